@@ -1,0 +1,49 @@
+"""The versioned message contracts that the services and their publishers share."""
+
+from nexus_contracts.customer_provisioned import CustomerProvisioned, CustomerProvisionedV1
+from nexus_contracts.envelope import CONTENT_TYPE, MAX_BODY_BYTES, Event, EventData, read_event
+from nexus_contracts.errors import (
+    ContractError,
+    InvalidEventError,
+    UnreadableError,
+    UnsupportedVersionError,
+)
+from nexus_contracts.tool_executed import ToolExecuted, ToolExecutedV1
+from nexus_contracts.usage_recorded import UsageRecorded, UsageRecordedV1
+from nexus_contracts.usage_rejected import UsageRejected, UsageRejectedV1
+from nexus_contracts.usage_reported import UsageReported, UsageReportedV1
+from nexus_contracts.user_created import UserCreated, UserCreatedV1
+
+ALL_EVENTS: tuple[type[EventData], ...] = (
+    ToolExecutedV1,
+    UserCreatedV1,
+    CustomerProvisionedV1,
+    UsageRecordedV1,
+    UsageReportedV1,
+    UsageRejectedV1,
+)
+
+__all__ = [
+    "ALL_EVENTS",
+    "CONTENT_TYPE",
+    "MAX_BODY_BYTES",
+    "ContractError",
+    "CustomerProvisioned",
+    "CustomerProvisionedV1",
+    "Event",
+    "EventData",
+    "InvalidEventError",
+    "ToolExecuted",
+    "ToolExecutedV1",
+    "UnreadableError",
+    "UnsupportedVersionError",
+    "UsageRecorded",
+    "UsageRecordedV1",
+    "UsageRejected",
+    "UsageRejectedV1",
+    "UsageReported",
+    "UsageReportedV1",
+    "UserCreated",
+    "UserCreatedV1",
+    "read_event",
+]

@@ -1,0 +1,118 @@
+"""The CloudEvents 1.0 envelope: how a body becomes an event, and an event a body."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic_core import from_json
+
+from nexus_contracts.errors import InvalidEventError, UnreadableError, UnsupportedVersionError
+from nexus_contracts.fields import Text
+
+CONTENT_TYPE: Final = "application/cloudevents+json"
+MAX_BODY_BYTES: Final = 256 * 1024
+
+_PATH_DEPTH: Final = 2
+
+
+class EventData(BaseModel):
+    """What every version of every event shares: frozen, strict, unknown fields ignored.
+
+    ``TYPE`` is the CloudEvents ``type``: the event's name and its major version.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False)
+
+    TYPE: ClassVar[str]
+
+
+DataT_co = TypeVar("DataT_co", bound=EventData, covariant=True)
+DataT = TypeVar("DataT", bound=EventData)
+
+
+class Event(BaseModel, Generic[DataT_co]):
+    """One fact. ``id`` is the producer's, the same on every retry; ``time`` is when it happened."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False)
+
+    specversion: Literal["1.0"] = "1.0"
+    id: UUID
+    source: Text
+    type: str
+    time: AwareDatetime
+    datacontenttype: Literal["application/json"] = "application/json"
+    data: DataT_co
+
+    @classmethod
+    def of(cls, data: DataT, *, source: str, id: UUID, time: datetime) -> "Event[DataT]":  # noqa: A002 - the envelope's own word
+        """Wrap ``data`` into an event of its type; ``time`` must be aware."""
+        kind: Any = Event.__class_getitem__(type(data))
+        event: Event[DataT] = kind(source=source, id=id, type=data.TYPE, time=time, data=data)
+        return event
+
+    def body(self) -> bytes:
+        """Return the event as structured CloudEvents JSON in UTF-8, absent fields left out."""
+        return self.model_dump_json(exclude_none=True).encode()
+
+
+def read_event(body: bytes, accepted: Sequence[type[DataT]]) -> Event[DataT]:
+    """Read a body as one of the ``accepted`` kinds of data, chosen by the envelope's ``type``.
+
+    Raises:
+        UnreadableError: no JSON, no envelope, or more than ``MAX_BODY_BYTES``.
+        UnsupportedVersionError: another major version of an accepted event.
+        InvalidEventError: another event, or data that breaks the contract.
+    """
+    if len(body) > MAX_BODY_BYTES:
+        raise UnreadableError(f"the body has {len(body)} bytes, the limit is {MAX_BODY_BYTES}")
+    kind = _type_of(body)
+    by_type = {data.TYPE: data for data in accepted}
+    if kind not in by_type:
+        raise _unexpected(kind, accepted)
+    return _read_as(body, by_type[kind])
+
+
+def _type_of(body: bytes) -> str:
+    """Return the envelope's ``type``; NaN and infinities, which JSON lacks, are refused here."""
+    try:
+        envelope = from_json(body, allow_inf_nan=False)
+    except ValueError:
+        raise UnreadableError("body: json_invalid") from None
+    if not isinstance(envelope, dict) or envelope.get("specversion") != "1.0":
+        raise UnreadableError("specversion: not a CloudEvents 1.0 envelope")
+    kind = envelope.get("type")
+    if not isinstance(kind, str):
+        raise UnreadableError("type: string_type")
+    return kind
+
+
+def _read_as(body: bytes, data: type[DataT]) -> Event[DataT]:
+    try:
+        return Event[data].model_validate_json(body)  # type: ignore[valid-type]
+    except ValidationError as error:
+        raise InvalidEventError(describe(error)) from None
+
+
+def _unexpected(
+    kind: str, accepted: Sequence[type[EventData]]
+) -> UnsupportedVersionError | InvalidEventError:
+    known = ", ".join(data.TYPE for data in accepted)
+    names = {data.TYPE.rpartition(".")[0] for data in accepted}
+    name, _, major = kind.rpartition(".")
+    if name in names and major[:1] == "v" and major[1:].isdecimal():
+        return UnsupportedVersionError(f"type: this major version is not read here, only {known}")
+    return InvalidEventError(f"type: not an event of this queue, which takes {known}")
+
+
+def describe(error: ValidationError) -> str:
+    """Name each broken rule by its field path and pydantic's error type, without any input.
+
+    Paths end at the contract's own fields: keys inside free-form fields are the sender's words.
+    """
+    details: list[Any] = error.errors(include_input=False, include_url=False, include_context=False)
+    return "; ".join(
+        f"{'.'.join(str(part) for part in detail['loc'][:_PATH_DEPTH]) or 'body'}: {detail['type']}"
+        for detail in details[:8]
+    )

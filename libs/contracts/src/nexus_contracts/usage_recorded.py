@@ -1,0 +1,31 @@
+"""`usage.recorded`: a report is ready to be sent to Stripe."""
+
+from typing import Annotated, ClassVar
+from uuid import UUID
+
+from pydantic import AwareDatetime, Field
+
+from nexus_contracts.envelope import EventData
+from nexus_contracts.fields import Identifier, PositiveQuantity, StripeCustomerId, Text
+
+
+class UsageRecordedV1(EventData):
+    """One report: a customer's usage of one meter in one window.
+
+    ``identifier`` is what Stripe tells reports apart by; ``occurred_at`` is the earliest of the
+    ``event_count`` tool runs that ``value`` sums up.
+    """
+
+    TYPE: ClassVar[str] = "usage.recorded.v1"
+
+    report_id: UUID
+    identifier: Identifier
+    meter: Annotated[Text, Field(max_length=100)]
+    value: PositiveQuantity
+    stripe_customer_id: StripeCustomerId
+    dimensions: dict[Text, Text] | None = None
+    occurred_at: AwareDatetime
+    event_count: PositiveQuantity
+
+
+UsageRecorded = UsageRecordedV1

@@ -1,0 +1,28 @@
+"""`user.created`: the platform has a new user, who is to become a customer at Stripe."""
+
+from typing import Annotated, ClassVar
+from uuid import UUID
+
+from pydantic import Field
+
+from nexus_contracts.envelope import EventData
+
+Email = Annotated[
+    str, Field(min_length=3, max_length=512, pattern=r"^[^\s@\x00]+@[^\s@\x00]+$", repr=False)
+]
+"""Shape only: whether an address exists is not ours to judge. Stripe takes 512 characters."""
+
+
+class UserCreatedV1(EventData):
+    """One user. Address and name are personal and stay out of every repr."""
+
+    TYPE: ClassVar[str] = "user.created.v1"
+
+    user_id: UUID
+    email: Email
+    name: Annotated[
+        str | None, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$", repr=False)
+    ] = None
+
+
+UserCreated = UserCreatedV1
