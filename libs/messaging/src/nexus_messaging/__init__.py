@@ -1,0 +1,1 @@
+"""How Nexus metering's services talk over RabbitMQ: topology, publishing, consumption, retries."""

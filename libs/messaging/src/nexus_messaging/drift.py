@@ -1,0 +1,185 @@
+"""What separates a broker from its description, and what may be done about it: pure."""
+
+import base64
+import binascii
+import hmac
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from nexus_messaging.blueprint import Topology
+from nexus_messaging.definitions import (
+    BINDINGS,
+    HASHING,
+    KINDS,
+    PERMISSIONS,
+    POLICIES,
+    SALT_BYTES,
+    USERS,
+    VHOSTS,
+    Definitions,
+    Entry,
+    Kind,
+    definitions,
+    hash_password,
+)
+from nexus_messaging.topology import POLICY_PREFIX
+
+
+class Standing(Enum):
+    """How an object on the broker stands to the description."""
+
+    MISSING = "missing"
+    DIFFERENT = "different"
+    STALE = "extra"
+    """Ours by its name or by both its ends, but described no longer."""
+    FOREIGN = "foreign"
+    """Somebody else's: shown, never touched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One object in which broker and description disagree.
+
+    ``wanted`` is the described entry, ``found`` the broker's; ``None`` where there is none.
+    """
+
+    kind: Kind
+    standing: Standing
+    wanted: Entry | None
+    found: Entry | None
+
+    @property
+    def repairable(self) -> bool:
+        """Whether the broker can be brought to the description without losing a message."""
+        if self.standing is Standing.DIFFERENT:
+            return not self.kind.fixed
+        return self.standing is not Standing.FOREIGN
+
+    @property
+    def subject(self) -> str:
+        """The object's kind and name."""
+        return f"{self.kind.noun} {self.kind.name(self.wanted or self.found or {})}"
+
+    def __str__(self) -> str:
+        if self.standing is Standing.FOREIGN:
+            return f"{self.standing.value} {self.subject}: not described, left alone"
+        if self.wanted is None or self.found is None:
+            return f"{self.standing.value} {self.subject}"
+        disagreements = "; ".join(
+            text
+            for setting in self.kind.settings
+            for text in _disagreements(setting, self.found.get(setting), self.wanted[setting])
+        )
+        advice = "; cannot be changed: empty it, delete it, apply again" if self.kind.fixed else ""
+        return f"{self.standing.value} {self.subject}: {disagreements}{advice}"
+
+
+def _disagreements(setting: str, found: object, wanted: object) -> Iterator[str]:
+    if isinstance(found, Mapping) and isinstance(wanted, Mapping):
+        for part in sorted(found.keys() | wanted.keys()):
+            yield from _disagreements(part, found.get(part, "absent"), wanted.get(part, "absent"))
+    elif found != wanted:
+        yield f"{setting} is {found}, should be {wanted}"
+
+
+def compare(
+    topology: Topology, found: Definitions, passwords: Mapping[str, str]
+) -> tuple[Difference, ...]:
+    """List what separates a broker from its description, in the order of repair.
+
+    Args:
+        topology: What should be.
+        found: The definitions of the whole broker; other vhosts and users are passed over.
+        passwords: Each described user's password, by user name.
+    """
+    return tuple(
+        difference
+        for kind in KINDS
+        for difference in _compare_kind(
+            kind, topology, _wanted(kind, topology), _found(kind, topology, found, passwords)
+        )
+    )
+
+
+def _compare_kind(
+    kind: Kind, topology: Topology, wanted: Mapping[str, Entry], found: Mapping[str, Entry]
+) -> Iterator[Difference]:
+    for name, entry in wanted.items():
+        actual = found.get(name)
+        if actual is None:
+            yield Difference(kind, Standing.MISSING, entry, None)
+        elif any(actual.get(setting) != entry.get(setting) for setting in kind.settings):
+            yield Difference(kind, Standing.DIFFERENT, entry, actual)
+    for name, entry in found.items():
+        if name not in wanted:
+            standing = Standing.STALE if _is_ours(kind, topology, entry) else Standing.FOREIGN
+            yield Difference(kind, standing, None, entry)
+
+
+def _wanted(kind: Kind, topology: Topology) -> dict[str, Entry]:
+    if kind is USERS:
+        users = topology.users
+        return {u.name: {"name": u.name, "tags": sorted(u.tags), "password": "set"} for u in users}
+    return {kind.name(entry): entry for entry in definitions(topology).get(kind.section, ())}
+
+
+def _found(
+    kind: Kind, topology: Topology, found: Definitions, passwords: Mapping[str, str]
+) -> dict[str, Entry]:
+    entries = [entry for entry in found.get(kind.section, ()) if _concerns(kind, topology, entry)]
+    if kind is USERS:
+        entries = [_user_found(entry, passwords[entry["name"]]) for entry in entries]
+    if kind is PERMISSIONS:
+        mighty = _administrators(found)
+        entries = [entry for entry in entries if entry["user"] not in mighty]
+    return {kind.name(entry): entry for entry in entries}
+
+
+def _concerns(kind: Kind, topology: Topology, entry: Entry) -> bool:
+    """Whether a broker's entry lies within what a topology describes."""
+    if kind is VHOSTS:
+        return bool(entry["name"] == topology.vhost)
+    if kind is USERS:
+        return entry["name"] in {user.name for user in topology.users}
+    return bool(entry["vhost"] == topology.vhost)
+
+
+def _user_found(entry: Entry, password: str) -> Entry:
+    """Replace a user's password hash with a verdict, which may be shown."""
+    known = entry["hashing_algorithm"] == HASHING and _matches(entry["password_hash"], password)
+    return {
+        "name": entry["name"],
+        "tags": sorted(_tags(entry)),
+        "password": "set" if known else "another",
+    }
+
+
+def _tags(entry: Entry) -> list[str]:
+    tags = entry["tags"]
+    return [tag for tag in tags.split(",") if tag] if isinstance(tags, str) else tags
+
+
+def _matches(password_hash: str, password: str) -> bool:
+    try:
+        salt = base64.b64decode(password_hash)[:SALT_BYTES]
+    except binascii.Error:
+        return False
+    return hmac.compare_digest(password_hash, hash_password(password, salt))
+
+
+def _administrators(found: Definitions) -> set[str]:
+    """Name those who can give themselves any permission: that they have some says nothing."""
+    return {entry["name"] for entry in found.get("users", ()) if "administrator" in _tags(entry)}
+
+
+def _is_ours(kind: Kind, topology: Topology, entry: Entry) -> bool:
+    """Whether an entry that is not described can only have been made by an older description."""
+    if kind is POLICIES:
+        return bool(entry["name"].startswith(POLICY_PREFIX))
+    if kind is not BINDINGS:
+        return False
+    exchanges = {exchange.name for exchange in topology.exchanges}
+    queues = {queue.name for queue in topology.queues}
+    ends = queues if entry["destination_type"] == "queue" else exchanges
+    return entry["source"] in exchanges and entry["destination"] in ends

@@ -1,0 +1,31 @@
+"""How services log: one JSON object a line, or readable lines on a terminal."""
+
+import logging
+import sys
+
+import structlog
+
+
+def configure(*, service: str, level: str, form: str) -> None:
+    """Send structlog's and the libraries' logs to standard output.
+
+    ``level`` is a logging level's name, ``form`` is ``json`` or ``console``. Libraries log from
+    WARNING up: some of them quote what they handle at lower levels.
+    """
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if form == "json"
+        else structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+    )
+    structlog.contextvars.bind_contextvars(service=service)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(name)s %(levelname)s")

@@ -1,0 +1,228 @@
+"""The broker's management HTTP API: reading what a broker holds, and bringing it to a topology."""
+
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+from yarl import URL
+
+from nexus_messaging.definitions import (
+    BINDINGS,
+    EXCHANGES,
+    HASHING,
+    PERMISSIONS,
+    POLICIES,
+    QUEUES,
+    SALT_BYTES,
+    TOPIC_PERMISSIONS,
+    USERS,
+    VHOSTS,
+    Definitions,
+    Entry,
+    Kind,
+    hash_password,
+)
+from nexus_messaging.drift import Difference, compare
+from nexus_messaging.topology import VHOST, metering_topology
+
+_REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30)
+
+# Where an entry of each kind lives; a binding is posted to a list instead.
+_PATHS: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
+    {
+        VHOSTS: ("vhosts", "{name}"),
+        EXCHANGES: ("exchanges", "{vhost}", "{name}"),
+        QUEUES: ("queues", "{vhost}", "{name}"),
+        POLICIES: ("policies", "{vhost}", "{name}"),
+        USERS: ("users", "{name}"),
+        PERMISSIONS: ("permissions", "{vhost}", "{user}"),
+        TOPIC_PERMISSIONS: ("topic-permissions", "{vhost}", "{user}"),
+    }
+)
+
+
+class ManagementError(Exception):
+    """The management API refused a request or could not be reached; the text says what to do."""
+
+
+class ManagementAddressError(ManagementError):
+    """The address of the management API is unusable; it holds a password and is not repeated."""
+
+    def __str__(self) -> str:
+        return "MANAGEMENT_URL must be of the form http://user:password@host:port"
+
+
+class Management:
+    """A connection to one broker's management API, with an administrator's rights."""
+
+    def __init__(self, session: aiohttp.ClientSession, base: URL) -> None:
+        self._session = session
+        self._base = base
+
+    async def definitions(self) -> Definitions:
+        """Read everything the broker holds, of all vhosts.
+
+        Raises:
+            ManagementError: The broker is away, or the user is no administrator.
+        """
+        found: Definitions = await self._request("GET", "definitions")
+        return found
+
+    async def repair(self, difference: Difference, passwords: Mapping[str, str]) -> None:
+        """Bring one object to its description.
+
+        Args:
+            difference: One that is repairable.
+            passwords: Each described user's password, by user name.
+
+        Raises:
+            ManagementError: The broker is away or refused.
+        """
+        kind, wanted, found = difference.kind, difference.wanted, difference.found
+        if wanted is not None:
+            if kind is BINDINGS:
+                await self._request("POST", *_binding_path(wanted), body=wanted)
+            else:
+                body = _user_body(wanted, passwords) if kind is USERS else wanted
+                await self._request("PUT", *_path(kind, wanted), body=body)
+        elif found is not None:
+            path = await self._binding(found) if kind is BINDINGS else _path(kind, found)
+            await self._request("DELETE", *path)
+
+    async def _binding(self, binding: Entry) -> tuple[str, ...]:
+        """Find where one binding lives: the broker makes up the last part of its path."""
+        path = _binding_path(binding)
+        for entry in await self._request("GET", *path):
+            if all(entry[part] == binding[part] for part in ("routing_key", "arguments")):
+                return (*path, entry["properties_key"])
+        raise ManagementError(f"binding {BINDINGS.name(binding)} went away meanwhile: apply again")
+
+    async def _request(self, method: str, *path: str, body: Entry | None = None) -> Any:
+        address = "/".join(("api", *(quote(part, safe="") for part in path)))
+        url = URL(f"{str(self._base).rstrip('/')}/{address}", encoded=True)
+        try:
+            async with self._session.request(method, url, json=body) as answer:
+                if not answer.ok:
+                    raise ManagementError(await _refusal(method, address, answer))
+                return await answer.json() if method == "GET" else None
+        except (aiohttp.ClientError, TimeoutError) as error:
+            cause = str(error) or type(error).__name__
+            raise ManagementError(
+                f"no answer from the management API at {self._base} ({cause}): "
+                "check MANAGEMENT_URL and that rabbitmq_management is enabled"
+            ) from error
+
+
+@asynccontextmanager
+async def connect(url: str) -> AsyncIterator[Management]:
+    """Open a connection to the management API.
+
+    Args:
+        url: ``http://user:password@host:port``.
+
+    Raises:
+        ManagementAddressError: The address is none, or lacks the user or the password.
+    """
+    address = _address(url)
+    if not address.host or address.user is None or address.password is None:
+        raise ManagementAddressError
+    login = aiohttp.encode_basic_auth(address.user, address.password)
+    headers = {"Authorization": login}
+    async with aiohttp.ClientSession(headers=headers, timeout=_REQUEST_TIMEOUT) as session:
+        yield Management(session, address.with_user(None))
+
+
+async def read_drift(
+    management: Management,
+    passwords: Mapping[str, str],
+    *,
+    vhost: str = VHOST,
+    tier_scale: float = 1.0,
+) -> tuple[Difference, ...]:
+    """List what separates a broker from its description.
+
+    Args:
+        management: The broker.
+        passwords: Each described user's password, by user name.
+        vhost: Where the topology lives.
+        tier_scale: Multiplies the tiers' waits.
+
+    Raises:
+        ManagementError: The broker is away or refused.
+    """
+    found = await management.definitions()
+    topology = metering_topology(vhost, tier_scale, found["rabbitmq_version"])
+    return compare(topology, found, passwords)
+
+
+async def apply_topology(
+    management: Management,
+    passwords: Mapping[str, str],
+    *,
+    vhost: str = VHOST,
+    tier_scale: float = 1.0,
+    on_change: Callable[[Difference], None] = lambda _: None,
+) -> tuple[Difference, ...]:
+    """Bring a broker to its description, and return what could not be changed or is foreign.
+
+    Nothing that may hold messages is ever deleted. Safe to repeat and to interrupt.
+
+    Args:
+        management: The broker.
+        passwords: Each described user's password, by user name.
+        vhost: Where the topology lives; made if missing.
+        tier_scale: Multiplies the tiers' waits.
+        on_change: Called after each change.
+
+    Raises:
+        ManagementError: The broker is away or refused.
+    """
+    differences = await read_drift(management, passwords, vhost=vhost, tier_scale=tier_scale)
+    for difference in differences:
+        if difference.repairable:
+            await management.repair(difference, passwords)
+            on_change(difference)
+    return tuple(difference for difference in differences if not difference.repairable)
+
+
+def _address(url: str) -> URL:
+    try:
+        return URL(url)
+    except ValueError:
+        # The parser's own message repeats the address, password and all.
+        raise ManagementAddressError from None
+
+
+def _path(kind: Kind, entry: Entry) -> tuple[str, ...]:
+    return tuple(part.format_map(entry) for part in _PATHS[kind])
+
+
+def _binding_path(binding: Entry) -> tuple[str, ...]:
+    end = "q" if binding["destination_type"] == "queue" else "e"
+    return (
+        "bindings",
+        binding["vhost"],
+        "e",
+        binding["source"],
+        end,
+        binding["destination"],
+    )
+
+
+def _user_body(user: Entry, passwords: Mapping[str, str]) -> Entry:
+    """Write a user as the API takes it: the password goes over the wire as a hash only."""
+    return {
+        "password_hash": hash_password(passwords[user["name"]], os.urandom(SALT_BYTES)),
+        "hashing_algorithm": HASHING,
+        "tags": ",".join(user["tags"]),
+    }
+
+
+async def _refusal(method: str, address: str, answer: aiohttp.ClientResponse) -> str:
+    if answer.status in {401, 403}:
+        return "the broker refused the user of MANAGEMENT_URL: name an administrator's password"
+    return f"the broker refused {method} /{address}: {answer.status} {(await answer.text())[:500]}"

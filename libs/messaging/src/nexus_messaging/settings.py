@@ -1,0 +1,73 @@
+"""Settings from environment variables, each also as ``NAME_FILE`` naming a file that holds it."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+
+class SettingsError(Exception):
+    """Everything that is wrong with the settings, in one text that repeats none of their values."""
+
+
+class ServiceSettings(BaseModel):
+    """What every service is told. Field ``amqp_url`` is read from ``AMQP_URL``, and so on."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    amqp_url: SecretStr
+    database_url: SecretStr
+    http_host: str = "127.0.0.1"
+    http_port: int = Field(8080, ge=1, le=65535)
+    shutdown_grace_seconds: float = Field(20.0, gt=0)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "console"] = "json"
+
+
+SettingsT = TypeVar("SettingsT", bound=BaseModel)
+
+
+def load(kind: type[SettingsT], environment: Mapping[str, str] = os.environ) -> SettingsT:
+    """Read ``kind``'s fields from the environment.
+
+    Raises:
+        SettingsError: names every missing, unreadable and invalid variable at once.
+    """
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for field in kind.model_fields:
+        name = field.upper()
+        try:
+            value = _value(name, environment)
+        except (OSError, UnicodeDecodeError) as error:
+            problems.append(f"{name}_FILE: can't be read ({type(error).__name__})")
+            continue
+        if value is not None:
+            values[field] = value
+    try:
+        settings = kind.model_validate(values)
+    except ValidationError as error:
+        unread = {problem.partition("_FILE:")[0] for problem in problems}
+        problems += [text for name, text in _problems(error) if name not in unread]
+    else:
+        if not problems:
+            return settings
+    raise SettingsError("; ".join(problems))
+
+
+def _value(name: str, environment: Mapping[str, str]) -> str | None:
+    if path := environment.get(f"{name}_FILE"):
+        return Path(path).read_text(encoding="utf-8").strip()
+    return environment.get(name) or None
+
+
+def _problems(error: ValidationError) -> list[tuple[str, str]]:
+    named = []
+    for detail in error.errors(include_input=False, include_url=False, include_context=False):
+        name = str(detail["loc"][0]).upper() if detail["loc"] else "settings"
+        missing = detail["type"] == "missing"
+        text = f"{name}: not set (nor {name}_FILE)" if missing else f"{name}: {detail['type']}"
+        named.append((name, text))
+    return named

@@ -1,0 +1,133 @@
+"""Carrying out what was decided about a delivery, before it is acked.
+
+The one place where retries and dead letters come into being. A copy is confirmed by the broker
+before the original may be acked: a crash in between makes a duplicate, never a loss.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from nexus_messaging.errors import PublishError
+from nexus_messaging.message import Delivery
+from nexus_messaging.metrics import MessagingMetrics
+from nexus_messaging.publisher import Publication, Publisher
+from nexus_messaging.retry import (
+    Acknowledge,
+    DeadLetter,
+    Decision,
+    Failed,
+    Outcome,
+    Progress,
+    Retry,
+    decide,
+)
+from nexus_messaging.topology import DEAD
+
+LONGEST_PAUSE: Final = 5.0
+
+log = structlog.get_logger()
+
+
+def utc_now() -> datetime:
+    """Return the current time, aware and in UTC."""
+    return datetime.now(UTC)
+
+
+class Settlement:
+    """Turns outcomes into copies and counts them; acking is left to the consumer."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        metrics: MessagingMetrics,
+        *,
+        service: str,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._publisher = publisher
+        self._metrics = metrics
+        self._service = service
+        self._now = now
+
+    async def settle(self, deliveries: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
+        """Carry out the outcomes of ``deliveries``; afterwards all of them may be acked.
+
+        Returns only once every copy is confirmed, however long the broker takes: giving up would
+        mean either losing a message or acking none of its neighbours.
+        """
+        now = self._now()
+        decided = [
+            (delivery, outcome, decide(outcome, Progress.of(delivery), now))
+            for delivery, outcome in zip(deliveries, outcomes, strict=True)
+        ]
+        await self._publish([self._copy(delivery, decision) for delivery, _, decision in decided])
+        for delivery, outcome, decision in decided:
+            self._tell(delivery, outcome, decision)
+
+    async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
+        """Dead-letter a delivery without an outcome of its own."""
+        await self._publish([self._copy(delivery, letter)])
+        self._tell(delivery, None, letter)
+
+    def _copy(self, delivery: Delivery, decision: Decision) -> Publication | None:
+        match decision:
+            case Acknowledge():
+                return None
+            case Retry(tier, progress):
+                message = replace(delivery.message, headers=progress.headers())
+                return Publication(tier.name, delivery.queue, message)
+            case DeadLetter():
+                headers = decision.headers(
+                    service=self._service, requeue_to=delivery.queue, now=self._now()
+                )
+                return Publication(DEAD, delivery.queue, replace(delivery.message, headers=headers))
+
+    async def _publish(self, copies: Sequence[Publication | None]) -> None:
+        waiting = [copy for copy in copies if copy is not None]
+        pause = 0.1
+        while waiting:
+            results = await self._publisher.publish_all(waiting)
+            failed = [
+                (copy, error)
+                for copy, error in zip(waiting, results, strict=True)
+                if error is not None
+            ]
+            if not failed:
+                return
+            waiting = [copy for copy, _ in failed]
+            log.warning("copies_not_confirmed", copies=len(waiting), cause=_cause(failed[0][1]))
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _tell(self, delivery: Delivery, outcome: Outcome | None, decision: Decision) -> None:
+        match decision:
+            case Acknowledge():
+                self._metrics.settled(delivery.queue)
+            case Retry(tier):
+                self._metrics.retried(delivery.queue, tier.name)
+                if isinstance(outcome, Failed):
+                    log.info(
+                        "message_retried",
+                        queue=delivery.queue,
+                        message_id=delivery.message.message_id,
+                        tier=tier.name,
+                        error=type(outcome.error).__name__,
+                    )
+            case DeadLetter(reason, detail):
+                self._metrics.dead_lettered(delivery.queue, reason)
+                log.warning(
+                    "message_dead_lettered",
+                    queue=delivery.queue,
+                    message_id=delivery.message.message_id,
+                    reason=reason.value,
+                    error=detail,
+                )
+
+
+def _cause(error: PublishError) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,98 @@
+"""One-by-one consumption by FastStream, for the queues with little traffic.
+
+FastStream keeps the connection, the subscription and its own metrics; what happens to a message
+is decided where it is decided for every other one: in the retry policy and the settlement.
+"""
+
+import asyncio
+from datetime import datetime
+from typing import Final
+
+from aio_pika.abc import AbstractIncomingMessage
+from faststream import AckPolicy
+from faststream.rabbit import Channel, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
+from faststream.rabbit.prometheus import RabbitPrometheusMiddleware
+from prometheus_client import CollectorRegistry
+
+from nexus_messaging.consumer import times_returned
+from nexus_messaging.consumption import Handler, Outage
+from nexus_messaging.message import Delivery, Message
+from nexus_messaging.retry import CRASHED_FROM, Failed, HandedBack, Outcome, crashed
+from nexus_messaging.settlement import Settlement, utc_now
+
+PREFETCH: Final = 20
+
+OUTAGE_PAUSE: Final = 2.0
+OUTAGE_PATIENCE: Final = 600.0
+"""Seconds a message waits in hand: the broker closes a channel that acks nothing for 30 minutes."""
+
+
+def make_broker(url: str, registry: CollectorRegistry, *, service: str) -> RabbitBroker:
+    """Return a broker that is not connected yet; handlers get the vendor's message untouched."""
+    return RabbitBroker(
+        url,
+        apply_types=False,
+        logger=None,
+        middlewares=[RabbitPrometheusMiddleware(registry=registry, app_name=service)],
+    )
+
+
+def subscribe(
+    broker: RabbitBroker, queue: str, handle: Handler, settlement: Settlement, outage: Outage
+) -> None:
+    """Have ``handle`` called for each delivery of ``queue``, and its outcome carried out.
+
+    The queue is the topology's: nothing is declared. The ack is the last step of all.
+    """
+
+    async def consume(raw: AbstractIncomingMessage) -> None:
+        delivery = _delivery(queue, raw)
+        if delivery.returned >= CRASHED_FROM:
+            await settlement.bury(delivery, crashed(delivery, utc_now()))
+        else:
+            outcome = await _handled(handle, delivery, outage)
+            await settlement.settle([delivery], [outcome])
+        await raw.ack()
+
+    broker.subscriber(
+        RabbitQueue(queue, declare=False),
+        RabbitExchange(declare=False),
+        channel=Channel(prefetch_count=PREFETCH),
+        ack_policy=AckPolicy.MANUAL,
+        decoder=_untouched,
+        no_reply=True,
+    )(consume)
+
+
+async def _untouched(message: RabbitMessage) -> AbstractIncomingMessage:
+    return message.raw_message
+
+
+async def _handled(handle: Handler, delivery: Delivery, outage: Outage) -> Outcome:
+    deadline = asyncio.get_running_loop().time() + OUTAGE_PATIENCE
+    while True:
+        try:
+            return await handle(delivery)
+        except outage.errors:
+            if asyncio.get_running_loop().time() > deadline:
+                return HandedBack()
+            await asyncio.sleep(OUTAGE_PAUSE)
+        except Exception as error:
+            return Failed(error)
+
+
+def _delivery(queue: str, raw: AbstractIncomingMessage) -> Delivery:
+    stamp = raw.timestamp
+    return Delivery(
+        message=Message(
+            body=raw.body,
+            message_id=raw.message_id,
+            type=raw.type,
+            content_type=raw.content_type,
+            timestamp=stamp if isinstance(stamp, datetime) else None,
+        ),
+        queue=queue,
+        exchange=raw.exchange or "",
+        returned=times_returned(raw.headers),
+        headers=raw.headers,
+    )

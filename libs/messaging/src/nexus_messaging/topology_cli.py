@@ -1,0 +1,177 @@
+"""``nexus-topology``: bring a broker to the metering topology, print it, or show the drift."""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nexus_messaging.definitions import definitions
+from nexus_messaging.drift import Difference, Standing
+from nexus_messaging.management import (
+    ManagementAddressError,
+    ManagementError,
+    apply_topology,
+    connect,
+    read_drift,
+)
+from nexus_messaging.topology import DEFAULT_BROKER_VERSION, VHOST, metering_topology
+
+FINE, FAILED, MISUSED = 0, 1, 2
+
+_DONE = {
+    Standing.MISSING: "created",
+    Standing.DIFFERENT: "changed",
+    Standing.STALE: "removed",
+}
+
+
+class SettingsError(Exception):
+    """Settings are missing or unreadable; the text names each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where the broker is and the passwords its users shall have, by user name."""
+
+    management_url: str = field(repr=False)
+    vhost: str
+    passwords: Mapping[str, str] = field(repr=False)
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Read the settings from environment variables, each also as ``<NAME>_FILE``.
+
+    Raises:
+        SettingsError: One or more are missing, or a file cannot be read.
+    """
+    users = metering_topology().users
+    names = ["MANAGEMENT_URL", *(user.password_setting for user in users)]
+    values = {name: _read(environment, name) for name in names}
+    missing = [name for name, value in values.items() if not value]
+    if missing:
+        raise SettingsError(f"set {', '.join(missing)} (or the same with _FILE)")
+    return Settings(
+        management_url=values["MANAGEMENT_URL"],
+        vhost=_read(environment, "VHOST") or VHOST,
+        passwords={user.name: values[user.password_setting] for user in users},
+    )
+
+
+def _read(environment: Mapping[str, str], name: str) -> str:
+    path = environment.get(f"{name}_FILE")
+    if not path:
+        return environment.get(name, "")
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{name}_FILE cannot be read: {path}") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0 if all is fine, 1 on drift or failure, 2 on misuse."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command == "render":
+            return _render(options.tier_scale, options.broker_version)
+        settings = read_settings(os.environ)
+        act = _apply if options.command == "apply" else _check
+        return asyncio.run(act(settings, options.tier_scale))
+    except (SettingsError, ManagementAddressError) as error:
+        return _complain(error, MISUSED)
+    except ManagementError as error:
+        return _complain(error, FAILED)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="nexus-topology", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, purpose in (
+        ("apply", "bring the broker at MANAGEMENT_URL to the topology; safe to repeat"),
+        ("check", "print how the broker differs from the topology; exit 1 if it does"),
+        ("render", "print the topology as RabbitMQ definitions, without passwords"),
+    ):
+        command = commands.add_parser(name, help=purpose, description=purpose)
+        command.add_argument(
+            "--tier-scale",
+            type=_scale,
+            default=1.0,
+            metavar="FACTOR",
+            help="multiply the waits of the retry tiers, for demos and tests (default: 1)",
+        )
+    commands.choices["render"].add_argument(
+        "--broker-version",
+        type=_version,
+        default=DEFAULT_BROKER_VERSION,
+        metavar="VERSION",
+        help="the broker's version (default: %(default)s)",
+    )
+    return parser
+
+
+def _scale(text: str) -> float:
+    scale = float(text)
+    if not 0 < scale < float("inf"):
+        raise argparse.ArgumentTypeError("must be a number greater than 0")
+    return scale
+
+
+def _version(text: str) -> str:
+    if not text.split(".", maxsplit=1)[0].isdecimal():
+        raise argparse.ArgumentTypeError("must look like 4.0.5")
+    return text
+
+
+def _render(tier_scale: float, broker_version: str) -> int:
+    vhost = _read(os.environ, "VHOST") or VHOST
+    topology = metering_topology(vhost, tier_scale, broker_version)
+    _say(json.dumps(definitions(topology), indent=2))
+    return FINE
+
+
+async def _apply(settings: Settings, tier_scale: float) -> int:
+    changes = 0
+
+    def report(difference: Difference) -> None:
+        nonlocal changes
+        changes += 1
+        _say(f"{_DONE[difference.standing]} {difference.subject}")
+
+    async with connect(settings.management_url) as management:
+        left = await apply_topology(
+            management,
+            settings.passwords,
+            vhost=settings.vhost,
+            tier_scale=tier_scale,
+            on_change=report,
+        )
+    for difference in left:
+        _say(str(difference))
+    if not changes:
+        _say("nothing to change")
+    return FAILED if any(d.standing is Standing.DIFFERENT for d in left) else FINE
+
+
+async def _check(settings: Settings, tier_scale: float) -> int:
+    async with connect(settings.management_url) as management:
+        drift = await read_drift(
+            management, settings.passwords, vhost=settings.vhost, tier_scale=tier_scale
+        )
+    _say("\n".join(map(str, drift)) or "the broker is as described")
+    return FAILED if drift else FINE
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+def _complain(error: Exception, code: int) -> int:
+    sys.stderr.write(f"nexus-topology: {error}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
