@@ -1,0 +1,114 @@
+"""Bringing a database to the revision that the code expects, and refusing any other.
+
+A service's migrations are a package beside its code, ``<service>.migrations``, whose ``env.py``
+only calls ``run_environment``.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from alembic import command, context
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, text
+
+from nexus_database.database import Database
+from nexus_database.faults import DatabaseUnavailableError, RowRefusedError, translated
+
+ADVISORY_LOCK: Final = 7_203_511
+"""Any fixed number: two migrations of one database wait for each other under it."""
+
+LOCK_TIMEOUT: Final = "5s"
+"""A migration that waits longer for a table would itself block every service behind it."""
+
+
+class MigrationError(Exception):
+    """The database could not be brought to the wanted revision; it is as it was."""
+
+
+class RevisionMismatchError(Exception):
+    """The database is not at the revision that this code was written for."""
+
+
+async def migrate(url: str, package: str, revision: str = "head") -> str:
+    """Upgrade the database of ``package`` (such as ``usage_ingest``); return its revision.
+
+    Raises:
+        MigrationError: unreachable, locked, or a migration failed; it was rolled back.
+    """
+    return await _moved(url, package, lambda config: command.upgrade(config, revision))
+
+
+async def downgrade(url: str, package: str, revision: str) -> str:
+    """Downgrade the database of ``package``; return its revision.
+
+    Raises:
+        MigrationError: unreachable, locked, or a migration failed; it was rolled back.
+    """
+    return await _moved(url, package, lambda config: command.downgrade(config, revision))
+
+
+async def require_current(database: Database, package: str) -> None:
+    """Return if the database is at the newest revision that the code knows.
+
+    Raises:
+        RevisionMismatchError: it is behind or ahead; the text says which and what to do.
+        DatabaseUnavailableError: it can't be asked.
+    """
+    script = ScriptDirectory.from_config(_config(package))
+    expected = script.get_current_head()
+    found = await database.run(lambda connection: connection.run_sync(_revision))
+    if found == expected:
+        return
+    known = {revision.revision for revision in script.walk_revisions()}
+    if found is None or found in known:
+        raise RevisionMismatchError(
+            f"the database is at revision {found or 'none'}, this release needs {expected}: "
+            "run the migrate command first"
+        )
+    raise RevisionMismatchError(
+        f"the database is at revision {found}, which this release does not know: "
+        "it belongs to a newer release, so start that one"
+    )
+
+
+def run_environment() -> None:
+    """Run migrations on the connection that ``migrate`` opened: the body of every ``env.py``."""
+    connection: Connection = context.config.attributes["connection"]
+    context.configure(connection=connection, transaction_per_migration=False)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def _moved(url: str, package: str, move: Callable[[Config], None]) -> str:
+    database = Database(url, name=f"{package} migrate", pool_size=1)
+    config = _config(package)
+
+    def under_lock(connection: Connection) -> str:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+        config.attributes["connection"] = connection
+        move(config)
+        return _revision(connection) or "base"
+
+    try:
+        with translated():
+            async with database.engine.begin() as connection:
+                return await connection.run_sync(under_lock)
+    except (DatabaseUnavailableError, RowRefusedError, CommandError) as error:
+        raise MigrationError(f"migration of {package} failed: {error}") from None
+    finally:
+        await database.close()
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _config(package: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", f"{package}:migrations")
+    config.set_main_option("path_separator", "os")
+    return config
