@@ -14,5 +14,8 @@ StripeCustomerId = Annotated[str, Field(pattern=r"^cus_[A-Za-z0-9_]{1,200}$")]
 Identifier = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._:-]+$")]
 """A meter event's identifier; Stripe takes at most 100 characters."""
 
-Quantity = Annotated[int, Field(ge=0, le=MAX_VALUE)]
+MAX_TOKENS: Final = 10_000_000_000
+"""Of one run: the sum of 10,000 such runs still has at most 15 digits."""
+
+Quantity = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
 PositiveQuantity = Annotated[int, Field(gt=0, le=MAX_VALUE)]

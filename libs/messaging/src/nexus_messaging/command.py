@@ -9,6 +9,7 @@ from typing import Final, Generic, TypeVar
 
 from pydantic import BaseModel, SecretStr
 
+from nexus_messaging.lifecycle import StoppedError
 from nexus_messaging.logs import configure
 from nexus_messaging.settings import ServiceSettings, SettingsError, load
 
@@ -62,6 +63,8 @@ def run(service: Service[SettingsT], arguments: Sequence[str] | None = None) -> 
     except SettingsError as error:
         print(f"{service.name}: settings: {error}", file=sys.stderr)
         return USAGE
+    except StoppedError:
+        return FINE
     except StartError as error:
         print(f"{service.name}: {error}", file=sys.stderr)
         return FAILED

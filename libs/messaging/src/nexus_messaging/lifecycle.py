@@ -1,19 +1,28 @@
 """A service's life: start its loops, keep them going, and stop without losing what is in hand."""
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import structlog
 
 LONGEST_PAUSE: Final = 30.0
+LONGEST_START_PAUSE: Final = 5.0
 DRAIN_SHARE: Final = 0.8
 """Of the grace, what draining may use; the rest is for handing back and closing."""
 
 log = structlog.get_logger()
 
 Loop = Callable[[], Awaitable[None]]
+
+
+T = TypeVar("T")
+
+
+class StoppedError(Exception):
+    """The service was told to stop before it had started."""
 
 
 class Drainable(Protocol):
@@ -30,6 +39,29 @@ def stop_on_signal() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     return stop
+
+
+async def until_available(
+    what: str,
+    connect: Callable[[], Awaitable[T]],
+    errors: tuple[type[Exception], ...],
+    stop: asyncio.Event,
+) -> T:
+    """Call ``connect`` until it raises none of ``errors``: it may start before what it needs.
+
+    Raises:
+        StoppedError: ``stop`` was set first.
+    """
+    pause = 0.2
+    while not stop.is_set():
+        try:
+            return await connect()
+        except errors as error:
+            log.warning("waiting_at_start", what=what, cause=f"{type(error).__name__}: {error}")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), pause)
+        pause = min(pause * 2, LONGEST_START_PAUSE)
+    raise StoppedError
 
 
 async def run_until(

@@ -13,6 +13,7 @@ class Reason(StrEnum):
     TIMESTAMP_IN_FUTURE = "timestamp_in_future"
     TIMESTAMP_TOO_OLD = "timestamp_too_old"
     UNSTORABLE = "unstorable"
+    UNKNOWN_REPORT = "unknown_report"
     NO_SUCH_CUSTOMER = "no_such_customer"
     REFUSED_BY_STRIPE = "refused_by_stripe"
     OUTCOME_UNKNOWN = "outcome_unknown"

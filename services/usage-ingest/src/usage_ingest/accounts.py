@@ -1,0 +1,125 @@
+"""Whom usage is billed to, and the usage that waits for them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from nexus_contracts import CustomerProvisioned
+from nexus_database import Database
+from usage_ingest.metering import OLDEST_REPORTABLE
+
+APPLY: Final = text("""
+INSERT INTO billing_accounts (user_id, stripe_customer_id, generation)
+VALUES (:user_id, :stripe_customer_id, :generation)
+ON CONFLICT (user_id) DO UPDATE
+   SET stripe_customer_id = excluded.stripe_customer_id,
+       generation = excluded.generation,
+       updated_at = now()
+ WHERE billing_accounts.generation < excluded.generation
+RETURNING user_id
+""")
+
+RELEASE_USER: Final = text("""
+UPDATE usage_events SET billing_state = 'due' WHERE billing_state = 'waiting' AND user_id = :user_id
+""")
+
+RELEASE: Final = text("""
+UPDATE usage_events e SET billing_state = 'due'
+  FROM billing_accounts a
+ WHERE e.billing_state = 'waiting' AND a.user_id = e.user_id
+""")
+
+WAITING: Final = text("SELECT count(*) FROM usage_events WHERE billing_state = 'waiting'")
+
+EXPIRE: Final = text("""
+UPDATE usage_events SET billing_state = 'expired'
+ WHERE billing_state IN ('waiting', 'due') AND occurred_at <= :oldest
+""")
+
+SUPERSEDE: Final = text("""
+UPDATE usage_reports r SET state = 'superseded'
+  FROM (SELECT r.report_id
+          FROM usage_reports r
+          JOIN billing_accounts a USING (user_id)
+         WHERE r.state = 'rejected' AND r.reason = 'no_such_customer' AND NOT r.ever_unknown
+           AND a.generation > r.generation AND r.occurred_at > :oldest
+           FOR UPDATE OF r SKIP LOCKED) refused
+ WHERE r.report_id = refused.report_id
+RETURNING r.report_id
+""")
+
+REPLACE: Final = text("""
+INSERT INTO usage_reports (
+    report_id, identifier, claim_id, user_id, stripe_customer_id, generation, meter, value,
+    dimensions, occurred_at, event_count)
+SELECT n.id, 'nexus:' || n.id, r.claim_id, r.user_id, a.stripe_customer_id, a.generation, r.meter,
+       r.value, r.dimensions, r.occurred_at, r.event_count
+  FROM usage_reports r
+  JOIN billing_accounts a USING (user_id)
+ CROSS JOIN LATERAL (SELECT gen_random_uuid() AS id WHERE r.report_id IS NOT NULL) n
+ WHERE r.report_id = ANY(CAST(:ids AS uuid[]))
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep did: events released to an account or expired, reports replaced.
+
+    ``waiting`` events remain without an account.
+    """
+
+    released: int
+    expired: int
+    superseded: int
+    waiting: int
+
+
+class Accounts:
+    """The customers that provisioning announced."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def apply(self, provisioned: CustomerProvisioned) -> bool:
+        """Keep the customer if its generation is news, and make the user's waiting usage due.
+
+        Raises:
+            DatabaseUnavailableError: nothing was kept.
+        """
+
+        async def work(connection: AsyncConnection) -> bool:
+            applied = await connection.execute(APPLY, provisioned.model_dump())
+            await connection.execute(RELEASE_USER, {"user_id": provisioned.user_id})
+            return applied.first() is not None
+
+        return await self._database.run(work)
+
+    async def sweep(self, now: datetime) -> Swept:
+        """Move on whatever waits without a reason any more.
+
+        A batch that saw no account and a provisioning that saw no events may commit at the same
+        moment: only looking again finds that usage. Reports refused because their customer was
+        deleted are replaced by reports to the customer of a higher generation, unless an
+        attempt's outcome was ever unknown: such a one may have been counted.
+
+        Raises:
+            DatabaseUnavailableError: nothing was moved.
+        """
+        oldest = {"oldest": now - OLDEST_REPORTABLE}
+
+        async def work(connection: AsyncConnection) -> Swept:
+            released = await connection.execute(RELEASE)
+            expired = await connection.execute(EXPIRE, oldest)
+            refused: list[UUID] = [
+                row.report_id for row in await connection.execute(SUPERSEDE, oldest)
+            ]
+            if refused:
+                await connection.execute(REPLACE, {"ids": refused})
+            waiting = (await connection.execute(WAITING)).scalar_one()
+            return Swept(released.rowcount, expired.rowcount, len(refused), waiting)
+
+        return await self._database.run(work)

@@ -1,0 +1,207 @@
+"""The composition root of usage-ingest: the one room that knows every part."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from aiormq.exceptions import AMQPError
+from faststream.rabbit import RabbitBroker
+from prometheus_client import CollectorRegistry
+
+from nexus_database import (
+    Database,
+    DatabaseUnavailableError,
+    MigrationError,
+    RevisionMismatchError,
+    migrate,
+    require_current,
+)
+from nexus_messaging.command import Check, Service, StartError
+from nexus_messaging.consumer import Consumer
+from nexus_messaging.consumption import BatchConsumption, Outage
+from nexus_messaging.errors import PublishError
+from nexus_messaging.http import serving
+from nexus_messaging.lifecycle import Loop, run_until, stop_on_signal, until_available
+from nexus_messaging.metrics import MessagingMetrics
+from nexus_messaging.publisher import Publisher
+from nexus_messaging.settlement import Settlement, utc_now
+from nexus_messaging.subscriber import make_broker, subscribe
+from nexus_messaging.topology import (
+    CUSTOMER_PROVISIONED_QUEUE,
+    TOOL_EXECUTED_QUEUE,
+    USAGE_OUTCOMES_QUEUE,
+)
+from usage_ingest.accounts import Accounts
+from usage_ingest.claims import Claims
+from usage_ingest.handlers import OutcomeApplier, UsageRecorder, account_keeper
+from usage_ingest.ledger import Ledger
+from usage_ingest.loops import Bell, ClaimLoop, RelayLoop, SweepLoop
+from usage_ingest.metrics import IngestMetrics
+from usage_ingest.reports import Reports
+from usage_ingest.settings import Settings
+
+NAME = "usage-ingest"
+PACKAGE = "usage_ingest"
+QUEUES = (TOOL_EXECUTED_QUEUE, CUSTOMER_PROVISIONED_QUEUE, USAGE_OUTCOMES_QUEUE)
+
+PREFETCH = 2000
+"""Four batches: one being committed, the rest at hand."""
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Raises:
+        StartError: the database is at another revision, or the HTTP port is taken.
+        StoppedError: told to stop while waiting for the broker or the database.
+    """
+    stop = stop_on_signal()
+    registry = CollectorRegistry()
+    url = settings.amqp_url.get_secret_value()
+    database = Database(settings.database_url.get_secret_value(), name=NAME)
+    readiness: dict[str, Check] = {"broker": _starting, "database": _database_check(database)}
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(database.close)
+        await stack.enter_async_context(_http(settings, registry, readiness))
+        await until_available(
+            "database", lambda: _require_revision(database), (DatabaseUnavailableError,), stop
+        )
+        publisher = await until_available(
+            "broker", lambda: Publisher.connect(url, name=NAME), (PublishError,), stop
+        )
+        stack.push_async_callback(publisher.close)
+        parts = wire(settings, database, publisher, registry)
+        readiness["broker"] = parts.broker_fault
+        await until_available("subscriptions", parts.broker.start, (AMQPError, OSError), stop)
+        stack.push_async_callback(parts.broker.stop)
+        await run_until(stop, parts.loops, parts.drained, grace=settings.shutdown_grace_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What runs, and what is drained at the end."""
+
+    publisher: Publisher
+    broker: RabbitBroker
+    consumers: list[Consumer]
+    drained: list[BatchConsumption]
+    loops: Mapping[str, Loop]
+
+    async def broker_fault(self) -> str | None:
+        """Say what is wrong with the broker's connections."""
+        if not self.publisher.connected:
+            return "not connected for publishing"
+        away = [each.queue for each in self.consumers if not each.connected]
+        return f"not connected for consuming {', '.join(away)}" if away else None
+
+
+def wire(
+    settings: Settings, database: Database, publisher: Publisher, registry: CollectorRegistry
+) -> Parts:
+    """Make every part of a running service and join them; nothing runs yet."""
+    url = settings.amqp_url.get_secret_value()
+    metrics = IngestMetrics(registry)
+    messaging = MessagingMetrics(registry, service=NAME, queues=QUEUES)
+    settlement = Settlement(publisher, messaging, service=NAME)
+    outage = Outage((DatabaseUnavailableError,), database.probe)
+    claim_bell, relay_bell = Bell(), Bell()
+    accounts, reports = Accounts(database), Reports(database)
+    recorder = UsageRecorder(
+        Ledger(database), settings.rules(), metrics, now=utc_now, wake=claim_bell.ring
+    )
+    runs = Consumer(url, TOOL_EXECUTED_QUEUE, prefetch=PREFETCH, name=NAME)
+    answers = Consumer(url, USAGE_OUTCOMES_QUEUE, prefetch=PREFETCH, name=NAME)
+    recording = BatchConsumption(runs, recorder.record_usage, settlement, outage)
+    applying = BatchConsumption(
+        answers, OutcomeApplier(reports, metrics).apply_outcomes, settlement, outage
+    )
+    broker = make_broker(url, registry, service=NAME)
+    keep_account = account_keeper(accounts, claim_bell.ring)
+    subscribe(broker, CUSTOMER_PROVISIONED_QUEUE, keep_account, settlement, outage)
+    claims = Claims(
+        database,
+        window=timedelta(seconds=settings.report_window_seconds),
+        dimensions=settings.stripe_meter_dimensions,
+    )
+    loops: dict[str, Loop] = {
+        "receive runs": runs.run,
+        "receive answers": answers.run,
+        "record": recording.run,
+        "apply": applying.run,
+        "claim": ClaimLoop(claims, metrics, claim_bell, now=utc_now, wake=relay_bell).run,
+        "relay": RelayLoop(reports, publisher, metrics, relay_bell, now=utc_now).run,
+        "sweep": SweepLoop(accounts, metrics, now=utc_now, wake=(claim_bell, relay_bell)).run,
+    }
+    return Parts(publisher, broker, [runs, answers], [recording, applying], loops)
+
+
+@asynccontextmanager
+async def _http(
+    settings: Settings, registry: CollectorRegistry, readiness: Mapping[str, Check]
+) -> AsyncIterator[None]:
+    host, port = settings.http_host, settings.http_port
+    try:
+        async with serving(host, port, registry, health={}, readiness=readiness):
+            yield
+    except OSError as error:
+        raise StartError(f"HTTP_PORT {port}: {error.strerror}; choose another") from None
+
+
+async def _starting() -> str | None:
+    return "starting"
+
+
+def _database_check(database: Database) -> Check:
+    async def check() -> str | None:
+        try:
+            await require_current(database, PACKAGE)
+        except (DatabaseUnavailableError, RevisionMismatchError) as error:
+            return str(error)
+        return None
+
+    return check
+
+
+async def _require_revision(database: Database) -> None:
+    try:
+        await require_current(database, PACKAGE)
+    except RevisionMismatchError as error:
+        raise StartError(str(error)) from None
+
+
+def checks(settings: Settings) -> dict[str, Check]:
+    """Return what ``usage-ingest check`` looks at, each telling what is wrong."""
+    database = Database(settings.database_url.get_secret_value(), name=NAME)
+
+    async def broker() -> str | None:
+        try:
+            publisher = await Publisher.connect(settings.amqp_url.get_secret_value(), name=NAME)
+        except PublishError as error:
+            return str(error)
+        await publisher.close()
+        return None
+
+    return {"broker": broker, "database": _database_check(database)}
+
+
+async def migrated(url: str) -> str:
+    """Bring the database at ``url`` to this release's revision and return that.
+
+    Raises:
+        StartError: it could not be done; nothing was changed.
+    """
+    try:
+        return await migrate(url, PACKAGE)
+    except MigrationError as error:
+        raise StartError(str(error)) from None
+
+
+SERVICE = Service(
+    name=NAME,
+    purpose="Records tool runs in a permanent ledger and turns them into usage reports.",
+    settings=Settings,
+    serve=serve,
+    checks=checks,
+    migrate=migrated,
+)

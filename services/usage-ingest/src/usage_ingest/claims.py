@@ -1,0 +1,104 @@
+"""Turning due events into reports: one statement, one transaction, no event in two claims."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from nexus_database import Database
+from usage_ingest.windows import closed_before
+
+MOST_EVENTS: Final = 10_000
+"""Of one claim. A window that is cut here is simply reported twice over, in two parts."""
+
+CLAIM: Final = text("""
+WITH taken AS MATERIALIZED (
+    SELECT e.event_id, e.user_id, e.occurred_at, e.readings,
+           a.stripe_customer_id, a.generation,
+           CASE WHEN :window > 0
+                THEN floor(extract(epoch FROM e.occurred_at) / :window)::text
+                ELSE e.event_id::text END AS bucket,
+           (SELECT coalesce(jsonb_object_agg(d.name, to_jsonb(e) ->> d.name), '{}')
+              FROM unnest(CAST(:dimensions AS text[])) AS d(name)) AS dimensions
+      FROM usage_events e
+      JOIN billing_accounts a USING (user_id)
+     WHERE e.billing_state = 'due' AND e.occurred_at < :closed_before
+     ORDER BY e.occurred_at
+     LIMIT :most
+       FOR UPDATE OF e SKIP LOCKED
+), claims AS MATERIALIZED (
+    SELECT gen_random_uuid() AS claim_id, user_id, stripe_customer_id, generation, bucket,
+           dimensions, min(occurred_at) AS occurred_at
+      FROM taken
+     GROUP BY user_id, stripe_customer_id, generation, bucket, dimensions
+), marked AS (
+    UPDATE usage_events e
+       SET billing_state = 'claimed', claim_id = c.claim_id
+      FROM taken t
+      JOIN claims c USING (user_id, bucket, dimensions)
+     WHERE e.event_id = t.event_id
+    RETURNING e.event_id
+), summed AS (
+    SELECT gen_random_uuid() AS report_id, c.claim_id, c.user_id, c.stripe_customer_id,
+           c.generation, r.key AS meter, sum(r.value::bigint) AS value, c.dimensions,
+           c.occurred_at, count(*) AS event_count
+      FROM taken t
+      JOIN claims c USING (user_id, bucket, dimensions)
+     CROSS JOIN LATERAL jsonb_each_text(t.readings) r
+     GROUP BY c.claim_id, c.user_id, c.stripe_customer_id, c.generation, r.key, c.dimensions,
+              c.occurred_at
+), reported AS (
+    INSERT INTO usage_reports (
+        report_id, identifier, claim_id, user_id, stripe_customer_id, generation, meter, value,
+        dimensions, occurred_at, event_count)
+    SELECT report_id, 'nexus:' || report_id, claim_id, user_id, stripe_customer_id, generation,
+           meter, value, dimensions, occurred_at, event_count
+      FROM summed
+    RETURNING report_id
+)
+SELECT (SELECT count(*) FROM marked) AS events, (SELECT count(*) FROM reported) AS reports
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """How many events a claim took, and into how many reports."""
+
+    events: int
+    reports: int
+
+
+class Claims:
+    """Claims due events by windows of ``window`` and by ``dimensions``."""
+
+    def __init__(self, database: Database, *, window: timedelta, dimensions: Sequence[str]) -> None:
+        self._database = database
+        self._window = window
+        self._dimensions = list(dimensions)
+
+    async def claim(self, now: datetime, *, most: int = MOST_EVENTS) -> Claimed:
+        """Claim up to ``most`` due events whose window has closed at ``now``.
+
+        Any number of claimers may run at once: each takes rows that no other has locked.
+
+        Raises:
+            DatabaseUnavailableError: nothing was claimed.
+        """
+
+        async def work(connection: AsyncConnection) -> Claimed:
+            result = await connection.execute(
+                CLAIM,
+                {
+                    "window": int(self._window.total_seconds()),
+                    "dimensions": self._dimensions,
+                    "closed_before": closed_before(now, self._window),
+                    "most": most,
+                },
+            )
+            row = result.one()
+            return Claimed(row.events, row.reports)
+
+        return await self._database.run(work)

@@ -1,0 +1,151 @@
+"""The two loops behind the ledger, and the sweep that makes up for every race and lost wake-up."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from nexus_contracts import Event, UsageRecorded
+from nexus_messaging.message import Message
+from nexus_messaging.publisher import Publication, Publisher
+from nexus_messaging.topology import INTERNAL
+from usage_ingest.accounts import Accounts
+from usage_ingest.claims import MOST_EVENTS, Claims
+from usage_ingest.metrics import IngestMetrics
+from usage_ingest.reports import Reports
+
+SOURCE: Final = "nexus/usage-ingest"
+
+IDLE: Final = timedelta(seconds=1)
+"""Without a wake-up a loop looks again after this: windows close by the clock alone."""
+
+SWEEP_EVERY: Final = timedelta(seconds=3)
+
+Clock = Callable[[], datetime]
+
+log = structlog.get_logger()
+
+
+class Bell:
+    """Wakes a loop early; ringing twice before it wakes is ringing once."""
+
+    def __init__(self) -> None:
+        self._rung = asyncio.Event()
+
+    def ring(self) -> None:
+        """Wake the loop, now or when it next waits."""
+        self._rung.set()
+
+    async def wait(self, most: timedelta) -> None:
+        """Return when rung, or after ``most``."""
+        try:
+            async with asyncio.timeout(most.total_seconds()):
+                await self._rung.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._rung.clear()
+
+
+class ClaimLoop:
+    """Claims due events until none is left, then waits."""
+
+    def __init__(
+        self, claims: Claims, metrics: IngestMetrics, bell: Bell, *, now: Clock, wake: Bell
+    ) -> None:
+        self._claims = claims
+        self._metrics = metrics
+        self._bell = bell
+        self._now = now
+        self._wake = wake
+
+    async def run(self) -> None:
+        """Claim until cancelled."""
+        while True:
+            claimed = await self._claims.claim(self._now())
+            self._metrics.claimed(claimed.events, claimed.reports)
+            if claimed.reports:
+                self._wake.ring()
+            if claimed.events < MOST_EVENTS:
+                await self._bell.wait(IDLE)
+
+
+class RelayLoop:
+    """Forwards pending reports: leases, publishes with confirms, marks. No lock spans the network.
+
+    A crash after a confirm repeats the report; the reporter knows it by its identifier.
+    """
+
+    def __init__(
+        self,
+        reports: Reports,
+        publisher: Publisher,
+        metrics: IngestMetrics,
+        bell: Bell,
+        *,
+        now: Clock,
+    ) -> None:
+        self._reports = reports
+        self._publisher = publisher
+        self._metrics = metrics
+        self._bell = bell
+        self._now = now
+
+    async def run(self) -> None:
+        """Forward until cancelled."""
+        while True:
+            if not await self.forward():
+                await self._bell.wait(IDLE)
+
+    async def forward(self) -> bool:
+        """Forward one batch; return whether there is reason to go on at once.
+
+        Raises:
+            DatabaseUnavailableError: what was published stays leased and will be repeated.
+        """
+        reports = await self._reports.lease(self._now())
+        if not reports:
+            return False
+        results = await self._publisher.publish_all([self._publication(each) for each in reports])
+        answered = list(zip(reports, results, strict=True))
+        forwarded = [report.report_id for report, error in answered if error is None]
+        failed = [report.report_id for report, error in answered if error is not None]
+        await self._reports.settle_lease(self._now(), forwarded=forwarded, failed=failed)
+        self._metrics.forwarded(len(forwarded), len(failed))
+        if failed:
+            cause = next(error for error in results if error is not None)
+            log.warning("reports_not_forwarded", reports=len(failed), cause=str(cause))
+        return not failed
+
+    def _publication(self, report: UsageRecorded) -> Publication:
+        event = Event.of(report, source=SOURCE, id=report.report_id, time=self._now())
+        return Publication(INTERNAL, event.type, Message.of(event))
+
+
+class SweepLoop:
+    """Releases, expires and replaces what waits without a reason."""
+
+    def __init__(
+        self, accounts: Accounts, metrics: IngestMetrics, *, now: Clock, wake: tuple[Bell, Bell]
+    ) -> None:
+        self._accounts = accounts
+        self._metrics = metrics
+        self._now = now
+        self._wake = wake
+
+    async def run(self) -> None:
+        """Sweep every few seconds until cancelled."""
+        while True:
+            swept = await self._accounts.sweep(self._now())
+            self._metrics.swept(swept.superseded, swept.waiting)
+            if swept.released or swept.superseded:
+                log.info(
+                    "usage_released", events=swept.released, reports_superseded=swept.superseded
+                )
+                for bell in self._wake:
+                    bell.ring()
+            if swept.expired:
+                log.warning("usage_expired", events=swept.expired)
+            await asyncio.sleep(SWEEP_EVERY.total_seconds())

@@ -1,0 +1,84 @@
+"""What one tool run is worth: a pure decision from event to meter readings."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from nexus_contracts import Event, ToolExecuted
+
+FUTURE_TOLERANCE: Final = timedelta(minutes=5)
+"""Stripe takes meter events up to five minutes ahead of its clock."""
+
+OLDEST_REPORTABLE: Final = timedelta(days=35)
+"""Stripe takes meter events up to 35 days old."""
+
+ToolRun = Event[ToolExecuted]
+
+
+class BillingState(StrEnum):
+    """Where an event stands between its record and its report."""
+
+    WAITING = "waiting"
+    DUE = "due"
+    CLAIMED = "claimed"
+    NOT_BILLABLE = "not_billable"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class BillingRules:
+    """Which runs are billed, and on which meters."""
+
+    runs_meter: str
+    tokens_meter: str | None
+    billable_statuses: frozenset[str]
+
+
+def readings(run: ToolExecuted, rules: BillingRules) -> Mapping[str, int]:
+    """Return what each meter reads for this run; meters that read zero are left out."""
+    if run.status not in rules.billable_statuses:
+        return {}
+    read = {rules.runs_meter: 1}
+    if rules.tokens_meter is not None and run.token_count:
+        read[rules.tokens_meter] = run.token_count
+    return read
+
+
+def first_state(occurred_at: datetime, read: Mapping[str, int], now: datetime) -> BillingState:
+    """Return the state an event is recorded in, as if its customer were not known yet."""
+    if not read:
+        return BillingState.NOT_BILLABLE
+    if now - occurred_at >= OLDEST_REPORTABLE:
+        return BillingState.EXPIRED
+    return BillingState.WAITING
+
+
+def is_from_the_future(occurred_at: datetime, now: datetime) -> bool:
+    """Whether an event claims a time so far ahead that its producer's clock must be wrong."""
+    return occurred_at - now > FUTURE_TOLERANCE
+
+
+def digest(event: ToolRun) -> bytes:
+    """Return the SHA-256 of what the event means for billing.
+
+    Two messages with one id and one digest are the same fact told twice. Free-form metadata is no
+    part of it, nor are digits of time below the millisecond, which some publishers drop.
+    """
+    run = event.data
+    milliseconds = int(event.time.astimezone(UTC).timestamp() * 1000)
+    meaning = [
+        event.source,
+        str(run.user_id),
+        run.server_id,
+        run.tool_name,
+        run.origin,
+        run.status,
+        milliseconds,
+        run.token_count,
+    ]
+    text = json.dumps(meaning, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).digest()

@@ -1,0 +1,146 @@
+"""The reports between the ledger and the reporter: leased, forwarded, answered.
+
+A report's state only rises, pending < forwarded < rejected < reported: a late mark of a lower
+state changes nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from nexus_contracts import UsageRecorded, UsageRejected, UsageReported
+from nexus_database import Database
+
+LEASE: Final = timedelta(seconds=60)
+"""Longer than any batch of publishes takes; a lease that runs out repeats reports, harmlessly."""
+
+TAKE: Final = text("""
+UPDATE usage_reports r SET leased_until = :until
+  FROM (SELECT report_id FROM usage_reports
+         WHERE state = 'pending' AND (leased_until IS NULL OR leased_until < :now)
+         ORDER BY created_at LIMIT :most FOR UPDATE SKIP LOCKED) p
+ WHERE r.report_id = p.report_id
+RETURNING r.report_id, r.identifier, r.meter, r.value, r.stripe_customer_id, r.dimensions,
+          r.occurred_at, r.event_count
+""")
+
+FORWARDED: Final = text("""
+UPDATE usage_reports SET state = 'forwarded', forwarded_at = :now
+ WHERE report_id = ANY(CAST(:ids AS uuid[])) AND state = 'pending'
+""")
+
+RELEASED: Final = text("""
+UPDATE usage_reports SET leased_until = NULL
+ WHERE report_id = ANY(CAST(:ids AS uuid[])) AND state = 'pending'
+""")
+
+LOCK: Final = text("""
+SELECT report_id FROM usage_reports WHERE report_id = ANY(CAST(:ids AS uuid[]))
+ ORDER BY report_id FOR UPDATE
+""")
+
+ANSWERED: Final = text("""
+UPDATE usage_reports r
+   SET state = o.state, answered_at = o.at, reason = o.reason,
+       ever_unknown = r.ever_unknown OR o.ever_unknown
+  FROM (SELECT DISTINCT ON (report_id) report_id, state, at, reason, ever_unknown
+          FROM unnest(CAST(:ids AS uuid[]), CAST(:states AS text[]), CAST(:ats AS timestamptz[]),
+                      CAST(:reasons AS text[]), CAST(:unknowns AS boolean[]))
+               AS t(report_id, state, at, reason, ever_unknown)
+         ORDER BY report_id, state = 'reported' DESC) o
+ WHERE r.report_id = o.report_id
+   AND r.state IN ('pending', 'forwarded', 'rejected')
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the reporter said of one report."""
+
+    report_id: UUID
+    state: str
+    at: datetime
+    reason: str | None
+    ever_unknown: bool
+
+    @classmethod
+    def of(cls, outcome: UsageReported | UsageRejected) -> "Answer":
+        """Read an outcome event."""
+        if isinstance(outcome, UsageRejected):
+            state, reason = "rejected", outcome.reason
+        else:
+            state, reason = "reported", None
+        return cls(outcome.report_id, state, outcome.at, reason, outcome.ever_unknown)
+
+
+class Reports:
+    """The rows of `usage_reports`, moved in sets."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def lease(self, now: datetime, *, most: int = 500) -> list[UsageRecorded]:
+        """Take up to ``most`` pending reports, oldest first, for this process alone.
+
+        Raises:
+            DatabaseUnavailableError: nothing was taken.
+        """
+
+        async def work(connection: AsyncConnection) -> list[UsageRecorded]:
+            rows = await connection.execute(TAKE, {"now": now, "until": now + LEASE, "most": most})
+            return [_recorded(row._asdict()) for row in rows]
+
+        return await self._database.run(work)
+
+    async def settle_lease(
+        self, now: datetime, *, forwarded: Sequence[UUID], failed: Sequence[UUID]
+    ) -> None:
+        """Mark what the broker confirmed and release what it did not.
+
+        Raises:
+            DatabaseUnavailableError: nothing was marked; the lease will run out.
+        """
+
+        async def work(connection: AsyncConnection) -> None:
+            if forwarded:
+                await connection.execute(FORWARDED, {"ids": list(forwarded), "now": now})
+            if failed:
+                await connection.execute(RELEASED, {"ids": list(failed)})
+
+        await self._database.run(work)
+
+    async def answer(self, answers: Sequence[Answer]) -> set[UUID]:
+        """Apply the reporter's answers and return the reports that are not ours at all.
+
+        Rows are locked in the order of their ids first: two batches with reports in common would
+        otherwise deadlock.
+
+        Raises:
+            DatabaseUnavailableError: nothing was applied.
+        """
+        ids = [answer.report_id for answer in answers]
+
+        async def work(connection: AsyncConnection) -> set[UUID]:
+            known = {row.report_id for row in await connection.execute(LOCK, {"ids": ids})}
+            await connection.execute(
+                ANSWERED,
+                {
+                    "ids": ids,
+                    "states": [answer.state for answer in answers],
+                    "ats": [answer.at for answer in answers],
+                    "reasons": [answer.reason for answer in answers],
+                    "unknowns": [answer.ever_unknown for answer in answers],
+                },
+            )
+            return set(ids) - known
+
+        return await self._database.run(work)
+
+
+def _recorded(row: dict[str, object]) -> UsageRecorded:
+    return UsageRecorded.model_validate({**row, "dimensions": row["dimensions"] or None})
