@@ -1,0 +1,1 @@
+"""What tests stand on: a vhost and databases of their own, and conditions to wait for."""

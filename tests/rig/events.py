@@ -1,0 +1,41 @@
+"""Events as tests need them: valid, and different only where a test says so."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from nexus_contracts import CustomerProvisioned, Event, ToolExecuted
+
+
+def tool_run(
+    user_id: UUID | None = None,
+    *,
+    event_id: UUID | None = None,
+    source: str = "test/hub",
+    time: datetime | None = None,
+    **data: Any,
+) -> Event[ToolExecuted]:
+    """Return a billable tool run of ``user_id``, or of a new user."""
+    fields = {
+        "server_id": "weather",
+        "tool_name": "forecast",
+        "origin": "direct",
+        "status": "succeeded",
+        **data,
+    }
+    return Event.of(
+        ToolExecuted(user_id=user_id or uuid4(), **fields),
+        source=source,
+        id=event_id or uuid4(),
+        time=time or datetime.now(UTC),
+    )
+
+
+def provisioned(user_id: UUID, customer: str, generation: int = 1) -> Event[CustomerProvisioned]:
+    """Return the news that ``user_id`` has ``customer`` at Stripe."""
+    return Event.of(
+        CustomerProvisioned(user_id=user_id, stripe_customer_id=customer, generation=generation),
+        source="test/provisioner",
+        id=uuid4(),
+        time=datetime.now(UTC),
+    )

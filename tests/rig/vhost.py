@@ -1,0 +1,134 @@
+"""A vhost with the metering topology, seen from outside: as publisher, operator and administrator."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import aio_pika
+import aiohttp
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from local_stack.provision import Broker
+from nexus_contracts import CONTENT_TYPE, Event, EventData
+from nexus_messaging.management import apply_topology, connect
+from nexus_messaging.topology import EVENTS, dead_letter_queue, metering_topology
+from yarl import URL
+
+USERS = tuple(user.name for user in metering_topology().users)
+
+
+@dataclass(frozen=True)
+class Vhost:
+    """One vhost of the broker under test; every described user has ``password``."""
+
+    broker: Broker
+    name: str
+    password: str
+
+    def url(self, user: str) -> str:
+        """Return ``user``'s AMQP URL to this vhost."""
+        return self.broker.amqp_url(user, self.password, self.name)
+
+    async def create(self, *, tier_scale: float) -> None:
+        """Create the vhost with the whole topology, tiers shortened by ``tier_scale``."""
+        passwords = dict.fromkeys(USERS, self.password)
+        async with connect(self._administration()) as management:
+            await apply_topology(management, passwords, vhost=self.name, tier_scale=tier_scale)
+
+    async def delete(self) -> None:
+        """Delete the vhost and all that is in it."""
+        await self.ask("DELETE", f"vhosts/{quote(self.name)}")
+
+    async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Call the management API as its administrator; ``{vhost}`` in the path is filled in."""
+        admin = self.broker.admin
+        login = {"Authorization": aiohttp.encode_basic_auth(admin.user, admin.password)}
+        url = f"{self.broker.management_url}/api/{path.format(vhost=quote(self.name, safe=''))}"
+        async with (
+            aiohttp.ClientSession(headers=login, raise_for_status=True) as session,
+            session.request(method, URL(url, encoded=True), json=body) as answer,
+        ):
+            return await answer.json(content_type=None)
+
+    @asynccontextmanager
+    async def channel(self, user: str | None = None) -> AsyncIterator[AbstractChannel]:
+        """Open a channel as ``user``, or as the administrator."""
+        admin = self.broker.admin
+        url = (
+            self.url(user)
+            if user
+            else self.broker.amqp_url(admin.user, admin.password, self.name)
+        )
+        async with await aio_pika.connect(url) as connection:
+            yield await connection.channel(publisher_confirms=True, on_return_raises=True)
+
+    async def publish(self, *events: Event[EventData], exchange: str = EVENTS) -> None:
+        """Publish events as an outside service does, or as the administrator elsewhere."""
+        async with self.channel("publisher" if exchange == EVENTS else None) as channel:
+            target = await channel.get_exchange(exchange, ensure=False)
+            for event in events:
+                await target.publish(message(event), event.type)
+
+    async def publish_raw(
+        self, body: bytes, key: str, *, exchange: str = EVENTS, **properties: Any
+    ) -> None:
+        """Publish any bytes with any properties, as the administrator."""
+        async with self.channel() as channel:
+            target = await channel.get_exchange(exchange, ensure=False)
+            await target.publish(aio_pika.Message(body, **properties), key)
+
+    async def depth(self, queue: str) -> int:
+        """Count what is ready in ``queue``."""
+        async with self.channel() as channel:
+            declared = await channel.get_queue(queue)
+            return declared.declaration_result.message_count or 0
+
+    async def peek(self, queue: str) -> list[AbstractIncomingMessage]:
+        """Look at what is ready in ``queue``; everything goes back."""
+        found = []
+        async with self.channel() as channel:
+            declared = await channel.get_queue(queue)
+            while (got := await declared.get(fail=False)) is not None:
+                found.append(got)
+        return found
+
+    async def dead_letters(self, queue: str) -> list[AbstractIncomingMessage]:
+        """Look at the dead letters of ``queue``."""
+        return await self.peek(dead_letter_queue(queue))
+
+    async def move(self, source: str, destination: str) -> None:
+        """Move all messages as the management UI's *Move messages* does: by a dynamic shovel."""
+        name = f"Move from {source}"
+        uri = f"amqp:///{quote(self.name, safe='')}"
+        value = {
+            "src-uri": uri,
+            "src-queue": source,
+            "src-protocol": "amqp091",
+            "src-prefetch-count": 1000,
+            "src-delete-after": "queue-length",
+            "dest-protocol": "amqp091",
+            "dest-uri": uri,
+            "dest-queue": destination,
+            "dest-add-forward-headers": False,
+            "ack-mode": "on-confirm",
+        }
+        path = "parameters/shovel/{vhost}/" + quote(name, safe="")
+        await self.ask("PUT", path, {"component": "shovel", "name": name, "value": value})
+
+    def _administration(self) -> str:
+        admin = self.broker.admin
+        url = URL(self.broker.management_url)
+        return str(url.with_user(admin.user).with_password(admin.password))
+
+
+def message(event: Event[EventData]) -> aio_pika.Message:
+    """Return ``event`` as a well-behaved outside service publishes it."""
+    return aio_pika.Message(
+        event.body(),
+        content_type=CONTENT_TYPE,
+        message_id=str(event.id),
+        type=event.type,
+        timestamp=event.time,
+        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+    )
