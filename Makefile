@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := libs/contracts libs/messaging libs/database libs/stripe-emulator \
-	services/usage-ingest services/stripe-reporter services/customer-provisioner deploy/local
+	services/usage-ingest services/stripe-reporter services/customer-provisioner deploy/local deploy/demo
 UNIT_TESTS := $(addsuffix /tests,$(PACKAGES))
 LOCK := $(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--universal --python-version 3.11 --custom-compile-command "make lock"

@@ -68,6 +68,6 @@ def _problems(error: ValidationError) -> list[tuple[str, str]]:
     for detail in error.errors(include_input=False, include_url=False, include_context=False):
         name = str(detail["loc"][0]).upper() if detail["loc"] else "settings"
         missing = detail["type"] == "missing"
-        text = f"{name}: not set (nor {name}_FILE)" if missing else f"{name}: {detail['type']}"
+        text = f"{name}: not set (nor {name}_FILE)" if missing else f"{name}: {detail['msg']}"
         named.append((name, text))
     return named

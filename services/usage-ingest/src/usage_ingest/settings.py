@@ -1,18 +1,26 @@
 """What usage-ingest is told from outside."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from nexus_contracts.tool_executed import Status
 from nexus_messaging.settings import ServiceSettings
 from usage_ingest.metering import BillingRules
+
+MINUTE: Final = 60
 
 Dimension = Literal["server_id", "tool_name"]
 
 
 def _split(value: object) -> object:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _fits_a_minute(seconds: int) -> int:
+    if seconds and (seconds < 0 or MINUTE % seconds):
+        raise ValueError("must be 0 (no windows) or divide a minute, so that none spans two")
+    return seconds
 
 
 class Settings(ServiceSettings):
@@ -24,7 +32,7 @@ class Settings(ServiceSettings):
     stripe_meter_event_name: str = Field("tool_call_executed", min_length=1, max_length=100)
     stripe_tokens_meter_event_name: str = Field("", max_length=100)
     stripe_meter_dimensions: Annotated[tuple[Dimension, ...], BeforeValidator(_split)] = ()
-    report_window_seconds: Literal[0, 1, 2, 5, 10, 20, 30, 60] = 10
+    report_window_seconds: Annotated[int, AfterValidator(_fits_a_minute)] = 10
     billable_statuses: Annotated[
         tuple[Status, ...], BeforeValidator(_split), Field(min_length=1)
     ] = ("succeeded",)

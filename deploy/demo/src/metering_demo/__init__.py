@@ -1,0 +1,1 @@
+"""The main job, shown and counted on the running stack."""

@@ -1,0 +1,84 @@
+"""The command behind `make demo`."""
+
+import argparse
+import asyncio
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from local_stack.catalogue import StackOptions
+from local_stack.stack import Stack
+from metering_demo.scenario import make_scenario
+from metering_demo.story import Doors, UnsettledError, play
+from metering_demo.table import holds, last_line, lines
+
+OPTIONS = StackOptions(
+    tier_scale=0.02,
+    max_calls_per_second=200,
+    grace_seconds=5,
+    service_environment={"usage-ingest": {"REPORT_WINDOW_SECONDS": "10"}},
+)
+
+
+def main() -> None:
+    """Bring up the stack, play the demo, stop everything; exit 0 only if all counts agree."""
+    arguments = _parser().parse_args()
+    began = time.monotonic()
+
+    def say(line: str) -> None:
+        print(f"[{time.monotonic() - began:5.1f} s] {line}", flush=True)
+
+    scenario = make_scenario(
+        users=arguments.users,
+        runs=arguments.runs,
+        duplicates=arguments.runs // 50,
+        seed=arguments.seed,
+        now=datetime.now(UTC),
+    )
+    with Stack.start(arguments.directory, OPTIONS, say) as stack:
+        try:
+            published, count = asyncio.run(
+                play(scenario, _doors(stack), say, patience=arguments.patience)
+            )
+        except UnsettledError as error:
+            sys.exit(f"demo: {error}")
+    for line in lines(count):
+        print(line)
+    print(last_line(count, published, time.monotonic() - began))
+    sys.exit(0 if holds(count, published) else 1)
+
+
+def _doors(stack: Stack) -> Doors:
+    return Doors(
+        publisher=stack.amqp_url("publisher"),
+        reader=stack.amqp_url("operator"),
+        ledger=stack.database_url("usage-ingest"),
+        ingest=stack.http_url("usage-ingest"),
+        emulator=stack.emulator_url,
+        stripe_key=stack.stripe_key,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="metering-demo",
+        description="Run the main job on the real parts, with trouble, and count every tool run.",
+    )
+    parser.add_argument("--runs", type=int, default=1000, help="tool runs (default 1000)")
+    parser.add_argument("--users", type=int, default=25, help="users (default 25)")
+    parser.add_argument("--seed", type=int, default=7, help="repeats a scenario (default 7)")
+    parser.add_argument(
+        "--patience", type=float, default=90, help="seconds until it gives up (default 90)"
+    )
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        default=Path(".local/demo"),
+        help="where the servers keep their data (default .local/demo)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    main()
