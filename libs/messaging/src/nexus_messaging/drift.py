@@ -111,7 +111,8 @@ def _compare_kind(
             yield Difference(kind, Standing.MISSING, entry, None)
         elif any(actual.get(setting) != entry.get(setting) for setting in kind.settings):
             yield Difference(kind, Standing.DIFFERENT, entry, actual)
-    for name, entry in found.items():
+    # The broker lists in no order; a person comparing two runs needs one.
+    for name, entry in sorted(found.items()):
         if name not in wanted:
             standing = Standing.STALE if _is_ours(kind, topology, entry) else Standing.FOREIGN
             yield Difference(kind, standing, None, entry)
@@ -131,8 +132,8 @@ def _found(
     if kind is USERS:
         entries = [_user_found(entry, passwords[entry["name"]]) for entry in entries]
     if kind is PERMISSIONS:
-        mighty = _administrators(found)
-        entries = [entry for entry in entries if entry["user"] not in mighty]
+        others = _administrators(found) - {user.name for user in topology.users}
+        entries = [entry for entry in entries if entry["user"] not in others]
     return {kind.name(entry): entry for entry in entries}
 
 
@@ -147,7 +148,7 @@ def _concerns(kind: Kind, topology: Topology, entry: Entry) -> bool:
 
 def _user_found(entry: Entry, password: str) -> Entry:
     """Replace a user's password hash with a verdict, which may be shown."""
-    known = entry["hashing_algorithm"] == HASHING and _matches(entry["password_hash"], password)
+    known = entry.get("hashing_algorithm") == HASHING and _matches(entry["password_hash"], password)
     return {
         "name": entry["name"],
         "tags": sorted(_tags(entry)),

@@ -224,5 +224,7 @@ def _user_body(user: Entry, passwords: Mapping[str, str]) -> Entry:
 
 async def _refusal(method: str, address: str, answer: aiohttp.ClientResponse) -> str:
     if answer.status in {401, 403}:
-        return "the broker refused the user of MANAGEMENT_URL: name an administrator's password"
+        return (
+            "the broker refused the user of MANAGEMENT_URL: name an administrator and its password"
+        )
     return f"the broker refused {method} /{address}: {answer.status} {(await answer.text())[:500]}"

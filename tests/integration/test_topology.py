@@ -1,0 +1,468 @@
+"""The described topology on a real broker: its routes, its walls and what an operator can do."""
+
+import asyncio
+import json
+import sys
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import aio_pika
+import aiohttp
+import pytest
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.exceptions import DeliveryError
+from aiormq.exceptions import ChannelAccessRefused
+from yarl import URL
+
+from local_stack.rabbitmq import RabbitNode
+from nexus_messaging.drift import Difference
+from nexus_messaging.management import Management, apply_topology, connect, read_drift
+from nexus_messaging.topology import (
+    DEAD,
+    EVENTS,
+    INTERNAL,
+    RETRY_RETURN,
+    TIERS,
+    TOOL_EXECUTED_QUEUE,
+    UNROUTABLE,
+    USAGE_RECORDED_QUEUE,
+    USER_CREATED_QUEUE,
+    WORK_QUEUES,
+    dead_letter_queue,
+    metering_topology,
+)
+
+TIER_SCALE = 0.01
+DEADLINE = 20.0
+PASSWORDS = {user.name: f"{user.name} s3cret" for user in metering_topology().users}
+
+
+@dataclass(frozen=True)
+class Broker:
+    """One vhost of the node under test, with the metering topology applied by an administrator."""
+
+    node: RabbitNode
+    vhost: str
+    management: Management
+
+    @property
+    def management_url(self) -> str:
+        """The management API's address with the administrator's login."""
+        return administration(self.node)
+
+    async def apply(self) -> tuple[list[Difference], tuple[Difference, ...]]:
+        """Apply the topology; return what was changed and what was left."""
+        changes: list[Difference] = []
+        left = await apply_topology(
+            self.management,
+            PASSWORDS,
+            vhost=self.vhost,
+            tier_scale=TIER_SCALE,
+            on_change=changes.append,
+        )
+        return changes, left
+
+    async def drift(self) -> list[str]:
+        """Read the drift as the lines an operator sees."""
+        found = await read_drift(
+            self.management, PASSWORDS, vhost=self.vhost, tier_scale=TIER_SCALE
+        )
+        return [str(difference) for difference in found]
+
+    @asynccontextmanager
+    async def channel(self, user: str) -> AsyncIterator[AbstractChannel]:
+        """Open a channel as one of the described users, or as the administrator."""
+        password = PASSWORDS.get(user, self.node.admin.password)
+        url = self.node.amqp_url(user, password, self.vhost)
+        async with await aio_pika.connect(url) as connection:
+            yield await connection.channel(publisher_confirms=True, on_return_raises=True)
+
+    async def ask(self, user: str, method: str, path: str, **body: Any) -> Any:
+        """Call the management API as a user; ``{vhost}`` in the path is filled in."""
+        password = PASSWORDS.get(user, self.node.admin.password)
+        url = f"{self.node.management_url}/api/{path.format(vhost=self.vhost)}"
+        login = {"Authorization": aiohttp.encode_basic_auth(user, password)}
+        async with (
+            aiohttp.ClientSession(headers=login, raise_for_status=True) as session,
+            session.request(method, URL(url, encoded=True), json=body or None) as answer,
+        ):
+            return await answer.json(content_type=None)
+
+
+def administration(node: RabbitNode) -> str:
+    """Build the management API's address with the administrator's login."""
+    url = URL(node.management_url)
+    return str(url.with_user(node.admin.user).with_password(node.admin.password))
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
+    """Run one RabbitMQ node for all tests."""
+    with RabbitNode.start(tmp_path_factory.mktemp("rabbitmq")) as running:
+        yield running
+
+
+@pytest.fixture
+async def bare(node: RabbitNode) -> AsyncIterator[Broker]:
+    """Offer a vhost's name that does not exist yet."""
+    vhost = f"metering-{uuid.uuid4().hex[:8]}"
+    async with connect(administration(node)) as management:
+        yield Broker(node, vhost, management)
+
+
+@pytest.fixture
+async def broker(bare: Broker) -> Broker:
+    """Offer a vhost with the metering topology."""
+    await bare.apply()
+    return bare
+
+
+async def publish(channel: AbstractChannel, exchange: str, key: str, **properties: Any) -> None:
+    """Publish one persistent message, mandatory and confirmed."""
+    message = aio_pika.Message(b"{}", delivery_mode=aio_pika.DeliveryMode.PERSISTENT, **properties)
+    route = await channel.get_exchange(exchange, ensure=False)
+    await route.publish(message, key, mandatory=True, timeout=DEADLINE)
+
+
+async def arrival(channel: AbstractChannel, name: str) -> AbstractIncomingMessage:
+    """Wait for the next message of a queue and take it, unacknowledged."""
+    queue = await channel.get_queue(name)
+    async with queue.iterator(timeout=DEADLINE) as messages:
+        return await anext(messages)
+
+
+async def depth(broker: Broker, name: str) -> int:
+    """Count what is ready in a queue."""
+    async with broker.channel("admin") as channel:
+        queue = await channel.get_queue(name)
+        return queue.declaration_result.message_count or 0
+
+
+async def run_cli(
+    broker: Broker, *arguments: str, management_url: str | None = None
+) -> tuple[int, str]:
+    """Run ``nexus-topology`` with every setting; return its exit code and all it printed."""
+    users = metering_topology().users
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "nexus_messaging.topology_cli",
+        *arguments,
+        env={
+            "PYTHONPATH": ":".join(sys.path),
+            "MANAGEMENT_URL": management_url or broker.management_url,
+            "VHOST": broker.vhost,
+            **{user.password_setting: PASSWORDS[user.name] for user in users},
+        },
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, output.decode()
+
+
+async def test_applying_a_second_time_changes_nothing(bare: Broker) -> None:
+    """The command is idempotent and says so; the check agrees with it; no password is printed."""
+    first = await run_cli(bare, "apply")
+    second = await run_cli(bare, "apply")
+    checked = await run_cli(bare, "check")
+
+    assert first[0] == 0
+    assert f"created vhost {bare.vhost}" in first[1]
+    assert f"created queue {TOOL_EXECUTED_QUEUE}" in first[1]
+    assert second == (0, "nothing to change\n")
+    assert checked == (0, "the broker is as described\n")
+    assert not any(password in first[1] for password in PASSWORDS.values())
+
+
+async def test_drift_is_shown_and_what_is_ours_is_mended(broker: Broker) -> None:
+    """The check names what is missing, different and extra; apply mends all but the foreign."""
+    ask = broker.ask
+    key = "tool.executed.*"
+    path = "bindings/{vhost}/e/events/q/" + TOOL_EXECUTED_QUEUE
+    await ask("admin", "DELETE", f"{path}/{key}")
+    await ask("admin", "POST", path, routing_key="old.*", arguments={"x-note": "stale"})
+    await ask("admin", "POST", "bindings/{vhost}/e/events/e/internal", routing_key="#")
+    tier = {"pattern": "^retry", "definition": {"message-ttl": 1}, "apply-to": "queues"}
+    await ask("admin", "PUT", "policies/{vhost}/nexus.retry.5s", **tier)
+    await ask("admin", "PUT", "policies/{vhost}/nexus.old", **tier)
+    await ask("admin", "PUT", "policies/{vhost}/theirs", **tier)
+    await ask("admin", "PUT", "queues/{vhost}/theirs", durable=True)
+
+    code, shown = await run_cli(broker, "check", "--tier-scale", str(TIER_SCALE))
+    _, left = await broker.apply()
+
+    assert code == 1
+    assert shown.splitlines() == [
+        (
+            "different policy nexus.retry.5s: pattern is ^retry, should be ^retry\\.5s$; "
+            "dead-letter-exchange is absent, should be retry.return; "
+            "dead-letter-strategy is absent, should be at-least-once; "
+            "message-ttl is 1, should be 50; overflow is absent, should be reject-publish; "
+            "priority is 0, should be 10"
+        ),
+        "extra policy nexus.old",
+        "foreign policy theirs: not described, left alone",
+        "foreign queue theirs: not described, left alone",
+        f"missing binding events queue {TOOL_EXECUTED_QUEUE} {key} {{}}",
+        "extra binding events exchange internal # {}",
+        f'extra binding events queue {TOOL_EXECUTED_QUEUE} old.* {{"x-note": "stale"}}',
+    ]
+    assert [str(difference) for difference in left] == await broker.drift()
+    assert {difference.subject for difference in left} == {"policy theirs", "queue theirs"}
+
+
+async def test_a_queue_of_the_wrong_type_is_reported_and_kept(bare: Broker) -> None:
+    """Apply fails on a queue that it could only replace by deleting what it holds."""
+    await bare.ask("admin", "PUT", "vhosts/{vhost}")
+    await bare.ask("admin", "PUT", f"queues/{{vhost}}/{USER_CREATED_QUEUE}", durable=True)
+
+    code, shown = await run_cli(bare, "apply")
+
+    assert code == 1
+    assert f"different queue {USER_CREATED_QUEUE}: x-queue-type is " in shown
+    assert "cannot be changed: empty it, delete it, apply again" in shown
+    kept = await bare.ask("admin", "GET", f"queues/{{vhost}}/{USER_CREATED_QUEUE}")
+    assert kept["type"] == "classic"
+
+
+async def test_a_changed_password_is_put_back(broker: Broker) -> None:
+    """Passwords are compared by their salted hash, and the one in the settings wins."""
+    await broker.ask("admin", "PUT", "users/publisher", password="other", tags="")
+
+    shown = await broker.drift()
+    changes, _ = await broker.apply()
+
+    assert shown == ["different user publisher: password is another, should be set"]
+    assert [change.subject for change in changes] == ["user publisher"]
+    async with broker.channel("publisher"):
+        pass
+
+
+async def test_rendered_definitions_can_be_imported(bare: Broker) -> None:
+    """A broker that imports them lacks nothing, and nobody can log in before passwords are set."""
+    _, rendered = await run_cli(
+        bare, "render", "--tier-scale", str(TIER_SCALE), "--broker-version", bare.node.version
+    )
+
+    await bare.ask("admin", "POST", "definitions", **json.loads(rendered))
+
+    assert await bare.drift() == [
+        f"different user {user}: password is another, should be set" for user in PASSWORDS
+    ]
+    with pytest.raises(aiohttp.ClientResponseError, match="401"):
+        await bare.ask("operator", "GET", "whoami")
+
+
+@pytest.mark.parametrize("exchange", [*(tier.name for tier in TIERS), DEAD, INTERNAL])
+async def test_an_unknown_key_comes_back_to_the_sender(broker: Broker, exchange: str) -> None:
+    """A mistyped queue or event is returned, never swallowed, on each exchange of ours."""
+    async with broker.channel("admin") as channel:
+        with pytest.raises(DeliveryError):
+            await publish(channel, exchange, "usage-ingest.tool-exectued")
+
+
+@pytest.mark.parametrize("exchange", [*(tier.name for tier in TIERS), DEAD])
+async def test_a_service_cannot_reach_the_queue_of_another(broker: Broker, exchange: str) -> None:
+    """Tiers and the dead exchange take from a service only the names of its own queues."""
+    async with broker.channel("stripe-reporter") as channel:
+        await publish(channel, exchange, USAGE_RECORDED_QUEUE)
+        with pytest.raises(ChannelAccessRefused):
+            await publish(channel, exchange, TOOL_EXECUTED_QUEUE)
+
+
+@pytest.mark.parametrize(
+    ("user", "exchange", "key"),
+    [
+        ("publisher", INTERNAL, "tool.executed.v1"),
+        ("publisher", EVENTS, "usage.reported.v1"),
+        ("publisher", EVENTS, "tool.executed.v1.more"),
+        ("publisher", TIERS[0].name, TOOL_EXECUTED_QUEUE),
+        ("publisher", RETRY_RETURN, TOOL_EXECUTED_QUEUE),
+        ("publisher", "", TOOL_EXECUTED_QUEUE),
+        ("usage-ingest", INTERNAL, "usage.reported.v1"),
+        ("usage-ingest", EVENTS, "tool.executed.v1"),
+        ("usage-ingest", RETRY_RETURN, TOOL_EXECUTED_QUEUE),
+        ("usage-ingest", "", TOOL_EXECUTED_QUEUE),
+        ("stripe-reporter", INTERNAL, "usage.recorded.v1"),
+        ("customer-provisioner", INTERNAL, "usage.recorded.v1"),
+        ("operator", "", TOOL_EXECUTED_QUEUE),
+    ],
+)
+async def test_nobody_publishes_what_is_not_theirs(
+    broker: Broker, user: str, exchange: str, key: str
+) -> None:
+    """Each user is refused every exchange and event type that its task does not need."""
+    async with broker.channel(user) as channel:
+        with pytest.raises(ChannelAccessRefused):
+            await publish(channel, exchange, key)
+
+
+@pytest.mark.parametrize(
+    ("user", "exchange", "key", "queue"),
+    [
+        ("publisher", EVENTS, "tool.executed.v1", TOOL_EXECUTED_QUEUE),
+        ("publisher", EVENTS, "user.created.v9", USER_CREATED_QUEUE),
+        ("customer-provisioner", INTERNAL, "user.created.v1", USER_CREATED_QUEUE),
+        (
+            "customer-provisioner",
+            INTERNAL,
+            "customer.provisioned.v1",
+            "usage-ingest.customer-provisioned",
+        ),
+        ("usage-ingest", INTERNAL, "usage.recorded.v1", USAGE_RECORDED_QUEUE),
+        ("stripe-reporter", INTERNAL, "usage.reported.v1", "usage-ingest.usage-outcomes"),
+        ("stripe-reporter", INTERNAL, "usage.rejected.v1", "usage-ingest.usage-outcomes"),
+    ],
+)
+async def test_an_event_reaches_the_queue_of_its_consumer(
+    broker: Broker, user: str, exchange: str, key: str, queue: str
+) -> None:
+    """Each event goes from its producer's user to its consumer's queue, read by that user."""
+    async with broker.channel(user) as channel:
+        await publish(channel, exchange, key)
+
+    async with broker.channel(queue.split(".", maxsplit=1)[0]) as channel:
+        message = await arrival(channel, queue)
+        await message.ack()
+
+    assert message.routing_key == key
+
+
+async def test_a_service_neither_declares_nor_reads_what_is_not_its_own(broker: Broker) -> None:
+    """No service has the right to configure, nor to consume from another's queue."""
+    async with broker.channel("usage-ingest") as channel:
+        with pytest.raises(ChannelAccessRefused):
+            await channel.declare_queue("mine", durable=True)
+    async with broker.channel("usage-ingest") as channel:
+        foreign = await channel.get_queue(USAGE_RECORDED_QUEUE, ensure=False)
+        with pytest.raises(ChannelAccessRefused):
+            await foreign.get(fail=False)
+
+
+@pytest.mark.parametrize("header", ["CC", "BCC"])
+async def test_a_publisher_cannot_forge_our_events_by_copies(broker: Broker, header: str) -> None:
+    """Old brokers let CC and BCC past topic permissions: no route from outside may use that."""
+    ours = WORK_QUEUES[2:]
+    forged = ["usage.recorded.v1", "usage.reported.v1", "customer.provisioned.v1", *ours]
+    async with broker.channel("publisher") as channel:
+        with suppress(ChannelAccessRefused):
+            await publish(channel, EVENTS, "tool.executed.v1", headers={header: forged})
+
+    assert [await depth(broker, queue) for queue in ours] == [0, 0, 0]
+
+
+async def test_an_event_without_a_route_is_kept(broker: Broker) -> None:
+    """An outside event that nothing is bound to is confirmed and waits in ``unroutable``."""
+    path = f"bindings/{{vhost}}/e/events/q/{TOOL_EXECUTED_QUEUE}/tool.executed.*"
+    await broker.ask("admin", "DELETE", path)
+
+    async with broker.channel("publisher") as channel:
+        await publish(channel, EVENTS, "tool.executed.v1")
+
+    async with broker.channel("operator") as channel:
+        message = await arrival(channel, UNROUTABLE)
+    assert (message.exchange, message.routing_key) == (EVENTS, "tool.executed.v1")
+
+
+async def test_a_message_returns_from_its_tier_as_it_was(broker: Broker) -> None:
+    """After the wait it is back in its queue: key, headers and properties kept."""
+    async with broker.channel("usage-ingest") as channel:
+        sent = {"headers": {"nexus-attempt": 2}, "message_id": "id-1", "type": "tool.executed.v1"}
+        await publish(channel, TIERS[0].name, TOOL_EXECUTED_QUEUE, **sent)
+        message = await arrival(channel, TOOL_EXECUTED_QUEUE)
+
+    assert (message.exchange, message.routing_key) == (RETRY_RETURN, TOOL_EXECUTED_QUEUE)
+    assert message.headers["nexus-attempt"] == 2
+    assert (message.message_id, message.type) == ("id-1", "tool.executed.v1")
+
+
+async def test_a_return_without_its_queue_is_kept(broker: Broker) -> None:
+    """A tier whose return has no queue puts the message aside and holds nobody else's back."""
+    path = f"bindings/{{vhost}}/e/{RETRY_RETURN}/q/{TOOL_EXECUTED_QUEUE}/{TOOL_EXECUTED_QUEUE}"
+    await broker.ask("admin", "DELETE", path)
+
+    async with broker.channel("usage-ingest") as channel:
+        await publish(channel, TIERS[0].name, TOOL_EXECUTED_QUEUE)
+        await publish(channel, TIERS[0].name, "usage-ingest.usage-outcomes")
+        await arrival(channel, "usage-ingest.usage-outcomes")
+
+    async with broker.channel("operator") as channel:
+        message = await arrival(channel, UNROUTABLE)
+    assert message.routing_key == TOOL_EXECUTED_QUEUE
+
+
+@pytest.mark.parametrize("queue", WORK_QUEUES)
+async def test_what_the_broker_gives_up_on_is_dead_lettered(broker: Broker, queue: str) -> None:
+    """A rejected message goes to the queue's own dead letters, whatever its event type."""
+    async with broker.channel("admin") as channel:
+        await publish(channel, RETRY_RETURN, queue)
+        await (await arrival(channel, queue)).reject(requeue=False)
+        message = await arrival(channel, dead_letter_queue(queue))
+
+    assert message.exchange == DEAD
+
+
+async def test_an_operator_looks_at_a_dead_letter_and_moves_it_back(broker: Broker) -> None:
+    """Thirty looks lose nothing, and the management UI's move brings it back as it was."""
+    dead = dead_letter_queue(TOOL_EXECUTED_QUEUE)
+    async with broker.channel("usage-ingest") as channel:
+        await publish(channel, DEAD, TOOL_EXECUTED_QUEUE, headers={"nexus-reason": "poison"})
+
+    for _ in range(30):
+        look = {"count": 1, "ackmode": "ack_requeue_true", "encoding": "auto"}
+        seen = await broker.ask("operator", "POST", f"queues/{{vhost}}/{dead}/get", **look)
+        assert len(seen) == 1
+    await move(broker, dead, TOOL_EXECUTED_QUEUE)
+
+    async with broker.channel("usage-ingest") as channel:
+        message = await arrival(channel, TOOL_EXECUTED_QUEUE)
+    assert message.headers["nexus-reason"] == "poison"
+    assert (message.exchange, message.routing_key) == ("", TOOL_EXECUTED_QUEUE)
+
+
+async def move(broker: Broker, source: str, destination: str) -> None:
+    """Do what *Move messages* in the management UI does, with the operator's login."""
+    here = f"amqp:///{broker.vhost}"
+    shovel = {
+        "src-protocol": "amqp091",
+        "src-uri": here,
+        "src-queue": source,
+        "src-prefetch-count": 1000,
+        "src-delete-after": "queue-length",
+        "dest-protocol": "amqp091",
+        "dest-uri": here,
+        "dest-queue": destination,
+        "dest-add-forward-headers": False,
+        "ack-mode": "on-confirm",
+    }
+    await broker.ask(
+        "operator", "PUT", f"parameters/shovel/{{vhost}}/Move%20from%20{source}", value=shovel
+    )
+
+
+async def test_an_operator_changes_nothing_but_policies_and_shovels(broker: Broker) -> None:
+    """An operator neither declares, deletes nor publishes, and is no administrator."""
+    with pytest.raises(aiohttp.ClientResponseError, match=r"40[13]"):
+        await broker.ask("operator", "DELETE", f"queues/{{vhost}}/{USER_CREATED_QUEUE}")
+    with pytest.raises(aiohttp.ClientResponseError, match=r"40[13]"):
+        await broker.ask("operator", "PUT", "queues/{vhost}/theirs", durable=True)
+    with pytest.raises(aiohttp.ClientResponseError, match="401"):
+        await broker.ask("operator", "GET", "users")
+
+
+async def test_a_refused_login_is_one_line_with_advice(bare: Broker) -> None:
+    """The command ends with one line that says what to do and holds no password."""
+    wrong = str(URL(bare.management_url).with_password("wr0ng"))
+
+    code, shown = await run_cli(bare, "check", management_url=wrong)
+
+    assert code == 1
+    assert shown == (
+        "nexus-topology: the broker refused the user of MANAGEMENT_URL: "
+        "name an administrator and its password\n"
+    )
