@@ -1,0 +1,57 @@
+"""The command ``local-stack``: the stack on this machine, up and down."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from local_stack import commands
+from local_stack.errors import LocalStackError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0 if all is well, 1 if not, 130 on Ctrl-C."""
+    parsed = _parser().parse_args(arguments)
+    directory = parsed.directory.absolute()
+    try:
+        match parsed.command:
+            case "up":
+                return commands.up(directory, parsed.tier_scale, _say)
+            case "supervise":
+                commands.supervise(directory, parsed.tier_scale, _say)
+            case "down":
+                return commands.down(directory, _say)
+            case _:
+                return commands.status(directory, _say)
+    except LocalStackError as error:
+        _say(f"local-stack: {error}")
+        return 1
+    except KeyboardInterrupt:
+        _say("stopped")
+        return 128 + signal.SIGINT
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="local-stack", description=__doc__)
+    parser.add_argument(
+        "--directory", type=Path, default=Path(".local/up"), help="where it keeps its data"
+    )
+    subparsers = parser.add_subparsers(dest="command", required=True)
+    subparsers.add_parser("down", help="stop it")
+    subparsers.add_parser("status", help="say what is where, and what has died")
+    for name, what in (("up", "start it in the background"), ("supervise", "run it until SIGTERM")):
+        command = subparsers.add_parser(name, help=what)
+        command.add_argument(
+            "--tier-scale", type=float, default=1.0, help="factor on the waits between retries"
+        )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""The project's own parts: their names, commands, settings and usual ports."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from local_stack.ports import LOOPBACK
+
+VHOST = "metering"
+OPERATOR = "operator"
+METER = "tool_call_executed"
+EMULATOR = "stripe-emulator"
+
+POSTGRES_PORT = 5432
+EMULATOR_PORT = 12111
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePlan:
+    """One service: ``usage-ingest`` is its name and its broker user's.
+
+    Attributes:
+        name: Its name everywhere outside Python and SQL.
+        port: Where its HTTP side listens where that port is free.
+        calls_stripe: Whether it is given a key of Stripe's.
+    """
+
+    name: str
+    port: int
+    calls_stripe: bool
+
+    @property
+    def module(self) -> str:
+        """The Python module, which is also the name of its database and of its role there."""
+        return self.name.replace("-", "_")
+
+    def command(self, action: str) -> list[str]:
+        """Build the command that runs ``action``: ``serve`` or ``migrate``."""
+        return [sys.executable, "-m", self.module, action]
+
+
+SERVICES = (
+    ServicePlan("customer-provisioner", 8081, calls_stripe=True),
+    ServicePlan("usage-ingest", 8082, calls_stripe=False),
+    ServicePlan("stripe-reporter", 8083, calls_stripe=True),
+)
+BROKER_USERS = ("publisher", OPERATOR, *(plan.name for plan in SERVICES))
+
+
+@dataclass(frozen=True, slots=True)
+class StackOptions:
+    """What may differ from one stack to another.
+
+    Attributes:
+        tier_scale: Factor on the waits of the retry tiers; ``0.01`` makes an hour 36 seconds.
+        max_calls_per_second: The reporter's limit of calls to Stripe; ``None`` for its default.
+        standard_ports: Whether to take the usual ports where they are free.
+        durable: ``False`` trades the database's safety in a power cut for speed.
+        grace_seconds: How long the services have to finish when they are stopped.
+        service_environment: Further settings of a service, by its name.
+    """
+
+    tier_scale: float = 1.0
+    max_calls_per_second: float | None = None
+    standard_ports: bool = False
+    durable: bool = True
+    grace_seconds: float = 20.0
+    service_environment: Mapping[str, Mapping[str, str]] | None = None
+
+    def settings_of(self, plan: ServicePlan) -> dict[str, str]:
+        """Build the settings of a service that these options decide."""
+        settings = {"SHUTDOWN_GRACE_SECONDS": str(self.grace_seconds), "LOG_FORMAT": "json"}
+        if plan.name == "stripe-reporter" and self.max_calls_per_second is not None:
+            settings["STRIPE_MAX_CALLS_PER_SECOND"] = str(self.max_calls_per_second)
+        return settings | dict((self.service_environment or {}).get(plan.name, {}))
+
+
+def topology_command(tier_scale: float) -> list[str]:
+    """Build the command that brings the broker to the topology."""
+    module = "nexus_messaging.topology_cli"
+    return [sys.executable, "-m", module, "apply", "--tier-scale", str(tier_scale)]
+
+
+def topology_settings(management_url: str, passwords: Mapping[str, str]) -> dict[str, str]:
+    """Build the settings of the topology command; ``passwords`` are the broker users'."""
+    settings = {"MANAGEMENT_URL": management_url, "VHOST": VHOST}
+    for user, password in passwords.items():
+        settings[f"BROKER_PASSWORD_{user.replace('-', '_').upper()}"] = password
+    return settings
+
+
+def emulator_command(port: int, key: str) -> list[str]:
+    """Build the command that runs a local Stripe with the meter the services report to."""
+    where = ["--host", LOOPBACK, "--port", str(port)]
+    return [
+        sys.executable,
+        "-m",
+        "stripe_emulator",
+        "serve",
+        *where,
+        "--key",
+        key,
+        "--meter",
+        METER,
+    ]
+
+
+def base_environment() -> dict[str, str]:
+    """Build what every part gets: none of the caller's settings, no proxy, no real key."""
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH")
+    found = {name: os.environ[name] for name in kept if name in os.environ}
+    return {**found, "PYTHONUNBUFFERED": "1"}

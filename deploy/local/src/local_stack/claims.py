@@ -1,0 +1,82 @@
+"""The claim on a directory: one owner at a time, and what a crashed owner left running is ended."""
+
+import fcntl
+import json
+import os
+import signal
+from pathlib import Path
+from typing import IO, Self
+
+from local_stack.errors import LocalStackError
+from local_stack.identities import ProcessIdentity, await_exit
+
+_GONE_WITHIN_SECONDS = 10.0
+
+
+class DirectoryInUseError(LocalStackError):
+    """A process of this machine uses the directory.
+
+    Attributes:
+        holder: Its process id; ``None`` if it has only just begun.
+    """
+
+    def __init__(self, directory: Path, holder: int | None) -> None:
+        self.holder = holder
+        super().__init__(f"{directory} is in use by process {holder or '(just starting)'}")
+
+
+class Claim:
+    """An exclusive claim on a directory, held by a file lock that ends with its holder.
+
+    The system releases the lock when the holder dies, however it dies, so no lock goes stale. The
+    server processes outlive a killed holder: their ids are noted here, and the next holder ends
+    them before it starts its own.
+    """
+
+    def __init__(self, directory: Path, lock: IO[str]) -> None:
+        self._notes = directory / "pids.json"
+        self._lock = lock
+
+    @classmethod
+    def take(cls, directory: Path) -> Self:
+        """Claim ``directory``, creating it, and end what a crashed holder left running there.
+
+        Raises:
+            DirectoryInUseError: If a living process holds the claim.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = (directory / "lock").open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = int(lock.read() or 0) or None
+            lock.close()
+            raise DirectoryInUseError(directory, holder) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        claim = cls(directory, lock)
+        claim._end_leftovers()
+        return claim
+
+    def note(self, *pids: int) -> None:
+        """Note the server processes now running here, replacing those noted before."""
+        identities = (ProcessIdentity.of(pid) for pid in pids)
+        rows = [[each.pid, each.started] for each in identities if each is not None]
+        self._notes.write_text(json.dumps(rows), encoding="utf-8")
+
+    def release(self) -> None:
+        """Give the directory up; everything noted must have been stopped."""
+        self._notes.unlink(missing_ok=True)
+        self._lock.truncate(0)
+        self._lock.close()
+
+    def _end_leftovers(self) -> None:
+        if not self._notes.exists():
+            return
+        rows = json.loads(self._notes.read_text(encoding="utf-8") or "[]")
+        leftovers = [ProcessIdentity(pid, started) for pid, started in rows]
+        for leftover in leftovers:
+            leftover.send(signal.SIGKILL)
+        await_exit(leftovers, seconds=_GONE_WITHIN_SECONDS)

@@ -1,0 +1,140 @@
+"""The commands ``up``, ``down`` and ``status``: a stack in the background, found by its folder."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from local_stack.catalogue import StackOptions
+from local_stack.claims import Claim, DirectoryInUseError
+from local_stack.identities import ProcessIdentity, await_exit
+from local_stack.processes import Child, ChildDiedError, exit_on_sigterm
+from local_stack.record import Record
+from local_stack.stack import Stack
+
+Say = Callable[[str], None]
+
+_START_SECONDS = 600.0
+_STOP_SECONDS = 180.0
+_WATCH_SECONDS = 1.0
+
+
+def up(directory: Path, tier_scale: float, say: Say) -> int:
+    """Start a stack in the background and return when it is ready; 1 if it is not.
+
+    Raises:
+        ChildNotReadyError: If it was not ready in time; it has been stopped again.
+    """
+    if (holder := _holder(directory)) is not None:
+        say(f"a stack is running here already, as process {holder}; `make down` stops it")
+        return 1
+    Record.forget(directory)
+    log = directory / "supervisor.log"
+    log.unlink(missing_ok=True)
+    supervisor = Child.start(
+        "the stack",
+        [
+            *(sys.executable, "-m", "local_stack", "--directory", str(directory)),
+            *("supervise", "--tier-scale", str(tier_scale)),
+        ],
+        log=log,
+        env=os.environ,
+    )
+    try:
+        with exit_on_sigterm():
+            return _follow(supervisor, directory, say)
+    except BaseException:
+        supervisor.stop(grace=_STOP_SECONDS)
+        raise
+
+
+def supervise(directory: Path, tier_scale: float, say: Say) -> NoReturn:
+    """Run a stack until SIGTERM, noting in the log whichever part ends by itself."""
+    # Of a Ctrl-C at the terminal, only the command in the foreground is to hear.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    options = StackOptions(tier_scale=tier_scale, standard_ports=True)
+    with exit_on_sigterm(), Stack.start(directory, options, say) as stack:
+        Record.of(stack, directory).write(directory)
+        try:
+            _watch(stack, say)
+        finally:
+            Record.forget(directory)
+
+
+def down(directory: Path, say: Say) -> int:
+    """Stop the stack and return when everything has ended; 1 if it did not."""
+    if (holder := _holder(directory)) is None:
+        say("no stack is running here")
+        return 0
+    supervisor = ProcessIdentity.of(holder)
+    if supervisor is not None:
+        say("stopping")
+        supervisor.send(signal.SIGTERM)
+        if not await_exit([supervisor], seconds=_STOP_SECONDS):
+            say(f"process {holder} has not ended after {_STOP_SECONDS:.0f} s")
+            return 1
+    say("stopped")
+    return 0
+
+
+def status(directory: Path, say: Say) -> int:
+    """Say what is where and what has died; 1 unless everything runs."""
+    holder = _holder(directory)
+    record = Record.read(directory)
+    if holder is None:
+        say("no stack is running here")
+        return 1
+    if record is None:
+        say(f"a stack is starting or stopping, as process {holder}")
+        return 1
+    say(record.page())
+    for name in record.dead:
+        say(f"{name} has died; `make down` stops the rest")
+    return 1 if record.dead else 0
+
+
+def _holder(directory: Path) -> int | None:
+    """Find the process that runs a stack in ``directory``; what a killed one left is ended."""
+    try:
+        Claim.take(directory).release()
+    except DirectoryInUseError as held:
+        return held.holder
+    return None
+
+
+def _follow(supervisor: Child, directory: Path, say: Say) -> int:
+    """Repeat what the supervisor says until it has a stack to show or has ended."""
+    with supervisor.log.open(encoding="utf-8") as lines:
+
+        def repeat() -> bool:
+            for line in lines:
+                say(line.rstrip("\n"))
+            return Record.read(directory) is not None
+
+        try:
+            supervisor.wait_until(repeat, seconds=_START_SECONDS)
+        except ChildDiedError:
+            repeat()
+            return 1
+        repeat()
+    record = Record.read(directory)
+    if record is None:
+        return 1
+    say(record.page())
+    return 0
+
+
+def _watch(stack: Stack, say: Say) -> NoReturn:
+    """Wait for SIGTERM; say it when a part has ended, and leave the others running."""
+    said = ""
+    while True:
+        time.sleep(_WATCH_SECONDS)
+        try:
+            stack.check()
+        except ChildDiedError as died:
+            if str(died) != said:
+                said = str(died)
+                say(said)

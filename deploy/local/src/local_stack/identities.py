@@ -1,0 +1,82 @@
+"""Processes of this machine, told apart from later ones with the same number."""
+
+import os
+import signal
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+_POLL_SECONDS = 0.05
+_LEAVE_WITHIN_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """A process known by its number and by when it started (clock ticks since boot)."""
+
+    pid: int
+    started: str
+
+    @classmethod
+    def of(cls, pid: int) -> Self | None:
+        """Identify a running process; ``None`` where there is none, or no ``/proc`` to ask."""
+        fields = _stat(pid)
+        # proc(5) counts the start time as field 22; two went before the state.
+        return None if fields is None else cls(pid, fields[19])
+
+    @property
+    def alive(self) -> bool:
+        """Whether this very process still runs."""
+        return ProcessIdentity.of(self.pid) == self
+
+    def send(self, sent: signal.Signals) -> None:
+        """Send a signal to the process, unless it is gone."""
+        if self.alive:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, sent)
+
+
+def family(pid: int) -> list[ProcessIdentity]:
+    """Find every descendant of a process; none where there is no ``/proc``."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        fields = _stat(int(entry.name))
+        if fields is not None:
+            parents[int(entry.name)] = int(fields[1])
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    identities = (ProcessIdentity.of(child) for child in found - {pid})
+    return [identity for identity in identities if identity is not None]
+
+
+def await_exit(processes: Iterable[ProcessIdentity], *, seconds: float) -> bool:
+    """Wait up to ``seconds`` until all the processes are gone; tell whether they are."""
+    deadline = time.monotonic() + seconds
+    remaining = list(processes)
+    while remaining := [each for each in remaining if each.alive]:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def end_orphans(orphans: Sequence[ProcessIdentity]) -> None:
+    """Give the children of a dead process a moment to notice and leave, then kill the rest."""
+    if not await_exit(orphans, seconds=_LEAVE_WITHIN_SECONDS):
+        for orphan in orphans:
+            orphan.send(signal.SIGKILL)
+        await_exit(orphans, seconds=_LEAVE_WITHIN_SECONDS)
+
+
+def _stat(pid: int) -> list[str] | None:
+    """Read what follows the program's name in ``/proc/<pid>/stat``; ``None`` for the dead."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else fields

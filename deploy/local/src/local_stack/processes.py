@@ -1,0 +1,160 @@
+"""Child processes: started apart from the terminal, watched while waited for, surely stopped."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Self
+
+from local_stack.errors import LocalStackError
+from local_stack.identities import end_orphans, family
+
+_POLL_SECONDS = 0.05
+_LOG_END_LINES = 30
+
+
+class ChildDiedError(LocalStackError):
+    """A child process ended while it was needed; the text has the end of its log."""
+
+
+class ChildNotReadyError(LocalStackError):
+    """A child process lives but did not become ready in time; the text has the end of its log."""
+
+
+class Child:
+    """One child process in its own session, writing to its own log file."""
+
+    def __init__(
+        self, name: str, process: subprocess.Popen[bytes], log: Path, stop_signal: signal.Signals
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._process = process
+        self._stop_signal = stop_signal
+
+    @classmethod
+    def start(
+        cls,
+        name: str,
+        command: Sequence[str | Path],
+        *,
+        log: Path,
+        env: Mapping[str, str],
+        stop_signal: signal.Signals = signal.SIGTERM,
+    ) -> Self:
+        """Start ``command`` with exactly the environment ``env``, appending to ``log``.
+
+        A session of its own keeps a Ctrl-C at the terminal from reaching it: it is stopped in
+        order by whoever holds this object.
+
+        Raises:
+            OSError: If the program cannot be started.
+        """
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            process = subprocess.Popen(  # noqa: S603 - a list, without a shell, of this package
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=dict(env),
+                start_new_session=True,
+            )
+        return cls(name, process, log, stop_signal)
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code, negative for a signal; ``None`` while it runs."""
+        return self._process.poll()
+
+    def check(self) -> None:
+        """Do nothing while the process lives.
+
+        Raises:
+            ChildDiedError: If it has ended.
+        """
+        if not self.alive:
+            raise ChildDiedError(
+                f"{self.name} ended with code {self.exit_code}; the end of {self.log}:\n"
+                + self._log_end()
+            )
+
+    def wait_until(self, ready: Callable[[], bool], *, seconds: float) -> None:
+        """Wait until ``ready()`` holds while the process lives.
+
+        Raises:
+            ChildDiedError: If the process ends first.
+            ChildNotReadyError: If it did not become ready within ``seconds``.
+        """
+        deadline = time.monotonic() + seconds
+        while not ready():
+            self.check()
+            if time.monotonic() > deadline:
+                raise ChildNotReadyError(
+                    f"{self.name} is not ready after {seconds:.0f} s; the end of {self.log}:\n"
+                    + self._log_end()
+                )
+            time.sleep(_POLL_SECONDS)
+
+    def wait_for_exit(self, seconds: float) -> bool:
+        """Wait up to ``seconds`` for the process to end; tell whether it did."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def terminate(self) -> None:
+        """Ask the process to stop, without waiting."""
+        self._process.send_signal(self._stop_signal)
+
+    def stop(self, *, grace: float) -> None:
+        """Stop the process and all it started: politely, and by force after ``grace`` seconds."""
+        descendants = family(self.pid) if self.alive else []
+        self.terminate()
+        if not self.wait_for_exit(grace):
+            self._process.kill()
+            self._process.wait()
+        end_orphans(descendants)
+
+    def kill(self) -> None:
+        """Kill the process without warning (SIGKILL) and wait until its children are gone too."""
+        descendants = family(self.pid) if self.alive else []
+        self._process.kill()
+        self._process.wait()
+        end_orphans(descendants)
+
+    def _log_end(self) -> str:
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(lines[-_LOG_END_LINES:])
+
+
+@contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """Turn the first SIGTERM into ``SystemExit``, so that ``with`` blocks stop their children.
+
+    Further ones are ignored: they would tear the stopping itself apart.
+    """
+
+    def leave(_signal: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

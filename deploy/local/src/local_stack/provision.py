@@ -1,0 +1,168 @@
+"""The broker and the database that tests run on: given ones, containers, or local servers."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from local_stack.errors import LocalStackError
+from local_stack.management import broker_version
+from local_stack.postgres import PostgresServer
+from local_stack.rabbitmq import RabbitNode
+from local_stack.servers import Broker, Database
+from local_stack.sql import run_sql
+from local_stack.urls import Address, Login, login_of
+
+AMQP_URL = "NEXUS_TEST_AMQP_URL"
+MANAGEMENT_URL = "NEXUS_TEST_MANAGEMENT_URL"
+DATABASE_URL = "NEXUS_TEST_DATABASE_URL"
+
+
+class NotOursToStopError(LocalStackError):
+    """A server given by its URL was asked to crash or to restart."""
+
+
+class _Given:
+    """A server somebody else runs: used, never stopped."""
+
+    def kill(self) -> None:
+        """Refuse.
+
+        Raises:
+            NotOursToStopError: Always.
+        """
+        raise NotOursToStopError("a server given by its URL is not ours to stop")
+
+    def restart(self) -> None:
+        """Refuse.
+
+        Raises:
+            NotOursToStopError: Always.
+        """
+        self.kill()
+
+    def stop(self) -> None:
+        """Leave the server running."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave the server running."""
+
+
+class GivenBroker(_Given):
+    """A broker given by the URLs of its AMQP listener and of its management API."""
+
+    def __init__(self, amqp_url: str, management_url: str) -> None:
+        self._amqp = Address.of(amqp_url)
+        self.admin: Login = login_of(management_url)
+        self.management_url = Address.of(management_url).http_url
+
+    @property
+    def version(self) -> str:
+        """The broker's version."""
+        return broker_version(self.management_url, self.admin)
+
+    def amqp_url(self, user: str, password: str, vhost: str = "/") -> str:
+        """Build the AMQP connection URL of ``user`` to ``vhost``."""
+        return self._amqp.amqp_url(Login(user, password), vhost)
+
+
+class GivenDatabase(_Given):
+    """A PostgreSQL server given by its superuser's URL."""
+
+    def __init__(self, superuser_url: str) -> None:
+        self._address = Address.of(superuser_url)
+        self.superuser_url = superuser_url
+
+    @property
+    def version(self) -> str:
+        """The server's version."""
+        return run_sql(self.superuser_url, "SHOW server_version").strip()
+
+    def url(self, database: str, role: str, password: str) -> str:
+        """Build the connection URL of ``role`` to ``database``."""
+        return self._address.postgres_url(Login(role, password), database)
+
+
+def provide_broker(directory: Path) -> Broker:
+    """Provide a running broker, from the first source there is, and say which.
+
+    In this order: ``NEXUS_TEST_AMQP_URL`` with ``NEXUS_TEST_MANAGEMENT_URL`` (with an
+    administrator's login); a Docker engine of this machine; RabbitMQ's programs
+    (:mod:`local_stack.broker_programs`).
+
+    Args:
+        directory: Where a local server keeps its data.
+
+    Raises:
+        BrokerUnavailableError: If there is none of them; the text says what to install.
+    """
+    if AMQP_URL in os.environ and MANAGEMENT_URL in os.environ:
+        source = f"{AMQP_URL} and {MANAGEMENT_URL}"
+        broker: Broker = GivenBroker(os.environ[AMQP_URL], os.environ[MANAGEMENT_URL])
+    elif (contained := _broker_container()) is not None:
+        source, broker = "a container", contained
+    else:
+        source, broker = "a local server", RabbitNode.start(directory)
+    _say(f"broker: RabbitMQ {broker.version} from {source}")
+    return broker
+
+
+def provide_postgres(directory: Path) -> Database:
+    """Provide a running PostgreSQL server, from the first source there is, and say which.
+
+    In this order: ``NEXUS_TEST_DATABASE_URL`` (a superuser's); a Docker engine of this machine;
+    the wheel's programs, without waiting for the disk: what a test stores need not outlive it.
+
+    Args:
+        directory: Where a local server keeps its data.
+
+    Raises:
+        PostgresUnavailableError: If there is none of them; the text says what to install.
+    """
+    if DATABASE_URL in os.environ:
+        source = DATABASE_URL
+        database: Database = GivenDatabase(os.environ[DATABASE_URL])
+    elif (contained := _database_container()) is not None:
+        source, database = "a container", contained
+    else:
+        source, database = "a local server", PostgresServer.start(directory, durable=False)
+    _say(f"database: PostgreSQL {database.version} from {source}")
+    return database
+
+
+def _broker_container() -> Broker | None:
+    if not _containers_installed():
+        return None
+    from local_stack import containers  # noqa: PLC0415 - an optional dependency
+
+    if not containers.engine_offers(containers.RABBITMQ_IMAGE):
+        return None
+    return containers.RabbitContainer.start()
+
+
+def _database_container() -> Database | None:
+    if not _containers_installed():
+        return None
+    from local_stack import containers  # noqa: PLC0415 - an optional dependency
+
+    if not containers.engine_offers(containers.POSTGRES_IMAGE):
+        return None
+    return containers.PostgresContainer.start()
+
+
+def _containers_installed() -> bool:
+    return importlib.util.find_spec("testcontainers") is not None
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")

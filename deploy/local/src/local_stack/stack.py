@@ -1,0 +1,272 @@
+"""The whole stack on one machine: PostgreSQL, RabbitMQ, a local Stripe and the three services."""
+
+import secrets
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from local_stack.catalogue import (
+    BROKER_USERS,
+    EMULATOR,
+    EMULATOR_PORT,
+    OPERATOR,
+    POSTGRES_PORT,
+    SERVICES,
+    VHOST,
+    ServicePlan,
+    StackOptions,
+    base_environment,
+    emulator_command,
+    topology_command,
+    topology_settings,
+)
+from local_stack.claims import Claim
+from local_stack.databases import create_databases
+from local_stack.ports import LOOPBACK, free_ports
+from local_stack.postgres import PostgresServer
+from local_stack.programs import run_program
+from local_stack.rabbitmq import RabbitNode
+from local_stack.rabbitmq_settings import RabbitPorts
+from local_stack.server_process import ServerProcess
+from local_stack.urls import Address, Login
+
+_STEP_SECONDS = 120.0
+# On top of the services' own grace, within which they finish or hand back what they hold.
+_EXTRA_GRACE_SECONDS = 10.0
+
+
+class Stack:
+    """The running stack. It always begins empty, because the local Stripe forgets when it stops.
+
+    Attributes:
+        postgres: The PostgreSQL server.
+        broker: The RabbitMQ node.
+        emulator: The local Stripe.
+        services: The services by name, such as ``usage-ingest``.
+        stripe_key: The key the local Stripe accepts.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        options: StackOptions,
+        claim: Claim,
+        postgres: PostgresServer,
+        broker: RabbitNode,
+    ) -> None:
+        self.postgres = postgres
+        self.broker = broker
+        self.stripe_key = f"sk_test_{secrets.token_hex(16)}"
+        self._directory = directory
+        self._options = options
+        self._claim = claim
+        self._parts = ExitStack()
+        self._passwords = {user: secrets.token_urlsafe(24) for user in BROKER_USERS}
+        self._databases = create_databases(
+            postgres.superuser_url, (plan.module for plan in SERVICES)
+        )
+        wanted = (EMULATOR_PORT, *(plan.port for plan in SERVICES))
+        emulator, *ports = free_ports(*(wanted if options.standard_ports else [None] * len(wanted)))
+        self.emulator = self._emulator_on(emulator)
+        self.services: Mapping[str, ServerProcess] = {
+            plan.name: self._service_on(port, plan)
+            for plan, port in zip(SERVICES, ports, strict=True)
+        }
+
+    @classmethod
+    def start(
+        cls,
+        directory: Path,
+        options: StackOptions | None = None,
+        say: Callable[[str], None] = lambda _line: None,
+    ) -> Self:
+        """Start everything and return when every part is ready.
+
+        Args:
+            directory: What it keeps; what a stack left there before is deleted.
+            options: What differs from the defaults.
+            say: Called with a line of text after each step.
+
+        Raises:
+            DirectoryInUseError: If a stack runs there.
+            BrokerUnavailableError: If there is no RabbitMQ to run here.
+            PostgresUnavailableError: If there is no PostgreSQL to run here.
+            ChildDiedError: If a part ended instead of getting ready.
+            ChildNotReadyError: If a part was not ready in time.
+            ProgramFailedError: If the topology or a migration failed.
+        """
+        directory, options = directory.absolute(), options or StackOptions()
+        with ExitStack() as parts:
+            claim = Claim.take(directory)
+            parts.callback(claim.release)
+            _delete_what_is_left(directory)
+            postgres = parts.enter_context(_start_postgres(directory, options))
+            say(f"PostgreSQL {postgres.version} listens on port {postgres.port}")
+            broker = parts.enter_context(_start_broker(directory, options))
+            _collect_logs(directory, postgres.log, broker.log)
+            say(f"RabbitMQ {broker.version} listens on port {broker.ports.amqp}")
+            stack = cls(directory, options, claim, postgres, broker)
+            parts.callback(stack._stop_servers)
+            stack._prepare(say)
+            stack._launch(say)
+            stack._parts = parts.pop_all()
+        return stack
+
+    @property
+    def emulator_url(self) -> str:
+        """The base URL of the local Stripe."""
+        return self.emulator.url
+
+    @property
+    def operator(self) -> Login:
+        """Who may sign in to the broker's management UI and move dead letters."""
+        return Login(OPERATOR, self._passwords[OPERATOR])
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The running processes by part."""
+        named = dict(zip(("RabbitMQ", "epmd"), self.broker.pids, strict=False))
+        named |= dict(zip(("PostgreSQL",), self.postgres.pids, strict=False))
+        servers = {server.name: server.pid for server in self._servers}
+        return named | {name: pid for name, pid in servers.items() if pid is not None}
+
+    def http_url(self, service: str) -> str:
+        """Return the base URL of a service's HTTP side."""
+        return self.services[service].url
+
+    def amqp_url(self, user: str) -> str:
+        """Build the AMQP URL of one of the broker's users to the stack's vhost."""
+        return self.broker.amqp_url(user, self._passwords[user], VHOST)
+
+    def database_url(self, service: str, *, owner: bool = False) -> str:
+        """Build the URL of a service's database, as the service's role or as the owner's."""
+        database = self._databases[service.replace("-", "_")]
+        login = database.owner if owner else database.service
+        return self.postgres.url(database.name, login.user, login.password)
+
+    def check(self) -> None:
+        """Do nothing while every part lives.
+
+        Raises:
+            ChildDiedError: If one has ended; the text names it and has the end of its log.
+        """
+        self.postgres.check()
+        self.broker.check()
+        for server in self._servers:
+            server.check()
+
+    def stop(self) -> None:
+        """Stop everything, the services first, and give the directory up."""
+        self._parts.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def _servers(self) -> tuple[ServerProcess, ...]:
+        return (self.emulator, *self.services.values())
+
+    def _note_pids(self) -> None:
+        self._claim.note(*self.pids.values())
+
+    def _emulator_on(self, port: int) -> ServerProcess:
+        return ServerProcess(
+            EMULATOR,
+            emulator_command(port, self.stripe_key),
+            url=Address(LOOPBACK, port).http_url,
+            ready_path="/_emulator/health",
+            log=self._directory / "logs" / f"{EMULATOR}.log",
+            env=base_environment(),
+            grace=_EXTRA_GRACE_SECONDS,
+            on_start=self._note_pids,
+        )
+
+    def _service_on(self, port: int, plan: ServicePlan) -> ServerProcess:
+        settings = {
+            "AMQP_URL": self.amqp_url(plan.name),
+            "DATABASE_URL": self.database_url(plan.name),
+            "HTTP_HOST": LOOPBACK,
+            "HTTP_PORT": str(port),
+        }
+        if plan.calls_stripe:
+            settings["STRIPE_SECRET_KEY"] = self.stripe_key
+            settings["STRIPE_API_BASE"] = self.emulator_url
+        return ServerProcess(
+            plan.name,
+            plan.command("serve"),
+            url=Address(LOOPBACK, port).http_url,
+            ready_path="/readyz",
+            log=self._directory / "logs" / f"{plan.name}.log",
+            env=base_environment() | settings | self._options.settings_of(plan),
+            grace=self._options.grace_seconds + _EXTRA_GRACE_SECONDS,
+            on_start=self._note_pids,
+        )
+
+    def _prepare(self, say: Callable[[str], None]) -> None:
+        """Bring the broker to its topology and the databases to their tables."""
+        settings = topology_settings(self.broker.management_url_with_login, self._passwords)
+        _run("nexus-topology", topology_command(self._options.tier_scale), settings)
+        say(f"the broker has its queues, in vhost {VHOST}")
+        for plan in SERVICES:
+            settings = {"DATABASE_URL": self.database_url(plan.name, owner=True)}
+            _run(f"{plan.name} migrate", plan.command("migrate"), settings)
+            say(f"database {plan.module} has its tables")
+
+    def _launch(self, say: Callable[[str], None]) -> None:
+        self.emulator.launch()
+        self.emulator.await_ready()
+        say(f"{EMULATOR} is ready on {self.emulator_url}")
+        for service in self.services.values():
+            service.launch()
+        for service in self.services.values():
+            service.await_ready()
+            say(f"{service.name} is ready on {service.url}")
+
+    def _stop_servers(self) -> None:
+        """Stop the services together, then the local Stripe they may still be calling."""
+        for service in self.services.values():
+            service.terminate()
+        for service in self.services.values():
+            service.stop()
+        self.emulator.stop()
+
+
+def _start_postgres(directory: Path, options: StackOptions) -> PostgresServer:
+    port = POSTGRES_PORT if options.standard_ports else None
+    return PostgresServer.start(directory / "postgres", port, durable=options.durable)
+
+
+def _start_broker(directory: Path, options: StackOptions) -> RabbitNode:
+    ports = RabbitPorts.choose(standard=options.standard_ports)
+    return RabbitNode.start(directory / "rabbitmq", ports)
+
+
+def _run(name: str, command: Sequence[str], settings: Mapping[str, str]) -> None:
+    environment = base_environment() | dict(settings)
+    run_program(command, env=environment, seconds=_STEP_SECONDS, name=name)
+
+
+def _collect_logs(directory: Path, *logs: Path) -> None:
+    """Show the servers' own logs beside the others'."""
+    (directory / "logs").mkdir(exist_ok=True)
+    for log in logs:
+        (directory / "logs" / log.name).symlink_to(log)
+
+
+def _delete_what_is_left(directory: Path) -> None:
+    for server in ("postgres", "rabbitmq"):
+        # Its claim ends the server that a killed stack may have left running on the data.
+        Claim.take(directory / server).release()
+        shutil.rmtree(directory / server)
+    shutil.rmtree(directory / "logs", ignore_errors=True)

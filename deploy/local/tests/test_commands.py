@@ -1,0 +1,110 @@
+"""The commands ``up``, ``status`` and ``down``, with the project's own services."""
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local_stack.identities import ProcessIdentity, await_exit
+from local_stack.loopback import answers
+from local_stack.record import Record
+from local_stack.sql import SqlFailedError, run_sql
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where one stack lives, taken down at the end whatever a test did."""
+    path = tmp_path_factory.mktemp("stack") / "up"
+    yield path
+    local_stack(path, "down")
+
+
+def test_up_returns_when_every_part_is_ready(directory: Path) -> None:
+    """One command brings everything up, in the background, and says what is where."""
+    up = local_stack(directory, "up", "--tier-scale", "0.01")
+
+    assert up.returncode == 0, up.stdout
+    metrics = re.findall(r"(http://\S+)/metrics", up.stdout)
+    ready = [answers(f"{url}/readyz") for url in metrics[:3]]
+    assert ready == [True, True, True]
+    assert not running(directory).dead
+
+
+def test_a_second_up_is_refused_in_one_line(directory: Path) -> None:
+    """Beside a running stack nothing is started and nothing is disturbed."""
+    again = local_stack(directory, "up")
+
+    assert again.returncode == 1
+    assert re.fullmatch(r"a stack is running here already, as process \d+; .*\n", again.stdout)
+    assert local_stack(directory, "status").returncode == 0
+
+
+def test_a_service_may_use_its_own_database_only(directory: Path) -> None:
+    """A leaked password of one service opens no other service's database."""
+    urls = dict(running(directory).places)
+    own = urls["usage-ingest's database"]
+    other = own.removesuffix("usage_ingest") + "stripe_reporter"
+
+    assert run_sql(own, "SELECT current_user") == "usage_ingest\n"
+    with pytest.raises(SqlFailedError, match="permission denied"):
+        run_sql(other, "SELECT 1")
+
+
+def test_status_names_a_part_that_died(directory: Path) -> None:
+    """A crash in the background does not go unnoticed."""
+    running(directory).processes["usage-ingest"].send(signal.SIGKILL)
+
+    status = local_stack(directory, "status")
+
+    assert status.returncode == 1
+    assert "usage-ingest has died" in status.stdout
+
+
+def test_down_ends_every_process(directory: Path) -> None:
+    """After ``down`` the machine is as before."""
+    processes = running(directory).processes.values()
+
+    down = local_stack(directory, "down")
+
+    assert down.returncode == 0
+    assert not any(process.alive for process in processes)
+    assert local_stack(directory, "status").stdout == "no stack is running here\n"
+
+
+def test_what_a_killed_supervisor_left_is_ended(directory: Path) -> None:
+    """A crash of the supervisor leaves servers; the next command cleans up."""
+    assert local_stack(directory, "up").returncode == 0
+    processes = list(running(directory).processes.values())
+    supervisor = ProcessIdentity.of(int((directory / "lock").read_text(encoding="utf-8")))
+    assert supervisor is not None
+    supervisor.send(signal.SIGKILL)
+    await_exit([supervisor], seconds=10)
+    assert all(process.alive for process in processes)
+
+    down = local_stack(directory, "down")
+
+    assert down.stdout == "no stack is running here\n"
+    assert await_exit(processes, seconds=10)
+
+
+def running(directory: Path) -> Record:
+    """Read the record of the running stack."""
+    record = Record.read(directory)
+    assert record is not None
+    return record
+
+
+def local_stack(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command."""
+    return subprocess.run(
+        [sys.executable, "-m", "local_stack", "--directory", directory, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=180,
+    )

@@ -1,0 +1,117 @@
+"""A PostgreSQL server of our own: started, crashed, stopped without a trace."""
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from local_stack.claims import DirectoryInUseError
+from local_stack.identities import ProcessIdentity, family
+from local_stack.ports import free_ports
+from local_stack.postgres import PostgresServer
+from local_stack.processes import ChildDiedError
+from local_stack.sql import SqlFailedError, run_sql
+
+
+async def test_a_client_connects_with_the_password(postgres: PostgresServer) -> None:
+    """The superuser's URL works as it is, and the server is PostgreSQL 18."""
+    connection = await asyncpg.connect(postgres.superuser_url)
+    version = await connection.fetchval("SHOW server_version")
+    await connection.close()
+
+    assert version == postgres.version
+    assert version.startswith("18.")
+
+
+async def test_a_client_without_the_password_is_refused(postgres: PostgresServer) -> None:
+    """Being on the same machine is not enough."""
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(postgres.url("postgres", "postgres", "guessed"))
+
+
+def test_a_committed_row_survives_a_crash_and_a_restart(postgres: PostgresServer) -> None:
+    """A kill loses no committed row, and the port stays the same."""
+    run_sql(postgres.superuser_url, "CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)")
+
+    postgres.kill()
+    postgres.restart()
+
+    assert run_sql(postgres.superuser_url, "SELECT n FROM kept") == "7\n"
+
+
+def test_a_server_that_died_is_noticed(postgres: PostgresServer) -> None:
+    """Whoever watches the server hears of its death, with the end of its log."""
+    postgres.kill()
+
+    with pytest.raises(ChildDiedError, match="ended with code -9"):
+        postgres.check()
+
+
+def test_a_server_starts_below_folders_closed_to_others(tmp_path: Path) -> None:
+    """A checkout in a private home works, for root too, whose server is not root."""
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+
+    with PostgresServer.start(private / "postgres", durable=False) as server:
+        answer = run_sql(server.superuser_url, "SELECT 1")
+        owner = Path(f"/proc/{server.pids[0]}").stat().st_uid
+
+    assert answer == "1\n"
+    assert owner != 0
+
+
+def test_data_is_found_again_by_the_next_server(tmp_path: Path) -> None:
+    """Stopping and starting in the same folder continues with the same data and password."""
+    with PostgresServer.start(tmp_path, durable=False) as first:
+        password = urlsplit(first.superuser_url).password
+        run_sql(first.superuser_url, "CREATE DATABASE kept")
+
+    with PostgresServer.start(tmp_path, durable=False) as second:
+        found = run_sql(
+            second.superuser_url, "SELECT count(*) FROM pg_database WHERE datname='kept'"
+        )
+
+        assert urlsplit(second.superuser_url).password == password
+    assert found == "1\n"
+
+
+def test_nothing_is_left_running_after_a_stop(tmp_path: Path) -> None:
+    """The server and all its worker processes are gone when ``stop`` returns."""
+    server = PostgresServer.start(tmp_path, durable=False)
+    running = [ProcessIdentity.of(server.pids[0]), *family(server.pids[0])]
+    assert len(running) > 1
+
+    server.stop()
+
+    assert not any(process and process.alive for process in running)
+
+
+def test_a_second_server_in_the_same_folder_is_refused(postgres: PostgresServer) -> None:
+    """Two servers on the same data would destroy it; the first keeps running."""
+    with pytest.raises(DirectoryInUseError, match=f"in use by process {os.getpid()}"):
+        PostgresServer.start(postgres.directory)
+
+    assert run_sql(postgres.superuser_url, "SELECT 1") == "1\n"
+
+
+def test_a_wanted_port_that_is_taken_is_replaced(postgres: PostgresServer, tmp_path: Path) -> None:
+    """Where the wanted port is free it is used; where not, another."""
+    (free,) = free_ports(None)
+
+    with (
+        PostgresServer.start(tmp_path / "a", port=free, durable=False) as at_free,
+        PostgresServer.start(tmp_path / "b", port=postgres.port, durable=False) as at_taken,
+    ):
+        assert at_free.port == free
+        assert at_taken.port != postgres.port
+
+
+def test_a_refused_statement_is_told_without_its_text(postgres: PostgresServer) -> None:
+    """The error carries PostgreSQL's verdict, never the statement with its password."""
+    with pytest.raises(SqlFailedError) as refused:
+        run_sql(postgres.superuser_url, "ALTER ROLE absent PASSWORD 'hush-hush'")
+
+    assert 'role "absent" does not exist' in str(refused.value)
+    assert "hush-hush" not in str(refused.value)

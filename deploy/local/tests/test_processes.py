@@ -1,0 +1,155 @@
+"""Child processes: watched while waited for, stopped with all they started."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from local_stack.claims import Claim, DirectoryInUseError
+from local_stack.identities import ProcessIdentity, family
+from local_stack.processes import Child, ChildDiedError, ChildNotReadyError, exit_on_sigterm
+from local_stack.programs import ProgramFailedError, run_program
+
+ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath)}
+SLEEP = (sys.executable, "-c", "import time; time.sleep(600)")
+DEAF = (
+    sys.executable,
+    "-c",
+    (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        " print('deaf', flush=True); time.sleep(600)"
+    ),
+)
+
+
+def test_a_child_that_dies_while_waited_for_is_told_with_its_log(tmp_path: Path) -> None:
+    """The wait ends at once, not at its deadline, and says what the child said last."""
+    command = (sys.executable, "-c", "print('no such port'); raise SystemExit(3)")
+    child = Child.start("part", command, log=tmp_path / "log", env=ENVIRONMENT)
+    began = time.monotonic()
+
+    with pytest.raises(ChildDiedError, match=r"part ended with code 3(?s:.*)no such port"):
+        child.wait_until(lambda: False, seconds=60)
+
+    assert time.monotonic() - began < 30
+
+
+def test_a_child_that_never_gets_ready_is_told_apart_from_a_dead_one(tmp_path: Path) -> None:
+    """A living child past its deadline is not called dead."""
+    child = Child.start("part", SLEEP, log=tmp_path / "log", env=ENVIRONMENT)
+
+    with pytest.raises(ChildNotReadyError, match="part is not ready after 0 s"):
+        child.wait_until(lambda: False, seconds=0.1)
+
+    child.kill()
+
+
+def test_a_child_deaf_to_sigterm_is_killed_after_its_grace(tmp_path: Path) -> None:
+    """Stopping always ends, and ends with the child gone."""
+    log = tmp_path / "log"
+    child = Child.start("part", DEAF, log=log, env=ENVIRONMENT)
+    child.wait_until(lambda: "deaf" in log.read_text(encoding="utf-8"), seconds=30)
+
+    child.stop(grace=0.2)
+
+    assert child.exit_code == -signal.SIGKILL
+
+
+def test_stopping_a_child_ends_its_own_children(tmp_path: Path) -> None:
+    """A grandchild whose parent was killed does not stay behind."""
+    nested = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    command = (sys.executable, "-c", nested, "import time; time.sleep(600)")
+    child = Child.start("part", command, log=tmp_path / "log", env=ENVIRONMENT)
+    child.wait_until(lambda: bool(family(child.pid)), seconds=30)
+    grandchildren = family(child.pid)
+    for grandchild in grandchildren:
+        grandchild.send(signal.SIGTERM)
+
+    child.stop(grace=5)
+
+    assert not any(each.alive for each in grandchildren)
+
+
+def test_sigterm_stops_what_a_with_block_started() -> None:
+    """A terminated command leaves through its ``with`` blocks, so its children stop."""
+    left = []
+
+    @contextmanager
+    def running() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            left.append("stopped")
+
+    with pytest.raises(SystemExit), exit_on_sigterm(), running():
+        signal.raise_signal(signal.SIGTERM)
+
+    assert left == ["stopped"]
+
+
+def test_a_claimed_folder_is_refused_until_released(tmp_path: Path) -> None:
+    """One owner at a time, and the refusal names it."""
+    claim = Claim.take(tmp_path)
+    with pytest.raises(DirectoryInUseError, match=str(os.getpid())):
+        Claim.take(tmp_path)
+    claim.release()
+
+    Claim.take(tmp_path).release()
+
+
+def test_what_a_crashed_owner_left_running_is_ended_by_the_next(tmp_path: Path) -> None:
+    """A killed owner leaves servers behind; the next owner starts on a clean machine."""
+    owner = subprocess.run(
+        [sys.executable, "-c", _CRASHING_OWNER, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    orphan = ProcessIdentity.of(int(owner.stdout))
+    assert owner.returncode == -signal.SIGKILL
+    assert orphan is not None
+
+    Claim.take(tmp_path).release()
+
+    assert not orphan.alive
+
+
+def test_a_reused_process_number_is_not_mistaken_for_the_process(tmp_path: Path) -> None:
+    """A note about a process that ended never harms the one that has its number now."""
+    (tmp_path / "pids.json").write_text(f'[[{os.getpid()}, "1"]]', encoding="utf-8")
+
+    Claim.take(tmp_path).release()
+
+    assert ProcessIdentity.of(os.getpid()) is not None
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ((sys.executable, "-c", "print('bad key'); raise SystemExit(2)"), "failed with code 2"),
+        ((*SLEEP,), "took more than"),
+        (("/nonexistent/program",), "could not be started"),
+    ],
+)
+def test_a_failed_program_is_told_by_its_cause(command: tuple[str, ...], said: str) -> None:
+    """Failing, hanging and missing are told apart."""
+    with pytest.raises(ProgramFailedError, match=said):
+        run_program(command, env=ENVIRONMENT, seconds=1.0)
+
+
+_CRASHING_OWNER = """
+import os, signal, subprocess, sys
+from pathlib import Path
+from local_stack.claims import Claim
+claim = Claim.take(Path(sys.argv[1]))
+child = subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL)
+claim.note(child.pid)
+print(child.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
