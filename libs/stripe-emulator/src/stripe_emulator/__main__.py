@@ -1,0 +1,68 @@
+"""The command: ``stripe-emulator serve``."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+
+from stripe_emulator.options import Options
+from stripe_emulator.running import DEFAULT_KEY, LiveKeyError, running_emulator
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        asyncio.run(_serve(parsed))
+    except (LiveKeyError, OSError) as error:
+        sys.stderr.write(f"stripe-emulator: {error}\n")
+        return 1
+    return 0
+
+
+async def _serve(parsed: argparse.Namespace) -> None:
+    options = Options(
+        call_seconds=parsed.call_seconds,
+        summary_delay_seconds=parsed.summary_delay,
+        search_lag_seconds=parsed.search_lag,
+        rate_limits=parsed.rate_limits,
+    )
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    keys = parsed.key or [DEFAULT_KEY]
+    async with running_emulator(keys, parsed.meter, options, parsed.host, parsed.port) as emulator:
+        sys.stdout.write(f"stripe-emulator listens on {emulator.url}\n")
+        sys.stdout.flush()
+        await stopped.wait()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="stripe-emulator", description="A local Stripe.")
+    serve = parser.add_subparsers(dest="command", required=True).add_parser(
+        "serve", help="listen until interrupted; all state is in memory"
+    )
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--port", type=int, default=12111)
+    serve.add_argument(
+        "--key", action="append", help=f"a valid API key, may be repeated (default {DEFAULT_KEY})"
+    )
+    serve.add_argument(
+        "--meter",
+        action="append",
+        default=[],
+        metavar="EVENT_NAME",
+        help="a summing meter to start with, may be repeated",
+    )
+    serve.add_argument("--call-seconds", type=float, default=0.0, help="how long a POST takes")
+    serve.add_argument("--summary-delay", type=float, default=0.0, metavar="SECONDS")
+    serve.add_argument("--search-lag", type=float, default=0.0, metavar="SECONDS")
+    serve.add_argument(
+        "--rate-limits", action="store_true", help="enforce a sandbox's 25 calls per second"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,21 @@
+"""What a request is answered with, before it becomes HTTP."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stripe_emulator.errors import StripeError
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A JSON body under an HTTP status, with the headers this answer adds."""
+
+    status: int
+    body: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, refusal: StripeError) -> "Answer":
+        """Return the answer that words a refusal."""
+        return cls(refusal.status, refusal.body, refusal.headers)

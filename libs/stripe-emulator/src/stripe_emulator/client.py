@@ -1,0 +1,154 @@
+"""A client of the inspection API, for tests that run an emulator in another process."""
+
+from types import TracebackType
+from typing import Any, Literal, Self, TypedDict, cast
+
+import aiohttp
+
+
+class AttemptsView(TypedDict):
+    """What happened to one identifier: requests that carried it, and how they ended."""
+
+    attempts: int
+    accepted: int
+    duplicates: int
+    replayed: int
+    last_status: int | None
+    idempotency_keys: list[str]
+
+
+class SumView(TypedDict):
+    """What one meter (by id) counted for one customer."""
+
+    customer: str
+    meter: str
+    event_name: str
+    value: float
+    events: int
+
+
+class RequestView(TypedDict):
+    """One request; ``status`` is None when none was sent, ``fault`` such as ``reset:after``."""
+
+    at: float
+    request_id: str
+    method: str
+    path: str
+    idempotency_key: str | None
+    identifier: str | None
+    status: int | None
+    replayed: bool
+    fault: str | None
+    error: str | None
+    param: str | None
+
+
+class InspectionError(Exception):
+    """The inspection API refused a request; the text says why."""
+
+
+class EmulatorClient:
+    """Looks into a running emulator and steers it.
+
+    Use it as an async context manager, or call ``close`` at the end.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = f"{url.rstrip('/')}/_emulator"
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        """Return the client itself."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the connections."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def healthy(self) -> bool:
+        """Tell whether the emulator answers."""
+        try:
+            return bool((await self._ask("GET", "health"))["status"] == "ok")
+        except aiohttp.ClientError:
+            return False
+
+    async def attempts(self) -> dict[str, AttemptsView]:
+        """Return the attempts of every meter event identifier."""
+        return cast("dict[str, AttemptsView]", await self._ask("GET", "attempts"))
+
+    async def sums(self) -> list[SumView]:
+        """Return what was counted, per meter and customer, without any delay."""
+        return cast("list[SumView]", await self._ask("GET", "sums"))
+
+    async def events(self) -> list[dict[str, Any]]:
+        """Return every accepted meter event, with ``meter`` and ``customer`` beside its fields."""
+        return cast("list[dict[str, Any]]", await self._ask("GET", "events"))
+
+    async def requests(self, limit: int = 100) -> list[RequestView]:
+        """Return the last requests to the API, the newest last."""
+        return cast("list[RequestView]", await self._ask("GET", f"requests?limit={limit}"))
+
+    async def add_fault(self, kind: str, **conditions: Any) -> str:
+        """Arm a fault and return its id; its fields are those of ``faults.Fault``."""
+        answer = await self._ask("POST", "faults", {"kind": kind, **conditions})
+        return str(answer["id"])
+
+    async def faults(self) -> list[dict[str, Any]]:
+        """Return the faults, with how often each fired."""
+        return cast("list[dict[str, Any]]", await self._ask("GET", "faults"))
+
+    async def remove_faults(self, id_: str | None = None) -> int:
+        """Remove one fault, or all, and return how many that were."""
+        answer = await self._ask("DELETE", "faults" if id_ is None else f"faults/{id_}")
+        return int(answer["removed"])
+
+    async def now(self) -> float:
+        """Return the account's time in unix seconds."""
+        return float((await self._ask("GET", "clock"))["now"])
+
+    async def set_clock(self, now: float) -> None:
+        """Set the account's time, in unix seconds; it runs on from there."""
+        await self._ask("POST", "clock", {"now": now})
+
+    async def advance_clock(self, seconds: float) -> None:
+        """Move the account's time by ``seconds``."""
+        await self._ask("POST", "clock", {"advance": seconds})
+
+    async def set_key(
+        self,
+        key: str,
+        state: Literal["valid", "revoked", "restricted"],
+        permissions: tuple[str, ...] = (),
+    ) -> None:
+        """Add an API key or change its state; see ``stripe_emulator.keys.ApiKeys.put``."""
+        described = {"key": key, "state": state, "permissions": list(permissions)}
+        await self._ask("POST", "keys", described)
+
+    async def options(self) -> dict[str, Any]:
+        """Return the account's options."""
+        return cast("dict[str, Any]", await self._ask("GET", "options"))
+
+    async def set_options(self, **changes: float | bool) -> None:
+        """Change some of the account's options; see ``stripe_emulator.options.Options``."""
+        await self._ask("POST", "options", changes)
+
+    async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        if self._session is None:
+            self._session = aiohttp.ClientSession()
+        url = f"{self._url}/{path}"
+        async with self._session.request(method, url, json=body) as response:
+            answer = await response.json()
+            if not response.ok:
+                raise InspectionError(answer["error"])
+            return answer

@@ -1,0 +1,167 @@
+"""Customers: their fields, their deletion, and lists by exact e-mail."""
+
+import copy
+from typing import Any
+
+from stripe_emulator.errors import StripeError, invalid_parameter, no_such
+from stripe_emulator.ids import new_id
+from stripe_emulator.pages import page
+from stripe_emulator.parameters import PAGING, Choice, Integer, Metadata, Parameters, Text, Texts
+
+_URL = "/v1/customers"
+_ADDRESS = {
+    name: Text(unsettable=True)
+    for name in ("city", "country", "line1", "line2", "postal_code", "state")
+}
+
+WRITE_CUSTOMER = Parameters(
+    {
+        "address": Parameters(_ADDRESS),
+        "balance": Integer(),
+        "description": Text(5000, unsettable=True),
+        "email": Text(512, unsettable=True),
+        "metadata": Metadata(),
+        "name": Text(256, unsettable=True),
+        "phone": Text(20, unsettable=True),
+        "preferred_locales": Texts(),
+        "tax_exempt": Choice(("exempt", "none", "reverse")),
+    }
+)
+LIST_CUSTOMERS = Parameters(
+    {
+        **PAGING,
+        "created": Parameters({name: Integer() for name in ("gt", "gte", "lt", "lte")}),
+        "email": Text(512),
+    }
+)
+
+
+class Customers:
+    """All customers of the account, with every version each has had.
+
+    The versions are what a search that lags behind can see; None in them is the deletion.
+    """
+
+    def __init__(self) -> None:
+        self._customers: dict[str, dict[str, Any]] = {}
+        self._deleted: set[str] = set()
+        self._versions: dict[str, list[tuple[float, dict[str, Any] | None]]] = {}
+
+    def create(self, params: dict[str, Any], now: float) -> dict[str, Any]:
+        """Create a customer from parameters read by ``WRITE_CUSTOMER``."""
+        return self._write(_blank(new_id("cus"), now), params, now)
+
+    def update(self, id_: str, params: dict[str, Any], now: float) -> dict[str, Any]:
+        """Change the given fields and leave the others; 404 for a deleted customer."""
+        if not self.exists(id_):
+            raise no_such("customer", id_)
+        return self._write(copy.deepcopy(self._customers[id_]), params, now)
+
+    def exists(self, id_: str) -> bool:
+        """Tell whether there is such a customer and it is not deleted."""
+        return id_ in self._customers and id_ not in self._deleted
+
+    def retrieve(self, id_: str) -> dict[str, Any]:
+        """Return the customer, or what is left of a deleted one; 404 when there never was one."""
+        if id_ in self._deleted:
+            return _tombstone(id_)
+        if id_ not in self._customers:
+            raise no_such("customer", id_)
+        return self._customers[id_]
+
+    def delete(self, id_: str, now: float) -> dict[str, Any]:
+        """Delete a customer for good; 404 the second time."""
+        if not self.exists(id_):
+            raise no_such("customer", id_)
+        self._deleted.add(id_)
+        self._versions[id_].append((now, None))
+        return _tombstone(id_)
+
+    def listed(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Return one page of customers, the newest first, by exact e-mail where one is given."""
+        found = [self._customers[id_] for id_ in reversed(self._customers) if self.exists(id_)]
+        if "email" in params:
+            found = [customer for customer in found if customer["email"] == params["email"]]
+        bounds = params.get("created", {})
+        found = [customer for customer in found if _within(customer["created"], bounds)]
+        return page(found, _URL, "customer", params)
+
+    def as_of(self, moment: float) -> list[dict[str, Any]]:
+        """Return the customers as they were at ``moment`` (unix seconds), the newest first."""
+        seen = (
+            next((version for at, version in reversed(versions) if at <= moment), None)
+            for versions in reversed(self._versions.values())
+        )
+        return [version for version in seen if version is not None]
+
+    def _write(
+        self, customer: dict[str, Any], params: dict[str, Any], now: float
+    ) -> dict[str, Any]:
+        _require_email(params.get("email"))
+        changes = dict(params)
+        if "metadata" in changes:
+            changes["metadata"] = _merged(customer["metadata"], changes["metadata"])
+        if "address" in changes:
+            changes["address"] = {**dict.fromkeys(_ADDRESS), **changes["address"]}
+        customer |= changes
+        self._customers[customer["id"]] = customer
+        self._versions.setdefault(customer["id"], []).append((now, customer))
+        return customer
+
+
+def _blank(id_: str, now: float) -> dict[str, Any]:
+    return {
+        "id": id_,
+        "object": "customer",
+        "address": None,
+        "balance": 0,
+        "created": int(now),
+        "currency": None,
+        "default_source": None,
+        "delinquent": False,
+        "description": None,
+        "discount": None,
+        "email": None,
+        "invoice_prefix": id_[-8:].upper(),
+        "invoice_settings": {
+            "custom_fields": None,
+            "default_payment_method": None,
+            "footer": None,
+            "rendering_options": None,
+        },
+        "livemode": False,
+        "metadata": {},
+        "name": None,
+        "next_invoice_sequence": 1,
+        "phone": None,
+        "preferred_locales": [],
+        "shipping": None,
+        "tax_exempt": "none",
+        "test_clock": None,
+    }
+
+
+def _tombstone(id_: str) -> dict[str, Any]:
+    return {"id": id_, "object": "customer", "deleted": True}
+
+
+def _merged(before: dict[str, str], changes: dict[str, str]) -> dict[str, str]:
+    merged = {**before, **changes} if changes else {}
+    return {key: value for key, value in merged.items() if value != ""}
+
+
+def _within(value: int, bounds: dict[str, int]) -> bool:
+    tests = {"gt": value.__gt__, "gte": value.__ge__, "lt": value.__lt__, "lte": value.__le__}
+    return all(tests[name](bound) for name, bound in bounds.items())
+
+
+def _require_email(email: str | None) -> None:
+    if email is None:
+        return
+    local, at, domain = email.partition("@")
+    if not (local and at and domain) or "@" in domain or any(c.isspace() for c in email):
+        raise _invalid_email(email)
+
+
+def _invalid_email(email: str) -> StripeError:
+    return invalid_parameter("email", f"Invalid email address: {email}", "email_invalid")

@@ -1,0 +1,172 @@
+"""Faults on demand: which request fails, how, and before or after it took effect."""
+
+import random
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+from stripe_emulator.ids import new_id
+
+
+class FaultKind(StrEnum):
+    """What goes wrong."""
+
+    LATENCY = "latency"
+    """The answer comes, ``seconds`` late."""
+    RESET = "reset"
+    """The connection is reset without an answer."""
+    TRUNCATED = "truncated"
+    """The answer's headers come, and half of its body."""
+    SERVER_ERROR = "server_error"
+    """500 from the API itself, kept under the idempotency key."""
+    HTML_503 = "html_503"
+    """503 with an HTML body, from something in front of the API."""
+    RATE_LIMITED = "rate_limited"
+    """429 with ``Stripe-Rate-Limited-Reason``."""
+    LOCK_TIMEOUT = "lock_timeout"
+    """429 with the code ``lock_timeout`` and no such header."""
+    CONFLICT = "conflict"
+    """409 as for overlapping calls."""
+
+
+class When(StrEnum):
+    """On which side of the request's effect a fault lies."""
+
+    BEFORE = "before"
+    AFTER = "after"
+
+
+class InvalidFaultError(ValueError):
+    """A fault description that can't be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault and the requests it is meant for; every given condition has to hold.
+
+    Attributes:
+        kind: What goes wrong.
+        when: ``before``: nothing took effect. ``after``: it did, and only the answer is lost.
+        seconds: How long the request hangs on that side of the effect.
+        times: How many requests it befalls; None for all until it is removed.
+        probability: Of befalling a request it is meant for.
+        seed: Makes a probability repeatable.
+        method: Such as ``POST``.
+        path_prefix: Such as ``/v1/billing/meter_events``.
+        identifier: A meter event's identifier.
+        customer: The customer a request is about.
+        reason: The rate-limit reason of ``rate_limited``.
+    """
+
+    kind: FaultKind
+    when: When = When.BEFORE
+    seconds: float = 0.0
+    times: int | None = 1
+    probability: float = 1.0
+    seed: int | None = None
+    method: str | None = None
+    path_prefix: str = "/v1/"
+    identifier: str | None = None
+    customer: str | None = None
+    reason: str = "global-rate"
+
+    @classmethod
+    def read(cls, described: dict[str, Any]) -> "Fault":
+        """Read a fault from JSON.
+
+        Raises:
+            InvalidFaultError: Naming what is unknown or out of range.
+        """
+        unknown = described.keys() - {field.name for field in fields(cls)}
+        if unknown:
+            raise InvalidFaultError(f"unknown field: {min(unknown)}")
+        try:
+            kind, when = FaultKind(described.get("kind", "")), When(described.get("when", "before"))
+        except ValueError as error:
+            raise InvalidFaultError(str(error)) from error
+        _require_ranges(described)
+        return cls(**{**described, "kind": kind, "when": when})
+
+    def meant_for(self, target: "Target") -> bool:
+        """Tell whether a request meets all conditions of this fault."""
+        return (
+            target.path.startswith(self.path_prefix)
+            and self.method in (None, target.method)
+            and self.identifier in (None, target.identifier)
+            and self.customer in (None, target.customer)
+        )
+
+
+def _require_ranges(described: dict[str, Any]) -> None:
+    seconds, times = described.get("seconds", 0), described.get("times", 1)
+    probability = described.get("probability", 1)
+    if not isinstance(seconds, int | float) or seconds < 0:
+        raise InvalidFaultError("seconds must be a number and not negative")
+    if times is not None and (not isinstance(times, int) or times < 1):
+        raise InvalidFaultError("times must be a positive whole number or null")
+    if not isinstance(probability, int | float) or not 0 < probability <= 1:
+        raise InvalidFaultError("probability must be above 0 and at most 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What faults look at in a request."""
+
+    method: str
+    path: str
+    identifier: str | None = None
+    customer: str | None = None
+
+
+class _Armed:
+    def __init__(self, fault: Fault) -> None:
+        self.id = new_id("fault")
+        self.fault = fault
+        self.fired = 0
+        self._random = random.Random(fault.seed)  # noqa: S311 - repeatable by seed, no secret
+
+    @property
+    def spent(self) -> bool:
+        return self.fault.times is not None and self.fired >= self.fault.times
+
+    def fires(self, target: Target) -> bool:
+        return (
+            not self.spent
+            and self.fault.meant_for(target)
+            and self._random.random() < self.fault.probability
+        )
+
+    def view(self) -> dict[str, Any]:
+        return {"id": self.id, "fired": self.fired, "spent": self.spent, **asdict(self.fault)}
+
+
+class Faults:
+    """The faults that were asked for; the first that fires is the only one of a request."""
+
+    def __init__(self) -> None:
+        self._armed: list[_Armed] = []
+
+    def add(self, fault: Fault) -> str:
+        """Arm a fault and return its id."""
+        armed = _Armed(fault)
+        self._armed.append(armed)
+        return armed.id
+
+    def remove(self, id_: str | None = None) -> int:
+        """Remove one fault, or all, and return how many that were."""
+        kept = [] if id_ is None else [armed for armed in self._armed if armed.id != id_]
+        removed = len(self._armed) - len(kept)
+        self._armed = kept
+        return removed
+
+    def choose(self, target: Target) -> Fault | None:
+        """Return the fault that befalls this request, and count it as fired."""
+        for armed in self._armed:
+            if armed.fires(target):
+                armed.fired += 1
+                return armed.fault
+        return None
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Return all faults as JSON, with how often each fired."""
+        return [armed.view() for armed in self._armed]

@@ -1,0 +1,78 @@
+"""The idempotency store: one answer per key for 24 hours, whatever that answer was."""
+
+import json
+from dataclasses import dataclass
+
+from stripe_emulator.answers import Answer
+from stripe_emulator.errors import invalid_parameter, key_in_use, other_endpoint, other_parameters
+from stripe_emulator.forms import Form
+
+KEPT_SECONDS = 24 * 3600
+LONGEST_KEY = 255
+
+
+@dataclass(slots=True)
+class _Kept:
+    endpoint: str
+    parameters: str
+    began: float
+    request_id: str
+    answer: Answer | None = None
+
+
+class IdempotencyStore:
+    """Keys of POST requests: in flight, then answered, then forgotten after 24 hours."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, _Kept] = {}
+
+    def begin(
+        self, key: str, endpoint: str, form: Form, request_id: str, now: float
+    ) -> Answer | None:
+        """Take the key for this request, or return the answer it already has.
+
+        Args:
+            key: The ``Idempotency-Key`` header.
+            endpoint: The request's path.
+            form: Its parameters, compared with those the key was first used with.
+            request_id: Named by later replays as ``Original-Request``.
+            now: Unix seconds.
+
+        Raises:
+            StripeError: 400 for a key that is too long or was used for something else, 409 while
+                the key's first request is still being worked on.
+        """
+        if len(key) > LONGEST_KEY:
+            message = f"Idempotency-Key must be at most {LONGEST_KEY} characters."
+            raise invalid_parameter("Idempotency-Key", message)
+        self._forget_old(now)
+        parameters = json.dumps(form, sort_keys=True)
+        kept = self._kept.get(key)
+        if kept is None:
+            self._kept[key] = _Kept(endpoint, parameters, now, request_id)
+            return None
+        if kept.endpoint != endpoint:
+            raise other_endpoint(key, kept.endpoint, endpoint)
+        if kept.parameters != parameters:
+            raise other_parameters(key)
+        if kept.answer is None:
+            raise key_in_use(key)
+        replayed = {"Idempotent-Replayed": "true", "Original-Request": kept.request_id}
+        return Answer(kept.answer.status, kept.answer.body, {**kept.answer.headers, **replayed})
+
+    def finish(self, key: str, answer: Answer) -> None:
+        """Keep the answer of the request that took the key."""
+        self._kept[key].answer = answer
+
+    def release(self, key: str) -> None:
+        """Give the key back: its request was turned away before it was executed."""
+        del self._kept[key]
+
+    def _forget_old(self, now: float) -> None:
+        # Insertion order is age, save after the clock was set back or while a call hangs: what then
+        # lies behind a younger key is kept a little longer, as "at least 24 hours" allows.
+        while self._kept:
+            key, kept = next(iter(self._kept.items()))
+            if kept.answer is None or now - kept.began < KEPT_SECONDS:
+                return
+            del self._kept[key]

@@ -1,0 +1,129 @@
+"""The inspection API under ``/_emulator``: what the account saw, and how to make trouble for it.
+
+Plain JSON, no key. A request that can't be read answers 400 with ``{"error": "<what is wrong>"}``.
+"""
+
+import json
+from typing import Any
+
+from aiohttp import web
+
+from stripe_emulator.account import Account
+from stripe_emulator.faults import Fault, InvalidFaultError
+from stripe_emulator.keys import KeyState
+from stripe_emulator.options import InvalidOptionError
+
+DEFAULT_REQUESTS = 100
+
+
+def inspection_routes(account: Account) -> list[web.RouteDef]:
+    """Return the routes that look into ``account`` and steer it."""
+    inspection = _Inspection(account)
+    return [
+        web.get("/_emulator/health", inspection.health),
+        web.get("/_emulator/attempts", inspection.attempts),
+        web.get("/_emulator/sums", inspection.sums),
+        web.get("/_emulator/events", inspection.events),
+        web.get("/_emulator/requests", inspection.requests),
+        web.get("/_emulator/faults", inspection.faults),
+        web.post("/_emulator/faults", inspection.add_fault),
+        web.delete("/_emulator/faults", inspection.remove_faults),
+        web.delete("/_emulator/faults/{id}", inspection.remove_faults),
+        web.get("/_emulator/clock", inspection.clock),
+        web.post("/_emulator/clock", inspection.set_clock),
+        web.post("/_emulator/keys", inspection.put_key),
+        web.get("/_emulator/options", inspection.options),
+        web.post("/_emulator/options", inspection.change_options),
+    ]
+
+
+class _Inspection:
+    def __init__(self, account: Account) -> None:
+        self._account = account
+
+    async def health(self, _: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def attempts(self, _: web.Request) -> web.Response:
+        return web.json_response(self._account.journal.attempts())
+
+    async def sums(self, _: web.Request) -> web.Response:
+        return web.json_response(self._account.sums())
+
+    async def events(self, _: web.Request) -> web.Response:
+        accepted = [
+            {**event.view(), "meter": event.meter, "customer": event.customer}
+            for events in self._account.events.by_meter_and_customer().values()
+            for event in events
+        ]
+        return web.json_response(accepted)
+
+    async def requests(self, request: web.Request) -> web.Response:
+        written = request.query.get("limit", str(DEFAULT_REQUESTS))
+        if not written.isdigit():
+            raise _bad_request("limit must be a whole number")
+        return web.json_response(self._account.journal.requests(int(written)))
+
+    async def faults(self, _: web.Request) -> web.Response:
+        return web.json_response(self._account.faults.listed())
+
+    async def add_fault(self, request: web.Request) -> web.Response:
+        try:
+            fault = Fault.read(await _json(request))
+        except InvalidFaultError as error:
+            raise _bad_request(str(error)) from error
+        return web.json_response({"id": self._account.faults.add(fault)}, status=201)
+
+    async def remove_faults(self, request: web.Request) -> web.Response:
+        removed = self._account.faults.remove(request.match_info.get("id"))
+        return web.json_response({"removed": removed})
+
+    async def clock(self, _: web.Request) -> web.Response:
+        return web.json_response({"now": self._account.clock.now()})
+
+    async def set_clock(self, request: web.Request) -> web.Response:
+        match await _json(request):
+            case {"now": int() | float() as now, **rest} if not rest:
+                self._account.clock.set(now)
+            case {"advance": int() | float() as seconds, **rest} if not rest:
+                self._account.clock.advance(seconds)
+            case _:
+                raise _bad_request('wanted {"now": unix seconds} or {"advance": seconds}')
+        return await self.clock(request)
+
+    async def put_key(self, request: web.Request) -> web.Response:
+        match await _json(request):
+            case {
+                "key": str() as key,
+                "state": "valid" | "revoked" | "restricted" as state,
+                **rest,
+            }:
+                permissions = frozenset(map(str, rest.get("permissions", [])))
+                self._account.keys.put(key, KeyState(state), permissions)
+            case _:
+                raise _bad_request("wanted a key, and a state: valid, revoked or restricted")
+        return web.json_response({"state": state})
+
+    async def options(self, _: web.Request) -> web.Response:
+        return web.json_response(self._account.options.view())
+
+    async def change_options(self, request: web.Request) -> web.Response:
+        try:
+            self._account.options = self._account.options.changed(await _json(request))
+        except InvalidOptionError as error:
+            raise _bad_request(str(error)) from error
+        return await self.options(request)
+
+
+async def _json(request: web.Request) -> dict[str, Any]:
+    try:
+        described = await request.json()
+    except ValueError as error:
+        raise _bad_request("the body is not JSON") from error
+    if not isinstance(described, dict):
+        raise _bad_request("the body is not a JSON object")
+    return described
+
+
+def _bad_request(message: str) -> web.HTTPBadRequest:
+    return web.HTTPBadRequest(text=json.dumps({"error": message}), content_type="application/json")

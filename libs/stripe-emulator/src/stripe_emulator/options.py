@@ -1,0 +1,57 @@
+"""What can be switched about the account while it runs."""
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+
+class InvalidOptionError(ValueError):
+    """An option that does not exist, or a value of the wrong kind for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The account's behaviour where Stripe's own depends on load, delay or plan.
+
+    Attributes:
+        call_seconds: How long every POST is worked on before its effect. Overlapping calls can only
+            be seen when this is more than zero.
+        refuse_overlaps: Answer 409 to a meter event while another of its customer and meter is
+            being worked on.
+        summary_delay_seconds: How long after its arrival an event shows up in summaries.
+        search_lag_seconds: How far behind the customer search is.
+        rate_limits: Whether the limits below are enforced.
+        basic_per_second: Calls per second for everything together (25 in a Stripe sandbox).
+        search_per_second: Searches per second, beside the basic limit (20 at Stripe).
+    """
+
+    call_seconds: float = 0.0
+    refuse_overlaps: bool = True
+    summary_delay_seconds: float = 0.0
+    search_lag_seconds: float = 0.0
+    rate_limits: bool = False
+    basic_per_second: float = 25.0
+    search_per_second: float = 20.0
+
+    def changed(self, changes: dict[str, Any]) -> "Options":
+        """Return these options with some changed.
+
+        Raises:
+            InvalidOptionError: For an unknown name, a wrong type or a negative number.
+        """
+        kinds = {field.name: type(getattr(self, field.name)) for field in fields(self)}
+        for name, value in changes.items():
+            if name not in kinds:
+                raise InvalidOptionError(f"unknown option: {name}")
+            if kinds[name] is bool and not isinstance(value, bool):
+                raise InvalidOptionError(f"{name} must be true or false")
+            if kinds[name] is float and not _is_number(value):
+                raise InvalidOptionError(f"{name} must be a number and not negative")
+        return replace(self, **changes)
+
+    def view(self) -> dict[str, Any]:
+        """Return the options as JSON."""
+        return asdict(self)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0

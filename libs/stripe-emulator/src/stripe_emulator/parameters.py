@@ -1,0 +1,208 @@
+"""What each endpoint accepts: the kinds of parameters and how their values are read and refused."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from stripe_emulator.errors import (
+    StripeError,
+    empty_parameter,
+    invalid_parameter,
+    missing_parameter,
+    unknown_parameter,
+)
+from stripe_emulator.forms import Form, FormValue
+
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+_INDEX = re.compile(r"[0-9]{1,4}")
+_METADATA_KEYS, _METADATA_KEY_LENGTH, _METADATA_VALUE_LENGTH = 50, 40, 500
+
+
+class Kind(Protocol):
+    """Reads one parameter's form value."""
+
+    def read(self, value: FormValue, param: str) -> Any:
+        """Return the value ready for use, or raise a 400 that names ``param``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A string of at most ``longest`` characters; empty means unset, where that is allowed."""
+
+    longest: int = 5000
+    unsettable: bool = False
+
+    def read(self, value: FormValue, param: str) -> str | None:
+        """Return the string, or None when an empty one unsets it."""
+        if not isinstance(value, str):
+            raise invalid_parameter(param, f"Invalid string: {shown(value)}")
+        if value == "":
+            if self.unsettable:
+                return None
+            raise empty_parameter(param)
+        if len(value) > self.longest:
+            message = f"Invalid string: {shown(value)}; must be at most {self.longest} characters"
+            raise invalid_parameter(param, message)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Integer:
+    """A whole number between bounds."""
+
+    least: int | None = None
+    most: int | None = None
+
+    def read(self, value: FormValue, param: str) -> int:
+        """Return the number."""
+        code = "parameter_invalid_integer"
+        if not isinstance(value, str) or not _INTEGER.fullmatch(value):
+            raise invalid_parameter(param, f"Invalid integer: {shown(value)}", code)
+        number = int(value)
+        if self.least is not None and number < self.least:
+            message = f"This value must be greater than or equal to {self.least}."
+            raise invalid_parameter(param, message, code)
+        if self.most is not None and number > self.most:
+            message = f"This value must be less than or equal to {self.most}."
+            raise invalid_parameter(param, message, code)
+        return number
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a few words."""
+
+    words: tuple[str, ...]
+
+    def read(self, value: FormValue, param: str) -> str:
+        """Return the word."""
+        if not isinstance(value, str) or value not in self.words:
+            *most, last = self.words
+            allowed = f"{', '.join(most)} or {last}" if most else last
+            raise invalid_parameter(param, f"Invalid {param}: must be one of {allowed}")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """An array of strings, written ``a[]=x`` or ``a[0]=x``."""
+
+    longest: int = 5000
+
+    def read(self, value: FormValue, param: str) -> list[str]:
+        """Return the strings in their order."""
+        if isinstance(value, dict) and all(map(_INDEX.fullmatch, value)):
+            value = [value[key] for key in sorted(value, key=int)]
+        if not isinstance(value, list):
+            raise invalid_parameter(param, "Invalid array")
+        read = [Text(self.longest).read(item, f"{param}[{i}]") for i, item in enumerate(value)]
+        return [item for item in read if item is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class TextMap:
+    """A map with free keys and string values, such as a meter event's payload."""
+
+    longest: int = 5000
+
+    def read(self, value: FormValue, param: str) -> dict[str, str]:
+        """Return the map."""
+        if not isinstance(value, dict):
+            raise _invalid_object(param)
+        return {key: self._entry(item, f"{param}[{key}]") for key, item in value.items()}
+
+    def _entry(self, value: FormValue, param: str) -> str:
+        if not isinstance(value, str):
+            raise invalid_parameter(param, f"Invalid string: {shown(value)}")
+        if len(value) > self.longest:
+            message = f"Invalid string: {shown(value)}; must be at most {self.longest} characters"
+            raise invalid_parameter(param, message)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """Free key-value pairs: at most 50, keys up to 40 characters, values up to 500.
+
+    An empty value deletes its key, an empty string in place of the map deletes all.
+    """
+
+    def read(self, value: FormValue, param: str) -> dict[str, str]:
+        """Return the changes, with ``""`` for keys to delete."""
+        if value == "":
+            return {}
+        if not isinstance(value, dict):
+            raise _invalid_object(param)
+        if len(value) > _METADATA_KEYS:
+            raise invalid_parameter(param, f"You can have up to {_METADATA_KEYS} metadata keys.")
+        return {key: self._entry(key, item, param) for key, item in value.items()}
+
+    def _entry(self, key: str, value: FormValue, param: str) -> str:
+        if len(key) > _METADATA_KEY_LENGTH:
+            limit = f"must be a string under {_METADATA_KEY_LENGTH} characters"
+            raise invalid_parameter(param, f"Invalid key: {shown(key)} {limit}")
+        if not isinstance(value, str):
+            raise invalid_parameter(f"{param}[{key}]", f"Invalid string: {shown(value)}")
+        if len(value) > _METADATA_VALUE_LENGTH:
+            limit = f"must be a string under {_METADATA_VALUE_LENGTH} characters"
+            raise invalid_parameter(f"{param}[{key}]", f"Invalid val: {shown(value)} {limit}")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """The parameters of an endpoint, or of one nested object in it."""
+
+    kinds: Mapping[str, Kind]
+    required: tuple[str, ...] = ()
+    _expand: Kind = field(default_factory=Texts)
+
+    def read(self, value: FormValue, param: str = "") -> dict[str, Any]:
+        """Read a form by these rules.
+
+        Args:
+            value: The form, or the part of it that belongs to this object.
+            param: The object's own name, empty for the whole form.
+
+        Raises:
+            StripeError: 400, naming the first parameter that is unknown, missing or unreadable.
+        """
+        if not isinstance(value, dict):
+            raise _invalid_object(param)
+        self._refuse_unknown(value, param)
+        for name in self.required:
+            if name not in value:
+                raise missing_parameter(_nested(param, name))
+        known = {name: self.kinds[name] for name in value if name in self.kinds}
+        return {name: kind.read(value[name], _nested(param, name)) for name, kind in known.items()}
+
+    def _refuse_unknown(self, form: Form, param: str) -> None:
+        for name, value in form.items():
+            if name == "expand" and param == "":
+                self._expand.read(value, "expand")
+            elif name not in self.kinds:
+                raise unknown_parameter(_nested(param, name))
+
+
+PAGING: Mapping[str, Kind] = {
+    "limit": Integer(least=1, most=100),
+    "starting_after": Text(),
+    "ending_before": Text(),
+}
+
+
+def shown(value: FormValue) -> str:
+    """Word a value for an error message: long strings lose their middle."""
+    if not isinstance(value, str):
+        return "an object" if isinstance(value, dict) else "an array"
+    head = tail = 10
+    return value if len(value) <= head + tail + 3 else f"{value[:head]}...{value[-tail:]}"
+
+
+def _nested(param: str, name: str) -> str:
+    return f"{param}[{name}]" if param else name
+
+
+def _invalid_object(param: str) -> StripeError:
+    return invalid_parameter(param, "Invalid object")

@@ -1,0 +1,77 @@
+"""An emulator that runs: its account behind a listening socket, for a command or for tests."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from stripe_emulator.account import Account
+from stripe_emulator.keys import KeyState
+from stripe_emulator.options import Options
+from stripe_emulator.server import application
+
+DEFAULT_KEY = "sk_test_emulator"
+_LIVE_PREFIXES = ("sk_live_", "rk_live_")
+
+
+class LiveKeyError(ValueError):
+    """A key of a live account, which has no business in an emulator."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningEmulator:
+    """Where an emulator listens, and the account it serves."""
+
+    url: str
+    account: Account
+
+
+@asynccontextmanager
+async def running_emulator(
+    keys: Sequence[str] = (DEFAULT_KEY,),
+    meters: Sequence[str] = (),
+    options: Options | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+) -> AsyncIterator[RunningEmulator]:
+    """Serve a fresh account until the block is left.
+
+    Args:
+        keys: API keys that are valid from the start.
+        meters: Event names for which a summing meter exists from the start.
+        options: The account's behaviour; it can be changed later.
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one.
+
+    Raises:
+        LiveKeyError: For a key that starts like a live account's.
+        OSError: When the address can't be listened on.
+    """
+    account = _account(keys, meters, options)
+    runner = web.AppRunner(application(account), access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        bound = runner.addresses[0][1]
+        yield RunningEmulator(f"http://{host}:{bound}", account)
+    finally:
+        await runner.cleanup()
+
+
+def _account(keys: Sequence[str], meters: Sequence[str], options: Options | None) -> Account:
+    account = Account(options)
+    for key in keys:
+        if key.startswith(_LIVE_PREFIXES):
+            raise LiveKeyError("this looks like a live key: revoke it, and give a test key instead")
+        account.keys.put(key, KeyState.VALID)
+    for event_name in meters:
+        account.meters.create(
+            {
+                "display_name": event_name,
+                "event_name": event_name,
+                "default_aggregation": {"formula": "sum"},
+            },
+            account.clock.now(),
+        )
+    return account

@@ -1,0 +1,115 @@
+"""The HTTP door: requests in, answers out, and faults carried out on the wire."""
+
+import json
+import socket
+import struct
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from stripe_emulator.account import Account
+from stripe_emulator.answers import Answer
+from stripe_emulator.errors import StripeError, not_utf8, wrong_content_type
+from stripe_emulator.exchange import Call, Exchange, Outcome
+from stripe_emulator.faults import FaultKind
+from stripe_emulator.forms import Form, decode
+from stripe_emulator.ids import new_id
+from stripe_emulator.inspection import inspection_routes
+
+API_VERSION = "2026-05-27.dahlia"
+_FORM = "application/x-www-form-urlencoded"
+_HTML_503 = b"<html><head><title>503 Service Unavailable</title></head><body></body></html>"
+
+
+def application(account: Account) -> web.Application:
+    """Build the web application: the API under ``/v1``, the inspection under ``/_emulator``."""
+    app = web.Application()
+    app.add_routes(inspection_routes(account))
+    app.router.add_route("*", "/{path:.*}", _Door(account).handle)
+    return app
+
+
+class _Door:
+    def __init__(self, account: Account) -> None:
+        self._exchange = Exchange(account)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        request_id = new_id("req")
+        try:
+            outcome = await self._exchange.carry_out(await _call(request, request_id))
+        except StripeError as unreadable:
+            outcome = Outcome(Answer.of(unreadable))
+        headers = _headers(request, request_id, outcome.answer)
+        match outcome.wire:
+            case FaultKind.RESET:
+                return _reset(request)
+            case FaultKind.TRUNCATED:
+                return await _truncated(request, outcome.answer, headers)
+            case FaultKind.HTML_503:
+                return web.Response(status=503, body=_HTML_503, content_type="text/html")
+            case _:
+                return web.Response(
+                    status=outcome.answer.status, body=_body(outcome.answer), headers=headers
+                )
+
+
+async def _call(request: web.Request, request_id: str) -> Call:
+    return Call(
+        request_id=request_id,
+        method=request.method,
+        path=request.path,
+        form=await _form(request),
+        authorization=request.headers.get("Authorization"),
+        idempotency_key=request.headers.get("Idempotency-Key") or None,
+    )
+
+
+async def _form(request: web.Request) -> Form:
+    body = await request.read()
+    if body and request.content_type != _FORM:
+        raise wrong_content_type()
+    try:
+        written = parse_qsl(body.decode(), keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError as error:
+        raise not_utf8() from error
+    return decode([*request.query.items(), *written])
+
+
+def _headers(request: web.Request, request_id: str, answer: Answer) -> dict[str, str]:
+    headers = {
+        "Content-Type": "application/json",
+        "Request-Id": request_id,
+        "Stripe-Version": request.headers.get("Stripe-Version", API_VERSION),
+    }
+    key = request.headers.get("Idempotency-Key")
+    if key and request.method == "POST":
+        headers |= {"Idempotency-Key": key, "Original-Request": request_id}
+    return {**headers, **answer.headers}
+
+
+def _body(answer: Answer) -> bytes:
+    return json.dumps(answer.body).encode()
+
+
+def _reset(request: web.Request) -> web.StreamResponse:
+    transport = request.transport
+    if transport is not None:
+        # Lingering for zero seconds makes the kernel send a reset, not an orderly end.
+        transport.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
+        transport.abort()
+    return web.Response()
+
+
+async def _truncated(
+    request: web.Request, answer: Answer, headers: dict[str, str]
+) -> web.StreamResponse:
+    body = _body(answer)
+    response = web.StreamResponse(status=answer.status, headers=headers)
+    response.content_length = len(body)
+    await response.prepare(request)
+    await response.write(body[: len(body) // 2])
+    if request.transport is not None:
+        request.transport.close()
+    return response
