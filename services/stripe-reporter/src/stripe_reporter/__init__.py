@@ -1,0 +1,1 @@
+"""Sends each usage report to Stripe as one meter event, once."""

@@ -1,0 +1,179 @@
+"""The commands for people: backfill, find, explain and reprovision."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from math import inf
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from prometheus_client import CollectorRegistry
+
+from customer_provisioner.app import NAME, connect_publisher, database_of, stripe_of
+from customer_provisioner.backfill import Backfill
+from customer_provisioner.explanation import explain
+from customer_provisioner.inquiries import Inquiries
+from customer_provisioner.metrics import Metrics
+from customer_provisioner.profiles import Profiles
+from customer_provisioner.settings import Settings
+from customer_provisioner.stripe_api import Fate, StripeKeyRefusedError
+from customer_provisioner.user_list import read_users
+from nexus_database import DatabaseUnavailableError
+from nexus_messaging.command import FAILED, FINE, USAGE
+from nexus_messaging.errors import PermanentError, PublishError, TransientError
+from nexus_messaging.settings import SettingsError, load
+from nexus_messaging.settlement import utc_now
+
+_Command = Callable[[argparse.Namespace, Settings], Awaitable[int]]
+
+_FAULTS: Final = (
+    DatabaseUnavailableError,
+    PublishError,
+    StripeKeyRefusedError,
+    TransientError,
+    PermanentError,
+    OSError,
+    UnicodeDecodeError,
+)
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run one of ``COMMANDS``; return 0 for fine, 1 for failed, 2 for wrong usage or settings."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        return asyncio.run(_run(parsed, load(Settings)))
+    except SettingsError as error:
+        _say(f"settings: {error}")
+        return USAGE
+    except _FAULTS as error:
+        _say(f"{type(error).__name__}: {error}")
+        return FAILED
+
+
+async def _run(parsed: argparse.Namespace, settings: Settings) -> int:
+    return await COMMANDS[parsed.command](parsed, settings)
+
+
+async def _backfill(parsed: argparse.Namespace, settings: Settings) -> int:
+    async with AsyncExitStack() as stack:
+        publisher = None
+        if parsed.execute:
+            publisher = await connect_publisher(settings)
+            stack.push_async_callback(publisher.close)
+        inquiries = Inquiries(await stack.enter_async_context(database_of(settings)))
+        backfill = Backfill(
+            inquiries, publisher, per_second=parsed.throttle, tell=_say, now=utc_now
+        )
+        tally = await backfill.run(read_users(_lines(parsed.file)))
+    print(tally if parsed.execute else f"{tally}; nothing was published: add --execute")
+    return FAILED if tally.unusable else FINE
+
+
+async def _find(parsed: argparse.Namespace, settings: Settings) -> int:
+    async with database_of(settings) as database:
+        found = await Inquiries(database).of_address(parsed.email)
+    for profile in found:
+        print(profile.user_id, profile.state, profile.stripe_customer_id or "-")
+    return FINE if found else FAILED
+
+
+async def _explain(parsed: argparse.Namespace, settings: Settings) -> int:
+    async with database_of(settings) as database:
+        profile = await Inquiries(database).find(parsed.user_id)
+        history = await Inquiries(database).history(parsed.user_id)
+    if profile is None:
+        _say("no such user: its user.created has not arrived, or waits in a queue")
+        return FAILED
+    for line in explain(profile, history, utc_now()):
+        print(line)
+    return FINE
+
+
+async def _reprovision(parsed: argparse.Namespace, settings: Settings) -> int:
+    async with database_of(settings) as database:
+        profile = await Inquiries(database).find(parsed.user_id)
+        if profile is None or profile.stripe_customer_id is None:
+            _say("nothing to replace: this user has no customer")
+            return FAILED
+        async with stripe_of(settings, Metrics(CollectorRegistry())) as stripe:
+            fate = await stripe.fate(profile.stripe_customer_id)
+        if obstacle := _obstacle(profile.stripe_customer_id, fate, missing_is_fine=parsed.missing):
+            _say(obstacle)
+            return FAILED
+        if not await Profiles(database).renew(profile, utc_now()):
+            _say("somebody else was faster: see explain")
+            return FAILED
+    print(f"generation {profile.generation + 1} has begun; the running service does the rest")
+    return FINE
+
+
+def _obstacle(customer_id: str, fate: Fate, *, missing_is_fine: bool) -> str | None:
+    """Return what speaks against a new customer: two of one user would both be billed."""
+    if fate is Fate.LIVING:
+        return f"{customer_id} exists at Stripe, and so stays this user's customer"
+    if fate is Fate.MISSING and not missing_is_fine:
+        return (
+            f"Stripe never knew {customer_id}: is this the key of the account it was made in? "
+            "If that account is gone for good, add --missing"
+        )
+    return None
+
+
+COMMANDS: Final[Mapping[str, _Command]] = {
+    "backfill": _backfill,
+    "find": _find,
+    "explain": _explain,
+    "reprovision": _reprovision,
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=NAME)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    backfill = commands.add_parser(
+        "backfill", help="have customers made for users who were there before this service"
+    )
+    backfill.add_argument(
+        "file", nargs="?", help="JSON lines, or CSV with a header (standard input by default)"
+    )
+    backfill.add_argument("--execute", action="store_true", help="publish; else only count")
+    backfill.add_argument(
+        "--throttle", type=_rate, default=10.0, metavar="N", help="users per second (10)"
+    )
+    find = commands.add_parser("find", help="print the users and customers of an exact address")
+    find.add_argument("email")
+    explained = commands.add_parser("explain", help="print every step of a user and what is next")
+    explained.add_argument("user_id", type=UUID)
+    again = commands.add_parser(
+        "reprovision", help="have a new customer made for a user whose customer was deleted"
+    )
+    again.add_argument("user_id", type=UUID)
+    again.add_argument(
+        "--missing", action="store_true", help="also if Stripe has never known the customer"
+    )
+    return parser
+
+
+def _rate(written: str) -> float:
+    try:
+        rate = float(written)
+    except ValueError:
+        rate = 0
+    if not 0 < rate < inf:
+        raise argparse.ArgumentTypeError("a number above 0 is wanted")
+    return rate
+
+
+def _lines(file: str | None) -> Iterable[str]:
+    if file is None:
+        yield from sys.stdin
+        return
+    with Path(file).open(encoding="utf-8", newline="") as lines:
+        yield from lines
+
+
+def _say(line: str) -> None:
+    print(f"{NAME}: {line}", file=sys.stderr)

@@ -1,0 +1,137 @@
+"""The HTTP door for callers without a broker: ask for a user's customer, and see how it is."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from customer_provisioner.api_keys import ApiKey, holder
+from customer_provisioner.inquiries import Inquiries
+from customer_provisioner.profile import Profile, State
+from nexus_contracts import Event, UserCreated
+from nexus_contracts.envelope import describe
+from nexus_database import DatabaseUnavailableError
+from nexus_messaging.errors import PublishError
+from nexus_messaging.message import Message
+from nexus_messaging.publisher import Publication, Publisher
+from nexus_messaging.topology import INTERNAL
+
+PATIENCE: Final = 5.0
+"""Seconds a caller waits for its customer before it is told to come back."""
+
+POLL: Final = 0.1
+
+_Answer = Callable[[web.Request], Awaitable[web.Response]]
+
+
+class Door:
+    """`POST /v1/customers` and `GET /v1/customers/{user_id}`, for holders of a key.
+
+    Answers never hold an address. Asking publishes ``user.created``, so that a customer comes about
+    in one way only, and what was accepted survives this process.
+    """
+
+    def __init__(
+        self,
+        keys: tuple[ApiKey, ...],
+        inquiries: Inquiries,
+        publisher: Publisher,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._keys = keys
+        self._inquiries = inquiries
+        self._publisher = publisher
+        self._now = now
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the door's routes."""
+        return [
+            web.post("/v1/customers", _guarded(self._create)),
+            web.get("/v1/customers/{user_id}", _guarded(self._show)),
+        ]
+
+    async def _create(self, request: web.Request) -> web.Response:
+        key = self._authorized(request)
+        if not key.may_publish(UserCreated.TYPE):
+            return _refusal(403, "forbidden", detail=f"this key may not publish {UserCreated.TYPE}")
+        try:
+            user = UserCreated.model_validate_json(await request.read())
+        except ValidationError as error:
+            return _refusal(422, "invalid", detail=describe(error))
+        profile = await self._inquiries.find(user.user_id)
+        if profile is None or profile.state is not State.PROVISIONED:
+            await self._publish(user, key)
+            profile = await self._awaited(user.user_id)
+        return _shown(user.user_id, profile)
+
+    async def _show(self, request: web.Request) -> web.Response:
+        self._authorized(request)
+        try:
+            user_id = UUID(request.match_info["user_id"])
+        except ValueError:
+            return _refusal(404, "unknown_user")
+        profile = await self._inquiries.find(user_id)
+        return _refusal(404, "unknown_user") if profile is None else _shown(user_id, profile)
+
+    def _authorized(self, request: web.Request) -> ApiKey:
+        key = holder(self._keys, request.headers.get("Authorization"))
+        if key is None:
+            raise _UnauthorizedError
+        return key
+
+    async def _publish(self, user: UserCreated, key: ApiKey) -> None:
+        event = Event.of(user, source=key.source, id=uuid4(), time=self._now())
+        await self._publisher.publish(Publication(INTERNAL, event.type, Message.of(event)))
+
+    async def _awaited(self, user_id: UUID) -> Profile | None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE
+        while True:
+            profile = await self._inquiries.find(user_id)
+            ready = profile is not None and profile.state is State.PROVISIONED
+            if ready or loop.time() > deadline:
+                return profile
+            await asyncio.sleep(POLL)
+
+
+class _UnauthorizedError(Exception):
+    """No key of ours was presented."""
+
+
+def _guarded(answer: _Answer) -> _Answer:
+    async def guarded(request: web.Request) -> web.Response:
+        try:
+            return await answer(request)
+        except _UnauthorizedError:
+            return _refusal(401, "unauthorized", headers={"WWW-Authenticate": "Bearer"})
+        except PublishError:
+            return _refusal(503, "broker_unavailable", headers={"Retry-After": "5"})
+        except DatabaseUnavailableError:
+            return _refusal(503, "database_unavailable", headers={"Retry-After": "5"})
+
+    return guarded
+
+
+def _shown(user_id: UUID, profile: Profile | None) -> web.Response:
+    shown: dict[str, Any] = {"user_id": str(user_id), "state": State.PROVISIONING}
+    if profile is not None and profile.refused_as is not None:
+        shown["refused_as"] = profile.refused_as
+    if profile is None or profile.state is State.PROVISIONING:
+        return web.json_response(shown, status=202)
+    shown |= {
+        "state": profile.state,
+        "stripe_customer_id": profile.stripe_customer_id,
+        "generation": profile.generation,
+    }
+    return web.json_response(shown)
+
+
+def _refusal(
+    status: int, error: str, *, detail: str | None = None, headers: dict[str, str] | None = None
+) -> web.Response:
+    body = {"error": error} if detail is None else {"error": error, "detail": detail}
+    return web.json_response(body, status=status, headers=headers)

@@ -1,0 +1,130 @@
+"""What is asked about the profiles; nothing here changes one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, and_, case, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from customer_provisioner.profile import Counts, Profile, State
+from customer_provisioner.tables import PROFILE_COLUMNS, profile_of
+from customer_provisioner.tables import provisioning_steps as steps
+from customer_provisioner.tables import user_profiles as profiles
+from nexus_database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class StepTaken:
+    """One line of a user's history."""
+
+    at: datetime
+    generation: int
+    step: str
+    detail: str | None
+
+
+class Inquiries:
+    """Reads the service's database; raises DatabaseUnavailableError while it can't be used."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, user_id: UUID) -> Profile | None:
+        """Return the user's profile, if it is kept."""
+
+        async def work(connection: AsyncConnection) -> Profile | None:
+            found = await connection.execute(
+                select(*PROFILE_COLUMNS).where(profiles.c.user_id == user_id)
+            )
+            row = found.one_or_none()
+            return None if row is None else profile_of(row)
+
+        return await self._database.run(work)
+
+    async def due(self, now: datetime, most: int) -> Sequence[UUID]:
+        """Return users without a customer whom no message and no attempt takes care of."""
+        query = (
+            select(profiles.c.user_id)
+            .where(
+                profiles.c.state == State.PROVISIONING,
+                profiles.c.refused_as.is_(None),
+                profiles.c.due_at <= now,
+            )
+            .order_by(profiles.c.due_at)
+            .limit(most)
+        )
+
+        async def work(connection: AsyncConnection) -> Sequence[UUID]:
+            return (await connection.execute(query)).scalars().all()
+
+        return await self._database.run(work)
+
+    async def unannounced(self, most: int) -> Sequence[Profile]:
+        """Return profiles whose customer the other services do not know yet, oldest first."""
+        query = (
+            select(*PROFILE_COLUMNS)
+            .where(_unannounced())
+            .order_by(profiles.c.provisioned_at)
+            .limit(most)
+        )
+
+        async def work(connection: AsyncConnection) -> Sequence[Profile]:
+            return [profile_of(row) for row in await connection.execute(query)]
+
+        return await self._database.run(work)
+
+    async def counts(self) -> Counts:
+        """Count the users by state."""
+        unserved = profiles.c.state == State.PROVISIONING
+        refused = profiles.c.refused_as.is_not(None)
+        query = select(
+            _count(and_(unserved, ~refused)),
+            _count(refused),
+            _count(profiles.c.state == State.PROVISIONED),
+            _count(_unannounced()),
+            func.min(case((and_(unserved, ~refused), profiles.c.created_at))),
+        )
+
+        async def work(connection: AsyncConnection) -> Counts:
+            return Counts(*(await connection.execute(query)).one())
+
+        return await self._database.run(work)
+
+    async def of_address(self, email: str) -> Sequence[Profile]:
+        """Return the profiles kept under exactly this address, oldest first."""
+        query = (
+            select(*PROFILE_COLUMNS)
+            .where(profiles.c.email == email)
+            .order_by(profiles.c.created_at)
+        )
+
+        async def work(connection: AsyncConnection) -> Sequence[Profile]:
+            return [profile_of(row) for row in await connection.execute(query)]
+
+        return await self._database.run(work)
+
+    async def history(self, user_id: UUID) -> Sequence[StepTaken]:
+        """Return every step taken for a user, in order."""
+        query = (
+            select(steps.c.at, steps.c.generation, steps.c.step, steps.c.detail)
+            .where(steps.c.user_id == user_id)
+            .order_by(steps.c.step_id)
+        )
+
+        async def work(connection: AsyncConnection) -> Sequence[StepTaken]:
+            return [StepTaken(*row) for row in await connection.execute(query)]
+
+        return await self._database.run(work)
+
+
+def _unannounced() -> ColumnElement[bool]:
+    return and_(
+        profiles.c.state == State.PROVISIONED,
+        profiles.c.announced_generation < profiles.c.generation,
+    )
+
+
+def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.count().filter(condition)

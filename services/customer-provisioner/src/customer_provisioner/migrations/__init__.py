@@ -1,0 +1,1 @@
+"""The migrations of customer-provisioner's database."""

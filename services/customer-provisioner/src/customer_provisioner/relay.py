@@ -1,0 +1,63 @@
+"""Telling the other services about customers, until the broker has confirmed that it knows."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from customer_provisioner.inquiries import Inquiries
+from customer_provisioner.metrics import Metrics
+from customer_provisioner.profile import Profile, announcement
+from customer_provisioner.profiles import Profiles
+from nexus_messaging.message import Message
+from nexus_messaging.publisher import Publication, Publisher
+from nexus_messaging.topology import INTERNAL
+
+MOST: Final = 100
+
+log = structlog.get_logger()
+
+
+class Relay:
+    """Publishes ``customer.provisioned`` for every profile that others do not know yet.
+
+    Two relays may tell of one customer twice: the event is the same to the last byte, and whoever
+    applies it takes only a higher generation.
+    """
+
+    def __init__(
+        self,
+        inquiries: Inquiries,
+        profiles: Profiles,
+        publisher: Publisher,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._inquiries = inquiries
+        self._profiles = profiles
+        self._publisher = publisher
+        self._metrics = metrics
+        self._now = now
+
+    async def announce(self) -> bool:
+        """Announce up to ``MOST`` customers; tell whether there may be more to announce at once.
+
+        Raises:
+            DatabaseUnavailableError: the database can't be used.
+        """
+        waiting = await self._inquiries.unannounced(MOST)
+        errors = await self._publisher.publish_all([_publication(each) for each in waiting])
+        told = [each for each, error in zip(waiting, errors, strict=True) if error is None]
+        failed = [error for error in errors if error is not None]
+        if failed:
+            log.warning("not_announced", customers=len(failed), cause=type(failed[0]).__name__)
+        if told:
+            await self._profiles.mark_announced(told, self._now())
+            self._metrics.announced(len(told))
+        return len(waiting) == MOST and not failed
+
+
+def _publication(profile: Profile) -> Publication:
+    event = announcement(profile)
+    return Publication(INTERNAL, event.type, Message.of(event))

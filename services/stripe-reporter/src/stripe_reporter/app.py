@@ -1,0 +1,227 @@
+"""The composition root of stripe-reporter: the one room that knows every part."""
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+
+from nexus_database import (
+    Database,
+    DatabaseUnavailableError,
+    MigrationError,
+    RevisionMismatchError,
+    migrate,
+    require_current,
+)
+from nexus_messaging.command import Check, Service, StartError
+from nexus_messaging.consumer import Consumer
+from nexus_messaging.consumption import Outage, SingleConsumption
+from nexus_messaging.errors import PublishError
+from nexus_messaging.http import serving
+from nexus_messaging.lifecycle import run_until, stop_on_signal, until_available
+from nexus_messaging.metrics import MessagingMetrics
+from nexus_messaging.publisher import Publisher
+from nexus_messaging.settlement import Settlement, utc_now
+from nexus_messaging.topology import USAGE_RECORDED_QUEUE
+from stripe_reporter.answers import Answer
+from stripe_reporter.checks import StripeChecks
+from stripe_reporter.gate import Gate, GateShutError
+from stripe_reporter.journal import Journal
+from stripe_reporter.lanes import Lanes
+from stripe_reporter.metrics import ReporterMetrics
+from stripe_reporter.pace import Pacing
+from stripe_reporter.progress import Progress
+from stripe_reporter.reporting import Reporter
+from stripe_reporter.settings import Settings
+from stripe_reporter.stripe_api import StripeApi, stripe_api
+
+NAME: Final = "stripe-reporter"
+PACKAGE: Final = "stripe_reporter"
+
+PREFETCH: Final = 200
+"""Reports in hand. At 800 calls a second and 0.2 s each, 160 calls are under way."""
+
+DATABASE_CONNECTIONS: Final = 20
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Raises:
+        StartError: the database is at another revision, or the HTTP port is taken.
+        StoppedError: told to stop while waiting for the broker or the database.
+    """
+    stop = stop_on_signal()
+    registry = CollectorRegistry()
+    progress = Progress(time.monotonic)
+    database = _database(settings)
+    health = {"progress": progress.fault}
+    readiness: dict[str, Check] = {"broker": _starting, "database": _database_check(database)}
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(database.close)
+        await stack.enter_async_context(_http(settings, registry, health, readiness))
+        await until_available(
+            "database", lambda: _require_revision(database), (DatabaseUnavailableError,), stop
+        )
+        url = settings.amqp_url.get_secret_value()
+        publisher = await until_available(
+            "broker", lambda: Publisher.connect(url, name=NAME), (PublishError,), stop
+        )
+        stack.push_async_callback(publisher.close)
+        stripe = await stack.enter_async_context(stripe_api(settings))
+        parts = wire(settings, database, publisher, stripe, registry, progress)
+        readiness["broker"] = parts.broker_fault
+        loops = {"receive": parts.consumer.run, "report": parts.consumption.run}
+        grace = settings.shutdown_grace_seconds
+        await run_until(stop, loops, [parts.consumption], grace=grace)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What runs."""
+
+    publisher: Publisher
+    consumer: Consumer
+    consumption: SingleConsumption
+    gate: Gate
+
+    async def broker_fault(self) -> str | None:
+        """Say what is wrong with the broker's connections."""
+        if not self.publisher.connected:
+            return "not connected for publishing"
+        return None if self.consumer.connected else "not connected for consuming"
+
+
+def wire(
+    settings: Settings,
+    database: Database,
+    publisher: Publisher,
+    stripe: StripeApi,
+    registry: CollectorRegistry,
+    progress: Progress,
+    *,
+    now: Callable[[], datetime] = utc_now,
+) -> Parts:
+    """Make every part of a running service and join them; nothing runs yet."""
+    metrics = ReporterMetrics(registry)
+    messaging = MessagingMetrics(registry, service=NAME, queues=[USAGE_RECORDED_QUEUE])
+    pacing = Pacing(settings.calls_per_second, time.monotonic)
+    metrics.watch_rate(lambda: pacing.rate)
+
+    async def active_meters() -> tuple[Answer, frozenset[str]]:
+        answer, found = await stripe.active_meters()
+        return answer, frozenset(each.event_name for each in found)
+
+    gate = Gate(
+        frozenset(settings.meters),
+        active_meters,
+        clock=time.monotonic,
+        changed=metrics.gate_changed,
+    )
+
+    async def probe() -> None:
+        await database.probe()
+        await gate.probe()
+
+    reporter = Reporter(
+        Journal(database), stripe, publisher, gate, pacing, Lanes(), metrics, progress, now=now
+    )
+    url = settings.amqp_url.get_secret_value()
+    consumer = Consumer(url, USAGE_RECORDED_QUEUE, prefetch=PREFETCH, name=NAME)
+    consumption = SingleConsumption(
+        consumer,
+        reporter.report_usage,
+        Settlement(publisher, messaging, service=NAME),
+        Outage((GateShutError, DatabaseUnavailableError), probe),
+    )
+    return Parts(publisher, consumer, consumption, gate)
+
+
+def _database(settings: Settings) -> Database:
+    url = settings.database_url.get_secret_value()
+    return Database(url, name=NAME, pool_size=DATABASE_CONNECTIONS)
+
+
+@asynccontextmanager
+async def _http(
+    settings: Settings,
+    registry: CollectorRegistry,
+    health: Mapping[str, Check],
+    readiness: Mapping[str, Check],
+) -> AsyncIterator[None]:
+    host, port = settings.http_host, settings.http_port
+    try:
+        async with serving(host, port, registry, health=health, readiness=readiness):
+            yield
+    except OSError as error:
+        raise StartError(f"HTTP_PORT {port}: {error.strerror}; choose another") from None
+
+
+async def _starting() -> str | None:
+    return "starting"
+
+
+def _database_check(database: Database) -> Check:
+    async def check() -> str | None:
+        try:
+            await require_current(database, PACKAGE)
+        except (DatabaseUnavailableError, RevisionMismatchError) as error:
+            return str(error)
+        return None
+
+    return check
+
+
+async def _require_revision(database: Database) -> None:
+    try:
+        await require_current(database, PACKAGE)
+    except RevisionMismatchError as error:
+        raise StartError(str(error)) from None
+
+
+def checks(settings: Settings) -> dict[str, Check]:
+    """Return what ``stripe-reporter check`` looks at, each telling what is wrong."""
+    database = _database(settings)
+
+    async def broker() -> str | None:
+        try:
+            publisher = await Publisher.connect(settings.amqp_url.get_secret_value(), name=NAME)
+        except PublishError as error:
+            return str(error)
+        await publisher.close()
+        return None
+
+    return {
+        "broker": broker,
+        "database": _database_check(database),
+        **StripeChecks(settings).all(),
+    }
+
+
+async def migrated(url: str) -> str:
+    """Bring the database at ``url`` to this release's revision and return that.
+
+    Raises:
+        StartError: it could not be done; nothing was changed.
+    """
+    try:
+        return await migrate(url, PACKAGE)
+    except MigrationError as error:
+        raise StartError(str(error)) from None
+
+
+SERVICE = Service(
+    name=NAME,
+    purpose=(
+        "Sends each usage report to Stripe as one meter event, once. "
+        "'stripe-reporter meters ensure' creates the meters it needs."
+    ),
+    settings=Settings,
+    serve=serve,
+    checks=checks,
+    migrate=migrated,
+)

@@ -1,0 +1,86 @@
+"""What can be wrong between us and the account at Stripe, asked before any report is sent."""
+
+import time
+from typing import Final
+
+from nexus_messaging.command import Check
+from stripe_reporter.answers import Answer
+from stripe_reporter.meanings import Effect, meaning_of
+from stripe_reporter.meters import Meter, display_name, fault
+from stripe_reporter.settings import StripeSettings
+from stripe_reporter.stripe_api import StripeApi, stripe_api
+
+MOST_SKEW: Final = 60.0
+"""Seconds between our clock and Stripe's. Events more than five minutes ahead are refused."""
+
+Listing = tuple[Answer, list[Meter]]
+
+
+class StripeChecks:
+    """Asks Stripe once, and answers each check out of that."""
+
+    def __init__(self, settings: StripeSettings) -> None:
+        self._settings = settings
+        self._listing: Listing | None = None
+
+    def all(self) -> dict[str, Check]:
+        """Return the checks by name; the names say which mode the key is for."""
+        mode = "live" if self._settings.live else "test"
+        checks: dict[str, Check] = {f"stripe key ({mode} mode)": self._key, "clock": self._clock}
+        for event_name in self._settings.meters:
+            checks[f"meter {event_name}"] = self._meter(event_name)
+        return checks
+
+    async def _ask(self) -> Listing:
+        if self._listing is None:
+            async with stripe_api(self._settings) as stripe:
+                self._listing = await stripe.active_meters()
+        return self._listing
+
+    async def _key(self) -> str | None:
+        answer, _ = await self._ask()
+        return complaint(answer)
+
+    async def _clock(self) -> str | None:
+        answer, _ = await self._ask()
+        if answer.date is None:
+            return "Stripe did not tell its time"
+        skew = time.time() - answer.date
+        return f"{skew:+.0f} s from Stripe's" if abs(skew) > MOST_SKEW else None
+
+    def _meter(self, event_name: str) -> Check:
+        async def check() -> str | None:
+            answer, active = await self._ask()
+            return fault(event_name, active) if complaint(answer) is None else "could not be asked"
+
+        return check
+
+
+async def ensure_meters(settings: StripeSettings) -> dict[str, str | None]:
+    """Create the meters that are missing; return what is wrong with each afterwards.
+
+    A meter that differs is left as it is: Stripe can't change it, and replacing it splits its sums.
+    """
+    async with stripe_api(settings) as stripe:
+        return {name: await _ensured(stripe, settings, name) for name in settings.meters}
+
+
+async def _ensured(stripe: StripeApi, settings: StripeSettings, event_name: str) -> str | None:
+    answer, active = await stripe.active_meters()
+    if complaint(answer) is None and all(each.event_name != event_name for each in active):
+        title = display_name(event_name, settings.stripe_meter_event_name)
+        answer = await stripe.create_meter(Meter(event_name), title)
+        # Somebody else may have created it meanwhile, so what counts is what there is now.
+        _, active = await stripe.active_meters()
+        if fault(event_name, active) is None:
+            return None
+    return complaint(answer) or fault(event_name, active)
+
+
+def complaint(answer: Answer) -> str | None:
+    """Return what is wrong when a read or a creation was answered so, or nothing."""
+    meaning = meaning_of(answer)
+    if meaning.effect is Effect.COUNTED:
+        return None
+    detail = f" ({answer.code})" if answer.code else ""
+    return f"Stripe: {meaning.signal.says}{detail}"

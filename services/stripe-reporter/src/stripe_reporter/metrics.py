@@ -1,0 +1,82 @@
+"""Every metric of stripe-reporter, by name; label values are touched at start."""
+
+from collections.abc import Callable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from stripe_reporter.meanings import TABLE, Cause, Meaning
+
+OUTCOMES: Final = (
+    "reported",
+    "reported_again",
+    "rejected",
+    "fenced",
+    "taken",
+    "waiting",
+    "deferred",
+    "lane_full",
+)
+_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_DELAYS: Final = (1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
+
+
+class ReporterMetrics:
+    """What was asked of Stripe, what it answered, and what became of the reports."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        # Calls by what their answers mean: the names of the table in `meanings`.
+        self._calls = Counter(
+            "stripe_reporter_calls", "Calls to Stripe", ["answer"], registry=registry
+        )
+        # How long Stripe took to answer.
+        self._call_seconds = Histogram(
+            "stripe_reporter_call_seconds", "Time of a call", buckets=_SECONDS, registry=registry
+        )
+        # Deliveries by what became of their reports; `fenced` and `taken` need a person.
+        self._reports = Counter(
+            "stripe_reporter_reports", "Deliveries of reports", ["outcome"], registry=registry
+        )
+        # From a report's earliest tool run until Stripe had counted it.
+        self._delay = Histogram(
+            "stripe_reporter_report_delay_seconds",
+            "Age of reports when counted",
+            buckets=_DELAYS,
+            registry=registry,
+        )
+        # 1 while no report can be sent for this cause.
+        self._shut = Gauge(
+            "stripe_reporter_gate_shut", "Whether the gate is shut", ["cause"], registry=registry
+        )
+        # What calls are slowed to after 429s.
+        self._rate = Gauge(
+            "stripe_reporter_calls_per_second_allowed", "Current pace", registry=registry
+        )
+        for row in TABLE:
+            self._calls.labels(row.name)
+        for outcome in OUTCOMES:
+            self._reports.labels(outcome)
+        for cause in Cause:
+            self._shut.labels(cause.value)
+
+    def called(self, meaning: Meaning, seconds: float) -> None:
+        """Count a call and its answer."""
+        self._calls.labels(meaning.name).inc()
+        self._call_seconds.observe(seconds)
+
+    def handled(self, outcome: str) -> None:
+        """Count a delivery by one of ``OUTCOMES``."""
+        self._reports.labels(outcome).inc()
+
+    def counted(self, delay: float) -> None:
+        """Note how old a report was when Stripe counted it, in seconds."""
+        self._delay.observe(delay)
+
+    def gate_changed(self, cause: Cause | None) -> None:
+        """Note why the gate is shut, or that it is open."""
+        for each in Cause:
+            self._shut.labels(each.value).set(each is cause)
+
+    def watch_rate(self, rate: Callable[[], float]) -> None:
+        """Ask for the current pace whenever metrics are collected."""
+        self._rate.set_function(rate)

@@ -1,0 +1,1 @@
+"""The revisions of this service's database, oldest first in ``versions``."""

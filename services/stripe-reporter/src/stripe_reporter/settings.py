@@ -1,0 +1,60 @@
+"""What stripe-reporter is told from outside."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+
+from nexus_messaging.settings import ServiceSettings
+
+SANDBOX_CALLS_PER_SECOND = 20.0
+"""Stripe's sandboxes take 25 calls a second of all kinds together."""
+
+LIVE_CALLS_PER_SECOND = 800.0
+"""Stripe takes 1,000 meter events a second (https://docs.stripe.com/rate-limits)."""
+
+
+def _secret_key(key: SecretStr) -> SecretStr:
+    if not key.get_secret_value().startswith(("sk_", "rk_")):
+        raise ValueError("no secret or restricted key")
+    return key
+
+
+class StripeSettings(BaseModel):
+    """How Stripe is reached, and which meters there are.
+
+    ``stripe_api_base`` is empty for the real Stripe. ``stripe_tokens_meter_event_name`` names a
+    second meter that may be in use; empty: none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    stripe_secret_key: Annotated[SecretStr, AfterValidator(_secret_key)]
+    stripe_api_base: str = Field("", pattern=r"^(https?://[^/\s]+)?$")
+    stripe_meter_event_name: str = Field("tool_call_executed", min_length=1, max_length=100)
+    stripe_tokens_meter_event_name: str = Field("", max_length=100)
+
+    @property
+    def live(self) -> bool:
+        """Whether the key charges real money."""
+        return "_live_" in self.stripe_secret_key.get_secret_value()[:8]
+
+    @property
+    def meters(self) -> tuple[str, ...]:
+        """Return the event names of the meters that reports are for."""
+        names = (self.stripe_meter_event_name, self.stripe_tokens_meter_event_name)
+        return tuple(name for name in names if name)
+
+
+class Settings(StripeSettings, ServiceSettings):
+    """All that the running service is told.
+
+    ``stripe_max_calls_per_second`` has a default that follows from the kind of key.
+    """
+
+    stripe_max_calls_per_second: float | None = Field(None, gt=0, le=10_000)
+
+    @property
+    def calls_per_second(self) -> float:
+        """Return how fast Stripe may be called."""
+        default = LIVE_CALLS_PER_SECOND if self.live else SANDBOX_CALLS_PER_SECOND
+        return self.stripe_max_calls_per_second or default
