@@ -6,7 +6,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := libs/contracts libs/messaging libs/database libs/stripe-emulator \
 	services/usage-ingest services/stripe-reporter services/customer-provisioner deploy/local deploy/demo
-UNIT_TESTS := $(addsuffix /tests,$(PACKAGES))
+TESTS := $(addsuffix /tests,$(filter-out deploy/demo,$(PACKAGES))) tests
+# The local stack's and the emulator's own tests run servers.
+UNIT_TESTS := $(filter-out libs/stripe-emulator/% deploy/% tests,$(TESTS))
 LOCK := $(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--universal --python-version 3.11 --custom-compile-command "make lock"
 
@@ -31,7 +33,8 @@ setup: .venv/.ready ## Install everything this repository needs, under .venv
 check: setup ## Lint, format, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy libs services deploy tests
+	$(BIN)/mypy $(addsuffix /src,$(PACKAGES))
+	@set -e; for tests in $(TESTS); do echo "$(BIN)/mypy $$tests"; $(BIN)/mypy $$tests; done
 	$(BIN)/lint-imports
 
 .PHONY: format
@@ -43,3 +46,28 @@ format: setup ## Format the code and mend what ruff can mend
 lock: setup ## Pin the dependencies anew, with hashes
 	$(LOCK) requirements/uv.in -o requirements/uv.txt
 	$(LOCK) requirements/dev.in -o requirements/dev.txt
+
+.PHONY: up
+up: setup ## Start the whole stack in the background and say what is where
+	$(BIN)/local-stack up
+
+.PHONY: down
+down: setup ## Stop what `make up` started
+	$(BIN)/local-stack down
+
+.PHONY: demo
+demo: setup ## Run the main job on the real parts, with trouble, and count every tool run
+	@$(BIN)/metering-demo
+
+.PHONY: test-unit
+test-unit: setup ## Tests without broker and database (seconds)
+	$(BIN)/pytest -q --disable-socket --allow-unix-socket $(wildcard $(UNIT_TESTS))
+
+.PHONY: test
+test: setup ## All tests but the long ones, on a real broker and a real database (minutes)
+	env -u STRIPE_SECRET_KEY $(BIN)/pytest -q -m "not long" $(TESTS)
+
+.PHONY: test-stripe
+test-stripe: setup ## The emulator's contract suite against Stripe's sandbox: STRIPE_SECRET_KEY=sk_test_...
+	@test -n "$$STRIPE_SECRET_KEY" || { echo "test-stripe: set STRIPE_SECRET_KEY=sk_test_..."; exit 2; }
+	$(BIN)/pytest -q libs/stripe-emulator/tests/contract

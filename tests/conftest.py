@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from local_stack.provision import Broker, provide_broker, provide_postgres
 from local_stack.provision import Database as PostgresServer
 from local_stack.sql import run_sql

@@ -1,4 +1,4 @@
-"""A vhost with the metering topology, seen from outside: as publisher, operator and administrator."""
+"""A vhost with the metering topology, seen by publisher, operator and administrator."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -9,11 +9,12 @@ from urllib.parse import quote
 import aio_pika
 import aiohttp
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from yarl import URL
+
 from local_stack.provision import Broker
 from nexus_contracts import CONTENT_TYPE, Event, EventData
 from nexus_messaging.management import apply_topology, connect
 from nexus_messaging.topology import EVENTS, dead_letter_queue, metering_topology
-from yarl import URL
 
 USERS = tuple(user.name for user in metering_topology().users)
 
@@ -56,9 +57,7 @@ class Vhost:
         """Open a channel as ``user``, or as the administrator."""
         admin = self.broker.admin
         url = (
-            self.url(user)
-            if user
-            else self.broker.amqp_url(admin.user, admin.password, self.name)
+            self.url(user) if user else self.broker.amqp_url(admin.user, admin.password, self.name)
         )
         async with await aio_pika.connect(url) as connection:
             yield await connection.channel(publisher_confirms=True, on_return_raises=True)

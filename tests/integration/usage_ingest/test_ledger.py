@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import text
+
 from nexus_database import Database, DatabaseUnavailableError, RowRefusedError
 from rig.events import provisioned, tool_run
-from sqlalchemy import text
 from usage_ingest.accounts import Accounts
 from usage_ingest.ledger import Duplicate, Entry, IdTaken, Ledger, Recorded
 from usage_ingest.metering import BillingRules, BillingState, ToolRun
@@ -46,7 +47,10 @@ async def test_an_id_with_another_meaning_is_refused_and_names_its_holder(
     ledger, event = Ledger(database), tool_run(source="first/hub")
     other = tool_run(event.data.user_id, event_id=event.id, source="second/hub")
     same = tool_run(
-        event.data.user_id, event_id=event.id, source="first/hub", time=event.time,
+        event.data.user_id,
+        event_id=event.id,
+        source="first/hub",
+        time=event.time,
         metadata={"noise": True},
     )
 

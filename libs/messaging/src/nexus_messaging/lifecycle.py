@@ -8,6 +8,8 @@ from typing import Final, Protocol, TypeVar
 
 import structlog
 
+from nexus_messaging.logs import where
+
 LONGEST_PAUSE: Final = 30.0
 LONGEST_START_PAUSE: Final = 5.0
 DRAIN_SHARE: Final = 0.8
@@ -106,7 +108,7 @@ async def keep_going(name: str, loop: Loop) -> None:
         try:
             await loop()
         except Exception as error:  # a loop that died silently would bill nobody
-            log.warning("loop_failed", loop=name, cause=type(error).__name__)
+            log.warning("loop_failed", loop=name, cause=type(error).__name__, where=where(error))
         if asyncio.get_running_loop().time() - began > LONGEST_PAUSE:
             pause = 0.5
         await asyncio.sleep(pause)

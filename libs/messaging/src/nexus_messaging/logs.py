@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import traceback
 
 import structlog
 
@@ -29,3 +30,14 @@ def configure(*, service: str, level: str, form: str) -> None:
     )
     structlog.contextvars.bind_contextvars(service=service)
     logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(name)s %(levelname)s")
+
+
+def where(error: BaseException) -> str:
+    """Return the innermost place an error was raised from, such as ``ledger.py:88``.
+
+    An error's own text may quote the data it choked on; its place never does.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return "unknown"
+    return f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}"

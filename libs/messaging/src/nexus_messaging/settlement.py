@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from nexus_messaging.errors import PublishError
+from nexus_messaging.logs import where
 from nexus_messaging.message import Delivery
 from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.publisher import Publication, Publisher
@@ -117,6 +118,7 @@ class Settlement:
                         message_id=delivery.message.message_id,
                         tier=tier.name,
                         error=type(outcome.error).__name__,
+                        where=where(outcome.error),
                     )
             case DeadLetter(reason, detail):
                 self._metrics.dead_lettered(delivery.queue, reason)

@@ -19,8 +19,3 @@ def closed_before(now: datetime, window: timedelta) -> datetime:
         return now + timedelta(days=1)
     elapsed = now - STRAGGLERS - EPOCH
     return EPOCH + elapsed // window * window
-
-
-def next_closing(now: datetime, window: timedelta) -> datetime:
-    """Return when the next window closes."""
-    return closed_before(now, window) + window + STRAGGLERS

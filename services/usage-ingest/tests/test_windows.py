@@ -1,0 +1,40 @@
+"""When windows of usage close."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from usage_ingest.windows import STRAGGLERS, closed_before
+
+MOMENTS = st.datetimes(
+    min_value=datetime(2020, 1, 1),  # noqa: DTZ001 - hypothesis wants naive bounds
+    max_value=datetime(2040, 1, 1),  # noqa: DTZ001 - likewise
+    timezones=st.just(UTC),
+)
+LENGTHS = st.sampled_from([1, 2, 5, 10, 15, 30, 60]).map(lambda s: timedelta(seconds=s))
+
+
+@given(now=MOMENTS, window=LENGTHS)
+def test_a_window_closes_once_it_and_its_stragglers_are_past(
+    now: datetime, window: timedelta
+) -> None:
+    """The boundary lies on the window's grid, at least the stragglers' time before now."""
+    boundary = closed_before(now, window)
+
+    assert boundary.timestamp() % window.total_seconds() == 0
+    assert STRAGGLERS <= now - boundary < STRAGGLERS + window
+
+
+@given(now=MOMENTS, later=st.timedeltas(timedelta(0), timedelta(days=9)), window=LENGTHS)
+def test_a_closed_window_never_opens_again(
+    now: datetime, later: timedelta, window: timedelta
+) -> None:
+    """The boundary only moves forward."""
+    assert closed_before(now + later, window) >= closed_before(now, window)
+
+
+@given(now=MOMENTS)
+def test_without_windows_everything_that_has_happened_may_be_reported(now: datetime) -> None:
+    """Nothing waits for a boundary, not even what is ahead by the tolerated minutes."""
+    assert closed_before(now, timedelta(0)) > now + timedelta(minutes=5)
