@@ -51,5 +51,5 @@ def test_a_machine_without_rabbitmq_or_apt_is_told_what_to_install(
     """Nothing is guessed and nothing hangs: one text, with the command."""
     monkeypatch.setattr("local_stack.broker_programs.shutil.which", lambda *_, **__: None)
 
-    with pytest.raises(BrokerUnavailableError, match="apt-get install .* rabbitmq-server"):
+    with pytest.raises(BrokerUnavailableError, match=r"apt-get install .* rabbitmq-server"):
         broker_programs(tmp_path)
