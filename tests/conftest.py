@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.provision import Broker, provide_broker, provide_postgres
-from local_stack.provision import Database as PostgresServer
+from local_stack.processes import exit_on_sigterm
+from local_stack.provision import provide_broker, provide_postgres
+from local_stack.servers import Broker
+from local_stack.servers import Database as PostgresServer
 from local_stack.sql import run_sql
 from nexus_database import migrate
 from rig.vhost import Vhost
@@ -34,14 +36,14 @@ def server_directory() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def broker(server_directory: Path) -> Iterator[Broker]:
     """Return a running RabbitMQ."""
-    with provide_broker(server_directory / "rabbitmq") as server:
+    with exit_on_sigterm(), provide_broker(server_directory / "rabbitmq") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def postgres(server_directory: Path) -> Iterator[PostgresServer]:
     """Return a running PostgreSQL with every service's roles."""
-    with provide_postgres(server_directory / "postgres") as server:
+    with exit_on_sigterm(), provide_postgres(server_directory / "postgres") as server:
         for service in SERVICES:
             for role in (f"{service}_owner", service):
                 run_sql(server.superuser_url, f"DROP ROLE IF EXISTS {role}")

@@ -38,6 +38,21 @@ from nexus_messaging.topology import (
 TIER_SCALE = 0.01
 DEADLINE = 20.0
 PASSWORDS = {user.name: f"{user.name} s3cret" for user in metering_topology().users}
+ROUTES = [
+    ("publisher", EVENTS, "tool.executed.v1", TOOL_EXECUTED_QUEUE),
+    ("publisher", EVENTS, "user.created.v9", USER_CREATED_QUEUE),
+    ("customer-provisioner", INTERNAL, "user.created.v1", USER_CREATED_QUEUE),
+    (
+        "customer-provisioner",
+        INTERNAL,
+        "customer.provisioned.v1",
+        "usage-ingest.customer-provisioned",
+    ),
+    ("usage-ingest", INTERNAL, "usage.recorded.v1", USAGE_RECORDED_QUEUE),
+    ("stripe-reporter", INTERNAL, "usage.reported.v1", "usage-ingest.usage-outcomes"),
+    ("stripe-reporter", INTERNAL, "usage.rejected.v1", "usage-ingest.usage-outcomes"),
+]
+"""Who sends what where, and the queue it reaches."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +122,13 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
 
 @pytest.fixture
 async def bare(node: RabbitNode) -> AsyncIterator[Broker]:
-    """Offer a vhost's name that does not exist yet."""
+    """Offer a vhost's name that does not exist yet, and remove what a test made under it."""
     vhost = f"metering-{uuid.uuid4().hex[:8]}"
     async with connect(administration(node)) as management:
-        yield Broker(node, vhost, management)
+        broker = Broker(node, vhost, management)
+        yield broker
+        with suppress(aiohttp.ClientResponseError):
+            await broker.ask("admin", "DELETE", "vhosts/{vhost}")
 
 
 @pytest.fixture
@@ -302,23 +320,7 @@ async def test_nobody_publishes_what_is_not_theirs(
             await publish(channel, exchange, key)
 
 
-@pytest.mark.parametrize(
-    ("user", "exchange", "key", "queue"),
-    [
-        ("publisher", EVENTS, "tool.executed.v1", TOOL_EXECUTED_QUEUE),
-        ("publisher", EVENTS, "user.created.v9", USER_CREATED_QUEUE),
-        ("customer-provisioner", INTERNAL, "user.created.v1", USER_CREATED_QUEUE),
-        (
-            "customer-provisioner",
-            INTERNAL,
-            "customer.provisioned.v1",
-            "usage-ingest.customer-provisioned",
-        ),
-        ("usage-ingest", INTERNAL, "usage.recorded.v1", USAGE_RECORDED_QUEUE),
-        ("stripe-reporter", INTERNAL, "usage.reported.v1", "usage-ingest.usage-outcomes"),
-        ("stripe-reporter", INTERNAL, "usage.rejected.v1", "usage-ingest.usage-outcomes"),
-    ],
-)
+@pytest.mark.parametrize(("user", "exchange", "key", "queue"), ROUTES)
 async def test_an_event_reaches_the_queue_of_its_consumer(
     broker: Broker, user: str, exchange: str, key: str, queue: str
 ) -> None:
@@ -396,15 +398,18 @@ async def test_a_return_without_its_queue_is_kept(broker: Broker) -> None:
     assert message.routing_key == TOOL_EXECUTED_QUEUE
 
 
-@pytest.mark.parametrize("queue", WORK_QUEUES)
-async def test_what_the_broker_gives_up_on_is_dead_lettered(broker: Broker, queue: str) -> None:
-    """A rejected message goes to the queue's own dead letters, whatever its event type."""
+@pytest.mark.parametrize(("user", "exchange", "key", "queue"), ROUTES)
+async def test_what_the_broker_gives_up_on_is_dead_lettered(
+    broker: Broker, user: str, exchange: str, key: str, queue: str
+) -> None:
+    """A rejected event goes to its queue's own dead letters, though its key is its type."""
+    async with broker.channel(user) as channel:
+        await publish(channel, exchange, key)
+
     async with broker.channel("admin") as channel:
-        await publish(channel, RETRY_RETURN, queue)
         await (await arrival(channel, queue)).reject(requeue=False)
         message = await arrival(channel, dead_letter_queue(queue))
-
-    assert message.exchange == DEAD
+    assert (message.exchange, message.routing_key) == (DEAD, queue)
 
 
 async def test_an_operator_looks_at_a_dead_letter_and_moves_it_back(broker: Broker) -> None:

@@ -11,7 +11,7 @@ import aiohttp
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from yarl import URL
 
-from local_stack.provision import Broker
+from local_stack.servers import Broker
 from nexus_contracts import CONTENT_TYPE, Event, EventData
 from nexus_messaging.management import apply_topology, connect
 from nexus_messaging.topology import EVENTS, dead_letter_queue, metering_topology

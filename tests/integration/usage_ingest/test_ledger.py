@@ -23,9 +23,8 @@ def entry(event: ToolRun) -> Entry:
 
 async def count(database: Database) -> int:
     """Count the ledger's rows."""
-    return (
-        await database.run(lambda c: c.execute(text("SELECT count(*) FROM usage_events")))
-    ).scalar_one()
+    result = await database.run(lambda c: c.execute(text("SELECT count(*) FROM usage_events")))
+    return int(result.scalar_one())
 
 
 async def test_an_event_told_twice_is_recorded_once(database: Database) -> None:

@@ -5,16 +5,24 @@ from datetime import datetime
 from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
 from nexus_contracts.errors import InvalidEventError, UnreadableError, UnsupportedVersionError
-from nexus_contracts.fields import Text
+from nexus_contracts.fields import Moment, Text
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
 MAX_BODY_BYTES: Final = 256 * 1024
 
 _PATH_DEPTH: Final = 2
+
+_CONFIG: Final = ConfigDict(
+    frozen=True,
+    strict=True,
+    extra="ignore",
+    allow_inf_nan=False,
+    hide_input_in_errors=True,  # pydantic's own text would quote e-mail addresses
+)
 
 
 class EventData(BaseModel):
@@ -23,7 +31,7 @@ class EventData(BaseModel):
     ``TYPE`` is the CloudEvents ``type``: the event's name and its major version.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False)
+    model_config = _CONFIG
 
     TYPE: ClassVar[str]
 
@@ -35,13 +43,13 @@ DataT = TypeVar("DataT", bound=EventData)
 class Event(BaseModel, Generic[DataT_co]):
     """One fact. ``id`` is the producer's, the same on every retry; ``time`` is when it happened."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False)
+    model_config = _CONFIG
 
     specversion: Literal["1.0"] = "1.0"
     id: UUID
     source: Text
     type: str
-    time: AwareDatetime
+    time: Moment
     datacontenttype: Literal["application/json"] = "application/json"
     data: DataT_co
 

@@ -1,8 +1,9 @@
 """The field types that several events share."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 MAX_VALUE: Final = 999_999_999_999_999
 """Stripe refuses meter values of more than 15 significant digits."""
@@ -19,3 +20,29 @@ MAX_TOKENS: Final = 10_000_000_000
 
 Quantity = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
 PositiveQuantity = Annotated[int, Field(gt=0, le=MAX_VALUE)]
+
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)
+"""Beyond these, AMQP's timestamps or a change of time zone would fail somewhere downstream."""
+
+
+def _as_written(value: object) -> object:
+    # pydantic would take 1700000000, and guess from its size whether it means milliseconds.
+    if isinstance(value, datetime) or (isinstance(value, str) and "T" in value.upper()):
+        return value
+    raise ValueError("not an RFC 3339 time")
+
+
+def _representable(moment: datetime) -> datetime:
+    if not EARLIEST <= moment <= LATEST:
+        raise ValueError("out of range")
+    return moment
+
+
+Moment = Annotated[
+    AwareDatetime,
+    Field(strict=False),  # after a validator in Python even JSON's strings count as Python's
+    BeforeValidator(_as_written),
+    AfterValidator(_representable),
+]
+"""A time in RFC 3339 with its offset from UTC; digits beyond microseconds are dropped."""

@@ -3,10 +3,10 @@
 from typing import Annotated, ClassVar
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from nexus_contracts.envelope import EventData
-from nexus_contracts.fields import Identifier, PositiveQuantity, StripeCustomerId, Text
+from nexus_contracts.fields import Identifier, Moment, PositiveQuantity, StripeCustomerId, Text
 
 
 class UsageRecordedV1(EventData):
@@ -24,7 +24,7 @@ class UsageRecordedV1(EventData):
     value: PositiveQuantity
     stripe_customer_id: StripeCustomerId
     dimensions: dict[Text, Text] | None = None
-    occurred_at: AwareDatetime
+    occurred_at: Moment
     event_count: PositiveQuantity
 
 

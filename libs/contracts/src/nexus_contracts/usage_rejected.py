@@ -3,10 +3,8 @@
 from typing import ClassVar
 from uuid import UUID
 
-from pydantic import AwareDatetime
-
 from nexus_contracts.envelope import EventData
-from nexus_contracts.fields import Identifier, Text
+from nexus_contracts.fields import Identifier, Moment, Text
 
 
 class UsageRejectedV1(EventData):
@@ -16,7 +14,7 @@ class UsageRejectedV1(EventData):
 
     report_id: UUID
     identifier: Identifier
-    at: AwareDatetime
+    at: Moment
     reason: Text
     ever_unknown: bool
 

@@ -27,6 +27,8 @@ from nexus_messaging.settlement import Settlement, utc_now
 
 LONGEST_PROBE_PAUSE: Final = 30.0
 
+MANY: Final = 1_000_000
+
 Handler = Callable[[Delivery], Awaitable[Outcome]]
 BatchHandler = Callable[[Sequence[Delivery]], Awaitable[Sequence[Outcome]]]
 
@@ -74,15 +76,15 @@ class Consumption(ABC):
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
-        await self._hand_back([*self._in_hand(), *self._consumer.take_all()])
+        await self._hand_back([*await self._abandon(), *self._consumer.take_all()])
 
     @abstractmethod
     async def _work_until_outage(self) -> Exception:
         """Process deliveries; return the outage that stopped it, nothing being in hand then."""
 
     @abstractmethod
-    def _in_hand(self) -> list[Received]:
-        """Return what was taken from the consumer and is not settled."""
+    async def _abandon(self) -> list[Received]:
+        """Stop work on what was taken from the consumer and return what of it is not settled."""
 
     async def _sit_out(self, cause: Exception) -> None:
         self.paused_by = type(cause).__name__
@@ -137,7 +139,7 @@ class BatchConsumption(Consumption):
         self._most = most
         self._taken: list[Received] = []
 
-    def _in_hand(self) -> list[Received]:
+    async def _abandon(self) -> list[Received]:
         return self._taken
 
     async def _work_until_outage(self) -> Exception:
@@ -182,7 +184,11 @@ class BatchConsumption(Consumption):
 
 
 class SingleConsumption(Consumption):
-    """One handler call for each delivery; as many at once as the consumer prefetches."""
+    """One handler call for each delivery; as many at once as the consumer prefetches.
+
+    After an outage there is one call at first, and one more at once for each that ends well: what
+    has just come back is not met by everything that piled up meanwhile.
+    """
 
     def __init__(
         self, consumer: Consumer, handle: Handler, settlement: Settlement, outage: Outage
@@ -191,9 +197,16 @@ class SingleConsumption(Consumption):
         self._handle = handle
         self._running: dict[asyncio.Task[None], Received] = {}
         self._tripped: asyncio.Future[Exception] | None = None
+        self._at_once = MANY
+        self._room = asyncio.Event()
 
-    def _in_hand(self) -> list[Received]:
-        return list(self._running.values())
+    async def _abandon(self) -> list[Received]:
+        running = dict(self._running)
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+        return [received for task, received in running.items() if task.cancelled()]
 
     async def _work_until_outage(self) -> Exception:
         tripped = self._tripped = asyncio.get_running_loop().create_future()
@@ -206,11 +219,15 @@ class SingleConsumption(Consumption):
         if self._running:
             await asyncio.wait(self._running)
         cause: Exception = await tripped
+        self._at_once = 1
         return cause
 
     async def _feed(self) -> None:
         while True:
             self._rest_if_idle()
+            while len(self._running) >= self._at_once:
+                self._room.clear()
+                await self._room.wait()
             for received in await self._consumer.take(1):
                 self._idle.clear()
                 task = asyncio.create_task(self._process(received))
@@ -219,6 +236,8 @@ class SingleConsumption(Consumption):
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         del self._running[task]
+        self._at_once += 1
+        self._room.set()
         self._rest_if_idle()
 
     def _rest_if_idle(self) -> None:

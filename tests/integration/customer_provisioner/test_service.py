@@ -1,0 +1,335 @@
+"""The running service: from ``user.created`` to a customer that the others know."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+from prometheus_client import CollectorRegistry
+
+from customer_provisioner.inquiries import Inquiries
+from customer_provisioner.metrics import Metrics
+from customer_provisioner.profile import announcement
+from customer_provisioner.relay import Relay
+from local_stack.ports import free_ports
+from local_stack.server_process import ServerProcess
+from nexus_contracts import CustomerProvisioned, Event, UserCreated, read_event
+from nexus_database import Database
+from nexus_messaging.publisher import Publisher
+from nexus_messaging.settlement import utc_now
+from nexus_messaging.topology import (
+    CUSTOMER_PROVISIONED_QUEUE,
+    TIERS,
+    USER_CREATED_QUEUE,
+    dead_letter_queue,
+)
+from rig.vhost import Vhost
+from rig.waiting import eventually
+from stripe_emulator.keys import KeyState
+from stripe_emulator.running import DEFAULT_KEY
+
+from .conftest import DOOR_KEY, Bench, Stripe, created, start, user
+
+Spawn = Callable[[dict[str, str]], ServerProcess]
+
+
+async def announcements(vhost: Vhost, least: int = 1) -> list[Event[CustomerProvisioned]]:
+    """Wait for at least so many announcements and return them."""
+    found = await eventually(
+        lambda: vhost.peek(CUSTOMER_PROVISIONED_QUEUE),
+        lambda letters: len(letters) >= least,
+        within=60,
+        every=0.2,
+    )
+    return [read_event(each.body, [CustomerProvisioned]) for each in found]
+
+
+async def settled(vhost: Vhost) -> None:
+    """Wait until no user.created is waiting anywhere, in hand included."""
+    queues = (USER_CREATED_QUEUE, *(tier.name for tier in TIERS))
+
+    async def left() -> int:
+        listed = await vhost.ask(
+            "GET", "queues/{vhost}?disable_stats=true&enable_queue_totals=true"
+        )
+        return sum(each.get("messages", 0) for each in listed if each["name"] in queues)
+
+    await eventually(left, lambda messages: messages == 0, within=60, every=0.2)
+
+
+async def metric(service: ServerProcess, line: str) -> float:
+    """Return one metric's value."""
+    async with aiohttp.ClientSession() as session, session.get(f"{service.url}/metrics") as answer:
+        lines = (await answer.text()).splitlines()
+    (value,) = [each.rpartition(" ")[2] for each in lines if each.startswith(f"{line} ")]
+    return float(value)
+
+
+async def test_a_new_user_becomes_a_customer_that_is_announced(
+    vhost: Vhost, stripe: Stripe, service: ServerProcess
+) -> None:
+    """One event in, one customer at Stripe, one announcement out."""
+    data = user(name="Ada")
+    await start(service)
+
+    await vhost.publish(created(data))
+
+    (event,) = await announcements(vhost)
+    (customer,) = stripe.customers(data.user_id)
+    assert event.data.user_id == data.user_id
+    assert event.data.stripe_customer_id == customer["id"]
+    assert event.data.generation == 1
+    await settled(vhost)
+
+
+async def test_two_processes_and_every_event_twice_make_one_customer_each(
+    vhost: Vhost, stripe: Stripe, service: ServerProcess, spawn: Spawn, environment: dict[str, str]
+) -> None:
+    """Redelivery, rivals and lost answers together: a user has one customer, told as one."""
+    (port,) = free_ports(None)
+    rival = spawn({**environment, "HTTP_PORT": str(port)})
+    people = [user() for _ in range(15)]
+    stripe.set_options(call_seconds=0.05)
+    stripe.befall("reset", when="after", times=5)
+    stripe.befall("server_error", when="after", times=3)
+    await asyncio.gather(start(service), start(rival))
+
+    await vhost.publish(*(created(data) for data in people for _ in range(2)))
+    await settled(vhost)
+
+    told = {each.data.user_id: each.data for each in await announcements(vhost, len(people))}
+    for data in people:
+        (customer,) = stripe.customers(data.user_id)
+        assert told[data.user_id].stripe_customer_id == customer["id"]
+    assert await vhost.dead_letters(USER_CREATED_QUEUE) == []
+
+
+async def test_a_killed_service_leaves_nobody_without_and_nobody_with_two(
+    vhost: Vhost, stripe: Stripe, service: ServerProcess
+) -> None:
+    """Killed in the middle of its calls and started anew, it finishes each of them once."""
+    people = [user() for _ in range(10)]
+    stripe.set_options(call_seconds=0.3)
+    await start(service)
+    await vhost.publish(*(created(data) for data in people))
+    await stripe.asked("POST", 5)
+
+    service.kill()
+    await start(service)
+    await settled(vhost)
+
+    told = {each.data.user_id for each in await announcements(vhost, len(people))}
+    assert told == {data.user_id for data in people}
+    assert [len(stripe.customers(data.user_id)) for data in people] == [1] * len(people)
+
+
+async def test_sigterm_finishes_the_call_in_hand(
+    vhost: Vhost, stripe: Stripe, service: ServerProcess, database: Database
+) -> None:
+    """The answer is awaited and stored, the message acked; then the process ends."""
+    data = user()
+    stripe.set_options(call_seconds=1.0)
+    await start(service)
+    await vhost.publish(created(data))
+    await stripe.asked("POST")
+
+    service.terminate()
+    assert await asyncio.to_thread(service.wait_for_exit, 20)
+
+    (customer,) = stripe.customers(data.user_id)
+    profile = await Inquiries(database).find(data.user_id)
+    assert profile is not None
+    assert profile.stripe_customer_id == customer["id"]
+    assert await vhost.depth(USER_CREATED_QUEUE) == 0
+
+
+async def test_what_was_not_announced_before_a_crash_is_announced_after_it(
+    vhost: Vhost, service: ServerProcess, bench: Bench, database: Database
+) -> None:
+    """The row is the promise: no message is needed to have it kept."""
+    data = user()
+    await bench.keep(data)
+    await bench.provisioning.provision(data.user_id)
+
+    await start(service)
+
+    (event,) = await announcements(vhost)
+    profile = await Inquiries(database).find(data.user_id)
+    assert profile is not None
+    assert event.data.user_id == data.user_id
+    assert event == announcement(profile)
+
+
+async def test_nothing_is_marked_as_announced_that_the_broker_did_not_confirm(
+    vhost: Vhost, bench: Bench, database: Database
+) -> None:
+    """With the queue gone the publish comes back, and the announcement stays owed."""
+    data = user()
+    await bench.keep(data)
+    await bench.provisioning.provision(data.user_id)
+    inquiries = Inquiries(database)
+    publisher = await Publisher.connect(vhost.url("customer-provisioner"), name="test")
+    metrics = Metrics(CollectorRegistry())
+    await vhost.ask("DELETE", f"queues/{{vhost}}/{CUSTOMER_PROVISIONED_QUEUE}")
+
+    await Relay(inquiries, bench.profiles, publisher, metrics, utc_now).announce()
+
+    (owed,) = await inquiries.unannounced(10)
+    assert owed.user_id == data.user_id
+    await publisher.close()
+
+
+async def test_a_refused_user_is_dead_lettered_and_served_after_a_correction(
+    vhost: Vhost, stripe: Stripe, service: ServerProcess, bench: Bench
+) -> None:
+    """The letter tells why, without the address; moved back with a good one, it is served."""
+    wrong = UserCreated.model_construct(user_id=user().user_id, email="nobody at home", name=None)
+    right = UserCreated(user_id=wrong.user_id, email="ada@example.com")
+    await bench.keep(wrong)
+    await start(service)
+    await vhost.publish(created(right))
+    (letter,) = await eventually(
+        lambda: vhost.dead_letters(USER_CREATED_QUEUE), lambda letters: len(letters) == 1
+    )
+
+    await vhost.move(dead_letter_queue(USER_CREATED_QUEUE), USER_CREATED_QUEUE)
+
+    (event,) = await announcements(vhost)
+    (customer,) = stripe.customers(right.user_id)
+    assert letter.headers["nexus-reason"] == "refused_by_stripe"
+    assert "param email" in str(letter.headers["nexus-error"])
+    assert "nobody" not in str(letter.headers)
+    assert customer["email"] == "ada@example.com"
+    assert event.data.stripe_customer_id == customer["id"]
+
+
+async def test_a_message_that_is_no_event_is_dead_lettered_alone(
+    vhost: Vhost, service: ServerProcess
+) -> None:
+    """Rubbish beside a user: the user is served, the rubbish is kept with its reason."""
+    data = user()
+    await start(service)
+
+    await vhost.publish_raw(b"rubbish", UserCreated.TYPE)
+    await vhost.publish(created(data))
+
+    (event,) = await announcements(vhost)
+    (letter,) = await eventually(
+        lambda: vhost.dead_letters(USER_CREATED_QUEUE), lambda letters: len(letters) == 1
+    )
+    assert event.data.user_id == data.user_id
+    assert letter.body == b"rubbish"
+    assert letter.headers["nexus-reason"] == "unreadable"
+
+
+async def test_a_revoked_key_costs_no_message_and_heals_by_itself(
+    vhost: Vhost, stripe: Stripe, service: ServerProcess
+) -> None:
+    """While Stripe refuses the key, messages wait; with a good key everybody is served."""
+    people = [user() for _ in range(3)]
+    await start(service)
+    stripe.account.keys.put(DEFAULT_KEY, KeyState.REVOKED)
+    await vhost.publish(*(created(data) for data in people))
+    await stripe.asked("POST")
+
+    stripe.account.keys.put(DEFAULT_KEY, KeyState.VALID)
+
+    told = {each.data.user_id for each in await announcements(vhost, len(people))}
+    assert told == {data.user_id for data in people}
+    assert await vhost.dead_letters(USER_CREATED_QUEUE) == []
+
+
+async def test_consuming_goes_on_after_the_connections_were_cut(
+    vhost: Vhost, service: ServerProcess
+) -> None:
+    """No restart is needed when the broker drops every connection of the service."""
+    data = user()
+    await start(service)
+
+    async def connections() -> list[Any]:
+        return list(await vhost.ask("GET", "vhosts/{vhost}/connections"))
+
+    for each in await eventually(connections, lambda found: len(found) >= 2):
+        await vhost.ask("DELETE", f"connections/{quote(each['name'], safe='')}")
+    await vhost.publish(created(data))
+
+    (event,) = await announcements(vhost)
+    assert event.data.user_id == data.user_id
+
+
+async def test_the_log_and_the_metrics_tell_no_address(
+    vhost: Vhost, service: ServerProcess, stripe: Stripe
+) -> None:
+    """A second address is counted and logged by user id; no address is written anywhere."""
+    first = user("first.address@example.com")
+    second = UserCreated(user_id=first.user_id, email="second.address@example.com")
+    await start(service)
+    stripe.befall("rate_limited")
+    await vhost.publish(created(first))
+    await announcements(vhost)
+
+    await vhost.publish(created(second))
+    await eventually(
+        lambda: metric(service, "customer_provisioner_other_addresses_total"), lambda n: n == 1
+    )
+    await settled(vhost)
+
+    written = await asyncio.to_thread(Path(service.log).read_text, encoding="utf-8")
+    assert str(first.user_id) in written
+    assert "address@example.com" not in written
+    assert len(stripe.customers(first.user_id)) == 1
+
+
+@asynccontextmanager
+async def door_session() -> AsyncIterator[aiohttp.ClientSession]:
+    """Open a session of a caller that holds the key."""
+    headers = {"Authorization": f"Bearer {DOOR_KEY}"}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        yield session
+
+
+async def test_a_caller_without_a_broker_gets_its_customer_in_one_request(
+    stripe: Stripe, service: ServerProcess
+) -> None:
+    """POST answers with the customer, again and again the same one; GET shows it."""
+    data = user()
+    body = data.model_dump(mode="json")
+    await start(service)
+
+    async with door_session() as session:
+        async with session.post(f"{service.url}/v1/customers", json=body) as answer:
+            first, status = await answer.json(), answer.status
+        async with session.post(f"{service.url}/v1/customers", json=body) as answer:
+            again = await answer.json()
+        async with session.get(f"{service.url}/v1/customers/{data.user_id}") as answer:
+            shown = await answer.json()
+
+    (customer,) = stripe.customers(data.user_id)
+    assert status == 200
+    assert first["stripe_customer_id"] == customer["id"]
+    assert first == again == shown
+    assert data.email not in str(first)
+
+
+async def test_a_stop_is_heard_while_the_broker_is_still_awaited(
+    spawn: Spawn, environment: dict[str, str]
+) -> None:
+    """A service that waits for its broker says so and ends at once when told to."""
+    (nobody,) = free_ports(None)
+    lonely = spawn({**environment, "AMQP_URL": f"amqp://a:b@127.0.0.1:{nobody}/none"})
+    lonely.launch()
+
+    async def log() -> str:
+        return await asyncio.to_thread(_text, lonely.log)
+
+    await eventually(log, lambda written: '"what": "broker"' in written)
+    lonely.terminate()
+
+    assert await asyncio.to_thread(lonely.wait_for_exit, 10)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""

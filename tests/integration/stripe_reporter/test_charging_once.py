@@ -1,0 +1,210 @@
+"""Lost answers, dead callers, copies and moves: each report is charged at most once."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from integration.stripe_reporter.bench import Bench
+from nexus_contracts import UsageReported
+from rig.waiting import eventually
+from stripe_reporter.journal import Journal
+from stripe_reporter.reports import Report
+
+
+@pytest.mark.parametrize(
+    ("kind", "conditions"),
+    [
+        ("reset", {"when": "after"}),
+        ("truncated", {"when": "after"}),
+        ("server_error", {"when": "after"}),
+        ("html_503", {"when": "after"}),
+        ("reset", {"when": "before"}),
+        ("server_error", {"when": "before"}),
+    ],
+)
+async def test_a_lost_answer_is_charged_once(
+    bench: Bench, kind: str, conditions: dict[str, str]
+) -> None:
+    """Whether or not the call took effect before its answer was lost, the report counts once."""
+    event = bench.report(bench.customer(), value=5)
+    bench.fault(kind, **conditions)
+
+    async with bench.reporting():
+        await bench.send(event)
+        (outcome,) = await bench.outcomes(1)
+
+    assert bench.counted(event.data.stripe_customer_id) == 5
+    assert isinstance(outcome.data, UsageReported)
+    assert outcome.data.ever_unknown
+    row = await bench.row(event)
+    assert row["state"] == "accepted"
+    assert row["first_unknown_at"] is not None
+
+
+async def test_a_500_is_repeated_under_a_new_key_and_a_lost_answer_under_the_same(
+    bench: Bench,
+) -> None:
+    """Stripe keeps a 500 under its key; a lost answer is only to be had under the same key."""
+    lost, failed = bench.report(bench.customer()), bench.report(bench.customer())
+    bench.fault("reset", when="after", identifier=lost.data.identifier)
+    bench.fault("server_error", identifier=failed.data.identifier)
+
+    async with bench.reporting():
+        await bench.send(lost, failed)
+        await bench.outcomes(2)
+
+    name = lost.data.identifier
+    assert bench.attempts(lost)["idempotency_keys"] == [f"{name}:1"]
+    assert bench.attempts(lost)["replayed"] == 1
+    name = failed.data.identifier
+    assert bench.attempts(failed)["idempotency_keys"] == [f"{name}:1", f"{name}:2"]
+
+
+async def test_copies_at_once_make_one_call(bench: Bench) -> None:
+    """Of many copies in hand together one is sent; each tells the same outcome."""
+    event = bench.report(bench.customer())
+    bench.account.options = bench.account.options.changed({"call_seconds": 0.3})
+
+    async with bench.reporting():
+        await bench.send(*[event] * 5)
+        outcomes = await bench.outcomes(5)
+
+    assert bench.attempts(event)["attempts"] == 1
+    assert len({outcome.id for outcome in outcomes}) == 1
+    assert len({outcome.body() for outcome in outcomes}) == 1
+
+
+async def test_a_copy_that_another_process_is_sending_waits(bench: Bench) -> None:
+    """Two reporters never have the same report under way together."""
+    event = bench.report(bench.customer())
+    bench.account.options = bench.account.options.changed({"call_seconds": 1.0})
+
+    async with bench.reporting() as first:
+        await bench.send(event)
+        await eventually(lambda: _in_flight(bench), bool)
+        await first.consumer.shut()
+        async with bench.second().reporting():
+            await bench.send(event)
+            await bench.outcomes(2)
+
+    assert bench.attempts(event)["attempts"] == 1
+
+
+async def test_a_caller_that_died_is_followed_by_one_more_call(bench: Bench) -> None:
+    """A row left at ``calling`` defers copies, and becomes unknown after the longest call."""
+    event = bench.report(bench.customer())
+    async with bench.database() as database:
+        await Journal(database).claim(Report.of(event.data), bench.now())
+
+    async with bench.reporting():
+        await bench.send(event)
+        await eventually(lambda: bench.handled("deferred"), lambda count: count >= 1)
+        bench.pass_time(timedelta(seconds=30))
+        (outcome,) = await bench.outcomes(1)
+
+    assert isinstance(outcome.data, UsageReported)
+    assert outcome.data.ever_unknown
+    assert bench.attempts(event)["attempts"] == 1
+    assert (await bench.row(event))["attempts"] == 2
+
+
+async def test_after_23_unknown_hours_a_report_is_fenced(bench: Bench) -> None:
+    """Stripe may have forgotten the identifier by then: the report goes to a person instead."""
+    event = bench.report(bench.customer())
+    bench.fault("reset", when="after", times=None)
+    async with bench.reporting():
+        await bench.send(event)
+        await eventually(lambda: bench.state(event), lambda state: state == "unknown")
+        before = bench.attempts(event)["attempts"]
+        bench.pass_time(timedelta(hours=24))
+        (letter,) = await bench.dead_letters(1)
+        after = bench.attempts(event)["attempts"]
+
+        assert letter.headers["nexus-reason"] == "outcome_unknown"
+        assert after <= before + 1
+        bench.account.faults.remove()
+        await bench.revive()
+        await eventually(lambda: bench.handled("fenced"), lambda count: count == 2)
+
+    assert bench.attempts(event)["attempts"] == after
+    assert bench.counted(event.data.stripe_customer_id) == 1
+
+
+async def test_a_refused_report_is_called_again_after_a_move(bench: Bench) -> None:
+    """Once the cause is mended at Stripe, an operator's move of the dead letter charges it."""
+    customer = bench.customer()
+    bench.delete_customer(customer)
+    event = bench.report(customer, value=4)
+    async with bench.reporting():
+        await bench.send(event)
+        await bench.dead_letters(1)
+        bench.restore_customer(customer)
+        await bench.revive()
+        refused, counted = await bench.outcomes(2)
+
+    assert bench.counted(customer) == 4
+    assert refused.data.TYPE == "usage.rejected.v1"
+    assert counted.data.TYPE == "usage.reported.v1"
+    assert not counted.data.ever_unknown
+    name = event.data.identifier
+    assert bench.attempts(event)["idempotency_keys"] == [f"{name}:1", f"{name}:2"]
+
+
+async def test_a_second_refusal_is_another_outcome(bench: Bench) -> None:
+    """A move without a fix is refused again, and told as a fact of its own."""
+    event = bench.report("cus_never")
+    async with bench.reporting():
+        await bench.send(event)
+        await bench.dead_letters(1)
+        await bench.revive()
+        first, second = await bench.outcomes(2)
+
+    assert first.id != second.id
+
+
+async def test_a_report_counted_before_is_only_told_again(bench: Bench) -> None:
+    """A copy after the acceptance, however late, makes no call."""
+    event = bench.report(bench.customer())
+    async with bench.reporting():
+        await bench.send(event)
+        await bench.outcomes(1)
+        bench.pass_time(timedelta(days=40))
+        await bench.send(event)
+        first, again = await bench.outcomes(2)
+
+    assert first == again
+    assert bench.attempts(event)["attempts"] == 1
+
+
+async def test_a_report_of_35_days_is_not_sent(bench: Bench) -> None:
+    """It is dead-lettered without a call, and told as refused."""
+    old = bench.now() - timedelta(days=35)
+    event = bench.report(bench.customer(), occurred_at=old)
+    async with bench.reporting():
+        await bench.send(event)
+        (letter,) = await bench.dead_letters(1)
+        (outcome,) = await bench.outcomes(1)
+
+    assert letter.headers["nexus-reason"] == "timestamp_too_old"
+    assert outcome.data.TYPE == "usage.rejected.v1"
+    assert event.data.identifier not in bench.account.journal.attempts()
+
+
+async def test_another_report_under_a_known_identifier_is_dead_lettered(bench: Bench) -> None:
+    """Stripe would take it for the first one and answer that it has it."""
+    first = bench.report(bench.customer())
+    other = bench.report(bench.customer(), identifier=first.data.identifier)
+    async with bench.reporting():
+        await bench.send(first)
+        await bench.outcomes(1)
+        await bench.send(other)
+        (letter,) = await bench.dead_letters(1)
+
+    assert letter.headers["nexus-reason"] == "event_id_taken"
+    assert bench.counted(other.data.stripe_customer_id) == 0
+
+
+async def _in_flight(bench: Bench) -> bool:
+    await asyncio.sleep(0)
+    return any(each["attempts"] for each in bench.account.journal.attempts().values())

@@ -1,0 +1,33 @@
+"""From `usage.recorded` to a meter event and its outcome, with everything around it real."""
+
+from integration.stripe_reporter.bench import Bench
+from nexus_contracts import UsageRejected, UsageReported
+
+
+async def test_a_report_is_counted_and_its_outcome_told(bench: Bench) -> None:
+    """One report becomes one meter event of its value, and `usage.reported`."""
+    event = bench.report(bench.customer(), value=7)
+
+    async with bench.reporting():
+        await bench.send(event)
+        (outcome,) = await bench.outcomes(1)
+
+    assert bench.counted(event.data.stripe_customer_id) == 7
+    assert isinstance(outcome.data, UsageReported)
+    assert outcome.data.report_id == event.data.report_id
+    assert not outcome.data.ever_unknown
+
+
+async def test_an_unknown_customer_is_dead_lettered_and_told(bench: Bench) -> None:
+    """Stripe's refusal becomes `usage.rejected` and a dead letter with the same reason."""
+    event = bench.report("cus_nobody")
+
+    async with bench.reporting():
+        await bench.send(event)
+        (letter,) = await bench.dead_letters(1)
+        (outcome,) = await bench.outcomes(1)
+
+    assert letter.headers["nexus-reason"] == "no_such_customer"
+    assert isinstance(outcome.data, UsageRejected)
+    assert outcome.data.reason == "no_such_customer"
+    assert not outcome.data.ever_unknown

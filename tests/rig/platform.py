@@ -1,0 +1,102 @@
+"""The three services as processes of their own, on one vhost, with a local Stripe."""
+
+import secrets
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy import text
+
+from local_stack.catalogue import SERVICES, ServicePlan, base_environment, emulator_command
+from local_stack.ports import LOOPBACK, free_ports
+from local_stack.server_process import ServerProcess
+from nexus_database import Database
+from rig.vhost import Vhost
+from stripe_emulator.client import EmulatorClient
+
+
+@dataclass
+class Platform:
+    """Running services; what they are told can be changed before each start."""
+
+    vhost: Vhost
+    databases: Mapping[str, str]
+    directory: Path
+    settings: dict[str, str] = field(default_factory=dict)
+    stripe_key: str = field(default_factory=lambda: f"sk_test_{secrets.token_hex(12)}")
+    services: dict[str, ServerProcess] = field(default_factory=dict)
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    def start(self, *names: str) -> None:
+        """Start the local Stripe and the named services (all of them by default); wait for them."""
+        emulator_port, *ports = free_ports(*([None] * (1 + len(SERVICES))))
+        self.emulator_url = f"http://{LOOPBACK}:{emulator_port}"
+        emulator = self._process(
+            "stripe-emulator",
+            emulator_command(emulator_port, self.stripe_key),
+            self.emulator_url,
+            "/_emulator/health",
+            {},
+        )
+        emulator.launch()
+        emulator.await_ready()
+        for plan, port in zip(SERVICES, ports, strict=True):
+            if plan.name in (names or [each.name for each in SERVICES]):
+                self.services[plan.name] = self._service(plan, port)
+                self.services[plan.name].launch()
+        for service in self.services.values():
+            service.await_ready()
+
+    def stop(self) -> None:
+        """Stop everything."""
+        self.stack.close()
+
+    def stripe(self) -> EmulatorClient:
+        """Return a client of the local Stripe's inspection API."""
+        return EmulatorClient(self.emulator_url)
+
+    def log(self, name: str) -> str:
+        """Return what a service has logged so far."""
+        return self.services[name].log.read_text(encoding="utf-8")
+
+    async def rows(self, service: str, query: str) -> list[tuple[object, ...]]:
+        """Run a query on a service's database, by the service's role."""
+        database = Database(self.databases[service], name="test")
+        try:
+            result = await database.run(lambda c: c.execute(text(query)))
+            return [tuple(row) for row in result]
+        finally:
+            await database.close()
+
+    def _service(self, plan: ServicePlan, port: int) -> ServerProcess:
+        settings = {
+            "AMQP_URL": self.vhost.url(plan.name),
+            "DATABASE_URL": self.databases[plan.module],
+            "HTTP_HOST": LOOPBACK,
+            "HTTP_PORT": str(port),
+            "SHUTDOWN_GRACE_SECONDS": "8",
+            "STRIPE_SECRET_KEY": self.stripe_key,
+            "STRIPE_API_BASE": self.emulator_url,
+            "STRIPE_MAX_CALLS_PER_SECOND": "300",
+            "REPORT_WINDOW_SECONDS": "1",
+            **self.settings,
+        }
+        url = f"http://{LOOPBACK}:{port}"
+        return self._process(plan.name, plan.command("serve"), url, "/readyz", settings)
+
+    def _process(
+        self, name: str, command: list[str], url: str, ready: str, settings: Mapping[str, str]
+    ) -> ServerProcess:
+        process = ServerProcess(
+            name,
+            command,
+            url=url,
+            ready_path=ready,
+            log=self.directory / f"{name}.log",
+            env={**base_environment(), **settings},
+            grace=15,
+            on_start=lambda: None,
+        )
+        self.stack.callback(process.stop)
+        return process
