@@ -75,6 +75,9 @@ def test_a_work_queue_has_its_way_out_and_its_way_back(queue: str) -> None:
     assert (DEAD, queue, dead_letter_queue(queue)) in routes
     assert (RETRY_RETURN, queue, queue) in routes
     assert all((tier.name, queue, tier.name) in routes for tier in TIERS)
+    (policy,) = [policy for policy in TOPOLOGY.policies if re.search(policy.pattern, queue)]
+    assert policy.definition["dead-letter-exchange"] == DEAD
+    assert policy.definition["dead-letter-routing-key"] == queue
 
 
 @pytest.mark.parametrize("version", ["3.10.8", "3.13.7", "4.0.5", "4.3.6"])
@@ -100,7 +103,7 @@ def test_dead_lettering_is_at_least_once_and_really_so() -> None:
 
 
 @pytest.mark.parametrize(("version", "lifted"), [("3.10.8", False), ("4.0.5", True)])
-def test_looking_at_dead_letters_does_not_wear_them_out(version: str, lifted: bool) -> None:  # noqa: FBT001 - a parameter of the table
+def test_looking_at_dead_letters_does_not_wear_them_out(version: str, *, lifted: bool) -> None:
     """RabbitMQ 4 limits deliveries unless told not to; earlier versions refuse to be told."""
     topology = metering_topology(broker_version=version)
     kept = [*(dead_letter_queue(queue) for queue in WORK_QUEUES), UNROUTABLE]
@@ -163,7 +166,7 @@ def test_every_topic_exchange_a_service_may_write_is_limited_to_its_keys(service
         ("usage.recorded.v1", False),
     ],
 )
-def test_the_publisher_writes_its_own_event_types_only(key: str, allowed: bool) -> None:  # noqa: FBT001 - a parameter of the table
+def test_the_publisher_writes_its_own_event_types_only(key: str, *, allowed: bool) -> None:
     """The pattern is anchored at both ends and its dots are dots."""
     (topic,) = user("publisher").topics
 
