@@ -92,6 +92,18 @@ class Vhost:
                 found.append(got)
         return found
 
+    async def take(self, queue: str) -> AbstractIncomingMessage:
+        """Wait for the next message of ``queue`` and take it, as its consumer would.
+
+        The one way to look into a queue with a single active consumer, which refuses a get.
+        """
+        async with self.channel() as channel:
+            declared = await channel.get_queue(queue)
+            async with declared.iterator(timeout=20) as messages:
+                message = await anext(messages)
+                await message.ack()
+                return message
+
     async def dead_letters(self, queue: str) -> list[AbstractIncomingMessage]:
         """Look at the dead letters of ``queue``."""
         return await self.peek(dead_letter_queue(queue))

@@ -36,15 +36,17 @@ from .conftest import DOOR_KEY, Bench, Stripe, created, start, user
 Spawn = Callable[[dict[str, str]], ServerProcess]
 
 
-async def announcements(vhost: Vhost, least: int = 1) -> list[Event[CustomerProvisioned]]:
-    """Wait for at least so many announcements and return them."""
-    found = await eventually(
-        lambda: vhost.peek(CUSTOMER_PROVISIONED_QUEUE),
-        lambda letters: len(letters) >= least,
-        within=60,
-        every=0.2,
+async def announcements(vhost: Vhost, users: int = 1) -> list[Event[CustomerProvisioned]]:
+    """Wait until at least so many users were announced; return the first announcement of each."""
+
+    async def first_of_each() -> list[Event[CustomerProvisioned]]:
+        letters = await vhost.peek(CUSTOMER_PROVISIONED_QUEUE)
+        events = [read_event(each.body, [CustomerProvisioned]) for each in letters]
+        return list({event.data.user_id: event for event in reversed(events)}.values())
+
+    return await eventually(
+        first_of_each, lambda events: len(events) >= users, within=60, every=0.2
     )
-    return [read_event(each.body, [CustomerProvisioned]) for each in found]
 
 
 async def settled(vhost: Vhost) -> None:

@@ -144,18 +144,18 @@ class Bench:
 
     async def outcomes(self, count: int) -> list[Event[UsageReported | UsageRejected]]:
         """Wait until ``count`` outcomes were told and return them, oldest first."""
-        found = await eventually(
-            lambda: self.vhost.peek(USAGE_OUTCOMES_QUEUE), lambda seen: len(seen) >= count
-        )
         kinds: list[type[UsageReported | UsageRejected]] = [UsageReported, UsageRejected]
+        found = await self._waiting_in(USAGE_OUTCOMES_QUEUE, count)
         return [read_event(each.body, kinds) for each in found]
 
     async def dead_letters(self, count: int) -> list[AbstractIncomingMessage]:
         """Wait until there are ``count`` dead letters and return them."""
-        return await eventually(
-            lambda: self.vhost.dead_letters(USAGE_RECORDED_QUEUE),
-            lambda seen: len(seen) >= count,
-        )
+        return await self._waiting_in(dead_letter_queue(USAGE_RECORDED_QUEUE), count)
+
+    async def _waiting_in(self, queue: str, count: int) -> list[AbstractIncomingMessage]:
+        """Look once only: each look counts as a delivery, and those have a limit."""
+        await eventually(lambda: self.vhost.depth(queue), lambda depth: depth >= count)
+        return await self.vhost.peek(queue)
 
     async def revive(self) -> None:
         """Move the dead letters back as an operator does, once nobody looks at them any more."""

@@ -1,0 +1,220 @@
+"""The commands for people, as processes: what they print, change and never tell."""
+
+import asyncio
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from customer_provisioner.inquiries import Inquiries
+from local_stack.server_process import ServerProcess
+from nexus_contracts import UserCreated, read_event
+from nexus_database import Database
+from nexus_messaging.topology import CUSTOMER_PROVISIONED_QUEUE, USER_CREATED_QUEUE
+from rig.vhost import Vhost
+from rig.waiting import eventually
+from stripe_emulator.customers import Customers
+from stripe_emulator.keys import KeyState
+from stripe_emulator.running import DEFAULT_KEY
+
+from .conftest import Bench, Stripe, start, user
+
+
+@dataclass(frozen=True)
+class Command:
+    """The program, with the service's settings."""
+
+    environment: dict[str, str]
+
+    async def run(self, *arguments: str, given: str = "") -> tuple[int, str, str]:
+        """Run it to its end; return exit code, standard output and standard error."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "customer_provisioner",
+            *arguments,
+            env=self.environment,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await process.communicate(given.encode())
+        return process.returncode or 0, out.decode(), err.decode()
+
+
+@pytest.fixture
+def command(environment: dict[str, str]) -> Command:
+    """Return the program."""
+    return Command(environment)
+
+
+async def served(bench: Bench) -> UserCreated:
+    """Return a user that has a customer."""
+    data = user()
+    await bench.keep(data)
+    await bench.provisioning.provision(data.user_id)
+    return data
+
+
+async def customer_of(database: Database, user_id: UUID) -> str | None:
+    """Return the customer of a user."""
+    profile = await Inquiries(database).find(user_id)
+    return profile.stripe_customer_id if profile else None
+
+
+async def test_check_says_that_all_is_well(command: Command) -> None:
+    """Broker, database and Stripe's opinion of the key, in one line each."""
+    assert await command.run("check") == (0, "broker: ok\ndatabase: ok\nstripe: ok\n", "")
+
+
+async def test_check_names_a_key_that_stripe_refuses(command: Command, stripe: Stripe) -> None:
+    """Exit code 1, and the line says what is wrong without telling the key."""
+    stripe.account.keys.put(DEFAULT_KEY, KeyState.REVOKED)
+
+    code, out, _ = await command.run("check")
+
+    assert code == 1
+    assert "stripe: AuthenticationError, status 401" in out
+    assert DEFAULT_KEY not in out
+
+
+async def test_a_backfill_only_counts_until_it_is_told_to_publish(
+    command: Command, bench: Bench, vhost: Vhost
+) -> None:
+    """Dry by default: who has a customer, who would be asked for, and which lines are no users."""
+    there, fresh = await served(bench), user()
+    lines = [there.model_dump_json(), "", fresh.model_dump_json(), '{"email": "secret"}']
+
+    code, out, err = await command.run("backfill", given="\n".join(lines))
+
+    assert code == 1
+    assert out.startswith("3 read: 1 without a customer, 1 with one, 0 refused by Stripe before")
+    assert "add --execute" in out
+    assert "entry 3: user_id: missing; email: string_pattern_mismatch" in err
+    assert "secret" not in out + err
+    assert await vhost.depth(USER_CREATED_QUEUE) == 0
+
+
+async def test_a_backfill_publishes_whoever_has_no_customer(
+    command: Command, bench: Bench, vhost: Vhost, tmp_path: Path
+) -> None:
+    """From CSV, at the wanted pace; a user that has a customer is passed over."""
+    there, fresh = await served(bench), user(name="Ada")
+    table = tmp_path / "users.csv"
+    rows = [f"{each.user_id},{each.email},{each.name or ''},x" for each in (there, fresh)]
+    table.write_text("\n".join(["user_id,email,name,plan", *rows]), encoding="utf-8")
+
+    code, out, _ = await command.run("backfill", str(table), "--execute", "--throttle", "50")
+
+    (letter,) = await vhost.peek(USER_CREATED_QUEUE)
+    assert (code, out[:7]) == (0, "2 read:")
+    assert read_event(letter.body, [UserCreated]).data == fresh
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "many", "inf", "nan"])
+async def test_a_pace_that_is_none_is_refused(command: Command, rate: str) -> None:
+    """Exit code 2 before anything is read."""
+    code, _, err = await command.run("backfill", f"--throttle={rate}")
+
+    assert code == 2
+    assert "a number above 0 is wanted" in err
+
+
+async def test_a_list_that_is_not_there_is_said_in_one_line(command: Command) -> None:
+    """No traceback for a mistyped name."""
+    code, _, err = await command.run("backfill", "/nowhere/users.csv")
+
+    assert code == 1
+    assert err.count("\n") == 1
+
+
+async def test_users_are_found_by_exact_address_only(command: Command, bench: Bench) -> None:
+    """Ids come out, addresses do not."""
+    data = await served(bench)
+    await served(bench)
+    (customer,) = bench.stripe.customers(data.user_id)
+
+    found = await command.run("find", data.email)
+    none = await command.run("find", "nobody@example.com")
+
+    assert found == (0, f"{data.user_id} provisioned {customer['id']}\n", "")
+    assert none == (1, "", "")
+
+
+async def test_a_users_way_is_explained_without_the_address(command: Command, bench: Bench) -> None:
+    """Every step in order, and what comes next."""
+    data = await served(bench)
+
+    code, out, _ = await command.run("explain", str(data.user_id))
+
+    steps = [line.split()[3] for line in out.splitlines() if " generation 1 " in line]
+    assert code == 0
+    assert steps == ["kept", "create_sent", "created"]
+    assert "next: the service announces the customer within seconds" in out
+    assert data.email not in out
+
+
+async def test_a_deleted_customer_is_made_anew_and_announced_as_the_next_generation(
+    command: Command, service: ServerProcess, bench: Bench, database: Database, vhost: Vhost
+) -> None:
+    """The command begins the generation, the running service does the rest."""
+    data = await served(bench)
+    (former,) = bench.stripe.customers(data.user_id)
+    bench.stripe.delete(former["id"])
+    await start(service)
+
+    code, out, _ = await command.run("reprovision", str(data.user_id))
+
+    now = await eventually(
+        lambda: customer_of(database, data.user_id), lambda found: found not in {None, former["id"]}
+    )
+    (customer,) = bench.stripe.customers(data.user_id)
+    letters = await eventually(
+        lambda: vhost.peek(CUSTOMER_PROVISIONED_QUEUE), lambda found: len(found) == 2
+    )
+    told = [json.loads(letter.body)["data"]["generation"] for letter in letters]
+    assert (code, out[:23]) == (0, "generation 2 has begun;")
+    assert now == customer["id"]
+    assert sorted(told) == [1, 2]
+
+
+async def test_a_living_customer_is_not_replaced(
+    command: Command, bench: Bench, database: Database
+) -> None:
+    """Two customers of one user would both be billed."""
+    data = await served(bench)
+    (customer,) = bench.stripe.customers(data.user_id)
+
+    code, _, err = await command.run("reprovision", str(data.user_id))
+
+    assert code == 1
+    assert "exists at Stripe" in err
+    assert await customer_of(database, data.user_id) == customer["id"]
+
+
+async def test_a_customer_stripe_never_knew_is_replaced_only_on_insistence(
+    command: Command, bench: Bench, database: Database
+) -> None:
+    """It may be the wrong account's key: a 404 alone decides nothing."""
+    data = await served(bench)
+    bench.stripe.account.customers = Customers()  # another account, and nobody in it
+
+    refused, _, err = await command.run("reprovision", str(data.user_id))
+    insisted, _, _ = await command.run("reprovision", str(data.user_id), "--missing")
+
+    assert (refused, insisted) == (1, 0)
+    assert "is this the key of the account" in err
+    assert await customer_of(database, data.user_id) is None
+
+
+async def test_an_unknown_user_is_said_to_be_unknown(command: Command) -> None:
+    """Both commands exit with 1 and say so."""
+    explained = await command.run("explain", str(uuid4()))
+    replaced = await command.run("reprovision", str(uuid4()))
+
+    assert (explained[0], replaced[0]) == (1, 1)
+    assert "no such user" in explained[2]
+    assert "no customer" in replaced[2]

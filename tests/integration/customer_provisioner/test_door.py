@@ -1,0 +1,179 @@
+"""The HTTP door's answers, each from the real door on a real broker and database."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import pytest
+from prometheus_client import CollectorRegistry
+
+from customer_provisioner.api_keys import read_api_keys
+from customer_provisioner.door import Door
+from customer_provisioner.inquiries import Inquiries
+from local_stack.ports import LOOPBACK, free_ports
+from nexus_contracts import UserCreated, read_event
+from nexus_database import Database
+from nexus_messaging.errors import PermanentError
+from nexus_messaging.http import serving
+from nexus_messaging.publisher import Publisher
+from nexus_messaging.settlement import utc_now
+from nexus_messaging.topology import USER_CREATED_QUEUE
+from rig.vhost import Vhost
+
+from .conftest import DOOR_KEY, DOOR_KEYS, Bench, user
+
+TOOLS_KEY = "a key for tool runs only"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Somebody at the door, who may or may not hold a key."""
+
+    url: str
+    publisher: Publisher
+
+    async def ask(
+        self, method: str, path: str, body: str | None = None, *, key: str | None = DOOR_KEY
+    ) -> tuple[int, Any]:
+        """Send a request; return the answer's status and body."""
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        async with (
+            aiohttp.ClientSession(headers=headers) as session,
+            session.request(method, f"{self.url}{path}", data=body) as answer,
+        ):
+            return answer.status, await answer.json()
+
+
+@pytest.fixture
+async def caller(
+    vhost: Vhost, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Caller]:
+    """Return a caller of a door behind which no service is running."""
+    monkeypatch.setattr("customer_provisioner.door.PATIENCE", 0.3)
+    publisher = await Publisher.connect(vhost.url("customer-provisioner"), name="test")
+    written = f"{DOOR_KEYS},tools:{sha256(TOOLS_KEY.encode()).hexdigest()}:*:tool.executed"
+    keys: Any = read_api_keys(written)
+    door = Door(keys, Inquiries(database), publisher, utc_now)
+    (port,) = free_ports(None)
+    registry = CollectorRegistry()
+    async with serving(LOOPBACK, port, registry, health={}, readiness={}, routes=door.routes()):
+        yield Caller(f"http://{LOOPBACK}:{port}", publisher)
+    await publisher.close()
+
+
+async def test_asking_publishes_the_event_that_everybody_publishes(
+    caller: Caller, vhost: Vhost
+) -> None:
+    """202 while nobody has served the user; the ask is in the queue, from the key's source."""
+    data = user(name="Ada")
+
+    status, answer = await caller.ask("POST", "/v1/customers", data.model_dump_json())
+
+    (letter,) = await vhost.peek(USER_CREATED_QUEUE)
+    event = read_event(letter.body, [UserCreated])
+    assert (status, answer) == (202, {"user_id": str(data.user_id), "state": "provisioning"})
+    assert event.data == data
+    assert event.source == "hub"
+    assert letter.message_id == str(event.id)
+
+
+async def test_a_user_with_a_customer_is_answered_without_an_event(
+    caller: Caller, bench: Bench, vhost: Vhost
+) -> None:
+    """200 with the customer, from the row alone, the address left out."""
+    data = user()
+    await bench.keep(data)
+    await bench.provisioning.provision(data.user_id)
+
+    status, answer = await caller.ask("POST", "/v1/customers", data.model_dump_json())
+    shown = await caller.ask("GET", f"/v1/customers/{data.user_id}")
+
+    (customer,) = bench.stripe.customers(data.user_id)
+    assert (status, answer) == shown
+    assert status == 200
+    assert answer == {
+        "user_id": str(data.user_id),
+        "state": "provisioned",
+        "stripe_customer_id": customer["id"],
+        "generation": 1,
+    }
+    assert await vhost.depth(USER_CREATED_QUEUE) == 0
+
+
+async def test_a_refused_user_is_shown_with_the_reason_and_without_the_address(
+    caller: Caller, bench: Bench
+) -> None:
+    """202: not provisioned, and why waiting will not help."""
+    data = UserCreated.model_construct(user_id=uuid4(), email="nobody at home", name=None)
+    await bench.keep(data)
+    with pytest.raises(PermanentError):
+        await bench.provisioning.provision(data.user_id)
+
+    status, answer = await caller.ask("GET", f"/v1/customers/{data.user_id}")
+
+    assert status == 202
+    assert "param email" in answer["refused_as"]
+    assert "nobody" not in str(answer)
+
+
+@pytest.mark.parametrize("path", [f"/v1/customers/{uuid4()}", "/v1/customers/nobody"])
+async def test_an_unknown_user_is_not_found(caller: Caller, path: str) -> None:
+    """404, whether the id could be one or not."""
+    assert await caller.ask("GET", path) == (404, {"error": "unknown_user"})
+
+
+@pytest.mark.parametrize("key", [None, "wrong", "ü"])
+async def test_nothing_is_told_or_taken_without_a_key(
+    caller: Caller, vhost: Vhost, key: str | None
+) -> None:
+    """401 for both routes, and no event."""
+    body = user().model_dump_json()
+
+    posted = await caller.ask("POST", "/v1/customers", body, key=key)
+    got = await caller.ask("GET", f"/v1/customers/{uuid4()}", key=key)
+
+    assert posted == got == (401, {"error": "unauthorized"})
+    assert await vhost.depth(USER_CREATED_QUEUE) == 0
+
+
+async def test_a_key_for_other_events_creates_no_user(caller: Caller, vhost: Vhost) -> None:
+    """403: the key is known, and not meant for this."""
+    status, answer = await caller.ask(
+        "POST", "/v1/customers", user().model_dump_json(), key=TOOLS_KEY
+    )
+
+    assert (status, answer["error"]) == (403, "forbidden")
+    assert await vhost.depth(USER_CREATED_QUEUE) == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "wrong"),
+    [
+        ("", "body: json_invalid"),
+        ("[]", "body: model_type"),
+        ('{"user_id": "x", "email": "secret"}', "email: string_pattern_mismatch"),
+        (f'{{"user_id": "{uuid4()}", "email": "secret@x.com", "name": 1}}', "name: string_type"),
+    ],
+)
+async def test_an_invalid_user_is_refused_by_field_and_rule(
+    caller: Caller, vhost: Vhost, body: str, wrong: str
+) -> None:
+    """422 names what is wrong and repeats nothing of what was sent."""
+    status, answer = await caller.ask("POST", "/v1/customers", body)
+
+    assert (status, answer["error"]) == (422, "invalid")
+    assert wrong in answer["detail"]
+    assert "secret" not in str(answer)
+    assert await vhost.depth(USER_CREATED_QUEUE) == 0
+
+
+async def test_without_a_broker_the_caller_is_told_to_come_back(caller: Caller) -> None:
+    """503: nothing was accepted, so nothing can get lost."""
+    await caller.publisher.close()
+
+    answer = await caller.ask("POST", "/v1/customers", user().model_dump_json())
+
+    assert answer == (503, {"error": "broker_unavailable"})

@@ -1,0 +1,175 @@
+"""usage-ingest wired as in production, on a real broker: what becomes of each kind of message."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from prometheus_client import CollectorRegistry
+from sqlalchemy import text
+
+from local_stack.servers import Database as PostgresServer
+from nexus_contracts import Event, UsageRecorded, UsageReported, read_event
+from nexus_database import Database
+from nexus_messaging.lifecycle import keep_going
+from nexus_messaging.publisher import Publisher
+from nexus_messaging.settings import load
+from nexus_messaging.topology import (
+    INTERNAL,
+    TOOL_EXECUTED_QUEUE,
+    USAGE_OUTCOMES_QUEUE,
+    USAGE_RECORDED_QUEUE,
+)
+from rig.events import provisioned, tool_run
+from rig.vhost import Vhost
+from rig.waiting import eventually
+from usage_ingest.app import wire
+from usage_ingest.settings import Settings
+
+PAST = datetime.now(UTC) - timedelta(minutes=1)
+
+
+@pytest.fixture
+async def running(vhost: Vhost, database: Database) -> AsyncIterator[Database]:
+    """Run usage-ingest; return its database."""
+    url = database.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    settings = load(Settings, {"AMQP_URL": vhost.url("usage-ingest"), "DATABASE_URL": url})
+    async with AsyncExitStack() as stack:
+        publisher = await Publisher.connect(vhost.url("usage-ingest"), name="usage-ingest")
+        stack.push_async_callback(publisher.close)
+        parts = wire(settings, database, publisher, CollectorRegistry())
+        await parts.broker.start()
+        stack.push_async_callback(parts.broker.stop)
+        tasks = [asyncio.create_task(keep_going(name, loop)) for name, loop in parts.loops.items()]
+        yield database
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def recorded(database: Database) -> int:
+    """Count the ledger."""
+    result = await database.run(lambda c: c.execute(text("SELECT count(*) FROM usage_events")))
+    return int(result.scalar_one())
+
+
+async def reasons(vhost: Vhost, queue: str) -> list[str]:
+    """Return the reasons of a queue's dead letters."""
+    return sorted(str(letter.headers["nexus-reason"]) for letter in await vhost.dead_letters(queue))
+
+
+async def test_a_row_that_cannot_be_stored_takes_none_of_its_neighbours_along(
+    vhost: Vhost, running: Database
+) -> None:
+    """One bad row in a batch: it alone is dead-lettered, its bytes unchanged, all others stored."""
+    bad = tool_run(metadata={"name\u0000": "x"})
+    good = [tool_run() for _ in range(60)]
+
+    await vhost.publish(*good[:30], bad, *good[30:])
+
+    assert await eventually(lambda: recorded(running), lambda count: count == 60) == 60
+    [letter] = await eventually(
+        lambda: vhost.dead_letters(TOOL_EXECUTED_QUEUE), lambda letters: len(letters) == 1
+    )
+    assert letter.headers["nexus-reason"] == "unstorable"
+    assert letter.body == bad.body()
+
+
+async def test_what_no_retry_can_mend_is_dead_lettered_with_its_reason(
+    vhost: Vhost, running: Database
+) -> None:
+    """Unreadable, another version, invalid, a taken id, a clock gone wrong: each said apart."""
+    event = tool_run(source="first/hub")
+    await vhost.publish(event)
+    await eventually(lambda: recorded(running), lambda count: count == 1)
+
+    await vhost.publish_raw(b"{", "tool.executed.v1")
+    await vhost.publish_raw(
+        event.body().replace(b"executed.v1", b"executed.v9"), "tool.executed.v9"
+    )
+    await vhost.publish_raw(event.body().replace(b"user_id", b"userid"), "tool.executed.v1")
+    await vhost.publish(
+        tool_run(event_id=event.id), tool_run(time=datetime.now(UTC) + timedelta(minutes=6))
+    )
+
+    found = await eventually(
+        lambda: reasons(vhost, TOOL_EXECUTED_QUEUE), lambda reasons: len(reasons) == 5
+    )
+    assert found == [
+        "event_id_taken",
+        "invalid",
+        "timestamp_in_future",
+        "unreadable",
+        "unsupported_version",
+    ]
+    assert await recorded(running) == 1
+
+
+async def test_a_due_event_is_forwarded_as_a_report_and_its_answer_is_kept(
+    vhost: Vhost, running: Database
+) -> None:
+    """From the customer's news over the report to the answer, each by its own message."""
+    user = uuid4()
+    await vhost.publish(tool_run(user, time=PAST), tool_run(user, time=PAST))
+    await eventually(lambda: recorded(running), lambda count: count == 2)
+    await vhost.publish(provisioned(user, "cus_1"), exchange=INTERNAL)
+
+    message = await vhost.take(USAGE_RECORDED_QUEUE)
+    report = read_event(message.body, [UsageRecorded]).data
+    answer = UsageReported(
+        report_id=report.report_id,
+        identifier=report.identifier,
+        at=datetime.now(UTC),
+        ever_unknown=False,
+    )
+    await vhost.publish(
+        Event.of(answer, source="test/reporter", id=uuid4(), time=answer.at), exchange=INTERNAL
+    )
+
+    async def states() -> list[str]:
+        query = text("SELECT state FROM usage_reports")
+        return list((await running.run(lambda c: c.execute(query))).scalars())
+
+    assert (report.value, report.event_count, report.stripe_customer_id) == (2, 2, "cus_1")
+    assert await eventually(states, lambda found: found == ["reported"])
+
+
+async def test_an_answer_to_an_unknown_report_is_dead_lettered(
+    vhost: Vhost, running: Database
+) -> None:
+    """After a restore of the database such answers must not vanish."""
+    assert await recorded(running) == 0
+    answer = UsageReported(
+        report_id=uuid4(), identifier="nexus:x", at=datetime.now(UTC), ever_unknown=False
+    )
+
+    await vhost.publish(
+        Event.of(answer, source="test/reporter", id=uuid4(), time=answer.at), exchange=INTERNAL
+    )
+
+    found = await eventually(lambda: reasons(vhost, USAGE_OUTCOMES_QUEUE), bool)
+    assert found == ["unknown_report"]
+
+
+async def test_a_database_outage_pauses_recording_and_spends_nobodys_budget(
+    vhost: Vhost, running: Database, postgres: PostgresServer
+) -> None:
+    """Runs published meanwhile are recorded once it is back, and none is dead-lettered."""
+    await vhost.publish(tool_run())
+    await eventually(lambda: recorded(running), lambda count: count == 1)
+    postgres.kill()
+    await vhost.publish(*(tool_run() for _ in range(50)))
+    await eventually(lambda: vhost.depth(TOOL_EXECUTED_QUEUE), lambda depth: depth == 50, within=30)
+
+    postgres.restart()
+
+    async def counted() -> int:
+        try:
+            return await recorded(running)
+        except Exception:  # noqa: BLE001 - the database is only just back
+            return -1
+
+    assert await eventually(counted, lambda count: count == 51, within=40) == 51
+    assert await vhost.dead_letters(TOOL_EXECUTED_QUEUE) == []
