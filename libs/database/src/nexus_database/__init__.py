@@ -8,6 +8,7 @@ from nexus_database.migrations import (
     downgrade,
     migrate,
     require_current,
+    revision_fault,
 )
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "downgrade",
     "migrate",
     "require_current",
+    "revision_fault",
 ]

@@ -74,6 +74,15 @@ async def require_current(database: Database, package: str) -> None:
     )
 
 
+async def revision_fault(database: Database, package: str) -> str | None:
+    """Say what keeps this release from working with the database, for a readiness check."""
+    try:
+        await require_current(database, package)
+    except (DatabaseUnavailableError, RevisionMismatchError) as error:
+        return str(error)
+    return None
+
+
 def run_environment() -> None:
     """Run migrations on the connection that ``migrate`` opened: the body of every ``env.py``."""
     connection: Connection = context.config.attributes["connection"]

@@ -1,15 +1,15 @@
-"""The command line that every service has: ``serve``, ``check`` and ``migrate``."""
+"""The command line that every service has: ``serve``, ``check``, ``migrate``, and its own."""
 
 import argparse
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel, SecretStr
 
-from nexus_messaging.lifecycle import StoppedError
+from nexus_messaging.lifecycle import StartError, StoppedError
 from nexus_messaging.logs import configure
 from nexus_messaging.settings import ServiceSettings, SettingsError, load
 
@@ -18,12 +18,9 @@ FAILED: Final = 1
 USAGE: Final = 2
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
+OwnSettingsT = TypeVar("OwnSettingsT", bound=BaseModel)
 
 Check = Callable[[], Awaitable[str | None]]
-
-
-class StartError(Exception):
-    """The service can't start; the text says what to do about it."""
 
 
 class MigrateSettings(BaseModel):
@@ -33,12 +30,23 @@ class MigrateSettings(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
+class Command(Generic[OwnSettingsT]):
+    """A further command of a service: ``run`` returns the exit code."""
+
+    name: str
+    help: str
+    settings: type[OwnSettingsT]
+    run: Callable[[OwnSettingsT, argparse.Namespace], Awaitable[int]]
+    arguments: Callable[[argparse.ArgumentParser], object] = lambda _: None
+
+
+@dataclass(frozen=True, slots=True)
 class Service(Generic[SettingsT]):
     """What a service brings to its command line.
 
-    ``serve`` returns after SIGTERM or raises StartError. ``checks`` maps what is checked to a
-    check that returns what is wrong. ``migrate`` takes the owner's database URL, returns the
-    revision and raises StartError.
+    ``serve`` returns after SIGTERM. ``checks`` maps what is checked to a check that returns what is
+    wrong. ``migrate`` takes the owner's database URL and returns the revision. ``faults`` are the
+    errors that any of them or of ``commands`` may raise and whose text says what to do.
     """
 
     name: str
@@ -47,28 +55,47 @@ class Service(Generic[SettingsT]):
     serve: Callable[[SettingsT], Awaitable[None]]
     checks: Callable[[SettingsT], Mapping[str, Check]]
     migrate: Callable[[str], Awaitable[str]]
+    faults: tuple[type[Exception], ...] = ()
+    commands: tuple[Command[Any], ...] = ()
 
 
 def run(service: Service[SettingsT], arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 0 fine, 1 failed, 2 wrong usage or settings."""
-    command = _parser(service).parse_args(arguments).command
+    parsed = _parser(service).parse_args(arguments)
+    faults: tuple[type[Exception], ...] = (StartError, *service.faults)
     try:
-        if command == "migrate":
-            return _migrate(service)
-        settings = load(service.settings)
-        if command == "check":
-            return asyncio.run(_check(service, settings))
-        configure(service=service.name, level=settings.log_level, form=settings.log_format)
-        asyncio.run(_awaited(service.serve(settings)))
+        return asyncio.run(_chosen(service, parsed))
+    except StoppedError:
+        return FINE
     except SettingsError as error:
         print(f"{service.name}: settings: {error}", file=sys.stderr)
         return USAGE
-    except StoppedError:
-        return FINE
-    except StartError as error:
+    except faults as error:
         print(f"{service.name}: {error}", file=sys.stderr)
         return FAILED
+
+
+async def _chosen(service: Service[SettingsT], parsed: argparse.Namespace) -> int:
+    for own in service.commands:
+        if own.name == parsed.command:
+            return await own.run(load(own.settings), parsed)
+    if parsed.command == "migrate":
+        url = load(MigrateSettings).database_url.get_secret_value()
+        print(f"{service.name}: database at revision {await service.migrate(url)}")
+        return FINE
+    settings = load(service.settings)
+    if parsed.command == "check":
+        return await _check(service.checks(settings))
+    configure(service=service.name, level=settings.log_level, form=settings.log_format)
+    await service.serve(settings)
     return FINE
+
+
+async def _check(checks: Mapping[str, Check]) -> int:
+    faults = {name: await check() for name, check in checks.items()}
+    for name, fault in faults.items():
+        print(f"{name}: {fault or 'ok'}")
+    return FAILED if any(faults.values()) else FINE
 
 
 def _parser(service: Service[SettingsT]) -> argparse.ArgumentParser:
@@ -84,26 +111,6 @@ def _parser(service: Service[SettingsT]) -> argparse.ArgumentParser:
     commands.add_parser(
         "migrate", help="bring the database (DATABASE_URL, as its owner) to this release's revision"
     )
+    for own in service.commands:
+        own.arguments(commands.add_parser(own.name, help=own.help, description=own.help))
     return parser
-
-
-def _migrate(service: Service[SettingsT]) -> int:
-    url = load(MigrateSettings).database_url.get_secret_value()
-    print(f"{service.name}: database at revision {asyncio.run(_awaited(service.migrate(url)))}")
-    return FINE
-
-
-async def _check(service: Service[SettingsT], settings: SettingsT) -> int:
-    wrong = False
-    for name, check in service.checks(settings).items():
-        fault = await check()
-        wrong = wrong or fault is not None
-        print(f"{name}: {fault or 'ok'}")
-    return FAILED if wrong else FINE
-
-
-T = TypeVar("T")
-
-
-async def _awaited(work: Awaitable[T]) -> T:
-    return await work

@@ -7,6 +7,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from nexus_messaging.lifecycle import StartError
+
 Check = Callable[[], Awaitable[str | None]]
 """Returns what is wrong, in a few words, or nothing."""
 
@@ -24,7 +26,7 @@ async def serving(
     """Serve `/healthz`, `/readyz`, `/metrics` and ``routes`` while the context lasts.
 
     Raises:
-        OSError: the address is taken.
+        StartError: the address can't be used.
     """
     app = web.Application()
     app.add_routes(
@@ -38,7 +40,10 @@ async def serving(
     runner = web.AppRunner(app, access_log=None, handle_signals=False)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise StartError(f"HTTP_PORT {port}: {error.strerror}; choose another") from None
         yield
     finally:
         await runner.cleanup()

@@ -23,6 +23,10 @@ Loop = Callable[[], Awaitable[None]]
 T = TypeVar("T")
 
 
+class StartError(Exception):
+    """The service can't start; the text says what to do about it."""
+
+
 class StoppedError(Exception):
     """The service was told to stop before it had started."""
 

@@ -1,7 +1,7 @@
 """The composition root of usage-ingest: the one room that knows every part."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -16,12 +16,14 @@ from nexus_database import (
     RevisionMismatchError,
     migrate,
     require_current,
+    revision_fault,
 )
-from nexus_messaging.command import Check, Service, StartError
+from nexus_messaging.command import Check, Service
 from nexus_messaging.consumer import Consumer
 from nexus_messaging.consumption import BatchConsumption, Outage
 from nexus_messaging.errors import PublishError
 from nexus_messaging.http import serving
+from nexus_messaging.inspection import broker_fault
 from nexus_messaging.lifecycle import Loop, run_until, stop_on_signal, until_available
 from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.publisher import Publisher
@@ -53,19 +55,29 @@ async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT.
 
     Raises:
-        StartError: the database is at another revision, or the HTTP port is taken.
+        StartError: the HTTP port is taken.
+        RevisionMismatchError: the database is at another revision.
         StoppedError: told to stop while waiting for the broker or the database.
     """
     stop = stop_on_signal()
     registry = CollectorRegistry()
     url = settings.amqp_url.get_secret_value()
     database = Database(settings.database_url.get_secret_value(), name=NAME)
-    readiness: dict[str, Check] = {"broker": _starting, "database": _database_check(database)}
+    readiness: dict[str, Check] = {
+        "broker": _starting,
+        "database": lambda: revision_fault(database, PACKAGE),
+    }
     async with AsyncExitStack() as stack:
         stack.push_async_callback(database.close)
-        await stack.enter_async_context(_http(settings, registry, readiness))
+        host, port = settings.http_host, settings.http_port
+        await stack.enter_async_context(
+            serving(host, port, registry, health={}, readiness=readiness)
+        )
         await until_available(
-            "database", lambda: _require_revision(database), (DatabaseUnavailableError,), stop
+            "database",
+            lambda: require_current(database, PACKAGE),
+            (DatabaseUnavailableError,),
+            stop,
         )
         publisher = await until_available(
             "broker", lambda: Publisher.connect(url, name=NAME), (PublishError,), stop
@@ -136,65 +148,17 @@ def wire(
     return Parts(publisher, broker, [runs, answers], [recording, applying], loops)
 
 
-@asynccontextmanager
-async def _http(
-    settings: Settings, registry: CollectorRegistry, readiness: Mapping[str, Check]
-) -> AsyncIterator[None]:
-    host, port = settings.http_host, settings.http_port
-    try:
-        async with serving(host, port, registry, health={}, readiness=readiness):
-            yield
-    except OSError as error:
-        raise StartError(f"HTTP_PORT {port}: {error.strerror}; choose another") from None
-
-
 async def _starting() -> str | None:
     return "starting"
-
-
-def _database_check(database: Database) -> Check:
-    async def check() -> str | None:
-        try:
-            await require_current(database, PACKAGE)
-        except (DatabaseUnavailableError, RevisionMismatchError) as error:
-            return str(error)
-        return None
-
-    return check
-
-
-async def _require_revision(database: Database) -> None:
-    try:
-        await require_current(database, PACKAGE)
-    except RevisionMismatchError as error:
-        raise StartError(str(error)) from None
 
 
 def checks(settings: Settings) -> dict[str, Check]:
     """Return what ``usage-ingest check`` looks at, each telling what is wrong."""
     database = Database(settings.database_url.get_secret_value(), name=NAME)
-
-    async def broker() -> str | None:
-        try:
-            publisher = await Publisher.connect(settings.amqp_url.get_secret_value(), name=NAME)
-        except PublishError as error:
-            return str(error)
-        await publisher.close()
-        return None
-
-    return {"broker": broker, "database": _database_check(database)}
-
-
-async def migrated(url: str) -> str:
-    """Bring the database at ``url`` to this release's revision and return that.
-
-    Raises:
-        StartError: it could not be done; nothing was changed.
-    """
-    try:
-        return await migrate(url, PACKAGE)
-    except MigrationError as error:
-        raise StartError(str(error)) from None
+    return {
+        "broker": lambda: broker_fault(settings.amqp_url.get_secret_value(), QUEUES),
+        "database": lambda: revision_fault(database, PACKAGE),
+    }
 
 
 SERVICE = Service(
@@ -203,5 +167,6 @@ SERVICE = Service(
     settings=Settings,
     serve=serve,
     checks=checks,
-    migrate=migrated,
+    migrate=lambda url: migrate(url, PACKAGE),
+    faults=(MigrationError, RevisionMismatchError),
 )

@@ -1,0 +1,181 @@
+"""Every event survives the wire, whatever its values."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from nexus_contracts import (
+    ALL_EVENTS,
+    CustomerProvisionedV1,
+    Event,
+    EventData,
+    ToolExecutedV1,
+    UsageRecordedV1,
+    UsageRejectedV1,
+    UsageReportedV1,
+    UserCreatedV1,
+    read_event,
+)
+
+ID = UUID("018f3a52-8000-7000-8000-000000000001")
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=200)
+moments = st.datetimes(
+    datetime(1970, 1, 2),  # noqa: DTZ001 - hypothesis adds the time zone
+    datetime(9998, 12, 30),  # noqa: DTZ001 - likewise
+    timezones=st.integers(-840, 840).map(lambda minutes: timezone(timedelta(minutes=minutes))),
+)
+identifiers = st.from_regex(r"[A-Za-z0-9._:-]{1,100}", fullmatch=True)
+customers = st.from_regex(r"cus_[A-Za-z0-9_]{1,200}", fullmatch=True)
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+plain_keys = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
+
+EVENTS: dict[type[EventData], st.SearchStrategy[EventData]] = {
+    ToolExecutedV1: st.builds(
+        ToolExecutedV1,
+        user_id=st.uuids(),
+        server_id=texts,
+        tool_name=texts,
+        origin=st.sampled_from(["direct", "hub", "job"]),
+        status=st.sampled_from(["succeeded", "failed"]),
+        token_count=st.none() | st.integers(0, 10_000_000_000),
+        metadata=st.none() | st.dictionaries(plain_keys, json_values, max_size=3),
+    ),
+    UserCreatedV1: st.builds(
+        UserCreatedV1,
+        user_id=st.uuids(),
+        email=st.emails(),
+        name=st.none() | st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=256),
+    ),
+    CustomerProvisionedV1: st.builds(
+        CustomerProvisionedV1,
+        user_id=st.uuids(),
+        stripe_customer_id=customers,
+        generation=st.integers(1, 1_000_000),
+    ),
+    UsageRecordedV1: st.builds(
+        UsageRecordedV1,
+        report_id=st.uuids(),
+        identifier=identifiers,
+        meter=st.text("abcdef_", min_size=1, max_size=100),
+        value=st.integers(1, 999_999_999_999_999),
+        stripe_customer_id=customers,
+        dimensions=st.none() | st.dictionaries(texts, texts, max_size=3),
+        occurred_at=moments,
+        event_count=st.integers(1, 999_999_999_999_999),
+    ),
+    UsageReportedV1: st.builds(
+        UsageReportedV1,
+        report_id=st.uuids(),
+        identifier=identifiers,
+        at=moments,
+        ever_unknown=st.booleans(),
+    ),
+    UsageRejectedV1: st.builds(
+        UsageRejectedV1,
+        report_id=st.uuids(),
+        identifier=identifiers,
+        at=moments,
+        reason=texts,
+        ever_unknown=st.booleans(),
+    ),
+}
+
+
+def test_every_event_is_covered_here() -> None:
+    """A new event without a strategy would go untested."""
+    assert set(EVENTS) == set(ALL_EVENTS)
+
+
+@pytest.mark.parametrize("kind", ALL_EVENTS, ids=lambda kind: kind.TYPE)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(values=st.data())
+def test_an_event_survives_the_wire(kind: type[EventData], values: st.DataObject) -> None:
+    """What is read from an event's body equals the event, to the microsecond and the type."""
+    event = Event.of(
+        values.draw(EVENTS[kind]),
+        source=values.draw(texts),
+        id=values.draw(st.uuids()),
+        time=values.draw(moments),
+    )
+
+    assert read_event(event.body(), ALL_EVENTS) == event
+    assert read_event(event.body(), [kind]).body() == event.body()
+
+
+@pytest.mark.parametrize("field", ["email", "name"])
+def test_personal_data_stays_out_of_an_events_repr(field: str) -> None:
+    """A repr ends up in logs and tracebacks."""
+    values = {"email": "ada.lovelace@example.com", "name": "Ada Lovelace"}
+    event = Event.of(UserCreatedV1(user_id=ID, **values), source="hub", id=ID, time=NOON)
+
+    assert values[field] not in repr(event)
+    assert values[field] not in str(event)
+
+
+def test_metadata_stays_out_of_an_events_repr() -> None:
+    """Metadata is the publisher's own, and may hold anything."""
+    event = tool_executed(metadata={"prompt": "s3cret"})
+
+    assert "s3cret" not in repr(event)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: UserCreatedV1(user_id=ID, email="s3cret has no at sign"),
+        lambda: UserCreatedV1(user_id=ID, email="ada@example.com", name="s3cret\n"),
+        lambda: tool_executed(server_id="s3cret\x00"),
+        lambda: tool_executed(metadata="s3cret"),
+        lambda: Event.of(tool_executed().data, source="s3cret\n", id=ID, time=NOON),
+    ],
+)
+def test_building_a_wrong_event_tells_the_rule_and_not_the_value(build: Callable[[], Any]) -> None:
+    """A publisher's log of our refusal must not leak what was refused."""
+    with pytest.raises(ValidationError) as caught:
+        build()
+
+    assert "s3cret" not in str(caught.value)
+    assert "s3cret" not in repr(caught.value)
+
+
+def test_an_event_cannot_be_changed() -> None:
+    """What was validated stays what was validated."""
+    with pytest.raises(ValidationError):
+        tool_executed().data.__setattr__("tool_name", "other")
+
+
+def test_absent_fields_are_left_out_of_the_body() -> None:
+    """Null and absent mean the same; the shorter one is published."""
+    assert b"token_count" not in tool_executed().body()
+    assert b'"kept":null' in tool_executed(metadata={"kept": None}).body()
+
+
+def tool_executed(**fields: Any) -> Event[ToolExecutedV1]:
+    """Return a tool run, different only where a test says so."""
+    values = {
+        "user_id": ID,
+        "server_id": "weather",
+        "tool_name": "forecast",
+        "origin": "hub",
+        "status": "succeeded",
+        **fields,
+    }
+    return Event.of(ToolExecutedV1(**values), source="hub", id=ID, time=NOON)

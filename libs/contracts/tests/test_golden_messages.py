@@ -1,0 +1,55 @@
+"""Messages once published must stay readable: queues, dead letters and outboxes still hold them.
+
+A golden message is never edited. A new optional field gets a new file, a new major a new family.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from nexus_contracts import ALL_EVENTS, EventData, read_event
+from nexus_contracts.schemas import schema_of
+
+GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))
+KINDS = {data.TYPE: data for data in ALL_EVENTS}
+
+
+def kind_of(message: Path) -> type[EventData]:
+    """Return the data class a golden message is named for."""
+    name, _, rest = message.name.partition(".v")
+    return KINDS[f"{name}.v{rest.partition('.')[0]}"]
+
+
+def is_kept(written: Any, read: Any) -> bool:
+    """Return whether all that was read stands as it was written, unknown and null fields aside."""
+    if isinstance(written, dict) and isinstance(read, dict):
+        return all(name in written and is_kept(written[name], read[name]) for name in read)
+    return bool(written == read)
+
+
+@pytest.mark.parametrize("message", GOLDEN, ids=lambda path: path.stem)
+def test_a_golden_message_is_readable(message: Path) -> None:
+    """Its required fields are all read, and no value of it changes on the way."""
+    event = read_event(message.read_bytes(), [kind_of(message)])
+
+    written = json.loads(message.read_text(encoding="utf-8"))
+    times = {"time", "occurred_at", "at"}
+    data = event.data.model_dump(mode="json", exclude_none=True, exclude=times)
+    assert is_kept(written["data"], data)
+    assert (str(event.id), event.source) == (written["id"], written["source"])
+
+
+@pytest.mark.parametrize("message", GOLDEN, ids=lambda path: path.stem)
+def test_a_golden_message_satisfies_its_published_schema(message: Path) -> None:
+    """What outside services validate against says the same as what we read by."""
+    schema = schema_of(kind_of(message))
+
+    Draft202012Validator(schema).validate(json.loads(message.read_text(encoding="utf-8")))
+
+
+def test_every_event_has_a_golden_message() -> None:
+    """A new event or major without one would be free to change."""
+    assert {kind_of(message) for message in GOLDEN} == set(ALL_EVENTS)

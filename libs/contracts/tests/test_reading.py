@@ -1,0 +1,176 @@
+"""Whatever arrives is an event or a `ContractError`, and the error repeats nothing of it."""
+
+import contextlib
+import json
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nexus_contracts import (
+    ALL_EVENTS,
+    MAX_BODY_BYTES,
+    ContractError,
+    InvalidEventError,
+    ToolExecuted,
+    UnreadableError,
+    UnsupportedVersionError,
+    read_event,
+)
+
+GOLDEN = Path(__file__).parent / "golden"
+VALID: dict[str, Any] = json.loads((GOLDEN / "tool.executed.v1.full.json").read_text("utf-8"))
+MARK = "s3cret@example.com"
+MARKED = (MARK + "\n", [MARK], {MARK: MARK + "\x00"}, {"a": {MARK: float("nan")}})
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+def body(*, data: dict[str, Any] | None = None, **envelope: Any) -> bytes:
+    """Return the valid message with some fields replaced."""
+    return json.dumps(VALID | envelope | {"data": VALID["data"] | (data or {})}).encode()
+
+
+@given(st.binary(max_size=300))
+def test_arbitrary_bytes_are_refused_as_a_contract_error(noise: bytes) -> None:
+    """No body makes reading fail in a way that the retry policy does not know."""
+    with pytest.raises(ContractError):
+        read_event(noise, ALL_EVENTS)
+
+
+@given(st.dictionaries(st.sampled_from([*VALID, "subject"]), json_values))
+def test_arbitrary_json_is_an_event_or_a_contract_error(envelope: dict[str, Any]) -> None:
+    """Any JSON in any field of the envelope, and the envelope's fields missing."""
+    with contextlib.suppress(ContractError):
+        read_event(json.dumps(envelope).encode(), ALL_EVENTS)
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_arbitrary_json_in_a_field_is_read_or_refused(values: st.DataObject) -> None:
+    """Any JSON in any field of otherwise valid messages of every type."""
+    golden = values.draw(st.sampled_from(sorted(GOLDEN.glob("*.json"))))
+    message = json.loads(golden.read_text("utf-8"))
+    place = message["data"] if values.draw(st.booleans()) else message
+    place[values.draw(st.sampled_from(sorted(place)))] = values.draw(json_values)
+
+    with contextlib.suppress(ContractError):
+        read_event(json.dumps(message).encode(), ALL_EVENTS)
+
+
+@pytest.mark.parametrize("golden", sorted(GOLDEN.glob("*.json")), ids=lambda path: path.stem)
+def test_no_value_of_a_message_enters_an_error(golden: Path) -> None:
+    """Each field in turn holds a marked value, alone, in a list, as a key: no error shows it."""
+    message = json.loads(golden.read_text("utf-8"))
+    spoilt = [
+        *(message | {field: value} for field in message for value in MARKED),
+        *(
+            message | {"data": message["data"] | {field: value}}
+            for field in message["data"]
+            for value in MARKED
+        ),
+    ]
+
+    told = [text for each in spoilt for text in error_texts(json.dumps(each).encode())]
+
+    assert told
+    assert not [text for text in told if MARK in text]
+
+
+def error_texts(message: bytes) -> list[str]:
+    """Return all texts of the error that reading raises, if it does."""
+    try:
+        read_event(message, ALL_EVENTS)
+    except ContractError as error:
+        return [str(error), repr(error), *traceback.format_exception(error)]
+    return []
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        (b"", UnreadableError),
+        (b"[]", UnreadableError),
+        (b"{}", UnreadableError),
+        (b"[" * 100_000, UnreadableError),
+        (b'{"specversion":"1.0","type":"tool.executed.v1","x":NaN}', UnreadableError),
+        (body(specversion="0.3"), UnreadableError),
+        (body(type=7), UnreadableError),
+        (body().replace(b"forecast", b"\xff"), UnreadableError),
+        (body(padding="x" * MAX_BODY_BYTES), UnreadableError),
+        (body(type="tool.executed.v2"), UnsupportedVersionError),
+        (body(type="tool.executed.v10"), UnsupportedVersionError),
+        (body(type="tool.executed.vx"), InvalidEventError),
+        (body(type="tool.executed"), InvalidEventError),
+        (body(type="usage.recorded.v1"), InvalidEventError),
+        (body(type=""), InvalidEventError),
+        (body(id="not a uuid"), InvalidEventError),
+        (body(data={"user_id": 7}), InvalidEventError),
+        (body(datacontenttype="text/plain"), InvalidEventError),
+    ],
+    ids=str,
+)
+def test_each_fault_has_its_own_error(message: bytes, error: type[ContractError]) -> None:
+    """Operators and alerts tell the faults apart by the dead letter's reason."""
+    with pytest.raises(error):
+        read_event(message, [ToolExecuted])
+
+
+def test_a_body_of_exactly_the_limit_is_read() -> None:
+    """The limit of 256 KiB is inclusive."""
+    room = MAX_BODY_BYTES - len(body(padding=""))
+
+    assert read_event(body(padding="x" * room), [ToolExecuted]).data.tool_name == "forecast"
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "2026-03-01T12:00:00",
+        "2026-03-01",
+        "1772366400",
+        1772366400,
+        "0001-01-01T00:00:00+14:00",
+        "1969-12-31T23:59:59Z",
+        "9999-12-31T23:59:59-14:00",
+        None,
+    ],
+)
+def test_a_time_that_could_be_misread_is_refused(time: object) -> None:
+    """Without an offset, as a bare number or out of range, nobody could tell when a run was."""
+    with pytest.raises(InvalidEventError, match=r"^time: "):
+        read_event(body(time=time), [ToolExecuted])
+
+
+def test_a_time_is_read_with_its_offset() -> None:
+    """Offsets and fractions as RFC 3339 writes them; beyond microseconds digits are dropped."""
+    event = read_event(body(time="2026-03-01t14:00:00.123456789+02:00"), [ToolExecuted])
+
+    assert event.time == datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+def test_an_error_names_the_field_and_the_rule() -> None:
+    """A person who reads the dead letter learns what to mend, though not the value."""
+    with pytest.raises(InvalidEventError) as caught:
+        read_event(body(data={"status": "unsure", "token_count": -1}), [ToolExecuted])
+
+    assert str(caught.value) == "data.status: literal_error; data.token_count: greater_than_equal"
+
+
+def test_an_error_is_short_however_many_faults_there_are() -> None:
+    """The text travels in a message header."""
+    message = json.dumps({"specversion": "1.0", "type": "tool.executed.v1", "data": {}}).encode()
+    with pytest.raises(InvalidEventError) as caught:
+        read_event(message, [ToolExecuted])
+
+    assert len(str(caught.value)) < 500

@@ -1,0 +1,75 @@
+"""The published JSON Schemas agree with the models."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from nexus_contracts import ALL_EVENTS, ContractError, EventData, read_event
+from nexus_contracts.schemas import main, schema_of
+
+SCHEMAS = Path(__file__).parent.parent / "schemas"
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def test_the_published_schemas_are_those_of_the_models(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A change of a model shows in the files that outside services read."""
+    assert main(["--check", str(SCHEMAS)]) == 0, capsys.readouterr().err
+
+
+def test_a_stale_a_missing_and_a_foreign_file_are_named_and_mended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--check` names every file that is out of date, `--write` brings the folder up to date."""
+    assert main(["--write", str(tmp_path)]) == 0
+    (tmp_path / "tool.executed.v1.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "user.created.v1.json").unlink()
+    (tmp_path / "tool.executed.v0.json").write_text("{}", encoding="utf-8")
+
+    assert main(["--check", str(tmp_path)]) == 1
+    named = capsys.readouterr().err
+    assert main(["--write", str(tmp_path)]) == 0
+
+    assert named.count("out of date") == 3
+    assert main(["--check", str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize("data", ALL_EVENTS, ids=lambda data: data.TYPE)
+def test_a_schema_is_valid_and_takes_its_own_type_only(data: type[EventData]) -> None:
+    """Each schema is sound, and refuses an event of another type."""
+    schema = schema_of(data)
+
+    Draft202012Validator.check_schema(schema)
+    assert schema["properties"]["type"]["const"] == data.TYPE
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"specversion": "0.3"},
+        {"source": ""},
+        {"data": {"status": "unsure"}},
+        {"data": {"origin": None}},
+        {"data": {"tool_name": "x" * 201}},
+        {"data": {"server_id": "a\nb"}},
+        {"data": {"token_count": -1}},
+        {"data": {"token_count": 1.5}},
+        {"data": {"token_count": "7"}},
+        {"data": {"metadata": []}},
+    ],
+    ids=str,
+)
+def test_what_the_schema_refuses_is_refused_on_reading(change: dict[str, Any]) -> None:
+    """A publisher who validates by the schema learns of the faults that would be dead letters."""
+    message = json.loads((GOLDEN / "tool.executed.v1.full.json").read_text(encoding="utf-8"))
+    data = message["data"] | change.get("data", {})
+    body = message | change | {"data": data}
+    kind = next(each for each in ALL_EVENTS if each.TYPE == "tool.executed.v1")
+
+    assert not Draft202012Validator(schema_of(kind)).is_valid(body)
+    with pytest.raises(ContractError):
+        read_event(json.dumps(body).encode(), [kind])
