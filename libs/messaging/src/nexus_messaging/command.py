@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,6 +86,8 @@ async def _chosen(service: Service[SettingsT], parsed: argparse.Namespace) -> in
         return FINE
     settings = load(service.settings)
     if parsed.command == "check":
+        # The libraries would tell in the middle of our lines what these lines are about to tell.
+        logging.getLogger().addHandler(logging.NullHandler())
         return await _check(service.checks(settings))
     configure(service=service.name, level=settings.log_level, form=settings.log_format)
     await service.serve(settings)
