@@ -36,6 +36,7 @@ from nexus_messaging.topology import (
 )
 from usage_ingest.accounts import Accounts
 from usage_ingest.claims import Claims
+from usage_ingest.commands import COMMANDS
 from usage_ingest.handlers import OutcomeApplier, UsageRecorder, account_keeper
 from usage_ingest.ledger import Ledger
 from usage_ingest.loops import Bell, ClaimLoop, RelayLoop, SweepLoop
@@ -168,5 +169,6 @@ SERVICE = Service(
     serve=serve,
     checks=checks,
     migrate=lambda url: migrate(url, PACKAGE),
-    faults=(MigrationError, RevisionMismatchError),
+    faults=(MigrationError, RevisionMismatchError, DatabaseUnavailableError, PublishError),
+    commands=COMMANDS,
 )

@@ -108,7 +108,9 @@ class RelayLoop:
         reports = await self._reports.lease(self._now())
         if not reports:
             return False
-        results = await self._publisher.publish_all([self._publication(each) for each in reports])
+        results = await self._publisher.publish_all(
+            [publication(each, self._now()) for each in reports]
+        )
         answered = list(zip(reports, results, strict=True))
         forwarded = [report.report_id for report, error in answered if error is None]
         failed = [report.report_id for report, error in answered if error is not None]
@@ -118,10 +120,6 @@ class RelayLoop:
             cause = next(error for error in results if error is not None)
             log.warning("reports_not_forwarded", reports=len(failed), cause=str(cause))
         return not failed
-
-    def _publication(self, report: UsageRecorded) -> Publication:
-        event = Event.of(report, source=SOURCE, id=report.report_id, time=self._now())
-        return Publication(INTERNAL, event.type, Message.of(event))
 
 
 class SweepLoop:
@@ -149,3 +147,9 @@ class SweepLoop:
             if swept.expired:
                 log.warning("usage_expired", events=swept.expired)
             await asyncio.sleep(SWEEP_EVERY.total_seconds())
+
+
+def publication(report: UsageRecorded, now: datetime) -> Publication:
+    """Return the event that carries ``report`` to the reporter; its id is the report's."""
+    event = Event.of(report, source=SOURCE, id=report.report_id, time=now)
+    return Publication(INTERNAL, event.type, Message.of(event))

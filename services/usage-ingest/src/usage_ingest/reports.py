@@ -93,7 +93,7 @@ class Reports:
 
         async def work(connection: AsyncConnection) -> list[UsageRecorded]:
             rows = await connection.execute(TAKE, {"now": now, "until": now + LEASE, "most": most})
-            return [_recorded(row._asdict()) for row in rows]
+            return [recorded_report(row._asdict()) for row in rows]
 
         return await self._database.run(work)
 
@@ -142,5 +142,6 @@ class Reports:
         return await self._database.run(work)
 
 
-def _recorded(row: dict[str, object]) -> UsageRecorded:
+def recorded_report(row: dict[str, object]) -> UsageRecorded:
+    """Return the event that a report's row is forwarded as."""
     return UsageRecorded.model_validate({**row, "dimensions": row["dimensions"] or None})
