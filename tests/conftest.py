@@ -25,6 +25,12 @@ TIER_SCALE = 0.01
 
 
 @pytest.fixture(scope="session")
+def password() -> str:
+    """Return the password of every role and broker user of this run."""
+    return PASSWORD
+
+
+@pytest.fixture(scope="session")
 def server_directory() -> Iterator[Path]:
     """Return a place for this run's servers."""
     directory = Path(__file__).parent.parent / ".local" / "tests" / secrets.token_hex(4)
