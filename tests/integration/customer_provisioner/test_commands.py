@@ -114,23 +114,6 @@ async def test_a_backfill_publishes_whoever_has_no_customer(
     assert read_event(letter.body, [UserCreated]).data == fresh
 
 
-@pytest.mark.parametrize("rate", ["0", "-1", "many", "inf", "nan"])
-async def test_a_pace_that_is_none_is_refused(command: Command, rate: str) -> None:
-    """Exit code 2 before anything is read."""
-    code, _, err = await command.run("backfill", f"--throttle={rate}")
-
-    assert code == 2
-    assert "a number above 0 is wanted" in err
-
-
-async def test_a_list_that_is_not_there_is_said_in_one_line(command: Command) -> None:
-    """No traceback for a mistyped name."""
-    code, _, err = await command.run("backfill", "/nowhere/users.csv")
-
-    assert code == 1
-    assert err.count("\n") == 1
-
-
 async def test_users_are_found_by_exact_address_only(command: Command, bench: Bench) -> None:
     """Ids come out, addresses do not."""
     data = await served(bench)

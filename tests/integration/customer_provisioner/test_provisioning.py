@@ -1,6 +1,7 @@
 """One customer for each user, whatever happens between here and Stripe."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -272,6 +273,33 @@ async def test_a_500_is_followed_by_a_look_and_only_then_by_a_new_key(
     assert (await steps_of(database, data))[-1] == last
 
 
+@pytest.mark.parametrize("seed", range(12))
+async def test_no_run_of_faults_and_waits_ends_in_two_customers(
+    bench: Bench, database: Database, seed: int
+) -> None:
+    """Any faults in any order, hours apart or at once, then quiet: one customer, the one stored."""
+    chance = random.Random(seed)  # noqa: S311 - repeatable by seed, no secret
+    data = user()
+    await bench.keep(data)
+    for _ in range(8):
+        kind = chance.choice(("reset", "truncated", "html_503", "server_error", "rate_limited"))
+        when = chance.choice(("before", "after"))
+        method = chance.choice(("POST", "POST", "GET"))
+        bench.stripe.befall(kind, when=when, method=method)
+        rivals = chance.choice((1, 1, 3))
+        await asyncio.gather(
+            *(bench.provisioning.provision(data.user_id) for _ in range(rivals)),
+            return_exceptions=True,
+        )
+        bench.advance(hours=chance.choice((0, 0.1, 5, 19.9, 20, 25, 50)))
+
+    bench.stripe.account.faults.remove()
+    await bench.provisioning.provision(data.user_id)
+
+    (customer,) = bench.stripe.customers(data.user_id)
+    assert (await profile_of(database, data)).stripe_customer_id == customer["id"]
+
+
 async def test_a_refusal_is_permanent_and_tells_no_address(
     bench: Bench, database: Database
 ) -> None:
@@ -360,6 +388,7 @@ async def test_a_new_generation_gets_a_new_customer_and_not_the_deleted_one(
     await bench.provisioning.provision(data.user_id)
     former = await profile_of(database, data)
     assert former.stripe_customer_id is not None
+    bench.advance(minutes=10)
     bench.stripe.delete(former.stripe_customer_id)
     bench.stripe.set_options(search_lag_seconds=60.0)
     bench.stripe.befall("server_error")

@@ -1,30 +1,28 @@
-"""The command ``customer-provisioner``."""
+"""The command line of customer-provisioner."""
 
 import sys
 
-from customer_provisioner.app import NAME, checks, migrate_database, serve
-from customer_provisioner.commands import COMMANDS, run_command
+from customer_provisioner.app import NAME, PACKAGE, checks, serve
+from customer_provisioner.commands import COMMANDS, FAULTS
 from customer_provisioner.settings import Settings
+from nexus_database import MigrationError, RevisionMismatchError, migrate
 from nexus_messaging.command import Service, run
 
 SERVICE = Service(
     name=NAME,
-    purpose=(
-        "Creates one Stripe customer for each user, and tells the other services about it. "
-        f"Further commands, each with --help: {', '.join(COMMANDS)}."
-    ),
+    purpose="Creates one Stripe customer for each user, and tells the other services about it.",
     settings=Settings,
     serve=serve,
     checks=checks,
-    migrate=migrate_database,
+    migrate=lambda url: migrate(url, PACKAGE),
+    faults=(MigrationError, RevisionMismatchError, *FAULTS),
+    commands=COMMANDS,
 )
 
 
 def main() -> None:
-    """Run the command line and exit."""
-    arguments = sys.argv[1:]
-    ours = bool(arguments) and arguments[0] in COMMANDS
-    sys.exit(run_command(arguments) if ours else run(SERVICE, arguments))
+    """Run the command line and exit with its code."""
+    sys.exit(run(SERVICE))
 
 
 if __name__ == "__main__":

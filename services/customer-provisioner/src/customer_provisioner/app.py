@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import structlog
+from aiormq.exceptions import AMQPError
 from faststream.rabbit import RabbitBroker
 from prometheus_client import CollectorRegistry
 
@@ -20,22 +21,15 @@ from customer_provisioner.provisioning import Provisioning
 from customer_provisioner.relay import Relay
 from customer_provisioner.rounds import Rounds
 from customer_provisioner.settings import Settings
-from customer_provisioner.starting import StoppedError, unless, until_there
 from customer_provisioner.stripe_api import StripeApi, StripeKeyRefusedError
 from customer_provisioner.sweep import Sweep
-from nexus_database import (
-    Database,
-    DatabaseUnavailableError,
-    MigrationError,
-    RevisionMismatchError,
-    migrate,
-    require_current,
-)
-from nexus_messaging.command import Check, StartError
+from nexus_database import Database, DatabaseUnavailableError, require_current, revision_fault
+from nexus_messaging.command import Check
 from nexus_messaging.consumption import Outage
 from nexus_messaging.errors import PermanentError, PublishError, TransientError
 from nexus_messaging.http import serving
-from nexus_messaging.lifecycle import run_until, stop_on_signal
+from nexus_messaging.inspection import broker_fault
+from nexus_messaging.lifecycle import run_until, stop_on_signal, until_available
 from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.settlement import Settlement, utc_now
@@ -44,6 +38,7 @@ from nexus_messaging.topology import USER_CREATED_QUEUE
 
 NAME: Final = SOURCE
 PACKAGE: Final = "customer_provisioner"
+
 ROUND_SECONDS: Final = 5.0
 LONGEST_ROUND: Final = 600.0
 """Seconds after which a round that has not ended is stuck: all that it waits for has timeouts."""
@@ -53,11 +48,72 @@ PING_SECONDS: Final = 1.0
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Subscription:
-    """The subscription to the queue, as something that can be drained."""
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT.
 
+    Raises:
+        StartError: the HTTP port is taken.
+        RevisionMismatchError: the database is at another revision.
+        StoppedError: told to stop while waiting for the broker or the database.
+    """
+    stop = stop_on_signal()
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(database_of(settings))
+        door = Door(settings.api_keys, Inquiries(database), utc_now)
+        checked = Checked(database)
+        await stack.enter_async_context(_http(settings, registry, checked, door))
+        publisher = await _awaited(settings, database, stop)
+        stack.push_async_callback(publisher.close)
+        door.publish_with(publisher)
+        stripe = await stack.enter_async_context(stripe_of(settings, metrics))
+        parts = wire(settings, database, publisher, stripe, metrics, registry)
+        stack.push_async_callback(parts.broker.stop)
+        await until_available("subscription", parts.broker.start, (AMQPError, OSError), stop)
+        checked.include(parts)
+        log.info("serving", port=settings.http_port)
+        loops = {name: rounds.run for name, rounds in parts.rounds.items()}
+        await run_until(stop, loops, [parts], grace=settings.shutdown_grace_seconds)
+
+
+async def _awaited(settings: Settings, database: Database, stop: asyncio.Event) -> Publisher:
+    """Wait for a database at the right revision and for the broker."""
+    await until_available(
+        "database", lambda: require_current(database, PACKAGE), (DatabaseUnavailableError,), stop
+    )
+    return await until_available(
+        "broker", lambda: connect_publisher(settings), (PublishError,), stop
+    )
+
+
+def _http(
+    settings: Settings, registry: CollectorRegistry, checked: "Checked", door: Door
+) -> AbstractAsyncContextManager[None]:
+    return serving(
+        settings.http_host,
+        settings.http_port,
+        registry,
+        health=checked.health,
+        readiness=checked.readiness,
+        routes=door.routes(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What runs, and what is drained at the end."""
+
+    publisher: Publisher
     broker: RabbitBroker
+    rounds: Mapping[str, Rounds]
+
+    async def broker_fault(self) -> str | None:
+        """Say what is wrong with the broker's connections."""
+        if not self.publisher.connected:
+            return "not connected for publishing"
+        consuming = await self.broker.ping(PING_SECONDS)
+        return None if consuming else "not connected for consuming"
 
     async def drain(self, seconds: float) -> None:
         """Let the handlers finish for ``seconds``; the broker delivers the rest again."""
@@ -65,73 +121,58 @@ class Subscription:
             await self.broker.stop()
 
 
-async def serve(settings: Settings) -> None:
-    """Run until SIGTERM.
-
-    Raises:
-        StartError: the database is at another revision, or the HTTP port is taken.
-    """
-    stop = stop_on_signal()
-    try:
-        async with AsyncExitStack() as stack:
-            await _serve(settings, stop, stack)
-    except StoppedError:
-        log.info("stopped")
-
-
-async def _serve(settings: Settings, stop: asyncio.Event, stack: AsyncExitStack) -> None:
-    registry = CollectorRegistry()
-    metrics = Metrics(registry)
-    database = await stack.enter_async_context(database_of(settings))
-    await unless(stop, until_there("database", lambda: _require_revision(database)))
-    publisher = await unless(stop, until_there("broker", lambda: connect_publisher(settings)))
-    stack.push_async_callback(publisher.close)
-    stripe = await stack.enter_async_context(stripe_of(settings, metrics))
-
+def wire(
+    settings: Settings,
+    database: Database,
+    publisher: Publisher,
+    stripe: StripeApi,
+    metrics: Metrics,
+    registry: CollectorRegistry,
+) -> Parts:
+    """Make every part of a running service and join them; nothing runs yet."""
     profiles, inquiries = Profiles(database), Inquiries(database)
-    relay = Rounds(
-        Relay(inquiries, profiles, publisher, metrics, utc_now).announce, every=ROUND_SECONDS
-    )
+    announcing = Relay(inquiries, profiles, publisher, metrics, utc_now)
+    relay = Rounds(announcing.announce, every=ROUND_SECONDS)
     provisioning = Provisioning(profiles, stripe, metrics, on_provisioned=relay.wake, now=utc_now)
-    sweep = Rounds(Sweep(inquiries, provisioning, metrics, utc_now).sweep, every=ROUND_SECONDS)
-    door = Door(settings.api_keys, inquiries, publisher, utc_now)
+    sweeping = Sweep(inquiries, provisioning, metrics, utc_now)
     broker = make_broker(settings.amqp_url.get_secret_value(), registry, service=NAME)
+    messaging = MessagingMetrics(registry, service=NAME, queues=[USER_CREATED_QUEUE])
     subscribe(
         broker,
         USER_CREATED_QUEUE,
         user_created_handler(profiles, provisioning, metrics, utc_now),
-        Settlement(publisher, _messaging_metrics(registry), service=NAME),
-        Outage(errors=(DatabaseUnavailableError, StripeKeyRefusedError), probe=database.probe),
+        Settlement(publisher, messaging, service=NAME),
+        Outage((DatabaseUnavailableError, StripeKeyRefusedError), database.probe),
     )
-    rounds = {"relay": relay, "sweep": sweep}
-    http = _http(settings, registry, rounds, _readiness(database, publisher, broker), door)
-    await stack.enter_async_context(http)
-    stack.push_async_callback(broker.stop)
-    await unless(stop, until_there("queue", broker.start))
-    log.info("serving", port=settings.http_port)
-    loops = {name: each.run for name, each in rounds.items()}
-    await run_until(stop, loops, [Subscription(broker)], grace=settings.shutdown_grace_seconds)
+    sweep = Rounds(sweeping.sweep, every=ROUND_SECONDS)
+    return Parts(publisher, broker, {"relay": relay, "sweep": sweep})
 
 
-def checks(settings: Settings) -> Mapping[str, Check]:
-    """Return what ``check`` checks: broker, database and Stripe's opinion of the key."""
+class Checked:
+    """What `/healthz` and `/readyz` check: more once the parts run."""
+
+    def __init__(self, database: Database) -> None:
+        self.health: dict[str, Check] = {}
+        self.readiness: dict[str, Check] = {
+            "broker": _starting,
+            "database": lambda: revision_fault(database, PACKAGE),
+        }
+
+    def include(self, parts: Parts) -> None:
+        """Check the running parts too."""
+        self.readiness["broker"] = parts.broker_fault
+        for name, rounds in parts.rounds.items():
+            self.health[name] = _progress(rounds)
+
+
+def checks(settings: Settings) -> dict[str, Check]:
+    """Return what ``check`` looks at: broker, database, and what Stripe thinks of the key."""
+    amqp_url = settings.amqp_url.get_secret_value()
     return {
-        "broker": lambda: _check_broker(settings),
-        "database": lambda: _check_database(settings),
-        "stripe": lambda: _check_stripe(settings),
+        "broker": lambda: broker_fault(amqp_url, [USER_CREATED_QUEUE]),
+        "database": lambda: _database_fault(settings),
+        "stripe": lambda: _stripe_fault(settings),
     }
-
-
-async def migrate_database(url: str) -> str:
-    """Bring the database at ``url``, opened as its owner, to this release's revision.
-
-    Raises:
-        StartError: it could not be brought there, and is as it was.
-    """
-    try:
-        return await migrate(url, PACKAGE)
-    except MigrationError as error:
-        raise StartError(str(error)) from None
 
 
 @asynccontextmanager
@@ -164,25 +205,8 @@ async def connect_publisher(settings: Settings) -> Publisher:
     return await Publisher.connect(settings.amqp_url.get_secret_value(), name=NAME)
 
 
-def _messaging_metrics(registry: CollectorRegistry) -> MessagingMetrics:
-    return MessagingMetrics(registry, service=NAME, queues=[USER_CREATED_QUEUE])
-
-
-def _http(
-    settings: Settings,
-    registry: CollectorRegistry,
-    rounds: Mapping[str, Rounds],
-    readiness: Mapping[str, Check],
-    door: Door,
-) -> AbstractAsyncContextManager[None]:
-    return serving(
-        settings.http_host,
-        settings.http_port,
-        registry,
-        health={name: _progress(each) for name, each in rounds.items()},
-        readiness=readiness,
-        routes=door.routes(),
-    )
+async def _starting() -> str | None:
+    return "starting"
 
 
 def _progress(rounds: Rounds) -> Check:
@@ -193,46 +217,12 @@ def _progress(rounds: Rounds) -> Check:
     return progress
 
 
-def _readiness(
-    database: Database, publisher: Publisher, broker: RabbitBroker
-) -> Mapping[str, Check]:
-    async def broker_fault() -> str | None:
-        there = publisher.connected and await broker.ping(PING_SECONDS)
-        return None if there else "not connected"
-
-    return {"broker": broker_fault, "database": lambda: _database_fault(database)}
-
-
-async def _require_revision(database: Database) -> None:
-    try:
-        await require_current(database, PACKAGE)
-    except RevisionMismatchError as error:
-        raise StartError(str(error)) from None
-
-
-async def _database_fault(database: Database) -> str | None:
-    try:
-        await require_current(database, PACKAGE)
-    except (DatabaseUnavailableError, RevisionMismatchError) as error:
-        return str(error)
-    return None
-
-
-async def _check_broker(settings: Settings) -> str | None:
-    try:
-        publisher = await connect_publisher(settings)
-    except PublishError as error:
-        return str(error)
-    await publisher.close()
-    return None
-
-
-async def _check_database(settings: Settings) -> str | None:
+async def _database_fault(settings: Settings) -> str | None:
     async with database_of(settings) as database:
-        return await _database_fault(database)
+        return await revision_fault(database, PACKAGE)
 
 
-async def _check_stripe(settings: Settings) -> str | None:
+async def _stripe_fault(settings: Settings) -> str | None:
     async with stripe_of(settings, Metrics(CollectorRegistry())) as stripe:
         try:
             await stripe.fate("cus_check")

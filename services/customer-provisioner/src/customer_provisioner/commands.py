@@ -1,9 +1,8 @@
 """The commands for people: backfill, find, explain and reprovision."""
 
 import argparse
-import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from math import inf
 from pathlib import Path
@@ -20,44 +19,24 @@ from customer_provisioner.metrics import Metrics
 from customer_provisioner.profiles import Profiles
 from customer_provisioner.settings import Settings
 from customer_provisioner.stripe_api import Fate, StripeKeyRefusedError
-from customer_provisioner.user_list import read_users
+from customer_provisioner.user_list import UnreadableListError, read_users
 from nexus_database import DatabaseUnavailableError
-from nexus_messaging.command import FAILED, FINE, USAGE
+from nexus_messaging.command import FAILED, FINE, Command
 from nexus_messaging.errors import PermanentError, PublishError, TransientError
-from nexus_messaging.settings import SettingsError, load
 from nexus_messaging.settlement import utc_now
 
-_Command = Callable[[argparse.Namespace, Settings], Awaitable[int]]
-
-_FAULTS: Final = (
+FAULTS: Final = (
     DatabaseUnavailableError,
     PublishError,
     StripeKeyRefusedError,
     TransientError,
     PermanentError,
-    OSError,
-    UnicodeDecodeError,
+    UnreadableListError,
 )
+"""What the commands may raise, each with a text that says what to do."""
 
 
-def run_command(arguments: Sequence[str]) -> int:
-    """Run one of ``COMMANDS``; return 0 for fine, 1 for failed, 2 for wrong usage or settings."""
-    parsed = _parser().parse_args(arguments)
-    try:
-        return asyncio.run(_run(parsed, load(Settings)))
-    except SettingsError as error:
-        _say(f"settings: {error}")
-        return USAGE
-    except _FAULTS as error:
-        _say(f"{type(error).__name__}: {error}")
-        return FAILED
-
-
-async def _run(parsed: argparse.Namespace, settings: Settings) -> int:
-    return await COMMANDS[parsed.command](parsed, settings)
-
-
-async def _backfill(parsed: argparse.Namespace, settings: Settings) -> int:
+async def _backfill(settings: Settings, parsed: argparse.Namespace) -> int:
     async with AsyncExitStack() as stack:
         publisher = None
         if parsed.execute:
@@ -72,7 +51,7 @@ async def _backfill(parsed: argparse.Namespace, settings: Settings) -> int:
     return FAILED if tally.unusable else FINE
 
 
-async def _find(parsed: argparse.Namespace, settings: Settings) -> int:
+async def _find(settings: Settings, parsed: argparse.Namespace) -> int:
     async with database_of(settings) as database:
         found = await Inquiries(database).of_address(parsed.email)
     for profile in found:
@@ -80,7 +59,7 @@ async def _find(parsed: argparse.Namespace, settings: Settings) -> int:
     return FINE if found else FAILED
 
 
-async def _explain(parsed: argparse.Namespace, settings: Settings) -> int:
+async def _explain(settings: Settings, parsed: argparse.Namespace) -> int:
     async with database_of(settings) as database:
         profile = await Inquiries(database).find(parsed.user_id)
         history = await Inquiries(database).history(parsed.user_id)
@@ -92,7 +71,7 @@ async def _explain(parsed: argparse.Namespace, settings: Settings) -> int:
     return FINE
 
 
-async def _reprovision(parsed: argparse.Namespace, settings: Settings) -> int:
+async def _reprovision(settings: Settings, parsed: argparse.Namespace) -> int:
     async with database_of(settings) as database:
         profile = await Inquiries(database).find(parsed.user_id)
         if profile is None or profile.stripe_customer_id is None:
@@ -122,39 +101,53 @@ def _obstacle(customer_id: str, fate: Fate, *, missing_is_fine: bool) -> str | N
     return None
 
 
-COMMANDS: Final[Mapping[str, _Command]] = {
-    "backfill": _backfill,
-    "find": _find,
-    "explain": _explain,
-    "reprovision": _reprovision,
-}
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=NAME)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    backfill = commands.add_parser(
-        "backfill", help="have customers made for users who were there before this service"
-    )
-    backfill.add_argument(
+def _backfill_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "file", nargs="?", help="JSON lines, or CSV with a header (standard input by default)"
     )
-    backfill.add_argument("--execute", action="store_true", help="publish; else only count")
-    backfill.add_argument(
+    parser.add_argument("--execute", action="store_true", help="publish; else only count")
+    parser.add_argument(
         "--throttle", type=_rate, default=10.0, metavar="N", help="users per second (10)"
     )
-    find = commands.add_parser("find", help="print the users and customers of an exact address")
-    find.add_argument("email")
-    explained = commands.add_parser("explain", help="print every step of a user and what is next")
-    explained.add_argument("user_id", type=UUID)
-    again = commands.add_parser(
-        "reprovision", help="have a new customer made for a user whose customer was deleted"
-    )
-    again.add_argument("user_id", type=UUID)
-    again.add_argument(
+
+
+def _user_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("user_id", type=UUID)
+
+
+def _reprovision_arguments(parser: argparse.ArgumentParser) -> None:
+    _user_argument(parser)
+    parser.add_argument(
         "--missing", action="store_true", help="also if Stripe has never known the customer"
     )
-    return parser
+
+
+COMMANDS: Final = (
+    Command(
+        "backfill",
+        "have customers made for users who were there before this service",
+        Settings,
+        _backfill,
+        _backfill_arguments,
+    ),
+    Command(
+        "find",
+        "print the users and customers of an exact address",
+        Settings,
+        _find,
+        lambda parser: parser.add_argument("email"),
+    ),
+    Command(
+        "explain", "print every step of a user and what is next", Settings, _explain, _user_argument
+    ),
+    Command(
+        "reprovision",
+        "have a new customer made for a user whose customer was deleted",
+        Settings,
+        _reprovision,
+        _reprovision_arguments,
+    ),
+)
 
 
 def _rate(written: str) -> float:
@@ -171,8 +164,11 @@ def _lines(file: str | None) -> Iterable[str]:
     if file is None:
         yield from sys.stdin
         return
-    with Path(file).open(encoding="utf-8", newline="") as lines:
-        yield from lines
+    try:
+        with Path(file).open(encoding="utf-8", newline="") as lines:
+            yield from lines
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableListError(f"{file} can't be read: {type(error).__name__}") from None
 
 
 def _say(line: str) -> None:

@@ -39,12 +39,11 @@ class Door:
         self,
         keys: tuple[ApiKey, ...],
         inquiries: Inquiries,
-        publisher: Publisher,
         now: Callable[[], datetime],
     ) -> None:
         self._keys = keys
         self._inquiries = inquiries
-        self._publisher = publisher
+        self._publisher: Publisher | None = None
         self._now = now
 
     def routes(self) -> list[web.RouteDef]:
@@ -53,6 +52,10 @@ class Door:
             web.post("/v1/customers", _guarded(self._create)),
             web.get("/v1/customers/{user_id}", _guarded(self._show)),
         ]
+
+    def publish_with(self, publisher: Publisher) -> None:
+        """Take users from now on: before, there is no broker to keep them."""
+        self._publisher = publisher
 
     async def _create(self, request: web.Request) -> web.Response:
         key = self._authorized(request)
@@ -85,6 +88,8 @@ class Door:
 
     async def _publish(self, user: UserCreated, key: ApiKey) -> None:
         event = Event.of(user, source=key.source, id=uuid4(), time=self._now())
+        if self._publisher is None:
+            raise PublishError("the broker was not there yet")
         await self._publisher.publish(Publication(INTERNAL, event.type, Message.of(event)))
 
     async def _awaited(self, user_id: UUID) -> Profile | None:

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from customer_provisioner.inquiries import StepTaken
 from customer_provisioner.profile import (
     Create,
     InHand,
     LookUpFirst,
     Nothing,
     Profile,
+    StepTaken,
     decide,
 )
 

@@ -1,28 +1,17 @@
 """What is asked about the profiles; nothing here changes one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from customer_provisioner.profile import Counts, Profile, State
+from customer_provisioner.profile import Counts, Profile, State, StepTaken
 from customer_provisioner.tables import PROFILE_COLUMNS, profile_of
 from customer_provisioner.tables import provisioning_steps as steps
 from customer_provisioner.tables import user_profiles as profiles
 from nexus_database import Database
-
-
-@dataclass(frozen=True, slots=True)
-class StepTaken:
-    """One line of a user's history."""
-
-    at: datetime
-    generation: int
-    step: str
-    detail: str | None
 
 
 class Inquiries:

@@ -15,8 +15,11 @@ SAFE_TO_REPEAT: Final = timedelta(hours=20)
 """Stripe keeps idempotency keys for at least 24 hours
 (https://docs.stripe.com/api/idempotent_requests): four of them are left for a call on its way."""
 
-LEASE: Final = timedelta(seconds=60)
-"""How long one attempt may take, several calls of at most ten seconds each included."""
+LEASE: Final = timedelta(seconds=15)
+"""How long an attempt keeps others away: a call to Stripe is given up after ten seconds.
+
+It saves calls, nothing more: what keeps two attempts from making two customers is their key.
+"""
 
 PATIENCE: Final = timedelta(minutes=5)
 """How long the sweep leaves a user to the message that brought it."""
@@ -101,6 +104,16 @@ class Counts:
     provisioned: int
     unannounced: int
     waiting_since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepTaken:
+    """One line of a user's history."""
+
+    at: datetime
+    generation: int
+    step: str
+    detail: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ class Rounds:
         self._go_round = go_round
         self._every = every
         self._woken = asyncio.Event()
-        self._last = time.monotonic()
+        self._last: float | None = None
 
     def wake(self) -> None:
         """Go round now."""
@@ -23,6 +23,7 @@ class Rounds:
 
     async def run(self) -> None:
         """Go round and round until cancelled; what a round raises ends the loop."""
+        self._last = self._last or time.monotonic()
         while True:
             self._woken.clear()
             try:
@@ -33,8 +34,8 @@ class Rounds:
                 await self._wait()
 
     def since_last(self) -> float:
-        """Return the seconds since a round ended, well or not, or since the start."""
-        return time.monotonic() - self._last
+        """Return the seconds since a round ended, well or not, or since the first began."""
+        return 0 if self._last is None else time.monotonic() - self._last
 
     async def _wait(self) -> None:
         try:

@@ -19,7 +19,7 @@ from nexus_messaging.reasons import Reason
 from nexus_messaging.topology import TIERS
 
 CALL_TIMEOUT: Final = 10.0
-KEY_PAUSE: Final = 15.0
+KEY_PAUSE: Final = 5.0
 """Seconds without calls after Stripe refused the key: asking on would only cost calls."""
 
 T = TypeVar("T")

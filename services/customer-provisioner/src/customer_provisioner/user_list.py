@@ -13,6 +13,10 @@ from nexus_contracts import UserCreated
 from nexus_contracts.envelope import describe
 
 
+class UnreadableListError(Exception):
+    """The list is no table; what was read of it before stands."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unusable:
     """An entry that is no user; ``wrong`` names fields and rules, never what was written."""
@@ -26,16 +30,26 @@ def read_users(lines: Iterable[str]) -> Iterator[UserCreated | Unusable]:
 
     A list that begins with ``{`` is JSON lines, any other CSV with a header. Other fields and
     columns are ignored, and so are empty lines.
+
+    Raises:
+        UnreadableListError: where the table breaks off, as by a quote that is never closed.
     """
     filled = (line for line in lines if line.strip())
     first = next(filled, "")
     whole = chain([first], filled) if first else filled
-    bodies = whole if first.lstrip().startswith("{") else map(_as_json, csv.DictReader(whole))
+    bodies = whole if first.lstrip().startswith("{") else _rows(whole)
     for entry, body in enumerate(bodies, start=1):
         try:
             yield UserCreated.model_validate_json(body)
         except ValidationError as error:
             yield Unusable(entry, describe(error))
+
+
+def _rows(lines: Iterable[str]) -> Iterator[str]:
+    try:
+        yield from map(_as_json, csv.DictReader(lines))
+    except csv.Error as error:
+        raise UnreadableListError(f"the table breaks off: {error}") from None
 
 
 def _as_json(row: dict[str, Any]) -> str:

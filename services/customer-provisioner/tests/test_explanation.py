@@ -1,0 +1,63 @@
+"""What support is told about a user."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from customer_provisioner.explanation import explain, next_step
+from customer_provisioner.profile import Profile, State, StepTaken, create_request
+from nexus_contracts import UserCreated
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+ADA = UserCreated(user_id=UUID(int=1), email="ada@example.com", name="Ada")
+NEW = Profile(
+    user_id=ADA.user_id,
+    email=ADA.email,
+    name=ADA.name,
+    state=State.PROVISIONING,
+    generation=1,
+    create_request=create_request(ADA),
+    key_n=1,
+    key_spent=False,
+    call_started_at=None,
+    claimed_until=None,
+    due_at=NOON,
+    attempts=0,
+    last_fault=None,
+    refused_as=None,
+    stripe_customer_id=None,
+    provisioned_at=None,
+    announced_generation=0,
+)
+SERVED = replace(NEW, state=State.PROVISIONED, stripe_customer_id="cus_1", provisioned_at=NOON)
+
+
+@pytest.mark.parametrize(
+    ("profile", "told"),
+    [
+        (NEW, "the customer is created under this key"),
+        (replace(NEW, call_started_at=NOON), "the customer is created again under this key"),
+        (replace(NEW, key_spent=True), "the customer is looked for at Stripe"),
+        (replace(NEW, claimed_until=NOON + timedelta(seconds=9)), "an attempt is in hand"),
+        (replace(NEW, refused_as="email_invalid"), "a person's move"),
+        (SERVED, "the service announces the customer"),
+        (replace(SERVED, announced_generation=1), "nothing: there is a customer"),
+    ],
+)
+def test_the_next_step_is_told_for_every_state(profile: Profile, told: str) -> None:
+    """Who does what, in words."""
+    assert next_step(profile, NOON).startswith(told)
+
+
+def test_an_explanation_has_the_history_and_no_address() -> None:
+    """State, key, last fault, every step, and what is next."""
+    history = [StepTaken(NOON, 1, "kept", None), StepTaken(NOON, 1, "refused", "status 400")]
+
+    lines = list(explain(replace(NEW, last_fault="status 400"), history, NOON))
+
+    assert lines[0] == f"user {ADA.user_id}: provisioning"
+    assert "last fault: status 400" in lines
+    assert f"{NOON.isoformat()} generation 1 refused (status 400)" in lines
+    assert "ada" not in "\n".join(lines).lower()

@@ -1,0 +1,177 @@
+"""What is done next for a user, decided from its row and the time alone."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from customer_provisioner.profile import (
+    SAFE_TO_REPEAT,
+    Create,
+    InHand,
+    LookUpFirst,
+    Nothing,
+    Profile,
+    State,
+    announcement,
+    create_request,
+    decide,
+)
+from nexus_contracts import UserCreated
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+ADA = UserCreated(user_id=UUID(int=1), email="ada@example.com", name="Ada")
+NEW = Profile(
+    user_id=ADA.user_id,
+    email=ADA.email,
+    name=ADA.name,
+    state=State.PROVISIONING,
+    generation=1,
+    create_request=create_request(ADA),
+    key_n=1,
+    key_spent=False,
+    call_started_at=None,
+    claimed_until=None,
+    due_at=NOON,
+    attempts=0,
+    last_fault=None,
+    refused_as=None,
+    stripe_customer_id=None,
+    provisioned_at=None,
+    announced_generation=0,
+)
+SERVED = replace(NEW, state=State.PROVISIONED, stripe_customer_id="cus_1", provisioned_at=NOON)
+
+moments = st.datetimes(
+    NOON.replace(tzinfo=None) - timedelta(days=3), NOON.replace(tzinfo=None) + timedelta(days=3)
+).map(lambda moment: moment.replace(tzinfo=UTC))
+profiles = st.builds(
+    replace,
+    st.just(NEW),
+    generation=st.integers(1, 5),
+    key_n=st.integers(1, 5),
+    key_spent=st.booleans(),
+    call_started_at=st.none() | moments,
+    claimed_until=st.none() | moments,
+    refused_as=st.none() | st.just("refused"),
+)
+
+
+@given(profiles, moments)
+def test_a_creation_is_only_repeated_under_a_key_that_still_protects(
+    profile: Profile, now: datetime
+) -> None:
+    """Neither a spent key nor one first sent 20 hours ago is ever sent again."""
+    step = decide(profile, now)
+
+    if isinstance(step, Create):
+        started = profile.call_started_at
+        assert not profile.key_spent
+        assert started is None or now - started < SAFE_TO_REPEAT
+
+
+@given(profiles, moments)
+def test_what_is_created_is_the_kept_request_under_the_profiles_key(
+    profile: Profile, now: datetime
+) -> None:
+    """The body is never made anew, so that the same key always comes with the same body."""
+    step = decide(profile, now)
+
+    if isinstance(step, Create):
+        assert step.body is profile.create_request
+        assert step.key == profile.idempotency_key
+
+
+@given(profiles, moments)
+def test_a_claimed_user_is_left_alone_until_the_claim_ends(profile: Profile, now: datetime) -> None:
+    """Before its end nothing is done, from then on something is."""
+    claimed = profile.claimed_until is not None and profile.claimed_until > now
+
+    assert isinstance(decide(profile, now), InHand) is claimed
+
+
+@given(profiles, moments)
+def test_no_step_shows_an_address_or_a_name(profile: Profile, now: datetime) -> None:
+    """Steps and profiles may be logged."""
+    shown = f"{decide(profile, now)!r} {profile!r}"
+
+    assert "ada@" not in shown
+    assert "Ada" not in shown
+
+
+@given(profiles, profiles)
+def test_keys_are_equal_exactly_for_the_same_generation_and_number(
+    one: Profile, other: Profile
+) -> None:
+    """Two requests that may differ never share a key."""
+    same = (one.generation, one.key_n) == (other.generation, other.key_n)
+
+    assert (one.idempotency_key == other.idempotency_key) is same
+
+
+@pytest.mark.parametrize(
+    ("hours", "spent", "expected"),
+    [
+        (None, False, Create),
+        (0, False, Create),
+        (19.99, False, Create),
+        (20, False, LookUpFirst),
+        (500, False, LookUpFirst),
+        (1, True, LookUpFirst),
+    ],
+)
+def test_an_unknown_outcome_is_repeated_for_20_hours_and_then_looked_up(
+    *, hours: float | None, spent: bool, expected: type
+) -> None:
+    """Stripe forgets keys after 24 hours; a kept 500 ends a key at once."""
+    started = None if hours is None else NOON - timedelta(hours=hours)
+
+    step = decide(replace(NEW, call_started_at=started, key_spent=spent), NOON)
+
+    assert isinstance(step, expected)
+
+
+def test_a_user_with_a_customer_needs_nothing() -> None:
+    """Whatever else the row says."""
+    assert decide(replace(SERVED, call_started_at=NOON - timedelta(days=9)), NOON) == Nothing()
+
+
+def test_the_first_key_of_a_generation_is_the_documented_one() -> None:
+    """Others are told apart by generation, then by number."""
+    renewed = replace(NEW, generation=2, key_n=3)
+
+    assert NEW.idempotency_key == f"customer-create:{ADA.user_id}:1"
+    assert renewed.idempotency_key == f"customer-create:{ADA.user_id}:2:3"
+
+
+@pytest.mark.parametrize("name", [None, ""])
+def test_an_empty_name_is_not_sent(name: str | None) -> None:
+    """To Stripe an empty string means to unset what is not set."""
+    user = UserCreated(user_id=UUID(int=2), email="eve@example.com", name=name)
+
+    assert create_request(user) == {
+        "email": "eve@example.com",
+        "metadata": {"user_id": str(user.user_id)},
+    }
+
+
+def test_an_announcement_is_the_same_however_often_it_is_made() -> None:
+    """Two relays, or one twice, publish one event and not two."""
+    assert announcement(SERVED).body() == announcement(replace(SERVED, attempts=7)).body()
+
+
+def test_each_generation_is_announced_as_an_event_of_its_own() -> None:
+    """Its id differs, or it would be taken for the former one."""
+    later = replace(SERVED, generation=2, stripe_customer_id="cus_2")
+
+    assert announcement(later).id != announcement(SERVED).id
+    assert announcement(later).data.generation == 2
+
+
+def test_nobody_is_announced_without_a_customer() -> None:
+    """There is nothing to tell."""
+    with pytest.raises(ValueError, match="without a customer"):
+        announcement(NEW)
