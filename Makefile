@@ -36,6 +36,11 @@ check: setup ## Lint, format, types, import contracts
 	$(BIN)/mypy $(addsuffix /src,$(PACKAGES))
 	@set -e; for tests in $(TESTS); do echo "$(BIN)/mypy $$tests"; $(BIN)/mypy $$tests; done
 	$(BIN)/lint-imports
+	$(BIN)/hadolint --failure-threshold warning services/*/Dockerfile deploy/docker/*.Dockerfile \
+		deploy/docker/stand-ins/*.Dockerfile
+	$(BIN)/yamllint --strict docker-compose.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/shellcheck deploy/docker/*.sh deploy/docker/*/*.sh
 
 .PHONY: format
 format: setup ## Format the code and mend what ruff can mend
@@ -46,6 +51,8 @@ format: setup ## Format the code and mend what ruff can mend
 lock: setup ## Pin the dependencies anew, with hashes
 	$(LOCK) requirements/uv.in -o requirements/uv.txt
 	$(LOCK) requirements/dev.in -o requirements/dev.txt
+	$(LOCK) requirements/runtime.in -o requirements/runtime.txt
+	$(LOCK) requirements/build.in -o requirements/build.txt
 
 .PHONY: up
 up: setup ## Start the whole stack in the background and say what is where
@@ -57,7 +64,7 @@ down: setup ## Stop what `make up` started
 
 .PHONY: demo
 demo: setup ## Run the main job on the real parts, with trouble, and count every tool run
-	@$(BIN)/metering-demo
+	@$(BIN)/metering-demo --stack $(or $(STACK),local)
 
 .PHONY: test-unit
 test-unit: setup ## Tests without broker and database (seconds)

@@ -4,21 +4,35 @@ import argparse
 import asyncio
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from local_stack.catalogue import StackOptions
+from local_stack.errors import LocalStackError
 from local_stack.stack import Stack
+from metering_demo.compose import compose_stack
 from metering_demo.scenario import make_scenario
 from metering_demo.story import Doors, UnsettledError, play
 from metering_demo.table import holds, last_line, lines
 
+TIER_SCALE = 0.02
+CALLS_PER_SECOND = 200
+WINDOW = {"REPORT_WINDOW_SECONDS": "10"}
 OPTIONS = StackOptions(
-    tier_scale=0.02,
-    max_calls_per_second=200,
+    tier_scale=TIER_SCALE,
+    max_calls_per_second=CALLS_PER_SECOND,
     grace_seconds=5,
-    service_environment={"usage-ingest": {"REPORT_WINDOW_SECONDS": "10"}},
+    service_environment={"usage-ingest": WINDOW},
 )
+COMPOSE_SETTINGS = {
+    "TIER_SCALE": str(TIER_SCALE),
+    "STRIPE_MAX_CALLS_PER_SECOND": str(CALLS_PER_SECOND),
+    **WINDOW,
+}
+
+Say = Callable[[str], None]
 
 
 def main() -> None:
@@ -36,17 +50,31 @@ def main() -> None:
         seed=arguments.seed,
         now=datetime.now(UTC),
     )
-    with Stack.start(arguments.directory, OPTIONS, say) as stack:
-        try:
-            published, count = asyncio.run(
-                play(scenario, _doors(stack), say, patience=arguments.patience)
-            )
-        except UnsettledError as error:
-            sys.exit(f"demo: {error}")
+    start = STACKS[arguments.stack]
+    try:
+        with start(arguments.directory, say) as doors:
+            published, count = asyncio.run(play(scenario, doors, say, patience=arguments.patience))
+    except (UnsettledError, LocalStackError) as error:
+        sys.exit(f"demo: {error}")
     for line in lines(count):
         print(line)
     print(last_line(count, published, time.monotonic() - began))
     sys.exit(0 if holds(count, published) else 1)
+
+
+@contextmanager
+def _processes(directory: Path, say: Say) -> Iterator[Doors]:
+    with Stack.start(directory, OPTIONS, say) as stack:
+        yield _doors(stack)
+
+
+@contextmanager
+def _containers(directory: Path, say: Say) -> Iterator[Doors]:
+    with compose_stack(directory / "docker", COMPOSE_SETTINGS, say) as doors:
+        yield doors
+
+
+STACKS = {"local": _processes, "docker": _containers}
 
 
 def _doors(stack: Stack) -> Doors:
@@ -64,6 +92,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="metering-demo",
         description="Run the main job on the real parts, with trouble, and count every tool run.",
+    )
+    parser.add_argument(
+        "--stack",
+        choices=STACKS,
+        default="local",
+        help="processes of this machine, or containers by docker-compose.yml (default local)",
     )
     parser.add_argument("--runs", type=int, default=1000, help="tool runs (default 1000)")
     parser.add_argument("--users", type=int, default=25, help="users (default 25)")

@@ -10,6 +10,7 @@ from enum import Enum
 from nexus_messaging.blueprint import Topology
 from nexus_messaging.definitions import (
     BINDINGS,
+    EXCHANGES,
     HASHING,
     KINDS,
     PERMISSIONS,
@@ -129,6 +130,9 @@ def _found(
     kind: Kind, topology: Topology, found: Definitions, passwords: Mapping[str, str]
 ) -> dict[str, Entry]:
     entries = [entry for entry in found.get(kind.section, ()) if _concerns(kind, topology, entry)]
+    if kind is EXCHANGES:
+        # RabbitMQ 4.3 leaves out what is false.
+        entries = [{"internal": False, **entry} for entry in entries]
     if kind is USERS:
         entries = [_user_found(entry, passwords[entry["name"]]) for entry in entries]
     if kind is PERMISSIONS:

@@ -50,6 +50,15 @@ def test_an_applied_topology_has_no_drift(scale: float, version: str) -> None:
     assert compare(topology, applied(topology), PASSWORDS) == ()
 
 
+def test_a_broker_that_leaves_out_what_is_false_has_no_drift() -> None:
+    """RabbitMQ 4.3 exports no `internal` for an exchange that is not."""
+    broker = applied()
+    for exchange in broker["exchanges"]:
+        del exchange["internal"]
+
+    assert compare(TOPOLOGY, broker, PASSWORDS) == ()
+
+
 def test_an_empty_broker_lacks_everything_in_the_order_of_making() -> None:
     """What others need comes first: the vhost, exchanges, policies, queues, then routes, rights."""
     differences = compare(TOPOLOGY, {}, PASSWORDS)

@@ -1,0 +1,121 @@
+"""The stack in containers: docker-compose.yml as a project of the demo's own, thrown away after."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from local_stack.catalogue import VHOST, base_environment
+from local_stack.claims import Claim
+from local_stack.errors import LocalStackError
+from local_stack.ports import LOOPBACK, free_ports
+from local_stack.programs import ProgramFailedError, run_program
+from local_stack.urls import Address, Login
+from metering_demo.story import Doors
+
+PROJECT: Final = "metering-demo"
+PORT_SETTINGS: Final = (
+    "AMQP_PORT",
+    "MANAGEMENT_PORT",
+    "RABBITMQ_METRICS_PORT",
+    "POSTGRES_PORT",
+    "CUSTOMER_PROVISIONER_PORT",
+    "USAGE_INGEST_PORT",
+    "STRIPE_REPORTER_PORT",
+    "STRIPE_EMULATOR_PORT",
+)
+
+_UP_SECONDS = 900.0
+_DOWN_SECONDS = 180.0
+
+
+class NoComposeFileError(LocalStackError):
+    """The demo was started somewhere else than in the repository's root."""
+
+
+@contextmanager
+def compose_stack(
+    directory: Path, settings: Mapping[str, str], say: Callable[[str], None]
+) -> Iterator[Doors]:
+    """Bring the stack up in containers, yield its doors, and delete it with its data.
+
+    It has secrets and ports of its own, so whatever else runs from docker-compose.yml stays apart,
+    and no key of the real Stripe can come in.
+
+    Args:
+        directory: Where the secrets are kept.
+        settings: What is set otherwise than by default.
+        say: Called with a line of text after each step.
+
+    Raises:
+        NoComposeFileError: If there is no docker-compose.yml here.
+        DirectoryInUseError: If a demo runs there.
+        ProgramFailedError: If Docker cannot be reached, or a part did not become healthy.
+    """
+    if not Path("docker-compose.yml").is_file():
+        raise NoComposeFileError("no docker-compose.yml here: run this in the repository's root")
+    secrets = (directory / "secrets").absolute()
+    ports = dict(zip(PORT_SETTINGS, free_ports(*(None for _ in PORT_SETTINGS)), strict=True))
+    environment = {**_environment(secrets, ports), **settings}
+    claim = Claim.take(directory.absolute())
+    try:
+        run_program(("deploy/docker/secrets.sh", "emulator"), env=environment, seconds=30)
+        # What a killed demo left may have other passwords.
+        _compose(environment, "down", "--volumes", seconds=_DOWN_SECONDS)
+        _bring_up(environment, say)
+        yield _doors(secrets, ports)
+    finally:
+        _compose(environment, "down", "--volumes", seconds=_DOWN_SECONDS)
+        claim.release()
+
+
+def _environment(secrets: Path, ports: Mapping[str, int]) -> dict[str, str]:
+    return {
+        **base_environment(),
+        **{name: value for name, value in os.environ.items() if name.startswith("DOCKER_")},
+        **{name: str(port) for name, port in ports.items()},
+        "SECRETS_DIR": str(secrets),
+    }
+
+
+def _bring_up(environment: Mapping[str, str], say: Callable[[str], None]) -> None:
+    _compose(environment, "build", "--quiet", seconds=_UP_SECONDS)
+    say("the images are built")
+    try:
+        _compose(environment, "up", "--wait", seconds=_UP_SECONDS)
+    except ProgramFailedError:
+        say(_compose(environment, "logs", "--no-color", "--tail", "10", seconds=_DOWN_SECONDS))
+        raise
+    say("every container is healthy")
+
+
+def _compose(environment: Mapping[str, str], *arguments: str, seconds: float) -> str:
+    # Neither a file .env nor an override is asked: both are for the stack that stays.
+    files = ("--file", "docker-compose.yml", "--env-file", os.devnull)
+    command = ("docker", "compose", *files, "--project-name", PROJECT, "--profile", "demo")
+    return run_program(
+        (*command, *arguments),
+        env=environment,
+        seconds=seconds,
+        name=f"docker compose {arguments[0]}",
+    )
+
+
+def _doors(secrets: Path, ports: Mapping[str, int]) -> Doors:
+    def secret(name: str) -> str:
+        return (secrets / name).read_text(encoding="utf-8").strip()
+
+    def login(user: str) -> Login:
+        return Login(user, secret(f"broker-password-{user}"))
+
+    amqp = Address(LOOPBACK, ports["AMQP_PORT"])
+    ledger = Login("usage_ingest", secret("database-password-usage-ingest"))
+    return Doors(
+        publisher=amqp.amqp_url(login("publisher"), VHOST),
+        reader=amqp.amqp_url(login("operator"), VHOST),
+        ledger=Address(LOOPBACK, ports["POSTGRES_PORT"]).postgres_url(ledger, "usage_ingest"),
+        ingest=Address(LOOPBACK, ports["USAGE_INGEST_PORT"]).http_url,
+        emulator=Address(LOOPBACK, ports["STRIPE_EMULATOR_PORT"]).http_url,
+        stripe_key=secret("stripe-secret-key"),
+    )

@@ -1,0 +1,23 @@
+#!/bin/bash
+# Each service's database, the role that owns its tables and the role that may only use them.
+# The image runs this once, as superuser, when its volume is empty.
+set -eu
+
+for service in customer-provisioner usage-ingest stripe-reporter; do
+    # A password must not reach the server's log with a failed statement. Granting CONNECT one by
+    # one keeps each service's role out of every other service's database.
+    psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --dbname=postgres \
+        --set=database="${service//-/_}" \
+        --set=owner="${service//-/_}_owner" \
+        --set=owner_password_file="/run/secrets/database-password-$service-owner" \
+        --set=password_file="/run/secrets/database-password-$service" <<'SQL'
+SET log_min_error_statement = panic;
+\set owner_password `cat :'owner_password_file'`
+\set password `cat :'password_file'`
+CREATE ROLE :"owner" LOGIN PASSWORD :'owner_password';
+CREATE ROLE :"database" LOGIN PASSWORD :'password';
+CREATE DATABASE :"database" OWNER :"owner";
+REVOKE CONNECT ON DATABASE :"database" FROM PUBLIC;
+GRANT CONNECT ON DATABASE :"database" TO :"owner", :"database";
+SQL
+done

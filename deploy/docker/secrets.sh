@@ -1,0 +1,94 @@
+#!/bin/sh
+# The secrets that docker-compose.yml mounts, each in a file of its own: made at random where they
+# are missing, kept where they are there.
+#
+#   deploy/docker/secrets.sh            and the local Stripe, unless another was chosen before
+#   deploy/docker/secrets.sh emulator   and the local Stripe (`docker compose --profile demo`)
+#   deploy/docker/secrets.sh stripe     and the real Stripe; its key is read from standard input
+#
+# SECRETS_DIR is where they are (.local/docker/secrets). PostgreSQL and RabbitMQ take their
+# passwords when their volumes are empty: `docker compose down --volumes` before the folder goes.
+set -eu
+
+cd -- "$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)/../.."
+directory=${SECRETS_DIR:-.local/docker/secrets}
+services="customer-provisioner usage-ingest stripe-reporter"
+emulator=http://stripe-emulator:12111
+
+# write NAME TEXT. The files are readable, because the containers' users are not the caller; the
+# folder is not.
+write() {
+    printf '%s\n' "$2" >"$directory/$1.new"
+    chmod 444 "$directory/$1.new"
+    mv -f "$directory/$1.new" "$directory/$1"
+}
+
+random() {
+    od -An -N24 -tx1 /dev/urandom | tr -d ' \n'
+}
+
+# secret NAME: prints it, and makes it first if it is not there.
+secret() {
+    [ -s "$directory/$1" ] || write "$1" "$(random)"
+    cat "$directory/$1"
+}
+
+choose_stripe() {
+    case $1 in
+    emulator)
+        write stripe-secret-key "sk_test_$(random)"
+        write stripe-api-base "$emulator"
+        ;;
+    stripe)
+        read -r key
+        case $key in
+        sk_* | rk_*) ;;
+        *)
+            echo "secrets: standard input holds no key of Stripe's (sk_... or rk_...)" >&2
+            exit 2
+            ;;
+        esac
+        write stripe-secret-key "$key"
+        # An empty address is the real Stripe's.
+        write stripe-api-base ""
+        ;;
+    *)
+        echo "usage: $0 [emulator|stripe]" >&2
+        exit 2
+        ;;
+    esac
+}
+
+mkdir -p "$directory"
+chmod 700 "$directory"
+
+admin=$(secret broker-password-admin)
+write rabbitmq-admin.conf "default_user = admin
+default_pass = $admin
+default_user_tags.administrator = true"
+write management-url "http://admin:$admin@rabbitmq:15672"
+secret broker-password-publisher >/dev/null
+secret broker-password-operator >/dev/null
+secret database-password-superuser >/dev/null
+for service in $services; do
+    database=$(echo "$service" | tr - _)
+    broker=$(secret "broker-password-$service")
+    owner=$(secret "database-password-$service-owner")
+    role=$(secret "database-password-$service")
+    write "amqp-url-$service" "amqp://$service:$broker@rabbitmq:5672/metering"
+    write "database-url-$service" "postgresql://$database:$role@postgres:5432/$database"
+    write "database-url-$service-owner" \
+        "postgresql://${database}_owner:$owner@postgres:5432/$database"
+done
+[ -e "$directory/api-keys" ] || write api-keys ""
+if [ $# -gt 0 ]; then
+    choose_stripe "$1"
+elif [ ! -s "$directory/stripe-secret-key" ]; then
+    choose_stripe emulator
+fi
+
+if [ -s "$directory/stripe-api-base" ] && grep -q "$emulator" "$directory/stripe-api-base"; then
+    echo "secrets: in $directory, for the local Stripe: docker compose --profile demo up --wait" >&2
+else
+    echo "secrets: in $directory, for the real Stripe: docker compose up --wait" >&2
+fi
