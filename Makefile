@@ -5,8 +5,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := libs/contracts libs/messaging libs/database libs/stripe-emulator \
-	services/usage-ingest services/stripe-reporter services/customer-provisioner deploy/local deploy/demo
-TESTS := $(addsuffix /tests,$(filter-out deploy/demo,$(PACKAGES))) tests
+	services/usage-ingest services/stripe-reporter services/customer-provisioner deploy/local deploy/demo deploy/chaos
+TESTS := $(addsuffix /tests,$(filter-out deploy/demo deploy/chaos,$(PACKAGES))) tests
 # The local stack's and the emulator's own tests run servers.
 UNIT_TESTS := $(filter-out libs/stripe-emulator/% deploy/% tests,$(TESTS))
 LOCK := $(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links \

@@ -84,7 +84,11 @@ class Vhost:
             return declared.declaration_result.message_count or 0
 
     async def peek(self, queue: str) -> list[AbstractIncomingMessage]:
-        """Look at what is ready in ``queue``; everything goes back."""
+        """Look at what is ready in ``queue``; everything goes back.
+
+        Each look counts as a delivery: some twenty of them and a work queue's limit dead-letters
+        what was looked at. Wait by ``depth`` there; dead-letter queues have no limit.
+        """
         found = []
         async with self.channel() as channel:
             declared = await channel.get_queue(queue)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from uuid import UUID
 
 from hypothesis import given
@@ -14,6 +15,7 @@ from stripe_reporter.fence import (
     BeingCalled,
     Call,
     Counted,
+    Decision,
     Fenced,
     Taken,
     TooOld,
@@ -97,7 +99,7 @@ STEPS = st.lists(
 )
 
 
-def play(steps: list[Step], account: Account) -> list[tuple[datetime, object]]:
+def play(steps: list[Step], account: Account) -> list[tuple[datetime, Decision]]:
     """Play a history of deliveries; return what was decided at each, and when."""
     now, row, decisions = START, None, []
     for step in steps:
@@ -168,7 +170,7 @@ def test_a_call_that_may_be_under_way_is_not_joined(steps: list[Step]) -> None:
     play(dying, account)
 
     moments = [at for at, _ in account.calls]
-    gaps = [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(moments)]
     assert all(gap > CALL_LIFETIME for gap in gaps)
 
 
@@ -187,6 +189,31 @@ def test_the_outcome_is_unknown_since_the_call_began() -> None:
 
     assert isinstance(decide(REPORT, row, START + FENCE - timedelta(seconds=1)), Call)
     assert decide(REPORT, row, START + FENCE) == Fenced(START)
+
+
+def test_a_call_is_unknown_from_its_start_on() -> None:
+    """Stripe may have counted it the moment it was made, not when we gave up waiting."""
+    row = calling(REPORT, None, START).answered(1, meaning("lost"), START + timedelta(seconds=10))
+
+    assert row.first_unknown_at == START
+    assert row.answered_at == START + timedelta(seconds=10)
+
+
+def test_the_next_key_follows_from_the_answer() -> None:
+    """A lost answer is to be had under the same key; after a 500 or a refusal a new one is due."""
+    keys = {
+        name: calling(REPORT, None, START).answered(1, meaning(name), START).key_n
+        for name in ("lost", "rate_limited", "conflict", "unavailable", "server_error", "refused")
+    }
+
+    assert keys == {
+        "lost": 1,
+        "rate_limited": 1,
+        "conflict": 1,
+        "unavailable": 1,
+        "server_error": 2,
+        "refused": 2,
+    }
 
 
 def test_a_dead_caller_counts_as_unknown_since_it_began() -> None:

@@ -208,6 +208,10 @@ class Bench:
         finally:
             await database.close()
 
+    async def calls(self) -> int:
+        """Count the meter events that Stripe was asked to create."""
+        return sum(each["attempts"] for each in self.account.journal.attempts().values())
+
     async def handled(self, outcome: str) -> float:
         """Count the deliveries that ended so."""
         sample = self.registry.get_sample_value(

@@ -1,15 +1,20 @@
 """Lost answers, dead callers, copies and moves: each report is charged at most once."""
 
-import asyncio
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from integration.stripe_reporter.bench import Bench
 from nexus_contracts import UsageReported
 from rig.waiting import eventually
 from stripe_reporter.journal import Journal
 from stripe_reporter.reports import Report
+
+SETTLE = (
+    "UPDATE meter_calls SET state = 'accepted', answered_at = now(), answer = 'by_hand',"
+    " reason = NULL"
+)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +87,7 @@ async def test_a_copy_that_another_process_is_sending_waits(bench: Bench) -> Non
 
     async with bench.reporting() as first:
         await bench.send(event)
-        await eventually(lambda: _in_flight(bench), bool)
+        await eventually(bench.calls, bool)
         await first.consumer.shut()
         async with bench.second().reporting():
             await bench.send(event)
@@ -129,6 +134,25 @@ async def test_after_23_unknown_hours_a_report_is_fenced(bench: Bench) -> None:
 
     assert bench.attempts(event)["attempts"] == after
     assert bench.counted(event.data.stripe_customer_id) == 1
+
+
+async def test_a_fenced_report_is_settled_by_hand(bench: Bench) -> None:
+    """What the runbook says works: the journal is told, the dead letter moved, no call made."""
+    event = bench.report(bench.customer())
+    bench.fault("reset", when="after", times=None)
+    async with bench.reporting():
+        await bench.send(event)
+        await eventually(lambda: bench.state(event), lambda state: state == "unknown")
+        bench.pass_time(timedelta(hours=24))
+        await bench.dead_letters(1)
+        calls = await bench.calls()
+        async with bench.database() as database:
+            await database.run(lambda connection: connection.execute(text(SETTLE)))
+        await bench.revive()
+        (outcome,) = await bench.outcomes(1)
+
+    assert isinstance(outcome.data, UsageReported)
+    assert await bench.calls() == calls
 
 
 async def test_a_refused_report_is_called_again_after_a_move(bench: Bench) -> None:
@@ -203,8 +227,3 @@ async def test_another_report_under_a_known_identifier_is_dead_lettered(bench: B
 
     assert letter.headers["nexus-reason"] == "event_id_taken"
     assert bench.counted(other.data.stripe_customer_id) == 0
-
-
-async def _in_flight(bench: Bench) -> bool:
-    await asyncio.sleep(0)
-    return any(each["attempts"] for each in bench.account.journal.attempts().values())

@@ -1,11 +1,19 @@
 """What shuts the reporter as a whole, and that it comes back by itself with nothing lost."""
 
-from integration.stripe_reporter.bench import KEY, Bench
+from datetime import timedelta
+
+from integration.stripe_reporter.bench import KEY, METER, Bench
+from local_stack.ports import free_ports
+from local_stack.servers import Database
+from local_stack.sql import run_sql
 from nexus_messaging.topology import USAGE_RECORDED_QUEUE
 from rig.waiting import eventually
 from stripe_emulator.keys import KeyState
+from stripe_emulator.running import running_emulator
 from stripe_reporter.app import Parts
 from stripe_reporter.meanings import Cause
+
+EXPEL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'stripe_reporter'"
 
 
 async def test_a_revoked_key_pauses_and_resumes(bench: Bench) -> None:
@@ -43,13 +51,50 @@ async def test_after_an_outage_reports_are_tried_one_at_a_time(bench: Bench) -> 
     async with bench.reporting() as parts:
         await bench.send(*events[:5])
         await eventually(lambda: _cause(parts), lambda cause: cause == "outage")
-        before = _calls(bench)
+        before = await bench.calls()
         await bench.send(*events[5:])
         await eventually(lambda: _opened(bench, parts, before), bool)
         await eventually(lambda: _cause(parts), lambda cause: cause == "outage")
-        assert _calls(bench) == before + 1
+        assert await bench.calls() == before + 1
         bench.account.faults.remove()
         await bench.outcomes(40)
+
+
+async def test_a_stripe_that_cannot_be_reached_fences_nothing(bench: Bench) -> None:
+    """Nothing was ever sent, so after two days of it every report is still sent."""
+    (port,) = free_ports(None)
+    event = bench.report("cus_none")
+    async with bench.reporting(stripe_api_base=f"http://127.0.0.1:{port}"):
+        await bench.send(event, *[bench.report("cus_none") for _ in range(9)])
+        await eventually(lambda: bench.state(event), lambda state: state == "refused")
+        bench.pass_time(timedelta(days=2))
+        async with running_emulator([KEY], [METER], port=port):
+            outcomes = await bench.outcomes(10)
+
+    assert {outcome.data.TYPE for outcome in outcomes} == {"usage.rejected.v1"}
+    assert not any(outcome.data.ever_unknown for outcome in outcomes)
+
+
+async def test_a_database_outage_pauses_and_resumes(bench: Bench, postgres: Database) -> None:
+    """Without the journal nothing is called; what waits is counted once it is back."""
+    name = bench.database_url.rpartition("/")[2]
+    before, after = bench.report(bench.customer()), bench.report(bench.customer())
+    async with bench.reporting() as parts:
+        await bench.send(before)
+        await bench.outcomes(1)
+        run_sql(postgres.superuser_url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        run_sql(postgres.superuser_url, EXPEL)
+        await bench.send(after)
+        await eventually(
+            lambda: _paused_by(parts), lambda cause: cause == "DatabaseUnavailableError"
+        )
+        calls = await bench.calls()
+        run_sql(postgres.superuser_url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        await bench.outcomes(2)
+
+    assert calls == 1
+    assert bench.counted(after.data.stripe_customer_id) == 1
+    assert not await bench.vhost.dead_letters(USAGE_RECORDED_QUEUE)
 
 
 async def test_a_missing_meter_pauses_and_resumes(bench: Bench) -> None:
@@ -96,17 +141,20 @@ async def test_429_and_409_are_waited_out_in_place(bench: Bench) -> None:
     assert not any(outcome.data.ever_unknown for outcome in outcomes)
 
 
-async def test_one_customers_calls_never_overlap(bench: Bench) -> None:
-    """A busy customer is served one call at a time and does not hold up another."""
+async def test_a_busy_customer_holds_up_nobody(bench: Bench) -> None:
+    """Its calls go one at a time; behind far more than is prefetched another's comes at once."""
     busy, quiet = bench.customer(), bench.customer()
-    bench.account.options = bench.account.options.changed({"call_seconds": 0.02})
+    bench.account.options = bench.account.options.changed({"call_seconds": 0.05})
+    events = [bench.report(busy) for _ in range(300)]
     async with bench.reporting():
-        await bench.send(*[bench.report(busy) for _ in range(60)], bench.report(quiet))
-        await bench.outcomes(61)
+        await bench.send(*events, bench.report(quiet))
+        await eventually(lambda: _counted(bench, quiet), bool)
+        assert bench.counted(busy) < 150
+        assert await bench.handled("lane_full") > 0
 
-    assert bench.counted(busy) == 60
-    assert bench.counted(quiet) == 1
-    assert not [each for each in bench.account.journal.requests(1000) if each["status"] == 409]
+    requests = bench.account.journal.requests(1000)
+    assert not [each for each in requests if each["status"] == 409]
+    assert not await bench.vhost.dead_letters(USAGE_RECORDED_QUEUE)
 
 
 async def _cause(parts: Parts) -> Cause | None:
@@ -114,8 +162,12 @@ async def _cause(parts: Parts) -> Cause | None:
 
 
 async def _opened(bench: Bench, parts: Parts, before: int) -> bool:
-    return parts.gate.cause is None or _calls(bench) > before
+    return parts.gate.cause is None or await bench.calls() > before
 
 
-def _calls(bench: Bench) -> int:
-    return sum(each["attempts"] for each in bench.account.journal.attempts().values())
+async def _paused_by(parts: Parts) -> str | None:
+    return parts.consumption.paused_by
+
+
+async def _counted(bench: Bench, customer: str) -> float:
+    return bench.counted(customer)

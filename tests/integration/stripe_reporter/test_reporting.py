@@ -28,6 +28,8 @@ async def test_an_unknown_customer_is_dead_lettered_and_told(bench: Bench) -> No
         (outcome,) = await bench.outcomes(1)
 
     assert letter.headers["nexus-reason"] == "no_such_customer"
+    assert "payload[stripe_customer_id]" in str(letter.headers["nexus-error"])
+    assert "cus_nobody" not in str(letter.headers)
     assert isinstance(outcome.data, UsageRejected)
     assert outcome.data.reason == "no_such_customer"
     assert not outcome.data.ever_unknown

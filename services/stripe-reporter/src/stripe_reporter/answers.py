@@ -60,6 +60,7 @@ def recognise(message: str | None, code: str | None) -> Wording | None:
 class Answer:
     """What is known of a call afterwards, free of values.
 
+    ``param`` is the path of the field that a refusal is about.
     ``should_retry`` and ``limited_by`` are the headers ``Stripe-Should-Retry`` and
     ``Stripe-Rate-Limited-Reason``; ``date`` is Stripe's clock in unix seconds.
     """
@@ -68,6 +69,7 @@ class Answer:
     status: int | None = None
     type: str | None = None
     code: str | None = None
+    param: str | None = None
     wording: Wording | None = None
     should_retry: bool | None = None
     limited_by: str | None = None

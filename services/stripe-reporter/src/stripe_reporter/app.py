@@ -1,8 +1,8 @@
 """The composition root of stripe-reporter: the one room that knows every part."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -16,12 +16,14 @@ from nexus_database import (
     RevisionMismatchError,
     migrate,
     require_current,
+    revision_fault,
 )
-from nexus_messaging.command import Check, Service, StartError
+from nexus_messaging.command import Check, Service
 from nexus_messaging.consumer import Consumer
 from nexus_messaging.consumption import Outage, SingleConsumption
 from nexus_messaging.errors import PublishError
 from nexus_messaging.http import serving
+from nexus_messaging.inspection import broker_fault
 from nexus_messaging.lifecycle import run_until, stop_on_signal, until_available
 from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.publisher import Publisher
@@ -29,10 +31,12 @@ from nexus_messaging.settlement import Settlement, utc_now
 from nexus_messaging.topology import USAGE_RECORDED_QUEUE
 from stripe_reporter.answers import Answer
 from stripe_reporter.checks import StripeChecks
+from stripe_reporter.commands import COMMANDS
 from stripe_reporter.gate import Gate, GateShutError
 from stripe_reporter.journal import Journal
 from stripe_reporter.lanes import Lanes
 from stripe_reporter.metrics import ReporterMetrics
+from stripe_reporter.outcomes import Outcomes
 from stripe_reporter.pace import Pacing
 from stripe_reporter.progress import Progress
 from stripe_reporter.reporting import Reporter
@@ -52,20 +56,30 @@ async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT.
 
     Raises:
-        StartError: the database is at another revision, or the HTTP port is taken.
+        StartError: the HTTP port is taken.
+        RevisionMismatchError: the database is at another revision.
         StoppedError: told to stop while waiting for the broker or the database.
     """
     stop = stop_on_signal()
     registry = CollectorRegistry()
     progress = Progress(time.monotonic)
     database = _database(settings)
-    health = {"progress": progress.fault}
-    readiness: dict[str, Check] = {"broker": _starting, "database": _database_check(database)}
+    readiness: dict[str, Check] = {
+        "broker": _starting,
+        "database": lambda: revision_fault(database, PACKAGE),
+    }
     async with AsyncExitStack() as stack:
         stack.push_async_callback(database.close)
-        await stack.enter_async_context(_http(settings, registry, health, readiness))
+        host, port = settings.http_host, settings.http_port
+        health = {"progress": progress.fault}
+        await stack.enter_async_context(
+            serving(host, port, registry, health=health, readiness=readiness)
+        )
         await until_available(
-            "database", lambda: _require_revision(database), (DatabaseUnavailableError,), stop
+            "database",
+            lambda: require_current(database, PACKAGE),
+            (DatabaseUnavailableError,),
+            stop,
         )
         url = settings.amqp_url.get_secret_value()
         publisher = await until_available(
@@ -128,7 +142,15 @@ def wire(
         await gate.probe()
 
     reporter = Reporter(
-        Journal(database), stripe, publisher, gate, pacing, Lanes(), metrics, progress, now=now
+        Journal(database),
+        stripe,
+        Outcomes(publisher),
+        gate,
+        pacing,
+        Lanes(),
+        metrics,
+        progress,
+        now=now,
     )
     url = settings.amqp_url.get_secret_value()
     consumer = Consumer(url, USAGE_RECORDED_QUEUE, prefetch=PREFETCH, name=NAME)
@@ -146,82 +168,28 @@ def _database(settings: Settings) -> Database:
     return Database(url, name=NAME, pool_size=DATABASE_CONNECTIONS)
 
 
-@asynccontextmanager
-async def _http(
-    settings: Settings,
-    registry: CollectorRegistry,
-    health: Mapping[str, Check],
-    readiness: Mapping[str, Check],
-) -> AsyncIterator[None]:
-    host, port = settings.http_host, settings.http_port
-    try:
-        async with serving(host, port, registry, health=health, readiness=readiness):
-            yield
-    except OSError as error:
-        raise StartError(f"HTTP_PORT {port}: {error.strerror}; choose another") from None
-
-
 async def _starting() -> str | None:
     return "starting"
-
-
-def _database_check(database: Database) -> Check:
-    async def check() -> str | None:
-        try:
-            await require_current(database, PACKAGE)
-        except (DatabaseUnavailableError, RevisionMismatchError) as error:
-            return str(error)
-        return None
-
-    return check
-
-
-async def _require_revision(database: Database) -> None:
-    try:
-        await require_current(database, PACKAGE)
-    except RevisionMismatchError as error:
-        raise StartError(str(error)) from None
 
 
 def checks(settings: Settings) -> dict[str, Check]:
     """Return what ``stripe-reporter check`` looks at, each telling what is wrong."""
     database = _database(settings)
-
-    async def broker() -> str | None:
-        try:
-            publisher = await Publisher.connect(settings.amqp_url.get_secret_value(), name=NAME)
-        except PublishError as error:
-            return str(error)
-        await publisher.close()
-        return None
-
+    url = settings.amqp_url.get_secret_value()
     return {
-        "broker": broker,
-        "database": _database_check(database),
+        "broker": lambda: broker_fault(url, [USAGE_RECORDED_QUEUE]),
+        "database": lambda: revision_fault(database, PACKAGE),
         **StripeChecks(settings).all(),
     }
 
 
-async def migrated(url: str) -> str:
-    """Bring the database at ``url`` to this release's revision and return that.
-
-    Raises:
-        StartError: it could not be done; nothing was changed.
-    """
-    try:
-        return await migrate(url, PACKAGE)
-    except MigrationError as error:
-        raise StartError(str(error)) from None
-
-
 SERVICE = Service(
     name=NAME,
-    purpose=(
-        "Sends each usage report to Stripe as one meter event, once. "
-        "'stripe-reporter meters ensure' creates the meters it needs."
-    ),
+    purpose="Sends each usage report to Stripe as one meter event, once.",
     settings=Settings,
     serve=serve,
     checks=checks,
-    migrate=migrated,
+    migrate=lambda url: migrate(url, PACKAGE),
+    faults=(MigrationError, RevisionMismatchError),
+    commands=COMMANDS,
 )

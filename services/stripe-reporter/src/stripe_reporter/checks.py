@@ -5,7 +5,7 @@ from typing import Final
 
 from nexus_messaging.command import Check
 from stripe_reporter.answers import Answer
-from stripe_reporter.meanings import Effect, meaning_of
+from stripe_reporter.meanings import Effect, meaning_of, told
 from stripe_reporter.meters import Meter, display_name, fault
 from stripe_reporter.settings import StripeSettings
 from stripe_reporter.stripe_api import StripeApi, stripe_api
@@ -43,10 +43,7 @@ class StripeChecks:
 
     async def _clock(self) -> str | None:
         answer, _ = await self._ask()
-        if answer.date is None:
-            return "Stripe did not tell its time"
-        skew = time.time() - answer.date
-        return f"{skew:+.0f} s from Stripe's" if abs(skew) > MOST_SKEW else None
+        return skew(answer.date, time.time())
 
     def _meter(self, event_name: str) -> Check:
         async def check() -> str | None:
@@ -77,10 +74,13 @@ async def _ensured(stripe: StripeApi, settings: StripeSettings, event_name: str)
     return complaint(answer) or fault(event_name, active)
 
 
+def skew(stripe: float | None, ours: float) -> str | None:
+    """Return how far our clock is off if that is too far; both in unix seconds."""
+    if stripe is None:
+        return "Stripe did not tell its time"
+    return f"{ours - stripe:+.0f} s from Stripe's" if abs(ours - stripe) > MOST_SKEW else None
+
+
 def complaint(answer: Answer) -> str | None:
     """Return what is wrong when a read or a creation was answered so, or nothing."""
-    meaning = meaning_of(answer)
-    if meaning.effect is Effect.COUNTED:
-        return None
-    detail = f" ({answer.code})" if answer.code else ""
-    return f"Stripe: {meaning.signal.says}{detail}"
+    return None if meaning_of(answer).effect is Effect.COUNTED else told(answer)

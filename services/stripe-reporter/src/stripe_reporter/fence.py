@@ -53,9 +53,9 @@ class Fenced:
 
 @dataclass(frozen=True, slots=True)
 class TooOld:
-    """Stripe takes no event of that age; certainly nothing was counted."""
+    """Stripe takes no event of that age, and it was certainly not counted before."""
 
-    attempts: int
+    entry: Entry | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def decide(report: Report, entry: Entry | None, now: datetime) -> Decision:
     """Decide whether ``report``, whose journal row is ``entry``, may be sent at ``now``."""
     young = now - report.facts.occurred_at < OLDEST
     if entry is None:
-        return Call(report, calling(report, None, now)) if young else TooOld(attempts=0)
+        return Call(report, calling(report, None, now)) if young else TooOld(None)
     if entry.facts != report.facts:
         return Taken()
     if entry.state is State.ACCEPTED and entry.answered_at is not None:
@@ -83,7 +83,7 @@ def decide(report: Report, entry: Entry | None, now: datetime) -> Decision:
     since = entry.unknown_since(now)
     if since is not None and (now - since >= FENCE or not young):
         return Fenced(since)
-    return Call(report, calling(report, entry, now)) if young else TooOld(entry.attempts)
+    return Call(report, calling(report, entry, now)) if young else TooOld(entry)
 
 
 def may_start(call: Call, now: datetime) -> bool:

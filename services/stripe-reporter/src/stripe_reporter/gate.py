@@ -1,12 +1,11 @@
 """Whether Stripe may be called at all: shut by signs that no report would get through now.
 
 Shutting costs nothing but time: reports wait in their queue, unblamed, until a probe finds that
-the cause is gone. After that the first calls are a trial, one at a time.
+the cause is gone. After that comes a trial: one more report without an answer shuts it again. The
+consumption then begins with a single report, so that no more than that is risked.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -103,7 +102,6 @@ class Gate:
         self._probe = probe
         self._clock = clock
         self._changed = changed
-        self._trial = asyncio.Lock()
 
     @property
     def cause(self) -> Cause | None:
@@ -118,21 +116,6 @@ class Gate:
         """
         if self._state.cause is not None:
             raise GateShutError(self._state.cause.value)
-
-    @asynccontextmanager
-    async def passage(self) -> AsyncIterator[None]:
-        """Let one call through, during a trial only after the one before.
-
-        Raises:
-            GateShutError: no call may be made.
-        """
-        if self._state.trial:
-            async with self._trial:
-                self.require_open()
-                yield
-        else:
-            self.require_open()
-            yield
 
     def note(self, meaning: Meaning, identifier: str, meter: str) -> None:
         """Take an answer into account."""

@@ -1,22 +1,48 @@
 """The memory of what may have been charged: a row is committed before each call and after it."""
 
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
 
-from sqlalchemy import Row, Update, select, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from nexus_database import Database
-from stripe_reporter.entries import Entry, State
+from nexus_database import Database, RowRefusedError
+from stripe_reporter import rows
+from stripe_reporter.entries import Entry
 from stripe_reporter.fence import Call, Decision, Taken, decide
+from stripe_reporter.groups import Groups
 from stripe_reporter.meanings import Meaning
-from stripe_reporter.reports import Facts, Report
-from stripe_reporter.tables import meter_calls
+from stripe_reporter.reports import Report
 
-_FACTS: Final = tuple(each.name for each in fields(Facts))
-_CHANGING: Final = tuple(each.name for each in fields(Entry) if each.name != "facts")
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    report: Report
+    at: datetime
+
+    def decided(self, entry: Entry | None) -> Decision:
+        return decide(self.report, entry, self.at)
+
+    def met(self, found: Mapping[str, Entry]) -> Decision:
+        """Decide after the report was met in the journal, where it may stand otherwise named."""
+        entry = found.get(self.report.identifier)
+        decision = self.decided(entry)
+        # The insert met the report under another identifier: Stripe would count both.
+        return Taken() if entry is None and isinstance(decision, Call) else decision
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    call: Call
+    meaning: Meaning
+    at: datetime
+
+    @property
+    def identifier(self) -> str:
+        return self.call.report.identifier
+
+    def applied(self, entry: Entry) -> Entry:
+        return entry.answered(self.call.entry.attempts, self.meaning, self.at)
 
 
 class Journal:
@@ -24,28 +50,17 @@ class Journal:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._claims = Groups(self._claim, somebodys_fault=(RowRefusedError,))
+        self._answers = Groups(self._record, somebodys_fault=(RowRefusedError,))
 
     async def claim(self, report: Report, now: datetime) -> Decision:
         """Decide on ``report`` and, if it is to be called, commit that it is being called.
 
         Raises:
             DatabaseUnavailableError: nothing was claimed, or nobody knows; do not call.
+            RowRefusedError: the report can never be stored.
         """
-
-        async def work(connection: AsyncConnection) -> Decision:
-            first = decide(report, None, now)
-            if isinstance(first, Call) and await _inserted(connection, first):
-                return first
-            found = await _locked(connection, report.identifier)
-            if found is None:
-                # The insert met the report under another identifier: Stripe would count both.
-                return Taken() if isinstance(first, Call) else first
-            decision = decide(report, found, now)
-            if isinstance(decision, Call):
-                await connection.execute(_writing(report.identifier, decision.entry))
-            return decision
-
-        return await self._database.run(work)
+        return await self._claims.one(_Claim(report, now))
 
     async def record(self, call: Call, meaning: Meaning, at: datetime) -> Entry:
         """Commit what became of ``call`` and return the row.
@@ -53,62 +68,50 @@ class Journal:
         Raises:
             DatabaseUnavailableError: the row still says ``calling``, which becomes ``unknown``.
         """
-        identifier, attempts = call.report.identifier, call.entry.attempts
-        after = call.entry.answered(attempts, meaning, at)
+        return await self._answers.one(_Answer(call, meaning, at))
 
-        async def work(connection: AsyncConnection) -> Entry:
-            untouched = _writing(identifier, after).where(
-                meter_calls.c.state == State.CALLING.value, meter_calls.c.attempts == attempts
-            )
-            written = await connection.execute(untouched.returning(meter_calls.c.attempts))
-            if written.one_or_none() is not None:
-                return after
-            found = await _locked(connection, identifier)
-            if found is None:
-                return after
-            late = found.answered(attempts, meaning, at)
-            if late != found:
-                await connection.execute(_writing(identifier, late))
-            return late
+    async def _claim(self, group: Sequence[_Claim]) -> Sequence[Decision]:
+        return await self._database.run(lambda connection: _claimed(connection, group))
 
-        return await self._database.run(work)
+    async def _record(self, group: Sequence[_Answer]) -> Sequence[Entry]:
+        return await self._database.run(lambda connection: _recorded(connection, group))
 
 
-async def _inserted(connection: AsyncConnection, call: Call) -> bool:
-    statement = (
-        insert(meter_calls)
-        .values(
-            identifier=call.report.identifier,
-            **{name: getattr(call.report.facts, name) for name in _FACTS},
-            **_changing(call.entry),
-        )
-        .on_conflict_do_nothing()
-        .returning(meter_calls.c.attempts)
+async def _claimed(connection: AsyncConnection, group: Sequence[_Claim]) -> list[Decision]:
+    """Claim what is new by inserting it, and decide on the locked rows of all others.
+
+    Of copies in one group the first may be inserted; the others then find its row.
+    """
+    decisions = [claim.decided(None) for claim in group]
+    fresh: dict[str, tuple[int, Call]] = {}
+    for place, decision in enumerate(decisions):
+        if isinstance(decision, Call):
+            fresh.setdefault(decision.report.identifier, (place, decision))
+    inserted = await rows.insert(connection, [call for _, call in fresh.values()])
+    won = {fresh[identifier][0] for identifier in inserted}
+    met = [place for place in range(len(group)) if place not in won]
+    found = await rows.locked(connection, [group[place].report.identifier for place in met])
+    claimed: dict[str, Entry] = {}
+    for place in met:
+        decisions[place] = decision = group[place].met(found)
+        if isinstance(decision, Call):
+            claimed[decision.report.identifier] = decision.entry
+            found[decision.report.identifier] = decision.entry
+    await rows.write(connection, claimed)
+    return decisions
+
+
+async def _recorded(connection: AsyncConnection, group: Sequence[_Answer]) -> list[Entry]:
+    """Write the answers of calls that nobody took over; look at the rows of the others."""
+    entries = [answer.applied(answer.call.entry) for answer in group]
+    written = await rows.answer(
+        connection,
+        {answer.identifier: entry for answer, entry in zip(group, entries, strict=True)},
     )
-    return (await connection.execute(statement)).one_or_none() is not None
-
-
-async def _locked(connection: AsyncConnection, identifier: str) -> Entry | None:
-    """Return the row, locked until the commit: of two copies only one sees what it may claim."""
-    query = select(meter_calls).where(meter_calls.c.identifier == identifier).with_for_update()
-    found = (await connection.execute(query)).one_or_none()
-    return None if found is None else _entry(found)
-
-
-def _writing(identifier: str, entry: Entry) -> Update:
-    return (
-        update(meter_calls).where(meter_calls.c.identifier == identifier).values(**_changing(entry))
-    )
-
-
-def _changing(entry: Entry) -> dict[str, Any]:
-    return {name: getattr(entry, name) for name in _CHANGING}
-
-
-def _entry(row: Row[*tuple[Any, ...]]) -> Entry:
-    values = row._mapping  # noqa: SLF001 - public, and so named because columns are attributes
-    return Entry(
-        facts=Facts(**{name: values[name] for name in _FACTS}),
-        **{name: values[name] for name in _CHANGING if name != "state"},
-        state=State(values["state"]),
-    )
+    late = [place for place, answer in enumerate(group) if answer.identifier not in written]
+    found = await rows.locked(connection, [group[place].identifier for place in late])
+    for place in late:
+        name = group[place].identifier
+        entries[place] = found[name] = group[place].applied(found[name])
+    await rows.write(connection, {group[place].identifier: entries[place] for place in late})
+    return entries

@@ -231,6 +231,13 @@ def meaning_of(answer: Answer) -> Meaning:
     return replace(meaning, same_key=False) if answer.should_retry is False else meaning
 
 
+def told(answer: Answer) -> str:
+    """Return for people what Stripe answered: no values, only its own words for kinds of faults."""
+    detail = ", ".join(part for part in (answer.code, answer.param) if part)
+    says = f"Stripe: {meaning_of(answer).signal.says}"
+    return f"{says} ({detail})" if detail else says
+
+
 def markdown() -> Iterator[str]:
     """Yield the lines of the table for people to read."""
     yield "| Stripe answers | counted? | what follows | key of the next call | gate |"

@@ -9,13 +9,13 @@ from typing import Final, Protocol
 
 import structlog
 
-from nexus_contracts import Event, EventData, UsageRecorded, read_event
-from nexus_messaging.errors import PermanentError, PublishError, TransientError
-from nexus_messaging.message import Delivery, Message
-from nexus_messaging.publisher import Publication, Publisher
+from nexus_contracts import UsageRecorded, read_event
+from nexus_database import RowRefusedError
+from nexus_messaging.errors import PermanentError, TransientError
+from nexus_messaging.message import Delivery
 from nexus_messaging.reasons import Reason
 from nexus_messaging.retry import Done, HandedBack, Outcome
-from nexus_messaging.topology import INTERNAL, TIERS
+from nexus_messaging.topology import TIERS
 from stripe_reporter.answers import Answer, Receipt
 from stripe_reporter.entries import Entry
 from stripe_reporter.fence import (
@@ -31,11 +31,12 @@ from stripe_reporter.fence import (
 from stripe_reporter.gate import Gate
 from stripe_reporter.journal import Journal
 from stripe_reporter.lanes import LaneFullError, Lanes
-from stripe_reporter.meanings import Meaning, Then, meaning_of
+from stripe_reporter.meanings import Meaning, Then, meaning_of, told
 from stripe_reporter.metrics import ReporterMetrics
+from stripe_reporter.outcomes import Outcomes
 from stripe_reporter.pace import Pacing
 from stripe_reporter.progress import Progress
-from stripe_reporter.reports import Report, rejected, reported
+from stripe_reporter.reports import Report
 
 PAUSES_HERE: Final = (0.2, 0.5, 1.0, 2.0)
 """Seconds before each further call of a report that has to wait a moment only."""
@@ -56,11 +57,12 @@ class Stripe(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A call that was made, what its answer meant, and the report's row after it."""
+    """A call that was made, what its answer meant (``told`` to people), and the row after it."""
 
     meaning: Meaning
     at: datetime
     entry: Entry
+    told: str
 
 
 class Reporter:
@@ -70,7 +72,7 @@ class Reporter:
         self,
         journal: Journal,
         stripe: Stripe,
-        publisher: Publisher,
+        outcomes: Outcomes,
         gate: Gate,
         pacing: Pacing,
         lanes: Lanes,
@@ -81,7 +83,7 @@ class Reporter:
     ) -> None:
         self._journal = journal
         self._stripe = stripe
-        self._publisher = publisher
+        self._outcomes = outcomes
         self._gate = gate
         self._pacing = pacing
         self._lanes = lanes
@@ -118,12 +120,14 @@ class Reporter:
 
     async def _try(self, report: Report) -> Answered | Held:
         async with self._pacing.turn():
-            self._gate.require_open()
-        async with self._gate.passage():
+            self._gate.require_open()  # also for those who waited while it was being shut
+        try:
             decision = await self._journal.claim(report, self._now())
-            return await self._call(decision) if isinstance(decision, Call) else decision
+        except RowRefusedError as error:
+            raise PermanentError(Reason.UNSTORABLE, str(error)) from None
+        return await self._call(decision) if isinstance(decision, Call) else decision
 
-    async def _call(self, call: Call) -> Answered:
+    async def _call(self, call: Call) -> Answered | BeingCalled:
         began = time.perf_counter()
         if may_start(call, self._now()):
             answer = await self._stripe.send(call.report, call.entry.key_n)
@@ -136,84 +140,69 @@ class Reporter:
         if meaning.slows:
             self._pacing.slow_down()
         at = self._now()
-        return Answered(meaning, at, await self._journal.record(call, meaning, at))
+        entry = await self._journal.record(call, meaning, at)
+        if entry.attempts != call.entry.attempts or entry.answered_at != at:
+            # Taken over, or counted, meanwhile: the next delivery goes by what the row says then.
+            return BeingCalled()
+        return Answered(meaning, at, entry, told(answer))
 
     async def _conclude(self, report: Report, result: Answered | Held) -> Outcome:
         match result:
-            case Answered():
-                return await self._follow(report, result)
+            case Answered(Meaning(then=Then.REPORT), at, entry, _):
+                await self._outcomes.reported(report, at=at, ever_unknown=entry.ever_unknown)
+                self._metrics.counted((at - report.facts.occurred_at).total_seconds())
+                return self._done("reported")
             case Counted(at, ever_unknown):
-                await self._tell(reported(report, at=at, ever_unknown=ever_unknown))
-                self._metrics.handled("reported_again")
-                return Done()
-            case TooOld(attempts):
-                raise await self._rejection(
-                    report, Reason.TIMESTAMP_TOO_OLD, attempts, ever_unknown=False
-                )
-            case Fenced(since):
-                self._metrics.handled("fenced")
-                raise PermanentError(
-                    Reason.OUTCOME_UNKNOWN,
-                    f"a call's outcome is unknown since {since.isoformat(timespec='seconds')}: "
-                    "look at Stripe whether it was counted",
-                )
-            case Taken():
-                self._metrics.handled("taken")
-                raise PermanentError(
-                    Reason.EVENT_ID_TAKEN, "identifier: the journal has it for another report"
-                )
+                await self._outcomes.reported(report, at=at, ever_unknown=ever_unknown)
+                return self._done("reported_again")
+            case Answered(Meaning(reason=Reason() as reason), _, entry, text):
+                raise await self._rejected(report, reason, entry, text)
+            case Answered(meaning, _, _, text):
+                raise self._put_off(meaning, text)
+            case TooOld(before):
+                text = "occurred_at: older than 35 days, not sent"
+                raise await self._rejected(report, Reason.TIMESTAMP_TOO_OLD, before, text)
+            case BeingCalled() | Fenced() | Taken():
+                raise self._held(result)
+
+    def _done(self, how: str) -> Outcome:
+        self._metrics.handled(how)
+        return Done()
+
+    async def _rejected(
+        self, report: Report, reason: Reason, entry: Entry | None, text: str
+    ) -> PermanentError:
+        """Tell of the refusal, then return what dead-letters the message."""
+        await self._outcomes.rejected(
+            report,
+            reason,
+            at=self._now(),
+            ever_unknown=entry is not None and entry.ever_unknown,
+            attempts=entry.attempts if entry is not None else 0,
+        )
+        self._metrics.handled("rejected")
+        return PermanentError(reason, text)
+
+    def _held(self, why: BeingCalled | Fenced | Taken) -> Exception:
+        match why:
             case BeingCalled():
                 self._metrics.handled("deferred")
-                raise TransientError("another copy is being sent", tier=TIERS[0])
+                return TransientError("another copy is being sent", tier=TIERS[0])
+            case Taken():
+                self._metrics.handled("taken")
+                text = "identifier: the journal has it for another report"
+                return PermanentError(Reason.EVENT_ID_TAKEN, text)
+            case Fenced(since):
+                self._metrics.handled("fenced")
+                text = f"unknown since {since.isoformat(timespec='seconds')} whether Stripe has it"
+                return PermanentError(Reason.OUTCOME_UNKNOWN, text)
 
-    async def _follow(self, report: Report, answered: Answered) -> Outcome:
-        meaning = answered.meaning
-        if meaning.then is Then.REPORT:
-            await self._tell(
-                reported(report, at=answered.at, ever_unknown=answered.entry.ever_unknown)
-            )
-            self._metrics.handled("reported")
-            self._metrics.counted((answered.at - report.facts.occurred_at).total_seconds())
-            return Done()
-        if meaning.reason is not None:
-            raise await self._rejection(
-                report,
-                meaning.reason,
-                answered.entry.attempts,
-                ever_unknown=answered.entry.ever_unknown,
-            )
+    def _put_off(self, meaning: Meaning, text: str) -> Exception:
         self._metrics.handled("waiting")
         if meaning.closes is not None:
             self._gate.require_open()
         if meaning.then is Then.TRY_FEW:
             log.error("unexpected_answer", answer=meaning.name)
-            raise UnexpectedAnswerError(meaning.name)
+            return UnexpectedAnswerError(meaning.name)
         tier = TIERS[-1] if meaning.then is Then.WAIT_LONGEST else None
-        raise TransientError(f"Stripe: {meaning.signal.says}", tier=tier)
-
-    async def _rejection(
-        self, report: Report, reason: Reason, attempts: int, *, ever_unknown: bool
-    ) -> PermanentError:
-        """Publish the refusal and return what dead-letters the message: the outcome comes first."""
-        await self._tell(
-            rejected(
-                report,
-                at=self._now(),
-                reason=reason,
-                ever_unknown=ever_unknown,
-                attempts=attempts,
-            )
-        )
-        self._metrics.handled("rejected")
-        return PermanentError(reason, "refused by Stripe" if attempts else "never sent")
-
-    async def _tell(self, event: Event[EventData]) -> None:
-        """Publish an outcome.
-
-        Raises:
-            TransientError: not confirmed; the journal makes doing all of this again harmless.
-        """
-        try:
-            await self._publisher.publish(Publication(INTERNAL, event.type, Message.of(event)))
-        except PublishError as error:
-            raise TransientError(f"the outcome could not be told: {error}") from None
+        return TransientError(text, tier=tier)

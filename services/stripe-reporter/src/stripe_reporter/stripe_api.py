@@ -18,6 +18,7 @@ from stripe_reporter.settings import StripeSettings
 CALL_TIMEOUT: Final = 10.0
 CONNECT_TIMEOUT: Final = 5.0
 
+_UNCONNECTED: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _FAULTS: Final = (stripe.StripeError, aiohttp.ClientError, TimeoutError)
 # The SDK lets aiohttp's own errors through where a body breaks off.
 
@@ -112,7 +113,7 @@ def stripe_api(settings: StripeSettings) -> StripeApi:
 def answer_of(error: Exception) -> Answer:
     """Turn an error of the SDK or its HTTP library into an answer; its texts stay behind."""
     if isinstance(error, stripe.APIConnectionError):
-        never_sent = isinstance(error.__cause__, aiohttp.ClientConnectorError)
+        never_sent = isinstance(error.__cause__, _UNCONNECTED)
         return Answer(Receipt.NEVER_SENT if never_sent else Receipt.LOST)
     if not isinstance(error, stripe.StripeError):
         return Answer(Receipt.LOST)
@@ -125,6 +126,7 @@ def answer_of(error: Exception) -> Answer:
         status=error.http_status,
         type=getattr(detail, "type", None),
         code=getattr(detail, "code", None),
+        param=getattr(detail, "param", None),
         wording=recognise(getattr(detail, "message", None), getattr(detail, "code", None)),
         should_retry=_flag(headers.get("stripe-should-retry")),
         limited_by=headers.get("stripe-rate-limited-reason"),

@@ -1,0 +1,104 @@
+"""The journal's table: reading and writing many of its rows with one statement each."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Final
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from stripe_reporter.entries import Entry, State
+from stripe_reporter.fence import Call
+from stripe_reporter.reports import Facts
+
+_FACTS: Final = tuple(each.name for each in fields(Facts))
+_CHANGING: Final = tuple(each.name for each in fields(Entry) if each.name != "facts")
+
+_NEW: Final = """
+unnest(CAST(:identifier AS text[]), CAST(:request_digest AS bytea[]), CAST(:state AS text[]),
+       CAST(:key_n AS int[]), CAST(:attempts AS int[]), CAST(:started_at AS timestamptz[]),
+       CAST(:first_unknown_at AS timestamptz[]), CAST(:answered_at AS timestamptz[]),
+       CAST(:answer AS text[]), CAST(:reason AS text[]))
+    AS n(identifier, request_digest, state, key_n, attempts, started_at, first_unknown_at,
+         answered_at, answer, reason)
+"""
+
+_INSERT: Final = text("""
+INSERT INTO meter_calls
+       (identifier, report_id, stripe_customer_id, meter, value, occurred_at, request_digest,
+        state, key_n, attempts, started_at)
+SELECT * FROM unnest(
+       CAST(:identifier AS text[]), CAST(:report_id AS uuid[]),
+       CAST(:stripe_customer_id AS text[]), CAST(:meter AS text[]), CAST(:value AS bigint[]),
+       CAST(:occurred_at AS timestamptz[]), CAST(:request_digest AS bytea[]),
+       CAST(:state AS text[]), CAST(:key_n AS int[]), CAST(:attempts AS int[]),
+       CAST(:started_at AS timestamptz[]))
+ON CONFLICT DO NOTHING
+RETURNING identifier
+""")
+
+# Locked in the order of the key: two groups with the same rows never wait for each other in turn.
+_LOCKED: Final = text("""
+SELECT * FROM meter_calls WHERE identifier = ANY(:identifiers) ORDER BY identifier FOR UPDATE
+""")
+
+_WRITE: Final = """
+UPDATE meter_calls AS m
+   SET request_digest = n.request_digest, state = n.state, key_n = n.key_n,
+       attempts = n.attempts, started_at = n.started_at, first_unknown_at = n.first_unknown_at,
+       answered_at = n.answered_at, answer = n.answer, reason = n.reason
+"""
+_UPDATE: Final = text(f"{_WRITE} FROM {_NEW} WHERE m.identifier = n.identifier")
+_ANSWER: Final = text(f"""
+{_WRITE} FROM {_NEW}
+ WHERE m.identifier = n.identifier AND m.state = 'calling' AND m.attempts = n.attempts
+RETURNING m.identifier
+""")
+
+
+async def insert(connection: AsyncConnection, calls: Sequence[Call]) -> set[str]:
+    """Insert the reports of ``calls`` as being called; return the identifiers that were new."""
+    if not calls:
+        return set()
+    ordered = sorted(calls, key=lambda call: call.report.identifier)
+    columns = _columns({call.report.identifier: call.entry for call in ordered})
+    for name in _FACTS:
+        columns[name] = [getattr(call.report.facts, name) for call in ordered]
+    return {row.identifier for row in await connection.execute(_INSERT, columns)}
+
+
+async def locked(connection: AsyncConnection, identifiers: Iterable[str]) -> dict[str, Entry]:
+    """Return the rows there are, locked until the commit."""
+    wanted = sorted(set(identifiers))
+    if not wanted:
+        return {}
+    found = await connection.execute(_LOCKED, {"identifiers": wanted})
+    return {row.identifier: _entry(row) for row in found}
+
+
+async def write(connection: AsyncConnection, entries: Mapping[str, Entry]) -> None:
+    """Write rows that this transaction has locked, by identifier."""
+    if entries:
+        await connection.execute(_UPDATE, _columns(entries))
+
+
+async def answer(connection: AsyncConnection, entries: Mapping[str, Entry]) -> set[str]:
+    """Write rows that are still ``calling`` the same attempt; return their identifiers."""
+    written = await connection.execute(_ANSWER, _columns(entries))
+    return {row.identifier for row in written}
+
+
+def _columns(entries: Mapping[str, Entry]) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {"identifier": list(entries)}
+    for name in _CHANGING:
+        columns[name] = [getattr(entry, name) for entry in entries.values()]
+    return columns
+
+
+def _entry(row: Row[*tuple[Any, ...]]) -> Entry:
+    values = row._mapping  # noqa: SLF001 - public, and so named because columns are attributes
+    return Entry(
+        facts=Facts(**{name: values[name] for name in _FACTS}),
+        **{name: values[name] for name in _CHANGING if name != "state"},
+        state=State(values["state"]),
+    )

@@ -1,0 +1,133 @@
+"""What Stripe's answers mean, through the SDK's own errors where there are any."""
+
+import aiohttp
+import pytest
+import stripe
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stripe_reporter.answers import Answer, Receipt, Wording, recognise
+from stripe_reporter.meanings import TABLE, Effect, Then, markdown, meaning_of
+from stripe_reporter.stripe_api import answer_of
+
+NETWORK_ERROR = stripe.APIConnectionError("network")  # type: ignore[no-untyped-call] # the SDK's
+
+ANSWERS = st.builds(
+    Answer,
+    receipt=st.sampled_from(Receipt),
+    status=st.one_of(st.none(), st.integers(100, 599)),
+    type=st.sampled_from([None, "invalid_request_error", "idempotency_error", "api_error"]),
+    code=st.sampled_from([None, "resource_missing", "lock_timeout"]),
+    wording=st.one_of(st.none(), st.sampled_from(Wording)),
+    should_retry=st.sampled_from([None, True, False]),
+    limited_by=st.sampled_from([None, "global-rate"]),
+)
+
+
+def refusal(
+    status: int,
+    message: str = "",
+    *,
+    type_: str = "invalid_request_error",
+    code: str | None = None,
+    headers: dict[str, str] | None = None,
+) -> Answer:
+    """Return what the SDK's error for such an answer becomes at our edge."""
+    error: dict[str, str] = {"message": message, "type": type_} | ({"code": code} if code else {})
+    return answer_of(
+        stripe.StripeError(
+            message, http_status=status, json_body={"error": error}, headers=headers or {}
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "name"),
+    [
+        (Answer(Receipt.ANSWERED, status=200), "accepted"),
+        (refusal(400, "An event already exists with identifier r-1."), "duplicate"),
+        (refusal(400, code="duplicate_meter_event"), "duplicate"),
+        (refusal(400, "No such customer: 'cus_1'", code="resource_missing"), "no_such_customer"),
+        (refusal(404, "No such customer: 'cus_1'", code="resource_missing"), "no_such_customer"),
+        (refusal(400, 'No active meter found for event name "x"'), "no_meter"),
+        (refusal(400, code="archived_meter"), "no_meter"),
+        (
+            refusal(400, "The event timestamp cannot be more than 35 days in past. Please"),
+            "too_old",
+        ),
+        (refusal(400, "cannot be more than 5 minutes in the future."), "in_future"),
+        (refusal(400, "Invalid value in the event payload"), "refused"),
+        (refusal(402, "declined", type_="card_error"), "refused"),
+        (refusal(400, type_="idempotency_error"), "key_misused"),
+        (refusal(409, type_="idempotency_error", code="idempotency_key_in_use"), "conflict"),
+        (refusal(409, "overlapping"), "conflict"),
+        (refusal(429, headers={"Stripe-Rate-Limited-Reason": "global-rate"}), "rate_limited"),
+        (refusal(429, code="lock_timeout"), "locked"),
+        (refusal(401, "Invalid API Key provided"), "unauthorized"),
+        (refusal(403, "permissions"), "forbidden"),
+        (refusal(404, "Unrecognized request URL"), "no_endpoint"),
+        (refusal(500, type_="api_error"), "server_error"),
+        (refusal(503, type_="api_error"), "unavailable"),
+        (answer_of(stripe.APIError("<html>", "<html>", 503)), "unreadable"),
+        (answer_of(stripe.APIError("<html>", "<html>", 400)), "unreadable"),
+        (answer_of(NETWORK_ERROR), "lost"),
+        (answer_of(aiohttp.ClientPayloadError()), "lost"),
+        (answer_of(TimeoutError()), "lost"),
+        (Answer(Receipt.NEVER_SENT), "never_sent"),
+    ],
+)
+def test_an_answer_is_found_in_the_table(answer: Answer, name: str) -> None:
+    """Each answer that Stripe is known to give has its meaning."""
+    assert meaning_of(answer).name == name
+
+
+@given(ANSWERS)
+def test_every_answer_has_a_meaning(answer: Answer) -> None:
+    """Nothing Stripe may ever answer leaves a report without a decision."""
+    assert meaning_of(answer).name in {row.name for row in TABLE}
+
+
+@given(ANSWERS)
+def test_only_an_answer_of_stripe_is_ever_definite(answer: Answer) -> None:
+    """What something in between says, or silence, never counts as counted or refused."""
+    meaning = meaning_of(answer)
+
+    if answer.receipt in (Receipt.LOST, Receipt.UNREADABLE):
+        assert meaning.effect is Effect.UNKNOWN
+        assert meaning.then is Then.WAIT
+
+
+@given(ANSWERS)
+def test_stripes_word_on_retrying_rules_the_key(answer: Answer) -> None:
+    """After ``Stripe-Should-Retry: false`` the same key is never used again."""
+    if answer.should_retry is False:
+        assert not meaning_of(answer).same_key
+
+
+def test_the_table_contradicts_itself_nowhere() -> None:
+    """Counted is reported, a reason is rejected, an unknown effect waits, names are unique."""
+    for row in TABLE:
+        assert (row.effect is Effect.COUNTED) == (row.then is Then.REPORT)
+        assert (row.reason is not None) == (row.then is Then.REJECT)
+        assert row.effect is not Effect.UNKNOWN or row.then is Then.WAIT
+    assert len({row.name for row in TABLE}) == len(TABLE)
+
+
+def test_a_code_outranks_the_message() -> None:
+    """Where Stripe gives a code, its wording may change."""
+    assert recognise("No such customer: 'x'", "archived_meter") is Wording.NO_METER
+
+
+def test_no_text_of_an_answer_is_kept() -> None:
+    """Messages hold identifiers and keys: they stop at the edge."""
+    answer = refusal(400, "No such customer: 'cus_secret'", code="resource_missing")
+
+    assert "cus_secret" not in repr(answer)
+
+
+def test_the_table_can_be_read_by_people() -> None:
+    """Every row becomes a line of a Markdown table of five columns."""
+    lines = list(markdown())
+
+    assert len(lines) == len(TABLE) + 2
+    assert {line.count("|") for line in lines} == {6}
