@@ -36,11 +36,16 @@ check: setup ## Lint, format, types, import contracts
 	$(BIN)/mypy $(addsuffix /src,$(PACKAGES))
 	@set -e; for tests in $(TESTS); do echo "$(BIN)/mypy $$tests"; $(BIN)/mypy $$tests; done
 	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
 	$(BIN)/hadolint --failure-threshold warning services/*/Dockerfile deploy/docker/*.Dockerfile \
 		deploy/docker/stand-ins/*.Dockerfile
 	$(BIN)/yamllint --strict docker-compose.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/shellcheck deploy/docker/*.sh deploy/docker/*/*.sh
+
+.PHONY: docs
+docs: setup ## Write the pages that are made from the code
+	$(BIN)/python docs/generate.py
 
 .PHONY: format
 format: setup ## Format the code and mend what ruff can mend

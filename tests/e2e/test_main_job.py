@@ -3,23 +3,16 @@
 import asyncio
 import signal
 from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
-from nexus_contracts import Event, UserCreated
 from nexus_messaging.topology import TOOL_EXECUTED_QUEUE
-from rig.events import tool_run
+from rig.events import tool_run, user_created
 from rig.platform import Platform
 from rig.waiting import eventually
 
 SETTLED = "SELECT state, sum(event_count)::int FROM usage_reports GROUP BY 1 ORDER BY 1"
-
-
-def user_created(user_id: UUID, email: str = "ada@example.com") -> Event[UserCreated]:
-    """Return the news of a user."""
-    data = UserCreated(user_id=user_id, email=email, name="Ada")
-    return Event.of(data, source="test/accounts", id=uuid4(), time=datetime.now(UTC))
 
 
 async def counted(platform: Platform) -> float:

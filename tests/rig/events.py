@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from nexus_contracts import CustomerProvisioned, Event, ToolExecuted
+from nexus_contracts import CustomerProvisioned, Event, ToolExecuted, UserCreated
 
 
 def tool_run(
@@ -39,3 +39,9 @@ def provisioned(user_id: UUID, customer: str, generation: int = 1) -> Event[Cust
         id=uuid4(),
         time=datetime.now(UTC),
     )
+
+
+def user_created(user_id: UUID, email: str = "ada@example.com") -> Event[UserCreated]:
+    """Return the news of a user."""
+    data = UserCreated(user_id=user_id, email=email, name="Ada")
+    return Event.of(data, source="test/accounts", id=uuid4(), time=datetime.now(UTC))

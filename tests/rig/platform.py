@@ -69,12 +69,12 @@ class Platform:
         finally:
             await database.close()
 
-    def _service(self, plan: ServicePlan, port: int) -> ServerProcess:
-        settings = {
-            "AMQP_URL": self.vhost.url(plan.name),
-            "DATABASE_URL": self.databases[plan.module],
+    def settings_of(self, module: str) -> dict[str, str]:
+        """Return what the service of ``module`` is told, but for its HTTP port."""
+        return {
+            "AMQP_URL": self.vhost.url(module.replace("_", "-")),
+            "DATABASE_URL": self.databases[module],
             "HTTP_HOST": LOOPBACK,
-            "HTTP_PORT": str(port),
             "SHUTDOWN_GRACE_SECONDS": "8",
             "STRIPE_SECRET_KEY": self.stripe_key,
             "STRIPE_API_BASE": self.emulator_url,
@@ -82,6 +82,9 @@ class Platform:
             "REPORT_WINDOW_SECONDS": "1",
             **self.settings,
         }
+
+    def _service(self, plan: ServicePlan, port: int) -> ServerProcess:
+        settings = {**self.settings_of(plan.module), "HTTP_PORT": str(port)}
         url = f"http://{LOOPBACK}:{port}"
         return self._process(plan.name, plan.command("serve"), url, "/readyz", settings)
 

@@ -15,15 +15,22 @@ class SettingsError(Exception):
 class ServiceSettings(BaseModel):
     """What every service is told. Field ``amqp_url`` is read from ``AMQP_URL``, and so on."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     amqp_url: SecretStr
+    """`amqp://` or `amqps://user:password@host:port/vhost`."""
     database_url: SecretStr
+    """`postgresql://role:password@host:port/database`, the service's role, not the owner's."""
     http_host: str = "127.0.0.1"
+    """Where `/healthz`, `/readyz` and `/metrics` listen."""
     http_port: int = Field(8080, ge=1, le=65535)
+    """Their port."""
     shutdown_grace_seconds: float = Field(20.0, gt=0)
+    """How long SIGTERM leaves to finish or hand back what is in hand."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The lowest level that is logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`."""
     log_format: Literal["json", "console"] = "json"
+    """`json`, an object a line, or `console` for people."""
 
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)

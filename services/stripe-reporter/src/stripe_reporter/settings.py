@@ -20,18 +20,18 @@ def _secret_key(key: SecretStr) -> SecretStr:
 
 
 class StripeSettings(BaseModel):
-    """How Stripe is reached, and which meters there are.
+    """How Stripe is reached, and which meters there are."""
 
-    ``stripe_api_base`` is empty for the real Stripe. ``stripe_tokens_meter_event_name`` names a
-    second meter that may be in use; empty: none.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     stripe_secret_key: Annotated[SecretStr, AfterValidator(_secret_key)]
+    """A secret or restricted key: it writes meter events, and reads and creates meters."""
     stripe_api_base: str = Field("", pattern=r"^(https?://[^/\s]+)?$")
+    """Where Stripe is, for an emulator; empty: the real one."""
     stripe_meter_event_name: str = Field("tool_call_executed", min_length=1, max_length=100)
+    """The meter that counts tool runs."""
     stripe_tokens_meter_event_name: str = Field("", max_length=100)
+    """A second meter that reports may be for; empty: none."""
 
     @property
     def live(self) -> bool:
@@ -46,12 +46,10 @@ class StripeSettings(BaseModel):
 
 
 class Settings(StripeSettings, ServiceSettings):
-    """All that the running service is told.
-
-    ``stripe_max_calls_per_second`` has a default that follows from the kind of key.
-    """
+    """All that the running service is told."""
 
     stripe_max_calls_per_second: float | None = Field(None, gt=0, le=10_000)
+    """How fast Stripe is called at most; empty: 20 with a test key, 800 with a live one."""
 
     @property
     def calls_per_second(self) -> float:

@@ -24,18 +24,20 @@ def _fits_a_minute(seconds: int) -> int:
 
 
 class Settings(ServiceSettings):
-    """Windows, meters and what is billed; lists are comma-separated.
-
-    ``stripe_tokens_meter_event_name`` names a second meter that sums ``token_count``; empty: none.
-    """
+    """Windows, meters and what is billed; lists are comma-separated."""
 
     stripe_meter_event_name: str = Field("tool_call_executed", min_length=1, max_length=100)
+    """The meter that counts tool runs."""
     stripe_tokens_meter_event_name: str = Field("", max_length=100)
+    """A second meter, which sums `token_count`; empty: tokens are not billed."""
     stripe_meter_dimensions: Annotated[tuple[Dimension, ...], BeforeValidator(_split)] = ()
+    """What reports are grouped by besides: `server_id`, `tool_name`, comma-separated."""
     report_window_seconds: Annotated[int, AfterValidator(_fits_a_minute)] = 10
+    """The span of event times in one report: a divisor of 60; `0` reports every run by itself."""
     billable_statuses: Annotated[
         tuple[Status, ...], BeforeValidator(_split), Field(min_length=1)
     ] = ("succeeded",)
+    """Which runs are billed: `succeeded`, `failed`, comma-separated."""
 
     def rules(self) -> BillingRules:
         """Return what these settings mean for one event."""

@@ -1,0 +1,1 @@
+"""Random faults on the running stack, and every event counted through to the money."""

@@ -1,0 +1,92 @@
+"""The command behind `make chaos`."""
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from local_stack.errors import LocalStackError
+from metering_chaos.arena import Say
+from metering_chaos.course import Outcome, Parameters, run_chaos
+
+SHOWN = 40
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run chaos; returns 0 only if everything adds up, 130 if interrupted."""
+    parsed = _parser().parse_args(arguments)
+    began = time.monotonic()
+
+    def say(line: str) -> None:
+        print(f"[{time.monotonic() - began:5.1f} s] {line}", flush=True)
+
+    _hush_libraries()
+    parameters = Parameters(parsed.events, parsed.faults, parsed.seed, parsed.minutes)
+    say(f"{parameters}")
+    try:
+        outcome = asyncio.run(_stoppable(parameters, parsed.directory, say))
+    except LocalStackError as error:
+        say(f"chaos: {error}")
+        return 1
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        say("chaos: stopped")
+        return 128 + signal.SIGINT
+    _show(outcome, parameters, time.monotonic() - began)
+    return 0 if outcome.verdict.clean else 1
+
+
+async def _stoppable(parameters: Parameters, directory: Path, say: Say) -> Outcome:
+    """Run, and let SIGTERM end it as Ctrl-C does."""
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await run_chaos(parameters, directory, say)
+
+
+def _hush_libraries() -> None:
+    """Keep the AMQP library's own words on each lost connection, of which there are many, away."""
+    for name in ("aiormq", "aio_pika"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    warnings.filterwarnings("ignore", message="coroutine 'Connection.close' was never awaited")
+
+
+def _show(outcome: Outcome, parameters: Parameters, seconds: float) -> None:
+    for finding in outcome.verdict.findings[:SHOWN]:
+        print(f"{finding.fault}: {finding.what}")
+    for note in outcome.notes:
+        print(f"odd: {note}")
+    for letters in outcome.innocent:
+        print(f"dead without a fault of its own: {letters}")
+    kinds = " ".join(f"{kind}={count}" for kind, count in sorted(outcome.faults.items()))
+    print(f"faults: {kinds}")
+    print(
+        f"chaos: events={outcome.events} faults={outcome.faults.total()} {outcome.verdict}"
+        f" seed={parameters.seed} seconds={seconds:.0f}"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="metering-chaos",
+        description="Random faults on the real parts under load; every event counted to the money.",
+    )
+    parser.add_argument("--events", type=int, default=20_000, help="tool runs (default 20000)")
+    parser.add_argument("--faults", type=int, default=60, help="faults (default 60)")
+    parser.add_argument("--seed", type=int, default=1, help="repeats load and faults (default 1)")
+    parser.add_argument("--minutes", type=float, default=5, help="bound of the run (default 5)")
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        default=Path(".local/chaos"),
+        help="where the servers keep their data and logs (default .local/chaos)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

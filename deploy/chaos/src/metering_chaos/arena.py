@@ -1,0 +1,152 @@
+"""The stack under test: its services reach broker, database and Stripe by roads that can be cut."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import unquote, urlsplit
+
+from local_stack.catalogue import StackOptions
+from local_stack.claims import Claim
+from local_stack.ports import LOOPBACK
+from local_stack.postgres import PostgresServer
+from local_stack.rabbitmq import RabbitNode
+from local_stack.stack import Stack
+from local_stack.urls import Address, login_of
+from metering_chaos.plan import ROADS
+from metering_chaos.roads import Road, open_roads
+from stripe_emulator.client import EmulatorClient
+
+T = TypeVar("T")
+Say = Callable[[str], None]
+
+OPTIONS = StackOptions(
+    # 5 s, 1 min, 10 min and 1 h become 50 ms, 0.3 s, 3 s and 18 s.
+    tier_scale=0.005,
+    max_calls_per_second=200,
+    grace_seconds=5,
+    service_environment={"usage-ingest": {"REPORT_WINDOW_SECONDS": "2"}},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RoadedOptions(StackOptions):
+    """Options of a stack with roads: by name, such as ``usage-ingest>broker`` and ``stripe``."""
+
+    roads: Mapping[str, Road] = field(default_factory=dict)
+
+
+class RoadedStack(Stack):
+    """A stack whose services are told the roads' addresses instead of the servers' own.
+
+    Its owner's database URLs and the broker's other users lead straight there.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        options: StackOptions,
+        claim: Claim,
+        postgres: PostgresServer,
+        broker: RabbitNode,
+    ) -> None:
+        self._roads = options.roads if isinstance(options, RoadedOptions) else {}
+        self._lead(">broker", Address(LOOPBACK, broker.ports.amqp))
+        self._lead(">database", Address(LOOPBACK, postgres.port))
+        super().__init__(directory, options, claim, postgres, broker)
+        self._lead("stripe", Address.of(self.emulator.url))
+
+    def _lead(self, ending: str, to: Address) -> None:
+        for name, road in self._roads.items():
+            if name.endswith(ending):
+                road.leads_to = to
+
+    @property
+    def emulator_url(self) -> str:
+        """Where the services find Stripe."""
+        return self._roads["stripe"].address.http_url
+
+    def amqp_url(self, user: str) -> str:
+        """Build the AMQP URL of a broker's user, by its road if it has one."""
+        url = super().amqp_url(user)
+        road = self._roads.get(f"{user}>broker")
+        if road is None:
+            return url
+        return road.address.amqp_url(login_of(url), unquote(urlsplit(url).path[1:]))
+
+    def database_url(self, service: str, *, owner: bool = False) -> str:
+        """Build the URL of a service's database: by its road for the service, else straight."""
+        url = super().database_url(service, owner=owner)
+        road = self._roads.get(f"{service}>database")
+        if owner or road is None:
+            return url
+        return road.address.postgres_url(login_of(url), unquote(urlsplit(url).path[1:]))
+
+
+@dataclass
+class Arena:
+    """The running stack and the means to harm it.
+
+    ``locks`` keep what harms the same part in turn; ``notes`` are oddities no fault explains.
+    """
+
+    stack: RoadedStack
+    roads: Mapping[str, Road]
+    stripe: EmulatorClient
+    say: Say
+    locks: Mapping[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, what: str) -> None:
+        """Keep an oddity for the end, and say it."""
+        self.notes.append(what)
+        self.say(f"odd: {what}")
+
+    async def lift(self) -> None:
+        """End every fault that may still last, and start what does not run."""
+        await self.stripe.remove_faults()
+        await self.stripe.set_key(self.stack.stripe_key, "valid")
+        for road in self.roads.values():
+            await road.open()
+        for name, service in self.stack.services.items():
+            if not service.alive:
+                self.note(f"{name} had ended by itself")
+                await in_thread(service.launch)
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Run blocking ``work`` beside the loop, to its end even if this task is cancelled meanwhile.
+
+    What starts and stops processes must not go on after the stack has been stopped.
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
+
+
+@asynccontextmanager
+async def open_arena(
+    directory: Path, say: Say, options: StackOptions = OPTIONS
+) -> AsyncIterator[Arena]:
+    """Start the stack with roads in between; everything is stopped at the end."""
+    async with open_roads(ROADS) as roads:
+        roaded = RoadedOptions(
+            **{each.name: getattr(options, each.name) for each in fields(options)}, roads=roads
+        )
+        starting = asyncio.ensure_future(
+            asyncio.to_thread(lambda: RoadedStack.start(directory, roaded, say))
+        )
+        try:
+            stack = await asyncio.shield(starting)
+            async with EmulatorClient(stack.emulator.url) as stripe:
+                yield Arena(stack, roads, stripe, say)
+        finally:
+            await asyncio.wait({starting})
+            if starting.exception() is None:
+                await in_thread(starting.result().stop)

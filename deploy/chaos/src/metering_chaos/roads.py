@@ -1,0 +1,170 @@
+"""TCP proxies between a service and what it needs, which can be cut, held up and closed."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from local_stack.ports import LOOPBACK, free_ports
+from local_stack.urls import Address
+
+_CHUNK = 1 << 16
+
+
+class Way(StrEnum):
+    """A direction of traffic."""
+
+    THERE = "there"
+    BACK = "back"
+
+
+@dataclass(eq=False)
+class _Journey:
+    """One client's connection and the one made for it."""
+
+    client: asyncio.StreamWriter
+    server: asyncio.StreamWriter
+    silent: bool = False
+
+    def abort(self) -> None:
+        for writer in (self.client, self.server):
+            writer.transport.abort()
+
+
+@dataclass(eq=False)
+class Road:
+    """A proxy on ``port`` of the loopback interface; ``leads_to`` may be set later."""
+
+    name: str
+    port: int
+    leads_to: Address | None = None
+    _server: asyncio.Server | None = None
+    _journeys: set[_Journey] = field(default_factory=set)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _moving: dict[Way, asyncio.Event] = field(
+        default_factory=lambda: {way: asyncio.Event() for way in Way}
+    )
+
+    @property
+    def address(self) -> Address:
+        """Where clients connect to."""
+        return Address(LOOPBACK, self.port)
+
+    @property
+    def journeys(self) -> int:
+        """How many connections there are."""
+        return len(self._journeys)
+
+    async def open(self) -> None:
+        """Take connections, and let traffic move."""
+        self.release()
+        if self._server is None:
+            self._server = await asyncio.start_server(self._travel, LOOPBACK, self.port)
+
+    async def close(self) -> None:
+        """Refuse connections, and reset those there are."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self.cut()
+
+    def cut(self) -> None:
+        """Reset every connection."""
+        for journey in tuple(self._journeys):
+            journey.abort()
+
+    def silence(self) -> None:
+        """Let the connections there are stand without a byte or an end ever passing again."""
+        for journey in self._journeys:
+            journey.silent = True
+
+    def hold(self, *ways: Way) -> None:
+        """Let nothing pass these ways, both by default; what comes waits."""
+        for way in ways or tuple(Way):
+            self._moving[way].clear()
+
+    def release(self, *ways: Way) -> None:
+        """Let everything pass these ways again, both by default; what waited goes first."""
+        for way in ways or tuple(Way):
+            self._moving[way].set()
+
+    async def _travel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._tasks.add(task)
+        try:
+            await self._pass_on(reader, writer)
+        except (OSError, asyncio.CancelledError):
+            # Cancelled only when all is over; a raised cancellation would be logged as a fault.
+            pass
+        finally:
+            writer.transport.abort()
+            if task is not None:
+                self._tasks.discard(task)
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.leads_to is None:
+            return
+        back, there = await asyncio.open_connection(self.leads_to.host, self.leads_to.port)
+        journey = _Journey(writer, there)
+        self._journeys.add(journey)
+        ways = [
+            asyncio.create_task(self._pump(journey, reader, there, Way.THERE)),
+            asyncio.create_task(self._pump(journey, back, writer, Way.BACK)),
+        ]
+        try:
+            done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            if journey.silent and ways[0] not in done:
+                await ways[0]
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            self._journeys.discard(journey)
+            journey.abort()
+
+    async def _pump(
+        self,
+        journey: _Journey,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        way: Way,
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(_CHUNK):
+                await self._moving[way].wait()
+                if not journey.silent:
+                    writer.write(data)
+                    await writer.drain()
+            if not journey.silent:
+                await asyncio.wait_for(_drained(writer), timeout=5)
+
+    async def end(self) -> None:
+        """Close the road for good."""
+        await self.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _drained(writer: asyncio.StreamWriter) -> None:
+    if writer.can_write_eof():
+        writer.write_eof()
+    await writer.drain()
+
+
+@asynccontextmanager
+async def open_roads(names: Iterable[str]) -> AsyncIterator[Mapping[str, Road]]:
+    """Open a road for each name, leading nowhere yet; all are closed at the end."""
+    wanted = tuple(names)
+    ports = free_ports(*(None for _ in wanted))
+    roads = {name: Road(name, port) for name, port in zip(wanted, ports, strict=True)}
+    try:
+        for road in roads.values():
+            await road.open()
+        yield roads
+    finally:
+        for road in roads.values():
+            await road.end()

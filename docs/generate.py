@@ -1,0 +1,104 @@
+"""Writes the pages that are made from the code: the settings and the table of Stripe's answers."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from customer_provisioner.settings import Settings as ProvisionerSettings
+from nexus_messaging.settings import ServiceSettings
+from stripe_reporter.meanings import markdown
+from stripe_reporter.settings import Settings as ReporterSettings
+from usage_ingest.settings import Settings as IngestSettings
+
+HERE: Final = Path(__file__).parent
+SERVICES: Final[dict[str, type[BaseModel]]] = {
+    "usage-ingest": IngestSettings,
+    "stripe-reporter": ReporterSettings,
+    "customer-provisioner": ProvisionerSettings,
+}
+
+SETTINGS: Final = """\
+# Settings
+
+Environment variables. Each may also be given as `NAME_FILE`, naming a file that holds the value.
+`<service> check` names everything that is wrong with them at once. This page is made from the code
+(`make docs`).
+"""
+
+ANSWERS: Final = """\
+# What Stripe's answers mean
+
+The table that stripe-reporter acts by, read from the top: the first row that fits counts. This page
+is made from the code (`make docs`). "Waits" spends no budget; in the last tier it repeats. A gate
+that is closed pauses all reports until a probe finds its cause gone.
+"""
+
+
+def settings_page() -> Iterator[str]:
+    """Yield the lines of the settings reference."""
+    yield SETTINGS
+    yield from _table("Every service", ServiceSettings, frozenset())
+    for name, kind in SERVICES.items():
+        yield from _table(name, kind, frozenset(ServiceSettings.model_fields))
+
+
+def _table(name: str, kind: type[BaseModel], known: frozenset[str]) -> Iterator[str]:
+    yield f"## {name}\n"
+    yield "| variable | default | |"
+    yield "|---|---|---|"
+    for field, info in kind.model_fields.items():
+        if field not in known:
+            yield f"| `{field.upper()}` | {_default(info)} | {_told(kind, field, info)} |"
+    yield ""
+
+
+def _default(info: FieldInfo) -> str:
+    if info.default is PydanticUndefined:
+        return "required"
+    if info.default in ("", None, ()):
+        return "empty"
+    value = ", ".join(info.default) if isinstance(info.default, tuple) else info.default
+    return f"`{value}`"
+
+
+def _told(kind: type[BaseModel], field: str, info: FieldInfo) -> str:
+    if info.description is None:
+        raise LookupError(f"{kind.__module__}.{kind.__qualname__}.{field} has no docstring")
+    secret = " Secret." if info.annotation is SecretStr else ""
+    return " ".join(info.description.split()) + secret
+
+
+def answers_page() -> Iterator[str]:
+    """Yield the lines of the table of answers."""
+    yield ANSWERS
+    yield from markdown()
+
+
+def main() -> int:
+    """Write the pages, or with ``--check`` compare them; return 1 if they differ."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing, fail on a difference")
+    check = parser.parse_args().check
+    stale = []
+    for name, lines in {
+        "settings.md": settings_page(),
+        "stripe-answers.md": answers_page(),
+    }.items():
+        text, page = "\n".join(lines).rstrip() + "\n", HERE / name
+        if check and (not page.exists() or page.read_text(encoding="utf-8") != text):
+            stale.append(f"docs/{name}")
+        elif not check:
+            page.write_text(text, encoding="utf-8")
+    if stale:
+        print(f"not as the code says: {', '.join(stale)}; run make docs", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
