@@ -37,11 +37,12 @@ check: setup ## Lint, format, types, import contracts
 	@set -e; for tests in $(TESTS); do echo "$(BIN)/mypy $$tests"; $(BIN)/mypy $$tests; done
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python -m nexus_contracts.schemas --check libs/contracts/schemas
 	$(BIN)/hadolint --failure-threshold warning services/*/Dockerfile deploy/docker/*.Dockerfile \
 		deploy/docker/stand-ins/*.Dockerfile
 	$(BIN)/yamllint --strict docker-compose.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
-	$(BIN)/shellcheck deploy/docker/*.sh deploy/docker/*/*.sh
+	$(BIN)/shellcheck deploy/bare/*.sh deploy/docker/*.sh deploy/docker/*/*.sh
 
 .PHONY: docs
 docs: setup ## Write the pages that are made from the code
@@ -61,11 +62,11 @@ lock: setup ## Pin the dependencies anew, with hashes
 
 .PHONY: up
 up: setup ## Start the whole stack in the background and say what is where
-	$(BIN)/local-stack up
+	@$(BIN)/local-stack up
 
 .PHONY: down
 down: setup ## Stop what `make up` started
-	$(BIN)/local-stack down
+	@$(BIN)/local-stack down
 
 .PHONY: demo
 demo: setup ## Run the main job on the real parts, with trouble, and count every tool run
@@ -78,6 +79,16 @@ test-unit: setup ## Tests without broker and database (seconds)
 .PHONY: test
 test: setup ## All tests but the long ones, on a real broker and a real database (minutes)
 	env -u STRIPE_SECRET_KEY $(BIN)/pytest -q -m "not long" $(TESTS)
+
+.PHONY: test-long
+test-long: setup ## The long tests, and what crosses a service once more on RabbitMQ 4
+	env -u STRIPE_SECRET_KEY $(BIN)/pytest -q -m long --timeout 600 $(TESTS)
+	env -u STRIPE_SECRET_KEY NEXUS_TEST_RABBITMQ=4 $(BIN)/pytest -q -m "not long" \
+		tests/integration tests/e2e
+
+.PHONY: test-bare
+test-bare: ## The README's commands on a bare Debian 12 (as root, with mmdebstrap): BARE="demo test"
+	deploy/bare/run.sh $(BARE)
 
 .PHONY: test-stripe
 test-stripe: setup ## The emulator's contract suite against Stripe's sandbox: STRIPE_SECRET_KEY=sk_test_...

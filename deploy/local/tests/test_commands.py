@@ -1,18 +1,23 @@
-"""The commands ``up``, ``status`` and ``down``, with the project's own services."""
+"""The commands, with the project's own services."""
 
+import json
 import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import aio_pika
 import pytest
 
 from local_stack.identities import ProcessIdentity, await_exit
-from local_stack.loopback import answers
+from local_stack.loopback import answers, fetch
+from local_stack.practice import DEAD_LETTER_QUEUE, QUEUE
 from local_stack.record import Record
 from local_stack.sql import SqlFailedError, run_sql
+from local_stack.urls import Address, Login
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +33,9 @@ def test_up_returns_when_every_part_is_ready(directory: Path) -> None:
     up = local_stack(directory, "up", "--tier-scale", "0.01")
 
     assert up.returncode == 0, up.stdout
-    metrics = re.findall(r"(http://\S+)/metrics", up.stdout)
-    ready = [answers(f"{url}/readyz") for url in metrics[:3]]
-    assert ready == [True, True, True]
+    addresses = re.findall(r"http://\S+/(?:metrics|readyz|sums)", up.stdout)
+    assert [url for url in addresses if not answers(url)] == []
+    assert len(addresses) == 8
     assert not running(directory).dead
 
 
@@ -41,6 +46,37 @@ def test_a_second_up_is_refused_in_one_line(directory: Path) -> None:
     assert again.returncode == 1
     assert re.fullmatch(r"a stack is running here already, as process \d+; .*\n", again.stdout)
     assert local_stack(directory, "status").returncode == 0
+
+
+def test_what_is_published_by_hand_reaches_stripe(directory: Path) -> None:
+    """The first thing a newcomer tries goes all the way: a user, a run, a sum."""
+    published = local_stack(directory, "publish")
+
+    assert published.returncode == 0, published.stdout
+    (sums,) = re.findall(r"http://\S+", published.stdout)
+    deadline = time.monotonic() + 60
+    while (counted := fetch(sums)) == b"[]" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert [row["value"] for row in json.loads(counted)] == [1]
+
+
+async def test_one_dead_letter_waits_for_the_operator_to_practise_on(directory: Path) -> None:
+    """usage-ingest itself refused it, and its headers tell the operator where to move it."""
+    record = running(directory)
+    operator = Login(*dict(record.places)["management UI"].split("  ")[1].split(" / "))
+    url = Address.of(record.publish_to).amqp_url(operator, "metering")
+
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        queue = await channel.get_queue(DEAD_LETTER_QUEUE, ensure=False)
+        letter = await queue.get()
+        nothing_more = await queue.get(fail=False)
+
+    assert letter is not None
+    assert nothing_more is None
+    assert letter.headers["nexus-reason"] == "timestamp_in_future"
+    assert letter.headers["nexus-requeue-to"] == QUEUE
+    assert DEAD_LETTER_QUEUE in record.page()
 
 
 def test_a_service_may_use_its_own_database_only(directory: Path) -> None:
@@ -73,6 +109,7 @@ def test_down_ends_every_process(directory: Path) -> None:
     assert down.returncode == 0
     assert not any(process.alive for process in processes)
     assert local_stack(directory, "status").stdout == "no stack is running here\n"
+    assert "no stack is running here" in local_stack(directory, "publish").stdout
 
 
 def test_what_a_killed_supervisor_left_is_ended(directory: Path) -> None:

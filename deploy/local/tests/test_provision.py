@@ -4,16 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.broker_programs import BrokerUnavailableError, broker_programs
+from local_stack.broker_programs import BrokerUnavailableError, broker_programs, fetch_programs
+from local_stack.newer_broker import newer_programs
 from local_stack.postgres import PostgresServer
 from local_stack.provision import (
     AMQP_URL,
     DATABASE_URL,
     MANAGEMENT_URL,
+    RABBITMQ,
     GivenBroker,
     NotOursToStopError,
+    provide_broker,
     provide_postgres,
 )
+from local_stack.rabbitmq import RabbitNode
 from local_stack.sql import run_sql
 from local_stack.urls import Login
 
@@ -53,3 +57,58 @@ def test_a_machine_without_rabbitmq_or_apt_is_told_what_to_install(
 
     with pytest.raises(BrokerUnavailableError, match=r"apt-get install .* rabbitmq-server"):
         broker_programs(tmp_path)
+
+
+def test_a_version_of_rabbitmq_that_is_not_offered_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A typing error never runs the tests on whatever broker there is."""
+    monkeypatch.setenv(RABBITMQ, "4.1")
+
+    with pytest.raises(BrokerUnavailableError, match=f"{RABBITMQ} can be 4"):
+        provide_broker(tmp_path)
+
+
+def test_a_given_broker_of_another_version_than_asked_for_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tests meant for RabbitMQ 4 never pass on an older one."""
+    monkeypatch.setenv(RABBITMQ, "4")
+    monkeypatch.setenv(AMQP_URL, "amqp://a:b@127.0.0.1:5672/")
+    monkeypatch.setenv(MANAGEMENT_URL, "http://a:b@127.0.0.1:15672/")
+    monkeypatch.setattr(GivenBroker, "version", "3.13.7")
+
+    with pytest.raises(BrokerUnavailableError, match=r"is RabbitMQ 3\.13\.7"):
+        provide_broker(tmp_path)
+
+
+@pytest.mark.long
+def test_rabbitmq_4_runs_beside_the_machines_own(tmp_path: Path) -> None:
+    """Debian 13's packages run on an older Debian, with nothing installed."""
+    programs = newer_programs(tmp_path / "programs")
+
+    with RabbitNode.start(tmp_path / "node", programs=programs) as node:
+        assert node.version.startswith("4.")
+        assert "OpenSSL" in node.ctl("eval", "crypto:info_lib().")
+
+
+@pytest.mark.long
+def test_a_machine_without_rabbitmq_fetches_its_distributions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without root and from a relative path, as the checkout gives it."""
+    monkeypatch.chdir(tmp_path)
+    installed = tmp_path / "status"
+    installed.write_text(
+        "\n".join(
+            entry + "\n"
+            for entry in Path("/var/lib/dpkg/status").read_text(encoding="utf-8").split("\n\n")
+            if not entry.startswith(("Package: rabbitmq", "Package: erlang", "Package: libsctp"))
+        ),
+        encoding="utf-8",
+    )
+
+    programs = fetch_programs(Path("programs"), installed=installed)
+
+    with RabbitNode.start(tmp_path / "node", programs=programs) as node:
+        assert "OpenSSL" in node.ctl("eval", "crypto:info_lib().")

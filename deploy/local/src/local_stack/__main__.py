@@ -1,4 +1,4 @@
-"""The command ``local-stack``: the stack on this machine, up and down."""
+"""The command ``local-stack``: the stack on this machine, up, down and tried out."""
 
 import argparse
 import signal
@@ -22,6 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 commands.supervise(directory, parsed.tier_scale, _say)
             case "down":
                 return commands.down(directory, _say)
+            case "publish":
+                return commands.publish_example(directory, _say)
             case _:
                 return commands.status(directory, _say)
     except LocalStackError as error:
@@ -45,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True)
     subparsers.add_parser("down", help="stop it")
     subparsers.add_parser("status", help="say what is where, and what has died")
+    subparsers.add_parser("publish", help="publish a new user and a tool run of theirs")
     for name, what in (("up", "start it in the background"), ("supervise", "run it until SIGTERM")):
         command = subparsers.add_parser(name, help=what)
         command.add_argument(

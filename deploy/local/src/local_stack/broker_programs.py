@@ -4,16 +4,16 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from local_stack.debian_packages import PackagesUnavailableError, PrivateApt
 from local_stack.errors import LocalStackError
-from local_stack.programs import ProgramFailedError, run_program
 
 # A user's PATH on Debian lacks the folder of the servers.
 _SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
-_APT_SECONDS = 300.0
 _DPKG_STATUS = Path("/var/lib/dpkg/status")
 _WHAT_TO_INSTALL = (
     "RabbitMQ is not installed and cannot be fetched here. Install it "
@@ -40,6 +40,13 @@ class BrokerPrograms:
     erlang: Path
     libraries: tuple[Path, ...] = ()
 
+    @property
+    def major(self) -> int | None:
+        """RabbitMQ's major version, by the name of its folder; ``None`` where that is unusual."""
+        folder = (self.scripts / "rabbitmq-server").resolve().parent.parent.name
+        named = re.fullmatch(r"rabbitmq_server-(\d+)\..*", folder)
+        return None if named is None else int(named[1])
+
     def environment(self) -> dict[str, str]:
         """Build the variables without which the programs do not run."""
         path = os.pathsep.join([str(self.erlang), os.environ.get("PATH", os.defpath)])
@@ -58,7 +65,7 @@ def broker_programs(unpack_into: Path) -> BrokerPrograms:
     Raises:
         BrokerUnavailableError: If none of the three works here.
     """
-    found = installed_programs() or _unpacked_programs(unpack_into)
+    found = installed_programs() or unpacked_programs(unpack_into)
     return found or fetch_programs(unpack_into)
 
 
@@ -73,10 +80,7 @@ def installed_programs() -> BrokerPrograms | None:
 
 
 def fetch_programs(directory: Path, *, installed: Path = _DPKG_STATUS) -> BrokerPrograms:
-    """Download and unpack the machine's own distribution's RabbitMQ, without root.
-
-    apt works on a private state here: the machine's package lists, cache and database are not
-    touched, nothing is configured and no service is started.
+    """Download and unpack the RabbitMQ of the machine's own distribution, without root.
 
     Args:
         directory: Where to unpack; replaced as a whole once everything is there.
@@ -85,31 +89,37 @@ def fetch_programs(directory: Path, *, installed: Path = _DPKG_STATUS) -> Broker
     Raises:
         BrokerUnavailableError: If this is no Debian, or its packages cannot be fetched.
     """
-    if not all(map(shutil.which, ("apt-get", "apt-cache", "dpkg-deb"))):
-        raise BrokerUnavailableError(_WHAT_TO_INSTALL)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent) as work:
-        apt = _PrivateApt(Path(work) / "apt", installed)
-        root = Path(work) / "root"
-        for package in apt.download("rabbitmq-server"):
-            _run(["dpkg-deb", "-x", package, root], cwd=apt.directory)
-        _point_erlang_at(root, directory)
-        shutil.rmtree(directory, ignore_errors=True)
-        root.rename(directory)
-    found = _unpacked_programs(directory)
+    with unpacking(directory) as (work, root):
+        PrivateApt(work / "apt", installed).unpack(root, "rabbitmq-server")
+    found = unpacked_programs(directory)
     if found is None:
         raise BrokerUnavailableError(_WHAT_TO_INSTALL)
     return found
 
 
-def _programs(
-    scripts: Path, erlang: Path, libraries: tuple[Path, ...] = ()
-) -> BrokerPrograms | None:
-    needed = (scripts / "rabbitmq-server", scripts / "rabbitmq-env", erlang / "epmd")
-    return BrokerPrograms(scripts, erlang, libraries) if all(p.exists() for p in needed) else None
+@contextmanager
+def unpacking(directory: Path) -> Iterator[tuple[Path, Path]]:
+    """Give a folder to work in and a root to unpack into, which becomes ``directory`` at the end.
+
+    Raises:
+        BrokerUnavailableError: In place of an error in fetching packages.
+    """
+    directory = directory.absolute()  # apt and its helpers run elsewhere
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent) as work:
+        root = Path(work) / "root"
+        try:
+            yield Path(work), root
+        except PackagesUnavailableError as error:
+            raise BrokerUnavailableError(f"{_WHAT_TO_INSTALL}\n{error}") from error
+        _point_erlang_at(root, directory)
+        shutil.rmtree(directory, ignore_errors=True)
+        root.rename(directory)
 
 
-def _unpacked_programs(directory: Path) -> BrokerPrograms | None:
+def unpacked_programs(directory: Path) -> BrokerPrograms | None:
+    """Find the RabbitMQ that was unpacked in ``directory`` before."""
+    directory = directory.absolute()
     scripts = sorted(directory.glob("usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin"))
     if not scripts:
         return None
@@ -117,6 +127,13 @@ def _unpacked_programs(directory: Path) -> BrokerPrograms | None:
         directory.glob("lib/*-linux-gnu*")
     )
     return _programs(scripts[-1], directory / "usr/lib/erlang/bin", libraries)
+
+
+def _programs(
+    scripts: Path, erlang: Path, libraries: tuple[Path, ...] = ()
+) -> BrokerPrograms | None:
+    needed = (scripts / "rabbitmq-server", scripts / "rabbitmq-env", erlang / "epmd")
+    return BrokerPrograms(scripts, erlang, libraries) if all(p.exists() for p in needed) else None
 
 
 def _point_erlang_at(root: Path, final: Path) -> None:
@@ -129,39 +146,3 @@ def _point_erlang_at(root: Path, final: Path) -> None:
                 text = script.read_text(encoding="utf-8")
                 moved = re.sub(r'ROOTDIR="?/usr/lib/erlang"?', f'ROOTDIR="{home}"', text)
                 script.write_text(moved, encoding="utf-8")
-
-
-class _PrivateApt:
-    """apt-get with lists, cache and locks of its own, and the machine's sources."""
-
-    def __init__(self, directory: Path, installed: Path) -> None:
-        self.directory = directory
-        for folder in ("lists/partial", "cache/archives/partial"):
-            (directory / folder).mkdir(parents=True)
-        settings = (
-            f"Dir::State::Lists={directory / 'lists'}",
-            f"Dir::State::status={installed}",
-            f"Dir::Cache={directory / 'cache'}",
-            "Debug::NoLocking=1",
-            # The lists belong to whoever runs this: apt cannot hand them to its own user.
-            "APT::Sandbox::User=",
-            "APT::Install-Recommends=0",
-        )
-        self._options = [part for setting in settings for part in ("-o", setting)]
-
-    def download(self, package: str) -> list[Path]:
-        """Fetch ``package`` and what it needs that this machine lacks; return the files."""
-        _run(["apt-get", *self._options, "-qq", "update"], cwd=self.directory)
-        plan = _run(["apt-get", *self._options, "-s", "install", package], cwd=self.directory)
-        names = re.findall(r"^Inst (\S+)", plan, flags=re.MULTILINE)
-        wanted = [name for name in names if name.startswith(("rabbitmq-server", "erlang-", "lib"))]
-        _run(["apt-get", *self._options, "-qq", "download", *wanted], cwd=self.directory)
-        return sorted(self.directory.glob("*.deb"))
-
-
-def _run(command: Sequence[str | Path], *, cwd: Path) -> str:
-    try:
-        environment = {**os.environ, "LC_ALL": "C"}
-        return run_program(command, cwd=cwd, env=environment, seconds=_APT_SECONDS)
-    except ProgramFailedError as error:
-        raise BrokerUnavailableError(f"{_WHAT_TO_INSTALL}\n{error}") from error

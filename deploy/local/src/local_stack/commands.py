@@ -1,17 +1,21 @@
-"""The commands ``up``, ``down`` and ``status``: a stack in the background, found by its folder."""
+"""What the commands do: a stack in the background, found by its folder."""
 
 import os
 import signal
 import sys
 import time
+import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
 from local_stack.catalogue import StackOptions
 from local_stack.claims import Claim, DirectoryInUseError
 from local_stack.identities import ProcessIdentity, await_exit
+from local_stack.practice import PracticeLetter
 from local_stack.processes import Child, ChildDiedError, exit_on_sigterm
+from local_stack.publishing import publish, tool_executed, user_created
 from local_stack.record import Record
 from local_stack.stack import Stack
 
@@ -57,7 +61,7 @@ def supervise(directory: Path, tier_scale: float, say: Say) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     options = StackOptions(tier_scale=tier_scale, standard_ports=True)
     with exit_on_sigterm(), Stack.start(directory, options, say) as stack:
-        Record.of(stack, directory).write(directory)
+        Record.of(stack, PracticeLetter.leave(stack), directory).write(directory)
         try:
             _watch(stack, say)
         finally:
@@ -94,6 +98,24 @@ def status(directory: Path, say: Say) -> int:
     for name in record.dead:
         say(f"{name} has died; `make down` stops the rest")
     return 1 if record.dead else 0
+
+
+def publish_example(directory: Path, say: Say) -> int:
+    """Publish a fresh user and a tool run of theirs; 1 where no stack runs.
+
+    Raises:
+        NotPublishedError: If the broker did not confirm them.
+    """
+    record = Record.read(directory)
+    if record is None or _holder(directory) is None:
+        say("no stack is running here; `make up` starts one")
+        return 1
+    user, now = uuid.uuid4(), datetime.now(UTC)
+    run = tool_executed(user, now)
+    publish(record.publish_to, [user_created(user, now), run])
+    say(f"published user.created and tool.executed {run.id} of user {user}")
+    say(f"within about 20 s the local Stripe has counted it: curl -s {record.sums}")
+    return 0
 
 
 def _holder(directory: Path) -> int | None:

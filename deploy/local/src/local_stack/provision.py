@@ -7,8 +7,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from local_stack.broker_programs import BrokerUnavailableError
 from local_stack.errors import LocalStackError
 from local_stack.management import broker_version
+from local_stack.newer_broker import MAJOR, newer_programs
 from local_stack.postgres import PostgresServer
 from local_stack.rabbitmq import RabbitNode
 from local_stack.servers import Broker, Database
@@ -18,6 +20,10 @@ from local_stack.urls import Address, Login, login_of
 AMQP_URL = "NEXUS_TEST_AMQP_URL"
 MANAGEMENT_URL = "NEXUS_TEST_MANAGEMENT_URL"
 DATABASE_URL = "NEXUS_TEST_DATABASE_URL"
+RABBITMQ = "NEXUS_TEST_RABBITMQ"
+
+# Where a fetched RabbitMQ 4 is kept, below the folder the command was called in (the checkout).
+_UNPACKED = Path(".local/rabbitmq4-programs")
 
 
 class NotOursToStopError(LocalStackError):
@@ -98,22 +104,31 @@ def provide_broker(directory: Path) -> Broker:
 
     In this order: ``NEXUS_TEST_AMQP_URL`` with ``NEXUS_TEST_MANAGEMENT_URL`` (with an
     administrator's login); a Docker engine of this machine; RabbitMQ's programs
-    (:mod:`local_stack.broker_programs`).
+    (:mod:`local_stack.broker_programs`). ``NEXUS_TEST_RABBITMQ=4`` asks for RabbitMQ 4: its
+    programs are then fetched beside an older one (:mod:`local_stack.newer_broker`).
 
     Args:
         directory: Where a local server keeps its data.
 
     Raises:
-        BrokerUnavailableError: If there is none of them; the text says what to install.
+        BrokerUnavailableError: If there is none of them, or not the version asked for.
     """
+    wanted = os.environ.get(RABBITMQ)
+    if wanted not in {None, str(MAJOR)}:
+        raise BrokerUnavailableError(f"{RABBITMQ} can be {MAJOR}; unset, any version will do")
     if AMQP_URL in os.environ and MANAGEMENT_URL in os.environ:
         source = f"{AMQP_URL} and {MANAGEMENT_URL}"
         broker: Broker = GivenBroker(os.environ[AMQP_URL], os.environ[MANAGEMENT_URL])
     elif (contained := _broker_container()) is not None:
         source, broker = "a container", contained
     else:
-        source, broker = "a local server", RabbitNode.start(directory)
-    _say(f"broker: RabbitMQ {broker.version} from {source}")
+        programs = None if wanted is None else newer_programs(_UNPACKED)
+        source, broker = "a local server", RabbitNode.start(directory, programs=programs)
+    version = broker.version
+    _say(f"broker: RabbitMQ {version} from {source}")
+    if wanted is not None and not version.startswith(f"{wanted}."):
+        broker.stop()
+        raise BrokerUnavailableError(f"{RABBITMQ}={wanted}, but {source} is RabbitMQ {version}")
     return broker
 
 

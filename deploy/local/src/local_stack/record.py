@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from local_stack.guide import Place, advice, page, places, sums_url
 from local_stack.identities import ProcessIdentity
+from local_stack.practice import PracticeLetter
 from local_stack.stack import Stack
 
 
@@ -16,18 +18,29 @@ class Record:
 
     Attributes:
         places: What is where, as lines of two columns.
+        advice: How to publish and how to requeue, in lines.
+        publish_to: The AMQP URL of the user that outside services publish as.
+        sums: Where the local Stripe says what it has counted.
         processes: The processes by part.
     """
 
-    places: tuple[tuple[str, str], ...]
+    places: tuple[Place, ...]
+    advice: tuple[str, ...]
+    publish_to: str
+    sums: str
     processes: Mapping[str, ProcessIdentity]
 
     @classmethod
-    def of(cls, stack: Stack, directory: Path) -> Self:
+    def of(cls, stack: Stack, letter: PracticeLetter, directory: Path) -> Self:
         """Describe a running stack."""
         found = {name: ProcessIdentity.of(pid) for name, pid in stack.pids.items()}
-        processes = {name: each for name, each in found.items() if each is not None}
-        return cls(_places(stack, directory), processes)
+        return cls(
+            places=places(stack, directory),
+            advice=advice(stack, letter, directory),
+            publish_to=stack.amqp_url("publisher"),
+            sums=sums_url(stack),
+            processes={name: each for name, each in found.items() if each is not None},
+        )
 
     @classmethod
     def read(cls, directory: Path) -> Self | None:
@@ -40,12 +53,18 @@ class Record:
             name: ProcessIdentity(pid, started)
             for name, (pid, started) in document["processes"].items()
         }
-        return cls(tuple((name, place) for name, place in document["places"]), processes)
+        return cls(
+            places=tuple((name, place) for name, place in document["places"]),
+            advice=tuple(document["advice"]),
+            publish_to=document["publish_to"],
+            sums=document["sums"],
+            processes=processes,
+        )
 
     def write(self, directory: Path) -> None:
         """Write the record at once and whole, for its owner's eyes only."""
         processes = {name: [each.pid, each.started] for name, each in self.processes.items()}
-        document = {"places": self.places, "processes": processes}
+        document = asdict(self) | {"processes": processes}
         unfinished = _path(directory).with_suffix(".unfinished")
         unfinished.unlink(missing_ok=True)
         unfinished.touch(mode=0o600)
@@ -63,23 +82,9 @@ class Record:
         return [name for name, process in self.processes.items() if not process.alive]
 
     def page(self) -> str:
-        """Write what is where in two columns."""
-        width = max(len(name) for name, _ in self.places)
-        return "\n".join(f"  {name:<{width}}  {place}" for name, place in self.places)
+        """Write the page that a person reads."""
+        return page(self.places, self.advice)
 
 
 def _path(directory: Path) -> Path:
     return directory / "state.json"
-
-
-def _places(stack: Stack, directory: Path) -> tuple[tuple[str, str], ...]:
-    operator = stack.operator
-    return (
-        ("management UI", f"{stack.broker.management_url}  {operator.user} / {operator.password}"),
-        ("publish to", stack.amqp_url("publisher")),
-        ("local Stripe", f"{stack.emulator_url}  key {stack.stripe_key}"),
-        *((name, f"{server.url}/metrics") for name, server in stack.services.items()),
-        ("RabbitMQ metrics", stack.broker.metrics_url),
-        *((f"{name}'s database", stack.database_url(name)) for name in stack.services),
-        ("logs", str(directory / "logs")),
-    )

@@ -14,10 +14,18 @@ from typing import Final
 import aiormq
 import structlog
 from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
+from yarl import URL
 
+from nexus_messaging.cancellation import only_if_asked_for
 from nexus_messaging.message import Delivery, Message
+from nexus_messaging.properties import tolerate_strange_properties
 
 LONGEST_PAUSE: Final = 10.0
+
+HEARTBEAT: Final = 10
+"""Seconds; a connection that stays silent for a few of them counts as lost."""
+
+_LOST: Final = (aiormq.exceptions.AMQPError, OSError, TimeoutError, RuntimeError)
 
 log = structlog.get_logger()
 
@@ -38,6 +46,7 @@ class Consumer:
     """
 
     def __init__(self, url: str, queue: str, *, prefetch: int, name: str) -> None:
+        tolerate_strange_properties()
         self.queue = queue
         self._url = url
         self._prefetch = prefetch
@@ -72,23 +81,27 @@ class Consumer:
     async def shut(self) -> None:
         """Cancel consuming: nothing new arrives, and what arrived stays ours to settle.
 
-        Raises:
-            aiormq.exceptions.AMQPError: the connection broke meanwhile; nothing is consumed then.
+        Should the connection break meanwhile, nothing is consumed either.
         """
         self._wanted.clear()
         async with self._turning:
             tag, self._tag = self._tag, None
             if tag is not None and self._channel is not None and not self._channel.is_closed:
-                await self._channel.basic_cancel(tag)
+                try:
+                    with only_if_asked_for():
+                        await self._channel.basic_cancel(tag)
+                except _LOST as error:
+                    log.warning("cancel_lost", queue=self.queue, cause=type(error).__name__)
 
     async def run(self) -> None:
         """Connect, consume while wanted, and begin again whenever that ends; never returns."""
         pause = 0.2
         while True:
             try:
-                await self._session()
+                with only_if_asked_for():
+                    await self._session()
                 pause = 0.2
-            except (aiormq.exceptions.AMQPError, OSError, TimeoutError, RuntimeError) as error:
+            except _LOST as error:
                 log.warning("broker_lost", queue=self.queue, cause=type(error).__name__)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -114,13 +127,15 @@ class Consumer:
         """
         if received.channel is self._channel and not received.channel.is_closed:
             try:
-                await received.channel.basic_ack(received.tag, multiple=multiple)
-            except (aiormq.exceptions.AMQPError, OSError, RuntimeError) as error:
+                with only_if_asked_for():
+                    await received.channel.basic_ack(received.tag, multiple=multiple)
+            except _LOST as error:
                 log.warning("ack_lost", queue=self.queue, cause=type(error).__name__)
 
     async def _session(self) -> None:
         connection = await aiormq.connect(
-            self._url, client_properties={"connection_name": f"{self._name} {self.queue}"}
+            URL(self._url).update_query(heartbeat=HEARTBEAT),
+            client_properties={"connection_name": f"{self._name} {self.queue}"},
         )
         try:
             self._channel = await connection.channel(publisher_confirms=False)
@@ -156,9 +171,10 @@ class Consumer:
             self._arrived.set()
 
     async def _cancelled(self, _frame: aiormq.spec.Basic.Cancel) -> None:
+        # Called by the channel's reader, which would wait for itself if this closed the channel.
         log.warning("consumer_cancelled_by_broker", queue=self.queue)
-        if self._channel is not None:
-            await self._channel.close()
+        self._tag = None
+        self._changed.set()
 
     def _forget(self) -> None:
         # What was buffered belongs to a channel that is gone: the broker will deliver it again.

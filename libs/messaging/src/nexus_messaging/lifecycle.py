@@ -8,6 +8,7 @@ from typing import Final, Protocol, TypeVar
 
 import structlog
 
+from nexus_messaging.cancellation import only_if_asked_for
 from nexus_messaging.logs import where
 
 LONGEST_PAUSE: Final = 30.0
@@ -110,7 +111,8 @@ async def keep_going(name: str, loop: Loop) -> None:
     while True:
         began = asyncio.get_running_loop().time()
         try:
-            await loop()
+            with only_if_asked_for():
+                await loop()
         except Exception as error:  # a loop that died silently would bill nobody
             log.warning("loop_failed", loop=name, cause=type(error).__name__, where=where(error))
         if asyncio.get_running_loop().time() - began > LONGEST_PAUSE:

@@ -29,7 +29,21 @@ def configure(*, service: str, level: str, form: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stdout),
     )
     structlog.contextvars.bind_contextvars(service=service)
-    logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(name)s %(levelname)s")
+    logging.basicConfig(level=logging.WARNING, handlers=[_NamesOnly()], force=True)
+
+
+class _NamesOnly(logging.Handler):
+    """Passes on that a library has logged, without its words: they may quote what it handled."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[0] if record.exc_info else None
+        structlog.get_logger().log(
+            record.levelno,
+            "library_log",
+            logger=record.name,
+            where=f"{record.filename}:{record.lineno}",
+            error=error.__name__ if error else None,
+        )
 
 
 def where(error: BaseException) -> str:

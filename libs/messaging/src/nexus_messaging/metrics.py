@@ -1,8 +1,10 @@
 """What a consumer counts: every metric of the messaging library, by name."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from nexus_messaging.reasons import Reason
 from nexus_messaging.topology import TIERS
@@ -11,44 +13,65 @@ from nexus_messaging.topology import TIERS
 class MessagingMetrics:
     """Counters of one service; each label value is born at 0, so that its first increase shows.
 
-    A message id or anything else unbounded is never a label.
+    A message id or anything else unbounded is never a label. What is counted for every message is
+    looked up once: finding a label's counter costs as much as increasing it.
     """
 
     def __init__(self, registry: CollectorRegistry, *, service: str, queues: Iterable[str]) -> None:
         prefix = service.replace("-", "_")
         # Deliveries whose processing ended well.
-        self._done = Counter(
+        done = Counter(
             f"{prefix}_messages_done", "Messages processed", ["queue"], registry=registry
         )
+        # When processing last ended well, in Unix time; 0 until it does.
+        last = Gauge(
+            f"{prefix}_last_done_timestamp_seconds",
+            "Time of the last message processed",
+            ["queue"],
+            registry=registry,
+        )
         # Copies published to a retry tier, whatever the cause.
-        self._retried = Counter(
+        retried = Counter(
             f"{prefix}_messages_retried",
             "Copies sent to a tier",
             ["queue", "tier"],
             registry=registry,
         )
         # Copies published to a dead-letter queue by this service (the broker's own are not here).
-        self._dead = Counter(
+        dead = Counter(
             f"{prefix}_messages_dead_lettered",
             "Messages dead-lettered",
             ["queue", "reason"],
             registry=registry,
         )
-        for queue in queues:
-            self._done.labels(queue)
-            for tier in TIERS:
-                self._retried.labels(queue, tier.name)
-            for reason in Reason:
-                self._dead.labels(queue, reason.value)
+        # 1 while consuming is paused because what processing needs is away.
+        self._paused = Gauge(
+            f"{prefix}_consumption_paused", "Consuming is paused", ["queue"], registry=registry
+        )
+        names = tuple(queues)
+        self._done = {queue: done.labels(queue) for queue in names}
+        self._retried = {
+            (q, tier.name): retried.labels(q, tier.name) for q in names for tier in TIERS
+        }
+        self._dead = {(q, reason): dead.labels(q, reason.value) for q in names for reason in Reason}
+        self._last = dict.fromkeys(names, 0.0)
+        for queue in names:
+            last.labels(queue).set_function(partial(self._last.__getitem__, queue))
+            self._paused.labels(queue)
 
     def settled(self, queue: str) -> None:
         """Count a message that was processed."""
-        self._done.labels(queue).inc()
+        self._done[queue].inc()
+        self._last[queue] = time.time()
 
     def retried(self, queue: str, tier: str) -> None:
         """Count a copy that waits in ``tier``."""
-        self._retried.labels(queue, tier).inc()
+        self._retried[queue, tier].inc()
 
     def dead_lettered(self, queue: str, reason: Reason) -> None:
         """Count a dead letter."""
-        self._dead.labels(queue, reason.value).inc()
+        self._dead[queue, reason].inc()
+
+    def watch_pauses(self, queue: str, paused: Callable[[], bool]) -> None:
+        """Ask whether consuming ``queue`` is paused whenever metrics are collected."""
+        self._paused.labels(queue).set_function(lambda: float(paused()))

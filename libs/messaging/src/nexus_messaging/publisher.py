@@ -6,20 +6,35 @@ stops reading from a connection that publishes, acks included.
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final
+from weakref import WeakValueDictionary
 
 import aio_pika
 import aiormq
-from aio_pika.abc import AbstractRobustChannel, AbstractRobustConnection
+import structlog
+from aiormq.abc import AbstractChannel
+from yarl import URL
 
+from nexus_messaging.cancellation import only_if_asked_for
 from nexus_messaging.errors import PublishError, PublishTimeoutError, UnroutableError
 from nexus_messaging.message import Message
 
 PUBLISH_TIMEOUT: Final = 10.0
 """Seconds. Publishes neither confirm nor fail while the broker is in alarm."""
 
+HEARTBEAT: Final = 10
+RECONNECT_INTERVAL: Final = 1.0
+"""Seconds, both: how soon a silent connection counts as lost, and how often a new one is tried."""
+
+CONNECT_TIMEOUT: Final = 10.0
+
 IN_FLIGHT: Final = 200
+
+_LOST: Final = (aiormq.exceptions.AMQPError, OSError, TimeoutError, RuntimeError)
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +47,19 @@ class Publication:
 
 
 class Publisher:
-    """Publishes on one channel that comes back by itself after a lost connection."""
+    """Publishes on one channel, which is made anew whenever it or its connection is lost.
 
-    def __init__(
-        self, connection: AbstractRobustConnection, channel: AbstractRobustChannel
-    ) -> None:
-        self._connection = connection
-        self._channel = channel
+    Not on aio-pika's robust channel: after a connection lost again while it was being restored,
+    that one may stay closed for ever on a connection that stands.
+    """
+
+    def __init__(self, url: str, name: str) -> None:
+        self._url = URL(url).update_query(heartbeat=HEARTBEAT)
+        self._name = f"{name} publisher"
+        self._channel: AbstractChannel | None = None
+        self._keeping: asyncio.Task[None] | None = None
         self._room = asyncio.Semaphore(IN_FLIGHT)
+        self._by_id: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @classmethod
     async def connect(cls, url: str, *, name: str) -> "Publisher":
@@ -48,23 +68,58 @@ class Publisher:
         Raises:
             PublishError: the broker can't be reached or refuses the credentials.
         """
+        publisher = cls(url, name)
         try:
-            connection = await aio_pika.connect_robust(
-                url, client_properties={"connection_name": f"{name} publisher"}, heartbeat=10
-            )
-            channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-        except (aiormq.exceptions.AMQPError, OSError, TimeoutError) as error:
+            channel = await publisher._open()
+        except _LOST as error:
             raise PublishError(f"the broker is not reachable: {type(error).__name__}") from None
-        return cls(connection, channel)
+        publisher._keeping = asyncio.create_task(publisher._keep_open(channel))
+        return publisher
 
     @property
     def connected(self) -> bool:
         """Whether a publish could succeed now."""
-        return self._connection.connected.is_set() and not self._channel.is_closed
+        return self._channel is not None and not self._channel.is_closed
 
     async def close(self) -> None:
         """Close the connection; what is not confirmed by now has no promise."""
-        await self._connection.close()
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait({self._keeping})
+        if self._channel is not None:
+            await self._channel.connection.close()
+
+    async def _open(self) -> AbstractChannel:
+        with only_if_asked_for():
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                connection = await aiormq.connect(
+                    self._url, client_properties={"connection_name": self._name}
+                )
+                try:
+                    self._channel = await connection.channel(
+                        publisher_confirms=True, on_return_raises=True
+                    )
+                except BaseException:
+                    await connection.close()
+                    raise
+        return self._channel
+
+    async def _keep_open(self, channel: AbstractChannel) -> None:
+        while True:
+            await asyncio.wait(
+                {channel.closing, channel.connection.closing}, return_when=asyncio.FIRST_COMPLETED
+            )
+            log.warning("publisher_lost", name=self._name)
+            await channel.connection.close()
+            channel = await self._open_again()
+
+    async def _open_again(self) -> AbstractChannel:
+        while True:
+            try:
+                return await self._open()
+            except _LOST as error:
+                log.warning("publisher_waits", name=self._name, cause=type(error).__name__)
+                await asyncio.sleep(RECONNECT_INTERVAL)
 
     async def publish(self, publication: Publication) -> None:
         """Publish one message and wait for the broker's confirm.
@@ -75,13 +130,9 @@ class Publisher:
             PublishError: refused, or the connection is away.
         """
         try:
-            exchange = await self._channel.get_exchange(publication.exchange, ensure=False)
-            await exchange.publish(
-                _vendor_message(publication.message),
-                publication.routing_key,
-                mandatory=True,
-                timeout=PUBLISH_TIMEOUT,
-            )
+            async with asyncio.timeout(PUBLISH_TIMEOUT):
+                with only_if_asked_for():
+                    await self._confirmed(publication)
         except aiormq.exceptions.PublishError:
             raise UnroutableError(
                 f"no queue takes {publication.routing_key!r} from {publication.exchange!r}"
@@ -90,6 +141,28 @@ class Publisher:
             raise PublishTimeoutError(f"no confirm within {PUBLISH_TIMEOUT} s") from None
         except (aiormq.exceptions.AMQPError, OSError, RuntimeError) as error:
             raise PublishError(f"not confirmed: {type(error).__name__}") from None
+
+    async def _confirmed(self, publication: Publication) -> None:
+        if self._channel is None or self._channel.is_closed:
+            raise ConnectionError("no connection")
+        message = _vendor_message(publication.message)
+        async with self._alone(publication.message.message_id):
+            await self._channel.basic_publish(
+                message.body,
+                exchange=publication.exchange,
+                routing_key=publication.routing_key,
+                properties=message.properties,
+                mandatory=True,
+            )
+
+    def _alone(self, message_id: str | None) -> AbstractAsyncContextManager[None]:
+        """Keep messages of one id from being in flight together.
+
+        aiormq tells a returned message by its id: of two it would blame one and confirm the other.
+        """
+        if message_id is None:
+            return nullcontext()
+        return self._by_id.setdefault(message_id, asyncio.Lock())
 
     async def publish_all(self, publications: Sequence[Publication]) -> list[PublishError | None]:
         """Publish many at once; the answer holds, in the same order, what went wrong with each."""

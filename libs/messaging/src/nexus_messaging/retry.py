@@ -19,7 +19,7 @@ BUDGET: Final = 5
 """Deliveries a message gets while its failure is not understood."""
 
 MAX_DETAIL: Final = 1024
-"""Characters of ``nexus-error``: headers and all must fit one AMQP frame of 128 KiB."""
+"""Bytes of ``nexus-error``: headers and all must fit one AMQP frame of 128 KiB."""
 
 HANDLED_ALONE_FROM: Final = 3
 CRASHED_FROM: Final = 10
@@ -157,7 +157,8 @@ def describe(error: Exception) -> str:
     """
     name = type(error).__name__
     ours = isinstance(error, PermanentError | TransientError | ContractError)
-    return (f"{name}: {error}" if ours else name)[:MAX_DETAIL]
+    text = f"{name}: {error}" if ours else name
+    return text.encode(errors="replace")[:MAX_DETAIL].decode(errors="ignore")
 
 
 def _tier(earlier: int) -> Tier:

@@ -17,22 +17,29 @@ from prometheus_client import CollectorRegistry
 from nexus_messaging.consumer import times_returned
 from nexus_messaging.consumption import Handler, Outage
 from nexus_messaging.message import Delivery, Message
+from nexus_messaging.properties import tolerate_strange_properties
 from nexus_messaging.retry import CRASHED_FROM, Failed, HandedBack, Outcome, crashed
 from nexus_messaging.settlement import Settlement, utc_now
 
 PREFETCH: Final = 20
 
-OUTAGE_PAUSE: Final = 2.0
-OUTAGE_PATIENCE: Final = 600.0
-"""Seconds a message waits in hand: the broker closes a channel that acks nothing for 30 minutes."""
+OUTAGE_PAUSE: Final = 1.0
+OUTAGE_PATIENCE: Final = 4.0
+"""Seconds a message waits in hand before it is handed back to wait in the broker."""
+
+GRACE: Final = 8.0
+"""Seconds that stopping waits for handlers: longer than the patience, so that even in an outage
+each message is handed back. What is cut off counts as returned, and too often as a crash."""
 
 
 def make_broker(url: str, registry: CollectorRegistry, *, service: str) -> RabbitBroker:
     """Return a broker that is not connected yet; handlers get the vendor's message untouched."""
+    tolerate_strange_properties()
     return RabbitBroker(
         url,
         apply_types=False,
         logger=None,
+        graceful_timeout=GRACE,
         middlewares=[RabbitPrometheusMiddleware(registry=registry, app_name=service)],
     )
 

@@ -123,6 +123,7 @@ def test_an_unusable_address_exits_with_2_and_is_not_repeated(
     )
 
 
+@pytest.mark.enable_socket
 @pytest.mark.parametrize("command", ["apply", "check"])
 def test_an_absent_broker_exits_with_1_in_one_line(
     command: str, capsys: pytest.CaptureFixture[str]

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# The README's commands on a Debian 12 that has nothing but what the README asks for.
+# Usage: run.sh [make target ...]      default: demo; `run.sh demo test` runs both
+set -euo pipefail
+
+SUITE=bookworm
+NEEDED=git,make,python3,python3-venv,ca-certificates
+TARGETS=("${@:-demo}")
+REPOSITORY=$(git -C "$(dirname "$0")" rev-parse --show-toplevel)
+
+say() { echo "test-bare: $*"; }
+fail() { say "$*" >&2; exit 1; }
+
+[ "$(id -u)" -eq 0 ] || fail "making and entering a bare system needs root"
+command -v mmdebstrap unshare >/dev/null || fail "apt-get install -y mmdebstrap util-linux"
+
+# How this machine reaches the world is not the project's: its mirror, proxies and certificates
+# come from its own settings. Only what is needed to fetch is taken along.
+mirror=$(apt-get indextargets --format '$(COMPONENT) $(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
+    awk -v own="$(. /etc/os-release && echo "$VERSION_CODENAME")" \
+        '$1 == "main" && $3 == own { print $2; exit }')
+[ -n "$mirror" ] || fail "this machine's apt has no source of its own release"
+environment=(HOME=/home/tester PATH=/usr/bin:/bin LANG=C.UTF-8)
+while IFS= read -r setting; do environment+=("$setting"); done < <(
+    env | grep -E '^(PIP|UV|SSL|GIT_SSL|REQUESTS|CURL)_[A-Z_]+=|^(https?|all|no)_proxy=|^(HTTPS?|ALL|NO)_PROXY=' || true
+)
+
+work=$(mktemp -d)
+tree=$work/tree
+# The mounts live in a namespace of their own, which has ended by now: only plain files are left.
+trap 'rm -rf --one-file-system "$work"' EXIT
+
+say "commit $(git -C "$REPOSITORY" rev-parse --short HEAD) on a bare Debian ($SUITE) with $NEEDED"
+# apt gives up root's rights to fetch: it must be able to pass through.
+chmod 755 "$work"
+apt-config dump | grep '^Acquire::' >"$work/apt.conf" || true
+mmdebstrap --quiet --variant=minbase --include="$NEEDED" --aptopt="$work/apt.conf" \
+    "$SUITE" "$tree" "deb $mirror $SUITE main"
+for file in /etc/hosts /etc/resolv.conf /etc/pip.conf /etc/ssl/certs/ca-certificates.crt \
+    ${SSL_CERT_FILE:+"$SSL_CERT_FILE"} ${PIP_CERT:+"$PIP_CERT"}; do
+    if [ -f "$file" ]; then install -D -m 644 "$file" "$tree$file"; fi
+done
+chroot "$tree" useradd --create-home tester
+git -C "$REPOSITORY" bundle create --quiet "$tree/home/tester/nexus.bundle" HEAD
+
+in_tree() { # Run a command as the user of the bare system, with processes that end with it.
+    unshare --mount --pid --fork --kill-child bash -c '
+        tree=$1; shift
+        mount -t proc proc "$tree/proc" && mount --rbind /dev "$tree/dev" &&
+            mount -t tmpfs -o mode=1777 tmpfs "$tree/tmp" && exec chroot --userspec=tester "$tree" "$@"
+    ' in_tree "$tree" env -i "${environment[@]}" sh -c "$1"
+}
+
+in_tree 'git -c advice.detachedHead=false clone --quiet ~/nexus.bundle ~/nexus'
+for target in "${TARGETS[@]}"; do
+    say "make $target"
+    began=$SECONDS
+    status=0
+    in_tree "cd ~/nexus && make $target" >"$work/$target.log" 2>&1 || status=$?
+    tail -n 40 "$work/$target.log"
+    say "make $target: exit status $status after $((SECONDS - began)) s"
+    [ "$status" -eq 0 ] || exit "$status"
+done

@@ -1,0 +1,91 @@
+"""Debian's packages, fetched and unpacked without root and without touching the machine."""
+
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from local_stack.errors import LocalStackError
+from local_stack.programs import ProgramFailedError, run_program
+
+_APT_SECONDS = 300.0
+# Of all that a package needs, what is run or loaded; not what sets a system up.
+_UNPACKED = ("rabbitmq-server", "erlang-", "lib", "zlib", "patchelf")
+
+
+class PackagesUnavailableError(LocalStackError):
+    """Packages cannot be fetched here; the text says why."""
+
+
+class PrivateApt:
+    """apt with lists, cache and locks of its own.
+
+    The machine's package lists, cache and database are not touched, nothing is configured and no
+    service is started.
+    """
+
+    def __init__(self, directory: Path, installed: Path, suite: str | None = None) -> None:
+        """Prepare apt.
+
+        Args:
+            directory: Where it keeps everything, as an absolute path; must not exist.
+            installed: dpkg's list of what need not be fetched.
+            suite: Another release of the machine's own distribution, such as ``trixie``;
+                ``None`` for the machine's own sources as they are.
+
+        Raises:
+            PackagesUnavailableError: If the machine has no apt, or no mirror to take ``suite``
+                from.
+        """
+        if not all(map(shutil.which, ("apt-get", "dpkg-deb"))):
+            raise PackagesUnavailableError("this machine has no apt")
+        for folder in ("lists/partial", "cache/archives/partial"):
+            (directory / folder).mkdir(parents=True)
+        settings = [
+            f"Dir::State::Lists={directory / 'lists'}",
+            f"Dir::State::status={installed}",
+            f"Dir::Cache={directory / 'cache'}",
+            "Debug::NoLocking=1",
+            # The lists belong to whoever runs this: apt cannot hand them to its own user.
+            "APT::Sandbox::User=",
+            "APT::Install-Recommends=0",
+        ]
+        self._directory = directory
+        if suite is not None:
+            sources = directory / "sources.list"
+            sources.write_text(f"deb {self._mirror()} {suite} main\n", encoding="utf-8")
+            settings += [f"Dir::Etc::SourceList={sources}", "Dir::Etc::SourceParts=/dev/null"]
+        self._options = [part for setting in settings for part in ("-o", setting)]
+
+    def unpack(self, root: Path, *packages: str) -> None:
+        """Unpack ``packages`` and what they need below ``root``, except what is installed.
+
+        Raises:
+            PackagesUnavailableError: If they cannot be fetched.
+        """
+        self._run(["apt-get", *self._options, "-qq", "update"])
+        plan = self._run(["apt-get", *self._options, "-s", "install", *packages])
+        names = re.findall(r"^Inst (\S+)", plan, flags=re.MULTILINE)
+        wanted = [name for name in names if name.startswith(_UNPACKED)]
+        self._run(["apt-get", *self._options, "-qq", "download", *wanted])
+        for package in sorted(self._directory.glob("*.deb")):
+            self._run(["dpkg-deb", "-x", package, root])
+
+    def _mirror(self) -> str:
+        """Find where the machine takes its own release from: every suite is beside it."""
+        os_release = Path("/etc/os-release").read_text(encoding="utf-8")
+        codename = re.search(r'^VERSION_CODENAME="?(\w+)', os_release, flags=re.MULTILINE)
+        form = ("--format", "$(RELEASE) $(COMPONENT) $(REPO_URI)", "Created-By: Packages")
+        targets = self._run(["apt-get", "indextargets", *form])
+        own = codename and re.search(rf"(?m)^{codename[1]} main (\S+)$", targets)
+        if not own:
+            raise PackagesUnavailableError("no source of this machine's own release is configured")
+        return own[1]
+
+    def _run(self, command: Sequence[str | Path]) -> str:
+        try:
+            environment = {**os.environ, "LC_ALL": "C"}
+            return run_program(command, cwd=self._directory, env=environment, seconds=_APT_SECONDS)
+        except ProgramFailedError as error:
+            raise PackagesUnavailableError(str(error)) from error

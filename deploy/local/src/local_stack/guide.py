@@ -1,0 +1,78 @@
+"""The page that ``up`` ends with: what is where, how to publish, how to requeue a dead letter."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from local_stack.practice import DEAD_LETTER_QUEUE, QUEUE, PracticeLetter
+from local_stack.sql import postgres_programs
+from local_stack.stack import Stack
+
+Place = tuple[str, str]
+
+
+def places(stack: Stack, directory: Path) -> tuple[Place, ...]:
+    """List what is where, with the logins."""
+    operator = stack.operator
+    return (
+        ("management UI", f"{stack.broker.management_url}  {operator.user} / {operator.password}"),
+        ("broker metrics", stack.broker.metrics_url),
+        *(
+            (name, f"{server.url}/metrics  {server.url}/readyz")
+            for name, server in stack.services.items()
+        ),
+        ("local Stripe", f"{sums_url(stack)}  key {stack.stripe_key}"),
+        *((f"{name}'s database", stack.database_url(name)) for name in stack.services),
+        ("psql", str(postgres_programs() / "psql")),
+        ("publish to", stack.amqp_url("publisher")),
+        ("logs", str(directory / "logs")),
+    )
+
+
+def sums_url(stack: Stack) -> str:
+    """Return where the local Stripe says what it has counted."""
+    return f"{stack.emulator_url}/_emulator/sums"
+
+
+def advice(stack: Stack, letter: PracticeLetter, directory: Path) -> tuple[str, ...]:
+    """Say how to publish and how to requeue, in lines to paste from."""
+    return (
+        "To publish a user and a tool run of theirs, as an outside service does:",
+        f"  {_command(directory)} publish",
+        "",
+        _requeuing(letter) if letter.arrived else _missing(stack),
+    )
+
+
+def page(rows: Sequence[Place], lines: Iterable[str]) -> str:
+    """Write ``rows`` in two columns with ``lines`` below them."""
+    width = max(len(name) for name, _ in rows)
+    table = (f"  {name:<{width}}  {place}" for name, place in rows)
+    return "\n".join(["", *table, "", *lines])
+
+
+def _requeuing(letter: PracticeLetter) -> str:
+    since = f"{letter.curable_from.astimezone():%H:%M:%S}"
+    return (
+        "A dead letter to practise on: a run whose publisher's clock was minutes ahead."
+        f" In the management UI, under Queues, {DEAD_LETTER_QUEUE}:\n"
+        "  1. Get messages: its headers say why it is there and where to move it\n"
+        f"  2. Move messages, destination queue: {QUEUE}\n"
+        f"  3. Moved after {since}, it is recorded, and billed once its time has come;"
+        " before, it comes back"
+    )
+
+
+def _missing(stack: Stack) -> str:
+    log = stack.services["usage-ingest"].log
+    return f"The dead letter to practise on has not come to {DEAD_LETTER_QUEUE}: see {log}"
+
+
+def _command(directory: Path) -> str:
+    program = Path(sys.executable).with_name("local-stack")
+    return f"{_from_here(program)} --directory {_from_here(directory)}"
+
+
+def _from_here(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

@@ -1,0 +1,44 @@
+"""Splitting a batch so that each message suspected of crashing its reader stands alone."""
+
+from typing import Any, cast
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nexus_messaging.consumer import Received, times_returned
+from nexus_messaging.consumption import groups
+from nexus_messaging.message import Delivery, Message
+from nexus_messaging.retry import HANDLED_ALONE_FROM
+
+
+def received(tag: int, returned: int) -> Received:
+    """Return a delivery that the broker counted ``returned`` times."""
+    delivery = Delivery(Message(b""), "queue", "events", returned=returned)
+    return Received(delivery, cast("Any", None), tag)
+
+
+@given(st.lists(st.integers(0, 2 * HANDLED_ALONE_FROM), max_size=30))
+def test_suspects_stand_alone_and_the_order_stays(counts: list[int]) -> None:
+    """Acks are cumulative, so no delivery may be skipped or change places."""
+    batch = [received(tag, returned) for tag, returned in enumerate(counts)]
+
+    split = groups(batch)
+
+    assert [each for group in split for each in group] == batch
+    assert all(split)
+    suspects = [len(g) for g in split for each in g if each.delivery.returned >= HANDLED_ALONE_FROM]
+    assert set(suspects) <= {1}
+
+
+@given(st.lists(st.integers(0, HANDLED_ALONE_FROM - 1), min_size=1, max_size=30))
+def test_a_batch_without_suspects_stays_whole(counts: list[int]) -> None:
+    """Lost connections alone must not turn batches into single deliveries."""
+    assert len(groups([received(tag, returned) for tag, returned in enumerate(counts)])) == 1
+
+
+@given(st.dictionaries(st.just("x-delivery-count"), st.none() | st.integers() | st.text()))
+def test_an_odd_count_of_the_broker_is_read_as_none(headers: dict[str, object]) -> None:
+    """Only a number counts."""
+    count = headers.get("x-delivery-count")
+
+    assert times_returned(headers) == (count if isinstance(count, int) else 0)

@@ -1,0 +1,39 @@
+"""Counters are born at zero, or their first increase would not show."""
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from nexus_messaging.metrics import MessagingMetrics
+from nexus_messaging.reasons import Reason
+from nexus_messaging.topology import TIERS, TOOL_EXECUTED_QUEUE
+
+
+def test_every_label_value_is_there_from_the_start() -> None:
+    """Each queue with each tier and each reason, all zero."""
+    registry = CollectorRegistry()
+    MessagingMetrics(registry, service="usage-ingest", queues=[TOOL_EXECUTED_QUEUE])
+
+    lines = [
+        line
+        for line in generate_latest(registry).decode().splitlines()
+        if line.startswith("usage_ingest_messages") and "_total" in line
+    ]
+
+    assert len(lines) == 1 + len(TIERS) + len(Reason)
+    assert all(line.endswith(" 0.0") for line in lines)
+
+
+def test_each_outcome_counts_once_for_its_queue() -> None:
+    """Done, retried by tier, dead-lettered by reason."""
+    registry = CollectorRegistry()
+    metrics = MessagingMetrics(registry, service="s", queues=["q"])
+
+    metrics.settled("q")
+    metrics.retried("q", TIERS[0].name)
+    metrics.dead_lettered("q", Reason.INVALID)
+
+    for name, labels in (
+        ("done", {}),
+        ("retried", {"tier": TIERS[0].name}),
+        ("dead_lettered", {"reason": "invalid"}),
+    ):
+        assert registry.get_sample_value(f"s_messages_{name}_total", {"queue": "q", **labels}) == 1

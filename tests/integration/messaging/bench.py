@@ -1,0 +1,157 @@
+"""A consumer of each kind at work on one queue, and what its handler saw."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from urllib.parse import quote
+
+from aio_pika.abc import AbstractIncomingMessage
+from prometheus_client import CollectorRegistry
+
+from nexus_messaging.consumer import Consumer
+from nexus_messaging.consumption import BatchConsumption, Outage, SingleConsumption
+from nexus_messaging.lifecycle import run_until
+from nexus_messaging.message import Delivery
+from nexus_messaging.metrics import MessagingMetrics
+from nexus_messaging.publisher import Publisher
+from nexus_messaging.retry import Done, Outcome
+from nexus_messaging.settlement import Settlement
+from nexus_messaging.subscriber import make_broker, subscribe
+from nexus_messaging.topology import TIERS, TOOL_EXECUTED_QUEUE, dead_letter_queue
+from rig.vhost import Vhost
+from rig.waiting import eventually
+
+SERVICE = "usage-ingest"
+QUEUE = TOOL_EXECUTED_QUEUE
+DEAD_LETTERS = dead_letter_queue(QUEUE)
+PREFETCH = 20
+
+SHORTEST = 0.00001
+"""The scale at which every retry tier waits as little as it can."""
+
+Behaviour = Callable[[Delivery], Awaitable[Outcome]]
+
+
+class DownError(Exception):
+    """What a handler raises while that which it needs is away."""
+
+
+async def well(_delivery: Delivery) -> Outcome:
+    """Handle a delivery without trouble."""
+    return Done()
+
+
+class Bench:
+    """Consumes the queue of tool runs with ``behave`` as its handler.
+
+    ``kind`` is ``batch``, ``single`` or ``faststream``. ``handled`` holds every delivery that was
+    given to the handler, ``batches`` the sizes of the groups it was called with.
+    """
+
+    def __init__(self, vhost: Vhost, kind: str) -> None:
+        self.vhost = vhost
+        self.kind = kind
+        self.behave: Behaviour = well
+        self.handled: list[Delivery] = []
+        self.batches: list[int] = []
+        self.down = False
+        self.probes = 0
+        self.consumer: Consumer | None = None
+        self.registry = CollectorRegistry()
+        self._metrics = MessagingMetrics(self.registry, service=SERVICE, queues=[QUEUE])
+
+    @asynccontextmanager
+    async def consuming(self, *, grace: float = 5.0) -> AsyncIterator[None]:
+        """Consume while the context lasts; then stop as SIGTERM does."""
+        stop = asyncio.Event()
+        running = asyncio.create_task(self._serve(stop, grace))
+        try:
+            yield
+        finally:
+            stop.set()
+            await running
+
+    def ids(self) -> list[str | None]:
+        """Return the message ids of what was handled, in order."""
+        return [delivery.message.message_id for delivery in self.handled]
+
+    async def tried(self) -> int:
+        """Return how often the handler was given a delivery."""
+        return len(self.handled)
+
+    async def consumes(self) -> bool:
+        """Return whether the broker would deliver now, as far as the consumer knows."""
+        return self.consumer is not None and self.consumer.consuming
+
+    async def probed(self) -> int:
+        """Return how often the end of an outage was asked for."""
+        return self.probes
+
+    def count(self, metric: str, **labels: str) -> float:
+        """Return a counter of the service."""
+        name = f"usage_ingest_messages_{metric}_total"
+        return self.registry.get_sample_value(name, {"queue": QUEUE, **labels}) or 0
+
+    async def all_done(self, messages: int) -> None:
+        """Wait until so many messages ended well."""
+        await eventually(self._done, lambda done: done >= messages)
+
+    async def dead_letters(self, number: int) -> list[AbstractIncomingMessage]:
+        """Wait for ``number`` dead letters and return them."""
+        await eventually(lambda: self.vhost.depth(DEAD_LETTERS), lambda depth: depth >= number)
+        letters = await self.vhost.dead_letters(QUEUE)
+        assert len(letters) == number
+        return letters
+
+    async def waiting(self) -> int:
+        """Count the messages in the queue and in the retry tiers, those in hand aside."""
+        return sum([await self.vhost.depth(name) for name in (QUEUE, *(t.name for t in TIERS))])
+
+    async def _done(self) -> float:
+        return self.count("done")
+
+    async def _serve(self, stop: asyncio.Event, grace: float) -> None:
+        url = self.vhost.url(SERVICE)
+        async with AsyncExitStack() as stack:
+            publisher = await Publisher.connect(url, name=SERVICE)
+            stack.push_async_callback(publisher.close)
+            settlement = Settlement(publisher, self._metrics, service=SERVICE)
+            outage = Outage((DownError,), self._probe)
+            if self.kind == "faststream":
+                broker = make_broker(url, CollectorRegistry(), service=SERVICE)
+                subscribe(broker, QUEUE, self._handle, settlement, outage)
+                await broker.start()
+                stack.push_async_callback(broker.stop)
+                await stop.wait()
+                return
+            consumer = self.consumer = Consumer(url, QUEUE, prefetch=PREFETCH, name=SERVICE)
+            work = (
+                BatchConsumption(consumer, self._handle_batch, settlement, outage)
+                if self.kind == "batch"
+                else SingleConsumption(consumer, self._handle, settlement, outage)
+            )
+            await run_until(
+                stop, {"receive": consumer.run, "handle": work.run}, [work], grace=grace
+            )
+
+    async def _handle(self, delivery: Delivery) -> Outcome:
+        self.handled.append(delivery)
+        return await self.behave(delivery)
+
+    async def _handle_batch(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
+        self.batches.append(len(deliveries))
+        return [await self._handle(delivery) for delivery in deliveries]
+
+    async def _probe(self) -> None:
+        self.probes += 1
+        if self.down:
+            raise DownError
+
+
+async def close_connections(vhost: Vhost, least: int = 1) -> None:
+    """Have the broker close all connections to ``vhost``, once it knows ``least`` of them."""
+    found = await eventually(
+        lambda: vhost.ask("GET", "vhosts/{vhost}/connections"), lambda names: len(names) >= least
+    )
+    for connection in found:
+        await vhost.ask("DELETE", "connections/" + quote(connection["name"], safe=""))
