@@ -1,0 +1,63 @@
+"""The migrations' SQL under a linter: no lock that a running service would wait behind."""
+
+import subprocess
+import sys
+from importlib import import_module
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+
+SQUAWK = Path(sys.executable).with_name("squawk")
+
+EXCUSED = (
+    "prefer-robust-stmts",  # a migration is one transaction: it never fails part way
+    "prefer-bigint-over-int",  # counters of attempts and generations stay small
+    "prefer-bigint-over-smallint",  # so do major versions
+    "require-timeout-settings",  # the migration runner sets them
+)
+
+
+def revisions() -> list[str]:
+    """Return the module of every revision of every service."""
+    root = Path(__file__).parents[3] / "services"
+    return sorted(
+        f"{path.parents[2].name}.migrations.versions.{path.stem}"
+        for path in root.glob("*/src/*/migrations/versions/[0-9]*.py")
+    )
+
+
+def sql_of(revision: str) -> str:
+    """Return what a revision's upgrade executes."""
+    written = StringIO()
+    context = MigrationContext.configure(
+        dialect_name="postgresql", opts={"as_sql": True, "output_buffer": written}
+    )
+    with Operations.context(context):
+        import_module(revision).upgrade()
+    return written.getvalue()
+
+
+def linted(sql: str) -> subprocess.CompletedProcess[str]:
+    """Run the linter on ``sql``, as it would run: in one transaction."""
+    command = [str(SQUAWK), "--assume-in-transaction", "--pg-version", "15"]
+    for rule in EXCUSED:
+        command += ["--exclude", rule]
+    return subprocess.run(command, input=sql, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("revision", revisions())
+def test_no_migration_holds_up_a_running_service(revision: str) -> None:
+    """The linter finds nothing to say about the SQL of any revision."""
+    found = linted(sql_of(revision))
+
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_the_linter_sees_a_lock_that_would_hold_up_writers() -> None:
+    """A check that finds nothing in anything would prove nothing."""
+    found = linted("ALTER TABLE usage_events ADD COLUMN x int NOT NULL; CREATE INDEX i ON t (x);")
+
+    assert found.returncode == 1
