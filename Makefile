@@ -5,8 +5,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := libs/contracts libs/messaging libs/database libs/stripe-emulator \
-	services/usage-ingest services/stripe-reporter services/customer-provisioner deploy/local deploy/demo deploy/chaos
-TESTS := $(addsuffix /tests,$(filter-out deploy/demo deploy/chaos,$(PACKAGES))) tests
+	services/usage-ingest services/stripe-reporter services/customer-provisioner deploy/local deploy/demo deploy/chaos \
+	deploy/grafana
+TESTS := $(addsuffix /tests,$(filter-out deploy/demo,$(PACKAGES))) tests
 # The local stack's and the emulator's own tests run servers.
 UNIT_TESTS := $(filter-out libs/stripe-emulator/% deploy/% tests,$(TESTS))
 LOCK := $(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links \
@@ -71,6 +72,10 @@ down: setup ## Stop what `make up` started
 .PHONY: demo
 demo: setup ## Run the main job on the real parts, with trouble, and count every tool run
 	@$(BIN)/metering-demo --stack $(or $(STACK),local)
+
+.PHONY: chaos
+chaos: setup ## Random faults under load, counted to the money; CHAOS="--events 500 --faults 8" for less
+	@$(BIN)/metering-chaos $(CHAOS)
 
 .PHONY: test-unit
 test-unit: setup ## Tests without broker and database (seconds)

@@ -20,6 +20,7 @@ SEEN: dict[str, tuple[type[Exception], int | None, str | None]] = {
     "rate_limited": (stripe.RateLimitError, 429, "global-rate"),
     "lock_timeout": (stripe.RateLimitError, 429, None),
     "conflict": (stripe.APIError, 409, None),
+    "status": (stripe.APIError, 502, None),
 }
 Send = Callable[..., Awaitable[Any]]
 
@@ -92,6 +93,18 @@ async def test_a_500_is_replayed_for_its_key_and_settled_by_a_new_one(
 
     assert (replay.value.headers or {})["idempotent-replayed"] == "true"
     assert (await inspection.sums())[0]["value"] == 3
+
+
+@pytest.mark.parametrize("status", [300, 404, 503])
+async def test_any_status_can_be_had(send: Send, inspection: EmulatorClient, status: int) -> None:
+    """What no other kind of fault answers is had by its number."""
+    await inspection.add_fault("status", status=status, path_prefix="/v1/billing/meter_events")
+
+    with pytest.raises(stripe.StripeError) as failure:
+        await send()
+
+    assert failure.value.http_status == status
+    assert (await inspection.attempts())["i"]["accepted"] == 0
 
 
 async def test_a_429_is_not_kept_under_its_key(send: Send, inspection: EmulatorClient) -> None:
@@ -176,6 +189,7 @@ def test_a_fault_asks_for_all_its_conditions(conditions: dict[str, str]) -> None
         {"kind": "reset", "when": "during"},
         {"kind": "reset", "times": 0},
         {"kind": "reset", "probability": 0},
+        {"kind": "status", "status": 200},
         {"kind": "reset", "seconds": -1},
         {"kind": "reset", "colour": "red"},
     ],

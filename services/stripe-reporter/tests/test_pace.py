@@ -1,12 +1,8 @@
-"""How fast Stripe is called, and who has to wait for whom."""
+"""How fast Stripe is called."""
 
-import asyncio
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stripe_reporter.lanes import LaneFullError, Lanes
 from stripe_reporter.pace import BURST_SECONDS, RECOVERY_SECONDS, Pace
 
 
@@ -58,39 +54,3 @@ def test_it_never_stops(pauses: list[float]) -> None:
         pace = pace.slowed(now)
 
     assert pace.rate(now) >= 1.0
-
-
-async def test_one_at_a_time_goes_through_a_lane_in_order() -> None:
-    """Those of one lane wait for each other; those of another lane for nobody."""
-    lanes, done = Lanes(), list[str]()
-    gate, passed = asyncio.Event(), asyncio.Event()
-
-    async def go(lane: str, name: str) -> None:
-        async with lanes.turn(lane):
-            if name == "a1":
-                await gate.wait()
-            done.append(name)
-            passed.set()
-
-    async with asyncio.TaskGroup() as group:
-        for lane, name in [("a", "a1"), ("a", "a2"), ("b", "b1"), ("a", "a3")]:
-            group.create_task(go(lane, name))
-        await passed.wait()
-        assert done == ["b1"]
-        gate.set()
-
-    assert done == ["b1", "a1", "a2", "a3"]
-
-
-async def test_a_lane_takes_only_so_many() -> None:
-    """A customer with half of all traffic does not take up all that is in hand."""
-    lanes = Lanes(longest=1)
-
-    async with lanes.turn("a"):
-        with pytest.raises(LaneFullError):
-            async with lanes.turn("a"):
-                pass
-        async with lanes.turn("b"):
-            pass
-    async with lanes.turn("a"):
-        pass

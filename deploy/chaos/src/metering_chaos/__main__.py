@@ -6,7 +6,6 @@ import logging
 import signal
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     say(f"{parameters}")
     try:
         outcome = asyncio.run(_stoppable(parameters, parsed.directory, say))
-    except LocalStackError as error:
+    except (LocalStackError, TimeoutError) as error:
         say(f"chaos: {error}")
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -52,7 +51,6 @@ def _hush_libraries() -> None:
     """Keep the AMQP library's own words on each lost connection, of which there are many, away."""
     for name in ("aiormq", "aio_pika"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    warnings.filterwarnings("ignore", message="coroutine 'Connection.close' was never awaited")
 
 
 def _show(outcome: Outcome, parameters: Parameters, seconds: float) -> None:

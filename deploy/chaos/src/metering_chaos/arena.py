@@ -4,15 +4,16 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from local_stack.catalogue import StackOptions
 from local_stack.claims import Claim
 from local_stack.ports import LOOPBACK
 from local_stack.postgres import PostgresServer
+from local_stack.programs import ProgramFailedError
 from local_stack.rabbitmq import RabbitNode
 from local_stack.stack import Stack
 from local_stack.urls import Address, login_of
@@ -23,13 +24,9 @@ from stripe_emulator.client import EmulatorClient
 T = TypeVar("T")
 Say = Callable[[str], None]
 
-OPTIONS = StackOptions(
-    # 5 s, 1 min, 10 min and 1 h become 50 ms, 0.3 s, 3 s and 18 s.
-    tier_scale=0.005,
-    max_calls_per_second=200,
-    grace_seconds=5,
-    service_environment={"usage-ingest": {"REPORT_WINDOW_SECONDS": "2"}},
-)
+GRACE_SECONDS: Final = 5.0
+NORMAL_WATERMARK: Final = "0.4"
+CTL_TRIES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +102,28 @@ class Arena:
         self.notes.append(what)
         self.say(f"odd: {what}")
 
+    async def ctl(self, *arguments: str) -> None:
+        """Run ``rabbitmqctl``; a node that has only just started may refuse it once or twice.
+
+        Raises:
+            ProgramFailedError: it was refused each time.
+        """
+        for _ in range(CTL_TRIES - 1):
+            try:
+                await in_thread(lambda: self.stack.broker.ctl(*arguments))
+            except ProgramFailedError:
+                await asyncio.sleep(1)
+            else:
+                return
+        await in_thread(lambda: self.stack.broker.ctl(*arguments))
+
     async def lift(self) -> None:
-        """End every fault that may still last, and start what does not run."""
+        """End every fault that may still last, and start what does not run.
+
+        Raises:
+            ProgramFailedError: the broker's memory alarm could not be ended.
+        """
+        await self.ctl("set_vm_memory_high_watermark", NORMAL_WATERMARK)
         await self.stripe.remove_faults()
         await self.stripe.set_key(self.stack.stripe_key, "valid")
         for road in self.roads.values():
@@ -131,16 +148,11 @@ async def in_thread(work: Callable[[], T]) -> T:
 
 
 @asynccontextmanager
-async def open_arena(
-    directory: Path, say: Say, options: StackOptions = OPTIONS
-) -> AsyncIterator[Arena]:
+async def open_arena(directory: Path, say: Say) -> AsyncIterator[Arena]:
     """Start the stack with roads in between; everything is stopped at the end."""
     async with open_roads(ROADS) as roads:
-        roaded = RoadedOptions(
-            **{each.name: getattr(options, each.name) for each in fields(options)}, roads=roads
-        )
         starting = asyncio.ensure_future(
-            asyncio.to_thread(lambda: RoadedStack.start(directory, roaded, say))
+            asyncio.to_thread(lambda: RoadedStack.start(directory, _options(roads), say))
         )
         try:
             stack = await asyncio.shield(starting)
@@ -150,3 +162,14 @@ async def open_arena(
             await asyncio.wait({starting})
             if starting.exception() is None:
                 await in_thread(starting.result().stop)
+
+
+def _options(roads: Mapping[str, Road]) -> RoadedOptions:
+    return RoadedOptions(
+        # 5 s, 1 min, 10 min and 1 h become 50 ms, 0.3 s, 3 s and 18 s.
+        tier_scale=0.005,
+        max_calls_per_second=200,
+        grace_seconds=GRACE_SECONDS,
+        service_environment={"usage-ingest": {"REPORT_WINDOW_SECONDS": "2"}},
+        roads=roads,
+    )

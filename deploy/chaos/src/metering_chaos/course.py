@@ -15,7 +15,7 @@ from metering_chaos.faults import Havoc
 from metering_chaos.load import make_load
 from metering_chaos.plan import Kind, make_plan
 from metering_chaos.publisher import LoadPublisher
-from metering_chaos.witnesses import gather_evidence
+from metering_chaos.witnesses import UNREADABLE, gather_evidence
 
 LOAD_SHARE: Final = 0.58
 """Of the minutes, what load and faults take; starting and draining have the rest."""
@@ -86,11 +86,17 @@ async def run_chaos(parameters: Parameters, directory: Path, say: Say) -> Outcom
 async def settle(
     arena: Arena, publisher: LoadPublisher, publishing: asyncio.Task[None], patience: float
 ) -> tuple[Evidence, Verdict]:
-    """Judge again and again until nothing is open; then once more, should anything still move."""
+    """Judge again and again until nothing is open; then once more, should anything still move.
+
+    Raises:
+        TimeoutError: the evidence could not be read within ``patience`` seconds.
+    """
     deadline = asyncio.get_running_loop().time() + patience
     clean_before = False
     while True:
-        evidence = await gather_evidence(arena, publisher)
+        if publishing.done():
+            publishing.result()
+        evidence = await _read(arena, publisher, deadline)
         verdict = check(evidence)
         clean = verdict.clean and publishing.done()
         if (clean and clean_before) or asyncio.get_running_loop().time() > deadline:
@@ -98,6 +104,18 @@ async def settle(
         arena.say(f"settling: unconfirmed={len(publisher.unconfirmed)} {verdict}")
         clean_before = clean
         await asyncio.sleep(SETTLED_EVERY)
+
+
+async def _read(arena: Arena, publisher: LoadPublisher, deadline: float) -> Evidence:
+    """Read the evidence; a server that has only just come back is given the time it needs."""
+    while True:
+        try:
+            return await gather_evidence(arena, publisher)
+        except UNREADABLE as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise TimeoutError("the evidence cannot be read") from error
+            arena.say(f"settling: cannot look yet ({type(error).__name__})")
+            await asyncio.sleep(SETTLED_EVERY)
 
 
 async def _tell(publisher: LoadPublisher, say: Say) -> None:

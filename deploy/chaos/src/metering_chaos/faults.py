@@ -13,15 +13,14 @@ import asyncpg
 from local_stack.catalogue import VHOST
 from local_stack.errors import LocalStackError
 from metering_chaos import operator_moves
-from metering_chaos.arena import OPTIONS, Arena, in_thread
+from metering_chaos.arena import GRACE_SECONDS, NORMAL_WATERMARK, Arena, in_thread
 from metering_chaos.plan import Fault, Kind
 from metering_chaos.publisher import LoadPublisher
 
-STOPPED_WITHIN: Final = OPTIONS.grace_seconds + 12
+STOPPED_WITHIN: Final = GRACE_SECONDS + 12
 """Seconds: after the grace, subscriptions may take 8 to hand back, and connections a few to end."""
 
 DUPLICATED: Final = 200
-NORMAL_WATERMARK: Final = "0.4"
 
 # What may befall the faults themselves while others rage.
 _TROUBLE = (
@@ -116,17 +115,14 @@ class Havoc:
         await in_thread(self._arena.stack.broker.restart)
 
     async def _close_connections(self, _fault: Fault) -> None:
-        await self._ctl("close_all_connections", "-p", VHOST, "--limit", "0", "chaos")
+        await self._arena.ctl("close_all_connections", "-p", VHOST, "--limit", "0", "chaos")
 
     async def _memory_alarm(self, fault: Fault) -> None:
         try:
-            await self._ctl("set_vm_memory_high_watermark", "0.0001")
+            await self._arena.ctl("set_vm_memory_high_watermark", "0.0001")
             await asyncio.sleep(fault.seconds)
         finally:
-            await self._ctl("set_vm_memory_high_watermark", NORMAL_WATERMARK)
-
-    async def _ctl(self, *arguments: str) -> None:
-        await in_thread(lambda: self._arena.stack.broker.ctl(*arguments))
+            await self._arena.ctl("set_vm_memory_high_watermark", NORMAL_WATERMARK)
 
     async def _kill_database(self, _fault: Fault) -> None:
         await in_thread(self._arena.stack.postgres.kill)

@@ -1,17 +1,18 @@
 """An outside service: it publishes until the broker confirms, the same message again and again."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Final
 
-import aio_pika
 import aiormq
-from aio_pika.abc import AbstractConnection, AbstractExchange
+from aiormq.abc import AbstractChannel
 
 from metering_chaos.evidence import Wire
 from metering_chaos.load import Due
 
 EXCHANGE: Final = "events"
+CONNECTED_WITHIN: Final = 5.0
 CONFIRMED_WITHIN: Final = 5.0
 AT_ONCE: Final = 200
 
@@ -26,8 +27,7 @@ class LoadPublisher:
         self._load = load
         self._next = 0
         self._waiting: list[Wire] = []
-        self._connection: AbstractConnection | None = None
-        self._exchange: AbstractExchange | None = None
+        self._channel: AbstractChannel | None = None
         self.confirmed: list[Wire] = []
         self.repeated = 0
 
@@ -65,12 +65,12 @@ class LoadPublisher:
         if not part:
             return False
         try:
-            exchange = self._exchange or await self._connect()
+            channel = self._channel or await self._connect()
         except _TROUBLE:
             await self._leave()
             return False
         results = await asyncio.gather(
-            *(_publish(exchange, wire) for wire in part), return_exceptions=True
+            *(_publish(channel, wire) for wire in part), return_exceptions=True
         )
         taken = [wire for wire, error in zip(part, results, strict=True) if error is None]
         missed = [wire for wire, error in zip(part, results, strict=True) if error is not None]
@@ -81,27 +81,34 @@ class LoadPublisher:
             await self._leave()
         return not missed and bool(self._waiting)
 
-    async def _connect(self) -> AbstractExchange:
-        self._connection = await aio_pika.connect(self._url, timeout=5)
-        channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
-        self._exchange = await channel.get_exchange(EXCHANGE, ensure=False)
-        return self._exchange
+    async def _connect(self) -> AbstractChannel:
+        async with asyncio.timeout(CONNECTED_WITHIN):
+            connection = await aiormq.connect(self._url)
+            try:
+                self._channel = await connection.channel(publisher_confirms=True)
+            except BaseException:
+                await connection.close()
+                raise
+        return self._channel
 
     async def _leave(self) -> None:
-        connection, self._connection, self._exchange = self._connection, None, None
-        if connection is not None:
-            try:
-                await asyncio.wait_for(connection.close(), 3)
-            except _TROUBLE:
-                return
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            with contextlib.suppress(*_TROUBLE):
+                await asyncio.wait_for(channel.connection.close(), 3)
 
 
-async def _publish(exchange: AbstractExchange, wire: Wire) -> None:
-    message = aio_pika.Message(
-        wire.body,
+async def _publish(channel: AbstractChannel, wire: Wire) -> None:
+    properties = aiormq.spec.Basic.Properties(
         content_type="application/cloudevents+json",
         message_id=str(wire.event_id),
-        type=wire.routing_key,
-        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+        message_type=wire.routing_key,
+        delivery_mode=2,
     )
-    await exchange.publish(message, wire.routing_key, timeout=CONFIRMED_WITHIN)
+    await channel.basic_publish(
+        wire.body,
+        exchange=EXCHANGE,
+        routing_key=wire.routing_key,
+        properties=properties,
+        timeout=CONFIRMED_WITHIN,
+    )

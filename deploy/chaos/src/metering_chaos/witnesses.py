@@ -8,6 +8,7 @@ from uuid import UUID
 
 import aio_pika
 import aiohttp
+import aiormq
 import asyncpg
 
 from local_stack.catalogue import VHOST
@@ -34,8 +35,21 @@ ACCOUNTS: Final = "SELECT user_id, stripe_customer_id FROM billing_accounts"
 PROFILES: Final = "SELECT user_id FROM user_profiles"
 
 
+UNREADABLE: Final = (
+    OSError,
+    aiohttp.ClientError,
+    aiormq.exceptions.AMQPError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+)
+"""What reading raises while a server is not there."""
+
+
 async def gather_evidence(arena: Arena, publisher: LoadPublisher) -> Evidence:
-    """Read everything; nothing is changed, and dead letters stay where they are."""
+    """Read everything; nothing is changed, and dead letters stay where they are.
+
+    Raises one of ``UNREADABLE`` while a server is not there.
+    """
     stack = arena.stack
     events, reports, accounts = await _rows(
         stack.database_url("usage-ingest", owner=True), EVENTS, REPORTS, ACCOUNTS

@@ -2,10 +2,11 @@
 
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
+from urllib.parse import urlencode
 
 import asyncpg
 from sqlalchemy import text
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -18,16 +19,22 @@ STATEMENT_TIMEOUT: Final = 30.0
 
 
 class Database:
-    """Runs pieces of work, each in one transaction that is short and waits for no network."""
+    """Runs pieces of work, each in one transaction that is short and waits for no network.
+
+    The URL may ask for TLS as it does for ``psql``: ``?sslmode=verify-full&sslrootcert=FILE``
+    (https://www.postgresql.org/docs/current/libpq-ssl.html).
+    """
 
     def __init__(self, url: str, *, name: str, pool_size: int = 5) -> None:
+        address, tls = _parted(make_url(url))
         self.engine: AsyncEngine = create_async_engine(
-            make_url(url).set(drivername="postgresql+asyncpg"),
+            address.set(drivername="postgresql+asyncpg"),
             pool_size=pool_size,
             max_overflow=0,
             pool_pre_ping=True,
             hide_parameters=True,
             connect_args={
+                "dsn": tls,
                 "timeout": 5,
                 "command_timeout": STATEMENT_TIMEOUT,
                 "server_settings": {"application_name": name, "timezone": "UTC"},
@@ -65,6 +72,17 @@ class Database:
     async def _once(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         async with self.engine.begin() as connection:
             return await work(connection)
+
+
+def _parted(url: URL) -> tuple[URL, str]:
+    """Part libpq's TLS settings from ``url``; return the rest, and them as a URL with no address.
+
+    The driver knows them in a URL only, while SQLAlchemy would hand them over as arguments, as
+    which it knows but ``ssl``.
+    """
+    names = [name for name in url.query if name.startswith("ssl") and name != "ssl"]
+    tls = {name: url.query[name] for name in names}
+    return url.difference_update_query(names), f"postgresql://?{urlencode(tls, doseq=True)}"
 
 
 async def _select_one(connection: AsyncConnection) -> None:

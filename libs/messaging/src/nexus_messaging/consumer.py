@@ -101,7 +101,7 @@ class Consumer:
                 with only_if_asked_for():
                     await self._session()
                 pause = 0.2
-            except _LOST as error:
+            except Exception as error:  # noqa: BLE001 - aiormq lets even a bare Exception out of here
                 log.warning("broker_lost", queue=self.queue, cause=type(error).__name__)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -197,12 +197,16 @@ def _delivery(queue: str, message: DeliveredMessage) -> Delivery:
         ),
         queue=queue,
         exchange=message.exchange or "",
-        returned=times_returned(headers),
+        returned=times_returned(headers, redelivered=bool(message.redelivered)),
         headers=headers,
     )
 
 
-def times_returned(headers: Mapping[str, object]) -> int:
-    """Return the quorum queue's own count of a message's earlier deliveries without an ack."""
-    count = headers.get("x-delivery-count", 0)
+def times_returned(headers: Mapping[str, object], *, redelivered: bool) -> int:
+    """Return the quorum queue's own count of a message's earlier deliveries without an ack.
+
+    It counts only on a redelivery. Before one, the header is another queue's: *Move messages*
+    takes along how often the dead letter was looked at.
+    """
+    count = headers.get("x-delivery-count", 0) if redelivered else 0
     return count if isinstance(count, int) else 0

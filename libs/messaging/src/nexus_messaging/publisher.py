@@ -5,6 +5,7 @@ stops reading from a connection that publishes, acks included.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
@@ -31,8 +32,6 @@ RECONNECT_INTERVAL: Final = 1.0
 CONNECT_TIMEOUT: Final = 10.0
 
 IN_FLIGHT: Final = 200
-
-_LOST: Final = (aiormq.exceptions.AMQPError, OSError, TimeoutError, RuntimeError)
 
 log = structlog.get_logger()
 
@@ -69,10 +68,7 @@ class Publisher:
             PublishError: the broker can't be reached or refuses the credentials.
         """
         publisher = cls(url, name)
-        try:
-            channel = await publisher._open()
-        except _LOST as error:
-            raise PublishError(f"the broker is not reachable: {type(error).__name__}") from None
+        channel = await publisher._open()
         publisher._keeping = asyncio.create_task(publisher._keep_open(channel))
         return publisher
 
@@ -90,19 +86,23 @@ class Publisher:
             await self._channel.connection.close()
 
     async def _open(self) -> AbstractChannel:
-        with only_if_asked_for():
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                connection = await aiormq.connect(
-                    self._url, client_properties={"connection_name": self._name}
-                )
-                try:
-                    self._channel = await connection.channel(
-                        publisher_confirms=True, on_return_raises=True
-                    )
-                except BaseException:
-                    await connection.close()
-                    raise
+        try:
+            with only_if_asked_for():
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    self._channel = await self._new_channel()
+        except Exception as error:  # noqa: BLE001 - aiormq lets even a bare Exception out of here
+            raise PublishError(f"the broker is not reachable: {type(error).__name__}") from None
         return self._channel
+
+    async def _new_channel(self) -> AbstractChannel:
+        connection = await aiormq.connect(
+            self._url, client_properties={"connection_name": self._name}
+        )
+        try:
+            return await connection.channel(publisher_confirms=True, on_return_raises=True)
+        except BaseException:
+            await connection.close()
+            raise
 
     async def _keep_open(self, channel: AbstractChannel) -> None:
         while True:
@@ -110,15 +110,16 @@ class Publisher:
                 {channel.closing, channel.connection.closing}, return_when=asyncio.FIRST_COMPLETED
             )
             log.warning("publisher_lost", name=self._name)
-            await channel.connection.close()
+            with contextlib.suppress(Exception), only_if_asked_for():
+                await channel.connection.close()
             channel = await self._open_again()
 
     async def _open_again(self) -> AbstractChannel:
         while True:
             try:
                 return await self._open()
-            except _LOST as error:
-                log.warning("publisher_waits", name=self._name, cause=type(error).__name__)
+            except PublishError as error:
+                log.warning("publisher_waits", name=self._name, cause=str(error))
                 await asyncio.sleep(RECONNECT_INTERVAL)
 
     async def publish(self, publication: Publication) -> None:
@@ -139,7 +140,7 @@ class Publisher:
             ) from None
         except TimeoutError:
             raise PublishTimeoutError(f"no confirm within {PUBLISH_TIMEOUT} s") from None
-        except (aiormq.exceptions.AMQPError, OSError, RuntimeError) as error:
+        except Exception as error:  # noqa: BLE001 - aiormq lets even a bare Exception out of here
             raise PublishError(f"not confirmed: {type(error).__name__}") from None
 
     async def _confirmed(self, publication: Publication) -> None:

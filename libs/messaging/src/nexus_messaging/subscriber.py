@@ -8,16 +8,19 @@ import asyncio
 from datetime import datetime
 from typing import Final
 
+import structlog
 from aio_pika.abc import AbstractIncomingMessage
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
 from faststream.rabbit.prometheus import RabbitPrometheusMiddleware
 from prometheus_client import CollectorRegistry
+from yarl import URL
 
 from nexus_messaging.consumer import times_returned
 from nexus_messaging.consumption import Handler, Outage
 from nexus_messaging.message import Delivery, Message
 from nexus_messaging.properties import tolerate_strange_properties
+from nexus_messaging.publisher import HEARTBEAT, RECONNECT_INTERVAL
 from nexus_messaging.retry import CRASHED_FROM, Failed, HandedBack, Outcome, crashed
 from nexus_messaging.settlement import Settlement, utc_now
 
@@ -31,17 +34,31 @@ GRACE: Final = 8.0
 """Seconds that stopping waits for handlers: longer than the patience, so that even in an outage
 each message is handed back. What is cut off counts as returned, and too often as a crash."""
 
+STOPPED_WITHIN: Final = GRACE + 2.0
+
+log = structlog.get_logger()
+
 
 def make_broker(url: str, registry: CollectorRegistry, *, service: str) -> RabbitBroker:
     """Return a broker that is not connected yet; handlers get the vendor's message untouched."""
     tolerate_strange_properties()
     return RabbitBroker(
-        url,
+        URL(url).update_query(heartbeat=HEARTBEAT),
         apply_types=False,
         logger=None,
         graceful_timeout=GRACE,
+        reconnect_interval=RECONNECT_INTERVAL,
         middlewares=[RabbitPrometheusMiddleware(registry=registry, app_name=service)],
     )
+
+
+async def stop(broker: RabbitBroker) -> None:
+    """Stop ``broker``, on a connection that answers or on one that has fallen silent."""
+    try:
+        async with asyncio.timeout(STOPPED_WITHIN):
+            await broker.stop()
+    except TimeoutError:
+        log.warning("subscriber_not_stopped", seconds=STOPPED_WITHIN)
 
 
 def subscribe(
@@ -100,6 +117,6 @@ def _delivery(queue: str, raw: AbstractIncomingMessage) -> Delivery:
         ),
         queue=queue,
         exchange=raw.exchange or "",
-        returned=times_returned(raw.headers),
+        returned=times_returned(raw.headers, redelivered=bool(raw.redelivered)),
         headers=raw.headers,
     )

@@ -249,6 +249,12 @@ def lock_timeout() -> StripeError:
     )
 
 
+def with_status(status: int) -> StripeError:
+    """An error that nothing but its status tells anything about."""
+    kind = "invalid_request_error" if 400 <= status < 500 else "api_error"  # noqa: PLR2004 - HTTP's
+    return StripeError(status, "An error occurred.", type_=kind)
+
+
 def server_error() -> StripeError:
     """The API's own failure; kept under the idempotency key like any other answer."""
     return StripeError(

@@ -177,17 +177,24 @@ def spoiled(fault: Fault, answer: Answer) -> Outcome:
     """Return what a fault makes of an answer."""
     if fault.kind in _WIRE:
         return Outcome(answer, fault.kind)
+    refusal = _refusal(fault)
+    return Outcome(answer if refusal is None else Answer.of(refusal))
+
+
+def _refusal(fault: Fault) -> StripeError | None:
     match fault.kind:
         case FaultKind.SERVER_ERROR:
-            return Outcome(Answer.of(errors.server_error()))
+            return errors.server_error()
         case FaultKind.RATE_LIMITED:
-            return Outcome(Answer.of(errors.rate_limited(fault.reason)))
+            return errors.rate_limited(fault.reason)
         case FaultKind.LOCK_TIMEOUT:
-            return Outcome(Answer.of(errors.lock_timeout()))
+            return errors.lock_timeout()
         case FaultKind.CONFLICT:
-            return Outcome(Answer.of(errors.overlapping_calls()))
+            return errors.overlapping_calls()
+        case FaultKind.STATUS:
+            return errors.with_status(fault.status)
         case _:
-            return Outcome(answer)
+            return None
 
 
 def _kept_error(fault: Fault) -> bool:

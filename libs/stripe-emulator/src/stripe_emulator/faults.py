@@ -27,6 +27,8 @@ class FaultKind(StrEnum):
     """429 with the code ``lock_timeout`` and no such header."""
     CONFLICT = "conflict"
     """409 as for overlapping calls."""
+    STATUS = "status"
+    """An error of the API's own with the HTTP ``status`` that is wanted."""
 
 
 class When(StrEnum):
@@ -56,6 +58,7 @@ class Fault:
         identifier: A meter event's identifier.
         customer: The customer a request is about.
         reason: The rate-limit reason of ``rate_limited``.
+        status: The HTTP status of ``status``, from 300 to 599.
     """
 
     kind: FaultKind
@@ -69,6 +72,7 @@ class Fault:
     identifier: str | None = None
     customer: str | None = None
     reason: str = "global-rate"
+    status: int = 502
 
     @classmethod
     def read(cls, described: dict[str, Any]) -> "Fault":
@@ -99,13 +103,15 @@ class Fault:
 
 def _require_ranges(described: dict[str, Any]) -> None:
     seconds, times = described.get("seconds", 0), described.get("times", 1)
-    probability = described.get("probability", 1)
+    probability, status = described.get("probability", 1), described.get("status", 502)
     if not isinstance(seconds, int | float) or seconds < 0:
         raise InvalidFaultError("seconds must be a number and not negative")
     if times is not None and (not isinstance(times, int) or times < 1):
         raise InvalidFaultError("times must be a positive whole number or null")
     if not isinstance(probability, int | float) or not 0 < probability <= 1:
         raise InvalidFaultError("probability must be above 0 and at most 1")
+    if not isinstance(status, int) or not 300 <= status < 600:  # noqa: PLR2004 - HTTP's errors
+        raise InvalidFaultError("status must be a whole number from 300 to 599")
 
 
 @dataclass(frozen=True, slots=True)

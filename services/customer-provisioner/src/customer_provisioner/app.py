@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from aiormq.exceptions import AMQPError
 from faststream.rabbit import RabbitBroker
 from prometheus_client import CollectorRegistry
 
@@ -34,6 +33,7 @@ from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.settlement import Settlement, utc_now
 from nexus_messaging.subscriber import make_broker, subscribe
+from nexus_messaging.subscriber import stop as stop_subscriber
 from nexus_messaging.topology import USER_CREATED_QUEUE
 
 NAME: Final = SOURCE
@@ -69,8 +69,9 @@ async def serve(settings: Settings) -> None:
         door.publish_with(publisher)
         stripe = await stack.enter_async_context(stripe_of(settings, metrics))
         parts = wire(settings, database, publisher, stripe, metrics, registry)
-        stack.push_async_callback(parts.broker.stop)
-        await until_available("subscription", parts.broker.start, (AMQPError, OSError), stop)
+        stack.push_async_callback(stop_subscriber, parts.broker)
+        # A connection lost while it subscribes may come out of aiormq as any exception.
+        await until_available("subscription", parts.broker.start, (Exception,), stop)
         checked.include(parts)
         log.info("serving", port=settings.http_port)
         loops = {name: rounds.run for name, rounds in parts.rounds.items()}
@@ -118,7 +119,7 @@ class Parts:
     async def drain(self, seconds: float) -> None:
         """Let the handlers finish for ``seconds``; the broker delivers the rest again."""
         async with asyncio.timeout(seconds):
-            await self.broker.stop()
+            await stop_subscriber(self.broker)
 
 
 def wire(

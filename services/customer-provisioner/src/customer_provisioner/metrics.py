@@ -25,8 +25,10 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         prefix = "customer_provisioner"
-        # Users: `provisioning`, `refused` (provisioning, and only a person helps), `provisioned`.
-        self._users = Gauge(f"{prefix}_users", "Users by state", ["state"], registry=registry)
+        # Users without a customer: `provisioning`, or `refused` where only a person helps.
+        self._users = Gauge(
+            f"{prefix}_users", "Users without a customer", ["state"], registry=registry
+        )
         # Seconds the longest-waiting user that was not refused has been without a customer.
         self._oldest = Gauge(
             f"{prefix}_oldest_wait_seconds", "Longest wait for a customer", registry=registry
@@ -58,6 +60,8 @@ class Metrics:
         self._other_addresses = Counter(
             f"{prefix}_other_addresses", "Other addresses of known users", registry=registry
         )
+        for state in ("provisioning", "refused"):
+            self._users.labels(state)
         for call in CALLS:
             self._seconds.labels(call)
             for answer in ANSWERS:
@@ -87,10 +91,9 @@ class Metrics:
         self._other_addresses.inc()
 
     def show(self, counts: Counts, now: datetime) -> None:
-        """Show the state of all users."""
+        """Show who waits, and for how long."""
         self._users.labels("provisioning").set(counts.provisioning)
         self._users.labels("refused").set(counts.refused)
-        self._users.labels("provisioned").set(counts.provisioned)
         self._unannounced.set(counts.unannounced)
         since = counts.waiting_since
         self._oldest.set((now - since).total_seconds() if since else 0)

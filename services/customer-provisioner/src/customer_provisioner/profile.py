@@ -97,11 +97,10 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many users there are in which state, and since when the longest has been waiting."""
+    """How many users wait for what, and since when the longest has been waiting."""
 
     provisioning: int
     refused: int
-    provisioned: int
     unannounced: int
     waiting_since: datetime | None
 

@@ -35,6 +35,7 @@ from stripe_reporter.commands import COMMANDS
 from stripe_reporter.gate import Gate, GateShutError
 from stripe_reporter.journal import Journal
 from stripe_reporter.lanes import Lanes
+from stripe_reporter.measuring import Measuring
 from stripe_reporter.metrics import ReporterMetrics
 from stripe_reporter.outcomes import Outcomes
 from stripe_reporter.pace import Pacing
@@ -89,7 +90,11 @@ async def serve(settings: Settings) -> None:
         stripe = await stack.enter_async_context(stripe_api(settings))
         parts = wire(settings, database, publisher, stripe, registry, progress)
         readiness["broker"] = parts.broker_fault
-        loops = {"receive": parts.consumer.run, "report": parts.consumption.run}
+        loops = {
+            "receive": parts.consumer.run,
+            "report": parts.consumption.run,
+            "measure": parts.measuring.run,
+        }
         grace = settings.shutdown_grace_seconds
         await run_until(stop, loops, [parts.consumption], grace=grace)
 
@@ -102,6 +107,7 @@ class Parts:
     consumer: Consumer
     consumption: SingleConsumption
     gate: Gate
+    measuring: Measuring
 
     async def broker_fault(self) -> str | None:
         """Say what is wrong with the broker's connections."""
@@ -125,6 +131,8 @@ def wire(
     messaging = MessagingMetrics(registry, service=NAME, queues=[USAGE_RECORDED_QUEUE])
     pacing = Pacing(settings.calls_per_second, time.monotonic)
     metrics.watch_rate(lambda: pacing.rate)
+    metrics.watch_work(lambda: progress.in_hand)
+    journal = Journal(database)
 
     async def active_meters() -> tuple[Answer, frozenset[str]]:
         answer, found = await stripe.active_meters()
@@ -142,12 +150,12 @@ def wire(
         await gate.probe()
 
     reporter = Reporter(
-        Journal(database),
+        journal,
         stripe,
         Outcomes(publisher),
         gate,
         pacing,
-        Lanes(),
+        Lanes(time.monotonic),
         metrics,
         progress,
         now=now,
@@ -160,7 +168,8 @@ def wire(
         Settlement(publisher, messaging, service=NAME),
         Outage((GateShutError, DatabaseUnavailableError), probe),
     )
-    return Parts(publisher, consumer, consumption, gate)
+    messaging.watch_pauses(USAGE_RECORDED_QUEUE, lambda: consumption.paused_by is not None)
+    return Parts(publisher, consumer, consumption, gate, Measuring(journal, metrics, now=now))
 
 
 def _database(settings: Settings) -> Database:

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_database import Database, RowRefusedError
 from stripe_reporter import rows
-from stripe_reporter.entries import Entry
+from stripe_reporter.entries import CALL_LIFETIME, Entry
 from stripe_reporter.fence import Call, Decision, Taken, decide
 from stripe_reporter.groups import Groups
 from stripe_reporter.meanings import Meaning
@@ -69,6 +69,15 @@ class Journal:
             DatabaseUnavailableError: the row still says ``calling``, which becomes ``unknown``.
         """
         return await self._answers.one(_Answer(call, meaning, at))
+
+    async def oldest_unknown(self, now: datetime) -> datetime | None:
+        """Return since when the oldest unknown outcome has been unknown, if there is any.
+
+        Raises:
+            DatabaseUnavailableError: it can't be asked.
+        """
+        lost_before = now - CALL_LIFETIME
+        return await self._database.run(lambda c: rows.oldest_unknown(c, lost_before))
 
     async def _claim(self, group: Sequence[_Claim]) -> Sequence[Decision]:
         return await self._database.run(lambda connection: _claimed(connection, group))

@@ -52,6 +52,19 @@ class ReporterMetrics:
         self._rate = Gauge(
             "stripe_reporter_calls_per_second_allowed", "Current pace", registry=registry
         )
+        # How long a call waited for its turn in the pace.
+        self._wait_seconds = Histogram(
+            "stripe_reporter_limiter_wait_seconds",
+            "Wait for the limiter",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        # Reports being worked on, those that wait for their customer's turn included.
+        self._in_hand = Gauge("stripe_reporter_in_hand", "Reports in hand", registry=registry)
+        # How long the outcome of some call has been unknown; the fence is at 23 hours.
+        self._unknown = Gauge(
+            "stripe_reporter_oldest_unknown_seconds", "Oldest unknown outcome", registry=registry
+        )
         for row in TABLE:
             self._calls.labels(row.name)
         for outcome in OUTCOMES:
@@ -63,6 +76,10 @@ class ReporterMetrics:
         """Count a call and its answer."""
         self._calls.labels(meaning.name).inc()
         self._call_seconds.observe(seconds)
+
+    def waited(self, seconds: float) -> None:
+        """Note how long a call waited for its turn."""
+        self._wait_seconds.observe(seconds)
 
     def handled(self, outcome: str) -> None:
         """Count a delivery by one of ``OUTCOMES``."""
@@ -80,3 +97,11 @@ class ReporterMetrics:
     def watch_rate(self, rate: Callable[[], float]) -> None:
         """Ask for the current pace whenever metrics are collected."""
         self._rate.set_function(rate)
+
+    def watch_work(self, in_hand: Callable[[], int]) -> None:
+        """Ask how many reports are in hand whenever metrics are collected."""
+        self._in_hand.set_function(in_hand)
+
+    def unknown_for(self, seconds: float) -> None:
+        """Show for how long the oldest unknown outcome has been unknown, in seconds."""
+        self._unknown.set(seconds)

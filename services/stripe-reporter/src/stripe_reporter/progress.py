@@ -16,6 +16,11 @@ class Progress:
         self._in_hand = 0
         self._moved = clock()
 
+    @property
+    def in_hand(self) -> int:
+        """Return how many reports are in hand."""
+        return self._in_hand
+
     @contextmanager
     def working(self) -> Iterator[None]:
         """Hold a report in hand; taking the first and ending any of them are movements."""

@@ -105,10 +105,14 @@ class Reporter:
         try:
             with self._progress.working():
                 async with self._lanes.turn(report.lane):
-                    return await self._conclude(report, await self._sent(report))
-        except LaneFullError:
+                    result = await self._sent(report)
+                # The next one's call need not wait until this one's outcome is told.
+                return await self._conclude(report, result)
+        except LaneFullError as full:
             self._metrics.handled("lane_full")
-            return HandedBack()
+            if full.soon:
+                return HandedBack()
+            raise TransientError(str(full), tier=TIERS[1]) from None
 
     async def _sent(self, report: Report) -> Answered | Held:
         for pause in PAUSES_HERE:
@@ -119,8 +123,10 @@ class Reporter:
         return await self._try(report)
 
     async def _try(self, report: Report) -> Answered | Held:
+        began = time.perf_counter()
         async with self._pacing.turn():
             self._gate.require_open()  # also for those who waited while it was being shut
+        self._metrics.waited(time.perf_counter() - began)
         try:
             decision = await self._journal.claim(report, self._now())
         except RowRefusedError as error:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Row, text
@@ -55,6 +56,13 @@ _ANSWER: Final = text(f"""
 RETURNING m.identifier
 """)
 
+# Out of the small index of rows that are not accepted.
+_OLDEST_UNKNOWN: Final = text("""
+SELECT min(coalesce(first_unknown_at, started_at)) FROM meter_calls
+ WHERE state <> 'accepted'
+   AND (state = 'unknown' OR (state = 'calling' AND started_at < :lost_before))
+""")
+
 
 async def insert(connection: AsyncConnection, calls: Sequence[Call]) -> set[str]:
     """Insert the reports of ``calls`` as being called; return the identifiers that were new."""
@@ -86,6 +94,16 @@ async def answer(connection: AsyncConnection, entries: Mapping[str, Entry]) -> s
     """Write rows that are still ``calling`` the same attempt; return their identifiers."""
     written = await connection.execute(_ANSWER, _columns(entries))
     return {row.identifier for row in written}
+
+
+async def oldest_unknown(connection: AsyncConnection, lost_before: datetime) -> datetime | None:
+    """Return since when the oldest unknown outcome has been unknown.
+
+    A caller that has not answered since ``lost_before`` counts as lost.
+    """
+    found = await connection.execute(_OLDEST_UNKNOWN, {"lost_before": lost_before})
+    since: datetime | None = found.scalar_one()
+    return since
 
 
 def _columns(entries: Mapping[str, Entry]) -> dict[str, list[Any]]:

@@ -33,11 +33,11 @@ UPDATE usage_events e SET billing_state = 'due'
  WHERE e.billing_state = 'waiting' AND a.user_id = e.user_id
 """)
 
-WAITING: Final = text("SELECT count(*) FROM usage_events WHERE billing_state = 'waiting'")
-
+# Joined by OR, not `IN`: each half is the condition of a partial index, and only so are they used.
 EXPIRE: Final = text("""
 UPDATE usage_events SET billing_state = 'expired'
- WHERE billing_state IN ('waiting', 'due') AND occurred_at <= :oldest
+ WHERE (billing_state = 'waiting' AND occurred_at <= :oldest)
+    OR (billing_state = 'due' AND occurred_at <= :oldest)
 """)
 
 SUPERSEDE: Final = text("""
@@ -67,15 +67,11 @@ SELECT n.id, 'nexus:' || n.id, r.claim_id, r.user_id, a.stripe_customer_id, a.ge
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep did: events released to an account or expired, reports replaced.
-
-    ``waiting`` events remain without an account.
-    """
+    """What a sweep did: events released to an account or expired, reports replaced."""
 
     released: int
     expired: int
     superseded: int
-    waiting: int
 
 
 class Accounts:
@@ -119,7 +115,6 @@ class Accounts:
             ]
             if refused:
                 await connection.execute(REPLACE, {"ids": refused})
-            waiting = (await connection.execute(WAITING)).scalar_one()
-            return Swept(released.rowcount, expired.rowcount, len(refused), waiting)
+            return Swept(released.rowcount, expired.rowcount, len(refused))
 
         return await self._database.run(work)

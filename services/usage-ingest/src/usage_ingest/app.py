@@ -5,7 +5,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 
-from aiormq.exceptions import AMQPError
 from faststream.rabbit import RabbitBroker
 from prometheus_client import CollectorRegistry
 
@@ -26,9 +25,11 @@ from nexus_messaging.http import serving
 from nexus_messaging.inspection import broker_fault
 from nexus_messaging.lifecycle import Loop, run_until, stop_on_signal, until_available
 from nexus_messaging.metrics import MessagingMetrics
+from nexus_messaging.progress import Activity, stalled
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.settlement import Settlement, utc_now
 from nexus_messaging.subscriber import make_broker, subscribe
+from nexus_messaging.subscriber import stop as stop_subscriber
 from nexus_messaging.topology import (
     CUSTOMER_PROVISIONED_QUEUE,
     TOOL_EXECUTED_QUEUE,
@@ -37,9 +38,10 @@ from nexus_messaging.topology import (
 from usage_ingest.accounts import Accounts
 from usage_ingest.claims import Claims
 from usage_ingest.commands import COMMANDS
+from usage_ingest.figures import Figures
 from usage_ingest.handlers import OutcomeApplier, UsageRecorder, account_keeper
 from usage_ingest.ledger import Ledger
-from usage_ingest.loops import Bell, ClaimLoop, RelayLoop, SweepLoop
+from usage_ingest.loops import Bell, ClaimLoop, MeasureLoop, RelayLoop, SweepLoop
 from usage_ingest.metrics import IngestMetrics
 from usage_ingest.reports import Reports
 from usage_ingest.settings import Settings
@@ -71,8 +73,9 @@ async def serve(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(database.close)
         host, port = settings.http_host, settings.http_port
+        health: dict[str, Check] = {}
         await stack.enter_async_context(
-            serving(host, port, registry, health={}, readiness=readiness)
+            serving(host, port, registry, health=health, readiness=readiness)
         )
         await until_available(
             "database",
@@ -86,8 +89,10 @@ async def serve(settings: Settings) -> None:
         stack.push_async_callback(publisher.close)
         parts = wire(settings, database, publisher, registry)
         readiness["broker"] = parts.broker_fault
-        await until_available("subscriptions", parts.broker.start, (AMQPError, OSError), stop)
-        stack.push_async_callback(parts.broker.stop)
+        health["progress"] = lambda: _stalled(parts.activities, database)
+        # A connection lost while it subscribes may come out of aiormq as any exception.
+        await until_available("subscriptions", parts.broker.start, (Exception,), stop)
+        stack.push_async_callback(stop_subscriber, parts.broker)
         await run_until(stop, parts.loops, parts.drained, grace=settings.shutdown_grace_seconds)
 
 
@@ -100,6 +105,7 @@ class Parts:
     consumers: list[Consumer]
     drained: list[BatchConsumption]
     loops: Mapping[str, Loop]
+    activities: dict[str, Activity]
 
     async def broker_fault(self) -> str | None:
         """Say what is wrong with the broker's connections."""
@@ -114,21 +120,22 @@ def wire(
 ) -> Parts:
     """Make every part of a running service and join them; nothing runs yet."""
     url = settings.amqp_url.get_secret_value()
-    metrics = IngestMetrics(registry)
+    rules = settings.rules()
+    metrics = IngestMetrics(registry, meters=rules.meters)
     messaging = MessagingMetrics(registry, service=NAME, queues=QUEUES)
     settlement = Settlement(publisher, messaging, service=NAME)
     outage = Outage((DatabaseUnavailableError,), database.probe)
     claim_bell, relay_bell = Bell(), Bell()
     accounts, reports = Accounts(database), Reports(database)
-    recorder = UsageRecorder(
-        Ledger(database), settings.rules(), metrics, now=utc_now, wake=claim_bell.ring
-    )
+    recorder = UsageRecorder(Ledger(database), rules, metrics, now=utc_now, wake=claim_bell.ring)
     runs = Consumer(url, TOOL_EXECUTED_QUEUE, prefetch=PREFETCH, name=NAME)
     answers = Consumer(url, USAGE_OUTCOMES_QUEUE, prefetch=PREFETCH, name=NAME)
     recording = BatchConsumption(runs, recorder.record_usage, settlement, outage)
     applying = BatchConsumption(
         answers, OutcomeApplier(reports, metrics).apply_outcomes, settlement, outage
     )
+    messaging.watch_pauses(TOOL_EXECUTED_QUEUE, lambda: recording.paused_by is not None)
+    messaging.watch_pauses(USAGE_OUTCOMES_QUEUE, lambda: applying.paused_by is not None)
     broker = make_broker(url, registry, service=NAME)
     keep_account = account_keeper(accounts, claim_bell.ring)
     subscribe(broker, CUSTOMER_PROVISIONED_QUEUE, keep_account, settlement, outage)
@@ -145,8 +152,16 @@ def wire(
         "claim": ClaimLoop(claims, metrics, claim_bell, now=utc_now, wake=relay_bell).run,
         "relay": RelayLoop(reports, publisher, metrics, relay_bell, now=utc_now).run,
         "sweep": SweepLoop(accounts, metrics, now=utc_now, wake=(claim_bell, relay_bell)).run,
+        "measure": MeasureLoop(Figures(database), metrics, now=utc_now).run,
     }
-    return Parts(publisher, broker, [runs, answers], [recording, applying], loops)
+    drained = [recording, applying]
+    return Parts(publisher, broker, [runs, answers], drained, loops, metrics.activities)
+
+
+async def _stalled(activities: dict[str, Activity], database: Database) -> str | None:
+    """Say what stands still, unless that is for want of the database."""
+    fault = stalled(activities)
+    return None if fault is None or await revision_fault(database, PACKAGE) else fault
 
 
 async def _starting() -> str | None:

@@ -1,8 +1,10 @@
 """What usage-ingest does with each kind of message; none of it acks, the outcomes say what did."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 from nexus_contracts import (
     ContractError,
@@ -19,7 +21,7 @@ from nexus_messaging.reasons import Reason
 from nexus_messaging.retry import Done, Failed, Outcome
 from usage_ingest.accounts import Accounts
 from usage_ingest.ledger import Duplicate, Entry, IdTaken, Ledger, Recorded, Result
-from usage_ingest.metering import BillingRules, BillingState, is_from_the_future
+from usage_ingest.metering import BillingRules, BillingState, is_from_the_future, readings
 from usage_ingest.metrics import IngestMetrics
 from usage_ingest.reports import Answer, Reports
 
@@ -59,14 +61,43 @@ class UsageRecorder:
         now = self._now()
         read = [self._read(delivery, now) for delivery in batch]
         entries = [each for each in read if isinstance(each, Entry)]
-        try:
-            results = iter(await self._ledger.record(entries) if entries else [])
-        except RowRefusedError as error:
-            raise PermanentError(Reason.UNSTORABLE, str(error)) from None
+        results = await self._recorded(entries) if entries else []
+        upcoming = iter(results)
         return [
-            self._outcome(next(results)) if isinstance(each, Entry) else self._refusal(each)
+            _outcome(next(upcoming)) if isinstance(each, Entry) else self._refusal(each)
             for each in read
         ]
+
+    async def _recorded(self, entries: Sequence[Entry]) -> Sequence[Result]:
+        with self._metrics.working("record"):
+            results = await self._stored(entries)
+        if isinstance(results, RowRefusedError):
+            if len(entries) == 1:
+                self._metrics.refused()
+            raise PermanentError(Reason.UNSTORABLE, str(results))
+        outcomes = Counter(map(_name, results))
+        if outcomes[BillingState.DUE.value]:
+            self._wake()
+        self._count(entries, results, outcomes)
+        return results
+
+    async def _stored(self, entries: Sequence[Entry]) -> Sequence[Result] | RowRefusedError:
+        try:
+            return await self._ledger.record(entries)
+        except RowRefusedError as error:
+            return error  # a bad row is no sign that recording stands still
+
+    def _count(
+        self, entries: Sequence[Entry], results: Sequence[Result], outcomes: Counter[str]
+    ) -> None:
+        now = self._now()
+        values: Counter[str] = Counter()
+        delays = []
+        for entry, result in zip(entries, results, strict=True):
+            if isinstance(result, Recorded) and result.state is not BillingState.EXPIRED:
+                delays.append((now - entry.event.time).total_seconds())
+                values.update(readings(entry.event.data, self._rules))
+        self._metrics.recorded(outcomes, delays, values)
 
     def _read(self, delivery: Delivery, now: datetime) -> "Entry | Exception":
         try:
@@ -84,23 +115,22 @@ class UsageRecorder:
         self._metrics.refused()
         return Failed(error)
 
-    def _outcome(self, result: Result) -> Outcome:
-        match result:
-            case Recorded(state):
-                self._metrics.recorded(state)
-                if state is BillingState.DUE:
-                    self._wake()
-                return Done()
-            case Duplicate():
-                self._metrics.duplicate()
-                return Done()
-            case IdTaken(source):
-                self._metrics.id_taken()
-                return Failed(
-                    PermanentError(
-                        Reason.EVENT_ID_TAKEN, f"id: another event of source {source!r} holds it"
-                    )
-                )
+
+def _outcome(result: Result) -> Outcome:
+    if isinstance(result, IdTaken):
+        text = f"id: another event of source {result.source!r} holds it"
+        return Failed(PermanentError(Reason.EVENT_ID_TAKEN, text))
+    return Done()
+
+
+def _name(result: Result) -> str:
+    match result:
+        case Recorded(state):
+            return state.value
+        case Duplicate():
+            return "duplicate"
+        case IdTaken():
+            return "id_taken"
 
 
 def account_keeper(
@@ -132,7 +162,7 @@ class OutcomeApplier:
         """
         read = [self._read(delivery) for delivery in batch]
         answers = [each for each in read if isinstance(each, Answer)]
-        strangers = await self._reports.answer(answers) if answers else set()
+        strangers = await self._applied(answers) if answers else set()
         outcomes: list[Outcome] = []
         for each in read:
             if isinstance(each, Exception):
@@ -142,9 +172,14 @@ class OutcomeApplier:
                     Failed(PermanentError(Reason.UNKNOWN_REPORT, "report_id: not in the ledger"))
                 )
             else:
-                self._metrics.answered(each.state)
                 outcomes.append(Done())
         return outcomes
+
+    async def _applied(self, answers: Sequence[Answer]) -> set[UUID]:
+        with self._metrics.working("apply"):
+            applied = await self._reports.answer(answers)
+        self._metrics.answered(applied.states, applied.reported)
+        return applied.strangers
 
     def _read(self, delivery: Delivery) -> Answer | Exception:
         try:

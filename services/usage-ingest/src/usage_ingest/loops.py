@@ -13,6 +13,7 @@ from nexus_messaging.publisher import Publication, Publisher
 from nexus_messaging.topology import INTERNAL
 from usage_ingest.accounts import Accounts
 from usage_ingest.claims import MOST_EVENTS, Claims
+from usage_ingest.figures import Figures
 from usage_ingest.metrics import IngestMetrics
 from usage_ingest.reports import Reports
 
@@ -22,6 +23,9 @@ IDLE: Final = timedelta(seconds=1)
 """Without a wake-up a loop looks again after this: windows close by the clock alone."""
 
 SWEEP_EVERY: Final = timedelta(seconds=3)
+
+MEASURE_EVERY: Final = timedelta(seconds=10)
+"""As often as anybody looks: a scrape takes the figures as they are and asks nothing."""
 
 Clock = Callable[[], datetime]
 
@@ -64,7 +68,8 @@ class ClaimLoop:
     async def run(self) -> None:
         """Claim until cancelled."""
         while True:
-            claimed = await self._claims.claim(self._now())
+            with self._metrics.working("claim"):
+                claimed = await self._claims.claim(self._now())
             self._metrics.claimed(claimed.events, claimed.reports)
             if claimed.reports:
                 self._wake.ring()
@@ -96,7 +101,9 @@ class RelayLoop:
     async def run(self) -> None:
         """Forward until cancelled."""
         while True:
-            if not await self.forward():
+            with self._metrics.working("relay"):
+                more = await self.forward()
+            if not more:
                 await self._bell.wait(IDLE)
 
     async def forward(self) -> bool:
@@ -136,8 +143,9 @@ class SweepLoop:
     async def run(self) -> None:
         """Sweep every few seconds until cancelled."""
         while True:
-            swept = await self._accounts.sweep(self._now())
-            self._metrics.swept(swept.superseded, swept.waiting)
+            with self._metrics.working("sweep"):
+                swept = await self._accounts.sweep(self._now())
+            self._metrics.superseded(swept.superseded)
             if swept.released or swept.superseded:
                 log.info(
                     "usage_released", events=swept.released, reports_superseded=swept.superseded
@@ -147,6 +155,36 @@ class SweepLoop:
             if swept.expired:
                 log.warning("usage_expired", events=swept.expired)
             await asyncio.sleep(SWEEP_EVERY.total_seconds())
+
+
+class MeasureLoop:
+    """Keeps the figures on the ledger fresh for whoever scrapes them."""
+
+    def __init__(self, figures: Figures, metrics: IngestMetrics, *, now: Clock) -> None:
+        self._figures = figures
+        self._metrics = metrics
+        self._now = now
+
+    async def run(self) -> None:
+        """Measure every few seconds until cancelled."""
+        while True:
+            with self._metrics.working("measure"):
+                await self.measure()
+            await asyncio.sleep(MEASURE_EVERY.total_seconds())
+
+    async def measure(self) -> None:
+        """Measure once.
+
+        Raises:
+            DatabaseUnavailableError: the figures stay as they were, and so does their time.
+        """
+        now = self._now()
+        for figure in await self._figures.measure():
+            if figure.of == "events":
+                self._metrics.event_figures(figure.state, figure.number, figure.age(now))
+            else:
+                self._metrics.report_figures(figure.state, figure.number, figure.age(now))
+        self._metrics.measured()
 
 
 def publication(report: UsageRecorded, now: datetime) -> Publication:

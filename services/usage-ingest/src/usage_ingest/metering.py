@@ -37,6 +37,11 @@ class BillingRules:
     tokens_meter: str | None
     billable_statuses: frozenset[str]
 
+    @property
+    def meters(self) -> tuple[str, ...]:
+        """Return the meters that anything can be read for."""
+        return (self.runs_meter, *([self.tokens_meter] if self.tokens_meter else []))
+
 
 def readings(run: ToolExecuted, rules: BillingRules) -> Mapping[str, int]:
     """Return what each meter reads for this run; meters that read zero are left out."""

@@ -1,50 +1,146 @@
-"""Every metric of usage-ingest, by name; label values are touched at start, so increases show."""
+"""Every metric of usage-ingest beside those of the messaging library, by name.
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+Each label value is born at 0, so that its first increase shows; no label holds an id. Several
+processes may run at once: counters add up, the gauges on the ledger are the same from each.
+"""
 
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from nexus_messaging.progress import Activity
 from usage_ingest.metering import BillingState
+
+LOOPS: Final = ("claim", "relay", "sweep", "measure")
+BATCHES: Final = ("record", "apply")
+REPORT_STEPS: Final = (
+    "created",
+    "forwarded",
+    "not_forwarded",
+    "reported",
+    "rejected",
+    "superseded",
+)
+OUTCOMES: Final = (
+    *(state.value for state in BillingState if state is not BillingState.CLAIMED),
+    "duplicate",
+    "id_taken",
+    "refused",
+)
+UNFINISHED_EVENTS: Final = ("waiting", "due")
+UNFINISHED_REPORTS: Final = ("pending", "forwarded", "rejected")
+
+_DELAYS: Final = (0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 86400.0)
+_SIZES: Final = (1, 5, 25, 50, 100, 200, 300, 400, 500)
+_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class IngestMetrics:
-    """What the ledger took in, and what became of the reports."""
+    """What the ledger took in, what became of the reports, and whether the work moves.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    ``activities`` are the loops and batches by name, for the health check.
+    """
+
+    def __init__(self, registry: CollectorRegistry, *, meters: Iterable[str]) -> None:
+        prefix = "usage_ingest"
         # Tool runs by what recording them found: a billing state, or why not.
         self._events = Counter(
-            "usage_ingest_events", "Tool runs received", ["outcome"], registry=registry
+            f"{prefix}_events", "Tool runs received", ["outcome"], registry=registry
+        )
+        # From a tool run until its commit: of new events, unless they came too late to be billed.
+        self._delay = Histogram(
+            f"{prefix}_event_to_ledger_seconds",
+            "Age of events when recorded",
+            buckets=_DELAYS,
+            registry=registry,
+        )
+        # Events of one recording transaction.
+        self._batch_size = Histogram(
+            f"{prefix}_batch_size", "Events in a batch", buckets=_SIZES, registry=registry
+        )
+        # Seconds of one round of work: of `record` and `apply` a transaction, of loops a round.
+        self._seconds = Histogram(
+            f"{prefix}_work_seconds",
+            "Duration of a round",
+            ["work"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        # Seconds for which that work has stood still though it should move.
+        still = Gauge(
+            f"{prefix}_work_still_seconds", "Without progress", ["work"], registry=registry
+        )
+        # Billable quantities, by meter: taken into the ledger, and counted by Stripe.
+        self._recorded_value = Counter(
+            f"{prefix}_recorded_value", "Quantity recorded", ["meter"], registry=registry
+        )
+        self._reported_value = Counter(
+            f"{prefix}_reported_value", "Quantity reported", ["meter"], registry=registry
         )
         # Events that claims took, and the reports they became.
-        self._claimed = Counter(
-            "usage_ingest_events_claimed", "Events put into reports", registry=registry
+        self._claimed = Counter(f"{prefix}_events_claimed", "Events reported", registry=registry)
+        self._reports = Counter(f"{prefix}_reports", "Reports by step", ["step"], registry=registry)
+        # What is not finished, counted up to a limit, and the age of its oldest: of events since
+        # the tool ran, of reports since they were made.
+        self._events_now = Gauge(
+            f"{prefix}_events_in_state", "Unfinished events", ["state"], registry=registry
         )
-        self._reports = Counter(
-            "usage_ingest_reports", "Reports by step", ["step"], registry=registry
+        self._oldest_event = Gauge(
+            f"{prefix}_oldest_event_seconds", "Age of the oldest", ["state"], registry=registry
         )
-        # Usage of users whose customer is not known yet.
-        self._waiting = Gauge(
-            "usage_ingest_events_waiting", "Events waiting for a customer", registry=registry
+        self._reports_now = Gauge(
+            f"{prefix}_reports_in_state", "Unfinished reports", ["state"], registry=registry
         )
-        for outcome in (
-            *(state.value for state in BillingState if state is not BillingState.CLAIMED),
-            "duplicate",
-            "id_taken",
-            "refused",
-        ):
-            self._events.labels(outcome)
-        for step in ("created", "forwarded", "not_forwarded", "reported", "rejected", "superseded"):
-            self._reports.labels(step)
+        self._oldest_report = Gauge(
+            f"{prefix}_oldest_report_seconds", "Age of the oldest", ["state"], registry=registry
+        )
+        # When those figures were taken, in Unix time.
+        self._measured = Gauge(
+            f"{prefix}_measured_timestamp_seconds", "Time of the figures", registry=registry
+        )
+        self.activities = {
+            name: Activity(time.monotonic, steady=name in LOOPS) for name in (*LOOPS, *BATCHES)
+        }
+        self._rounds = {name: self._seconds.labels(name) for name in self.activities}
+        for name, activity in self.activities.items():
+            still.labels(name).set_function(activity.still)
+        _touch(self._events, OUTCOMES)
+        _touch(self._reports, REPORT_STEPS)
+        _touch(self._events_now, UNFINISHED_EVENTS)
+        _touch(self._oldest_event, UNFINISHED_EVENTS)
+        _touch(self._reports_now, UNFINISHED_REPORTS)
+        _touch(self._oldest_report, UNFINISHED_REPORTS[:2])
+        for value in (self._recorded_value, self._reported_value):
+            _touch(value, meters)
 
-    def recorded(self, state: BillingState) -> None:
-        """Count a new event by the state it was recorded in."""
-        self._events.labels(state.value).inc()
+    @contextmanager
+    def working(self, name: str) -> Iterator[None]:
+        """Time a round of the work ``name`` and note whether it ended well."""
+        began = time.perf_counter()
+        with self.activities[name].working():
+            yield
+        self._rounds[name].observe(time.perf_counter() - began)
 
-    def duplicate(self) -> None:
-        """Count an event that the ledger had."""
-        self._events.labels("duplicate").inc()
+    def recorded(
+        self, outcomes: Mapping[str, int], delays: Iterable[float], values: Mapping[str, int]
+    ) -> None:
+        """Count a committed batch.
 
-    def id_taken(self) -> None:
-        """Count an event whose id belongs to another fact."""
-        self._events.labels("id_taken").inc()
+        Args:
+            outcomes: Events by one of ``OUTCOMES``.
+            delays: The age of each new event that can be billed, at the commit, in seconds.
+            values: The new billable quantity of each meter.
+        """
+        self._batch_size.observe(sum(outcomes.values()))
+        for outcome, number in outcomes.items():
+            self._events.labels(outcome).inc(number)
+        for delay in delays:
+            self._delay.observe(delay)
+        for meter, value in values.items():
+            self._recorded_value.labels(meter).inc(value)
 
     def refused(self) -> None:
         """Count a message that is no acceptable event."""
@@ -60,11 +156,33 @@ class IngestMetrics:
         self._reports.labels("forwarded").inc(reports)
         self._reports.labels("not_forwarded").inc(failed)
 
-    def answered(self, state: str) -> None:
-        """Count an answer of the reporter."""
-        self._reports.labels(state).inc()
+    def answered(self, states: Mapping[str, int], values: Mapping[str, int]) -> None:
+        """Count reports that reached another state, and the reported value of each meter."""
+        for state, number in states.items():
+            self._reports.labels(state).inc(number)
+        for meter, value in values.items():
+            self._reported_value.labels(meter).inc(value)
 
-    def swept(self, superseded: int, waiting: int) -> None:
-        """Note what a sweep found."""
-        self._reports.labels("superseded").inc(superseded)
-        self._waiting.set(waiting)
+    def superseded(self, reports: int) -> None:
+        """Count reports that another customer's took over from."""
+        self._reports.labels("superseded").inc(reports)
+
+    def event_figures(self, state: str, number: int, oldest: float) -> None:
+        """Show how many events are in ``state`` and how old the oldest is, in seconds."""
+        self._events_now.labels(state).set(number)
+        self._oldest_event.labels(state).set(oldest)
+
+    def report_figures(self, state: str, number: int, oldest: float | None) -> None:
+        """Show how many reports are in ``state`` and, of those under way, the oldest's age."""
+        self._reports_now.labels(state).set(number)
+        if oldest is not None:
+            self._oldest_report.labels(state).set(oldest)
+
+    def measured(self) -> None:
+        """Note that the figures are of now."""
+        self._measured.set_to_current_time()
+
+
+def _touch(metric: Counter | Gauge, labels: Iterable[str]) -> None:
+    for label in labels:
+        metric.labels(label)

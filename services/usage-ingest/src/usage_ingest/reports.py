@@ -4,13 +4,14 @@ A report's state only rises, pending < forwarded < rejected < reported: a late m
 state changes nothing.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_contracts import UsageRecorded, UsageRejected, UsageReported
@@ -55,6 +56,7 @@ UPDATE usage_reports r
          ORDER BY report_id, state = 'reported' DESC) o
  WHERE r.report_id = o.report_id
    AND r.state IN ('pending', 'forwarded', 'rejected')
+RETURNING r.state, r.meter, r.value
 """)
 
 
@@ -76,6 +78,19 @@ class Answer:
         else:
             state, reason = "reported", None
         return cls(outcome.report_id, state, outcome.at, reason, outcome.ever_unknown)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a batch of answers changed.
+
+    ``states`` counts the reports that were marked, by their state now; ``reported`` is the
+    quantity newly counted by Stripe, by meter; ``strangers`` are reports that are not ours.
+    """
+
+    states: Mapping[str, int]
+    reported: Mapping[str, int]
+    strangers: set[UUID]
 
 
 class Reports:
@@ -114,8 +129,8 @@ class Reports:
 
         await self._database.run(work)
 
-    async def answer(self, answers: Sequence[Answer]) -> set[UUID]:
-        """Apply the reporter's answers and return the reports that are not ours at all.
+    async def answer(self, answers: Sequence[Answer]) -> Applied:
+        """Apply the reporter's answers and return what they changed.
 
         Rows are locked in the order of their ids first: two batches with reports in common would
         otherwise deadlock.
@@ -125,9 +140,9 @@ class Reports:
         """
         ids = [answer.report_id for answer in answers]
 
-        async def work(connection: AsyncConnection) -> set[UUID]:
+        async def work(connection: AsyncConnection) -> Applied:
             known = {row.report_id for row in await connection.execute(LOCK, {"ids": ids})}
-            await connection.execute(
+            marked = await connection.execute(
                 ANSWERED,
                 {
                     "ids": ids,
@@ -137,9 +152,17 @@ class Reports:
                     "unknowns": [answer.ever_unknown for answer in answers],
                 },
             )
-            return set(ids) - known
+            return _applied(marked.all(), set(ids) - known)
 
         return await self._database.run(work)
+
+
+def _applied(marked: Sequence[Row[Any]], strangers: set[UUID]) -> Applied:
+    reported: Counter[str] = Counter()
+    for row in marked:
+        if row.state == "reported":
+            reported[row.meter] += row.value
+    return Applied(Counter(row.state for row in marked), reported, strangers)
 
 
 def recorded_report(row: dict[str, object]) -> UsageRecorded:

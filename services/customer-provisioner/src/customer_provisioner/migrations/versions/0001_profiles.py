@@ -51,6 +51,7 @@ CREATE TABLE user_profiles (
 );
 CREATE INDEX user_profiles_due ON user_profiles (due_at)
     WHERE state = 'provisioning' AND refused_as IS NULL;
+CREATE INDEX user_profiles_refused ON user_profiles (user_id) WHERE refused_as IS NOT NULL;
 CREATE INDEX user_profiles_unannounced ON user_profiles (provisioned_at)
     WHERE state = 'provisioned' AND announced_generation < generation;
 CREATE INDEX user_profiles_email ON user_profiles (email);

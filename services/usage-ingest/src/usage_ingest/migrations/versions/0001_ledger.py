@@ -42,6 +42,8 @@ CREATE TABLE usage_events (
 );
 CREATE INDEX usage_events_due ON usage_events (occurred_at) WHERE billing_state = 'due';
 CREATE INDEX usage_events_waiting ON usage_events (user_id) WHERE billing_state = 'waiting';
+CREATE INDEX usage_events_waiting_since ON usage_events (occurred_at)
+    WHERE billing_state = 'waiting';
 CREATE INDEX usage_events_claim ON usage_events (claim_id) WHERE claim_id IS NOT NULL;
 CREATE INDEX usage_events_user ON usage_events (user_id, occurred_at);
 
@@ -71,6 +73,7 @@ CREATE TABLE usage_reports (
 CREATE UNIQUE INDEX usage_reports_standing ON usage_reports (claim_id, meter)
     WHERE state <> 'superseded';
 CREATE INDEX usage_reports_pending ON usage_reports (created_at) WHERE state = 'pending';
+CREATE INDEX usage_reports_forwarded ON usage_reports (created_at) WHERE state = 'forwarded';
 CREATE INDEX usage_reports_rejected ON usage_reports (user_id) WHERE state = 'rejected';
 
 CREATE VIEW billing_usage_events AS

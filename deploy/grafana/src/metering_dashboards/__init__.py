@@ -1,0 +1,1 @@
+"""The Grafana dashboards, one module each; `metering-dashboards` writes them as JSON."""

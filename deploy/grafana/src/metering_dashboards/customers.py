@@ -1,0 +1,107 @@
+"""customer-provisioner: users, their customers, and the usage that waits for them."""
+
+from typing import Final
+
+from metering_dashboards.panels import Panel, Query, Section, quantiles, rates
+
+NAME: Final = "customers"
+TITLE: Final = "Metering: customers"
+DESCRIPTION: Final = "Users on their way to a Stripe customer, and the usage that waits for it."
+
+_USERS = Section(
+    "Users",
+    (
+        Panel(
+            "Users without a customer",
+            "provisioning is under way; refused needs a person.",
+            "short",
+            (Query("max by (state) (customer_provisioner_users)", "{{state}}"),),
+            "userswithoutcustomer",
+        ),
+        Panel(
+            "Longest wait",
+            "How long the longest-waiting user that was not refused has had no customer.",
+            "s",
+            (Query("max(customer_provisioner_oldest_wait_seconds)", "wait"),),
+            "userswithoutcustomer",
+        ),
+        Panel(
+            "Usage without a customer",
+            "Events in the ledger whose user has no customer yet.",
+            "short",
+            (Query('max by (state) (usage_ingest_events_in_state{state="waiting"})', "{{state}}"),),
+            "usagewaiting30days",
+        ),
+        Panel(
+            "Oldest usage without a customer",
+            "At 35 days it can't be billed any more.",
+            "s",
+            (
+                Query(
+                    'max by (state) (usage_ingest_oldest_event_seconds{state="waiting"})',
+                    "{{state}}",
+                ),
+            ),
+            "usagewaiting30days",
+        ),
+    ),
+)
+
+_STRIPE = Section(
+    "Stripe",
+    (
+        Panel(
+            "Calls by operation and answer",
+            "unknown may have had its effect and is looked up; key_refused is the key.",
+            "ops",
+            (rates("customer_provisioner_stripe_calls_total", "call, answer"),),
+            "stripeauthfailing",
+        ),
+        Panel(
+            "Duration of a call",
+            "How long Stripe takes to answer, by operation.",
+            "s",
+            quantiles("customer_provisioner_stripe_call_seconds", "call", of=(0.99,)),
+            "stripe-outage",
+        ),
+        Panel(
+            "Customers stored",
+            "created, or adopted where one was found to exist already.",
+            "ops",
+            (rates("customer_provisioner_customers_total", "how"),),
+            "userswithoutcustomer",
+        ),
+        Panel(
+            "Announcements",
+            "Customers the other services were told about, and those they were not told about yet.",
+            "short",
+            (
+                Query(
+                    "sum(rate(customer_provisioner_announcements_total[$__rate_interval]))",
+                    "per second",
+                ),
+                Query("max(customer_provisioner_unannounced_customers)", "not announced yet"),
+            ),
+            "userswithoutcustomer",
+        ),
+        Panel(
+            "Second customers of a user",
+            "Found beside the one a user has, since the start: each is worth a look at Stripe.",
+            "short",
+            (Query("sum(customer_provisioner_surplus_customers_total)", "found"),),
+            "userswithoutcustomer",
+        ),
+        Panel(
+            "Dead letters and retries",
+            "Of user.created.",
+            "ops",
+            (
+                rates("customer_provisioner_messages_dead_lettered_total", "reason"),
+                rates("customer_provisioner_messages_retried_total", "tier"),
+            ),
+            "deadletterspresent",
+        ),
+    ),
+)
+
+SECTIONS: Final = (_USERS, _STRIPE)

@@ -1,0 +1,73 @@
+"""What only the ledger can tell its watchers: how much is unfinished, and since when.
+
+Asked every few seconds for ever, so each question is answered out of a small partial index, however
+large the tables are, and counting ends at a limit.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import text
+
+from nexus_database import Database
+
+MOST_COUNTED: Final = 100_000
+"""More than this is shown as this: what matters then is the age, and that it is far too many."""
+
+MEASURE: Final = text("""
+SELECT 'events' AS of, 'waiting' AS state,
+       (SELECT count(*) FROM (SELECT FROM usage_events WHERE billing_state = 'waiting'
+                               LIMIT :most) t) AS number,
+       (SELECT min(occurred_at) FROM usage_events WHERE billing_state = 'waiting') AS oldest
+UNION ALL
+SELECT 'events', 'due',
+       (SELECT count(*) FROM (SELECT FROM usage_events WHERE billing_state = 'due'
+                               LIMIT :most) t),
+       (SELECT min(occurred_at) FROM usage_events WHERE billing_state = 'due')
+UNION ALL
+SELECT 'reports', 'pending',
+       (SELECT count(*) FROM (SELECT FROM usage_reports WHERE state = 'pending'
+                               LIMIT :most) t),
+       (SELECT min(created_at) FROM usage_reports WHERE state = 'pending')
+UNION ALL
+SELECT 'reports', 'forwarded',
+       (SELECT count(*) FROM (SELECT FROM usage_reports WHERE state = 'forwarded'
+                               LIMIT :most) t),
+       (SELECT min(created_at) FROM usage_reports WHERE state = 'forwarded')
+UNION ALL
+SELECT 'reports', 'rejected',
+       (SELECT count(*) FROM (SELECT FROM usage_reports WHERE state = 'rejected'
+                               LIMIT :most) t),
+       NULL
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """How many ``events`` or ``reports`` are in ``state``, and the time of the oldest."""
+
+    of: str
+    state: str
+    number: int
+    oldest: datetime | None
+
+    def age(self, now: datetime) -> float:
+        """Return the age of the oldest in seconds; 0 where there is none."""
+        return 0.0 if self.oldest is None else max(0.0, (now - self.oldest).total_seconds())
+
+
+class Figures:
+    """Measures the ledger."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def measure(self) -> list[Figure]:
+        """Return the figures of all states in which something is unfinished.
+
+        Raises:
+            DatabaseUnavailableError: it can't be asked.
+        """
+        rows = await self._database.run(lambda c: c.execute(MEASURE, {"most": MOST_COUNTED}))
+        return [Figure(row.of, row.state, row.number, row.oldest) for row in rows]

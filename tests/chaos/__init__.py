@@ -1,0 +1,1 @@
+"""Faults on the running stack: kill points, outages, and runs of chaos."""

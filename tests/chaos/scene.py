@@ -1,0 +1,200 @@
+"""What a test does to the running stack: hold a step open from outside, kill, restart, count."""
+
+import secrets
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import aio_pika
+import aiohttp
+import asyncpg
+
+from local_stack.urls import login_of
+from metering_chaos.arena import Arena, in_thread, open_arena
+from metering_chaos.roads import Road
+from metering_chaos.witnesses import customers_by_user, read_depths, read_letters
+from nexus_contracts import Event, EventData, ToolExecuted, UserCreated
+from rig.events import tool_run
+from rig.vhost import message
+from rig.waiting import eventually
+
+INGEST, REPORTER, PROVISIONER = "usage-ingest", "stripe-reporter", "customer-provisioner"
+
+CUSTOMER = "SELECT stripe_customer_id FROM billing_accounts WHERE user_id = $1"
+RUNS = "SELECT event_id FROM usage_events WHERE user_id = $1"
+REPORTED = """
+SELECT coalesce(sum(event_count) FILTER (WHERE state = 'reported'), 0)::int,
+       count(*) FILTER (WHERE state <> 'reported')::int
+  FROM usage_reports
+ WHERE user_id = $1
+"""
+BLOCKED = """
+SELECT 1 FROM pg_stat_activity
+ WHERE datname = current_database() AND wait_event_type = 'Lock'
+   AND starts_with(ltrim(query, E' \\n'), $1)
+"""
+
+
+@dataclass
+class Scene:
+    """A running stack; each test uses users of its own."""
+
+    arena: Arena
+
+    def road(self, service: str, part: str) -> Road:
+        """Return the road from a service to ``broker``, ``database`` or ``stripe``."""
+        return self.arena.roads["stripe" if part == "stripe" else f"{service}>{part}"]
+
+    async def publish(self, *events: Event[EventData]) -> None:
+        """Publish as an outside service does; returns once all are confirmed."""
+        url = self.arena.stack.amqp_url("publisher")
+        async with await aio_pika.connect(url) as connection:
+            channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+            exchange = await channel.get_exchange("events", ensure=False)
+            for event in events:
+                await exchange.publish(message(event), event.type, timeout=10)
+
+    async def customer(self) -> UUID:
+        """Create a user and return it once it can be billed."""
+        user = uuid4()
+        await self.publish(created(user))
+        await self.until(INGEST, CUSTOMER, user)
+        return user
+
+    async def rows(self, service: str, query: str, *arguments: object) -> list[tuple[Any, ...]]:
+        """Run a query or a change on a service's database, as its owner."""
+        url = self.arena.stack.database_url(service, owner=True)
+        return await _rows(url, query, *arguments)
+
+    async def until(self, service: str, query: str, *arguments: object, within: float = 30) -> None:
+        """Wait until a query has a row."""
+        await eventually(
+            lambda: self.rows(service, query, *arguments), bool, within=within, every=0.1
+        )
+
+    @asynccontextmanager
+    async def locked(self, service: str, table: str) -> AsyncIterator[None]:
+        """Hold a lock on a table, so that every commit that touches it waits."""
+        url = self.arena.stack.database_url(service, owner=True)
+        connection = await asyncpg.connect(url, timeout=10)
+        try:
+            async with connection.transaction():
+                await connection.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
+                yield
+        finally:
+            await connection.close()
+
+    async def until_blocked(self, service: str, statement: str) -> None:
+        """Wait until a statement of the service that begins so waits for a lock."""
+        postgres = self.arena.stack.postgres
+        admin = login_of(postgres.superuser_url)
+        # The owner may not see what other roles run.
+        url = postgres.url(service.replace("-", "_"), admin.user, admin.password)
+        await eventually(lambda: _rows(url, BLOCKED, statement), bool, within=30, every=0.1)
+
+    async def until_counted(self, user: UUID, runs: int = 1) -> None:
+        """Wait until Stripe has counted so many runs of a user."""
+        await eventually(lambda: self.counted(user), lambda n: n == runs, within=30, every=0.1)
+
+    async def until_taken(self, queue: str) -> None:
+        """Wait until all messages of a queue are with its consumer."""
+        await eventually(
+            lambda: read_depths(self.arena), lambda depths: not depths[queue], within=30, every=0.1
+        )
+
+    async def until_metric(self, service: str, name: str, *, above: float) -> None:
+        """Wait until a service has counted something."""
+        await eventually(
+            lambda: self.metric(service, name), lambda n: n > above, within=30, every=0.1
+        )
+
+    async def kill(self, service: str) -> None:
+        """Kill a service; what its roads still held of it is never delivered."""
+        await in_thread(self.arena.stack.services[service].kill)
+        for name, road in self.arena.roads.items():
+            if name.startswith(f"{service}>"):
+                road.cut()
+        self.road(service, "stripe").cut()
+
+    async def restart(self, service: str) -> None:
+        """Open every road again, start a killed service and wait until it is ready."""
+        await self.arena.stripe.remove_faults()
+        for road in self.arena.roads.values():
+            road.release()
+        process = self.arena.stack.services[service]
+        await in_thread(process.launch)
+        await in_thread(process.await_ready)
+
+    async def letters(self) -> list[bytes]:
+        """Return the bodies of everything that is dead-lettered or unroutable."""
+        return [letter.body for letter in await read_letters(self.arena.stack.amqp_url("operator"))]
+
+    async def metric(self, service: str, name: str) -> float:
+        """Return a service's metric, labels included in its name; 0 if it is not there yet."""
+        url = f"{self.arena.stack.http_url(service)}/metrics"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            for line in (await answer.text()).splitlines():
+                if line.startswith(f"{name} "):
+                    return float(line.rpartition(" ")[2])
+        return 0.0
+
+    async def counted(self, user: UUID) -> int:
+        """Return how many runs of a user Stripe counted."""
+        [(customer,)] = await self.rows(INGEST, CUSTOMER, user)
+        sums = await self.arena.stripe.sums()
+        return sum(int(each["value"]) for each in sums if each["customer"] == customer)
+
+    async def customers(self, user: UUID) -> int:
+        """Return how many customers Stripe has of a user."""
+        stack = self.arena.stack
+        return (await customers_by_user(stack.emulator.url, stack.stripe_key))[user]
+
+    async def assert_billed_once(
+        self, user: UUID, *runs: Event[ToolExecuted], within: float = 45
+    ) -> None:
+        """Wait until all of a user's runs are reported; each is counted once, none is dead."""
+        await eventually(
+            lambda: self.rows(INGEST, REPORTED, user),
+            lambda rows: rows == [(len(runs), 0)],
+            within=within,
+            every=0.2,
+        )
+        recorded = await self.rows(INGEST, RUNS, user)
+        assert sorted(row[0] for row in recorded) == sorted(run.id for run in runs)
+        assert await self.counted(user) == len(runs)
+        assert not {run.body() for run in runs} & set(await self.letters())
+
+
+async def _rows(url: str, query: str, *arguments: object) -> list[tuple[Any, ...]]:
+    connection = await asyncpg.connect(url, timeout=10)
+    try:
+        return [tuple(row) for row in await connection.fetch(query, *arguments)]
+    finally:
+        await connection.close()
+
+
+def created(user: UUID) -> Event[UserCreated]:
+    """Return the news of a user."""
+    data = UserCreated(user_id=user, email=f"{user}@example.com", name="Ada")
+    return Event.of(data, source="test/accounts", id=uuid4(), time=datetime.now(UTC))
+
+
+def past_run(user: UUID) -> Event[ToolExecuted]:
+    """Return a run whose window has closed: it is claimed as soon as it is recorded."""
+    return tool_run(user, time=datetime.now(UTC) - timedelta(seconds=30))
+
+
+@asynccontextmanager
+async def open_scene() -> AsyncIterator[Scene]:
+    """Start a stack, and stop it at the end."""
+    directory = Path(__file__).parent.parent.parent / ".local" / "tests" / secrets.token_hex(4)
+    try:
+        async with open_arena(directory, lambda _line: None) as arena:
+            yield Scene(arena)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""What operators see, checked: rules, dashboards, health, and all of it live."""

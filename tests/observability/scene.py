@@ -1,0 +1,216 @@
+"""A scenario on the running stack in which everything that can be counted happens."""
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID, uuid4
+
+import aio_pika
+import aiohttp
+from aio_pika.abc import AbstractChannel
+
+from local_stack.catalogue import VHOST
+from local_stack.sql import run_sql
+from local_stack.stack import Stack
+from nexus_contracts import (
+    CustomerProvisioned,
+    Event,
+    EventData,
+    UsageRecorded,
+    UsageReported,
+    UserCreated,
+)
+from nexus_messaging.topology import EVENTS, INTERNAL, TOOL_EXECUTED_QUEUE, dead_letter_queue
+from rig.events import tool_run
+from rig.vhost import message
+from rig.waiting import eventually
+from stripe_emulator.client import EmulatorClient
+
+EMAIL: Final = "ada@example.com"
+METER_EVENTS: Final = "/v1/billing/meter_events"
+PAST: Final = timedelta(seconds=30)
+FAULTS: Final = (
+    "rate_limited",
+    "conflict",
+    "lock_timeout",
+    "server_error",
+    "html_503",
+)
+
+
+@dataclass
+class Scene:
+    """What happens, in order: ``play`` it all."""
+
+    stack: Stack
+    stripe: EmulatorClient
+    outside: AbstractChannel
+    inside: AbstractChannel
+    faults: dict[str, float] = field(default_factory=dict)
+    """When what an alert is about was brought about, by the alert's name."""
+
+    @classmethod
+    async def open(cls, stack: Stack, until: AsyncExitStack) -> "Scene":
+        """Connect to the stack as an outside publisher and as the broker's administrator."""
+        admin = stack.broker.admin
+        urls = (
+            stack.amqp_url("publisher"),
+            stack.broker.amqp_url(admin.user, admin.password, VHOST),
+        )
+        channels = []
+        for url in urls:
+            connection = await until.enter_async_context(await aio_pika.connect(url))
+            channels.append(await connection.channel(on_return_raises=True))
+        stripe = await until.enter_async_context(EmulatorClient(stack.emulator_url))
+        return cls(stack, stripe, outside=channels[0], inside=channels[1])
+
+    async def play(self) -> None:
+        """Let everything happen and wait until it has."""
+        good, deleted = uuid4(), uuid4()
+        await self.publish(user(good), user(deleted))
+        await self._until("SELECT count(*) = 2 FROM billing_accounts")
+        await self._runs(good)
+        await self._stray_messages(good)
+        await self._until("SELECT bool_or(state = 'reported') FROM usage_reports")
+        await self._deleted_customer(deleted)
+        await self._trouble_at_stripe(good)
+        await self._told_again()
+
+    async def publish(self, *events: Event[EventData], inside: bool = False) -> None:
+        """Publish as an outside service, or on the internal exchange as the administrator."""
+        channel, name = (self.inside, INTERNAL) if inside else (self.outside, EVENTS)
+        exchange = await channel.get_exchange(name, ensure=False)
+        for event in events:
+            await exchange.publish(message(event), event.type)
+
+    async def revoke_key(self) -> None:
+        """Have Stripe refuse the services' key from the next call on, and bring about a call."""
+        await self.stripe.set_key(self.stack.stripe_key, "revoked")
+        found = self._ask("usage-ingest", "SELECT min(user_id::text) FROM billing_accounts")
+        await self.publish(tool_run(UUID(found), time=datetime.now(UTC) - PAST))
+        self.faults["StripeAuthFailing"] = time.monotonic()
+
+    async def restore_key(self) -> None:
+        """Make the key valid again."""
+        await self.stripe.set_key(self.stack.stripe_key, "valid")
+
+    async def _runs(self, good: UUID) -> None:
+        past = datetime.now(UTC) - PAST
+        first = tool_run(good, time=past, token_count=7)
+        await self.publish(
+            first,
+            first,
+            tool_run(good, event_id=first.id),
+            tool_run(good, time=past, status="failed"),
+            tool_run(good, time=past - timedelta(days=36)),
+            tool_run(good, time=past + timedelta(minutes=9)),
+            tool_run(uuid4(), time=past),
+            *(tool_run(good, time=past + timedelta(seconds=n)) for n in range(10)),
+        )
+        self.faults["DeadLettersPresent"] = time.monotonic()
+        # Apart from the others: its batch is halved down to it.
+        await self.publish(tool_run(good, time=past, metadata={"name\u0000": "x"}))
+
+    async def _stray_messages(self, good: UUID) -> None:
+        exchange = await self.inside.get_exchange(EVENTS, ensure=False)
+        newer = tool_run(good).body().replace(b"executed.v1", b"executed.v9")
+        await exchange.publish(aio_pika.Message(b"{"), "tool.executed.v1")
+        await exchange.publish(aio_pika.Message(newer), "tool.executed.v9")
+        await exchange.publish(aio_pika.Message(b"{}"), "nobody.cares.v1")
+        now = datetime.now(UTC)
+        answer = UsageReported(
+            report_id=uuid4(), identifier="nexus:nobody", at=now, ever_unknown=False
+        )
+        news = CustomerProvisioned(user_id=good, stripe_customer_id="cus_old", generation=1)
+        await self.publish(
+            Event.of(answer, source="test/reporter", id=uuid4(), time=now),
+            Event.of(news, source="test/provisioner", id=uuid4(), time=now),
+            inside=True,
+        )
+        mistyped = dead_letter_queue(TOOL_EXECUTED_QUEUE).replace("executed", "executd")
+        await self.inside.declare_queue(mistyped, durable=True)
+        self.faults["UnknownQueue"] = time.monotonic()
+
+    async def _deleted_customer(self, deleted: UUID) -> None:
+        query = "SELECT user_id || ' ' || stripe_customer_id FROM billing_accounts"
+        found = self._ask("usage-ingest", query).splitlines()
+        customer = dict(line.split() for line in found)[str(deleted)]
+        login = {"Authorization": f"Bearer {self.stack.stripe_key}"}
+        async with (
+            aiohttp.ClientSession(headers=login, raise_for_status=True) as session,
+            session.delete(f"{self.stack.emulator_url}/v1/customers/{customer}"),
+        ):
+            pass
+        await self.publish(tool_run(deleted, time=datetime.now(UTC) - PAST))
+        await self._until("SELECT bool_or(state = 'rejected') FROM usage_reports")
+        now, other = datetime.now(UTC), next(each for each in found if str(deleted) not in each)
+        again = CustomerProvisioned(
+            user_id=deleted, stripe_customer_id=other.split()[1], generation=2
+        )
+        news = Event.of(again, source="test/provisioner", id=uuid4(), time=now)
+        await self.publish(news, inside=True)
+        await self._until("SELECT bool_or(state = 'superseded') FROM usage_reports")
+
+    async def _trouble_at_stripe(self, good: UUID) -> None:
+        for kind in FAULTS:
+            await self.stripe.add_fault(kind, path_prefix=METER_EVENTS)
+        await self.stripe.add_fault("reset", when="after", path_prefix=METER_EVENTS)
+        await self.stripe.add_fault("rate_limited", path_prefix="/v1/customers")
+        past = datetime.now(UTC) - timedelta(minutes=2)
+        await self.publish(
+            *(tool_run(good, time=past + timedelta(seconds=10 * n)) for n in range(10)),
+            user(uuid4()),
+        )
+        await self._until(
+            "SELECT count(*) = 0 FROM usage_reports WHERE state IN ('pending', 'forwarded')"
+        )
+        await self._until("SELECT count(*) = 3 FROM billing_accounts")
+
+    async def _told_again(self) -> None:
+        query = (
+            "SELECT row_to_json(r) FROM (SELECT report_id, identifier, meter, value,"
+            " stripe_customer_id, occurred_at, event_count FROM usage_reports"
+            " WHERE state = 'reported' LIMIT 1) r"
+        )
+        report = UsageRecorded.model_validate_json(self._ask("usage-ingest", query))
+        other = report.model_copy(update={"value": report.value + 1})
+        now = datetime.now(UTC)
+        await self.publish(
+            *(
+                Event.of(each, source="test/ingest", id=uuid4(), time=now)
+                for each in (report, other)
+            ),
+            inside=True,
+        )
+
+    async def _until(self, query: str) -> None:
+        async def answer() -> str:
+            return self._ask("usage-ingest", query)
+
+        await eventually(answer, lambda found: found == "t", within=60, every=0.3)
+
+    def _ask(self, service: str, query: str) -> str:
+        return run_sql(self.stack.database_url(service), query).strip()
+
+
+def user(user_id: UUID) -> Event[UserCreated]:
+    """Return the news of a user."""
+    data = UserCreated(user_id=user_id, email=EMAIL)
+    return Event.of(data, source="test/accounts", id=uuid4(), time=datetime.now(UTC))
+
+
+def wait_for(
+    names: Iterable[str], seen: Callable[[], set[str]], *, within: float
+) -> dict[str, float]:
+    """Wait until every one of ``names`` was seen; return when each was first."""
+    deadline, missing = time.monotonic() + within, set(names)
+    when: dict[str, float] = {}
+    while missing:
+        when |= dict.fromkeys(missing & seen(), time.monotonic())
+        missing -= when.keys()
+        assert time.monotonic() < deadline, f"still waiting for {missing} after {within} s"
+        time.sleep(0.5)
+    return when

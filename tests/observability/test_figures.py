@@ -1,0 +1,112 @@
+"""The figures that only SQL can tell: right, and cheap however much there is."""
+
+import re
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from prometheus_client import CollectorRegistry
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from nexus_database import Database
+from rig.events import provisioned, tool_run
+from stripe_reporter.rows import _OLDEST_UNKNOWN
+from usage_ingest.accounts import EXPIRE, Accounts
+from usage_ingest.claims import Claims
+from usage_ingest.figures import MEASURE, MOST_COUNTED, Figures
+from usage_ingest.ledger import Entry, Ledger
+from usage_ingest.loops import MeasureLoop
+from usage_ingest.metering import BillingRules
+from usage_ingest.metrics import IngestMetrics
+from usage_ingest.reports import Reports
+
+NOW = datetime.now(UTC)
+RULES = BillingRules("tool_call_executed", None, frozenset({"succeeded"}))
+
+TABLES = {"usage_events", "usage_reports", "meter_calls"}
+SMALL_INDEXES = {
+    "usage_events_waiting",
+    "usage_events_waiting_since",
+    "usage_events_due",
+    "usage_reports_pending",
+    "usage_reports_forwarded",
+    "usage_reports_rejected",
+    "meter_calls_open",
+}
+"""Partial indexes of what is unfinished; all others hold every row there is."""
+
+Clone = Callable[[str], Awaitable[str]]
+
+
+async def test_the_ledgers_figures_are_shown_by_state_with_the_age_of_the_oldest(
+    clone: Clone,
+) -> None:
+    """One waiting, one due, one pending and two forwarded, each of another age."""
+    database = Database(await clone("usage_ingest"), name="test")
+    ledger, accounts, reports = Ledger(database), Accounts(database), Reports(database)
+    claims = Claims(database, window=timedelta(0), dimensions=())
+    user = uuid4()
+    await accounts.apply(provisioned(user, "cus_1").data)
+
+    async def record(count: int, age: timedelta, of: object = user) -> None:
+        runs = [tool_run(of, time=NOW - age) for _ in range(count)]  # type: ignore[arg-type]
+        await ledger.record([Entry.of(run, RULES, NOW) for run in runs])
+
+    await record(2, timedelta(minutes=3))
+    await claims.claim(NOW)
+    leased = await reports.lease(NOW)
+    await reports.settle_lease(NOW, forwarded=[each.report_id for each in leased], failed=[])
+    await record(1, timedelta(minutes=2))
+    await claims.claim(NOW)
+    await record(1, timedelta(minutes=1))
+    await record(1, timedelta(days=2), uuid4())
+    registry = CollectorRegistry()
+    metrics = IngestMetrics(registry, meters=RULES.meters)
+    later = datetime.now(UTC) + timedelta(minutes=5)
+
+    await MeasureLoop(Figures(database), metrics, now=lambda: later).measure()
+
+    def shown(name: str, state: str) -> float:
+        value = registry.get_sample_value(f"usage_ingest_{name}", {"state": state})
+        assert value is not None
+        return value
+
+    events = {state: shown("events_in_state", state) for state in ("waiting", "due")}
+    assert events == {"waiting": 1, "due": 1}
+    made = {s: shown("reports_in_state", s) for s in ("pending", "forwarded", "rejected")}
+    assert made == {"pending": 1, "forwarded": 2, "rejected": 0}
+    waiting = timedelta(seconds=shown("oldest_event_seconds", "waiting"))
+    assert waiting == later - (NOW - timedelta(days=2))
+    assert 300 <= shown("oldest_report_seconds", "forwarded") < 330
+    await database.close()
+
+
+@pytest.mark.parametrize(
+    ("service", "query", "values"),
+    [
+        ("usage_ingest", MEASURE, {"most": MOST_COUNTED}),
+        ("usage_ingest", EXPIRE, {"oldest": NOW}),
+        ("stripe_reporter", _OLDEST_UNKNOWN, {"lost_before": NOW}),
+    ],
+    ids=["measure", "expire", "oldest unknown"],
+)
+async def test_what_is_asked_for_ever_is_answered_without_reading_whole_tables(
+    clone: Clone, service: str, query: TextClause, values: dict[str, object]
+) -> None:
+    """Where an index can answer, one does: reading the tables is dear here, and not done."""
+    database = Database(await clone(service), name="test")
+
+    async def plan(connection: AsyncConnection) -> str:
+        await connection.execute(text("SET LOCAL enable_seqscan = off"))
+        found = await connection.execute(text(f"EXPLAIN {query.text}"), values)
+        return "\n".join(found.scalars())
+
+    told = await database.run(plan)
+
+    used = set(re.findall(r"Scan (?:using|on) (\w+)", told)) - TABLES
+    assert "Seq Scan" not in told
+    assert used
+    assert used <= SMALL_INDEXES
+    await database.close()

@@ -1,0 +1,185 @@
+"""What `/healthz` and `/readyz` answer, each made to by its cause: a process that looks alive."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from uuid import uuid4
+
+import aiohttp
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
+
+from local_stack.servers import Broker
+from local_stack.servers import Database as PostgresServer
+from nexus_contracts import Event, UserCreated
+from nexus_database import Database
+from nexus_messaging.progress import STALLED_AFTER
+from rig.events import provisioned, tool_run
+from rig.platform import Platform
+from rig.waiting import eventually
+
+INGEST, REPORTER, PROVISIONER = "usage-ingest", "stripe-reporter", "customer-provisioner"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a check answered: whether all is well, and what is wrong."""
+
+    well: bool
+    wrong: Mapping[str, str]
+
+
+async def ask(platform: Platform, service: str, path: str) -> Answer:
+    """Ask a service's check."""
+    url = f"{platform.services[service].url}/{path}"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        body = await response.json()
+        return Answer(response.ok, body.get("wrong", {}))
+
+
+async def ready(platform: Platform, service: str, *, well: bool) -> Answer:
+    """Wait until a service's readiness is as expected."""
+    return await eventually(
+        partial(ask, platform, service, "readyz"), lambda answer: answer.well is well, within=60
+    )
+
+
+async def metric(platform: Platform, service: str, name: str, **labels: str) -> float:
+    """Read one number of a service's metrics."""
+    url = f"{platform.services[service].url}/metrics"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        families = text_string_to_metric_families(await response.text())
+    return next(
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == name and sample.labels.items() >= labels.items()
+    )
+
+
+async def stands_still_since_a_minute(platform: Platform) -> None:
+    """Wait until the claim loop has not moved for as long as makes it unhealthy."""
+    await eventually(
+        lambda: metric(platform, INGEST, "usage_ingest_work_still_seconds", work="claim"),
+        lambda seconds: seconds > STALLED_AFTER,
+        within=150,
+        every=1,
+    )
+
+
+def owner(platform: Platform, service: str, password: str) -> Database:
+    """Return a service's database as its owner, who may lock and change everything."""
+    database = Database(platform.databases[service], name="test")
+    url = database.engine.url.set(username=f"{service}_owner", password=password)
+    return Database(url.render_as_string(hide_password=False), name="test owner")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+async def test_a_loop_that_hangs_makes_the_service_unhealthy_until_it_moves_again(
+    platform: Platform, password: str
+) -> None:
+    """A lock that somebody holds on the ledger: ready, for the database answers, but unwell."""
+    platform.start(INGEST)
+    assert (await ask(platform, INGEST, "healthz")).well
+    database = owner(platform, "usage_ingest", password)
+
+    async with database.engine.begin() as connection:
+        await connection.execute(text("LOCK TABLE usage_events IN ACCESS EXCLUSIVE MODE"))
+        await stands_still_since_a_minute(platform)
+        unwell = await ask(platform, INGEST, "healthz")
+        still_ready = await ask(platform, INGEST, "readyz")
+
+    assert "claim for" in unwell.wrong["progress"]
+    assert not unwell.well
+    assert still_ready.well
+    await eventually(lambda: ask(platform, INGEST, "healthz"), lambda answer: answer.well)
+    await database.close()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+async def test_a_database_that_is_away_makes_services_unready_and_not_unhealthy(
+    platform: Platform, postgres: PostgresServer
+) -> None:
+    """A restart would mend nothing, so nothing asks for one, however long it lasts."""
+    platform.start()
+    postgres.kill()
+    try:
+        for service in platform.services:
+            unready = await ready(platform, service, well=False)
+            assert "database" in unready.wrong
+        await stands_still_since_a_minute(platform)
+        for service in platform.services:
+            assert (await ask(platform, service, "healthz")).well
+    finally:
+        postgres.restart()
+
+    for service in platform.services:
+        await ready(platform, service, well=True)
+
+
+async def test_a_broker_that_is_away_makes_services_unready_and_not_unhealthy(
+    platform: Platform, broker: Broker
+) -> None:
+    """Each says so, and is ready again by itself."""
+    platform.start()
+    broker.kill()
+    try:
+        for service in platform.services:
+            unready = await ready(platform, service, well=False)
+            assert "broker" in unready.wrong
+            assert (await ask(platform, service, "healthz")).well
+    finally:
+        broker.restart()
+
+    for service in platform.services:
+        await ready(platform, service, well=True)
+
+
+async def test_a_database_at_another_revision_makes_a_service_unready(
+    platform: Platform, password: str
+) -> None:
+    """After a migration that this release does not know."""
+    platform.start()
+
+    for service in platform.services:
+        database = owner(platform, service.replace("-", "_"), password)
+        await database.run(
+            lambda connection: connection.execute(
+                text("UPDATE alembic_version SET version_num = 'another'")
+            )
+        )
+        await database.close()
+
+        unready = await ask(platform, service, "readyz")
+        assert "database" in unready.wrong
+        assert (await ask(platform, service, "healthz")).well
+
+
+async def test_stripe_is_no_part_of_health_or_readiness(platform: Platform) -> None:
+    """With a revoked key both services that call Stripe wait, and say that they are fine."""
+    platform.start()
+    user, newcomer = uuid4(), uuid4()
+    await platform.vhost.publish(provisioned(user, "cus_1"), exchange="internal")
+    async with platform.stripe() as stripe:
+        await stripe.set_key(platform.stripe_key, "revoked")
+    data = UserCreated(user_id=newcomer, email="ada@example.com")
+    now = datetime.now(UTC)
+
+    await platform.vhost.publish(
+        tool_run(user, time=now - timedelta(seconds=30)),
+        Event.of(data, source="test/accounts", id=newcomer, time=now),
+    )
+
+    for service, name, labels in (
+        (REPORTER, "stripe_reporter_gate_shut", {"cause": "auth"}),
+        (PROVISIONER, "customer_provisioner_stripe_calls_total", {"answer": "key_refused"}),
+    ):
+        await eventually(
+            partial(metric, platform, service, name, **labels), lambda value: value >= 1
+        )
+        assert (await ask(platform, service, "healthz")).well
+        assert (await ask(platform, service, "readyz")).well

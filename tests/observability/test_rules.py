@@ -1,0 +1,107 @@
+"""The alerts and what they need: tested both ways, described, and led into the runbook."""
+
+import re
+import subprocess
+from typing import Any
+
+import pytest
+import yaml
+
+from nexus_messaging.topology import metering_topology
+from rig.prometheus import CONFIGURATION, ROOT, program
+
+TESTS = sorted((CONFIGURATION / "rules-tests").glob("*.yml"))
+
+
+def rules(file: str) -> list[dict[str, Any]]:
+    """Return the rules of one file, from all its groups."""
+    groups = yaml.safe_load((CONFIGURATION / "rules" / file).read_text(encoding="utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+ALERTS = rules("alerts.yml")
+NAMES = {alert["alert"] for alert in ALERTS}
+every_alert = pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: str(alert["alert"]))
+
+
+def promtool(*arguments: object) -> None:
+    """Run promtool; fail with what it says."""
+    command = [str(program("promtool")), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prometheus_accepts_configuration_and_rules() -> None:
+    """Syntax, templates and references, judged by Prometheus' own tool."""
+    promtool("check", "config", CONFIGURATION / "prometheus.yml")
+
+
+@pytest.mark.parametrize("file", TESTS, ids=lambda path: path.stem)
+def test_alerts_fire_when_they_should_and_not_otherwise(file: object) -> None:
+    """The cases of `promtool test rules`, on invented series."""
+    promtool("test", "rules", file)
+
+
+def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
+    """An alert that can't be made to fire, or can't be made to stop, is no alert."""
+    seen: dict[bool, set[str]] = {True: set(), False: set()}
+    for file in TESTS:
+        for case in yaml.safe_load(file.read_text(encoding="utf-8"))["tests"]:
+            name = case["name"].partition(":")[0]
+            for expectation in case["promql_expr_test"]:
+                assert f'alertname="{name}",alertstate="firing"' in expectation["expr"]
+                seen[bool(expectation["exp_samples"])].add(name)
+
+    assert seen[True] == NAMES
+    assert seen[False] == NAMES
+
+
+@every_alert
+def test_an_alert_says_what_is_wrong_how_urgent_it_is_and_where_to_read_on(
+    alert: dict[str, Any],
+) -> None:
+    """Summary and description for a person, a severity, and its own section of the runbook."""
+    assert alert["labels"] in ({"severity": "page"}, {"severity": "ticket"})
+    notes = alert["annotations"]
+    assert notes.keys() == {"summary", "description", "runbook_url"}
+    assert notes["description"].endswith(".")
+    assert notes["runbook_url"] == f"docs/runbook.md#{alert['alert'].lower()}"
+
+
+def test_the_runbook_has_a_section_for_every_alert_and_for_no_other() -> None:
+    """Each says what it means, where to look by UI, query and SQL, and what to do."""
+    text = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
+    section = text.partition("\n## Alerts\n")[2].partition("\n## ")[0]
+
+    parts = re.split(r"^### (\w+)$", section, flags=re.MULTILINE)[1:]
+    told = dict(zip(parts[::2], parts[1::2], strict=True))
+
+    assert told.keys() == NAMES
+    for name, words in told.items():
+        for part in ("**Means.**", "**Look.**", "**Do.**"):
+            assert part in words, f"{name}: {part}"
+
+
+def test_the_queues_that_are_ours_are_those_of_the_topology() -> None:
+    """A queue added to the topology raises no alert, and any other does."""
+    [alert] = [each for each in ALERTS if each["alert"] == "UnknownQueue"]
+    known = re.search(r'queue!~"([^"]+)"', alert["expr"])
+
+    assert known is not None
+    described = {queue.name for queue in metering_topology().queues}
+    assert {each.replace("\\\\.", ".") for each in known[1].split("|")} == described
+
+
+def test_work_queues_are_told_from_all_others_by_their_names() -> None:
+    """The recording rule adds up exactly the queues that services consume."""
+    [rule] = [
+        each for each in rules("recording.yml") if each["record"] == "queue:work_messages:sum"
+    ]
+    pattern = re.search(r'queue=~"([^"]+)"', rule["expr"])
+
+    assert pattern is not None
+    matches = re.compile(pattern[1].replace("\\\\", "\\"))
+    for queue in metering_topology().queues:
+        is_work = "." in queue.name and not queue.name.startswith("retry.")
+        expected = is_work and not queue.name.endswith(".dlq")
+        assert bool(matches.fullmatch(queue.name)) is expected, queue.name
