@@ -90,6 +90,7 @@ test-long: setup ## The long tests, and what crosses a service once more on Rabb
 	env -u STRIPE_SECRET_KEY $(BIN)/pytest -q -m long --timeout 600 $(TESTS)
 	env -u STRIPE_SECRET_KEY NEXUS_TEST_RABBITMQ=4 $(BIN)/pytest -q -m "not long" \
 		tests/integration tests/e2e
+	NEXUS_TEST_RABBITMQ=4 $(BIN)/pytest -q -m long --timeout 600 tests/browser
 
 .PHONY: test-bare
 test-bare: ## The README's commands on a bare Debian 12 (as root, with mmdebstrap): BARE="demo test"

@@ -1,0 +1,157 @@
+"""The broker's management UI as an operator uses it: by what is written on the page.
+
+Elements are found by their labels and headings, which RabbitMQ 3.10 and 4 have in common.
+"""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from selenium.common.exceptions import (
+    ElementClickInterceptedException,
+    ElementNotInteractableException,
+    NoSuchElementException,
+    StaleElementReferenceException,
+)
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support import expected_conditions as met
+from selenium.webdriver.support.wait import WebDriverWait
+
+PICTURES: Final = "NEXUS_TEST_PICTURES"
+"""Names the folder that pictures for the documentation are written into, each where it is missing;
+unset, none are."""
+
+_SECONDS = 30.0
+# The page is drawn anew every five seconds: what was just found may be gone or have moved.
+_WHILE_DRAWN = (
+    ElementClickInterceptedException,
+    ElementNotInteractableException,
+    NoSuchElementException,
+    StaleElementReferenceException,
+)
+
+
+class ManagementUi:
+    """One person's browser window. Every method waits for what it asks for, up to 30 s."""
+
+    def __init__(self, browser: Chrome, url: str, vhost: str) -> None:
+        self._browser = browser
+        self._url = url
+        self._vhost = vhost
+        self._wait: WebDriverWait[Chrome] = WebDriverWait(
+            browser, _SECONDS, ignored_exceptions=_WHILE_DRAWN
+        )
+
+    async def log_in(self, user: str, password: str) -> None:
+        """Log in by the form."""
+        await asyncio.to_thread(self._log_in, user, password)
+
+    async def see_queued(self, queue: str, messages: int) -> None:
+        """Wait until the list of queues shows so many messages in ``queue``; it lags by seconds."""
+        await asyncio.to_thread(self._see_queued, queue, messages)
+
+    async def open_queue(self, queue: str) -> None:
+        """Open the page of ``queue`` by its link in the list of queues."""
+        await asyncio.to_thread(self._open_queue, queue)
+
+    async def get_messages(self, number: int = 1) -> list[str]:
+        """Press *Get Message(s)* on the open queue's page; return what is shown of each."""
+        return await asyncio.to_thread(self._get_messages, number)
+
+    async def move_messages(self, destination: str) -> None:
+        """Press *Move messages* on the open queue's page."""
+        await asyncio.to_thread(self._move_messages, destination)
+
+    def _log_in(self, user: str, password: str) -> None:
+        self._browser.get(self._url)
+        self._field("username").send_keys(user)
+        self._field("password").send_keys(password)
+        self._press("Login")
+        self._wait.until(met.visibility_of_element_located((By.ID, "logout")))
+
+    def _see_queued(self, queue: str, messages: int) -> None:
+        self._show(f"{self._url}/#/queues")
+        self._wait.until(lambda _: self._total(queue) == str(messages))
+        row = self._browser.find_element(By.XPATH, f"//tr[td/a[normalize-space()='{queue}']]")
+        self._picture("queues", upward_from=row)
+
+    def _total(self, queue: str) -> str:
+        """Read the third number of the queue's row: ready, unacked, total."""
+        numbers = f"//tr[td/a[normalize-space()='{queue}']]/td[@class='r']"
+        found = self._browser.find_elements(By.XPATH, numbers)
+        return found[2].text if len(found) > 2 else ""
+
+    def _open_queue(self, queue: str) -> None:
+        self._show(f"{self._url}/#/queues")
+        self._click(By.XPATH, f"//td/a[normalize-space()='{queue}']")
+        address = f"/#/queues/{quote(self._vhost, safe='')}/{quote(queue, safe='')}"
+        self._wait.until(met.url_contains(address))
+        self._wait.until(met.text_to_be_present_in_element((By.TAG_NAME, "h1"), queue))
+
+    def _get_messages(self, number: int) -> list[str]:
+        self._unfold("Get messages")
+        count = self._field("count")
+        count.clear()
+        count.send_keys(str(number))
+        shown = (By.CSS_SELECTOR, "#msg-wrapper .box")
+        earlier = self._browser.find_elements(*shown)
+        self._press("Get Message(s)")
+        if earlier:
+            self._wait.until(met.staleness_of(earlier[0]))
+        boxes = self._wait.until(met.visibility_of_all_elements_located(shown))
+        texts = [box.text for box in boxes]
+        self._picture("get-messages", upward_from=boxes[-1])
+        return texts
+
+    def _move_messages(self, destination: str) -> None:
+        self._unfold("Move messages")
+        field = self._field("dest-queue")
+        field.send_keys(destination)
+        form = field.find_element(By.XPATH, "ancestor::form")
+        self._picture("move-messages", upward_from=form)
+        self._press("Move messages")
+        self._wait.until(met.staleness_of(field))
+
+    def _show(self, address: str) -> None:
+        self._browser.get(address)
+        self._browser.refresh()  # a page already shown is not drawn again for its own address
+
+    def _field(self, name: str) -> WebElement:
+        return self._wait.until(
+            met.visibility_of_element_located((By.CSS_SELECTOR, f"input[name='{name}']"))
+        )
+
+    def _press(self, label: str) -> None:
+        self._click(By.CSS_SELECTOR, f"input[type='submit'][value='{label}']")
+
+    def _click(self, by: str, value: str) -> None:
+        def clicked(browser: Chrome) -> bool:
+            browser.find_element(by, value).click()
+            return True
+
+        self._wait.until(clicked)
+
+    def _unfold(self, heading: str) -> None:
+        """Open a folded section; an open one stays open, as the UI remembers it."""
+
+        def unfolded(browser: Chrome) -> bool:
+            section = browser.find_element(By.XPATH, f"//div[h2[normalize-space()='{heading}']]")
+            if section.find_element(By.CLASS_NAME, "hider").is_displayed():
+                return True
+            section.find_element(By.TAG_NAME, "h2").click()
+            return False
+
+        self._wait.until(unfolded)
+
+    def _picture(self, name: str, *, upward_from: WebElement | None = None) -> None:
+        """Write what is seen into the asked-for folder; ``upward_from`` is at its lower edge."""
+        file = Path(os.environ.get(PICTURES, ""), f"{name}.png")
+        if PICTURES not in os.environ or file.exists():
+            return
+        if upward_from is not None:
+            self._browser.execute_script("arguments[0].scrollIntoView({block: 'end'})", upward_from)
+        file.write_bytes(self._browser.get_screenshot_as_png())

@@ -1,0 +1,196 @@
+"""TLS is a matter of the URL alone, and a server that can't prove its name is refused."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+from aiormq.exceptions import AMQPConnectionError
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+from yarl import URL
+
+from integration.messaging.bench import SERVICE, SHORTEST, Bench
+from integration.security.certificates import Authority
+from integration.security.conftest import TlsBroker
+from integration.security.postgres_tls import tls_in_front_of
+from local_stack.servers import Database as PostgresServer
+from local_stack.urls import Address, login_of
+from nexus_contracts import ToolExecuted, read_event
+from nexus_database import Database, DatabaseUnavailableError
+from nexus_messaging.consumer import Consumer
+from nexus_messaging.errors import PublishError
+from nexus_messaging.message import Delivery
+from nexus_messaging.publisher import Publisher
+from nexus_messaging.retry import Done, Outcome
+from nexus_messaging.subscriber import make_broker
+from nexus_messaging.topology import TOOL_EXECUTED_QUEUE
+from rig.events import tool_run
+from rig.vhost import Vhost
+from rig.waiting import eventually
+
+CERTIFIED = "localhost"
+UNCERTIFIED = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class TlsVhost(Vhost):
+    """A vhost that services reach by TLS; the administrator's own way stays plain."""
+
+    port: int
+    ca: Path | None
+    host: str = CERTIFIED
+
+    def url(self, user: str) -> str:
+        """Return ``user``'s URL, with the authority to trust in it."""
+        trust = "" if self.ca is None else f"?cafile={quote(str(self.ca))}"
+        return f"amqps://{user}:{self.password}@{self.host}:{self.port}/{self.name}{trust}"
+
+
+@pytest.fixture
+async def vhost(tls_broker: TlsBroker) -> AsyncIterator[TlsVhost]:
+    """Return a vhost of the broker that speaks TLS."""
+    name, ca = f"secure-{secrets.token_hex(4)}", tls_broker.authority.certificate
+    fresh = TlsVhost(tls_broker.node, name, secrets.token_hex(8), tls_broker.port, ca)
+    await fresh.create(tier_scale=SHORTEST)
+    yield fresh
+    await fresh.delete()
+
+
+@pytest.mark.parametrize("kind", ["batch", "single", "faststream"])
+async def test_services_consume_and_publish_over_tls(vhost: TlsVhost, kind: str) -> None:
+    """`amqps` and `cafile` in the URL: each kind of consumer, and the publisher of its copies."""
+    bench = Bench(vhost, kind)
+    bench.behave = _read
+
+    async with bench.consuming():
+        await vhost.publish(tool_run())
+        await vhost.publish_raw(b"no event", "tool.executed.v1")
+        await bench.all_done(1)
+        await bench.dead_letters(1)
+        encrypted = await eventually(lambda: _encrypted(vhost), lambda each: len(each) >= 2)
+
+    assert set(encrypted) == {True}
+
+
+async def _read(delivery: Delivery) -> Outcome:
+    read_event(delivery.message.body, [ToolExecuted])
+    return Done()
+
+
+async def _encrypted(vhost: Vhost) -> list[bool]:
+    """Tell of each of the service's connections whether it is encrypted, as the broker sees it."""
+    connections = await vhost.ask("GET", "vhosts/{vhost}/connections")
+    return [each["ssl"] for each in connections if each.get("user") == SERVICE]
+
+
+@pytest.fixture(params=["no authority", "a stranger's", "another host name"])
+def distrusted(request: pytest.FixtureRequest, vhost: TlsVhost, stranger: Authority) -> str:
+    """Return a URL to the same broker under which it can't prove who it is."""
+    way = {
+        "no authority": replace(vhost, ca=None),
+        "a stranger's": replace(vhost, ca=stranger.certificate),
+        "another host name": replace(vhost, host=UNCERTIFIED),
+    }
+    return way[request.param].url(SERVICE)
+
+
+async def test_a_publisher_refuses_a_broker_it_cannot_trust(distrusted: str) -> None:
+    """It says that the broker is not reachable, without the URL's password."""
+    with pytest.raises(PublishError, match="not reachable") as refusal:
+        await Publisher.connect(distrusted, name=SERVICE)
+
+    assert str(URL(distrusted).password) not in str(refusal.value)
+
+
+async def test_a_consumer_refuses_a_broker_it_cannot_trust(distrusted: str) -> None:
+    """It tries again and again, and never consumes."""
+    consumer = Consumer(distrusted, TOOL_EXECUTED_QUEUE, prefetch=1, name=SERVICE)
+    consumer.open()
+
+    with capture_logs() as logged:
+        running = asyncio.create_task(consumer.run())
+        await eventually(_number(logged), lambda number: number >= 2)
+        running.cancel()
+
+    assert not consumer.connected
+    assert {line["event"] for line in logged} == {"broker_lost"}
+
+
+def _number(logged: list[Any]) -> Callable[[], Awaitable[int]]:
+    async def number() -> int:
+        return len(logged)
+
+    return number
+
+
+async def test_faststream_refuses_a_broker_it_cannot_trust(distrusted: str) -> None:
+    """Starting it fails."""
+    broker = make_broker(distrusted, CollectorRegistry(), service=SERVICE)
+
+    with pytest.raises(AMQPConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
+        await broker.start()
+    await broker.stop()
+
+
+@pytest.fixture
+async def secured(postgres: PostgresServer, authority: Authority) -> AsyncIterator[str]:
+    """Return the superuser's URL by TLS, without a word about it; the server demands it."""
+    plain, login = Address.of(postgres.superuser_url), login_of(postgres.superuser_url)
+    context = authority.server_context()
+    async with tls_in_front_of(plain.host, plain.port, context) as port:
+        yield Address(CERTIFIED, port).postgres_url(login, "postgres")
+
+
+@pytest.mark.parametrize("rest", ["", "&prepared_statement_cache_size=0"])
+async def test_a_database_url_asks_for_tls_as_psql_does(
+    secured: str, authority: Authority, rest: str
+) -> None:
+    """`sslmode=verify-full` and `sslrootcert`, beside what else a URL may have."""
+    trust = urlencode({"sslmode": "verify-full", "sslrootcert": authority.certificate})
+
+    await _probe(f"{secured}?{trust}{rest}")
+
+
+async def test_encryption_alone_needs_no_certificate(secured: str) -> None:
+    """`sslmode=require` without an authority proves nothing about the server, as with psql."""
+    await _probe(f"{secured}?sslmode=require")
+
+
+@pytest.mark.parametrize("mode", ["verify-full", "verify-ca", "require"])
+async def test_a_database_certified_by_a_stranger_is_refused(
+    secured: str, stranger: Authority, mode: str
+) -> None:
+    """An authority that is named is asked for, whatever the mode."""
+    trust = urlencode({"sslmode": mode, "sslrootcert": stranger.certificate})
+
+    with pytest.raises(DatabaseUnavailableError, match="SSLCertVerificationError"):
+        await _probe(f"{secured}?{trust}")
+
+
+async def test_a_database_of_another_name_is_refused(secured: str, authority: Authority) -> None:
+    """`verify-full` compares the host in the URL with the certificate; `verify-ca` does not."""
+    elsewhere = secured.replace(CERTIFIED, UNCERTIFIED)
+    authorities = f"sslrootcert={authority.certificate}"
+
+    await _probe(f"{elsewhere}?sslmode=verify-ca&{authorities}")
+    with pytest.raises(DatabaseUnavailableError, match="SSLCertVerificationError"):
+        await _probe(f"{elsewhere}?sslmode=verify-full&{authorities}")
+
+
+async def test_a_database_that_demands_tls_refuses_who_disables_it(secured: str) -> None:
+    """The way in front of the database is encrypted or none, so the other tests mean something."""
+    with pytest.raises(DatabaseUnavailableError):
+        await _probe(f"{secured}?sslmode=disable")
+
+
+async def _probe(url: str) -> None:
+    database = Database(url, name="test", pool_size=1)
+    try:
+        await database.probe()
+    finally:
+        await database.close()
