@@ -17,6 +17,7 @@ from local_stack.servers import Broker
 from local_stack.servers import Database as PostgresServer
 from local_stack.sql import run_sql
 from nexus_database import migrate
+from rig.platform import Platform
 from rig.vhost import Vhost
 
 SERVICES = ("customer_provisioner", "usage_ingest", "stripe_reporter")
@@ -96,3 +97,12 @@ def clone(postgres: PostgresServer, templates: set[str]) -> Iterator[Clone]:
     yield make
     for name in made:
         run_sql(postgres.superuser_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def platform(vhost: Vhost, clone: Clone, tmp_path: Path) -> AsyncIterator[Platform]:
+    """Return the services, ready to be started; whatever is started is stopped at the end."""
+    databases = {service: await clone(service) for service in SERVICES}
+    fresh = Platform(vhost, databases, tmp_path)
+    yield fresh
+    fresh.stop()
