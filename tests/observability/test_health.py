@@ -25,10 +25,11 @@ INGEST, REPORTER, PROVISIONER = "usage-ingest", "stripe-reporter", "customer-pro
 
 @dataclass(frozen=True)
 class Answer:
-    """What a check answered: whether all is well, and what is wrong."""
+    """What a check answered: whether all is well, what is wrong, and what it remarks."""
 
     well: bool
     wrong: Mapping[str, str]
+    remarks: Mapping[str, str]
 
 
 async def ask(platform: Platform, service: str, path: str) -> Answer:
@@ -36,7 +37,7 @@ async def ask(platform: Platform, service: str, path: str) -> Answer:
     url = f"{platform.services[service].url}/{path}"
     async with aiohttp.ClientSession() as session, session.get(url) as response:
         body = await response.json()
-        return Answer(response.ok, body.get("wrong", {}))
+        return Answer(response.ok, body.get("wrong", {}), body.get("remarks", {}))
 
 
 async def ready(platform: Platform, service: str, *, well: bool) -> Answer:
@@ -160,7 +161,7 @@ async def test_a_database_at_another_revision_makes_a_service_unready(
 
 
 async def test_stripe_is_no_part_of_health_or_readiness(platform: Platform) -> None:
-    """With a revoked key both services that call Stripe wait, and say that they are fine."""
+    """With a revoked key both services that call Stripe wait, say why, and that they are fine."""
     platform.start()
     user, newcomer = uuid4(), uuid4()
     await platform.vhost.publish(provisioned(user, "cus_1"), exchange="internal")
@@ -183,3 +184,4 @@ async def test_stripe_is_no_part_of_health_or_readiness(platform: Platform) -> N
         )
         assert (await ask(platform, service, "healthz")).well
         assert (await ask(platform, service, "readyz")).well
+    assert "auth" in (await ask(platform, REPORTER, "readyz")).remarks["gate"]

@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
+from typing import Any, Final
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -12,6 +14,8 @@ from nexus_messaging.lifecycle import StartError
 Check = Callable[[], Awaitable[str | None]]
 """Returns what is wrong, in a few words, or nothing."""
 
+NOTHING: Final[Mapping[str, Check]] = MappingProxyType({})
+
 
 @asynccontextmanager
 async def serving(
@@ -21,9 +25,13 @@ async def serving(
     *,
     health: Mapping[str, Check],
     readiness: Mapping[str, Check],
+    remarks: Mapping[str, Check] = NOTHING,
     routes: Iterable[web.RouteDef] = (),
 ) -> AsyncIterator[None]:
     """Serve `/healthz`, `/readyz`, `/metrics` and ``routes`` while the context lasts.
+
+    ``remarks`` are told by `/readyz` and fail nothing: what somebody else has to mend, such as
+    Stripe, is no reason to restart this process or to send its work elsewhere.
 
     Raises:
         StartError: the address can't be used.
@@ -31,8 +39,8 @@ async def serving(
     app = web.Application()
     app.add_routes(
         [
-            web.get("/healthz", _answer(health)),
-            web.get("/readyz", _answer(readiness)),
+            web.get("/healthz", _answer(health, NOTHING)),
+            web.get("/readyz", _answer(readiness, remarks)),
             web.get("/metrics", _metrics(registry)),
             *routes,
         ]
@@ -49,13 +57,21 @@ async def serving(
         await runner.cleanup()
 
 
-def _answer(checks: Mapping[str, Check]) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _answer(
+    checks: Mapping[str, Check], remarks: Mapping[str, Check]
+) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(_request: web.Request) -> web.Response:
-        wrong = {name: fault for name, check in checks.items() if (fault := await check())}
-        body = {"status": "failing", "wrong": wrong} if wrong else {"status": "ok"}
+        wrong = await _found(checks)
+        body: dict[str, Any] = {"status": "failing", "wrong": wrong} if wrong else {"status": "ok"}
+        if told := await _found(remarks):
+            body["remarks"] = told
         return web.json_response(body, status=503 if wrong else 200)
 
     return answer
+
+
+async def _found(checks: Mapping[str, Check]) -> dict[str, str]:
+    return {name: fault for name, check in checks.items() if (fault := await check())}
 
 
 def _metrics(

@@ -73,8 +73,9 @@ async def serve(settings: Settings) -> None:
         stack.push_async_callback(database.close)
         host, port = settings.http_host, settings.http_port
         health = {"progress": progress.fault}
+        remarks: dict[str, Check] = {}
         await stack.enter_async_context(
-            serving(host, port, registry, health=health, readiness=readiness)
+            serving(host, port, registry, health=health, readiness=readiness, remarks=remarks)
         )
         await until_available(
             "database",
@@ -90,6 +91,7 @@ async def serve(settings: Settings) -> None:
         stripe = await stack.enter_async_context(stripe_api(settings))
         parts = wire(settings, database, publisher, stripe, registry, progress)
         readiness["broker"] = parts.broker_fault
+        remarks["gate"] = parts.gate_remark
         loops = {
             "receive": parts.consumer.run,
             "report": parts.consumption.run,
@@ -114,6 +116,11 @@ class Parts:
         if not self.publisher.connected:
             return "not connected for publishing"
         return None if self.consumer.connected else "not connected for consuming"
+
+    async def gate_remark(self) -> str | None:
+        """Say why no report is sent, if it is Stripe's side that keeps us from it."""
+        cause = self.gate.cause
+        return None if cause is None else f"shut for {cause.value}: nothing is sent until it ends"
 
 
 def wire(
