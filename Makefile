@@ -34,7 +34,7 @@ setup: .venv/.ready ## Install everything this repository needs, under .venv
 check: setup ## Lint, format, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(addsuffix /src,$(PACKAGES))
+	$(BIN)/mypy $(addsuffix /src,$(PACKAGES)) benchmarks docs/generate.py
 	@set -e; for tests in $(TESTS); do echo "$(BIN)/mypy $$tests"; $(BIN)/mypy $$tests; done
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
@@ -76,6 +76,10 @@ demo: setup ## Run the main job on the real parts, with trouble, and count every
 .PHONY: chaos
 chaos: setup ## Random faults under load, counted to the money; CHAOS="--events 500 --faults 8" for less
 	@$(BIN)/metering-chaos $(CHAOS)
+
+.PHONY: bench
+bench: setup ## The benchmarks; they need the machine for themselves
+	PYTHONPATH=tests $(BIN)/python benchmarks/reporter_fairness.py
 
 .PHONY: test-unit
 test-unit: setup ## Tests without broker and database (seconds)

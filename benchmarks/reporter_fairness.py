@@ -1,0 +1,193 @@
+"""Does one busy customer hold up the others? The reporter as a process, on real servers.
+
+Half of all reports are one customer's, far more than Stripe takes of it one at a time. Printed is
+how long the reports of all others take from their publication until they reach Stripe.
+"""
+
+import argparse
+import asyncio
+import os
+import secrets
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import aiohttp
+from aio_pika.abc import AbstractExchange
+
+from local_stack.provision import provide_broker, provide_postgres
+from local_stack.servers import Broker, Database
+from local_stack.sql import run_sql
+from nexus_contracts import Event, UsageRecorded
+from nexus_database import migrate
+from nexus_messaging.topology import INTERNAL
+from rig.platform import Platform
+from rig.vhost import Vhost, message
+from rig.waiting import eventually
+
+SERVICE: Final = "stripe_reporter"
+METER: Final = "tool_call_executed"
+TICK: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is offered: ``share`` of ``rate`` reports a second is one customer's."""
+
+    rate: int
+    seconds: int
+    share: float
+    others: int
+    call_seconds: float
+
+
+@dataclass(slots=True)
+class Record:
+    """When each report was published, by identifier, in unix seconds."""
+
+    busy: dict[str, float] = field(default_factory=dict)
+    others: dict[str, float] = field(default_factory=dict)
+
+
+async def measure(load: Load, platform: Platform) -> str:
+    """Offer the load to a running reporter and say in one line how it went."""
+    busy, *others = await _customers(platform, 1 + load.others)
+    async with platform.stripe() as stripe:
+        await stripe.set_options(call_seconds=load.call_seconds)
+        record = await _offer(load, platform.vhost, busy, others)
+
+        async def pending() -> int:
+            return len(record.others.keys() - (await stripe.attempts()).keys())
+
+        offered = time.time()
+        await eventually(pending, lambda count: not count, within=120, every=0.5)
+        caught_up = time.time() - offered
+        seen = {each["identifier"]: each["at"] for each in reversed(await stripe.requests(10_000))}
+        counted = {name for name, each in (await stripe.attempts()).items() if each["accepted"]}
+    delays = sorted(seen[name] - at for name, at in record.others.items())
+    percentiles = statistics.quantiles(delays, n=100)
+    metrics = await _metrics(platform)
+    return (
+        f"reporter_fairness: {load.rate}/s for {load.seconds} s, {load.share:.0%} one customer's,"
+        f" {load.call_seconds * 1000:.0f} ms a call: others p50 {percentiles[49]:.3f} s,"
+        f" p99 {percentiles[98]:.3f} s, max {delays[-1]:.3f} s (n={len(delays)},"
+        f" caught up {caught_up:.1f} s after);"
+        f" busy one {len(counted & record.busy.keys())} of {len(record.busy)} counted,"
+        f" {metrics:.0f} deliveries put off; load average {os.getloadavg()[0]:.1f}"
+    )
+
+
+async def _offer(load: Load, vhost: Vhost, busy: str, others: list[str]) -> Record:
+    """Publish evenly, as usage-ingest does; late ticks are made up for."""
+    record = Record()
+    async with vhost.channel() as channel:
+        exchange = await channel.get_exchange(INTERNAL, ensure=False)
+        began = time.monotonic()
+        published = 0
+        while published < load.rate * load.seconds:
+            due = min(int((time.monotonic() - began) * load.rate), load.rate * load.seconds)
+            events = []
+            for number in range(published, due):
+                is_busy = int(number * load.share) != int((number + 1) * load.share)
+                customer = busy if is_busy else others[len(record.others) % len(others)]
+                events.append(event := report(customer))
+                into = record.busy if is_busy else record.others
+                into[event.data.identifier] = time.time()
+            published = due
+            await asyncio.gather(*(_publish(exchange, event) for event in events))
+            await asyncio.sleep(TICK)
+    return record
+
+
+async def _publish(exchange: AbstractExchange, event: Event[UsageRecorded]) -> None:
+    await exchange.publish(message(event), event.type)
+
+
+def report(customer: str) -> Event[UsageRecorded]:
+    """Return a report of one run a minute ago."""
+    report_id, now = uuid4(), datetime.now(UTC)
+    data = UsageRecorded(
+        report_id=report_id,
+        identifier=f"r-{report_id}",
+        meter=METER,
+        value=1,
+        stripe_customer_id=customer,
+        occurred_at=now - timedelta(minutes=1),
+        event_count=1,
+    )
+    return Event.of(data, source="usage-ingest", id=uuid4(), time=now)
+
+
+async def _customers(platform: Platform, count: int) -> list[str]:
+    headers = {"Authorization": f"Bearer {platform.stripe_key}"}
+    async with aiohttp.ClientSession(headers=headers, raise_for_status=True) as session:
+        made = []
+        for _ in range(count):
+            async with session.post(f"{platform.emulator_url}/v1/customers") as answer:
+                made.append(str((await answer.json())["id"]))
+        return made
+
+
+async def _metrics(platform: Platform) -> float:
+    """Return how many deliveries were put off because their customer's lane was full."""
+    wanted = 'stripe_reporter_reports_total{outcome="lane_full"}'
+    url = f"{platform.services['stripe-reporter'].url}/metrics"
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        lines = (await answer.text()).splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith(wanted))
+
+
+@asynccontextmanager
+async def running(broker: Broker, postgres: Database, directory: Path) -> AsyncIterator[Platform]:
+    """Run a reporter, with the tiers' real waits, until the context is left."""
+    password = secrets.token_hex(16)
+    for role in (f"{SERVICE}_owner", SERVICE):
+        run_sql(postgres.superuser_url, f"CREATE ROLE {role} LOGIN PASSWORD '{password}'")
+    run_sql(postgres.superuser_url, f"CREATE DATABASE {SERVICE} OWNER {SERVICE}_owner")
+    await migrate(postgres.url(SERVICE, f"{SERVICE}_owner", password), SERVICE)
+    vhost = Vhost(broker, f"metering-{secrets.token_hex(4)}", password)
+    await vhost.create(tier_scale=1.0)
+    platform = Platform(
+        vhost,
+        dict.fromkeys(
+            ("customer_provisioner", "usage_ingest", SERVICE),
+            postgres.url(SERVICE, SERVICE, password),
+        ),
+        directory,
+        settings={"STRIPE_MAX_CALLS_PER_SECOND": "800", "LOG_LEVEL": "WARNING"},
+    )
+    try:
+        platform.start("stripe-reporter")
+        yield platform
+    finally:
+        platform.stop()
+        await vhost.delete()
+
+
+async def main(load: Load) -> None:
+    """Start servers of its own, measure, and print."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        with (
+            provide_broker(directory / "rabbitmq") as broker,
+            provide_postgres(directory / "postgres") as postgres,
+        ):
+            async with running(broker, postgres, directory) as platform:
+                print(await measure(load, platform))
+
+
+if __name__ == "__main__":
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--rate", type=int, default=200, help="reports a second (200)")
+    options.add_argument("--seconds", type=int, default=20, help="for so long (20)")
+    options.add_argument("--share", type=float, default=0.5, help="the busy customer's (0.5)")
+    options.add_argument("--others", type=int, default=100, help="other customers (100)")
+    options.add_argument("--call-seconds", type=float, default=0.1, help="Stripe's pace (0.1)")
+    asyncio.run(main(Load(**vars(options.parse_args()))))

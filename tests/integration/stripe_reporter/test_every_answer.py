@@ -1,0 +1,221 @@
+"""Each row of the table of meanings, end to end: what Stripe answers, and all that follows."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from secrets import token_hex
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from integration.stripe_reporter.bench import KEY, METER, Bench
+from integration.stripe_reporter.recipes import RECIPES, Recipe, Scene
+from local_stack.servers import Broker
+from local_stack.urls import Address
+from metering_chaos.roads import open_roads
+from nexus_messaging.retry import BUDGET
+from nexus_messaging.topology import (
+    TIERS,
+    USAGE_OUTCOMES_QUEUE,
+    USAGE_RECORDED_QUEUE,
+    dead_letter_queue,
+)
+from rig.vhost import Vhost
+from rig.waiting import eventually
+from stripe_emulator.running import RunningEmulator, running_emulator
+from stripe_reporter.gate import UNKNOWN_RUNNING
+from stripe_reporter.meanings import TABLE, Cause, Effect, Meaning, Then
+from stripe_reporter.reporting import PAUSES_HERE
+
+ROWS = {row.name: row for row in TABLE}
+LETTERS = dead_letter_queue(USAGE_RECORDED_QUEUE)
+TIER_NAMES = tuple(tier.name for tier in TIERS)
+ENDLESS = 100.0
+HASTY = 0.0001
+"""What the tiers' waits are multiplied by: what waits in an endless one is still there when it is
+looked for, and a hasty budget is spent within a second."""
+
+STATES = {
+    Effect.COUNTED: "accepted",
+    Effect.NOT_COUNTED: "refused",
+    Effect.UNKNOWN: "unknown",
+}
+PLACES = {
+    Then.REPORT: None,
+    Then.REJECT: LETTERS,
+    Then.WAIT_HERE: "retry.5s",
+    Then.WAIT: "retry.5s",
+    Then.WAIT_LONGEST: "retry.1h",
+    Then.TRY_FEW: "retry.5s",
+}
+OUTCOMES = {Then.REPORT: "usage.reported.v1", Then.REJECT: "usage.rejected.v1"}
+
+SILENT = [r for r in RECIPES if ROWS[r.row].closes is Cause.OUTAGE and not r.counted]
+MISTAKEN = [r for r in RECIPES if ROWS[r.row].then is Then.TRY_FEW]
+
+
+@pytest.fixture
+async def scene(
+    broker: Broker, password: str, clone: Callable[[str], Awaitable[str]]
+) -> AsyncIterator[Scene]:
+    """Return a report on a bench whose tiers hold what they get."""
+    async with _scene(broker, password, await clone("stripe_reporter"), ENDLESS) as made:
+        yield made
+
+
+@pytest.fixture
+async def hasty_scene(
+    broker: Broker, password: str, clone: Callable[[str], Awaitable[str]]
+) -> AsyncIterator[Scene]:
+    """Return a report on a bench where even the longest tier is short."""
+    async with _scene(broker, password, await clone("stripe_reporter"), HASTY) as made:
+        yield made
+
+
+@asynccontextmanager
+async def _scene(
+    broker: Broker, password: str, database_url: str, tier_scale: float
+) -> AsyncIterator[Scene]:
+    vhost = Vhost(broker, f"metering-{token_hex(4)}", password)
+    await vhost.create(tier_scale=tier_scale)
+    async with running_emulator([KEY], [METER]) as emulator, open_roads(["stripe"]) as roads:
+        road = roads["stripe"]
+        road.leads_to = Address.of(emulator.url)
+        reached = RunningEmulator(road.address.http_url, emulator.account)
+        bench = Bench(vhost, database_url, reached)
+        yield Scene(bench, road, bench.report(bench.customer(), value=3))
+    await vhost.delete()
+
+
+def test_every_row_has_a_recipe() -> None:
+    """A new row of the table is not forgotten here; where the effect is open, both are tried."""
+    tried = {(recipe.row, recipe.counted) for recipe in RECIPES}
+
+    for row in TABLE:
+        open_effect = row.effect is Effect.UNKNOWN
+        counted = {False, True} if open_effect else {row.effect is Effect.COUNTED}
+        assert {each for name, each in tried if name == row.name} == counted, row.name
+    assert {name for name, _ in tried} == ROWS.keys()
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+async def test_an_answer_is_followed_by_what_its_row_says(scene: Scene, recipe: Recipe) -> None:
+    """Count, journal, outcome, the message's place and the gate; once mended, it counts once."""
+    bench, row = scene.bench, ROWS[recipe.row]
+    customer = scene.event.data.stripe_customer_id
+    async with recipe.cause(scene):
+        with capture_logs() as logs:
+            await _deliver(scene, recipe)
+        assert bench.counted(customer) == (3 if recipe.counted else 0)
+        assert await bench.calls() == _calls(row)
+        assert _shuttings(logs) == ([row.closes] if recipe.shuts else [])
+        _assert_entry(await bench.row(scene.event), row)
+        await _assert_places(bench, recipe)
+    if row.then not in OUTCOMES:
+        await _assert_counted_in_the_end(scene, recipe)
+
+
+@pytest.mark.parametrize("recipe", SILENT, ids=str)
+async def test_five_silent_reports_shut_the_gate(scene: Scene, recipe: Recipe) -> None:
+    """What may be an outage is one when nobody gets an answer; all wait, none is dead-lettered."""
+    bench = scene.bench
+    others = [bench.report(bench.customer()) for _ in range(UNKNOWN_RUNNING - 1)]
+    async with recipe.cause(scene):
+        with capture_logs() as logs:
+            async with bench.reporting():
+                await bench.send(scene.event, *others)
+                await eventually(lambda: bench.vhost.depth("retry.5s"), lambda n: n == 5)
+
+    assert _shuttings(logs) == [Cause.OUTAGE]
+    assert await bench.vhost.depth(LETTERS) == 0
+
+
+@pytest.mark.parametrize("recipe", MISTAKEN, ids=str)
+async def test_what_only_a_mistake_explains_spends_the_budget(
+    hasty_scene: Scene, recipe: Recipe
+) -> None:
+    """After five deliveries a person looks at it; mended and moved back, it counts once."""
+    bench, event = hasty_scene.bench, hasty_scene.event
+    async with bench.reporting():
+        async with recipe.cause(hasty_scene):
+            await bench.send(event)
+            (letter,) = await bench.dead_letters(1)
+            calls = await bench.calls()
+            assert not await bench.vhost.depth(USAGE_OUTCOMES_QUEUE)
+        await bench.revive()
+        (outcome,) = await bench.outcomes(1)
+
+    assert letter.headers["nexus-reason"] == "attempts_spent"
+    assert calls == BUDGET
+    assert outcome.data.TYPE == "usage.reported.v1"
+    assert bench.counted(event.data.stripe_customer_id) == 3
+
+
+async def _deliver(scene: Scene, recipe: Recipe) -> None:
+    """Have the report delivered once, and wait until it is where its row sends it."""
+    bench, place = scene.bench, _place(recipe)
+    async with bench.reporting(**recipe.settings):
+        await bench.send(scene.event)
+        await eventually(lambda: bench.vhost.depth(place or USAGE_OUTCOMES_QUEUE), bool)
+
+
+def _place(recipe: Recipe) -> str | None:
+    return "retry.5s" if recipe.shuts else PLACES[ROWS[recipe.row].then]
+
+
+def _calls(row: Meaning) -> int:
+    if row.name == "never_sent":
+        return 0
+    return 1 + len(PAUSES_HERE) if row.then is Then.WAIT_HERE else 1
+
+
+def _shuttings(logs: list[Any]) -> list[str]:
+    return [each["cause"] for each in logs if each["event"] == "gate_shut"]
+
+
+def _assert_entry(entry: dict[str, Any], row: Meaning) -> None:
+    assert entry["answer"] == row.name
+    assert entry["state"] == STATES[row.effect]
+    assert entry["key_n"] == (1 if row.same_key else 2)
+    assert entry["reason"] == (row.reason.value if row.reason else None)
+    assert entry["first_unknown_at"] == (
+        entry["started_at"] if row.effect is Effect.UNKNOWN else None
+    )
+
+
+async def _assert_places(bench: Bench, recipe: Recipe) -> None:
+    """The message is in one place only, unblamed unless its row spends its budget."""
+    row, place = ROWS[recipe.row], _place(recipe)
+    queues = (USAGE_RECORDED_QUEUE, LETTERS, *TIER_NAMES)
+    depths = {queue: await bench.vhost.depth(queue) for queue in queues}
+    assert {queue for queue, depth in depths.items() if depth} == ({place} if place else set())
+    if row.then in OUTCOMES:
+        (outcome,) = await bench.outcomes(1)
+        assert OUTCOMES[row.then] == outcome.data.TYPE
+        assert outcome.data.ever_unknown is False
+    else:
+        assert await bench.vhost.depth(USAGE_OUTCOMES_QUEUE) == 0
+    if place is None:
+        return
+    (message,) = await bench.vhost.peek(place)
+    if place == LETTERS:
+        assert row.reason is not None
+        assert message.headers["nexus-reason"] == row.reason.value
+        return
+    spent = 1 if row.then is Then.TRY_FEW else 0
+    waited = 0 if recipe.shuts or spent else 1
+    assert message.headers["nexus-attempt"] == 1 + spent
+    assert message.headers["nexus-waits"] == waited
+
+
+async def _assert_counted_in_the_end(scene: Scene, recipe: Recipe) -> None:
+    bench, place = scene.bench, _place(recipe)
+    assert place is not None
+    async with bench.second().reporting(**recipe.settings):
+        await bench.vhost.move(place, USAGE_RECORDED_QUEUE)
+        (outcome,) = await bench.outcomes(1)
+
+    assert outcome.data.TYPE == "usage.reported.v1"
+    assert outcome.data.ever_unknown is (ROWS[recipe.row].effect is Effect.UNKNOWN)
+    assert bench.counted(scene.event.data.stripe_customer_id) == 3
+    assert (await bench.row(scene.event))["state"] == "accepted"
