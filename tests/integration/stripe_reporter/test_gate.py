@@ -6,7 +6,7 @@ from integration.stripe_reporter.bench import KEY, METER, Bench
 from local_stack.ports import free_ports
 from local_stack.servers import Database
 from local_stack.sql import run_sql
-from nexus_messaging.topology import USAGE_RECORDED_QUEUE
+from nexus_messaging.topology import TIERS, USAGE_RECORDED_QUEUE
 from rig.waiting import eventually
 from stripe_emulator.keys import KeyState
 from stripe_emulator.running import running_emulator
@@ -155,6 +155,20 @@ async def test_a_busy_customer_holds_up_nobody(bench: Bench) -> None:
     requests = bench.account.journal.requests(1000)
     assert not [each for each in requests if each["status"] == 409]
     assert not await bench.vhost.dead_letters(USAGE_RECORDED_QUEUE)
+
+
+async def test_a_backlog_of_one_customer_is_counted_to_the_last(bench: Bench) -> None:
+    """What is turned away comes again, some of it later: each report counts once."""
+    busy = bench.customer()
+    events = [bench.report(busy) for _ in range(300)]
+    later = {"queue": USAGE_RECORDED_QUEUE, "tier": TIERS[1].name}
+    async with bench.reporting():
+        await bench.send(*events)
+        await eventually(lambda: _counted(bench, busy), lambda count: count == 300, within=60)
+
+    retried = bench.registry.get_sample_value("stripe_reporter_messages_retried_total", later)
+    assert retried
+    assert await bench.calls() == 300
 
 
 async def _cause(parts: Parts) -> Cause | None:
