@@ -26,7 +26,7 @@ QUEUES: Final = (
 )
 
 TROUBLE: Final[tuple[dict[str, Any], ...]] = (
-    {"kind": "rate_limited", "probability": 0.03, "seed": 1},
+    {"kind": "rate_limited", "probability": 0.01, "seed": 1},
     {"kind": "server_error", "when": "before", "probability": 0.02, "seed": 2},
     {"kind": "server_error", "when": "after", "probability": 0.02, "seed": 3},
     {"kind": "reset", "when": "after", "probability": 0.03, "seed": 4},
