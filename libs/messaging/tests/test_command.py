@@ -90,6 +90,20 @@ def test_wrong_settings_end_with_2_and_are_named(
     assert told.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_traces_that_could_go_nowhere_end_with_2(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As other wrong settings do, before anything is begun."""
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "s3cret")
+
+    assert run(service(), [command]) == 2
+
+    told = capsys.readouterr().err
+    assert told.startswith("usage-ingest: settings: OTEL_TRACES_EXPORTER: ")
+    assert "s3cret" not in told
+
+
 @pytest.mark.parametrize(
     ("ends_by", "code", "told"),
     [

@@ -7,6 +7,9 @@ import pytest
 import structlog
 
 from nexus_messaging.logs import configure
+from nexus_messaging.message import Delivery, Message
+from nexus_messaging.tracing import processing
+from rig.spans import recorded_spans, written
 
 
 def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
@@ -28,6 +31,20 @@ def test_an_event_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> Non
         "info",
     )
     assert "timestamp" in line
+
+
+def test_a_line_within_a_span_names_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    """By which logs and traces are found from each other; without a span there is no such field."""
+    configure(service="usage-ingest", level="INFO", form="json")
+
+    with recorded_spans() as spans, processing(Delivery(Message(b"{}"), "q", "events")):
+        structlog.get_logger().info("message_retried")
+    structlog.get_logger().info("stopping")
+
+    within, without = logged(capsys)
+    (span,) = spans.all()
+    assert written(span.context)[:52] == f"00-{within['trace_id']}-{within['span_id']}"
+    assert not {"trace_id", "span_id"} & set(without)
 
 
 def test_a_librarys_warning_is_one_line_of_json_without_its_words(

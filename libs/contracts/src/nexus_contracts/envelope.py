@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
 from nexus_contracts.errors import InvalidEventError, UnreadableError, UnsupportedVersionError
-from nexus_contracts.fields import Moment, Text, TraceParent
+from nexus_contracts.fields import Moment, Text, TraceParent, trace_context
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
 MAX_BODY_BYTES: Final = 256 * 1024
@@ -140,3 +140,14 @@ def describe(error: ValidationError) -> str:
         f"{'.'.join(str(part) for part in detail['loc'][:_PATH_DEPTH]) or 'body'}: {detail['type']}"
         for detail in details[:8]
     )
+
+
+def traceparent_of(body: bytes) -> str | None:
+    """Return the trace context that a body carries, whatever may be wrong with the rest of it."""
+    if b'"traceparent"' not in body or len(body) > MAX_BODY_BYTES:
+        return None
+    try:
+        envelope = from_json(body)
+    except ValueError:
+        return None
+    return trace_context(envelope.get("traceparent")) if isinstance(envelope, dict) else None

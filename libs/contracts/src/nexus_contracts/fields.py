@@ -51,7 +51,8 @@ Moment = Annotated[
 _TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-def _known_form(value: object) -> object:
+def trace_context(value: object) -> str | None:
+    """Return ``value`` if it is a trace context that can be read."""
     return value if isinstance(value, str) and _TRACEPARENT.fullmatch(value) else None
 
 
@@ -64,7 +65,7 @@ TraceParent = Annotated[
         ),
         examples=["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"],
     ),
-    BeforeValidator(_known_form, json_schema_input_type=Any),
+    BeforeValidator(trace_context, json_schema_input_type=Any),
 ]
 """A `traceparent` (https://www.w3.org/TR/trace-context/#traceparent-header) in its version 00.
 

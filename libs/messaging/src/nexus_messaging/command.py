@@ -10,6 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel, SecretStr
 
+from nexus_messaging.exporting import chosen_exporters, exporting
 from nexus_messaging.lifecycle import StartError, StoppedError
 from nexus_messaging.logs import configure
 from nexus_messaging.settings import ServiceSettings, SettingsError, load
@@ -85,12 +86,14 @@ async def _chosen(service: Service[SettingsT], parsed: argparse.Namespace) -> in
         print(f"{service.name}: database at revision {await service.migrate(url)}")
         return FINE
     settings = load(service.settings)
+    chosen_exporters()  # what is wrong with them is told before anything is begun
     if parsed.command == "check":
         # The libraries would tell in the middle of our lines what these lines are about to tell.
         logging.getLogger().addHandler(logging.NullHandler())
         return await _check(service.checks(settings))
     configure(service=service.name, level=settings.log_level, form=settings.log_format)
-    await service.serve(settings)
+    with exporting(service.name):
+        await service.serve(settings)
     return FINE
 
 

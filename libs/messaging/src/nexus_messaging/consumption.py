@@ -24,6 +24,7 @@ from nexus_messaging.retry import (
     crashed,
 )
 from nexus_messaging.settlement import Settlement, utc_now
+from nexus_messaging.tracing import processing, processing_batch
 
 LONGEST_PROBE_PAUSE: Final = 30.0
 
@@ -149,7 +150,8 @@ class BatchConsumption(Consumption):
             self._taken = await self._consumer.take(self._most)
             self._idle.clear()
             for group in groups(self._taken):
-                cause = await self._process(group)
+                with processing_batch(self._consumer.queue, [each.delivery for each in group]):
+                    cause = await self._process(group)
                 self._taken = self._taken[len(group) :]
                 if cause is not None:
                     await self._hand_back(self._taken)
@@ -245,11 +247,12 @@ class SingleConsumption(Consumption):
             self._idle.set()
 
     async def _process(self, received: Received) -> None:
-        if await self._bury_if_crashing(received):
-            return
-        outcome = await self._outcome(received.delivery)
-        await self._settlement.settle([received.delivery], [outcome])
-        await self._consumer.ack(received)
+        with processing(received.delivery):
+            if await self._bury_if_crashing(received):
+                return
+            outcome = await self._outcome(received.delivery)
+            await self._settlement.settle([received.delivery], [outcome])
+            await self._consumer.ack(received)
 
     async def _outcome(self, delivery: Delivery) -> Outcome:
         try:

@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from nexus_messaging import tracing
 from nexus_messaging.errors import PublishError
 from nexus_messaging.logs import where
 from nexus_messaging.message import Delivery
@@ -111,6 +112,7 @@ class Settlement:
                 self._metrics.settled(delivery.queue)
             case Retry(tier):
                 self._metrics.retried(delivery.queue, tier.name)
+                tracing.retried(delivery.message.message_id, tier.name)
                 if isinstance(outcome, Failed):
                     log.info(
                         "message_retried",
@@ -122,6 +124,7 @@ class Settlement:
                     )
             case DeadLetter(reason, detail):
                 self._metrics.dead_lettered(delivery.queue, reason)
+                tracing.dead_lettered(delivery.message.message_id, reason.value)
                 log.warning(
                     "message_dead_lettered",
                     queue=delivery.queue,

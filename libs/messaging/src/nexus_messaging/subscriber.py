@@ -23,6 +23,7 @@ from nexus_messaging.properties import tolerate_strange_properties
 from nexus_messaging.publisher import HEARTBEAT, RECONNECT_INTERVAL
 from nexus_messaging.retry import CRASHED_FROM, Failed, HandedBack, Outcome, crashed
 from nexus_messaging.settlement import Settlement, utc_now
+from nexus_messaging.tracing import processing
 
 PREFETCH: Final = 20
 
@@ -71,12 +72,13 @@ def subscribe(
 
     async def consume(raw: AbstractIncomingMessage) -> None:
         delivery = _delivery(queue, raw)
-        if delivery.returned >= CRASHED_FROM:
-            await settlement.bury(delivery, crashed(delivery, utc_now()))
-        else:
-            outcome = await _handled(handle, delivery, outage)
-            await settlement.settle([delivery], [outcome])
-        await raw.ack()
+        with processing(delivery):
+            if delivery.returned >= CRASHED_FROM:
+                await settlement.bury(delivery, crashed(delivery, utc_now()))
+            else:
+                outcome = await _handled(handle, delivery, outage)
+                await settlement.settle([delivery], [outcome])
+            await raw.ack()
 
     broker.subscriber(
         RabbitQueue(queue, declare=False),

@@ -55,9 +55,9 @@ RETURNING r.report_id
 REPLACE: Final = text("""
 INSERT INTO usage_reports (
     report_id, identifier, claim_id, user_id, stripe_customer_id, generation, meter, value,
-    dimensions, occurred_at, event_count)
+    dimensions, occurred_at, event_count, traceparent)
 SELECT n.id, 'nexus:' || n.id, r.claim_id, r.user_id, a.stripe_customer_id, a.generation, r.meter,
-       r.value, r.dimensions, r.occurred_at, r.event_count
+       r.value, r.dimensions, r.occurred_at, r.event_count, r.traceparent
   FROM usage_reports r
   JOIN billing_accounts a USING (user_id)
  CROSS JOIN LATERAL (SELECT gen_random_uuid() AS id WHERE r.report_id IS NOT NULL) n

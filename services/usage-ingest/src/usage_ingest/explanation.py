@@ -29,6 +29,8 @@ def explain(trace: Trace) -> Iterator[str]:
         f"recorded {_time(event['created_at'])}: {event['tool_name']} of {event['server_id']}"
         f" for user {event['user_id']}, {event['status']}"
     )
+    if event["traceparent"]:
+        yield f"trace {event['traceparent'].split('-')[1]}"
     yield f"worth {_worth(event['readings'])}"
     if event["billing_state"] != "claimed":
         yield f"{event['billing_state']}: {NEXT[event['billing_state']]}"

@@ -1,18 +1,21 @@
 """The two loops behind the ledger, and the sweep that makes up for every race and lost wake-up."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
 
 from nexus_contracts import Event, UsageRecorded
+from nexus_messaging.errors import PublishError
 from nexus_messaging.message import Message
 from nexus_messaging.publisher import Publication, Publisher
+from nexus_messaging.sending import Sending
 from nexus_messaging.topology import INTERNAL
+from nexus_messaging.tracing import Undertaking, is_on
 from usage_ingest.accounts import Accounts
-from usage_ingest.claims import MOST_EVENTS, Claims
+from usage_ingest.claims import MOST_EVENTS, Claimed, Claims
 from usage_ingest.figures import Figures
 from usage_ingest.metrics import IngestMetrics
 from usage_ingest.reports import Reports
@@ -69,12 +72,20 @@ class ClaimLoop:
         """Claim until cancelled."""
         while True:
             with self._metrics.working("claim"):
-                claimed = await self._claims.claim(self._now())
+                claimed = await self._claimed()
             self._metrics.claimed(claimed.events, claimed.reports)
             if claimed.reports:
                 self._wake.ring()
             if claimed.events < MOST_EVENTS:
                 await self._bell.wait(IDLE)
+
+    async def _claimed(self) -> Claimed:
+        work = Undertaking("claim usage")
+        claimed = await self._claims.claim(self._now(), traceparent=work.traceparent)
+        if claimed.events:
+            figures = {"nexus.events": claimed.events, "nexus.reports": claimed.reports}
+            work.done(claimed.contexts, figures)
+        return claimed
 
 
 class RelayLoop:
@@ -115,9 +126,7 @@ class RelayLoop:
         reports = await self._reports.lease(self._now())
         if not reports:
             return False
-        results = await self._publisher.publish_all(
-            [publication(each, self._now()) for each in reports]
-        )
+        results = await self._published(reports)
         answered = list(zip(reports, results, strict=True))
         forwarded = [report.report_id for report, error in answered if error is None]
         failed = [report.report_id for report, error in answered if error is not None]
@@ -127,6 +136,17 @@ class RelayLoop:
             cause = next(error for error in results if error is not None)
             log.warning("reports_not_forwarded", reports=len(failed), cause=str(cause))
         return not failed
+
+    async def _published(self, reports: Sequence[UsageRecorded]) -> list[PublishError | None]:
+        claims = await self._reports.contexts(reports) if is_on() else {}
+        sent = [
+            Sending(usage_recorded(each, self._now()), link=claims.get(each.report_id))
+            for each in reports
+        ]
+        results = await self._publisher.publish_all([each.publication for each in sent])
+        for each, error in zip(sent, results, strict=True):
+            each.ended(error)
+        return results
 
 
 class SweepLoop:
@@ -188,6 +208,11 @@ class MeasureLoop:
 
 
 def publication(report: UsageRecorded, now: datetime) -> Publication:
-    """Return the event that carries ``report`` to the reporter; its id is the report's."""
-    event = Event.of(report, source=SOURCE, id=report.report_id, time=now)
+    """Return the publication of ``report``, as the commands repeat it."""
+    event = usage_recorded(report, now)
     return Publication(INTERNAL, event.type, Message.of(event))
+
+
+def usage_recorded(report: UsageRecorded, now: datetime) -> Event[UsageRecorded]:
+    """Return the event that carries ``report`` to the reporter; its id is the report's."""
+    return Event.of(report, source=SOURCE, id=report.report_id, time=now)

@@ -40,6 +40,11 @@ UPDATE usage_reports SET leased_until = NULL
  WHERE report_id = ANY(CAST(:ids AS uuid[])) AND state = 'pending'
 """)
 
+TRACED: Final = text("""
+SELECT report_id, traceparent FROM usage_reports
+ WHERE report_id = ANY(CAST(:ids AS uuid[])) AND traceparent IS NOT NULL
+""")
+
 LOCK: Final = text("""
 SELECT report_id FROM usage_reports WHERE report_id = ANY(CAST(:ids AS uuid[]))
  ORDER BY report_id FOR UPDATE
@@ -111,6 +116,16 @@ class Reports:
             return [recorded_report(row._asdict()) for row in rows]
 
         return await self._database.run(work)
+
+    async def contexts(self, reports: Sequence[UsageRecorded]) -> dict[UUID, str]:
+        """Return the contexts of the claims that made ``reports``, as far as they were traced.
+
+        Raises:
+            DatabaseUnavailableError: they can't be asked for.
+        """
+        ids = {"ids": [report.report_id for report in reports]}
+        rows = await self._database.run(lambda c: c.execute(TRACED, ids))
+        return {row.report_id: row.traceparent for row in rows}
 
     async def settle_lease(
         self, now: datetime, *, forwarded: Sequence[UUID], failed: Sequence[UUID]
