@@ -1,4 +1,4 @@
-"""The claim loop on a real PostgreSQL: what is recorded in quick succession is reported together."""
+"""The claim loop on a real PostgreSQL: runs recorded in quick succession are reported together."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
