@@ -25,6 +25,10 @@ SOURCE: Final = "nexus/usage-ingest"
 IDLE: Final = timedelta(seconds=1)
 """Without a wake-up a loop looks again after this: windows close by the clock alone."""
 
+GATHERED_FOR: Final = timedelta(milliseconds=500)
+"""Between being woken and claiming. A backlog is recorded batch by batch: claimed after the first
+of them, each window of it would be reported many times over, and Stripe's limit is on reports."""
+
 SWEEP_EVERY: Final = timedelta(seconds=3)
 
 MEASURE_EVERY: Final = timedelta(seconds=10)
@@ -57,7 +61,7 @@ class Bell:
 
 
 class ClaimLoop:
-    """Claims due events until none is left, then waits."""
+    """Claims due events until none is left, then waits for more and lets them gather."""
 
     def __init__(
         self, claims: Claims, metrics: IngestMetrics, bell: Bell, *, now: Clock, wake: Bell
@@ -71,13 +75,18 @@ class ClaimLoop:
     async def run(self) -> None:
         """Claim until cancelled."""
         while True:
-            with self._metrics.working("claim"):
-                claimed = await self._claimed()
-            self._metrics.claimed(claimed.events, claimed.reports)
-            if claimed.reports:
-                self._wake.ring()
-            if claimed.events < MOST_EVENTS:
-                await self._bell.wait(IDLE)
+            await asyncio.sleep(GATHERED_FOR.total_seconds())
+            while await self._claim() == MOST_EVENTS:
+                pass
+            await self._bell.wait(IDLE)
+
+    async def _claim(self) -> int:
+        with self._metrics.working("claim"):
+            claimed = await self._claimed()
+        self._metrics.claimed(claimed.events, claimed.reports)
+        if claimed.reports:
+            self._wake.ring()
+        return claimed.events
 
     async def _claimed(self) -> Claimed:
         work = Undertaking("claim usage")
