@@ -31,6 +31,47 @@ Environment variables. Each may also be given as `NAME_FILE`, naming a file that
 (`make docs`).
 """
 
+TRACES: Final = """\
+## Traces, every service
+
+OpenTelemetry's standard variables, read as its SDK reads them, so there is no `NAME_FILE`. What is
+to be seen then: [operations](operations.md#traces). Others, such as `OTEL_BSP_*` and `OTEL_SPAN_*`,
+are in [OpenTelemetry's documentation](https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/).
+
+| variable | default | |
+|---|---|---|
+"""
+
+TRACE_VARIABLES: Final = (
+    (
+        "`OTEL_TRACES_EXPORTER`",
+        "`none`",
+        "`otlp`, `console` (a line each, beside the log) or `none`: no spans, and nothing stored.",
+    ),
+    (
+        "`OTEL_EXPORTER_OTLP_ENDPOINT`",
+        "`http://localhost:4318`",
+        "The collector, where spans go to `/v1/traces`; HTTP with protobuf is the only protocol.",
+    ),
+    (
+        "`OTEL_EXPORTER_OTLP_HEADERS`",
+        "empty",
+        "`name=value`, comma-separated, such as a key of the collector's. Secret.",
+    ),
+    ("`OTEL_SERVICE_NAME`", "the service's name", "What the service is called in traces."),
+    (
+        "`OTEL_RESOURCE_ATTRIBUTES`",
+        "empty",
+        "`name=value`, comma-separated, such as `deployment.environment.name=production`.",
+    ),
+    (
+        "`OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG`",
+        "`parentbased_always_on`",
+        "Which traces are recorded.",
+    ),
+    ("`OTEL_SDK_DISABLED`", "`false`", "`true` switches all of it off."),
+)
+
 ANSWERS: Final = """\
 # What Stripe's answers mean
 
@@ -46,6 +87,9 @@ def settings_page() -> Iterator[str]:
     yield from _table("Every service", ServiceSettings, frozenset())
     for name, kind in SERVICES.items():
         yield from _table(name, kind, frozenset(ServiceSettings.model_fields))
+    yield TRACES.rstrip()
+    for variable, default, told in TRACE_VARIABLES:
+        yield f"| {variable} | {default} | {told} |"
 
 
 def _table(name: str, kind: type[BaseModel], known: frozenset[str]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from nexus_messaging.topology import (
 from rig.events import tool_run, user_created
 from rig.spans import (
     PUBLISHER,
+    TRACE,
     attributes,
     links,
     parent,
@@ -24,6 +25,8 @@ from rig.spans import (
 )
 from rig.waiting import eventually
 from stripe_emulator.faults import Fault
+from usage_ingest.explanation import explain
+from usage_ingest.inquiries import Inquiries
 
 from .conftest import Services
 
@@ -165,6 +168,18 @@ async def test_the_rows_keep_what_a_link_leads_to_and_nothing_else(services: Ser
     reports = await services.rows("SELECT DISTINCT traceparent FROM usage_reports")
     assert sorted(events, key=str) == [(PUBLISHER,), (None,), (None,)]
     assert {context for (context,) in reports} == claims
+
+
+async def test_support_finds_a_runs_trace_by_its_event_id(services: Services) -> None:
+    """`explain` tells it, for whoever has nothing but the id."""
+    run = run_of(uuid4())
+    with recorded_spans():
+        await services.vhost.publish(run)
+        inquiries = Inquiries(services.ledger)
+        trace = await eventually(lambda: inquiries.trace(run.id), bool)
+
+    assert trace is not None
+    assert f"trace {TRACE}" in list(explain(trace))
 
 
 async def test_off_by_default_nothing_is_stored(services: Services) -> None:

@@ -77,7 +77,7 @@ def worth_a_link(traceparent: str | None) -> str | None:
     """Return ``traceparent`` if spans are made and somebody recorded the span that it names."""
     if _switch.tracer is None or traceparent is None:
         return None
-    return traceparent if _read(traceparent).trace_flags.sampled else None
+    return traceparent if int(traceparent[-2:], 16) & TraceFlags.SAMPLED else None
 
 
 def following(traceparent: str | None) -> Context:
@@ -113,11 +113,12 @@ def processing_batch(queue: str, batch: Sequence[Delivery]) -> Iterator[None]:
     if _switch.tracer is None:
         yield
         return
-    links = {
-        context: {"messaging.message.id": each.message.message_id or ""}
+    found = (
+        (context, {"messaging.message.id": each.message.message_id or ""})
         for each in batch
         if (context := worth_a_link(traceparent_of(each.message.body)))
-    }
+    )
+    links = dict(islice(found, MOST_LINKS))  # no further body is read than that takes
     attributes = {**_consumer(queue), "messaging.batch.message_count": len(batch)}
     span = begun(f"process {queue}", SpanKind.CONSUMER, attributes, context=NEW_TRACE, links=links)
     with _as_current(span):
