@@ -52,6 +52,7 @@ def test_a_line_is_read_as_it_was_written() -> None:
         RECORD.model_dump_json().replace("refused", "secret"),
         RECORD.model_dump_json().replace('"value":12', '"value":"secret"'),
         RECORD.model_dump_json().replace('"tool_name":"', '"secret":"\\u0000'),
+        RECORD.model_dump_json().replace("claim_id", "secret"),
         RECORD.model_dump_json()[:-20],
     ],
 )

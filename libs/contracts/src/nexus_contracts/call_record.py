@@ -1,8 +1,9 @@
 """A report and what became of its calls to Stripe, as the journal tells it to a restored ledger."""
 
 from typing import Final, Literal
+from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError, field_validator
 from pydantic_core import from_json
 
 from nexus_contracts.envelope import describe
@@ -28,6 +29,19 @@ class CallRecord(BaseModel):
     answered_at: Moment | None = None
     reason: Text | None = None
     ever_unknown: bool
+
+    @field_validator("report")
+    @classmethod
+    def _of_a_claim(cls, report: UsageRecordedV1) -> UsageRecordedV1:
+        if report.claim_id is None:
+            raise ValueError("without its claim nobody can tell which events it sums up")
+        return report
+
+    @property
+    def claim_id(self) -> UUID:
+        """The claim that the report is of."""
+        assert self.report.claim_id is not None
+        return self.report.claim_id
 
 
 class CallRecordsEnd(BaseModel):

@@ -135,11 +135,10 @@ def _raise(made: Plan, row: Row, record: CallRecord) -> None:
 
 def _put_back(made: Plan, record: CallRecord, accounts: Mapping[str, Account]) -> None:
     account = accounts.get(record.report.stripe_customer_id)
-    claim_id = record.report.claim_id
-    if account is None or claim_id is None:
+    if account is None:
         made.strangers.append(record)
         return
-    row = Row(record.report, claim_id, account, Mark.of(record))
+    row = Row(record.report, record.claim_id, account, Mark.of(record))
     rival = made.standing.get(row.slot)
     if rival is not None and row.gives_way_to(rival):
         made.rows[record.report.report_id] = row.superseded()

@@ -103,7 +103,7 @@ async def ledger(connection: AsyncConnection, records: Sequence[CallRecord]) -> 
     """Return the rows of these reports, and those that stand of the same claims."""
     values = {
         "ids": [record.report.report_id for record in records],
-        "claims": [record.report.claim_id for record in records],
+        "claims": [record.claim_id for record in records],
     }
     return [_row(found) for found in await connection.execute(REPORTS, values)]
 

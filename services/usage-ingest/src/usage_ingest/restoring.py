@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Final, TextIO
 
 from pydantic import AfterValidator, BaseModel, SecretStr
@@ -174,7 +175,7 @@ def _lines(written: str) -> TextIO:
         return sys.stdin
     try:
         # Closed by the end of the process; what is no text is no record either.
-        return open(written, encoding="utf-8", errors="replace")
+        return Path(written).open(encoding="utf-8", errors="replace")
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{written}: {error.strerror}") from None
 
@@ -188,7 +189,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 ADOPT: Final = Command(
     "adopt",
-    "after a restore: take back from the reporter's journal what the ledger lost; 1 if it lacks more",
+    "after a restore: take back from the reporter's journal what the ledger lost; 1 if not all",
     AdoptSettings,
     _adopt,
     _arguments,
