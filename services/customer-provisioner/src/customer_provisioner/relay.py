@@ -47,7 +47,7 @@ class Relay:
             DatabaseUnavailableError: the database can't be used.
         """
         waiting = await self._inquiries.unannounced(MOST)
-        errors = await self._publisher.publish_all([_publication(each) for each in waiting])
+        errors = await self._publisher.publish_all([publication(each) for each in waiting])
         told = [each for each, error in zip(waiting, errors, strict=True) if error is None]
         failed = [error for error in errors if error is not None]
         if failed:
@@ -58,6 +58,11 @@ class Relay:
         return len(waiting) == MOST and not failed
 
 
-def _publication(profile: Profile) -> Publication:
+def publication(profile: Profile) -> Publication:
+    """Return the announcement of a profile's customer, the same one whenever it is made.
+
+    Raises:
+        ValueError: there is no customer to tell of.
+    """
     event = announcement(profile)
     return Publication(INTERNAL, event.type, Message.of(event))

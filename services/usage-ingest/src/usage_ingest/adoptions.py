@@ -23,32 +23,40 @@ LOCK: Final = text("SELECT pg_advisory_xact_lock(:key)")
 
 
 @dataclass(frozen=True, slots=True)
-class Adopted:
-    """What a batch came to: done, or without ``execute`` to be done.
+class Returned:
+    """What became of a batch of reports, or without ``execute`` would have.
 
-    ``known`` reports were there, of which ``marked`` have come further. ``missing`` counts events
-    by customer; ``differing`` is how much more was reported than events read, by customer and
-    meter. ``strangers`` counts reports by customers that the ledger does not know;
-    ``contradictory`` names reports that it has otherwise. ``overtaken`` events were claimed by
-    somebody else in that very moment.
+    ``known`` were there, of which ``marked`` have come further. ``strangers`` counts reports by
+    customers that the ledger does not know; ``contradictory`` names those that it has otherwise.
     """
 
     known: int
     marked: int
     put_back: int
-    claimed: int
-    missing: Counter[str]
-    differing: Counter[tuple[str, str]]
     strangers: Counter[str]
     contradictory: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """What became of the events of a batch of reports, or without ``execute`` would have.
+
+    ``missing`` counts events by customer; ``differing`` is how much more was reported than events
+    read, by customer and meter. ``overtaken`` were claimed by somebody else in that very moment.
+    """
+
+    claimed: int
     overtaken: int
+    missing: Counter[str]
+    differing: Counter[tuple[str, str]]
 
 
 class Adoptions:
-    """Takes back batches of reports; repeating one takes only what was not there before.
+    """Takes back batches of reports, then their events; repeating either takes only what is new.
 
+    All reports go first: only from all reports of a claim is it known which events it can have.
     ``window`` must be the length that the reports were made with. Without ``execute`` nothing is
-    changed, and one batch does not see what another would take.
+    changed, and one batch does not see what another would do.
     """
 
     def __init__(self, database: Database, *, window: timedelta, execute: bool) -> None:
@@ -56,31 +64,44 @@ class Adoptions:
         self._window = window
         self._execute = execute
 
-    async def adopt(self, records: Sequence[CallRecord]) -> Adopted:
-        """Take back what the ledger lacks of ``records``, and as many events as they had.
+    async def put_back(self, records: Sequence[CallRecord]) -> Returned:
+        """Put back the reports that the ledger lacks, and raise those it has.
 
         Raises:
-            DatabaseUnavailableError: nothing was taken back.
+            DatabaseUnavailableError: none was changed.
         """
-        latest = {record.report.report_id: record for record in records}
-        return await self._database.run(lambda c: self._adopt(c, list(latest.values())))
 
-    async def _adopt(self, connection: AsyncConnection, records: Sequence[CallRecord]) -> Adopted:
-        await connection.execute(LOCK, {"key": ADVISORY_LOCK})
-        ledger = await rows.ledger(connection, records)
-        ids = {row.report.report_id for row in ledger}
-        lost = [record.report for record in records if record.report.report_id not in ids]
-        customers = {report.stripe_customer_id for report in lost}
-        made = plan(records, ledger, await rows.accounts(connection, customers))
-        claims = await rows.claims(connection, made)
-        taken = await self._matched(connection, claims)
-        claimed = len(taken)
-        if self._execute:
-            await rows.write(connection, made)
-            claimed = await rows.claim(connection, taken)
-        return _adopted(made, claims, len(records) - len(lost), claimed, len(taken) - claimed)
+        async def work(connection: AsyncConnection) -> Returned:
+            made, known = await _planned(connection, records)
+            if self._execute:
+                await rows.write(connection, made)
+            return Returned(
+                known=known,
+                marked=len(made.marks),
+                put_back=len(made.rows),
+                strangers=Counter(each.report.stripe_customer_id for each in made.strangers),
+                contradictory=[each.report.identifier for each in made.contradictory],
+            )
 
-    async def _matched(
+        return await self._database.run(work)
+
+    async def match(self, records: Sequence[CallRecord]) -> Matched:
+        """Claim for the reports as many events as they had, so that nothing else claims them.
+
+        Raises:
+            DatabaseUnavailableError: none was claimed.
+        """
+
+        async def work(connection: AsyncConnection) -> Matched:
+            made, _ = await _planned(connection, records)
+            claims = await rows.claims(connection, made)
+            taken = await self._taken(connection, claims)
+            claimed = await rows.claim(connection, taken) if self._execute else len(taken)
+            return _matched(claims, claimed, len(taken) - claimed)
+
+        return await self._database.run(work)
+
+    async def _taken(
         self, connection: AsyncConnection, claims: Sequence[Claim]
     ) -> dict[UUID, UUID]:
         groups: dict[Group, list[Claim]] = {}
@@ -96,22 +117,21 @@ class Adoptions:
         return taken
 
 
-def _adopted(
-    made: Plan, claims: Sequence[Claim], known: int, claimed: int, overtaken: int
-) -> Adopted:
+async def _planned(connection: AsyncConnection, records: Sequence[CallRecord]) -> tuple[Plan, int]:
+    """Plan what the ledger takes back; tell also how many of the reports it has."""
+    await connection.execute(LOCK, {"key": ADVISORY_LOCK})
+    latest = {record.report.report_id: record for record in records}
+    ledger = await rows.ledger(connection, list(latest.values()))
+    lost = latest.keys() - {row.report.report_id for row in ledger}
+    customers = {latest[each].report.stripe_customer_id for each in lost}
+    accounts = await rows.accounts(connection, customers)
+    return plan(list(latest.values()), ledger, accounts), len(latest) - len(lost)
+
+
+def _matched(claims: Sequence[Claim], claimed: int, overtaken: int) -> Matched:
     missing: Counter[str] = Counter()
     differing: Counter[tuple[str, str]] = Counter()
     for claim in claims:
         missing[claim.first.report.stripe_customer_id] += claim.missing
         differing.update(claim.differences)
-    return Adopted(
-        known=known,
-        marked=len(made.marks),
-        put_back=len(made.rows),
-        claimed=claimed,
-        missing=+missing,
-        differing=differing,
-        strangers=Counter(each.report.stripe_customer_id for each in made.strangers),
-        contradictory=[each.report.identifier for each in made.contradictory],
-        overtaken=overtaken,
-    )
+    return Matched(claimed, overtaken, +missing, differing)

@@ -62,9 +62,10 @@ class Claim:
         """
         if self.missing:
             return {}
-        meters = self.rows.keys() | self.values.keys()
+        reports = {meter: row.report for meter, row in self.rows.items()}
         return {
-            self._account(meter): self._reported(meter) - self.values[meter] for meter in meters
+            (report.stripe_customer_id, meter): report.value - self.values[meter]
+            for meter, report in reports.items()
         }
 
     def take(self, candidate: Candidate) -> None:
@@ -75,24 +76,15 @@ class Claim:
     def fits(self, candidate: Candidate) -> bool:
         """Whether it can have summed up this event and still find all others it lacks.
 
-        Every meter that the event reads and the claim is reported on must lack one. Places that
-        only events of another meter can fill stay free for them: so many of the runs had tokens,
-        and those may be yet to come.
+        It has reports on every meter that its events read, so each that this one reads must lack
+        an event. Places that only events of a further meter can fill stay free for them: so many
+        of the runs had tokens, and those may be yet to come.
         """
         lacking = self.lacking
-        read = self.rows.keys() & candidate.readings.keys()
-        others = lacking.keys() - read
-        return (
-            bool(read)
-            and read <= lacking.keys()
-            and all(lacking[each] < self.missing for each in others)
+        others = lacking.keys() - candidate.readings.keys()
+        return candidate.readings.keys() <= lacking.keys() and all(
+            lacking[each] < self.missing for each in others
         )
-
-    def _account(self, meter: str) -> tuple[str, str]:
-        return (self.rows.get(meter, self.first).report.stripe_customer_id, meter)
-
-    def _reported(self, meter: str) -> int:
-        return self.rows[meter].report.value if meter in self.rows else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,18 @@
 """`usage-ingest adopt`: a ledger restored from a backup takes back what it lost, and says the rest.
 
-Dry by default. The list of calls is read as it comes and taken back in batches of bounded size.
+Dry by default. The list of calls is read twice, in batches of bounded size: for all reports first,
+then for their events.
 """
 
 import argparse
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Final, TextIO
 
 from pydantic import AfterValidator, BaseModel, SecretStr
@@ -17,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, SecretStr
 from nexus_contracts import CallRecord, CallRecordsEnd, UnreadableError, read_call_record
 from nexus_database import Database
 from nexus_messaging.command import FAILED, FINE, Command
-from usage_ingest.adoptions import Adopted, Adoptions
+from usage_ingest.adoptions import Adoptions, Matched, Returned
 from usage_ingest.windows import DEFAULT_SECONDS, fits_a_minute
 
 MOST_REPORTS: Final = 500
@@ -27,8 +30,7 @@ MOST_EVENTS: Final = 10_000
 NAMED: Final = 10
 """How many customers or reports are named; of the others there is the number."""
 
-PROGRESS_EVERY: Final = 20
-"""Batches."""
+PROGRESS_EVERY: Final = 10_000
 
 
 class AdoptSettings(BaseModel):
@@ -68,24 +70,40 @@ class Tally:
     put_back: int = 0
     claimed: int = 0
     overtaken: int = 0
-    unusable: int = 0
+    unreadable: int = 0
     end: CallRecordsEnd | None = None
     missing: Named = field(default_factory=Named)
     strangers: Named = field(default_factory=Named)
     contradictory: Named = field(default_factory=Named)
     differing: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def add(self, adopted: Adopted) -> None:
-        """Add a batch."""
-        self.known += adopted.known
-        self.marked += adopted.marked
-        self.put_back += adopted.put_back
-        self.claimed += adopted.claimed
-        self.overtaken += adopted.overtaken
-        self.missing.add(adopted.missing)
-        self.strangers.add(adopted.strangers)
-        self.contradictory.add(Counter(adopted.contradictory))
-        for account, value in adopted.differing.items():
+    def read(self, line: CallRecord | CallRecordsEnd) -> None:
+        """Count a line."""
+        if isinstance(line, CallRecordsEnd):
+            self.end = line
+        else:
+            self.records += 1
+
+    def unusable(self, number: int, error: UnreadableError) -> None:
+        """Count a line that is none, and tell of the first few."""
+        self.unreadable += 1
+        if self.unreadable <= NAMED:
+            print(f"line {number}: {error}", file=sys.stderr)
+
+    def returned(self, batch: Returned) -> None:
+        """Add what became of a batch of reports."""
+        self.known += batch.known
+        self.marked += batch.marked
+        self.put_back += batch.put_back
+        self.strangers.add(batch.strangers)
+        self.contradictory.add(Counter(batch.contradictory))
+
+    def matched(self, batch: Matched) -> None:
+        """Add what became of a batch's events."""
+        self.claimed += batch.claimed
+        self.overtaken += batch.overtaken
+        self.missing.add(batch.missing)
+        for account, value in batch.differing.items():
             self.differing[account] += value
             if not self.differing[account]:
                 del self.differing[account]
@@ -99,10 +117,10 @@ class Tally:
 
     def faults(self) -> Iterator[str]:
         """Yield what is not as it was before the loss, and what helps."""
-        if self.end is None or self.end.records != self.records + self.unusable:
+        if self.end is None or self.end.records != self.records + self.unreadable:
             yield "the list is cut off: have `stripe-reporter journal` write it again"
-        if self.unusable:
-            yield f"{self.unusable} lines can't be used"
+        if self.unreadable:
+            yield f"{self.unreadable} lines can't be used"
         if self.strangers.total:
             yield f"reports of customers that are not known yet: {self.strangers}"
         if self.missing.total:
@@ -126,10 +144,11 @@ async def _adopt(settings: AdoptSettings, parsed: argparse.Namespace) -> int:
     adoptions = Adoptions(database, window=window, execute=parsed.execute)
     tally = Tally()
     try:
-        for number, batch in enumerate(_batches(parsed.file, tally), 1):
-            tally.add(await adoptions.adopt(batch))
-            if number % PROGRESS_EVERY == 0:
-                print(tally, file=sys.stderr)
+        for batch in _batches(_told(parsed.file, tally)):
+            tally.returned(await adoptions.put_back(batch))
+        parsed.file.seek(0)
+        for batch in _batches(_told(parsed.file, None)):
+            tally.matched(await adoptions.match(batch))
     finally:
         await database.close()
     print(tally if parsed.execute else f"{tally}; nothing was changed: add --execute")
@@ -139,42 +158,44 @@ async def _adopt(settings: AdoptSettings, parsed: argparse.Namespace) -> int:
     return FAILED if faults else FINE
 
 
-def _batches(lines: Iterable[str], tally: Tally) -> Iterator[list[CallRecord]]:
+def _batches(records: Iterable[CallRecord]) -> Iterator[list[CallRecord]]:
     batch: list[CallRecord] = []
     events = 0
-    for number, line in enumerate(lines, 1):
-        record = _read(line, number, tally)
-        if record is None:
-            continue
+    for number, record in enumerate(records, 1):
         batch.append(record)
         events += record.report.event_count
         if len(batch) >= MOST_REPORTS or events >= MOST_EVENTS:
             yield batch
             batch, events = [], 0
+        if number % PROGRESS_EVERY == 0:
+            print(f"{number} reports, up to {record.started_at}", file=sys.stderr)
     if batch:
         yield batch
 
 
-def _read(line: str, number: int, tally: Tally) -> CallRecord | None:
-    try:
-        read = read_call_record(line)
-    except UnreadableError as error:
-        tally.unusable += 1
-        if tally.unusable <= NAMED:
-            print(f"line {number}: {error}", file=sys.stderr)
-        return None
-    if isinstance(read, CallRecordsEnd):
-        tally.end = read
-        return None
-    tally.records += 1
-    return read
+def _told(lines: Iterable[str], tally: Tally | None) -> Iterator[CallRecord]:
+    for number, line in enumerate(lines, 1):
+        try:
+            read = read_call_record(line)
+        except UnreadableError as error:
+            if tally is not None:
+                tally.unusable(number, error)
+            continue
+        if isinstance(read, CallRecord):
+            yield read
+        if tally is not None:
+            tally.read(read)
 
 
-def _lines(written: str) -> TextIO:
-    if written == "-":
-        return sys.stdin
+def _rereadable(written: str) -> TextIO:
+    """Open the list so that it can be read twice, without holding it in memory."""
     try:
-        # Closed by the end of the process; what is no text is no record either.
+        if written == "-":
+            # Read twice by the command, and gone with its process.
+            copy = TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - as said
+            shutil.copyfileobj(sys.stdin, copy)
+            copy.seek(0)
+            return copy
         return Path(written).open(encoding="utf-8", errors="replace")
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{written}: {error.strerror}") from None
@@ -182,7 +203,9 @@ def _lines(written: str) -> TextIO:
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", type=_lines, help="what `stripe-reporter journal` has written; - for standard input"
+        "file",
+        type=_rereadable,
+        help="what `stripe-reporter journal` has written; - for standard input",
     )
     parser.add_argument("--execute", action="store_true", help="take back; else only count")
 
