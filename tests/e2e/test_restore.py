@@ -24,8 +24,10 @@ EVENTS = "SELECT count(*)::int FROM usage_events"
 ACCOUNTS = "SELECT stripe_customer_id FROM billing_accounts WHERE user_id = '{}'"
 UNFINISHED = """
 SELECT (SELECT count(*)::int FROM usage_events WHERE billing_state IN ('waiting', 'due')),
-       (SELECT count(*)::int FROM usage_reports WHERE state IN ('pending', 'forwarded'))
+       (SELECT count(*)::int FROM usage_reports WHERE state IN ('pending', 'forwarded')),
+       (SELECT count(*)::int FROM usage_reports WHERE state = 'rejected')
 """
+UNHEARD = "SELECT count(*)::int FROM meter_calls WHERE state = 'unknown'"
 REPORTED = """
 SELECT stripe_customer_id, sum(value)::int FROM usage_reports WHERE state = 'reported' GROUP BY 1
 """
@@ -85,12 +87,17 @@ class Story:
             within=90,
         )
 
-    async def settled(self, *, open_reports: int = 0) -> None:
-        """Wait until all but some reports are answered, and no usage waits."""
+    async def settled(self, *, unheard: int = 0, rejected: int = 0) -> None:
+        """Wait until all but some reports are counted, and no usage waits."""
         await self.recorded()
         await eventually(
             lambda: self.platform.rows("usage_ingest", UNFINISHED),
-            lambda rows: rows == [(0, open_reports)],
+            lambda rows: rows == [(0, unheard, rejected)],
+            within=90,
+        )
+        await eventually(
+            lambda: self.platform.rows("stripe_reporter", UNHEARD),
+            lambda rows: rows == [(unheard,)],
             within=90,
         )
 
@@ -171,9 +178,10 @@ async def test_a_ledger_restored_from_an_older_backup_bills_everything_once(stor
     gone = await story.customer(deleted)
     await story.delete_at_stripe(gone)
     await story.run(deleted, 1)
+    await story.settled(rejected=1)
     await story.no_answers_for(await story.customer(unheard))
     await story.run(unheard, 1, 2)
-    await story.settled(open_reports=2)
+    await story.settled(unheard=2, rejected=1)
     story.lose(INGEST)
 
     first = await story.adopt()
@@ -224,7 +232,7 @@ async def test_a_journal_restored_from_an_older_backup_charges_nothing_again(sto
     await story.no_answers_for(await story.customer(unheard))
     await story.run(known, 2, 3)
     await story.run(unheard, 1, 2)
-    await story.settled(open_reports=2)
+    await story.settled(unheard=2)
     story.lose(REPORTER)
     async with platform.stripe() as stripe:
         await stripe.remove_faults()
