@@ -1,6 +1,8 @@
 """The three services as processes of their own, on one vhost, with a local Stripe."""
 
+import asyncio
 import secrets
+import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -28,6 +30,8 @@ class Platform:
     services: dict[str, ServerProcess] = field(default_factory=dict)
     stack: ExitStack = field(default_factory=ExitStack)
 
+    ports: dict[str, int] = field(default_factory=dict)
+
     def start(self, *names: str) -> None:
         """Start the local Stripe and the named services (all of them by default); wait for them."""
         emulator_port, *ports = free_ports(*([None] * (1 + len(SERVICES))))
@@ -42,11 +46,34 @@ class Platform:
         emulator.launch()
         emulator.await_ready()
         for plan, port in zip(SERVICES, ports, strict=True):
+            self.ports[plan.name] = port
             if plan.name in (names or [each.name for each in SERVICES]):
                 self.services[plan.name] = self._service(plan, port)
                 self.services[plan.name].launch()
         for service in self.services.values():
             service.await_ready()
+
+    def relaunch(self, name: str) -> None:
+        """Start a service anew with the settings as they are now; wait until it is ready."""
+        self.services[name].stop()
+        [plan] = [each for each in SERVICES if each.name == name]
+        self.services[name] = self._service(plan, self.ports[name])
+        self.services[name].launch()
+        self.services[name].await_ready()
+
+    async def command(self, module: str, *arguments: str, given: str = "") -> tuple[int, str]:
+        """Run a service's command with its settings; return its exit code and what it printed."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", module, *arguments),
+            env={**base_environment(), **self.settings_of(module)},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, errors = await process.communicate(given.encode())
+        assert process.returncode is not None
+        assert b"Traceback" not in errors, errors.decode()
+        return process.returncode, output.decode()
 
     def stop(self) -> None:
         """Stop everything."""

@@ -82,6 +82,7 @@ EVENTS: dict[type[EventData], st.SearchStrategy[EventData]] = {
         dimensions=st.none() | st.dictionaries(texts, texts, max_size=3),
         occurred_at=moments,
         event_count=st.integers(1, 999_999_999_999_999),
+        claim_id=st.none() | st.uuids(),
     ),
     UsageReportedV1: st.builds(
         UsageReportedV1,

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from customer_provisioner.inquiries import Inquiries
+from customer_provisioner.profile import announcement
 from local_stack.server_process import ServerProcess
 from nexus_contracts import UserCreated, read_event
 from nexus_database import Database
@@ -112,6 +113,32 @@ async def test_a_backfill_publishes_whoever_has_no_customer(
     (letter,) = await vhost.peek(USER_CREATED_QUEUE)
     assert (code, out[:7]) == (0, "2 read:")
     assert read_event(letter.body, [UserCreated]).data == fresh
+
+
+async def test_customers_are_announced_again_as_they_were_and_only_if_told(
+    command: Command, bench: Bench, database: Database, vhost: Vhost
+) -> None:
+    """Since a time: the same event to the last byte, whoever was told of it before."""
+    earlier, there = await served(bench), await served(bench)
+    await bench.keep(user())
+    profiles = {each: await Inquiries(database).find(each.user_id) for each in (earlier, there)}
+    since = profiles[there]
+    assert since is not None
+    assert since.provisioned_at is not None
+    arguments = ("announce", "--since", since.provisioned_at.isoformat())
+
+    dry = await command.run(*arguments)
+    assert await vhost.depth(CUSTOMER_PROVISIONED_QUEUE) == 0
+    done = await command.run(*arguments, "--execute")
+    everyone = await command.run("announce", "--since", "2020-01-01T00:00Z", "--execute")
+
+    assert dry[:2] == (0, "1 customers would be announced again; nothing was: add --execute\n")
+    assert done[:2] == (0, "1 customers were announced again\n")
+    assert everyone[:2] == (0, "2 customers were announced again\n")
+    told = [letter.body for letter in await vhost.peek(CUSTOMER_PROVISIONED_QUEUE)]
+    bodies = [announcement(each).body() for each in profiles.values() if each is not None]
+    assert told[0] == bodies[1]
+    assert sorted(told[1:]) == sorted(bodies)
 
 
 async def test_users_are_found_by_exact_address_only(command: Command, bench: Bench) -> None:

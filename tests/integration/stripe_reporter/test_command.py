@@ -5,14 +5,22 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from uuid import uuid4
 
 import pytest
 
 from integration.stripe_reporter.bench import KEY, METER, Bench
 from local_stack.ports import free_ports
+from nexus_contracts import CallRecord, CallRecordsEnd, read_call_record
 from rig.waiting import eventually
 from stripe_emulator.keys import KeyState
+from stripe_reporter import rows
+from stripe_reporter.entries import calling
+from stripe_reporter.fence import Call
 from stripe_reporter.meters import DISPLAY_NAME
+from stripe_reporter.reports import Report
 
 
 async def start(bench: Bench, *arguments: str, **settings: str) -> Process:
@@ -99,6 +107,84 @@ async def test_meters_ensure_reports_a_differing_meter_and_leaves_it(bench: Benc
 
     assert "meter tokens_used: formula is 'count', must be 'sum'" in printed
     assert code == 1
+
+
+def listed(printed: str) -> list[CallRecord | CallRecordsEnd]:
+    """Return the lines of a list of calls."""
+    return [read_call_record(line) for line in printed.splitlines() if line.startswith("{")]
+
+
+async def test_the_journal_is_listed_as_a_lost_ledger_needs_it(bench: Bench) -> None:
+    """Each report with its claim and what its calls came to, the oldest first, to an end."""
+    claim = uuid4()
+    dimensions = {"tool_name": "forecast"}
+    counted = bench.report(bench.customer(), 7, claim_id=claim, dimensions=dimensions)
+    refused = bench.report("cus_gone", claim_id=claim)
+    unheard = bench.report(bench.customer(), claim_id=uuid4())
+    async with bench.reporting():
+        for event, outcome in ((counted, "reported"), (refused, "rejected")):
+            await bench.send(event)
+            await eventually(partial(bench.handled, outcome), lambda number: number == 1)
+        bench.fault("reset", when="after", times=None)
+        await bench.send(unheard)
+        await eventually(partial(bench.state, unheard), lambda state: state == "unknown")
+    since = (datetime.now(UTC) - timedelta(minutes=5)).isoformat()
+
+    code, printed = await run(bench, "journal", "--since", since)
+
+    *records, end = listed(printed)
+    assert code == 0
+    assert end == CallRecordsEnd(records=3, since=datetime.fromisoformat(since))
+    found = [each for each in records if isinstance(each, CallRecord)]
+    assert [each.report for each in found] == [counted.data, refused.data, unheard.data]
+    assert [(each.state, each.reason, each.ever_unknown) for each in found] == [
+        ("accepted", None, False),
+        ("refused", "no_such_customer", False),
+        ("unknown", None, True),
+    ]
+
+
+async def test_only_calls_since_the_time_are_listed_however_many_there_are(bench: Bench) -> None:
+    """More than a page, many of them begun at one moment; none is left out or told twice."""
+    claim = uuid4()
+    events = [bench.report("cus_1", claim_id=claim) for _ in range(2500)]
+    began = datetime.now(UTC) - timedelta(hours=1)
+    async with bench.database() as database:
+        for number, some in enumerate((events[:1200], events[1200:])):
+            calls = [
+                Call(report, calling(report, None, began + timedelta(minutes=number)))
+                for report in (Report.of(event.data) for event in some)
+            ]
+            await database.run(partial(rows.insert, calls=calls))
+
+    _, all_of_them = await run(bench, "journal", "--since", began.isoformat())
+    _, later = await run(bench, "journal", "--since", (began + timedelta(seconds=30)).isoformat())
+
+    ids = [each.report.report_id for each in listed(all_of_them) if isinstance(each, CallRecord)]
+    assert sorted(ids) == sorted(event.data.report_id for event in events)
+    assert set(ids[:1200]) == {event.data.report_id for event in events[:1200]}
+    assert len(listed(later)) == 1300 + 1
+
+
+async def test_reports_that_a_ledger_can_not_take_back_are_told(bench: Bench) -> None:
+    """From a publisher of an older release, without their claim: the exit code says so."""
+    event = bench.report(bench.customer())
+    async with bench.reporting():
+        await bench.send(event)
+        await eventually(partial(bench.handled, "reported"), lambda number: number == 1)
+
+    code, printed = await run(bench, "journal", "--since", "2026-01-01T00:00:00Z")
+
+    assert code == 1
+    assert "1 more came without their claim, from an older release" in printed
+
+
+async def test_a_time_must_say_how_far_it_is_from_utc(bench: Bench) -> None:
+    """An hour read in the wrong zone would leave an hour of reports out."""
+    code, printed = await run(bench, "journal", "--since", "2026-01-01T00:00:00")
+
+    assert code == 2
+    assert "a time with its offset is wanted" in printed
 
 
 async def test_sigterm_finishes_what_is_in_hand(bench: Bench) -> None:

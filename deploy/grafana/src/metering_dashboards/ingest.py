@@ -101,9 +101,12 @@ _HEALTH = Section(
         ),
         Panel(
             "Consumption paused",
-            "1 while the database is away.",
+            "1 while the database is away, or reporting is paused by its setting.",
             "short",
-            (Query("max by (queue) (usage_ingest_consumption_paused)", "{{queue}}"),),
+            (
+                Query("max by (queue) (usage_ingest_consumption_paused)", "{{queue}}"),
+                Query("max(usage_ingest_reporting_paused)", "reporting"),
+            ),
             "consumptionpaused",
         ),
         Panel(

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel, SecretStr
@@ -21,6 +22,7 @@ USAGE: Final = 2
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 OwnSettingsT = TypeVar("OwnSettingsT", bound=BaseModel)
+
 
 Check = Callable[[], Awaitable[str | None]]
 
@@ -75,6 +77,21 @@ def run(service: Service[SettingsT], arguments: Sequence[str] | None = None) -> 
     except faults as error:
         print(f"{service.name}: {error}", file=sys.stderr)
         return FAILED
+
+
+def moment(written: str) -> datetime:
+    """Read the time in an argument.
+
+    Raises:
+        ArgumentTypeError: it is none, or does not say how far it is from UTC.
+    """
+    try:
+        read = datetime.fromisoformat(written)
+    except ValueError:
+        read = None
+    if read is None or read.tzinfo is None:
+        raise argparse.ArgumentTypeError("a time with its offset is wanted: 2026-03-01T12:00:00Z")
+    return read
 
 
 async def _chosen(service: Service[SettingsT], parsed: argparse.Namespace) -> int:

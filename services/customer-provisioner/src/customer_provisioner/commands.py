@@ -1,4 +1,4 @@
-"""The commands for people: backfill, find, explain and reprovision."""
+"""The commands for people: backfill, announce, find, explain and reprovision."""
 
 import argparse
 import sys
@@ -11,6 +11,7 @@ from uuid import UUID
 
 from prometheus_client import CollectorRegistry
 
+from customer_provisioner.announcing import Announcing
 from customer_provisioner.app import NAME, connect_publisher, database_of, stripe_of
 from customer_provisioner.backfill import Backfill
 from customer_provisioner.explanation import explain
@@ -21,7 +22,7 @@ from customer_provisioner.settings import Settings
 from customer_provisioner.stripe_api import Fate, StripeKeyRefusedError
 from customer_provisioner.user_list import UnreadableListError, read_users
 from nexus_database import DatabaseUnavailableError
-from nexus_messaging.command import FAILED, FINE, Command
+from nexus_messaging.command import FAILED, FINE, Command, moment
 from nexus_messaging.errors import PermanentError, PublishError, TransientError
 from nexus_messaging.settlement import utc_now
 
@@ -49,6 +50,22 @@ async def _backfill(settings: Settings, parsed: argparse.Namespace) -> int:
         tally = await backfill.run(read_users(_lines(parsed.file)))
     print(tally if parsed.execute else f"{tally}; nothing was published: add --execute")
     return FAILED if tally.unusable else FINE
+
+
+async def _announce(settings: Settings, parsed: argparse.Namespace) -> int:
+    async with AsyncExitStack() as stack:
+        publisher = None
+        if parsed.execute:
+            publisher = await connect_publisher(settings)
+            stack.push_async_callback(publisher.close)
+        inquiries = Inquiries(await stack.enter_async_context(database_of(settings)))
+        announcing = Announcing(inquiries, publisher, per_second=parsed.throttle, tell=_say)
+        number = await announcing.run(parsed.since)
+    if parsed.execute:
+        print(f"{number} customers were announced again")
+    else:
+        print(f"{number} customers would be announced again; nothing was: add --execute")
+    return FINE
 
 
 async def _find(settings: Settings, parsed: argparse.Namespace) -> int:
@@ -111,6 +128,20 @@ def _backfill_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _announce_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--since",
+        type=moment,
+        required=True,
+        metavar="TIME",
+        help="with its offset from UTC: 2026-03-01T12:00:00Z; earlier than needed is harmless",
+    )
+    parser.add_argument("--execute", action="store_true", help="publish; else only count")
+    parser.add_argument(
+        "--throttle", type=_rate, default=100.0, metavar="N", help="customers per second (100)"
+    )
+
+
 def _user_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("user_id", type=UUID)
 
@@ -129,6 +160,13 @@ COMMANDS: Final = (
         Settings,
         _backfill,
         _backfill_arguments,
+    ),
+    Command(
+        "announce",
+        "tell again of the customers since a time, after a restore of usage-ingest",
+        Settings,
+        _announce,
+        _announce_arguments,
     ),
     Command(
         "find",

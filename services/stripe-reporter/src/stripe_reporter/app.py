@@ -206,6 +206,6 @@ SERVICE = Service(
     serve=serve,
     checks=checks,
     migrate=lambda url: migrate(url, PACKAGE),
-    faults=(MigrationError, RevisionMismatchError),
+    faults=(MigrationError, RevisionMismatchError, DatabaseUnavailableError),
     commands=COMMANDS,
 )

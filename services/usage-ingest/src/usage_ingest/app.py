@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 
+import structlog
 from faststream.rabbit import RabbitBroker
 from prometheus_client import CollectorRegistry
 
@@ -50,8 +51,14 @@ NAME = "usage-ingest"
 PACKAGE = "usage_ingest"
 QUEUES = (TOOL_EXECUTED_QUEUE, CUSTOMER_PROVISIONED_QUEUE, USAGE_OUTCOMES_QUEUE)
 
+REPORTING = ("claim", "relay", "sweep")
+"""What rests while reporting is paused. The sweep, too: it replaces reports, and expires events
+that belong to one which has yet to be put back."""
+
 PREFETCH = 2000
 """Four batches: one being committed, the rest at hand."""
+
+log = structlog.get_logger()
 
 
 async def serve(settings: Settings) -> None:
@@ -70,12 +77,16 @@ async def serve(settings: Settings) -> None:
         "broker": _starting,
         "database": lambda: revision_fault(database, PACKAGE),
     }
+    remarks: dict[str, Check] = {}
+    if settings.reporting_paused:
+        remarks["reporting"] = _paused
+        log.warning("reporting_paused", setting="REPORTING_PAUSED")
     async with AsyncExitStack() as stack:
         stack.push_async_callback(database.close)
         host, port = settings.http_host, settings.http_port
         health: dict[str, Check] = {}
         await stack.enter_async_context(
-            serving(host, port, registry, health=health, readiness=readiness)
+            serving(host, port, registry, health=health, readiness=readiness, remarks=remarks)
         )
         await until_available(
             "database",
@@ -154,6 +165,9 @@ def wire(
         "sweep": SweepLoop(accounts, metrics, now=utc_now, wake=(claim_bell, relay_bell)).run,
         "measure": MeasureLoop(Figures(database), metrics, now=utc_now).run,
     }
+    if settings.reporting_paused:
+        metrics.reporting_is_paused()
+        loops = {name: loop for name, loop in loops.items() if name not in REPORTING}
     drained = [recording, applying]
     return Parts(publisher, broker, [runs, answers], drained, loops, metrics.activities)
 
@@ -166,6 +180,10 @@ async def _stalled(activities: dict[str, Activity], database: Database) -> str |
 
 async def _starting() -> str | None:
     return "starting"
+
+
+async def _paused() -> str | None:
+    return "paused by REPORTING_PAUSED: usage is recorded, and none is reported"
 
 
 def checks(settings: Settings) -> dict[str, Check]:

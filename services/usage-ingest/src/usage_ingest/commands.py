@@ -22,6 +22,7 @@ from nexus_messaging.settlement import utc_now
 from usage_ingest.explanation import explain, table
 from usage_ingest.inquiries import FIRST_ID, Inquiries
 from usage_ingest.loops import publication
+from usage_ingest.restoring import ADOPT
 
 NAME: Final = "usage-ingest"
 PROGRESS_EVERY: Final = 100
@@ -168,4 +169,5 @@ COMMANDS: Final = (
         _replay,
         _replay_arguments,
     ),
+    ADOPT,
 )

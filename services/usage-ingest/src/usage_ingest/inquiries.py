@@ -33,7 +33,8 @@ SELECT * FROM usage_reports WHERE claim_id = :claim_id ORDER BY meter, created_a
 """)
 
 UNANSWERED: Final = text("""
-SELECT report_id, identifier, meter, value, stripe_customer_id, dimensions, occurred_at, event_count
+SELECT report_id, identifier, meter, value, stripe_customer_id, dimensions, occurred_at,
+       event_count, claim_id
   FROM usage_reports
  WHERE state = 'forwarded' AND forwarded_at < :before AND report_id > :after
  ORDER BY report_id LIMIT :most

@@ -97,6 +97,10 @@ class IngestMetrics:
         self._oldest_report = Gauge(
             f"{prefix}_oldest_report_seconds", "Age of the oldest", ["state"], registry=registry
         )
+        # 1 while no reports are made and forwarded because of REPORTING_PAUSED.
+        self._reporting_paused = Gauge(
+            f"{prefix}_reporting_paused", "Reporting is paused", registry=registry
+        )
         # When those figures were taken, in Unix time.
         self._measured = Gauge(
             f"{prefix}_measured_timestamp_seconds", "Time of the figures", registry=registry
@@ -177,6 +181,10 @@ class IngestMetrics:
         self._reports_now.labels(state).set(number)
         if oldest is not None:
             self._oldest_report.labels(state).set(oldest)
+
+    def reporting_is_paused(self) -> None:
+        """Show that no reports are made and forwarded."""
+        self._reporting_paused.set(1)
 
     def measured(self) -> None:
         """Note that the figures are of now."""

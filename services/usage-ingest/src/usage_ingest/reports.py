@@ -27,7 +27,7 @@ UPDATE usage_reports r SET leased_until = :until
          ORDER BY created_at LIMIT :most FOR UPDATE SKIP LOCKED) p
  WHERE r.report_id = p.report_id
 RETURNING r.report_id, r.identifier, r.meter, r.value, r.stripe_customer_id, r.dimensions,
-          r.occurred_at, r.event_count
+          r.occurred_at, r.event_count, r.claim_id
 """)
 
 FORWARDED: Final = text("""
