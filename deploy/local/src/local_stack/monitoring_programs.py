@@ -10,9 +10,8 @@ from local_stack.errors import LocalStackError
 
 _PROMETHEUS = "prometheus"
 _EXPORTER = "prometheus-postgres-exporter"
-# Debian's Prometheus takes the scripts of its pages from other packages.
-_KEPT = ("prometheus", "libjs-", "fonts-glyphicons")
-
+# Debian 13 has the tool in a package of its own, and every Debian the scripts of the pages.
+_KEPT = ("prometheus", "promtool", "libjs-", "fonts-glyphicons")
 # Of one of them the pages use 1 MB, and this is the other 212.
 _SUPERFLUOUS = "usr/share/javascript/moment-timezone/data"
 _WHAT_TO_INSTALL = (
@@ -46,7 +45,7 @@ def monitoring_programs(unpack_into: Path) -> MonitoringPrograms:
     """Find Prometheus: installed, unpacked before, or fetched now from Debian's packages.
 
     Args:
-        unpack_into: Where packages are unpacked, about 120 MB, kept for the next time.
+        unpack_into: Where packages are unpacked, up to 200 MB, kept for the next time.
 
     Raises:
         MonitoringUnavailableError: If none of the three works here.
