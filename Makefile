@@ -39,7 +39,7 @@ check: setup ## Lint, format, types, import contracts
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/python -m nexus_contracts.schemas --check libs/contracts/schemas
-	$(BIN)/hadolint --failure-threshold warning services/*/Dockerfile deploy/docker/*.Dockerfile \
+	$(BIN)/hadolint --failure-threshold warning deploy/docker/*.Dockerfile \
 		deploy/docker/stand-ins/*.Dockerfile
 	$(BIN)/yamllint --strict docker-compose.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml

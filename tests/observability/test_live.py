@@ -18,16 +18,16 @@ from yarl import URL
 
 from local_stack.catalogue import BROKER_USERS, SERVICES, VHOST, StackOptions
 from local_stack.loopback import fetch
-from local_stack.ports import LOOPBACK
+from local_stack.prometheus import CONFIGURATION
 from local_stack.stack import Stack
 from nexus_messaging.topology import WORK_QUEUES, dead_letter_queue
 from observability.scene import EMAIL, Scene, wait_for
-from rig.prometheus import CONFIGURATION, ROOT, LivePrometheus
+from rig.prometheus import ROOT, PrometheusClient
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
-JOBS = (*(plan.name for plan in SERVICES), "rabbitmq", "rabbitmq-queues")
+JOBS = (*(plan.name for plan in SERVICES), "rabbitmq", "rabbitmq-queues", "postgres")
 
 NEVER_HERE = {
     # No report is 23 hours old here, and nobody's lane gets longer than 25.
@@ -53,7 +53,7 @@ class Live:
     """The running stack, and the Prometheus that watches it with the committed configuration."""
 
     stack: Stack
-    prometheus: LivePrometheus
+    prometheus: PrometheusClient
     latencies: dict[str, float]
 
     def asked(self, expr: str) -> list[dict[str, Any]]:
@@ -65,22 +65,23 @@ class Live:
 @pytest.fixture(scope="module")
 def live(server_directory: Path) -> Iterator[Live]:
     """Start everything, play the scenario, and wait until Prometheus has seen it."""
+    said: list[str] = []
     quick = {"REPORT_WINDOW_SECONDS": "1"}
     options = StackOptions(
         tier_scale=0.01,
+        monitored=True,
         max_calls_per_second=100,
         durable=False,
         grace_seconds=5,
         service_environment={plan.name: quick for plan in SERVICES},
     )
-    with Stack.start(server_directory / "stack", options) as stack:
-        targets = {plan.name: stack.http_url(plan.name)[len("http://") :] for plan in SERVICES}
-        targets["rabbitmq"] = f"{LOOPBACK}:{stack.broker.ports.prometheus}"
-        with LivePrometheus.start(server_directory / "prometheus", targets) as prometheus:
-            yield Live(stack, prometheus, asyncio.run(played(stack, prometheus)))
+    with Stack.start(server_directory / "stack", options, said.append) as stack:
+        assert stack.monitoring.url is not None, said[-1]
+        prometheus = PrometheusClient(stack.monitoring.url)
+        yield Live(stack, prometheus, asyncio.run(played(stack, prometheus)))
 
 
-async def played(stack: Stack, prometheus: LivePrometheus) -> dict[str, float]:
+async def played(stack: Stack, prometheus: PrometheusClient) -> dict[str, float]:
     """Play the scenario and wait for three alerts; return the seconds until each fired."""
     await asyncio.to_thread(until_scraped, prometheus)
     async with AsyncExitStack() as until:
@@ -93,7 +94,7 @@ async def played(stack: Stack, prometheus: LivePrometheus) -> dict[str, float]:
         return {name: moment - scene.faults[name] for name, moment in when.items()}
 
 
-def until_scraped(prometheus: LivePrometheus) -> None:
+def until_scraped(prometheus: PrometheusClient) -> None:
     """Wait until every job was scraped twice: an increase needs a value before it."""
     wait_for(
         JOBS,
@@ -189,6 +190,7 @@ def test_no_log_metric_or_dead_letter_header_tells_a_secret_or_an_address(live: 
     """Everything the run wrote for people is searched for every secret and address it used."""
     told = {plan.name: live.stack.services[plan.name].log.read_text() for plan in SERVICES}
     told |= {f"metrics of {plan.name}": scraped(live.stack, plan.name) for plan in SERVICES}
+    told |= {name: server.log.read_text() for name, server in live.stack.monitoring.servers.items()}
     told["headers"] = "\n".join(asyncio.run(dead_letter_headers(live.stack)))
 
     assert "nexus-reason" in told["headers"]
@@ -202,6 +204,8 @@ def secrets(stack: Stack) -> set[str]:
     urls = {stack.amqp_url(user) for user in BROKER_USERS}
     for plan in SERVICES:
         urls |= {stack.database_url(plan.name), stack.database_url(plan.name, owner=True)}
+    exporter = stack.monitoring.servers["postgres-exporter"]
+    urls.add(exporter._env["DATA_SOURCE_NAME"])
     passwords = {str(URL(url).password) for url in urls}
     assert len(passwords) > len(SERVICES)
     return passwords | {stack.stripe_key, EMAIL}

@@ -24,7 +24,8 @@ from local_stack.catalogue import (
     topology_settings,
 )
 from local_stack.claims import Claim
-from local_stack.databases import create_databases
+from local_stack.databases import create_databases, create_monitor
+from local_stack.monitoring import Monitoring
 from local_stack.ports import LOOPBACK, free_ports
 from local_stack.postgres import PostgresServer
 from local_stack.programs import run_program
@@ -46,6 +47,7 @@ class Stack:
         broker: The RabbitMQ node.
         emulator: The local Stripe.
         services: The services by name, such as ``usage-ingest``.
+        monitoring: What watches it; nothing unless asked for.
         stripe_key: The key the local Stripe accepts.
     """
 
@@ -75,6 +77,9 @@ class Stack:
             plan.name: self._service_on(port, plan)
             for plan, port in zip(SERVICES, ports, strict=True)
         }
+        self.monitoring = Monitoring(
+            directory, self._note_pids, standard_ports=options.standard_ports
+        )
 
     @classmethod
     def start(
@@ -112,6 +117,8 @@ class Stack:
             parts.callback(stack._stop_servers)
             stack._prepare(say)
             stack._launch(say)
+            if options.monitored:
+                stack._watch(say)
             stack._parts = parts.pop_all()
         return stack
 
@@ -175,7 +182,7 @@ class Stack:
 
     @property
     def _servers(self) -> tuple[ServerProcess, ...]:
-        return (self.emulator, *self.services.values())
+        return (self.emulator, *self.services.values(), *self.monitoring.servers.values())
 
     def _note_pids(self) -> None:
         self._claim.note(*self.pids.values())
@@ -233,8 +240,16 @@ class Stack:
             service.await_ready()
             say(f"{service.name} is ready on {service.url}")
 
+    def _watch(self, say: Callable[[str], None]) -> None:
+        targets = {name: Address.of(server.url) for name, server in self.services.items()}
+        targets["rabbitmq"] = Address.of(self.broker.metrics_url)
+        monitor = create_monitor(self.postgres.superuser_url)
+        database_url = self.postgres.url("postgres", monitor.user, monitor.password)
+        self.monitoring.start(targets, database_url, say)
+
     def _stop_servers(self) -> None:
         """Stop the services together, then the local Stripe they may still be calling."""
+        self.monitoring.stop()
         for service in self.services.values():
             service.terminate()
         for service in self.services.values():
