@@ -1,5 +1,6 @@
 """A ledger restored from a backup takes back what Stripe already counted, and sends none of it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -8,13 +9,21 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import text
 
 from integration.usage_ingest.losses import DISAGREEING, MINUTE, RUNS, TOKENS, Loss
 from local_stack.servers import Database as PostgresServer
 from rig.events import tool_run
+from rig.waiting import eventually
 from usage_ingest.metering import ToolRun
 
 ONE = UUID(int=1)
+
+RIVAL_CLAIM = "UPDATE usage_events SET billing_state = 'claimed', claim_id = gen_random_uuid()"
+BLOCKED = """
+SELECT count(*)::int FROM pg_stat_activity
+ WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
 
 
 @pytest.fixture
@@ -247,6 +256,23 @@ async def test_windows_and_dimensions_are_found_again(
     assert await ledger.claim() == 0
     assert await ledger.rows(DISAGREEING) == []
     await ledger.database.close()
+
+
+async def test_a_service_that_claims_meanwhile_is_told_of(loss: Loss) -> None:
+    """It was not paused: what it took in that very moment is not called taken back."""
+    loss.back_up()
+    await loss.record(run(1))
+    await loss.claim()
+    told = await loss.lose()
+    await loss.record(run(1))
+
+    async with loss.database.engine.begin() as rival:
+        await rival.execute(text(RIVAL_CLAIM))
+        adopting = asyncio.create_task(loss.adopt(told, "--execute"))
+        await eventually(lambda: loss.rows(BLOCKED), [(1,)].__eq__, within=60)
+
+    fault = "1 events were claimed by a service that is not paused"
+    assert await adopting == said(1, "1 0 0 1 0", fault)
 
 
 async def test_usage_that_became_too_old_meanwhile_is_still_the_counted_ones(loss: Loss) -> None:
