@@ -34,7 +34,7 @@ class Vhost:
     async def create(self, *, tier_scale: float) -> None:
         """Create the vhost with the whole topology, tiers shortened by ``tier_scale``."""
         passwords = dict.fromkeys(USERS, self.password)
-        async with connect(self._administration()) as management:
+        async with connect(self.management_url) as management:
             await apply_topology(management, passwords, vhost=self.name, tier_scale=tier_scale)
 
     async def delete(self) -> None:
@@ -131,7 +131,9 @@ class Vhost:
         path = "parameters/shovel/{vhost}/" + quote(name, safe="")
         await self.ask("PUT", path, {"component": "shovel", "name": name, "value": value})
 
-    def _administration(self) -> str:
+    @property
+    def management_url(self) -> str:
+        """Return the management API's URL with its administrator's login."""
         admin = self.broker.admin
         url = URL(self.broker.management_url)
         return str(url.with_user(admin.user).with_password(admin.password))

@@ -18,15 +18,17 @@ from nexus_database import (
     require_current,
     revision_fault,
 )
-from nexus_messaging.command import Check, Service
+from nexus_messaging.checking import Check, Checks
+from nexus_messaging.command import Service
 from nexus_messaging.consumer import Consumer
 from nexus_messaging.consumption import Outage, SingleConsumption
 from nexus_messaging.errors import PublishError
 from nexus_messaging.http import serving
-from nexus_messaging.inspection import broker_fault
+from nexus_messaging.inspection import broker_checks
 from nexus_messaging.lifecycle import run_until, stop_on_signal, until_available
 from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.publisher import Publisher
+from nexus_messaging.settings import DatabaseSettings
 from nexus_messaging.settlement import Settlement, utc_now
 from nexus_messaging.topology import USAGE_RECORDED_QUEUE
 from stripe_reporter.answers import Answer
@@ -41,7 +43,7 @@ from stripe_reporter.outcomes import Outcomes
 from stripe_reporter.pace import Pacing
 from stripe_reporter.progress import Progress
 from stripe_reporter.reporting import Reporter
-from stripe_reporter.settings import Settings
+from stripe_reporter.settings import Settings, StripeSettings
 from stripe_reporter.stripe_api import StripeApi, stripe_api
 
 NAME: Final = "stripe-reporter"
@@ -64,7 +66,9 @@ async def serve(settings: Settings) -> None:
     stop = stop_on_signal()
     registry = CollectorRegistry()
     progress = Progress(time.monotonic)
-    database = _database(settings)
+    database = Database(
+        settings.database_url.get_secret_value(), name=NAME, pool_size=DATABASE_CONNECTIONS
+    )
     readiness: dict[str, Check] = {
         "broker": _starting,
         "database": lambda: revision_fault(database, PACKAGE),
@@ -179,32 +183,30 @@ def wire(
     return Parts(publisher, consumer, consumption, gate, Measuring(journal, metrics, now=now))
 
 
-def _database(settings: Settings) -> Database:
-    url = settings.database_url.get_secret_value()
-    return Database(url, name=NAME, pool_size=DATABASE_CONNECTIONS)
-
-
 async def _starting() -> str | None:
     return "starting"
 
 
-def checks(settings: Settings) -> dict[str, Check]:
-    """Return what ``stripe-reporter check`` looks at, each telling what is wrong."""
-    database = _database(settings)
-    url = settings.amqp_url.get_secret_value()
-    return {
-        "broker": lambda: broker_fault(url, [USAGE_RECORDED_QUEUE]),
-        "database": lambda: revision_fault(database, PACKAGE),
-        **StripeChecks(settings).all(),
-    }
+async def _database_fault(settings: DatabaseSettings) -> str | None:
+    database = Database(settings.database_url.get_secret_value(), name=f"{NAME} check")
+    try:
+        return await revision_fault(database, PACKAGE)
+    finally:
+        await database.close()
 
+
+CHECKS: Final = (
+    *broker_checks(NAME),
+    Checks("database", DatabaseSettings, lambda told: {"database": lambda: _database_fault(told)}),
+    Checks("stripe", StripeSettings, lambda told: StripeChecks(told).all()),
+)
 
 SERVICE = Service(
     name=NAME,
     purpose="Sends each usage report to Stripe as one meter event, once.",
     settings=Settings,
     serve=serve,
-    checks=checks,
+    checks=CHECKS,
     migrate=lambda url: migrate(url, PACKAGE),
     faults=(MigrationError, RevisionMismatchError),
     commands=COMMANDS,

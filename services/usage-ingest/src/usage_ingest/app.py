@@ -17,16 +17,18 @@ from nexus_database import (
     require_current,
     revision_fault,
 )
-from nexus_messaging.command import Check, Service
+from nexus_messaging.checking import Check, Checks
+from nexus_messaging.command import Service
 from nexus_messaging.consumer import Consumer
 from nexus_messaging.consumption import BatchConsumption, Outage
 from nexus_messaging.errors import PublishError
 from nexus_messaging.http import serving
-from nexus_messaging.inspection import broker_fault
+from nexus_messaging.inspection import broker_checks
 from nexus_messaging.lifecycle import Loop, run_until, stop_on_signal, until_available
 from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.progress import Activity, stalled
 from nexus_messaging.publisher import Publisher
+from nexus_messaging.settings import DatabaseSettings
 from nexus_messaging.settlement import Settlement, utc_now
 from nexus_messaging.subscriber import make_broker, subscribe
 from nexus_messaging.subscriber import stop as stop_subscriber
@@ -168,21 +170,25 @@ async def _starting() -> str | None:
     return "starting"
 
 
-def checks(settings: Settings) -> dict[str, Check]:
-    """Return what ``usage-ingest check`` looks at, each telling what is wrong."""
-    database = Database(settings.database_url.get_secret_value(), name=NAME)
-    return {
-        "broker": lambda: broker_fault(settings.amqp_url.get_secret_value(), QUEUES),
-        "database": lambda: revision_fault(database, PACKAGE),
-    }
+async def _database_fault(settings: DatabaseSettings) -> str | None:
+    database = Database(settings.database_url.get_secret_value(), name=f"{NAME} check")
+    try:
+        return await revision_fault(database, PACKAGE)
+    finally:
+        await database.close()
 
+
+CHECKS = (
+    *broker_checks(NAME),
+    Checks("database", DatabaseSettings, lambda told: {"database": lambda: _database_fault(told)}),
+)
 
 SERVICE = Service(
     name=NAME,
     purpose="Records tool runs in a permanent ledger and turns them into usage reports.",
     settings=Settings,
     serve=serve,
-    checks=checks,
+    checks=CHECKS,
     migrate=lambda url: migrate(url, PACKAGE),
     faults=(MigrationError, RevisionMismatchError, DatabaseUnavailableError, PublishError),
     commands=COMMANDS,
