@@ -6,7 +6,7 @@ from typing import Final
 from urllib.parse import unquote
 
 import aiormq
-from aiormq.abc import AbstractChannel, AbstractConnection
+from aiormq.abc import AbstractChannel
 from aiormq.exceptions import ProbableAuthenticationError
 from pamqp.common import FieldValue
 from pydantic import SecretStr
@@ -19,6 +19,8 @@ from nexus_messaging.settings import BrokerSettings
 from nexus_messaging.topology import DEAD, INTERNAL, TIERS, Rights, rights_of
 
 SECONDS: Final = 10.0
+AT_ONCE: Final = 4
+"""Connections of one check."""
 
 NOT_COMPARED: Final = (
     "limits, policies and permissions were not compared with the description:"
@@ -28,7 +30,9 @@ NOT_COMPARED: Final = (
 _UNUSABLE: Final[dict[str, FieldValue]] = {"x-priority": "none"}
 """Consuming with these arguments is refused, after the broker has looked at the permission."""
 
+Refusal = aiormq.exceptions.ChannelClosed
 Attempt = Callable[[AbstractChannel], Awaitable[object]]
+Trial = Callable[[Attempt], Awaitable[Refusal | None]]
 
 
 class TopologySettings(BrokerSettings):
@@ -58,28 +62,30 @@ def _broker(settings: BrokerSettings, service: str) -> Check:
 
 async def broker_fault(url: str, rights: Rights) -> str | None:
     """Say what keeps a service from working: queues and exchanges missing, permissions lacking."""
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def tried(attempt: Attempt) -> Refusal | None:
+        async with room, asyncio.timeout(SECONDS):
+            return await _refusal(url, attempt)
+
     try:
-        connection = await aiormq.connect(url)
-        try:
-            faults = await asyncio.gather(*_attempts(connection, rights))
-        finally:
-            await connection.close()
+        faults = await asyncio.gather(
+            *(_queue_fault(tried, queue) for queue in rights.queues),
+            *(_write_fault(tried, exchange, key) for exchange, key in _written(rights)),
+        )
     except (aiormq.exceptions.AMQPError, OSError, TimeoutError) as error:
         return _unreachable(error)
     return "\n".join(dict.fromkeys(fault for fault in faults if fault)) or None
 
 
-def _attempts(connection: AbstractConnection, rights: Rights) -> Iterator[Awaitable[str | None]]:
-    for queue in rights.queues:
-        yield _queue_fault(connection, queue)
-    for event in rights.publishes:
-        yield _write_fault(connection, INTERNAL, f"{event}.v1")
+def _written(rights: Rights) -> Iterator[tuple[str, str]]:
+    """Yield the exchanges and routing keys that a service publishes to."""
+    yield from ((INTERNAL, f"{event}.v1") for event in rights.publishes)
     for exchange in (*(tier.name for tier in TIERS), DEAD):
-        for queue in rights.queues:
-            yield _write_fault(connection, exchange, queue)
+        yield from ((exchange, queue) for queue in rights.queues)
 
 
-async def _queue_fault(connection: AbstractConnection, queue: str) -> str | None:
+async def _queue_fault(tried: Trial, queue: str) -> str | None:
     """Say whether ``queue`` is missing or may not be consumed, without consuming it.
 
     To consume and cancel at once would take messages, and take its turn of a single active
@@ -87,19 +93,19 @@ async def _queue_fault(connection: AbstractConnection, queue: str) -> str | None
     """
 
     async def declare(channel: AbstractChannel) -> None:
-        await channel.queue_declare(queue, passive=True, timeout=SECONDS)
+        await channel.queue_declare(queue, passive=True)
 
     async def consume(channel: AbstractChannel) -> None:
-        await channel.basic_consume(queue, _ignore, arguments=_UNUSABLE, timeout=SECONDS)
+        await channel.basic_consume(queue, _ignore, arguments=_UNUSABLE)
 
-    if await _refusal(connection, declare) is not None:
+    if await tried(declare) is not None:
         return f"queue {queue} is missing: run nexus-topology apply"
-    if isinstance(await _refusal(connection, consume), aiormq.exceptions.ChannelAccessRefused):
+    if isinstance(await tried(consume), aiormq.exceptions.ChannelAccessRefused):
         return f"queue {queue}: no permission to read it: run nexus-topology apply"
     return None
 
 
-async def _write_fault(connection: AbstractConnection, exchange: str, key: str) -> str | None:
+async def _write_fault(tried: Trial, exchange: str, key: str) -> str | None:
     """Say whether ``key`` may not be published to ``exchange``, without publishing it.
 
     In a transaction the broker looks at the permission when it takes the message, and delivers
@@ -107,11 +113,11 @@ async def _write_fault(connection: AbstractConnection, exchange: str, key: str) 
     """
 
     async def publish(channel: AbstractChannel) -> None:
-        await channel.tx_select(timeout=SECONDS)
+        await channel.tx_select()
         await channel.basic_publish(b"", exchange=exchange, routing_key=key)
-        await channel.tx_rollback(timeout=SECONDS)
+        await channel.tx_rollback()
 
-    match await _refusal(connection, publish):
+    match await tried(publish):
         case aiormq.exceptions.ChannelNotFoundEntity():
             return f"exchange {exchange} is missing: run nexus-topology apply"
         case aiormq.exceptions.ChannelAccessRefused():
@@ -120,23 +126,26 @@ async def _write_fault(connection: AbstractConnection, exchange: str, key: str) 
             return None
 
 
-async def _refusal(connection: AbstractConnection, attempt: Attempt) -> BaseException | None:
-    """Make an attempt on a channel of its own, which a refusal closes; return the refusal.
+async def _refusal(url: str, attempt: Attempt) -> Refusal | None:
+    """Make an attempt on a connection of its own; return the refusal that closed its channel.
 
-    What the attempt itself raises may be no more than that the channel was closed meanwhile.
+    What the attempt itself raises may be no more than that the channel was closed meanwhile, and
+    what it sends on a channel just closed ends the whole connection.
     """
-    channel = await connection.channel(publisher_confirms=False)
-    closing = channel.closing
+    connection = await aiormq.connect(url)
     try:
-        await attempt(channel)
-    except (aiormq.exceptions.AMQPError, aiormq.exceptions.ChannelInvalidStateError):
-        async with asyncio.timeout(SECONDS):
+        channel = await connection.channel(publisher_confirms=False)
+        closing = channel.closing
+        try:
+            await attempt(channel)
+        except (aiormq.exceptions.AMQPError, aiormq.exceptions.ChannelInvalidStateError):
             await asyncio.wait({closing})
-        refusal = closing.exception()
-        if not isinstance(refusal, aiormq.exceptions.ChannelClosed):
-            raise ConnectionError("lost while it was asked") from None
-        return refusal
-    await channel.close()
+            refusal = closing.exception()
+            if not isinstance(refusal, Refusal):
+                raise ConnectionError("lost while it was asked") from None
+            return refusal
+    finally:
+        await connection.close()
     return None
 
 
