@@ -10,6 +10,7 @@ import aiohttp
 from local_stack.catalogue import base_environment
 from rig.events import tool_run, user_created
 from rig.platform import Platform
+from rig.secrecy import leaks, secrets_in
 from rig.waiting import eventually
 
 PAST = timedelta(seconds=30)
@@ -26,6 +27,7 @@ async def run_command(platform: Platform, module: str, *arguments: str) -> tuple
     )
     output, _ = await process.communicate()
     assert process.returncode is not None
+    assert leaks({module: output.decode()}, secrets_in(platform.settings_of(module))) == []
     return process.returncode, output.decode()
 
 

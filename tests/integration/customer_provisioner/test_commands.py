@@ -13,7 +13,9 @@ from customer_provisioner.inquiries import Inquiries
 from local_stack.server_process import ServerProcess
 from nexus_contracts import UserCreated, read_event
 from nexus_database import Database
+from nexus_messaging.inspection import NOT_COMPARED
 from nexus_messaging.topology import CUSTOMER_PROVISIONED_QUEUE, USER_CREATED_QUEUE
+from rig.secrecy import leaks, secrets_in
 from rig.vhost import Vhost
 from rig.waiting import eventually
 from stripe_emulator.customers import Customers
@@ -42,6 +44,7 @@ class Command:
             stderr=asyncio.subprocess.PIPE,
         )
         out, err = await process.communicate(given.encode())
+        assert leaks({"output": (out + err).decode()}, secrets_in(self.environment)) == []
         return process.returncode or 0, out.decode(), err.decode()
 
 
@@ -66,8 +69,17 @@ async def customer_of(database: Database, user_id: UUID) -> str | None:
 
 
 async def test_check_says_that_all_is_well(command: Command) -> None:
-    """Broker, database and Stripe's opinion of the key, in one line each."""
-    assert await command.run("check") == (0, "broker: ok\ndatabase: ok\nstripe: ok\n", "")
+    """Settings, broker, database and Stripe's opinion of the key, in one line each."""
+    code, out, err = await command.run("check")
+
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "settings: ok",
+        "broker: ok",
+        f"topology: {NOT_COMPARED}",
+        "database: ok",
+        "stripe: ok",
+    ]
 
 
 async def test_check_names_a_key_that_stripe_refuses(command: Command, stripe: Stripe) -> None:
@@ -124,7 +136,8 @@ async def test_users_are_found_by_exact_address_only(command: Command, bench: Be
     none = await command.run("find", "nobody@example.com")
 
     assert found == (0, f"{data.user_id} provisioned {customer['id']}\n", "")
-    assert none == (1, "", "")
+    assert (none[0], none[1]) == (1, "")
+    assert "nobody is kept under exactly this address" in none[2]
 
 
 async def test_a_users_way_is_explained_without_the_address(command: Command, bench: Bench) -> None:
