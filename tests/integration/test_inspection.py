@@ -1,13 +1,16 @@
 """What ``check`` learns of the broker by one service's login, and that it disturbs nothing."""
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import aio_pika
 import pytest
+from yarl import URL
 
 from local_stack.servers import Broker
+from local_stack.servers import Database as PostgresServer
+from local_stack.sql import run_sql
 from nexus_messaging.inspection import broker_fault, topology_fault, vhost_of
 from nexus_messaging.topology import (
     DEAD,
@@ -16,13 +19,18 @@ from nexus_messaging.topology import (
     TOOL_EXECUTED_QUEUE,
     USAGE_OUTCOMES_QUEUE,
     USAGE_RECORDED_QUEUE,
+    metering_topology,
     rights_of,
 )
+from rig.secrecy import leaks, secrets_in
+from rig.terminal import in_a_pipe, on_a_terminal
 from rig.vhost import Vhost
 from rig.waiting import eventually
 
 INGEST, REPORTER, PROVISIONER = "usage-ingest", "stripe-reporter", "customer-provisioner"
 TAP = "tap"
+
+Clone = Callable[[str], Awaitable[str]]
 
 
 @pytest.fixture
@@ -192,6 +200,64 @@ async def test_a_refused_administrator_is_said_to_be_refused(vhost: Vhost) -> No
     assert found == (
         "the broker refused the user of MANAGEMENT_URL: name an administrator and its password"
     )
+
+
+async def test_check_names_everything_that_is_wrong_at_once(
+    full_size: Vhost, clone: Clone, postgres: PostgresServer
+) -> None:
+    """A setting, a permission, a policy and the database's revision: one run names all four."""
+    database = await clone("usage_ingest")
+    run_sql(as_superuser(postgres, database), "UPDATE alembic_version SET version_num = 'newer'")
+    await full_size.ask("DELETE", f"policies/{{vhost}}/nexus.{TOOL_EXECUTED_QUEUE}")
+    await permit(full_size, INGEST, write=f"^({INTERNAL}|retry.*)$")
+    settings = {
+        "AMQP_URL": full_size.url(INGEST),
+        "DATABASE_URL": database,
+        "MANAGEMENT_URL": full_size.management_url,
+        "REPORT_WINDOW_SECONDS": "7",
+    }
+
+    piped = await in_a_pipe("usage_ingest", "check", **settings)
+    seen = await on_a_terminal("usage_ingest", "check", **settings)
+
+    lines = piped.raw.splitlines()
+    assert piped.code == seen.code == 2
+    assert any(line.startswith("settings: REPORT_WINDOW_SECONDS: must be 0") for line in lines)
+    assert any(line.startswith(f"broker: exchange {DEAD}: no permission") for line in lines)
+    assert f"topology: missing policy nexus.{TOOL_EXECUTED_QUEUE}" in lines
+    assert any(line.startswith("database: the database is at revision newer") for line in lines)
+    assert "✗ wrong" in seen.text
+    assert f"missing policy nexus.{TOOL_EXECUTED_QUEUE}" in seen.text
+    secrets_told = secrets_in(settings)
+    assert leaks({"pipe": piped.raw + piped.errors, "terminal": seen.text}, secrets_told) == []
+
+
+async def test_the_topologys_own_check_looks_the_same_to_people_and_to_scripts(
+    full_size: Vhost,
+) -> None:
+    """Words in both; signs and colours on a terminal only; 1 where something is to be mended."""
+    settings = {
+        "MANAGEMENT_URL": full_size.management_url,
+        "VHOST": full_size.name,
+        **{
+            user.password_setting: full_size.password
+            for user in metering_topology(full_size.name).users
+        },
+    }
+    sound = await in_a_pipe("nexus_messaging.topology_cli", "check", **settings)
+    await full_size.ask("DELETE", f"policies/{{vhost}}/nexus.{TOOL_EXECUTED_QUEUE}")
+
+    piped = await in_a_pipe("nexus_messaging.topology_cli", "check", **settings)
+    seen = await on_a_terminal("nexus_messaging.topology_cli", "check", **settings)
+
+    assert (sound.code, sound.raw) == (0, "the broker is as described\n")
+    assert (piped.code, piped.raw) == (1, f"missing policy nexus.{TOOL_EXECUTED_QUEUE}\n")
+    assert (seen.code, seen.text) == (1, f"✗ missing policy nexus.{TOOL_EXECUTED_QUEUE}\n")
+
+
+def as_superuser(postgres: PostgresServer, database_url: str) -> str:
+    """Return the superuser's URL of a service's database."""
+    return str(URL(postgres.superuser_url).with_path(URL(database_url).path))
 
 
 @pytest.mark.parametrize(

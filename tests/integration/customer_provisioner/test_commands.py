@@ -16,6 +16,7 @@ from nexus_database import Database
 from nexus_messaging.inspection import NOT_COMPARED
 from nexus_messaging.topology import CUSTOMER_PROVISIONED_QUEUE, USER_CREATED_QUEUE
 from rig.secrecy import leaks, secrets_in
+from rig.terminal import on_a_terminal
 from rig.vhost import Vhost
 from rig.waiting import eventually
 from stripe_emulator.customers import Customers
@@ -124,6 +125,25 @@ async def test_a_backfill_publishes_whoever_has_no_customer(
     (letter,) = await vhost.peek(USER_CREATED_QUEUE)
     assert (code, out[:7]) == (0, "2 read:")
     assert read_event(letter.body, [UserCreated]).data == fresh
+
+
+async def test_a_backfill_on_a_terminal_shows_how_many_are_left(
+    environment: dict[str, str], vhost: Vhost, tmp_path: Path
+) -> None:
+    """The list is counted first; what is unusable is told above the bar."""
+    lines = tmp_path / "users.jsonl"
+    written = [user().model_dump_json(), '{"email": "secret"}', user().model_dump_json()]
+    lines.write_text("\n".join(written), encoding="utf-8")
+
+    shown = await on_a_terminal(
+        "customer_provisioner", "backfill", str(lines), "--execute", **environment
+    )
+
+    assert shown.code == 1
+    assert "3/3" in shown.text
+    assert "entry 2: user_id: missing" in shown.text
+    assert "secret" not in shown.text
+    assert await vhost.depth(USER_CREATED_QUEUE) == 2
 
 
 async def test_users_are_found_by_exact_address_only(command: Command, bench: Bench) -> None:

@@ -139,6 +139,7 @@ def wire(
     sweeping = Sweep(inquiries, provisioning, metrics, utc_now)
     broker = make_broker(settings.amqp_url.get_secret_value(), registry, service=NAME)
     messaging = MessagingMetrics(registry, service=NAME, queues=[USER_CREATED_QUEUE])
+    publisher.watch_failures(messaging.not_published)
     subscribe(
         broker,
         USER_CREATED_QUEUE,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import structlog
 from prometheus_client import CollectorRegistry
 
 from nexus_database import (
@@ -37,8 +38,9 @@ from stripe_reporter.commands import COMMANDS
 from stripe_reporter.gate import Gate, GateShutError
 from stripe_reporter.journal import Journal
 from stripe_reporter.lanes import Lanes
+from stripe_reporter.meanings import meaning_of
 from stripe_reporter.measuring import Measuring
-from stripe_reporter.metrics import ReporterMetrics
+from stripe_reporter.metrics import LIST_METERS, ReporterMetrics
 from stripe_reporter.outcomes import Outcomes
 from stripe_reporter.pace import Pacing
 from stripe_reporter.progress import Progress
@@ -53,6 +55,8 @@ PREFETCH: Final = 200
 """Reports in hand. At 800 calls a second and 0.2 s each, 160 calls are under way."""
 
 DATABASE_CONNECTIONS: Final = 20
+
+log = structlog.get_logger()
 
 
 async def serve(settings: Settings) -> None:
@@ -101,6 +105,7 @@ async def serve(settings: Settings) -> None:
             "report": parts.consumption.run,
             "measure": parts.measuring.run,
         }
+        log.info("serving", port=port)
         grace = settings.shutdown_grace_seconds
         await run_until(stop, loops, [parts.consumption], grace=grace)
 
@@ -140,13 +145,16 @@ def wire(
     """Make every part of a running service and join them; nothing runs yet."""
     metrics = ReporterMetrics(registry)
     messaging = MessagingMetrics(registry, service=NAME, queues=[USAGE_RECORDED_QUEUE])
+    publisher.watch_failures(messaging.not_published)
     pacing = Pacing(settings.calls_per_second, time.monotonic)
     metrics.watch_rate(lambda: pacing.rate)
     metrics.watch_work(lambda: progress.in_hand)
     journal = Journal(database)
 
     async def active_meters() -> tuple[Answer, frozenset[str]]:
+        began = time.perf_counter()
         answer, found = await stripe.active_meters()
+        metrics.called(LIST_METERS, meaning_of(answer), time.perf_counter() - began)
         return answer, frozenset(each.event_name for each in found)
 
     gate = Gate(

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 
+import structlog
 from faststream.rabbit import RabbitBroker
 from prometheus_client import CollectorRegistry
 
@@ -55,6 +56,8 @@ QUEUES = (TOOL_EXECUTED_QUEUE, CUSTOMER_PROVISIONED_QUEUE, USAGE_OUTCOMES_QUEUE)
 PREFETCH = 2000
 """Four batches: one being committed, the rest at hand."""
 
+log = structlog.get_logger()
+
 
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT.
@@ -95,6 +98,7 @@ async def serve(settings: Settings) -> None:
         # A connection lost while it subscribes may come out of aiormq as any exception.
         await until_available("subscriptions", parts.broker.start, (Exception,), stop)
         stack.push_async_callback(stop_subscriber, parts.broker)
+        log.info("serving", port=port)
         await run_until(stop, parts.loops, parts.drained, grace=settings.shutdown_grace_seconds)
 
 
@@ -125,6 +129,7 @@ def wire(
     rules = settings.rules()
     metrics = IngestMetrics(registry, meters=rules.meters)
     messaging = MessagingMetrics(registry, service=NAME, queues=QUEUES)
+    publisher.watch_failures(messaging.not_published)
     settlement = Settlement(publisher, messaging, service=NAME)
     outage = Outage((DatabaseUnavailableError,), database.probe)
     claim_bell, relay_bell = Bell(), Bell()
