@@ -1,16 +1,18 @@
-"""Writes the pages that are made from the code: the settings and the table of Stripe's answers."""
+"""Writes the pages made from the code: settings, Stripe's answers, log events."""
 
 import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
+from log_events import log_page
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from customer_provisioner.settings import Settings as ProvisionerSettings
+from nexus_messaging.inspection import TopologySettings
 from nexus_messaging.settings import ServiceSettings
 from stripe_reporter.meanings import markdown
 from stripe_reporter.settings import Settings as ReporterSettings
@@ -90,6 +92,9 @@ def settings_page() -> Iterator[str]:
     yield TRACES.rstrip()
     for variable, default, told in TRACE_VARIABLES:
         yield f"| {variable} | {default} | {told} |"
+    yield from _table(
+        "`check` of every service", TopologySettings, frozenset(ServiceSettings.model_fields)
+    )
 
 
 def _table(name: str, kind: type[BaseModel], known: frozenset[str]) -> Iterator[str]:
@@ -114,7 +119,7 @@ def _default(info: FieldInfo) -> str:
 def _told(kind: type[BaseModel], field: str, info: FieldInfo) -> str:
     if info.description is None:
         raise LookupError(f"{kind.__module__}.{kind.__qualname__}.{field} has no docstring")
-    secret = " Secret." if info.annotation is SecretStr else ""
+    secret = " Secret." if SecretStr in (info.annotation, *get_args(info.annotation)) else ""
     return " ".join(info.description.split()) + secret
 
 
@@ -133,6 +138,7 @@ def main() -> int:
     for name, lines in {
         "settings.md": settings_page(),
         "stripe-answers.md": answers_page(),
+        "logs.md": log_page(),
     }.items():
         text, page = "\n".join(lines).rstrip() + "\n", HERE / name
         if check and (not page.exists() or page.read_text(encoding="utf-8") != text):

@@ -20,10 +20,13 @@ from metering_chaos.roads import Road
 from metering_chaos.witnesses import customers_by_user, read_depths, read_letters
 from nexus_contracts import Event, EventData, ToolExecuted, UserCreated
 from rig.events import tool_run
+from rig.secrecy import admin_url, leaks, secrets_of, tap, told_by
 from rig.vhost import message
 from rig.waiting import eventually
 
 INGEST, REPORTER, PROVISIONER = "usage-ingest", "stripe-reporter", "customer-provisioner"
+
+NAME = "Ada"
 
 CUSTOMER = "SELECT stripe_customer_id FROM billing_accounts WHERE user_id = $1"
 RUNS = "SELECT event_id FROM usage_events WHERE user_id = $1"
@@ -180,7 +183,7 @@ async def _rows(url: str, query: str, *arguments: object) -> list[tuple[Any, ...
 
 def created(user: UUID) -> Event[UserCreated]:
     """Return the news of a user."""
-    data = UserCreated(user_id=user, email=f"{user}@example.com", name="Ada")
+    data = UserCreated(user_id=user, email=f"{user}@example.com", name=NAME)
     return Event.of(data, source="test/accounts", id=uuid4(), time=datetime.now(UTC))
 
 
@@ -191,10 +194,13 @@ def past_run(user: UUID) -> Event[ToolExecuted]:
 
 @asynccontextmanager
 async def open_scene() -> AsyncIterator[Scene]:
-    """Start a stack, and stop it at the end."""
+    """Start a stack, and stop it at the end; nothing it told anybody may hold a secret."""
     directory = Path(__file__).parent.parent.parent / ".local" / "tests" / secrets.token_hex(4)
     try:
         async with open_arena(directory, lambda _line: None) as arena:
+            await tap(admin_url(arena.stack))
             yield Scene(arena)
+            told = await told_by(list(arena.stack.services.values()), admin_url(arena.stack))
+            assert leaks(told, {*secrets_of(arena.stack), NAME}) == []
     finally:
         shutil.rmtree(directory, ignore_errors=True)

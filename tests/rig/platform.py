@@ -14,6 +14,7 @@ from local_stack.catalogue import SERVICES, ServicePlan, base_environment, emula
 from local_stack.ports import LOOPBACK, free_ports
 from local_stack.server_process import ServerProcess
 from nexus_database import Database
+from rig.secrecy import leaks, secrets_in, told_by
 from rig.vhost import Vhost
 from stripe_emulator.client import EmulatorClient
 
@@ -73,7 +74,16 @@ class Platform:
         output, errors = await process.communicate(given.encode())
         assert process.returncode is not None
         assert b"Traceback" not in errors, errors.decode()
+        told = {module: output.decode() + errors.decode()}
+        assert leaks(told, secrets_in(self.settings_of(module))) == []
         return process.returncode, output.decode()
+
+    async def leaks(self) -> list[str]:
+        """Stop the services and name every place in which they told what nobody may read."""
+        admin = self.vhost.broker.admin
+        secrets = self.vhost.personal | {self.vhost.password, admin.password, self.stripe_key}
+        told = await told_by(list(self.services.values()), self.vhost.admin_url)
+        return leaks(told, secrets | secrets_in(self.settings))
 
     def stop(self) -> None:
         """Stop everything."""

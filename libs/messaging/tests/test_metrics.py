@@ -2,6 +2,7 @@
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+from nexus_messaging.errors import PublishError, PublishTimeoutError, UnroutableError
 from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.reasons import Reason
 from nexus_messaging.topology import TIERS, TOOL_EXECUTED_QUEUE
@@ -37,3 +38,15 @@ def test_each_outcome_counts_once_for_its_queue() -> None:
         ("dead_lettered", {"reason": "invalid"}),
     ):
         assert registry.get_sample_value(f"s_messages_{name}_total", {"queue": "q", **labels}) == 1
+
+
+def test_a_failed_publish_counts_once_under_its_cause() -> None:
+    """What no queue takes is told from a broker in alarm and from one that is away."""
+    registry = CollectorRegistry()
+    metrics = MessagingMetrics(registry, service="s", queues=["q"])
+
+    for error in (UnroutableError("x"), PublishTimeoutError("x"), PublishError("x")):
+        metrics.not_published(error)
+
+    for cause in ("unroutable", "timeout", "other"):
+        assert registry.get_sample_value("s_publishes_failed_total", {"cause": cause}) == 1

@@ -1,7 +1,6 @@
 """The command line as an operator runs it, in a process of its own."""
 
 import asyncio
-import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -12,8 +11,11 @@ from uuid import uuid4
 import pytest
 
 from integration.stripe_reporter.bench import KEY, METER, Bench
+from local_stack.catalogue import base_environment
 from local_stack.ports import free_ports
 from nexus_contracts import CallRecord, CallRecordsEnd, read_call_record
+from nexus_messaging.inspection import NOT_COMPARED
+from rig.secrecy import leaks, secrets_in
 from rig.waiting import eventually
 from stripe_emulator.keys import KeyState
 from stripe_reporter import rows
@@ -23,31 +25,40 @@ from stripe_reporter.meters import DISPLAY_NAME
 from stripe_reporter.reports import Report
 
 
-async def start(bench: Bench, *arguments: str, **settings: str) -> Process:
-    """Start ``stripe-reporter`` with the settings of ``bench``."""
-    (port,) = free_ports(None)
-    environment = {
-        "PATH": os.environ["PATH"],
+def settings_of(bench: Bench) -> dict[str, str]:
+    """Return the settings of ``bench``."""
+    return {
         "AMQP_URL": bench.vhost.url("stripe-reporter"),
         "DATABASE_URL": bench.database_url,
         "STRIPE_SECRET_KEY": KEY,
         "STRIPE_API_BASE": bench.emulator.url,
-        "HTTP_PORT": str(port),
-        **settings,
     }
+
+
+async def start(bench: Bench, *arguments: str, **settings: str) -> Process:
+    """Start ``stripe-reporter`` with the settings of ``bench``."""
+    (port,) = free_ports(None)
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "stripe_reporter", *arguments),
-        env=environment,
+        env={**base_environment(), **settings_of(bench), "HTTP_PORT": str(port), **settings},
         stdout=PIPE,
         stderr=PIPE,
     )
 
 
+async def end(bench: Bench, process: Process) -> str:
+    """Wait for the end of a process; return all it printed, which tells no secret."""
+    printed, complained = await asyncio.wait_for(process.communicate(), 60)
+    told = (printed + complained).decode()
+    assert leaks({"output": told}, secrets_in(settings_of(bench))) == []
+    return told
+
+
 async def run(bench: Bench, *arguments: str, **settings: str) -> tuple[int | None, str]:
     """Run a command to its end; return its exit code and all it printed."""
     process = await start(bench, *arguments, **settings)
-    printed, complained = await asyncio.wait_for(process.communicate(), 30)
-    return process.returncode, (printed + complained).decode()
+    told = await end(bench, process)
+    return process.returncode, told
 
 
 async def test_check_finds_nothing_wrong_on_a_sound_bench(bench: Bench) -> None:
@@ -55,7 +66,9 @@ async def test_check_finds_nothing_wrong_on_a_sound_bench(bench: Bench) -> None:
     code, printed = await run(bench, "check")
 
     assert printed.splitlines() == [
+        "settings: ok",
         "broker: ok",
+        f"topology: {NOT_COMPARED}",
         "database: ok",
         "stripe key (test mode): ok",
         "clock: ok",
@@ -196,11 +209,10 @@ async def test_sigterm_finishes_what_is_in_hand(bench: Bench) -> None:
     await eventually(bench.calls, bool)
 
     process.send_signal(signal.SIGTERM)
-    printed, _ = await asyncio.wait_for(process.communicate(), 20)
+    told = await end(bench, process)
 
     assert process.returncode == 0
-    assert b"stopped" in printed
-    assert KEY.encode() not in printed
+    assert "stopped" in told
     await bench.outcomes(1)
     assert bench.attempts(event)["attempts"] == 1
 

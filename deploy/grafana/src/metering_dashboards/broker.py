@@ -101,6 +101,20 @@ _NODE = Section(
             "brokeralarm",
         ),
         Panel(
+            "Publishes not confirmed",
+            "By service and cause; each is tried again. unroutable: a queue is missing. timeout:"
+            " the broker is in alarm or stuck. other: it is away.",
+            "ops",
+            (
+                Query(
+                    'sum by (job, cause) (rate({__name__=~".+_publishes_failed_total"}'
+                    "[$__rate_interval]))",
+                    "{{job}} {{cause}}",
+                ),
+            ),
+            "messagesunroutable",
+        ),
+        Panel(
             "Dead-lettered by the broker",
             "expired are returns from retry tiers, all is well; delivery_limit are messages that"
             " were delivered too often.",

@@ -13,8 +13,8 @@ _RECORD = Section(
     (
         Panel(
             "Tool runs by outcome",
-            "due and waiting are new and billable; duplicate is harmless; id_taken and refused"
-            " became dead letters.",
+            "due and waiting are new and billable; duplicate is harmless; id_taken, unreadable,"
+            " timestamp_in_future and unstorable became dead letters.",
             "ops",
             (rates("usage_ingest_events_total", "outcome"),),
             "deadletterspresent",

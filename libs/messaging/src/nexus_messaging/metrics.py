@@ -1,13 +1,21 @@
 """What a consumer counts: every metric of the messaging library, by name."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from types import MappingProxyType
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from nexus_messaging.errors import PublishError, PublishTimeoutError, UnroutableError
 from nexus_messaging.reasons import Reason
 from nexus_messaging.topology import TIERS
+
+PUBLISH_FAILURES: Final[Mapping[type[PublishError], str]] = MappingProxyType(
+    {UnroutableError: "unroutable", PublishTimeoutError: "timeout"}
+)
+OTHER: Final = "other"
 
 
 class MessagingMetrics:
@@ -44,6 +52,14 @@ class MessagingMetrics:
             ["queue", "reason"],
             registry=registry,
         )
+        # Publishes that the broker did not confirm; each is tried again. `unroutable`: a queue is
+        # missing. `timeout`: the broker is in alarm or stuck. `other`: it is away.
+        failed = Counter(
+            f"{prefix}_publishes_failed", "Publishes not confirmed", ["cause"], registry=registry
+        )
+        self._failed = {
+            cause: failed.labels(cause) for cause in (*PUBLISH_FAILURES.values(), OTHER)
+        }
         # 1 while consuming is paused because what processing needs is away.
         self._paused = Gauge(
             f"{prefix}_consumption_paused", "Consuming is paused", ["queue"], registry=registry
@@ -71,6 +87,10 @@ class MessagingMetrics:
     def dead_lettered(self, queue: str, reason: Reason) -> None:
         """Count a dead letter."""
         self._dead[queue, reason].inc()
+
+    def not_published(self, error: PublishError) -> None:
+        """Count a publish that failed."""
+        self._failed[PUBLISH_FAILURES.get(type(error), OTHER)].inc()
 
     def watch_pauses(self, queue: str, paused: Callable[[], bool]) -> None:
         """Ask whether consuming ``queue`` is paused whenever metrics are collected."""

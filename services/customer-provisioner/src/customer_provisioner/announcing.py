@@ -1,13 +1,13 @@
 """Telling of customers again, for a service that was restored from an older backup."""
 
 import asyncio
-from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from customer_provisioner.inquiries import Inquiries
 from customer_provisioner.profile import announcement
+from nexus_messaging.console import Steps
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.sending import send
 
@@ -18,7 +18,7 @@ FIRST_ID: Final = UUID(int=0)
 class Announcing:
     """Publishes ``customer.provisioned`` again, as it was; repeating it is harmless.
 
-    Without a publisher it only counts. ``tell`` is given the progress.
+    Without a publisher it only counts. ``progress`` is told of each customer.
     """
 
     def __init__(
@@ -27,12 +27,12 @@ class Announcing:
         publisher: Publisher | None,
         *,
         per_second: float,
-        tell: Callable[[str], None],
+        progress: Steps,
     ) -> None:
         self._inquiries = inquiries
         self._publisher = publisher
         self._pause = 1 / per_second
-        self._tell = tell
+        self._progress = progress
 
     async def run(self, since: datetime) -> int:
         """Announce every customer that is, or was announced, since; return how many those are.
@@ -48,7 +48,7 @@ class Announcing:
                     follows = profile.traceparent
                     await send(self._publisher, announcement(profile), follows=follows)
                     await asyncio.sleep(self._pause)
+                self._progress.advance()
             number += len(page)
             after = page[-1].user_id
-            self._tell(f"{number} customers")
         return number

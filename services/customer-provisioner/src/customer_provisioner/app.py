@@ -19,18 +19,19 @@ from customer_provisioner.profiles import Profiles
 from customer_provisioner.provisioning import Provisioning
 from customer_provisioner.relay import Relay
 from customer_provisioner.rounds import Rounds
-from customer_provisioner.settings import Settings
+from customer_provisioner.settings import Settings, StripeSettings
 from customer_provisioner.stripe_api import StripeApi, StripeKeyRefusedError
 from customer_provisioner.sweep import Sweep
 from nexus_database import Database, DatabaseUnavailableError, require_current, revision_fault
-from nexus_messaging.command import Check
+from nexus_messaging.checking import Check, Checks
 from nexus_messaging.consumption import Outage
 from nexus_messaging.errors import PermanentError, PublishError, TransientError
 from nexus_messaging.http import serving
-from nexus_messaging.inspection import broker_fault
+from nexus_messaging.inspection import broker_checks
 from nexus_messaging.lifecycle import run_until, stop_on_signal, until_available
 from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.publisher import Publisher
+from nexus_messaging.settings import BrokerSettings, DatabaseSettings
 from nexus_messaging.settlement import Settlement, utc_now
 from nexus_messaging.subscriber import make_broker, subscribe
 from nexus_messaging.subscriber import stop as stop_subscriber
@@ -138,6 +139,7 @@ def wire(
     sweeping = Sweep(inquiries, provisioning, metrics, utc_now)
     broker = make_broker(settings.amqp_url.get_secret_value(), registry, service=NAME)
     messaging = MessagingMetrics(registry, service=NAME, queues=[USER_CREATED_QUEUE])
+    publisher.watch_failures(messaging.not_published)
     subscribe(
         broker,
         USER_CREATED_QUEUE,
@@ -166,18 +168,8 @@ class Checked:
             self.health[name] = _progress(rounds)
 
 
-def checks(settings: Settings) -> dict[str, Check]:
-    """Return what ``check`` looks at: broker, database, and what Stripe thinks of the key."""
-    amqp_url = settings.amqp_url.get_secret_value()
-    return {
-        "broker": lambda: broker_fault(amqp_url, [USER_CREATED_QUEUE]),
-        "database": lambda: _database_fault(settings),
-        "stripe": lambda: _stripe_fault(settings),
-    }
-
-
 @asynccontextmanager
-async def database_of(settings: Settings) -> AsyncIterator[Database]:
+async def database_of(settings: DatabaseSettings) -> AsyncIterator[Database]:
     """Offer the service's database, which connects when first used."""
     database = Database(settings.database_url.get_secret_value(), name=NAME)
     try:
@@ -187,7 +179,7 @@ async def database_of(settings: Settings) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
-async def stripe_of(settings: Settings, metrics: Metrics) -> AsyncIterator[StripeApi]:
+async def stripe_of(settings: StripeSettings, metrics: Metrics) -> AsyncIterator[StripeApi]:
     """Offer the way to Stripe, which connects when first used."""
     key = settings.stripe_secret_key.get_secret_value()
     stripe = StripeApi(key, settings.stripe_api_base, metrics)
@@ -197,7 +189,7 @@ async def stripe_of(settings: Settings, metrics: Metrics) -> AsyncIterator[Strip
         await stripe.close()
 
 
-async def connect_publisher(settings: Settings) -> Publisher:
+async def connect_publisher(settings: BrokerSettings) -> Publisher:
     """Return a connected publisher.
 
     Raises:
@@ -218,15 +210,23 @@ def _progress(rounds: Rounds) -> Check:
     return progress
 
 
-async def _database_fault(settings: Settings) -> str | None:
+async def _database_fault(settings: DatabaseSettings) -> str | None:
     async with database_of(settings) as database:
         return await revision_fault(database, PACKAGE)
 
 
-async def _stripe_fault(settings: Settings) -> str | None:
+async def _stripe_fault(settings: StripeSettings) -> str | None:
     async with stripe_of(settings, Metrics(CollectorRegistry())) as stripe:
         try:
             await stripe.fate("cus_check")
         except (StripeKeyRefusedError, TransientError, PermanentError) as error:
             return str(error)
     return None
+
+
+CHECKS: Final = (
+    *broker_checks(NAME),
+    Checks("database", DatabaseSettings, lambda told: {"database": lambda: _database_fault(told)}),
+    Checks("stripe", StripeSettings, lambda told: {"stripe": lambda: _stripe_fault(told)}),
+)
+"""What ``check`` looks at: broker, database, and what Stripe thinks of the key."""

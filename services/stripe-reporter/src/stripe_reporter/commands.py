@@ -5,11 +5,11 @@ import sys
 from contextlib import aclosing
 from typing import Final
 
-from pydantic import BaseModel, SecretStr
-
 from nexus_contracts import CallRecordsEnd
 from nexus_database import Database
 from nexus_messaging.command import FAILED, FINE, Command, moment
+from nexus_messaging.console import Finding, Tone, show_findings
+from nexus_messaging.settings import DatabaseSettings
 from stripe_reporter.checks import ensure_meters
 from stripe_reporter.history import history
 from stripe_reporter.settings import StripeSettings
@@ -17,20 +17,16 @@ from stripe_reporter.settings import StripeSettings
 PROGRESS_EVERY: Final = 10_000
 
 
-class JournalSettings(BaseModel):
-    """What reading the journal needs."""
-
-    database_url: SecretStr
-
-
 async def _meters(settings: StripeSettings, _parsed: argparse.Namespace) -> int:
     faults = await ensure_meters(settings)
-    for event_name, fault in faults.items():
-        print(f"meter {event_name}: {fault or 'ok'}")
+    show_findings(
+        Finding(f"meter {name}") if fault is None else Finding(f"meter {name}", fault, Tone.BAD)
+        for name, fault in faults.items()
+    )
     return FAILED if any(faults.values()) else FINE
 
 
-async def _journal(settings: JournalSettings, parsed: argparse.Namespace) -> int:
+async def _journal(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
     told = untold = 0
     database = Database(settings.database_url.get_secret_value(), name="stripe-reporter command")
     try:
@@ -63,7 +59,7 @@ def _journal_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _meters_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=["ensure"], help="create and verify")
+    parser.add_argument("action", choices=["ensure"], help="create what is missing, then verify")
 
 
 COMMANDS: Final = (
@@ -73,12 +69,14 @@ COMMANDS: Final = (
         StripeSettings,
         _meters,
         _meters_arguments,
+        ("{} ensure",),
     ),
     Command(
         "journal",
         "list every report called since a time, for `usage-ingest adopt` after a restore",
-        JournalSettings,
+        DatabaseSettings,
         _journal,
         _journal_arguments,
+        ("{} --since 2026-03-01T12:00:00Z > calls.jsonl",),
     ),
 )

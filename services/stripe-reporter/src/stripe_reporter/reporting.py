@@ -32,7 +32,7 @@ from stripe_reporter.gate import Gate
 from stripe_reporter.journal import Journal
 from stripe_reporter.lanes import LaneFullError, Lanes
 from stripe_reporter.meanings import Meaning, Then, meaning_of, told
-from stripe_reporter.metrics import ReporterMetrics
+from stripe_reporter.metrics import SEND, ReporterMetrics
 from stripe_reporter.outcomes import Outcomes
 from stripe_reporter.pace import Pacing
 from stripe_reporter.progress import Progress
@@ -141,7 +141,7 @@ class Reporter:
             answer = Answer(Receipt.NEVER_SENT)
         meaning = meaning_of(answer)
         self._progress.moved()
-        self._metrics.called(meaning, time.perf_counter() - began)
+        self._metrics.called(SEND, meaning, time.perf_counter() - began)
         self._gate.note(meaning, call.report.identifier, call.report.facts.meter)
         if meaning.slows:
             self._pacing.slow_down()

@@ -18,16 +18,18 @@ from nexus_database import (
     require_current,
     revision_fault,
 )
-from nexus_messaging.command import Check, Service
+from nexus_messaging.checking import Check, Checks
+from nexus_messaging.command import Service
 from nexus_messaging.consumer import Consumer
 from nexus_messaging.consumption import BatchConsumption, Outage
 from nexus_messaging.errors import PublishError
 from nexus_messaging.http import serving
-from nexus_messaging.inspection import broker_fault
+from nexus_messaging.inspection import broker_checks
 from nexus_messaging.lifecycle import Loop, run_until, stop_on_signal, until_available
 from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.progress import Activity, stalled
 from nexus_messaging.publisher import Publisher
+from nexus_messaging.settings import DatabaseSettings
 from nexus_messaging.settlement import Settlement, utc_now
 from nexus_messaging.subscriber import make_broker, subscribe
 from nexus_messaging.subscriber import stop as stop_subscriber
@@ -104,6 +106,7 @@ async def serve(settings: Settings) -> None:
         # A connection lost while it subscribes may come out of aiormq as any exception.
         await until_available("subscriptions", parts.broker.start, (Exception,), stop)
         stack.push_async_callback(stop_subscriber, parts.broker)
+        log.info("serving", port=port)
         await run_until(stop, parts.loops, parts.drained, grace=settings.shutdown_grace_seconds)
 
 
@@ -134,6 +137,7 @@ def wire(
     rules = settings.rules()
     metrics = IngestMetrics(registry, meters=rules.meters)
     messaging = MessagingMetrics(registry, service=NAME, queues=QUEUES)
+    publisher.watch_failures(messaging.not_published)
     settlement = Settlement(publisher, messaging, service=NAME)
     outage = Outage((DatabaseUnavailableError,), database.probe)
     claim_bell, relay_bell = Bell(), Bell()
@@ -186,21 +190,25 @@ async def _paused() -> str | None:
     return "paused by REPORTING_PAUSED: usage is recorded, and none is reported"
 
 
-def checks(settings: Settings) -> dict[str, Check]:
-    """Return what ``usage-ingest check`` looks at, each telling what is wrong."""
-    database = Database(settings.database_url.get_secret_value(), name=NAME)
-    return {
-        "broker": lambda: broker_fault(settings.amqp_url.get_secret_value(), QUEUES),
-        "database": lambda: revision_fault(database, PACKAGE),
-    }
+async def _database_fault(settings: DatabaseSettings) -> str | None:
+    database = Database(settings.database_url.get_secret_value(), name=f"{NAME} check")
+    try:
+        return await revision_fault(database, PACKAGE)
+    finally:
+        await database.close()
 
+
+CHECKS = (
+    *broker_checks(NAME),
+    Checks("database", DatabaseSettings, lambda told: {"database": lambda: _database_fault(told)}),
+)
 
 SERVICE = Service(
     name=NAME,
     purpose="Records tool runs in a permanent ledger and turns them into usage reports.",
     settings=Settings,
     serve=serve,
-    checks=checks,
+    checks=CHECKS,
     migrate=lambda url: migrate(url, PACKAGE),
     faults=(MigrationError, RevisionMismatchError, DatabaseUnavailableError, PublishError),
     commands=COMMANDS,

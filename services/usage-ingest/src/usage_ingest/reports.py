@@ -180,6 +180,6 @@ def _applied(marked: Sequence[Row[Any]], strangers: set[UUID]) -> Applied:
     return Applied(Counter(row.state for row in marked), reported, strangers)
 
 
-def recorded_report(row: dict[str, object]) -> UsageRecorded:
+def recorded_report(row: Mapping[Any, Any]) -> UsageRecorded:
     """Return the event that a report's row is forwarded as."""
     return UsageRecorded.model_validate({**row, "dimensions": row["dimensions"] or None})

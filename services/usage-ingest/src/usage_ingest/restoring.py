@@ -15,11 +15,13 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Annotated, Final, TextIO
 
-from pydantic import AfterValidator, BaseModel, SecretStr
+from pydantic import AfterValidator
 
 from nexus_contracts import CallRecord, CallRecordsEnd, UnreadableError, read_call_record
 from nexus_database import Database
 from nexus_messaging.command import FAILED, FINE, Command
+from nexus_messaging.console import Tone, show_line
+from nexus_messaging.settings import DatabaseSettings
 from usage_ingest.adoptions import Adoptions, Matched, Returned
 from usage_ingest.windows import DEFAULT_SECONDS, fits_a_minute
 
@@ -33,10 +35,9 @@ NAMED: Final = 10
 PROGRESS_EVERY: Final = 10_000
 
 
-class AdoptSettings(BaseModel):
+class AdoptSettings(DatabaseSettings):
     """What taking back needs: the window must be the one that the lost reports were made with."""
 
-    database_url: SecretStr
     report_window_seconds: Annotated[int, AfterValidator(fits_a_minute)] = DEFAULT_SECONDS
 
 
@@ -151,10 +152,10 @@ async def _adopt(settings: AdoptSettings, parsed: argparse.Namespace) -> int:
             tally.matched(await adoptions.match(batch))
     finally:
         await database.close()
-    print(tally if parsed.execute else f"{tally}; nothing was changed: add --execute")
+    show_line(str(tally) if parsed.execute else f"{tally}; nothing was changed: add --execute")
     faults = list(tally.faults())
     for fault in faults:
-        print(fault)
+        show_line(fault, Tone.BAD)
     return FAILED if faults else FINE
 
 
@@ -216,4 +217,5 @@ ADOPT: Final = Command(
     AdoptSettings,
     _adopt,
     _arguments,
+    ("{} calls.jsonl", "{} calls.jsonl --execute"),
 )
