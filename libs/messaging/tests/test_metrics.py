@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, generate_latest
 
 from nexus_messaging.errors import PublishError, PublishTimeoutError, UnroutableError
+from nexus_messaging.flood import Flood
 from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.reasons import Reason
 from nexus_messaging.topology import TIERS, TOOL_EXECUTED_QUEUE
@@ -21,6 +22,20 @@ def test_every_label_value_is_there_from_the_start() -> None:
 
     assert len(lines) == 1 + len(TIERS) + len(Reason)
     assert all(line.endswith(" 0.0") for line in lines)
+
+
+def test_a_flood_shows_as_a_stopped_queue_until_it_is_resumed() -> None:
+    """0 from the start, 1 while it is stopped."""
+    registry = CollectorRegistry()
+    metrics = MessagingMetrics(registry, service="s", queues=["q"])
+
+    shown = []
+    for flood in (None, Flood(6, 10, Reason.INVALID), None):
+        shown.append(registry.get_sample_value("s_consumption_stopped", {"queue": "q"}))
+        metrics.flooded("q", flood)
+    shown.append(registry.get_sample_value("s_consumption_stopped", {"queue": "q"}))
+
+    assert shown == [0, 0, 1, 0]
 
 
 def test_each_outcome_counts_once_for_its_queue() -> None:

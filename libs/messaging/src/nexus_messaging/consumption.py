@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from nexus_messaging.consumer import Consumer, Received
+from nexus_messaging.flood import Flood
 from nexus_messaging.message import Delivery
 from nexus_messaging.retry import (
     CRASHED_FROM,
@@ -54,6 +55,7 @@ class Consumption(ABC):
         self._consumer = consumer
         self._settlement = settlement
         self._outage = outage
+        self._breaker = settlement.breakers.of(consumer.queue)
         self._idle = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.paused_by: str | None = None
@@ -80,22 +82,25 @@ class Consumption(ABC):
         await self._hand_back([*await self._abandon(), *self._consumer.take_all()])
 
     @abstractmethod
-    async def _work_until_outage(self) -> Exception:
-        """Process deliveries; return the outage that stopped it, nothing being in hand then."""
+    async def _work_until_outage(self) -> Exception | Flood:
+        """Process deliveries; return the outage or flood that stopped it, with nothing in hand."""
 
     @abstractmethod
     async def _abandon(self) -> list[Received]:
         """Stop work on what was taken from the consumer and return what of it is not settled."""
 
-    async def _sit_out(self, cause: Exception) -> None:
-        self.paused_by = type(cause).__name__
-        log.warning("consumption_paused", queue=self._consumer.queue, cause=self.paused_by)
+    async def _sit_out(self, cause: Exception | Flood) -> None:
+        if isinstance(cause, Exception):
+            self.paused_by = type(cause).__name__
+            log.warning("consumption_paused", queue=self._consumer.queue, cause=self.paused_by)
         await self._consumer.shut()
         await self._hand_back(self._consumer.take_all())
         self._idle.set()
-        await self._end_of_outage()
+        if isinstance(cause, Exception):
+            await self._end_of_outage()
+            self.paused_by = None
+        await self._breaker.resumed()
         log.info("consumption_resumed", queue=self._consumer.queue)
-        self.paused_by = None
         self._consumer.open()
 
     async def _end_of_outage(self) -> None:
@@ -143,7 +148,7 @@ class BatchConsumption(Consumption):
     async def _abandon(self) -> list[Received]:
         return self._taken
 
-    async def _work_until_outage(self) -> Exception:
+    async def _work_until_outage(self) -> Exception | Flood:
         while True:
             if not len(self._consumer):
                 self._idle.set()
@@ -154,15 +159,16 @@ class BatchConsumption(Consumption):
                     cause = await self._process(group)
                 self._taken = self._taken[len(group) :]
                 if cause is not None:
+                    await self._consumer.shut()
                     await self._hand_back(self._taken)
                     self._taken = []
                     return cause
 
-    async def _process(self, group: list[Received]) -> Exception | None:
+    async def _process(self, group: list[Received]) -> Exception | Flood | None:
         if await self._bury_if_crashing(group[0]):
-            return None
+            return self._breaker.flood
         deliveries = [each.delivery for each in group]
-        cause = None
+        cause: Exception | None = None
         try:
             outcomes = await self._outcomes(deliveries)
         except self._outage.errors as error:
@@ -170,7 +176,7 @@ class BatchConsumption(Consumption):
             outcomes = [HandedBack() for _ in group]
         await self._settlement.settle(deliveries, outcomes)
         await self._consumer.ack(group[-1], multiple=True)
-        return cause
+        return cause or self._breaker.flood
 
     async def _outcomes(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
         try:
@@ -198,7 +204,7 @@ class SingleConsumption(Consumption):
         super().__init__(consumer, settlement, outage)
         self._handle = handle
         self._running: dict[asyncio.Task[None], Received] = {}
-        self._tripped: asyncio.Future[Exception] | None = None
+        self._tripped: asyncio.Future[Exception | Flood] | None = None
         self._at_once = MANY
         self._room = asyncio.Event()
 
@@ -210,7 +216,7 @@ class SingleConsumption(Consumption):
             await asyncio.wait(running)
         return [received for task, received in running.items() if task.cancelled()]
 
-    async def _work_until_outage(self) -> Exception:
+    async def _work_until_outage(self) -> Exception | Flood:
         tripped = self._tripped = asyncio.get_running_loop().create_future()
         feed = asyncio.create_task(self._feed())
         try:
@@ -220,7 +226,7 @@ class SingleConsumption(Consumption):
         await self._consumer.shut()
         if self._running:
             await asyncio.wait(self._running)
-        cause: Exception = await tripped
+        cause: Exception | Flood = await tripped
         self._at_once = 1
         return cause
 
@@ -248,21 +254,25 @@ class SingleConsumption(Consumption):
 
     async def _process(self, received: Received) -> None:
         with processing(received.delivery):
-            if await self._bury_if_crashing(received):
-                return
-            outcome = await self._outcome(received.delivery)
-            await self._settlement.settle([received.delivery], [outcome])
-            await self._consumer.ack(received)
+            if not await self._bury_if_crashing(received):
+                outcome = await self._outcome(received.delivery)
+                await self._settlement.settle([received.delivery], [outcome])
+                await self._consumer.ack(received)
+        if self._breaker.flood is not None:
+            self._trip(self._breaker.flood)
 
     async def _outcome(self, delivery: Delivery) -> Outcome:
         try:
             return await self._handle(delivery)
         except self._outage.errors as error:
-            if self._tripped is not None and not self._tripped.done():
-                self._tripped.set_result(error)
+            self._trip(error)
             return HandedBack()
         except Exception as error:
             return Failed(error)
+
+    def _trip(self, cause: Exception | Flood) -> None:
+        if self._tripped is not None and not self._tripped.done():
+            self._tripped.set_result(cause)
 
 
 def groups(received: Sequence[Received]) -> list[list[Received]]:

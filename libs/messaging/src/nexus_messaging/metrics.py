@@ -9,6 +9,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from nexus_messaging.errors import PublishError, PublishTimeoutError, UnroutableError
+from nexus_messaging.flood import Flood
 from nexus_messaging.reasons import Reason
 from nexus_messaging.topology import TIERS
 
@@ -64,6 +65,10 @@ class MessagingMetrics:
         self._paused = Gauge(
             f"{prefix}_consumption_paused", "Consuming is paused", ["queue"], registry=registry
         )
+        # 1 while consuming is stopped because too much of it was dead-lettered.
+        self._stopped = Gauge(
+            f"{prefix}_consumption_stopped", "Consuming is stopped", ["queue"], registry=registry
+        )
         names = tuple(queues)
         self._done = {queue: done.labels(queue) for queue in names}
         self._retried = {
@@ -74,6 +79,7 @@ class MessagingMetrics:
         for queue in names:
             last.labels(queue).set_function(partial(self._last.__getitem__, queue))
             self._paused.labels(queue)
+            self._stopped.labels(queue)
 
     def settled(self, queue: str) -> None:
         """Count a message that was processed."""
@@ -95,3 +101,7 @@ class MessagingMetrics:
     def watch_pauses(self, queue: str, paused: Callable[[], bool]) -> None:
         """Ask whether consuming ``queue`` is paused whenever metrics are collected."""
         self._paused.labels(queue).set_function(lambda: float(paused()))
+
+    def flooded(self, queue: str, flood: Flood | None) -> None:
+        """Show whether a flood of dead letters has stopped the consuming of ``queue``."""
+        self._stopped.labels(queue).set(flood is not None)

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from nexus_messaging.flood import FloodLimit
+
 
 class SettingsError(Exception):
     """Everything that is wrong with the settings, in one text that repeats none of their values."""
@@ -60,10 +62,19 @@ class ServiceSettings(DatabaseSettings, BrokerSettings):
     """Their port."""
     shutdown_grace_seconds: float = Field(20.0, gt=0)
     """How long SIGTERM leaves to finish or hand back what is in hand."""
+    dead_letter_share_limit: float = Field(0.5, gt=0, le=1)
+    """A queue's consumption stops when more than this share of its window is dead-lettered; `1`: it
+    never stops."""
+    dead_letter_window: int = Field(1000, ge=10, le=100_000)
+    """How many of a queue's last messages that were processed or dead-lettered the share is of."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The lowest level that is logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`."""
     log_format: Literal["auto", "json", "console"] = "auto"
     """`json`, an object a line; `console` for people; `auto`: `console` on a terminal only."""
+
+    def flood_limit(self) -> FloodLimit:
+        """Return when a queue counts as flooded."""
+        return FloodLimit(self.dead_letter_share_limit, self.dead_letter_window)
 
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)

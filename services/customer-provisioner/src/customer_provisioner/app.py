@@ -23,12 +23,19 @@ from customer_provisioner.settings import Settings, StripeSettings
 from customer_provisioner.stripe_api import StripeApi, StripeKeyRefusedError
 from customer_provisioner.sweep import Sweep
 from nexus_database import Database, DatabaseUnavailableError, require_current, revision_fault
+from nexus_messaging.breaker import Breakers
 from nexus_messaging.checking import Check, Checks
 from nexus_messaging.consumption import Outage
 from nexus_messaging.errors import PermanentError, PublishError, TransientError
 from nexus_messaging.http import serving
 from nexus_messaging.inspection import broker_checks
-from nexus_messaging.lifecycle import run_until, stop_on_signal, until_available
+from nexus_messaging.lifecycle import (
+    Loop,
+    resume_on_signal,
+    run_until,
+    stop_on_signal,
+    until_available,
+)
 from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.settings import BrokerSettings, DatabaseSettings
@@ -74,8 +81,10 @@ async def serve(settings: Settings) -> None:
         # A connection lost while it subscribes may come out of aiormq as any exception.
         await until_available("subscription", parts.broker.start, (Exception,), stop)
         checked.include(parts)
+        resume_on_signal(parts.breakers.resume)
         log.info("serving", port=settings.http_port)
-        loops = {name: rounds.run for name, rounds in parts.rounds.items()}
+        loops: dict[str, Loop] = {name: rounds.run for name, rounds in parts.rounds.items()}
+        loops["resume users"] = parts.resume_users
         await run_until(stop, loops, [parts], grace=settings.shutdown_grace_seconds)
 
 
@@ -98,6 +107,7 @@ def _http(
         registry,
         health=checked.health,
         readiness=checked.readiness,
+        remarks=checked.remarks,
         routes=door.routes(),
     )
 
@@ -108,7 +118,9 @@ class Parts:
 
     publisher: Publisher
     broker: RabbitBroker
+    breakers: Breakers
     rounds: Mapping[str, Rounds]
+    resume_users: Loop
 
     async def broker_fault(self) -> str | None:
         """Say what is wrong with the broker's connections."""
@@ -140,15 +152,17 @@ def wire(
     broker = make_broker(settings.amqp_url.get_secret_value(), registry, service=NAME)
     messaging = MessagingMetrics(registry, service=NAME, queues=[USER_CREATED_QUEUE])
     publisher.watch_failures(messaging.not_published)
-    subscribe(
+    settlement = Settlement(publisher, messaging, service=NAME, limit=settings.flood_limit())
+    resume_users = subscribe(
         broker,
         USER_CREATED_QUEUE,
         user_created_handler(profiles, provisioning, metrics, utc_now),
-        Settlement(publisher, messaging, service=NAME),
+        settlement,
         Outage((DatabaseUnavailableError, StripeKeyRefusedError), database.probe),
     )
     sweep = Rounds(sweeping.sweep, every=ROUND_SECONDS)
-    return Parts(publisher, broker, {"relay": relay, "sweep": sweep})
+    rounds = {"relay": relay, "sweep": sweep}
+    return Parts(publisher, broker, settlement.breakers, rounds, resume_users)
 
 
 class Checked:
@@ -156,6 +170,7 @@ class Checked:
 
     def __init__(self, database: Database) -> None:
         self.health: dict[str, Check] = {}
+        self.remarks: dict[str, Check] = {}
         self.readiness: dict[str, Check] = {
             "broker": _starting,
             "database": lambda: revision_fault(database, PACKAGE),
@@ -164,6 +179,7 @@ class Checked:
     def include(self, parts: Parts) -> None:
         """Check the running parts too."""
         self.readiness["broker"] = parts.broker_fault
+        self.remarks["consumption"] = parts.breakers.remark
         for name, rounds in parts.rounds.items():
             self.health[name] = _progress(rounds)
 

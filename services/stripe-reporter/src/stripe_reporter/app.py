@@ -19,6 +19,7 @@ from nexus_database import (
     require_current,
     revision_fault,
 )
+from nexus_messaging.breaker import Breakers
 from nexus_messaging.checking import Check, Checks
 from nexus_messaging.command import Service
 from nexus_messaging.consumer import Consumer
@@ -26,7 +27,12 @@ from nexus_messaging.consumption import Outage, SingleConsumption
 from nexus_messaging.errors import PublishError
 from nexus_messaging.http import serving
 from nexus_messaging.inspection import broker_checks
-from nexus_messaging.lifecycle import run_until, stop_on_signal, until_available
+from nexus_messaging.lifecycle import (
+    resume_on_signal,
+    run_until,
+    stop_on_signal,
+    until_available,
+)
 from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.settings import DatabaseSettings
@@ -100,6 +106,8 @@ async def serve(settings: Settings) -> None:
         parts = wire(settings, database, publisher, stripe, registry, progress)
         readiness["broker"] = parts.broker_fault
         remarks["gate"] = parts.gate_remark
+        remarks["consumption"] = parts.breakers.remark
+        resume_on_signal(parts.breakers.resume)
         loops = {
             "receive": parts.consumer.run,
             "report": parts.consumption.run,
@@ -115,6 +123,7 @@ class Parts:
     """What runs."""
 
     publisher: Publisher
+    breakers: Breakers
     consumer: Consumer
     consumption: SingleConsumption
     gate: Gate
@@ -179,16 +188,18 @@ def wire(
         progress,
         now=now,
     )
+    settlement = Settlement(publisher, messaging, service=NAME, limit=settings.flood_limit())
     url = settings.amqp_url.get_secret_value()
     consumer = Consumer(url, USAGE_RECORDED_QUEUE, prefetch=PREFETCH, name=NAME)
     consumption = SingleConsumption(
         consumer,
         reporter.report_usage,
-        Settlement(publisher, messaging, service=NAME),
+        settlement,
         Outage((GateShutError, DatabaseUnavailableError), probe),
     )
     messaging.watch_pauses(USAGE_RECORDED_QUEUE, lambda: consumption.paused_by is not None)
-    return Parts(publisher, consumer, consumption, gate, Measuring(journal, metrics, now=now))
+    measuring = Measuring(journal, metrics, now=now)
+    return Parts(publisher, settlement.breakers, consumer, consumption, gate, measuring)
 
 
 async def _starting() -> str | None:

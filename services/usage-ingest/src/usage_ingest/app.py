@@ -18,6 +18,7 @@ from nexus_database import (
     require_current,
     revision_fault,
 )
+from nexus_messaging.breaker import Breakers
 from nexus_messaging.checking import Check, Checks
 from nexus_messaging.command import Service
 from nexus_messaging.consumer import Consumer
@@ -25,7 +26,13 @@ from nexus_messaging.consumption import BatchConsumption, Outage
 from nexus_messaging.errors import PublishError
 from nexus_messaging.http import serving
 from nexus_messaging.inspection import broker_checks
-from nexus_messaging.lifecycle import Loop, run_until, stop_on_signal, until_available
+from nexus_messaging.lifecycle import (
+    Loop,
+    resume_on_signal,
+    run_until,
+    stop_on_signal,
+    until_available,
+)
 from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.progress import Activity, stalled
 from nexus_messaging.publisher import Publisher
@@ -102,6 +109,8 @@ async def serve(settings: Settings) -> None:
         stack.push_async_callback(publisher.close)
         parts = wire(settings, database, publisher, registry)
         readiness["broker"] = parts.broker_fault
+        remarks["consumption"] = parts.breakers.remark
+        resume_on_signal(parts.breakers.resume)
         health["progress"] = lambda: _stalled(parts.activities, database)
         # A connection lost while it subscribes may come out of aiormq as any exception.
         await until_available("subscriptions", parts.broker.start, (Exception,), stop)
@@ -116,6 +125,7 @@ class Parts:
 
     publisher: Publisher
     broker: RabbitBroker
+    breakers: Breakers
     consumers: list[Consumer]
     drained: list[BatchConsumption]
     loops: Mapping[str, Loop]
@@ -138,7 +148,7 @@ def wire(
     metrics = IngestMetrics(registry, meters=rules.meters)
     messaging = MessagingMetrics(registry, service=NAME, queues=QUEUES)
     publisher.watch_failures(messaging.not_published)
-    settlement = Settlement(publisher, messaging, service=NAME)
+    settlement = Settlement(publisher, messaging, service=NAME, limit=settings.flood_limit())
     outage = Outage((DatabaseUnavailableError,), database.probe)
     claim_bell, relay_bell = Bell(), Bell()
     accounts, reports = Accounts(database), Reports(database)
@@ -153,7 +163,9 @@ def wire(
     messaging.watch_pauses(USAGE_OUTCOMES_QUEUE, lambda: applying.paused_by is not None)
     broker = make_broker(url, registry, service=NAME)
     keep_account = account_keeper(accounts, claim_bell.ring)
-    subscribe(broker, CUSTOMER_PROVISIONED_QUEUE, keep_account, settlement, outage)
+    resume_accounts = subscribe(
+        broker, CUSTOMER_PROVISIONED_QUEUE, keep_account, settlement, outage
+    )
     claims = Claims(
         database,
         window=timedelta(seconds=settings.report_window_seconds),
@@ -164,6 +176,7 @@ def wire(
         "receive answers": answers.run,
         "record": recording.run,
         "apply": applying.run,
+        "resume accounts": resume_accounts,
         "claim": ClaimLoop(claims, metrics, claim_bell, now=utc_now, wake=relay_bell).run,
         "relay": RelayLoop(reports, publisher, metrics, relay_bell, now=utc_now).run,
         "sweep": SweepLoop(accounts, metrics, now=utc_now, wake=(claim_bell, relay_bell)).run,
@@ -173,7 +186,10 @@ def wire(
         metrics.reporting_is_paused()
         loops = {name: loop for name, loop in loops.items() if name not in REPORTING}
     drained = [recording, applying]
-    return Parts(publisher, broker, [runs, answers], drained, loops, metrics.activities)
+    consumers = [runs, answers]
+    return Parts(
+        publisher, broker, settlement.breakers, consumers, drained, loops, metrics.activities
+    )
 
 
 async def _stalled(activities: dict[str, Activity], database: Database) -> str | None:
