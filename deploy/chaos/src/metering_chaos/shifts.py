@@ -19,7 +19,7 @@ async def watch_shifts(arena: Arena) -> None:
     at_work = None
     while True:
         try:
-            now = _process(arena, await _active_port(arena))
+            now = await process_at_work(arena)
         except (aiohttp.ClientError, OSError, TimeoutError):
             now = None  # the broker is away
         if now is not None and at_work not in {None, now}:
@@ -29,25 +29,25 @@ async def watch_shifts(arena: Arena) -> None:
         await asyncio.sleep(LOOK_EVERY)
 
 
-async def _active_port(arena: Arena) -> int | None:
-    """Return the port of the connection that the broker delivers to."""
-    consumers = await ask(arena, f"consumers/{quote(VHOST, safe='')}")
-    ports = (
+async def process_at_work(arena: Arena) -> str | None:
+    """Return the process whose connection the broker delivers reports to; None if there is none.
+
+    Raises:
+        aiohttp.ClientError: the broker can't be asked.
+    """
+    consumers = await _ask(arena, f"consumers/{quote(VHOST, safe='')}")
+    ports = {
         each["channel_details"].get("peer_port")
         for each in consumers
         if each["queue"]["name"] == QUEUE and each["active"]
-    )
-    return next(ports, None)
-
-
-def _process(arena: Arena, port: int | None) -> str | None:
+    }
     for name, road in arena.roads.items():
-        if port in road.ports_there:
+        if ports & road.ports_there:
             return name.partition(">")[0]
     return None
 
 
-async def ask(arena: Arena, path: str) -> Any:
+async def _ask(arena: Arena, path: str) -> Any:
     """Ask the management API as the broker's administrator."""
     broker = arena.stack.broker
     login = aiohttp.encode_basic_auth(broker.admin.user, broker.admin.password)
