@@ -124,9 +124,11 @@ WEIGHTS: Final[Mapping[Kind, int]] = {
 }
 # Of a run's time, when the first fault may come and by when the last one does.
 _FROM, _TO = 0.05, 0.97
+# When the tables have outgrown what a full disk lets them keep.
+_GROWN = 0.4
 _SHORTEST, _LONGEST = 0.5, 6.0
 
-OVERSLEPT: Final = 30.0
+OVERSLEPT: Final = 35.0
 """Seconds: longer than a call to Stripe and its record may take, and than two missed heartbeats."""
 
 
@@ -168,6 +170,8 @@ def _fault(rng: random.Random, at: float, kind: Kind, seconds: float) -> Fault:
     """Draw a fault; one that oversleeps begins early enough to see what it missed."""
     target = rng.choice(TARGETS.get(kind, ("",)))
     lasts = round(rng.uniform(_SHORTEST, _LONGEST), 2)
+    if kind is Kind.FILL_DISK:
+        at = max(at, seconds * _GROWN)
     if kind is Kind.OVERSLEEP:
         lasts += OVERSLEPT
         at = max(seconds * _FROM, min(at, seconds - lasts))

@@ -3,6 +3,7 @@
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -229,13 +230,19 @@ class Stack:
         )
 
     def _prepare(self, say: Callable[[str], None]) -> None:
-        """Bring the broker to its topology and the databases to their tables."""
-        self.apply_topology()
-        say(f"the broker has its queues, in vhost {VHOST}")
-        for plan in SERVICES:
-            settings = {"DATABASE_URL": self.database_url(plan.name, owner=True)}
-            _run(f"{plan.name} migrate", plan.command("migrate"), settings)
-            say(f"database {plan.module} has its tables")
+        """Bring the broker to its topology and the databases to their tables, all at once."""
+        with ThreadPoolExecutor() as pool:
+            topology = pool.submit(self.apply_topology)
+            tables = {plan.module: pool.submit(self._migrate, plan) for plan in SERVICES}
+            topology.result()
+            say(f"the broker has its queues, in vhost {VHOST}")
+            for database, migration in tables.items():
+                migration.result()
+                say(f"database {database} has its tables")
+
+    def _migrate(self, plan: ServicePlan) -> None:
+        settings = {"DATABASE_URL": self.database_url(plan.name, owner=True)}
+        _run(f"{plan.name} migrate", plan.command("migrate"), settings)
 
     def _launch(self, say: Callable[[str], None]) -> None:
         self.emulator.launch()
