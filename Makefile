@@ -81,6 +81,7 @@ chaos: setup ## Random faults under load, counted to the money; CHAOS="--events 
 bench: setup ## The benchmarks; they need the machine for themselves
 	PYTHONPATH=tests $(BIN)/python benchmarks/reporter_fairness.py
 	PYTHONPATH=tests $(BIN)/python benchmarks/tracing_cost.py
+	PYTHONPATH=tests $(BIN)/python benchmarks/memory.py
 
 .PHONY: test-unit
 test-unit: setup ## Tests without broker and database (seconds)

@@ -15,7 +15,7 @@ MEANINGS: Final = {
     "consumer_cancelled_by_broker": "the broker ended a consumer: its queue was deleted or moved",
     "consumption_paused": "the database or Stripe is away: nothing is taken until a probe finds it",
     "consumption_resumed": "it is back",
-    "consumption_stopped": "too much of a queue was dead-lettered: it waits for a person to resume it",
+    "consumption_stopped": "too much of a queue was dead-lettered: it waits to be resumed",
     "copies_not_confirmed": "retry copies or dead letters did not get through; they are repeated",
     "drain_cut_short": "not all in hand could be finished or handed back: it is delivered again",
     "drain_failed": "stopping met an error; what was in hand is delivered again",

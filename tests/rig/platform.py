@@ -29,23 +29,26 @@ class Platform:
     settings: dict[str, str] = field(default_factory=dict)
     stripe_key: str = field(default_factory=lambda: f"sk_test_{secrets.token_hex(12)}")
     services: dict[str, ServerProcess] = field(default_factory=dict)
+    emulator_url: str = ""
     stack: ExitStack = field(default_factory=ExitStack)
-
     ports: dict[str, int] = field(default_factory=dict)
 
-    def start(self, *names: str) -> None:
-        """Start the local Stripe and the named services (all of them by default); wait for them."""
-        emulator_port, *ports = free_ports(*([None] * (1 + len(SERVICES))))
-        self.emulator_url = f"http://{LOOPBACK}:{emulator_port}"
+    def start_stripe(self) -> None:
+        """Start the local Stripe and wait for it."""
+        [port] = free_ports(None)
+        self.emulator_url = f"http://{LOOPBACK}:{port}"
+        command = emulator_command(port, self.stripe_key)
         emulator = self._process(
-            "stripe-emulator",
-            emulator_command(emulator_port, self.stripe_key),
-            self.emulator_url,
-            "/_emulator/health",
-            {},
+            "stripe-emulator", command, self.emulator_url, "/_emulator/health", {}
         )
         emulator.launch()
         emulator.await_ready()
+
+    def start(self, *names: str) -> None:
+        """Start the local Stripe and the named services (all of them by default); wait for them."""
+        if not self.emulator_url:
+            self.start_stripe()
+        ports = free_ports(*([None] * len(SERVICES)))
         for plan, port in zip(SERVICES, ports, strict=True):
             self.ports[plan.name] = port
             if plan.name in (names or [each.name for each in SERVICES]):
@@ -85,6 +88,14 @@ class Platform:
         told = await told_by(list(self.services.values()), self.vhost.admin_url)
         return leaks(told, secrets | secrets_in(self.settings))
 
+    def start_second(self, name: str) -> None:
+        """Start a further process of a service, as ``"<name> 2"``, and wait for it."""
+        [plan] = [each for each in SERVICES if each.name == name]
+        [port] = free_ports(None)
+        self.services[f"{name} 2"] = self._service(plan, port, name=f"{name} 2")
+        self.services[f"{name} 2"].launch()
+        self.services[f"{name} 2"].await_ready()
+
     def stop(self) -> None:
         """Stop everything."""
         self.stack.close()
@@ -120,10 +131,10 @@ class Platform:
             **self.settings,
         }
 
-    def _service(self, plan: ServicePlan, port: int) -> ServerProcess:
+    def _service(self, plan: ServicePlan, port: int, *, name: str | None = None) -> ServerProcess:
         settings = {**self.settings_of(plan.module), "HTTP_PORT": str(port)}
         url = f"http://{LOOPBACK}:{port}"
-        return self._process(plan.name, plan.command("serve"), url, "/readyz", settings)
+        return self._process(name or plan.name, plan.command("serve"), url, "/readyz", settings)
 
     def _process(
         self, name: str, command: list[str], url: str, ready: str, settings: Mapping[str, str]

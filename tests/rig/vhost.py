@@ -14,7 +14,14 @@ from yarl import URL
 from local_stack.servers import Broker
 from nexus_contracts import CONTENT_TYPE, Event, EventData
 from nexus_messaging.management import apply_topology, connect
-from nexus_messaging.topology import EVENTS, dead_letter_queue, metering_topology
+from nexus_messaging.topology import (
+    EVENTS,
+    TIERS,
+    UNROUTABLE,
+    WORK_QUEUES,
+    dead_letter_queue,
+    metering_topology,
+)
 from rig.secrecy import personal
 
 USERS = tuple(user.name for user in metering_topology().users)
@@ -49,6 +56,15 @@ class Vhost:
     async def delete(self) -> None:
         """Delete the vhost and all that is in it."""
         await self.ask("DELETE", f"vhosts/{quote(self.name)}")
+
+    async def empty(self) -> None:
+        """Purge every queue, the retry tiers first: what waits there would return to the others."""
+        tiers = [tier.name for tier in TIERS]
+        dead = [dead_letter_queue(queue) for queue in WORK_QUEUES]
+        async with self.channel() as channel:
+            for name in (*tiers, *WORK_QUEUES, *dead, UNROUTABLE):
+                queue = await channel.get_queue(name, ensure=False)
+                await queue.purge()
 
     async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Call the management API as its administrator; ``{vhost}`` in the path is filled in."""

@@ -134,6 +134,7 @@ def test_down_ends_every_process(directory: Path) -> None:
     assert "no stack is running here" in local_stack(directory, "publish").stdout
 
 
+@pytest.mark.long
 def test_what_a_killed_supervisor_left_is_ended(directory: Path) -> None:
     """A crash of the supervisor leaves servers; the next command cleans up."""
     assert local_stack(directory, "up").returncode == 0

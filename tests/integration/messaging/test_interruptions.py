@@ -139,6 +139,25 @@ async def test_an_outage_stops_consuming_until_a_probe_succeeds(vhost: Vhost, ki
     assert bench.count("done") == MESSAGES
 
 
+@pytest.mark.parametrize("kind", ["batch", "single"])
+async def test_an_outage_that_no_probe_sees_is_not_met_at_full_speed(
+    vhost: Vhost, kind: str
+) -> None:
+    """A database with a full disk answers each probe: everything comes again, but with pauses."""
+    bench = Bench(vhost, kind)
+    bench.behave = fail_down
+    await vhost.publish(*(tool_run() for _ in range(MESSAGES)))
+
+    async with bench.consuming():
+        await eventually(bench.probed, lambda probes: probes >= 2)
+        await asyncio.sleep(1.0)
+        assert bench.probes <= 4
+        bench.behave = well
+        await bench.all_done(MESSAGES)
+
+    assert bench.count("done") == MESSAGES
+
+
 async def fail_down(_delivery: Delivery) -> Outcome:
     """Fail as in an outage."""
     raise DownError

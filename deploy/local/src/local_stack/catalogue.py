@@ -60,6 +60,8 @@ class StackOptions:
         durable: ``False`` trades the database's safety in a power cut for speed.
         grace_seconds: How long the services have to finish when they are stopped.
         service_environment: Further settings of a service, by its name.
+        processes: How many processes of each service there are; the second is ``"<name> 2"``.
+        wal_segment_mb: The size of the database's log files; ``None`` for its default.
     """
 
     tier_scale: float = 1.0
@@ -69,6 +71,8 @@ class StackOptions:
     durable: bool = True
     grace_seconds: float = 20.0
     service_environment: Mapping[str, Mapping[str, str]] | None = None
+    processes: int = 1
+    wal_segment_mb: int | None = None
 
     def settings_of(self, plan: ServicePlan) -> dict[str, str]:
         """Build the settings of a service that these options decide."""

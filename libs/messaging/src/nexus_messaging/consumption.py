@@ -29,6 +29,11 @@ from nexus_messaging.tracing import processing, processing_batch
 
 LONGEST_PROBE_PAUSE: Final = 30.0
 
+RELAPSE_WITHIN: Final = 10.0
+LONGEST_RELAPSE_PAUSE: Final = 5.0
+"""Seconds, both. An outage so soon after another is the same one, and the probe is blind to it: a
+database with a full disk answers. Without a pause everything would circulate at full speed."""
+
 MANY: Final = 1_000_000
 
 Handler = Callable[[Delivery], Awaitable[Outcome]]
@@ -59,6 +64,8 @@ class Consumption(ABC):
         self._idle = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.paused_by: str | None = None
+        self._relapse_pause = 0.0
+        self._outage_ended: float | None = None
 
     async def run(self) -> None:
         """Consume until cancelled."""
@@ -104,6 +111,15 @@ class Consumption(ABC):
         self._consumer.open()
 
     async def _end_of_outage(self) -> None:
+        clock = asyncio.get_running_loop().time
+        relapsed = self._outage_ended is not None and clock() - self._outage_ended < RELAPSE_WITHIN
+        longer = max(0.5, min(self._relapse_pause * 2, LONGEST_RELAPSE_PAUSE))
+        self._relapse_pause = longer if relapsed else 0.0
+        await asyncio.sleep(self._relapse_pause)
+        await self._probe_succeeds()
+        self._outage_ended = clock()
+
+    async def _probe_succeeds(self) -> None:
         pause = 0.5
         while True:
             try:

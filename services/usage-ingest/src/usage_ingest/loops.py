@@ -170,7 +170,7 @@ class SweepLoop:
         self._wake = wake
 
     async def run(self) -> None:
-        """Sweep every few seconds until cancelled."""
+        """Sweep every few seconds until cancelled, and at once where more is left."""
         while True:
             with self._metrics.working("sweep"):
                 swept = await self._accounts.sweep(self._now())
@@ -183,7 +183,8 @@ class SweepLoop:
                     bell.ring()
             if swept.expired:
                 log.warning("usage_expired", events=swept.expired)
-            await asyncio.sleep(SWEEP_EVERY.total_seconds())
+            if not swept.more:
+                await asyncio.sleep(SWEEP_EVERY.total_seconds())
 
 
 class MeasureLoop:
