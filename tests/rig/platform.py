@@ -27,21 +27,23 @@ class Platform:
     stripe_key: str = field(default_factory=lambda: f"sk_test_{secrets.token_hex(12)}")
     services: dict[str, ServerProcess] = field(default_factory=dict)
     stack: ExitStack = field(default_factory=ExitStack)
+    emulator_url: str = ""
+
+    def start_stripe(self) -> None:
+        """Start the local Stripe and wait for it."""
+        [port] = free_ports(None)
+        self.emulator_url = f"http://{LOOPBACK}:{port}"
+        command = emulator_command(port, self.stripe_key)
+        health = "/_emulator/health"
+        emulator = self._process("stripe-emulator", command, self.emulator_url, health, {})
+        emulator.launch()
+        emulator.await_ready()
 
     def start(self, *names: str) -> None:
         """Start the local Stripe and the named services (all of them by default); wait for them."""
-        emulator_port, *ports = free_ports(*([None] * (1 + len(SERVICES))))
-        self.emulator_url = f"http://{LOOPBACK}:{emulator_port}"
-        emulator = self._process(
-            "stripe-emulator",
-            emulator_command(emulator_port, self.stripe_key),
-            self.emulator_url,
-            "/_emulator/health",
-            {},
-        )
-        emulator.launch()
-        emulator.await_ready()
-        for plan, port in zip(SERVICES, ports, strict=True):
+        if not self.emulator_url:
+            self.start_stripe()
+        for plan, port in zip(SERVICES, free_ports(*[None] * len(SERVICES)), strict=True):
             if plan.name in (names or [each.name for each in SERVICES]):
                 self.services[plan.name] = self._service(plan, port)
                 self.services[plan.name].launch()
