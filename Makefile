@@ -34,20 +34,27 @@ setup: .venv/.ready ## Install everything this repository needs, under .venv
 check: setup ## Lint, format, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(addsuffix /src,$(PACKAGES)) benchmarks docs/generate.py
+	$(BIN)/mypy $(addsuffix /src,$(PACKAGES)) benchmarks docs/generate.py \
+		requirements/audit.py
 	@set -e; for tests in $(TESTS); do echo "$(BIN)/mypy $$tests"; $(BIN)/mypy $$tests; done
 	$(BIN)/lint-imports
-	$(BIN)/python docs/generate.py --check
+	PYTHONPATH=tests $(BIN)/python docs/generate.py --check
 	$(BIN)/python -m nexus_contracts.schemas --check libs/contracts/schemas
 	$(BIN)/hadolint --failure-threshold warning deploy/docker/*.Dockerfile \
 		deploy/docker/stand-ins/*.Dockerfile
 	$(BIN)/yamllint --strict docker-compose.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	if docker compose version >/dev/null 2>&1; then docker compose config -q; fi
 	$(BIN)/shellcheck --severity warning deploy/bare/*.sh deploy/docker/*.sh deploy/docker/*/*.sh
+	@$(BIN)/python requirements/audit.py --if-answered
+
+.PHONY: audit
+audit: setup ## Ask an advisory database about every dependency of the images
+	@$(BIN)/python requirements/audit.py
 
 .PHONY: docs
 docs: setup ## Write the pages that are made from the code
-	$(BIN)/python docs/generate.py
+	PYTHONPATH=tests $(BIN)/python docs/generate.py
 
 .PHONY: format
 format: setup ## Format the code and mend what ruff can mend
