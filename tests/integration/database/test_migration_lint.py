@@ -10,6 +10,8 @@ import pytest
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 
+from nexus_database.compatibility import ATTRIBUTE
+
 SQUAWK = Path(sys.executable).with_name("squawk")
 
 EXCUSED = (
@@ -38,6 +40,14 @@ def sql_of(revision: str) -> str:
     with Operations.context(context):
         import_module(revision).upgrade()
     return written.getvalue()
+
+
+@pytest.mark.parametrize("revision", revisions())
+def test_every_migration_says_whom_its_schema_still_serves(revision: str) -> None:
+    """One that forgets to makes every running process unready; of the first there is nobody."""
+    module = import_module(revision)
+
+    assert module.down_revision is None or hasattr(module, ATTRIBUTE)
 
 
 def linted(sql: str) -> subprocess.CompletedProcess[str]:

@@ -21,7 +21,7 @@ CHANGEABLE = {
     "customer_provisioner": {
         "user_profiles": "announced_generation attempts call_started_at claimed_until"
         " create_request due_at email generation key_n key_spent last_fault name provisioned_at"
-        " refused_as state stripe_customer_id updated_at",
+        " refused_as state stripe_customer_id traceparent updated_at",
     },
     "usage_ingest": {
         "billing_accounts": "generation stripe_customer_id updated_at user_id",
@@ -69,7 +69,7 @@ class Estate:
         try:
             await self.run(database, statement)
         except DatabaseUnavailableError as error:
-            if str(error) != REFUSED:
+            if REFUSED not in str(error):
                 raise
             return True
         return False

@@ -10,6 +10,8 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
+OLDEST_SERVED = "0001"
+
 # Empty in rows of an older release. The role may insert them, by its grant on the table, and has no
 # grant to update them.
 _COLUMNS = """
