@@ -34,14 +34,17 @@ SELECT report_id, identifier, meter, value, stripe_customer_id, dimensions, occu
   FROM usage_reports ORDER BY created_at, report_id
 """
 
-# What is wrong with promise 3, for each claim and meter: in the reports and in the events.
+# The reports whose claim has other events than it had: by number, user or dimensions.
 DISAGREEING = """
-SELECT r.claim_id, r.meter, r.value, sum((e.readings ->> r.meter)::bigint)
+SELECT r.claim_id, r.meter, r.event_count, count(e.event_id)
   FROM usage_reports r
   LEFT JOIN usage_events e ON e.claim_id = r.claim_id AND e.readings ? r.meter
  WHERE r.state <> 'superseded'
  GROUP BY r.report_id
 HAVING count(e.event_id) <> r.event_count
+    OR bool_or(e.user_id <> r.user_id)
+    OR bool_or(NOT jsonb_build_object('server_id', e.server_id, 'tool_name', e.tool_name)
+                   @> r.dimensions)
 """
 
 
