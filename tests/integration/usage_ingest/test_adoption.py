@@ -100,16 +100,23 @@ async def test_events_that_come_back_later_are_taken_later_and_what_is_missing_i
 
 
 async def test_what_was_never_reported_is_reported_once_all_is_back(loss: Loss) -> None:
-    """A late run in a counted window, and one whose window was never claimed: both are new."""
-    counted, late, fresh = run(5), run(1), run(25)
+    """A late run in a counted window, and runs of windows never claimed: they are new, and stay so.
+
+    Not even a report that lacks its run takes them.
+    """
+    counted, absent = run(5), run(35)
+    late, earlier, after = run(1), run(25), run(45)
     loss.back_up()
-    await loss.record(counted)
+    await loss.record(counted, absent)
     await loss.claim()
     told = await loss.lose()
-    await loss.record(counted, late, fresh)
+    await loss.record(counted, late, earlier, after)
 
-    assert await loss.adopt(told, "--execute") == said(0, "1 0 0 1 1")
-    assert await loss.claim() == 2
+    fault = "events missing, to be published again: 1 (cus_one 1)"
+    assert await loss.adopt(told, "--execute") == said(1, "2 0 0 2 1", fault)
+    await loss.record(absent)
+    assert await loss.adopt(told, "--execute") == said(0, "2 2 0 0 1")
+    assert await loss.claim() == 3
     [(late_state,)] = await loss.rows(
         "SELECT r.state FROM usage_events e JOIN usage_reports r USING (claim_id)"
         " ORDER BY e.occurred_at LIMIT 1"
