@@ -34,15 +34,20 @@ SELECT report_id, identifier, meter, value, stripe_customer_id, dimensions, occu
   FROM usage_reports ORDER BY created_at, report_id
 """
 
-# What is wrong with promise 3, for each claim and meter: in the reports and in the events.
-DISAGREEING = """
-SELECT r.claim_id, r.meter, r.value, sum((e.readings ->> r.meter)::bigint)
+# The reports whose claim has other events than it had: by number, user, dimensions or window.
+DISAGREEING = text("""
+SELECT r.claim_id, r.meter, r.event_count, count(e.event_id)
   FROM usage_reports r
   LEFT JOIN usage_events e ON e.claim_id = r.claim_id AND e.readings ? r.meter
  WHERE r.state <> 'superseded'
  GROUP BY r.report_id
 HAVING count(e.event_id) <> r.event_count
-"""
+    OR bool_or(e.user_id <> r.user_id)
+    OR bool_or(NOT jsonb_build_object('server_id', e.server_id, 'tool_name', e.tool_name)
+                   @> r.dimensions)
+    OR bool_or(date_bin(:window, e.occurred_at, 'epoch')
+               <> date_bin(:window, r.occurred_at, 'epoch'))
+""")
 
 
 @dataclass
@@ -63,6 +68,12 @@ class Loss:
     async def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Run a query."""
         return [tuple(row) for row in await self.database.run(lambda c: c.execute(text(query)))]
+
+    async def disagreeing(self) -> list[tuple[Any, ...]]:
+        """Return the reports whose claim has other events than it had."""
+        window = timedelta(seconds=self.window) or timedelta(microseconds=1)
+        found = await self.database.run(lambda c: c.execute(DISAGREEING, {"window": window}))
+        return [tuple(row) for row in found]
 
     async def know(self, user: UUID, customer: str, generation: int = 1) -> None:
         """Let a customer be announced."""

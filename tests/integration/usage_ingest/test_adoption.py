@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
-from integration.usage_ingest.losses import DISAGREEING, MINUTE, RUNS, TOKENS, Loss
+from integration.usage_ingest.losses import MINUTE, RUNS, TOKENS, Loss
 from local_stack.servers import Database as PostgresServer
 from rig.events import tool_run
 from rig.waiting import eventually
@@ -70,7 +70,7 @@ async def test_what_was_counted_after_the_backup_is_put_back_and_never_claimed_a
 
     assert adopted == said(0, "6 0 0 6 6")
     assert await loss.claim() == 0
-    assert await loss.rows(DISAGREEING) == []
+    assert await loss.disagreeing() == []
     assert await loss.reports() == [(RUNS, "reported", 3, 6), (TOKENS, "reported", 3, 23)]
 
 
@@ -78,7 +78,7 @@ async def test_events_that_come_back_later_are_taken_later_and_what_is_missing_i
     loss: Loss,
 ) -> None:
     """Nothing is taken twice; once all are back the exit code says so."""
-    first, second, third = run(1), run(2, token_count=3), run(15)
+    first, second, third = run(1), run(2, token_count=3), run(15, token_count=4)
     loss.back_up()
     await loss.record(first, second, third)
     await loss.claim()
@@ -91,25 +91,32 @@ async def test_events_that_come_back_later_are_taken_later_and_what_is_missing_i
     await loss.record(first, second, third)
     all_of_them = await loss.adopt(told, "--execute")
 
-    assert none == said(1, "3 0 0 3 0", "events missing, to be published again: 3 (cus_one 3)")
-    assert some == said(1, "3 3 0 0 1", "events missing, to be published again: 2 (cus_one 2)")
-    assert again == said(1, "3 3 0 0 0", "events missing, to be published again: 2 (cus_one 2)")
-    assert all_of_them == said(0, "3 3 0 0 2")
+    assert none == said(1, "4 0 0 4 0", "events missing, to be published again: 3 (cus_one 3)")
+    assert some == said(1, "4 4 0 0 1", "events missing, to be published again: 2 (cus_one 2)")
+    assert again == said(1, "4 4 0 0 0", "events missing, to be published again: 2 (cus_one 2)")
+    assert all_of_them == said(0, "4 4 0 0 2")
     assert await loss.claim() == 0
-    assert await loss.rows(DISAGREEING) == []
+    assert await loss.disagreeing() == []
 
 
 async def test_what_was_never_reported_is_reported_once_all_is_back(loss: Loss) -> None:
-    """A late run in a counted window, and one whose window was never claimed: both are new."""
-    counted, late, fresh = run(5), run(1), run(25)
+    """A late run in a counted window, and runs of windows never claimed: they are new, and stay so.
+
+    Not even a report that lacks its run takes them.
+    """
+    counted, absent = run(5), run(35)
+    late, earlier, after = run(1), run(25), run(45)
     loss.back_up()
-    await loss.record(counted)
+    await loss.record(counted, absent)
     await loss.claim()
     told = await loss.lose()
-    await loss.record(counted, late, fresh)
+    await loss.record(counted, late, earlier, after)
 
-    assert await loss.adopt(told, "--execute") == said(0, "1 0 0 1 1")
-    assert await loss.claim() == 2
+    fault = "events missing, to be published again: 1 (cus_one 1)"
+    assert await loss.adopt(told, "--execute") == said(1, "2 0 0 2 1", fault)
+    await loss.record(absent)
+    assert await loss.adopt(told, "--execute") == said(0, "2 2 0 0 1")
+    assert await loss.claim() == 3
     [(late_state,)] = await loss.rows(
         "SELECT r.state FROM usage_events e JOIN usage_reports r USING (claim_id)"
         " ORDER BY e.occurred_at LIMIT 1"
@@ -254,7 +261,7 @@ async def test_windows_and_dimensions_are_found_again(
     assert (code, lines[1:]) == (0, [])
     assert lines[0].endswith("16 events claimed for them")
     assert await ledger.claim() == 0
-    assert await ledger.rows(DISAGREEING) == []
+    assert await ledger.disagreeing() == []
     await ledger.database.close()
 
 
@@ -307,4 +314,4 @@ async def test_many_reports_are_taken_back_in_batches(loss: Loss) -> None:
     assert await loss.adopt(shuffled, "--execute") == said(
         0, f"{reports} 0 0 {reports} {len(runs)}"
     )
-    assert await loss.rows(DISAGREEING) == []
+    assert await loss.disagreeing() == []
