@@ -27,7 +27,7 @@ class Vhost:
     broker: Broker
     name: str
     password: str
-    personal: set[str] = field(default_factory=set)
+    personal: set[str] = field(default_factory=set, kw_only=True)
     """The addresses and names in what was published, which nothing else may tell."""
 
     @property
