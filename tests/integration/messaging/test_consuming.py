@@ -1,8 +1,16 @@
 """What every kind of consumer promises, whatever its handler does."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
-from integration.messaging.bench import DEAD_LETTERS, QUEUE, Bench, well
+from integration.messaging.bench import (
+    DEAD_LETTERS,
+    PREFETCH,
+    QUEUE,
+    Bench,
+    close_connections,
+    well,
+)
 from nexus_contracts import CONTENT_TYPE, ToolExecuted, read_event
 from nexus_messaging.errors import PermanentError, TransientError
 from nexus_messaging.message import Delivery
@@ -218,6 +226,49 @@ async def return_to_queue(bench: Bench, *, times: int) -> None:
                 taken.append(got)
             for got in taken:
                 await got.reject(requeue=True)
+
+
+async def test_suspects_are_in_hand_one_at_a_time(bench: Bench) -> None:
+    """Should one of them kill the process, none of the others is returned along with it."""
+    handling, released = asyncio.Event(), asyncio.Event()
+
+    async def hang(_delivery: Delivery) -> Outcome:
+        handling.set()
+        await released.wait()
+        return Done()
+
+    bench.behave = hang
+    await bench.vhost.publish(*(tool_run() for _ in range(8)))
+    await return_to_queue(bench, times=HANDLED_ALONE_FROM)
+    await bench.vhost.publish(*(tool_run() for _ in range(30)))
+    async with bench.consuming():
+        await handling.wait()
+        assert await bench.vhost.depth(QUEUE) == 37
+        assert len(bench.handled) == 1
+        released.set()
+        await bench.all_done(38)
+
+    assert [each.returned for each in bench.handled] == [HANDLED_ALONE_FROM] * 8 + [0] * 30
+
+
+async def test_after_one_good_message_many_are_in_hand(bench: Bench) -> None:
+    """As many as are prefetched; a connection that was lost begins warily again."""
+    released = asyncio.Event()
+
+    async def hang_but_for_the_first(_delivery: Delivery) -> Outcome:
+        if len(bench.handled) > 1:
+            await released.wait()
+        return Done()
+
+    bench.behave = hang_but_for_the_first
+    await bench.vhost.publish(*(tool_run() for _ in range(2 * PREFETCH + 1)))
+    async with bench.consuming():
+        await eventually(lambda: bench.vhost.depth(QUEUE), lambda depth: depth == PREFETCH)
+        released.set()
+        await bench.all_done(2 * PREFETCH + 1)
+        await close_connections(bench.vhost, 2)
+        await bench.vhost.publish(tool_run())
+        await bench.all_done(2 * PREFETCH + 2)
 
 
 async def test_a_suspect_is_handled_alone(batch_bench: Bench) -> None:

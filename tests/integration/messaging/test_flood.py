@@ -110,7 +110,7 @@ async def test_what_a_flood_stopped_goes_on_when_resumed(bench: Bench) -> None:
     assert {each.headers[ATTEMPT] for each in bench.handled if each.came_back} <= {1}
     # What was on its way while the consumer was cancelled, the broker itself took back, once.
     assert max(each.returned for each in bench.handled) <= 1
-    assert await bench.waiting() == 0
+    await eventually(bench.waiting, lambda waiting: waiting == 0)
 
 
 async def test_a_flood_that_goes_on_stops_the_consumer_again(bench: Bench) -> None:
@@ -126,7 +126,7 @@ async def test_a_flood_that_goes_on_stops_the_consumer_again(bench: Bench) -> No
                     lambda: bench.vhost.depth(DEAD_LETTERS), lambda depth: depth > MOST
                 )
 
-    assert await bench.waiting() == MOST
+    await eventually(bench.waiting, lambda waiting: waiting == MOST)
 
 
 async def test_a_stopped_consumer_starts_anew_with_its_process(bench: Bench) -> None:

@@ -19,6 +19,7 @@ from yarl import URL
 from nexus_messaging.cancellation import only_if_asked_for
 from nexus_messaging.message import Delivery, Message
 from nexus_messaging.properties import tolerate_strange_properties
+from nexus_messaging.retry import HANDLED_ALONE_FROM
 
 LONGEST_PAUSE: Final = 10.0
 
@@ -43,6 +44,10 @@ class Consumer:
     """Keeps up to ``prefetch`` deliveries of ``queue`` at hand.
 
     ``open`` and ``shut`` start and cancel consuming at any time; what is buffered stays.
+
+    Each connection begins warily, with a single delivery at hand, until one has ended that was
+    not returned too often. If the last process was killed by a message, that one is met alone:
+    what is in hand with it would be returned as often, and be given up with it.
     """
 
     def __init__(self, url: str, queue: str, *, prefetch: int, name: str) -> None:
@@ -58,6 +63,7 @@ class Consumer:
         self._turning = asyncio.Lock()
         self._channel: AbstractChannel | None = None
         self._tag: str | None = None
+        self._wary = True
 
     @property
     def consuming(self) -> bool:
@@ -128,9 +134,21 @@ class Consumer:
         if received.channel is self._channel and not received.channel.is_closed:
             try:
                 with only_if_asked_for():
+                    if self._wary and received.delivery.returned < HANDLED_ALONE_FROM:
+                        await self._widen(received.channel)
                     await received.channel.basic_ack(received.tag, multiple=multiple)
             except LOST as error:
                 log.warning("ack_lost", queue=self.queue, cause=type(error).__name__)
+
+    async def _widen(self, channel: AbstractChannel) -> None:
+        # Before the ack: nothing else is on its way, or the broker would take it back and count it.
+        async with self._turning:
+            tag, self._tag = self._tag, None
+            if tag is not None:
+                await channel.basic_cancel(tag)
+            await channel.basic_qos(prefetch_count=self._prefetch)
+            self._wary = False
+        self._changed.set()
 
     async def _session(self) -> None:
         connection = await aiormq.connect(
@@ -140,7 +158,7 @@ class Consumer:
         try:
             self._channel = await connection.channel(publisher_confirms=False)
             self._channel.on_consumer_cancel_callbacks.add(self._cancelled)
-            await self._channel.basic_qos(prefetch_count=self._prefetch)
+            await self._channel.basic_qos(prefetch_count=1)
             await self._consume_while_wanted(connection, self._channel)
         finally:
             self._forget()
@@ -180,6 +198,7 @@ class Consumer:
         # What was buffered belongs to a channel that is gone: the broker will deliver it again.
         self._channel = None
         self._tag = None
+        self._wary = True
         self._buffer.clear()
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 from aio_pika.abc import AbstractIncomingMessage
+from aiormq.abc import AbstractChannel
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
 from faststream.rabbit.prometheus import RabbitPrometheusMiddleware
@@ -25,7 +26,14 @@ from nexus_messaging.lifecycle import Loop
 from nexus_messaging.message import Delivery, Message
 from nexus_messaging.properties import tolerate_strange_properties
 from nexus_messaging.publisher import HEARTBEAT, RECONNECT_INTERVAL
-from nexus_messaging.retry import CRASHED_FROM, Failed, HandedBack, Outcome, crashed
+from nexus_messaging.retry import (
+    CRASHED_FROM,
+    HANDLED_ALONE_FROM,
+    Failed,
+    HandedBack,
+    Outcome,
+    crashed,
+)
 from nexus_messaging.settlement import Settlement, utc_now
 from nexus_messaging.tracing import processing
 
@@ -71,14 +79,17 @@ def subscribe(
 ) -> Loop:
     """Have ``handle`` called for each delivery of ``queue``, and its outcome carried out.
 
-    The queue is the topology's: nothing is declared. The ack is the last step of all. The loop
-    that is returned subscribes again once a flood that stopped the subscription is over.
+    The queue is the topology's: nothing is declared. The ack is the last step of all.
+
+    The loop that is returned subscribes again when a flood that stopped the subscription is over,
+    and with ``PREFETCH`` once a connection has proven well with one message at a time: see
+    ``Consumer`` for why.
     """
     subscription = _Subscription(queue, handle, settlement, outage)
     subscriber = broker.subscriber(
         RabbitQueue(queue, declare=False),
         RabbitExchange(declare=False),
-        channel=Channel(prefetch_count=PREFETCH),
+        channel=Channel(prefetch_count=1),
         ack_policy=AckPolicy.MANUAL,
         decoder=_untouched,
         no_reply=True,
@@ -97,14 +108,14 @@ class _Subscription:
         self._outage = outage
         self._breaker = settlement.breakers.of(queue)
         self._cancelled = asyncio.Event()
+        self._wide: AbstractChannel | None = None
 
     async def consume(self, raw: AbstractIncomingMessage) -> None:
         """Handle a delivery, or hand it back if a flood has stopped the subscription."""
         delivery = _delivery(self._queue, raw)
         with processing(delivery):
             await self._settle(delivery)
-            if self._breaker.flood is not None:
-                await self._cancel(raw)
+            await self._cancel_if_due(raw, delivery)
             await raw.ack()
 
     async def _settle(self, delivery: Delivery) -> None:
@@ -117,9 +128,10 @@ class _Subscription:
             await self._settlement.settle([delivery], [outcome])
 
     async def resume_with(self, subscriber: RabbitSubscriber) -> None:
-        """Subscribe again whenever a flood that stopped ``subscriber`` is over; never returns."""
+        """Subscribe again whenever nothing is against it any more; never returns."""
         while True:
             await self._cancelled.wait()
+            flooded = self._breaker.flood is not None
             await self._breaker.resumed()
             self._cancelled.clear()
             try:
@@ -128,18 +140,26 @@ class _Subscription:
             except BaseException:
                 self._cancelled.set()
                 raise
-            log.info("consumption_resumed", queue=self._queue)
+            if flooded:
+                log.info("consumption_resumed", queue=self._queue)
 
-    async def _cancel(self, raw: AbstractIncomingMessage) -> None:
-        """Cancel the consumer that ``raw`` came by, at the broker.
+    async def _cancel_if_due(self, raw: AbstractIncomingMessage, delivery: Delivery) -> None:
+        """Cancel the consumer that ``raw`` came by: in a flood, or to make it anew and wider.
 
-        FastStream's own way lets messages that arrive meanwhile lie unacked. It also makes the
-        consumer anew after a lost connection; what comes by that one is met here, too.
+        At the broker, because FastStream's own way lets messages that arrive meanwhile lie
+        unacked. It also makes the consumer anew after a lost connection; what comes by that one
+        is met here, too.
         """
-        self._cancelled.set()
         try:
             with only_if_asked_for():
-                await raw.channel.basic_cancel(raw.consumer_tag or "")
+                narrow = raw.channel is not self._wide
+                proven = narrow and delivery.returned < HANDLED_ALONE_FROM
+                if proven:
+                    await raw.channel.basic_qos(prefetch_count=PREFETCH)
+                    self._wide = raw.channel
+                if proven or self._breaker.flood is not None:
+                    self._cancelled.set()
+                    await raw.channel.basic_cancel(raw.consumer_tag or "")
         except LOST as error:
             log.warning("cancel_lost", queue=self._queue, cause=type(error).__name__)
 

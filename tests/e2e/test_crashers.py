@@ -1,0 +1,186 @@
+"""A message that kills its reader: it alone is given up, whoever was in hand with it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import aiohttp
+import pytest
+
+from local_stack.catalogue import METER
+from local_stack.server_process import ServerProcess
+from nexus_contracts import Event, EventData, UsageRecorded
+from nexus_messaging.retry import CRASHED_FROM
+from nexus_messaging.topology import (
+    EVENTS,
+    INTERNAL,
+    TOOL_EXECUTED_QUEUE,
+    USAGE_RECORDED_QUEUE,
+    USER_CREATED_QUEUE,
+)
+from rig.events import tool_run, user_created
+from rig.platform import Platform
+from rig.waiting import eventually
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
+
+NEIGHBOURS = 40
+CRASHER = UUID("0dead000-0000-4000-8000-000000000000")
+
+# What a bug in a library written in C would do to the process, at the sight of one event.
+FATAL_READER = f"""
+import os
+import nexus_contracts
+
+_read = nexus_contracts.read_event
+
+
+def read_event(body, accepted):
+    if b"{CRASHER}" in body:
+        os._exit(139)
+    return _read(body, accepted)
+
+
+nexus_contracts.read_event = read_event
+"""
+
+
+@asynccontextmanager
+async def restarted_whenever_it_dies(service: ServerProcess) -> AsyncIterator[list[int]]:
+    """Start a service again and again, as an orchestrator does; yield its process ids."""
+    started: list[int] = []
+
+    async def supervise() -> None:
+        while True:
+            if not service.alive:
+                service.launch()
+                started.append(service.pid or 0)
+            await asyncio.sleep(0.1)
+
+    watching = asyncio.create_task(supervise())
+    try:
+        yield started
+    finally:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+
+
+Messages = tuple[Event[EventData], Sequence[Event[EventData]]]
+
+
+async def tool_runs(_platform: Platform) -> Messages:
+    """Return a tool run to crash on, and good ones."""
+    return tool_run(event_id=CRASHER), [tool_run() for _ in range(NEIGHBOURS)]
+
+
+async def users(_platform: Platform) -> Messages:
+    """Return a user to crash on, and good ones."""
+    return user_created(CRASHER), [user_created(uuid4()) for _ in range(NEIGHBOURS)]
+
+
+async def reports(platform: Platform) -> Messages:
+    """Return a report to crash on, and good ones, each of a customer that Stripe knows."""
+    ids = [CRASHER, *(uuid4() for _ in range(NEIGHBOURS))]
+    crasher, *good = [report(each, await customer(platform)) for each in ids]
+    return crasher, good
+
+
+def report(report_id: UUID, stripe_customer_id: str) -> Event[UsageRecorded]:
+    """Return a report of one run a minute ago."""
+    now = datetime.now(UTC)
+    data = UsageRecorded(
+        report_id=report_id,
+        identifier=f"r-{report_id}",
+        meter=METER,
+        value=1,
+        stripe_customer_id=stripe_customer_id,
+        occurred_at=now - timedelta(minutes=1),
+        event_count=1,
+    )
+    return Event.of(data, source="test", id=uuid4(), time=now)
+
+
+async def customer(platform: Platform) -> str:
+    """Create a customer at Stripe and return its id."""
+    url = f"{platform.emulator_url}/v1/customers"
+    login = {"Authorization": f"Bearer {platform.stripe_key}"}
+    async with (
+        aiohttp.ClientSession(headers=login, raise_for_status=True) as session,
+        session.post(url, data={"name": "test"}) as answer,
+    ):
+        return str((await answer.json())["id"])
+
+
+@dataclass(frozen=True)
+class Case:
+    """A service, its queue, what is published to it, and how many were processed."""
+
+    service: str
+    queue: str
+    exchange: str
+    make: Callable[[Platform], Awaitable[Messages]]
+    processed: str
+
+
+CASES = (
+    Case(
+        "usage-ingest",
+        TOOL_EXECUTED_QUEUE,
+        EVENTS,
+        tool_runs,
+        "SELECT count(*)::int FROM usage_events",
+    ),
+    Case(
+        "stripe-reporter",
+        USAGE_RECORDED_QUEUE,
+        INTERNAL,
+        reports,
+        "SELECT count(*)::int FROM meter_calls WHERE state = 'accepted'",
+    ),
+    Case(
+        "customer-provisioner",
+        USER_CREATED_QUEUE,
+        EVENTS,
+        users,
+        "SELECT count(*)::int FROM user_profiles WHERE state = 'provisioned'",
+    ),
+)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.service)
+async def test_a_message_that_kills_the_process_is_given_up_alone(
+    platform: Platform, tmp_path: Path, case: Case
+) -> None:
+    """In the middle of others, all of them in hand whenever the process dies.
+
+    It ends unread with a reason, and after no more deaths than it takes to be sure; each of its
+    neighbours is processed and none is dead-lettered.
+    """
+    (tmp_path / "sitecustomize.py").write_text(FATAL_READER, encoding="utf-8")
+    platform.settings["PYTHONPATH"] = str(tmp_path)
+    platform.start(case.service)
+    service = platform.services[case.service]
+    crasher, good = await case.make(platform)
+    service.stop()
+    middle = NEIGHBOURS // 2
+    await platform.vhost.publish(*good[:middle], crasher, *good[middle:], exchange=case.exchange)
+
+    async def processed() -> int:
+        [(count,)] = await platform.rows(case.service.replace("-", "_"), case.processed)
+        return int(str(count))
+
+    async with restarted_whenever_it_dies(service) as started:
+        await eventually(processed, lambda count: count == NEIGHBOURS, within=300, every=0.5)
+        [letter] = await eventually(
+            lambda: platform.vhost.dead_letters(case.queue), bool, within=60, every=0.5
+        )
+
+    assert letter.headers["nexus-reason"] == "crashed_consumer"
+    assert letter.body == crasher.body()
+    assert len(started) <= CRASHED_FROM + 1
