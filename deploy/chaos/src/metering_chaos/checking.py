@@ -43,6 +43,11 @@ class Verdict:
         return sum(each.runs for each in self.findings if each.fault is fault)
 
     @property
+    def open(self) -> int:
+        """How many messages and runs do not add up, or not yet."""
+        return sum(each.runs for each in self.findings)
+
+    @property
     def clean(self) -> bool:
         """Whether everything adds up."""
         return not self.findings
