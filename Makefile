@@ -40,7 +40,7 @@ check: setup ## Lint, format, types, import contracts
 	$(BIN)/lint-imports
 	PYTHONPATH=tests $(BIN)/python docs/generate.py --check
 	$(BIN)/python -m nexus_contracts.schemas --check libs/contracts/schemas
-	$(BIN)/hadolint --failure-threshold warning services/*/Dockerfile deploy/docker/*.Dockerfile \
+	$(BIN)/hadolint --failure-threshold warning deploy/docker/*.Dockerfile \
 		deploy/docker/stand-ins/*.Dockerfile
 	$(BIN)/yamllint --strict docker-compose.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
@@ -87,6 +87,8 @@ chaos: setup ## Random faults under load, counted to the money; CHAOS="--events 
 .PHONY: bench
 bench: setup ## The benchmarks; they need the machine for themselves
 	PYTHONPATH=tests $(BIN)/python benchmarks/reporter_fairness.py
+	PYTHONPATH=tests $(BIN)/python benchmarks/tracing_cost.py
+	PYTHONPATH=tests $(BIN)/python benchmarks/memory.py
 
 .PHONY: test-unit
 test-unit: setup ## Tests without broker and database (seconds)

@@ -1,16 +1,18 @@
-"""Writes the pages that are made from the code: the settings and the table of Stripe's answers."""
+"""Writes the pages made from the code: settings, Stripe's answers, log events."""
 
 import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
+from log_events import log_page
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from customer_provisioner.settings import Settings as ProvisionerSettings
+from nexus_messaging.inspection import TopologySettings
 from nexus_messaging.settings import ServiceSettings
 from stripe_reporter.meanings import markdown
 from stripe_reporter.settings import Settings as ReporterSettings
@@ -31,6 +33,47 @@ Environment variables. Each may also be given as `NAME_FILE`, naming a file that
 (`make docs`).
 """
 
+TRACES: Final = """\
+## Traces, every service
+
+OpenTelemetry's standard variables, read as its SDK reads them, so there is no `NAME_FILE`. What is
+to be seen then: [operations](operations.md#traces). Others, such as `OTEL_BSP_*` and `OTEL_SPAN_*`,
+are in [OpenTelemetry's documentation](https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/).
+
+| variable | default | |
+|---|---|---|
+"""
+
+TRACE_VARIABLES: Final = (
+    (
+        "`OTEL_TRACES_EXPORTER`",
+        "`none`",
+        "`otlp`, `console` (a line each, beside the log) or `none`: no spans, and nothing stored.",
+    ),
+    (
+        "`OTEL_EXPORTER_OTLP_ENDPOINT`",
+        "`http://localhost:4318`",
+        "The collector, where spans go to `/v1/traces`; HTTP with protobuf is the only protocol.",
+    ),
+    (
+        "`OTEL_EXPORTER_OTLP_HEADERS`",
+        "empty",
+        "`name=value`, comma-separated, such as a key of the collector's. Secret.",
+    ),
+    ("`OTEL_SERVICE_NAME`", "the service's name", "What the service is called in traces."),
+    (
+        "`OTEL_RESOURCE_ATTRIBUTES`",
+        "empty",
+        "`name=value`, comma-separated, such as `deployment.environment.name=production`.",
+    ),
+    (
+        "`OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG`",
+        "`parentbased_always_on`",
+        "Which traces are recorded.",
+    ),
+    ("`OTEL_SDK_DISABLED`", "`false`", "`true` switches all of it off."),
+)
+
 ANSWERS: Final = """\
 # What Stripe's answers mean
 
@@ -46,6 +89,12 @@ def settings_page() -> Iterator[str]:
     yield from _table("Every service", ServiceSettings, frozenset())
     for name, kind in SERVICES.items():
         yield from _table(name, kind, frozenset(ServiceSettings.model_fields))
+    yield TRACES.rstrip()
+    for variable, default, told in TRACE_VARIABLES:
+        yield f"| {variable} | {default} | {told} |"
+    yield from _table(
+        "`check` of every service", TopologySettings, frozenset(ServiceSettings.model_fields)
+    )
 
 
 def _table(name: str, kind: type[BaseModel], known: frozenset[str]) -> Iterator[str]:
@@ -70,7 +119,7 @@ def _default(info: FieldInfo) -> str:
 def _told(kind: type[BaseModel], field: str, info: FieldInfo) -> str:
     if info.description is None:
         raise LookupError(f"{kind.__module__}.{kind.__qualname__}.{field} has no docstring")
-    secret = " Secret." if info.annotation is SecretStr else ""
+    secret = " Secret." if SecretStr in (info.annotation, *get_args(info.annotation)) else ""
     return " ".join(info.description.split()) + secret
 
 
@@ -89,6 +138,7 @@ def main() -> int:
     for name, lines in {
         "settings.md": settings_page(),
         "stripe-answers.md": answers_page(),
+        "logs.md": log_page(),
     }.items():
         text, page = "\n".join(lines).rstrip() + "\n", HERE / name
         if check and (not page.exists() or page.read_text(encoding="utf-8") != text):

@@ -18,6 +18,7 @@ from local_stack.servers import Database as PostgresServer
 from local_stack.sql import run_sql
 from nexus_database import migrate
 from rig.platform import Platform
+from rig.secrecy import tap
 from rig.vhost import Vhost
 
 SERVICES = ("customer_provisioner", "usage_ingest", "stripe_reporter")
@@ -101,8 +102,15 @@ def clone(postgres: PostgresServer, templates: set[str]) -> Iterator[Clone]:
 
 @pytest.fixture
 async def platform(vhost: Vhost, clone: Clone, tmp_path: Path) -> AsyncIterator[Platform]:
-    """Return the services, ready to be started; whatever is started is stopped at the end."""
+    """Return the services, ready to be started; whatever is started is stopped at the end.
+
+    A test fails at its end if anything the services told people holds a secret or an address.
+    """
     databases = {service: await clone(service) for service in SERVICES}
     fresh = Platform(vhost, databases, tmp_path)
+    await tap(vhost.admin_url)
     yield fresh
-    fresh.stop()
+    try:
+        assert await fresh.leaks() == []
+    finally:
+        fresh.stop()

@@ -70,6 +70,8 @@ write management-url "http://admin:$admin@rabbitmq:15672"
 secret broker-password-publisher >/dev/null
 secret broker-password-operator >/dev/null
 secret database-password-superuser >/dev/null
+secret database-password-postgres-exporter >/dev/null
+secret grafana-password-admin >/dev/null
 for service in $services; do
     database=$(echo "$service" | tr - _)
     broker=$(secret "broker-password-$service")

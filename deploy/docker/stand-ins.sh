@@ -35,4 +35,7 @@ stand_in() {
 stand_in trixie ca-certificates,python3,python3-pip,python3-venv python python:3.13-slim
 stand_in forky postgresql-18 postgres postgres:18
 stand_in forky rabbitmq-server rabbitmq rabbitmq:4.3-management rabbitmq:4-management
+stand_in forky prometheus prometheus prom/prometheus:v3.5.3
+stand_in forky prometheus-postgres-exporter,wget postgres-exporter \
+    prometheuscommunity/postgres-exporter:v0.19.1
 docker image ls --filter label=stand-in

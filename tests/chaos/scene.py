@@ -1,7 +1,9 @@
 """What a test does to the running stack: hold a step open from outside, kill, restart, count."""
 
+import os
 import secrets
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,10 +22,13 @@ from metering_chaos.roads import Road
 from metering_chaos.witnesses import customers_by_user, read_depths, read_letters
 from nexus_contracts import Event, EventData, ToolExecuted, UserCreated
 from rig.events import tool_run
+from rig.secrecy import admin_url, leaks, secrets_of, tap, told_by
 from rig.vhost import message
 from rig.waiting import eventually
 
 INGEST, REPORTER, PROVISIONER = "usage-ingest", "stripe-reporter", "customer-provisioner"
+
+NAME = "Ada"
 
 CUSTOMER = "SELECT stripe_customer_id FROM billing_accounts WHERE user_id = $1"
 RUNS = "SELECT event_id FROM usage_events WHERE user_id = $1"
@@ -32,6 +37,12 @@ SELECT coalesce(sum(event_count) FILTER (WHERE state = 'reported'), 0)::int,
        count(*) FILTER (WHERE state <> 'reported')::int
   FROM usage_reports
  WHERE user_id = $1
+"""
+HOLD_COMMITS = """
+CREATE OR REPLACE FUNCTION hold_commit() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER hold_commit AFTER {event} ON {table}
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hold_commit();
 """
 BLOCKED = """
 SELECT 1 FROM pg_stat_activity
@@ -121,6 +132,31 @@ class Scene:
                 road.cut()
         self.road(service, "stripe").cut()
 
+    @asynccontextmanager
+    async def asleep(self, process: str) -> AsyncIterator[None]:
+        """Stop a process without its knowledge, and let it go on at the end."""
+        pid = self.arena.stack.services[process].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    @asynccontextmanager
+    async def commits_held(self, service: str, table: str, event: str) -> AsyncIterator[None]:
+        """Hold each commit that has inserted or updated rows of a table, until the end."""
+        url = self.arena.stack.database_url(service, owner=True)
+        connection = await asyncpg.connect(url, timeout=10)
+        try:
+            await connection.execute(HOLD_COMMITS.format(table=table, event=event))
+            await connection.execute("SELECT pg_advisory_lock(1)")
+            yield
+            await connection.execute("SELECT pg_advisory_unlock(1)")
+            await connection.execute(f"DROP TRIGGER hold_commit ON {table}")
+        finally:
+            await connection.close()
+
     async def restart(self, service: str) -> None:
         """Open every road again, start a killed service and wait until it is ready."""
         await self.arena.stripe.remove_faults()
@@ -180,7 +216,7 @@ async def _rows(url: str, query: str, *arguments: object) -> list[tuple[Any, ...
 
 def created(user: UUID) -> Event[UserCreated]:
     """Return the news of a user."""
-    data = UserCreated(user_id=user, email=f"{user}@example.com", name="Ada")
+    data = UserCreated(user_id=user, email=f"{user}@example.com", name=NAME)
     return Event.of(data, source="test/accounts", id=uuid4(), time=datetime.now(UTC))
 
 
@@ -190,11 +226,17 @@ def past_run(user: UUID) -> Event[ToolExecuted]:
 
 
 @asynccontextmanager
-async def open_scene() -> AsyncIterator[Scene]:
-    """Start a stack, and stop it at the end."""
+async def open_scene(processes: int = 1) -> AsyncIterator[Scene]:
+    """Start a stack with so many processes of each service, and stop it at the end.
+
+    Nothing that it told anybody may hold a secret.
+    """
     directory = Path(__file__).parent.parent.parent / ".local" / "tests" / secrets.token_hex(4)
     try:
-        async with open_arena(directory, lambda _line: None) as arena:
+        async with open_arena(directory, lambda _line: None, processes=processes) as arena:
+            await tap(admin_url(arena.stack))
             yield Scene(arena)
+            told = await told_by(list(arena.stack.services.values()), admin_url(arena.stack))
+            assert leaks(told, {*secrets_of(arena.stack), NAME}) == []
     finally:
         shutil.rmtree(directory, ignore_errors=True)

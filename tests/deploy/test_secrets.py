@@ -40,7 +40,8 @@ def test_no_two_passwords_are_alike_and_none_is_short(
 
     passwords = [each.read_text().strip() for each in secrets_directory.glob("*-password-*")]
 
-    assert len(passwords) == 6 + 7
+    of_broker, of_databases, of_grafana = 6, 8, 1
+    assert len(passwords) == of_broker + of_databases + of_grafana
     assert len(set(passwords)) == len(passwords)
     assert all(re.fullmatch("[0-9a-f]{48}", password) for password in passwords)
 

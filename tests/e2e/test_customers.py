@@ -1,32 +1,16 @@
 """Customers and meters through the real processes: everyone is billed in the end, on each meter."""
 
-import asyncio
-import sys
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import aiohttp
 
-from local_stack.catalogue import base_environment
 from rig.events import tool_run, user_created
 from rig.platform import Platform
 from rig.waiting import eventually
 
 PAST = timedelta(seconds=30)
 REPORTS = "SELECT meter, state, sum(value)::int FROM usage_reports GROUP BY 1, 2 ORDER BY 1, 2"
-
-
-async def run_command(platform: Platform, module: str, *arguments: str) -> tuple[int, str]:
-    """Run a service's command with the settings of the running service."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", module, *arguments),
-        env={**base_environment(), **platform.settings_of(module)},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, output.decode()
 
 
 async def customer(platform: Platform, generation: int = 1) -> str:
@@ -67,7 +51,7 @@ async def test_a_user_whose_customer_was_deleted_is_fully_billed_in_the_end(
     await platform.vhost.publish(tool_run(user, time=datetime.now(UTC) - PAST))
     await reported(platform, [("tool_call_executed", "rejected", 1)])
 
-    code, said = await run_command(platform, "customer_provisioner", "reprovision", str(user))
+    code, said = await platform.command("customer_provisioner", "reprovision", str(user))
     second = await customer(platform, generation=2)
 
     assert code == 0, said
@@ -100,7 +84,7 @@ async def test_runs_and_tokens_are_counted_apart_and_a_missing_meter_holds_up_on
         lambda rows: waiting in rows and ("tool_call_executed", "reported", 2) in rows,
         within=60,
     )
-    code, said = await run_command(platform, "stripe_reporter", "meters", "ensure")
+    code, said = await platform.command("stripe_reporter", "meters", "ensure")
 
     assert code == 0, said
     await reported(

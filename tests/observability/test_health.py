@@ -185,3 +185,30 @@ async def test_stripe_is_no_part_of_health_or_readiness(platform: Platform) -> N
         assert (await ask(platform, service, "healthz")).well
         assert (await ask(platform, service, "readyz")).well
     assert "auth" in (await ask(platform, REPORTER, "readyz")).remarks["gate"]
+
+
+async def test_a_service_that_reports_nothing_on_purpose_says_so_and_is_well(
+    platform: Platform,
+) -> None:
+    """After a restore: usage is recorded and falls due, no report is made until the pause ends."""
+    platform.settings["REPORTING_PAUSED"] = "1"
+    platform.start(INGEST)
+    user, past = uuid4(), datetime.now(UTC) - timedelta(seconds=30)
+    await platform.vhost.publish(provisioned(user, "cus_1"), exchange="internal")
+    due = "SELECT count(*)::int FROM usage_events WHERE billing_state = 'due'"
+    for number in (1, 2, 3):  # each would wake the claim of those before
+        await platform.vhost.publish(tool_run(user, time=past))
+        await eventually(partial(platform.rows, "usage_ingest", due), [(number,)].__eq__)
+    reports = "SELECT sum(event_count)::int, max(state) FROM usage_reports"
+
+    assert await platform.rows("usage_ingest", reports) == [(None, None)]
+    assert await metric(platform, INGEST, "usage_ingest_reporting_paused") == 1
+    assert "REPORTING_PAUSED" in (await ready(platform, INGEST, well=True)).remarks["reporting"]
+    assert (await ask(platform, INGEST, "healthz")).well
+    assert "reporting_paused" in platform.log(INGEST)
+    del platform.settings["REPORTING_PAUSED"]
+    platform.relaunch(INGEST)
+    await eventually(
+        partial(platform.rows, "usage_ingest", reports), [(3, "forwarded")].__eq__, within=60
+    )
+    assert await metric(platform, INGEST, "usage_ingest_reporting_paused") == 0

@@ -11,23 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aio_pika
 import pytest
 import yaml
-from yarl import URL
 
-from local_stack.catalogue import BROKER_USERS, SERVICES, VHOST, StackOptions
-from local_stack.loopback import fetch
-from local_stack.ports import LOOPBACK
+from local_stack.catalogue import SERVICES, StackOptions
+from local_stack.prometheus import CONFIGURATION
 from local_stack.stack import Stack
-from nexus_messaging.topology import WORK_QUEUES, dead_letter_queue
-from observability.scene import EMAIL, Scene, wait_for
-from rig.prometheus import CONFIGURATION, ROOT, LivePrometheus
+from observability.scene import Scene, wait_for
+from rig.prometheus import ROOT, PrometheusClient
+from rig.secrecy import admin_url, leaks, logs_of, metrics_of, secrets_of, tap, tapped
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
-JOBS = (*(plan.name for plan in SERVICES), "rabbitmq", "rabbitmq-queues")
+JOBS = (*(plan.name for plan in SERVICES), "rabbitmq", "rabbitmq-queues", "postgres")
 
 NEVER_HERE = {
     # No report is 23 hours old here, and nobody's lane gets longer than 25.
@@ -53,7 +50,7 @@ class Live:
     """The running stack, and the Prometheus that watches it with the committed configuration."""
 
     stack: Stack
-    prometheus: LivePrometheus
+    prometheus: PrometheusClient
     latencies: dict[str, float]
 
     def asked(self, expr: str) -> list[dict[str, Any]]:
@@ -65,24 +62,26 @@ class Live:
 @pytest.fixture(scope="module")
 def live(server_directory: Path) -> Iterator[Live]:
     """Start everything, play the scenario, and wait until Prometheus has seen it."""
+    said: list[str] = []
     quick = {"REPORT_WINDOW_SECONDS": "1"}
     options = StackOptions(
         tier_scale=0.01,
+        monitored=True,
         max_calls_per_second=100,
         durable=False,
         grace_seconds=5,
         service_environment={plan.name: quick for plan in SERVICES},
     )
-    with Stack.start(server_directory / "stack", options) as stack:
-        targets = {plan.name: stack.http_url(plan.name)[len("http://") :] for plan in SERVICES}
-        targets["rabbitmq"] = f"{LOOPBACK}:{stack.broker.ports.prometheus}"
-        with LivePrometheus.start(server_directory / "prometheus", targets) as prometheus:
-            yield Live(stack, prometheus, asyncio.run(played(stack, prometheus)))
+    with Stack.start(server_directory / "stack", options, said.append) as stack:
+        assert stack.monitoring.url is not None, said[-1]
+        prometheus = PrometheusClient(stack.monitoring.url)
+        yield Live(stack, prometheus, asyncio.run(played(stack, prometheus)))
 
 
-async def played(stack: Stack, prometheus: LivePrometheus) -> dict[str, float]:
+async def played(stack: Stack, prometheus: PrometheusClient) -> dict[str, float]:
     """Play the scenario and wait for three alerts; return the seconds until each fired."""
     await asyncio.to_thread(until_scraped, prometheus)
+    await tap(admin_url(stack))
     async with AsyncExitStack() as until:
         scene = await Scene.open(stack, until)
         await scene.play()
@@ -93,7 +92,7 @@ async def played(stack: Stack, prometheus: LivePrometheus) -> dict[str, float]:
         return {name: moment - scene.faults[name] for name, moment in when.items()}
 
 
-def until_scraped(prometheus: LivePrometheus) -> None:
+def until_scraped(prometheus: PrometheusClient) -> None:
     """Wait until every job was scraped twice: an increase needs a value before it."""
     wait_for(
         JOBS,
@@ -185,42 +184,13 @@ def test_metrics_do_not_grow_with_users_or_messages(live: Live) -> None:
         assert float(series["value"][1]) < 700
 
 
-def test_no_log_metric_or_dead_letter_header_tells_a_secret_or_an_address(live: Live) -> None:
+def test_no_log_metric_or_header_tells_a_secret_or_an_address(live: Live) -> None:
     """Everything the run wrote for people is searched for every secret and address it used."""
-    told = {plan.name: live.stack.services[plan.name].log.read_text() for plan in SERVICES}
-    told |= {f"metrics of {plan.name}": scraped(live.stack, plan.name) for plan in SERVICES}
-    told["headers"] = "\n".join(asyncio.run(dead_letter_headers(live.stack)))
+    services = live.stack.services.values()
+    told = {**logs_of(services), **metrics_of(services)}
+    told |= {name: server.log.read_text() for name, server in live.stack.monitoring.servers.items()}
+    told["headers of copies"] = asyncio.run(tapped(admin_url(live.stack)))
 
-    assert "nexus-reason" in told["headers"]
-    for place, text in told.items():
-        for secret in secrets(live.stack):
-            assert secret not in text, place
-
-
-def secrets(stack: Stack) -> set[str]:
-    """Return the Stripe key, every password in use, and the users' address."""
-    urls = {stack.amqp_url(user) for user in BROKER_USERS}
-    for plan in SERVICES:
-        urls |= {stack.database_url(plan.name), stack.database_url(plan.name, owner=True)}
-    passwords = {str(URL(url).password) for url in urls}
-    assert len(passwords) > len(SERVICES)
-    return passwords | {stack.stripe_key, EMAIL}
-
-
-def scraped(stack: Stack, service: str) -> str:
-    """Return a service's metrics as they are scraped."""
-    return fetch(f"{stack.http_url(service)}/metrics").decode()
-
-
-async def dead_letter_headers(stack: Stack) -> list[str]:
-    """Return the headers of all dead letters, as text; everything goes back."""
-    admin = stack.broker.admin
-    url = stack.broker.amqp_url(admin.user, admin.password, VHOST)
-    found = []
-    async with await aio_pika.connect(url) as connection:
-        channel = await connection.channel()
-        for name in WORK_QUEUES:
-            queue = await channel.get_queue(dead_letter_queue(name))
-            while (letter := await queue.get(fail=False)) is not None:
-                found.append(repr(letter.headers))
-    return found
+    assert "nexus-reason" in told["headers of copies"]
+    assert len(told) == 2 * len(SERVICES) + len(live.stack.monitoring.servers) + 1
+    assert leaks(told, secrets_of(live.stack)) == []

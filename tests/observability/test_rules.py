@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from local_stack.prometheus import CONFIGURATION
 from nexus_messaging.topology import metering_topology
-from rig.prometheus import CONFIGURATION, ROOT, program
+from rig.prometheus import ROOT, promtool
 
 TESTS = sorted((CONFIGURATION / "rules-tests").glob("*.yml"))
 
@@ -24,22 +25,22 @@ NAMES = {alert["alert"] for alert in ALERTS}
 every_alert = pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: str(alert["alert"]))
 
 
-def promtool(*arguments: object) -> None:
+def judge(*arguments: object) -> None:
     """Run promtool; fail with what it says."""
-    command = [str(program("promtool")), *map(str, arguments)]
+    command = [str(promtool()), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_prometheus_accepts_configuration_and_rules() -> None:
     """Syntax, templates and references, judged by Prometheus' own tool."""
-    promtool("check", "config", CONFIGURATION / "prometheus.yml")
+    judge("check", "config", CONFIGURATION / "prometheus.yml")
 
 
 @pytest.mark.parametrize("file", TESTS, ids=lambda path: path.stem)
 def test_alerts_fire_when_they_should_and_not_otherwise(file: object) -> None:
     """The cases of `promtool test rules`, on invented series."""
-    promtool("test", "rules", file)
+    judge("test", "rules", file)
 
 
 def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:

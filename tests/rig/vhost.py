@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -14,7 +14,15 @@ from yarl import URL
 from local_stack.servers import Broker
 from nexus_contracts import CONTENT_TYPE, Event, EventData
 from nexus_messaging.management import apply_topology, connect
-from nexus_messaging.topology import EVENTS, dead_letter_queue, metering_topology
+from nexus_messaging.topology import (
+    EVENTS,
+    TIERS,
+    UNROUTABLE,
+    WORK_QUEUES,
+    dead_letter_queue,
+    metering_topology,
+)
+from rig.secrecy import personal
 
 USERS = tuple(user.name for user in metering_topology().users)
 
@@ -26,6 +34,14 @@ class Vhost:
     broker: Broker
     name: str
     password: str
+    personal: set[str] = field(default_factory=set, kw_only=True)
+    """The addresses and names in what was published, which nothing else may tell."""
+
+    @property
+    def admin_url(self) -> str:
+        """Return the administrator's AMQP URL to this vhost."""
+        admin = self.broker.admin
+        return self.broker.amqp_url(admin.user, admin.password, self.name)
 
     def url(self, user: str) -> str:
         """Return ``user``'s AMQP URL to this vhost."""
@@ -34,12 +50,21 @@ class Vhost:
     async def create(self, *, tier_scale: float) -> None:
         """Create the vhost with the whole topology, tiers shortened by ``tier_scale``."""
         passwords = dict.fromkeys(USERS, self.password)
-        async with connect(self._administration()) as management:
+        async with connect(self.management_url) as management:
             await apply_topology(management, passwords, vhost=self.name, tier_scale=tier_scale)
 
     async def delete(self) -> None:
         """Delete the vhost and all that is in it."""
         await self.ask("DELETE", f"vhosts/{quote(self.name)}")
+
+    async def empty(self) -> None:
+        """Purge every queue, the retry tiers first: what waits there would return to the others."""
+        tiers = [tier.name for tier in TIERS]
+        dead = [dead_letter_queue(queue) for queue in WORK_QUEUES]
+        async with self.channel() as channel:
+            for name in (*tiers, *WORK_QUEUES, *dead, UNROUTABLE):
+                queue = await channel.get_queue(name, ensure=False)
+                await queue.purge()
 
     async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Call the management API as its administrator; ``{vhost}`` in the path is filled in."""
@@ -55,15 +80,13 @@ class Vhost:
     @asynccontextmanager
     async def channel(self, user: str | None = None) -> AsyncIterator[AbstractChannel]:
         """Open a channel as ``user``, or as the administrator."""
-        admin = self.broker.admin
-        url = (
-            self.url(user) if user else self.broker.amqp_url(admin.user, admin.password, self.name)
-        )
+        url = self.url(user) if user else self.admin_url
         async with await aio_pika.connect(url) as connection:
             yield await connection.channel(publisher_confirms=True, on_return_raises=True)
 
     async def publish(self, *events: Event[EventData], exchange: str = EVENTS) -> None:
         """Publish events as an outside service does, or as the administrator elsewhere."""
+        self.personal.update(personal(*events))
         async with self.channel("publisher" if exchange == EVENTS else None) as channel:
             target = await channel.get_exchange(exchange, ensure=False)
             for event in events:
@@ -131,7 +154,9 @@ class Vhost:
         path = "parameters/shovel/{vhost}/" + quote(name, safe="")
         await self.ask("PUT", path, {"component": "shovel", "name": name, "value": value})
 
-    def _administration(self) -> str:
+    @property
+    def management_url(self) -> str:
+        """Return the management API's URL with its administrator's login."""
         admin = self.broker.admin
         url = URL(self.broker.management_url)
         return str(url.with_user(admin.user).with_password(admin.password))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from metering_chaos.evidence import Sort
 from metering_chaos.load import make_load
-from metering_chaos.plan import TARGETS, Kind, make_plan
+from metering_chaos.plan import OVERSLEPT, TARGETS, Kind, make_plan
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -24,6 +24,15 @@ def test_a_plan_has_every_kind_if_it_is_long_enough() -> None:
     assert [fault.at for fault in plan] == sorted(fault.at for fault in plan)
     assert all(0 < fault.at < 170 for fault in plan)
     assert all(fault.target in TARGETS.get(fault.kind, ("",)) for fault in plan)
+
+
+def test_who_oversleeps_wakes_before_the_load_is_over() -> None:
+    """It is to meet what was done in its place, while there still is work."""
+    plan = [fault for seed in range(20) for fault in make_plan(seed, 60, 170)]
+    slept = [fault for fault in plan if fault.kind is Kind.OVERSLEEP]
+
+    assert len(slept) >= 20
+    assert all(fault.seconds > OVERSLEPT and fault.at + fault.seconds <= 171 for fault in slept)
 
 
 def test_a_seed_repeats_the_load() -> None:

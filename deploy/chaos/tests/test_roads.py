@@ -79,6 +79,17 @@ async def test_what_is_held_comes_later(road: Road, connection: Connection, way:
     assert await asyncio.wait_for(connection[0].readline(), 5) == b"hello\n"
 
 
+async def test_a_slow_road_lets_everything_pass_in_its_own_time(
+    road: Road, connection: Connection
+) -> None:
+    """Nothing is lost on it, and it counts what crawled."""
+    road.bytes_per_second = 20.0
+    assert await _nothing_comes(connection)
+
+    assert await asyncio.wait_for(connection[0].readline(), 5) == b"hello\n"
+    assert road.crawled == 2 * len(b"hello\n")
+
+
 async def test_what_is_held_of_a_cut_connection_never_arrives(
     road: Road, connection: Connection
 ) -> None:

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Each service's database, the role that owns its tables and the role that may only use them.
+# Each service's database, the role that owns its tables and the role that may only use them; and
+# the role as which the exporter asks, which sees statistics and no table.
 # The image runs this once, as superuser, when its volume is empty.
 set -eu
 
@@ -21,3 +22,11 @@ REVOKE CONNECT ON DATABASE :"database" FROM PUBLIC;
 GRANT CONNECT ON DATABASE :"database" TO :"owner", :"database";
 SQL
 done
+
+psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --dbname=postgres \
+    --set=password_file=/run/secrets/database-password-postgres-exporter <<'SQL'
+SET log_min_error_statement = panic;
+\set password `cat :'password_file'`
+CREATE ROLE postgres_exporter LOGIN PASSWORD :'password';
+GRANT pg_monitor TO postgres_exporter;
+SQL

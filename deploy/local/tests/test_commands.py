@@ -8,10 +8,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 import aio_pika
 import pytest
 
+from local_stack.guide import QUERIES
 from local_stack.identities import ProcessIdentity, await_exit
 from local_stack.loopback import answers, fetch
 from local_stack.practice import DEAD_LETTER_QUEUE, QUEUE
@@ -33,10 +35,29 @@ def test_up_returns_when_every_part_is_ready(directory: Path) -> None:
     up = local_stack(directory, "up", "--tier-scale", "0.01")
 
     assert up.returncode == 0, up.stdout
-    addresses = re.findall(r"http://\S+/(?:metrics|readyz|sums)", up.stdout)
+    addresses = re.findall(r"http://\S+/(?:metrics|readyz|sums|graph|alerts)", up.stdout)
     assert [url for url in addresses if not answers(url)] == []
-    assert len(addresses) == 8
+    assert len(addresses) == 11
     assert not running(directory).dead
+
+
+def test_prometheus_watches_every_part_and_knows_what_the_page_suggests(directory: Path) -> None:
+    """Each query to paste has an answer, and the servers are all there."""
+    record = running(directory)
+    prometheus = dict(record.places)["Prometheus"].partition("/graph")[0]
+
+    def answered(query: str) -> bool:
+        found = json.loads(fetch(f"{prometheus}/api/v1/query?{urlencode({'query': query})}"))
+        return bool(found["data"]["result"])
+
+    deadline = time.monotonic() + 60
+    wanted = {"count(up == 1) == 6", *QUERIES.values()}
+    while (missing := {each for each in wanted if not answered(each)}) and (
+        time.monotonic() < deadline
+    ):
+        time.sleep(0.5)
+    assert missing == set()
+    assert all(query in record.page() for query in QUERIES.values())
 
 
 def test_a_second_up_is_refused_in_one_line(directory: Path) -> None:
@@ -103,6 +124,7 @@ def test_status_names_a_part_that_died(directory: Path) -> None:
 def test_down_ends_every_process(directory: Path) -> None:
     """After ``down`` the machine is as before."""
     processes = running(directory).processes.values()
+    assert {"prometheus", "postgres-exporter"} < running(directory).processes.keys()
 
     down = local_stack(directory, "down")
 
@@ -112,6 +134,7 @@ def test_down_ends_every_process(directory: Path) -> None:
     assert "no stack is running here" in local_stack(directory, "publish").stdout
 
 
+@pytest.mark.long
 def test_what_a_killed_supervisor_left_is_ended(directory: Path) -> None:
     """A crash of the supervisor leaves servers; the next command cleans up."""
     assert local_stack(directory, "up").returncode == 0

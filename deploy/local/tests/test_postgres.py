@@ -115,3 +115,20 @@ def test_a_refused_statement_is_told_without_its_text(postgres: PostgresServer) 
 
     assert 'role "absent" does not exist' in str(refused.value)
     assert "hush-hush" not in str(refused.value)
+
+
+def test_a_server_whose_files_are_limited_refuses_to_grow_and_lives(tmp_path: Path) -> None:
+    """As on a full disk: what would grow a table is refused, the rest goes on; lifted, all does."""
+    fill = "INSERT INTO filled SELECT generate_series(1, 100000)"
+    with PostgresServer.start(tmp_path, durable=False, wal_segment_mb=1) as server:
+        run_sql(server.superuser_url, "CREATE TABLE filled (n int); CREATE TABLE small (n int)")
+        server.limit_files(2**20)
+        with pytest.raises(SqlFailedError, match="File too large"):
+            run_sql(server.superuser_url, fill)
+        run_sql(server.superuser_url, "INSERT INTO small VALUES (1)")
+
+        server.limit_files(None)
+        run_sql(server.superuser_url, fill)
+
+        assert run_sql(server.superuser_url, "SELECT count(*) FROM filled") == "100000\n"
+        server.check()

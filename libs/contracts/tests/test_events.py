@@ -47,6 +47,8 @@ json_values = st.recursive(
 )
 plain_keys = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 
+contexts = st.from_regex(r"00-[0-9a-f]{31}1-[0-9a-f]{15}1-[0-9a-f]{2}", fullmatch=True)
+
 EVENTS: dict[type[EventData], st.SearchStrategy[EventData]] = {
     ToolExecutedV1: st.builds(
         ToolExecutedV1,
@@ -80,6 +82,7 @@ EVENTS: dict[type[EventData], st.SearchStrategy[EventData]] = {
         dimensions=st.none() | st.dictionaries(texts, texts, max_size=3),
         occurred_at=moments,
         event_count=st.integers(1, 999_999_999_999_999),
+        claim_id=st.none() | st.uuids(),
     ),
     UsageReportedV1: st.builds(
         UsageReportedV1,
@@ -114,6 +117,7 @@ def test_an_event_survives_the_wire(kind: type[EventData], values: st.DataObject
         source=values.draw(texts),
         id=values.draw(st.uuids()),
         time=values.draw(moments),
+        traceparent=values.draw(st.none() | contexts),
     )
 
     assert read_event(event.body(), ALL_EVENTS) == event

@@ -40,6 +40,7 @@ def test_a_golden_message_is_readable(message: Path) -> None:
     data = event.data.model_dump(mode="json", exclude_none=True, exclude=times)
     assert is_kept(written["data"], data)
     assert (str(event.id), event.source) == (written["id"], written["source"])
+    assert event.traceparent == written.get("traceparent")
 
 
 @pytest.mark.parametrize("message", GOLDEN, ids=lambda path: path.stem)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from nexus_contracts import (
     ALL_EVENTS,
@@ -21,6 +22,7 @@ from nexus_contracts import (
     UnsupportedVersionError,
     read_event,
 )
+from nexus_contracts.schemas import schema_of
 
 GOLDEN = Path(__file__).parent / "golden"
 VALID: dict[str, Any] = json.loads((GOLDEN / "tool.executed.v1.full.json").read_text("utf-8"))
@@ -157,6 +159,33 @@ def test_a_time_is_read_with_its_offset() -> None:
     event = read_event(body(time="2026-03-01t14:00:00.123456789+02:00"), [ToolExecuted])
 
     assert event.time == datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "traceparent",
+    [
+        None,
+        "",
+        7,
+        ["00-" + "a" * 32 + "-" + "b" * 16 + "-01"],
+        {"trace": "id"},
+        "s3cret@example.com",
+        "00-" + "a" * 32 + "-" + "b" * 16,
+        "00-" + "A" * 32 + "-" + "b" * 16 + "-01",
+        "00-" + "0" * 32 + "-" + "b" * 16 + "-01",
+        "00-" + "a" * 32 + "-" + "0" * 16 + "-01",
+        "00-" + "a" * 32 + "-" + "b" * 16 + "-01-more",
+        "00-" + "a" * 32 + "-" + "b" * 16 + "-01\n",
+        "ff-" + "a" * 32 + "-" + "b" * 16 + "-01",
+    ],
+    ids=str,
+)
+def test_a_trace_context_that_cannot_be_read_is_as_good_as_none(traceparent: object) -> None:
+    """No run goes unbilled for the sake of its trace, and a schema refuses none for it either."""
+    message = body(traceparent=traceparent)
+
+    assert read_event(message, [ToolExecuted]).traceparent is None
+    assert Draft202012Validator(schema_of(ToolExecuted)).is_valid(json.loads(message))
 
 
 def test_an_error_names_the_field_and_the_rule() -> None:

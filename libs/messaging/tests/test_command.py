@@ -1,12 +1,14 @@
 """The command line of a service: what it says and how it ends."""
 
+import argparse
 from collections.abc import Mapping
 
 import pytest
 
-from nexus_messaging.command import Check, Service, run
+from nexus_messaging.checking import Check, Checks
+from nexus_messaging.command import Command, Service, positive, run
 from nexus_messaging.lifecycle import StartError, StoppedError
-from nexus_messaging.settings import ServiceSettings
+from nexus_messaging.settings import BrokerSettings, DatabaseSettings, ServiceSettings
 
 
 async def fine() -> str | None:
@@ -17,6 +19,16 @@ async def fine() -> str | None:
 async def away() -> str | None:
     """Find the broker away."""
     return "not reachable"
+
+
+async def interrupted(_settings: DatabaseSettings, _parsed: argparse.Namespace) -> int:
+    """Stand for a command that somebody ends with Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+async def asked(_settings: DatabaseSettings, _parsed: argparse.Namespace) -> int:
+    """Stand for a command that finds what it looks for."""
+    return 0
 
 
 def service(
@@ -36,9 +48,17 @@ def service(
         purpose="Records tool runs.",
         settings=ServiceSettings,
         serve=serve,
-        checks=lambda _settings: checks or {"broker": fine},
+        checks=(
+            Checks("broker", BrokerSettings, lambda _: checks or {"broker": fine}),
+            Checks("database", DatabaseSettings, lambda _: {"database": fine}),
+            Checks("topology", BrokerSettings, lambda _: {}, remark=lambda _: "not compared"),
+        ),
         migrate=migrate,
         faults=(PermissionError,),
+        commands=(
+            Command("interrupt", "end early", DatabaseSettings, interrupted),
+            Command("ask", "ask", DatabaseSettings, asked, examples=("{}", "{} --json | jq .late")),
+        ),
     )
 
 
@@ -61,6 +81,21 @@ def test_help_names_the_commands_and_the_settings(capsys: pytest.CaptureFixture[
     assert ended.value.code == 0
     for word in ("serve", "check", "migrate", "AMQP_URL", "SHUTDOWN_GRACE_SECONDS", "NAME_FILE"):
         assert word in told
+    assert "exit codes:" in told
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "migrate", "interrupt", "ask"])
+def test_help_of_every_command_has_an_example_and_the_exit_codes(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a person would type, ready to be copied."""
+    with pytest.raises(SystemExit) as ended:
+        run(service(), [command, "--help"])
+
+    told = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert f"  usage-ingest {command}\n" in told or f" usage-ingest {command}\n" in told
+    assert "2    wrong usage or settings" in told
 
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["serve", "--nonsense"]])
@@ -73,7 +108,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFix
     assert "usage: usage-ingest" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "migrate"])
+@pytest.mark.parametrize("command", ["serve", "migrate", "ask"])
 def test_wrong_settings_end_with_2_and_are_named(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,6 +123,20 @@ def test_wrong_settings_end_with_2_and_are_named(
     assert "DATABASE_URL: not set" in told
     assert "s3cret" not in told
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_traces_that_could_go_nowhere_end_with_2(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As other wrong settings do, before anything is begun."""
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "s3cret")
+
+    assert run(service(), [command]) == 2
+
+    told = capsys.readouterr().err
+    assert told.startswith("usage-ingest: settings: OTEL_TRACES_EXPORTER: ")
+    assert "s3cret" not in told
 
 
 @pytest.mark.parametrize(
@@ -110,10 +159,48 @@ def test_serving_ends_with_a_code_and_a_word(
 def test_check_tells_each_finding_and_ends_with_1_if_any_is_wrong(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """All of them are told, not just the first."""
-    assert run(service(checks={"broker": away, "database": fine}), ["check"]) == 1
-    assert capsys.readouterr().out == "broker: not reachable\ndatabase: ok\n"
+    """All of them are told, not just the first; what was not looked at fails nothing."""
+    assert run(service(checks={"broker": away, "clock": fine}), ["check"]) == 1
+    assert capsys.readouterr().out == (
+        "settings: ok\nbroker: not reachable\nclock: ok\ndatabase: ok\ntopology: not compared\n"
+    )
     assert run(service(), ["check"]) == 0
+
+
+def test_check_names_wrong_settings_and_looks_at_everything_that_needs_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mistyped port does not hide that the broker is away; exit code 2, for the settings."""
+    monkeypatch.setenv("HTTP_PORT", "s3cret")
+    monkeypatch.delenv("DATABASE_URL")
+
+    assert run(service(checks={"broker": away}), ["check"]) == 2
+
+    told = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in told] == [
+        "settings",
+        "settings",
+        "broker",
+        "database",
+        "topology",
+    ]
+    assert "settings: DATABASE_URL: not set (nor DATABASE_URL_FILE)" in told
+    assert "broker: not reachable" in told
+    assert "database: not asked, for want of its settings" in told
+    assert "s3cret" not in "".join(told)
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the exit code that shells give it."""
+    assert run(service(), ["interrupt"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("written", ["0", "-1", "many", "inf", "nan"])
+def test_a_rate_or_an_age_that_is_none_is_refused(written: str) -> None:
+    """And named, so that the mistake can be seen."""
+    with pytest.raises(argparse.ArgumentTypeError, match=f"'{written}' is no number above 0"):
+        positive(written)
 
 
 def test_migrate_tells_the_revision(capsys: pytest.CaptureFixture[str]) -> None:

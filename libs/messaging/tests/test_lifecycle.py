@@ -10,6 +10,7 @@ from nexus_messaging.cancellation import only_if_asked_for
 from nexus_messaging.lifecycle import (
     StoppedError,
     keep_going,
+    resume_on_signal,
     run_until,
     stop_on_signal,
     until_available,
@@ -173,3 +174,18 @@ async def test_waiting_at_the_start_ends_when_told_to_stop() -> None:
 
     with pytest.raises(StoppedError):
         await until_available("broker", never, (OSError,), stop)
+
+
+async def test_the_signal_to_resume_resumes_and_ends_nothing() -> None:
+    """Also while the service still waits for its database, when there is nothing to resume."""
+    stop = stop_on_signal()
+    resumed = asyncio.Event()
+
+    os.kill(os.getpid(), signal.SIGUSR1)
+    await asyncio.sleep(0)
+    resume_on_signal(resumed.set)
+    os.kill(os.getpid(), signal.SIGUSR1)
+
+    async with asyncio.timeout(5):
+        await resumed.wait()
+    assert not stop.is_set()

@@ -2,6 +2,8 @@
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+from nexus_messaging.errors import PublishError, PublishTimeoutError, UnroutableError
+from nexus_messaging.flood import Flood
 from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.reasons import Reason
 from nexus_messaging.topology import TIERS, TOOL_EXECUTED_QUEUE
@@ -22,6 +24,20 @@ def test_every_label_value_is_there_from_the_start() -> None:
     assert all(line.endswith(" 0.0") for line in lines)
 
 
+def test_a_flood_shows_as_a_stopped_queue_until_it_is_resumed() -> None:
+    """0 from the start, 1 while it is stopped."""
+    registry = CollectorRegistry()
+    metrics = MessagingMetrics(registry, service="s", queues=["q"])
+
+    shown = []
+    for flood in (None, Flood(6, 10, Reason.INVALID), None):
+        shown.append(registry.get_sample_value("s_consumption_stopped", {"queue": "q"}))
+        metrics.flooded("q", flood)
+    shown.append(registry.get_sample_value("s_consumption_stopped", {"queue": "q"}))
+
+    assert shown == [0, 0, 1, 0]
+
+
 def test_each_outcome_counts_once_for_its_queue() -> None:
     """Done, retried by tier, dead-lettered by reason."""
     registry = CollectorRegistry()
@@ -37,3 +53,15 @@ def test_each_outcome_counts_once_for_its_queue() -> None:
         ("dead_lettered", {"reason": "invalid"}),
     ):
         assert registry.get_sample_value(f"s_messages_{name}_total", {"queue": "q", **labels}) == 1
+
+
+def test_a_failed_publish_counts_once_under_its_cause() -> None:
+    """What no queue takes is told from a broker in alarm and from one that is away."""
+    registry = CollectorRegistry()
+    metrics = MessagingMetrics(registry, service="s", queues=["q"])
+
+    for error in (UnroutableError("x"), PublishTimeoutError("x"), PublishError("x")):
+        metrics.not_published(error)
+
+    for cause in ("unroutable", "timeout", "other"):
+        assert registry.get_sample_value("s_publishes_failed_total", {"cause": cause}) == 1

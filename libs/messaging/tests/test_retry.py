@@ -28,7 +28,7 @@ from nexus_messaging.retry import (
     decide,
     describe,
 )
-from nexus_messaging.topology import EVENTS, RETRY_RETURN, TIERS, TOOL_EXECUTED_QUEUE
+from nexus_messaging.topology import EVENTS, RETRY_RETURN, TIERS, TOOL_EXECUTED_QUEUE, Tier
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECRET = "s3cret@example.com"
@@ -54,7 +54,9 @@ unforeseen = st.sampled_from(
     [RuntimeError(SECRET), KeyError(SECRET), ValueError(SECRET), TimeoutError(), OSError(SECRET)]
 )
 outcomes = st.one_of(
-    st.just(Done()), st.just(HandedBack()), st.builds(Failed, permanent | transient | unforeseen)
+    st.just(Done()),
+    st.builds(HandedBack, st.none() | st.sampled_from(TIERS)),
+    st.builds(Failed, permanent | transient | unforeseen),
 )
 header_values = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
 
@@ -125,10 +127,10 @@ def test_a_permanent_failure_is_never_retried(error: Exception, progress: Progre
     assert decision.attempts == progress.attempt
 
 
-@given(progresses)
-def test_what_is_handed_back_returns_as_it_came(progress: Progress) -> None:
-    """After the shortest wait, with nothing counted."""
-    assert decide(HandedBack(), progress, NOW) == Retry(TIERS[0], progress)
+@given(progresses, st.none() | st.sampled_from(TIERS))
+def test_what_is_handed_back_returns_as_it_came(progress: Progress, tier: Tier | None) -> None:
+    """After the wait it was given, or else the shortest, with nothing counted."""
+    assert decide(HandedBack(tier), progress, NOW) == Retry(tier or TIERS[0], progress)
 
 
 @given(progresses, unforeseen | transient)

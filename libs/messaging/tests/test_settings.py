@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from nexus_messaging.flood import FloodLimit
 from nexus_messaging.settings import ServiceSettings, SettingsError, load
 
 COMPLETE = {"AMQP_URL": "amqp://u:s3cret@h/v", "DATABASE_URL": "postgresql://u:s3cret@h/d"}
@@ -16,6 +17,14 @@ def test_defaults_stand_where_nothing_is_said() -> None:
     assert settings.amqp_url.get_secret_value() == COMPLETE["AMQP_URL"]
     assert (settings.http_host, settings.http_port) == ("127.0.0.1", 8080)
     assert (settings.shutdown_grace_seconds, settings.log_level) == (20.0, "INFO")
+
+
+def test_what_counts_as_a_flood_is_told_by_two_settings() -> None:
+    """A share and the window that it is of; nobody has to say either."""
+    given = {"DEAD_LETTER_SHARE_LIMIT": "1", "DEAD_LETTER_WINDOW": "200"}
+
+    assert load(ServiceSettings, COMPLETE).flood_limit() == FloodLimit(0.5, 1000)
+    assert load(ServiceSettings, COMPLETE | given).flood_limit() == FloodLimit(1.0, 200)
 
 
 def test_all_that_is_missing_or_wrong_is_named_at_once(tmp_path: Path) -> None:

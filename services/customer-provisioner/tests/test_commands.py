@@ -17,7 +17,7 @@ def test_a_pace_that_is_none_is_refused(rate: str, capsys: pytest.CaptureFixture
         run(SERVICE, ["backfill", f"--throttle={rate}"])
 
     assert ending.value.code == 2
-    assert "a number above 0 is wanted" in capsys.readouterr().err
+    assert "is no number above 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe"])

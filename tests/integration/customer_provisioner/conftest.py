@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -23,6 +23,7 @@ from local_stack.server_process import ServerProcess
 from nexus_contracts import Event, UserCreated
 from nexus_database import Database
 from nexus_messaging.settlement import utc_now
+from rig.secrecy import leaks, secrets_in, tap, told_by
 from rig.vhost import Vhost
 from rig.waiting import eventually
 from stripe_emulator.account import Account
@@ -172,9 +173,15 @@ def environment(vhost: Vhost, database_url: str, stripe: Stripe) -> dict[str, st
 
 
 @pytest.fixture
-def spawn(tmp_path: Path) -> Iterator[Callable[[dict[str, str]], ServerProcess]]:
-    """Return a function that prepares a service process; all of them stop after the test."""
+async def spawn(
+    tmp_path: Path, vhost: Vhost, environment: dict[str, str]
+) -> AsyncIterator[Callable[[dict[str, str]], ServerProcess]]:
+    """Return a function that prepares a service process; all of them stop after the test.
+
+    The test fails at its end if anything they told people holds a secret or an address.
+    """
     processes: list[ServerProcess] = []
+    await tap(vhost.admin_url)
 
     def prepare(environment: dict[str, str]) -> ServerProcess:
         process = ServerProcess(
@@ -191,8 +198,8 @@ def spawn(tmp_path: Path) -> Iterator[Callable[[dict[str, str]], ServerProcess]]
         return process
 
     yield prepare
-    for process in processes:
-        process.stop()
+    told = await told_by(processes, vhost.admin_url)
+    assert leaks(told, vhost.personal | secrets_in(environment) | {DOOR_KEY}) == []
 
 
 @pytest.fixture

@@ -10,10 +10,14 @@ from uuid import UUID, uuid4
 import pytest
 
 from customer_provisioner.inquiries import Inquiries
+from customer_provisioner.profile import announcement
 from local_stack.server_process import ServerProcess
 from nexus_contracts import UserCreated, read_event
 from nexus_database import Database
+from nexus_messaging.inspection import NOT_COMPARED
 from nexus_messaging.topology import CUSTOMER_PROVISIONED_QUEUE, USER_CREATED_QUEUE
+from rig.secrecy import leaks, secrets_in
+from rig.terminal import on_a_terminal
 from rig.vhost import Vhost
 from rig.waiting import eventually
 from stripe_emulator.customers import Customers
@@ -42,6 +46,7 @@ class Command:
             stderr=asyncio.subprocess.PIPE,
         )
         out, err = await process.communicate(given.encode())
+        assert leaks({"output": (out + err).decode()}, secrets_in(self.environment)) == []
         return process.returncode or 0, out.decode(), err.decode()
 
 
@@ -66,8 +71,17 @@ async def customer_of(database: Database, user_id: UUID) -> str | None:
 
 
 async def test_check_says_that_all_is_well(command: Command) -> None:
-    """Broker, database and Stripe's opinion of the key, in one line each."""
-    assert await command.run("check") == (0, "broker: ok\ndatabase: ok\nstripe: ok\n", "")
+    """Settings, broker, database and Stripe's opinion of the key, in one line each."""
+    code, out, err = await command.run("check")
+
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "settings: ok",
+        "broker: ok",
+        f"topology: {NOT_COMPARED}",
+        "database: ok",
+        "stripe: ok",
+    ]
 
 
 async def test_check_names_a_key_that_stripe_refuses(command: Command, stripe: Stripe) -> None:
@@ -114,6 +128,51 @@ async def test_a_backfill_publishes_whoever_has_no_customer(
     assert read_event(letter.body, [UserCreated]).data == fresh
 
 
+async def test_customers_are_announced_again_as_they_were_and_only_if_told(
+    command: Command, bench: Bench, database: Database, vhost: Vhost
+) -> None:
+    """Since a time: the same event to the last byte, whoever was told of it before."""
+    earlier, there = await served(bench), await served(bench)
+    await bench.keep(user())
+    profiles = {each: await Inquiries(database).find(each.user_id) for each in (earlier, there)}
+    since = profiles[there]
+    assert since is not None
+    assert since.provisioned_at is not None
+    arguments = ("announce", "--since", since.provisioned_at.isoformat())
+
+    dry = await command.run(*arguments)
+    assert await vhost.depth(CUSTOMER_PROVISIONED_QUEUE) == 0
+    done = await command.run(*arguments, "--execute")
+    everyone = await command.run("announce", "--since", "2020-01-01T00:00Z", "--execute")
+
+    assert dry[:2] == (0, "1 customers would be announced again; nothing was: add --execute\n")
+    assert done[:2] == (0, "1 customers were announced again\n")
+    assert everyone[:2] == (0, "2 customers were announced again\n")
+    told = [letter.body for letter in await vhost.peek(CUSTOMER_PROVISIONED_QUEUE)]
+    bodies = [announcement(each).body() for each in profiles.values() if each is not None]
+    assert told[0] == bodies[1]
+    assert sorted(told[1:]) == sorted(bodies)
+
+
+async def test_a_backfill_on_a_terminal_shows_how_many_are_left(
+    environment: dict[str, str], vhost: Vhost, tmp_path: Path
+) -> None:
+    """The list is counted first; what is unusable is told above the bar."""
+    lines = tmp_path / "users.jsonl"
+    written = [user().model_dump_json(), '{"email": "secret"}', user().model_dump_json()]
+    lines.write_text("\n".join(written), encoding="utf-8")
+
+    shown = await on_a_terminal(
+        "customer_provisioner", "backfill", str(lines), "--execute", **environment
+    )
+
+    assert shown.code == 1
+    assert "3/3" in shown.text
+    assert "entry 2: user_id: missing" in shown.text
+    assert "secret" not in shown.text
+    assert await vhost.depth(USER_CREATED_QUEUE) == 2
+
+
 async def test_users_are_found_by_exact_address_only(command: Command, bench: Bench) -> None:
     """Ids come out, addresses do not."""
     data = await served(bench)
@@ -124,7 +183,8 @@ async def test_users_are_found_by_exact_address_only(command: Command, bench: Be
     none = await command.run("find", "nobody@example.com")
 
     assert found == (0, f"{data.user_id} provisioned {customer['id']}\n", "")
-    assert none == (1, "", "")
+    assert (none[0], none[1]) == (1, "")
+    assert "nobody is kept under exactly this address" in none[2]
 
 
 async def test_a_users_way_is_explained_without_the_address(command: Command, bench: Bench) -> None:

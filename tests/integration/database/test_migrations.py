@@ -3,7 +3,8 @@
 import asyncio
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -17,6 +18,7 @@ from nexus_database import (
     downgrade,
     migrate,
     require_current,
+    revision_fault,
 )
 
 SERVICES = ("customer_provisioner", "usage_ingest", "stripe_reporter")
@@ -35,6 +37,22 @@ def owner_url(postgres: PostgresServer, service: str, password: str) -> Iterator
     run_sql(postgres.superuser_url, f"CREATE DATABASE {name} OWNER {service}_owner")
     yield postgres.url(name, f"{service}_owner", password)
     run_sql(postgres.superuser_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Database]:
+    """Open a database while the context lasts."""
+    database = Database(url, name="test", pool_size=1)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+def said(revision: str, oldest: str) -> str:
+    """Return the SQL by which a newer release's migration says whom its schema serves."""
+    text = f"revision {revision} serves releases from revision {oldest} on"
+    return f"COMMENT ON TABLE alembic_version IS '{text}'"
 
 
 def schema(url: str) -> str:
@@ -69,12 +87,11 @@ async def test_two_migrations_at_once_wait_for_each_other(owner_url: str, servic
     assert revisions[0] == revisions[1] != "base"
 
 
-async def test_a_release_works_with_its_own_revision_only_and_says_what_to_do(
+async def test_a_release_works_with_its_own_revision_and_says_of_others_what_to_do(
     owner_url: str, service: str
 ) -> None:
     """Behind: migrate first. Ahead: start the newer release."""
-    database = Database(owner_url, name="test", pool_size=1)
-    try:
+    async with opened(owner_url) as database:
         with pytest.raises(RevisionMismatchError, match="run the migrate command"):
             await require_current(database, service)
         await migrate(owner_url, service)
@@ -82,8 +99,57 @@ async def test_a_release_works_with_its_own_revision_only_and_says_what_to_do(
         run_sql(owner_url, "UPDATE alembic_version SET version_num = 'of_tomorrow'")
         with pytest.raises(RevisionMismatchError, match="newer release"):
             await require_current(database, service)
-    finally:
-        await database.close()
+        with pytest.raises(MigrationError):
+            await migrate(owner_url, service)
+
+
+async def test_a_release_goes_on_working_on_a_newer_database_that_serves_it(
+    owner_url: str, service: str
+) -> None:
+    """Its readiness stays, it may be started again, and its `migrate` leaves the database alone."""
+    await migrate(owner_url, service)
+    run_sql(owner_url, "UPDATE alembic_version SET version_num = 'of_tomorrow'")
+    run_sql(owner_url, said("of_tomorrow", "0001"))
+
+    async with opened(owner_url) as database:
+        await require_current(database, service)
+        fault = await revision_fault(database, service)
+
+    assert fault is None
+    assert await migrate(owner_url, service) == "of_tomorrow"
+
+
+@pytest.mark.parametrize(
+    ("about", "oldest"), [("of_tomorrow", "of_today"), ("of_today", "0001")], ids=["newer", "stale"]
+)
+async def test_a_newer_database_serves_nobody_it_does_not_name(
+    owner_url: str, service: str, about: str, oldest: str
+) -> None:
+    """Neither a release before the oldest it names, nor by what is left of another revision."""
+    await migrate(owner_url, service)
+    run_sql(owner_url, "UPDATE alembic_version SET version_num = 'of_tomorrow'")
+    run_sql(owner_url, said(about, oldest))
+
+    async with opened(owner_url) as database:
+        with pytest.raises(RevisionMismatchError, match="newer release"):
+            await require_current(database, service)
+
+
+@pytest.mark.parametrize("service", ["usage_ingest"])
+async def test_the_database_says_which_releases_its_revision_serves(
+    owner_url: str, service: str
+) -> None:
+    """Each migration names the oldest itself; one that names none serves its own release only."""
+    told = []
+    for move, revision in ((migrate, "head"), (downgrade, "0001"), (downgrade, "base")):
+        await move(owner_url, service, revision)
+        told.append(run_sql(owner_url, "SELECT obj_description('alembic_version'::regclass)"))
+
+    assert [each.strip() for each in told] == [
+        "revision 0002 serves releases from revision 0001 on",
+        "revision 0001 serves releases from revision 0001 on",
+        "",
+    ]
 
 
 async def test_a_service_refuses_to_serve_on_a_wrong_revision(owner_url: str, service: str) -> None:

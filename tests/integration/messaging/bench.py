@@ -5,11 +5,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import quote
 
+import aiormq
 from aio_pika.abc import AbstractIncomingMessage
+from faststream.rabbit.subscriber import RabbitSubscriber
 from prometheus_client import CollectorRegistry
 
+from nexus_messaging.breaker import Breakers
 from nexus_messaging.consumer import Consumer
 from nexus_messaging.consumption import BatchConsumption, Outage, SingleConsumption
+from nexus_messaging.flood import FloodLimit
 from nexus_messaging.lifecycle import run_until
 from nexus_messaging.message import Delivery
 from nexus_messaging.metrics import MessagingMetrics
@@ -48,15 +52,18 @@ class Bench:
     given to the handler, ``batches`` the sizes of the groups it was called with.
     """
 
-    def __init__(self, vhost: Vhost, kind: str) -> None:
+    def __init__(self, vhost: Vhost, kind: str, limit: FloodLimit | None = None) -> None:
         self.vhost = vhost
         self.kind = kind
+        self.limit = limit
+        self.breakers: Breakers | None = None
         self.behave: Behaviour = well
         self.handled: list[Delivery] = []
         self.batches: list[int] = []
         self.down = False
         self.probes = 0
         self.consumer: Consumer | None = None
+        self.subscriber: RabbitSubscriber | None = None
         self.registry = CollectorRegistry()
         self._metrics = MessagingMetrics(self.registry, service=SERVICE, queues=[QUEUE])
 
@@ -75,13 +82,27 @@ class Bench:
         """Return the message ids of what was handled, in order."""
         return [delivery.message.message_id for delivery in self.handled]
 
+    async def stopped(self) -> str | None:
+        """Return why a flood has stopped the consumption, if one has."""
+        return None if self.breakers is None else await self.breakers.remark()
+
+    def resume(self) -> None:
+        """Do what SIGUSR1 does."""
+        assert self.breakers is not None
+        self.breakers.resume()
+
     async def tried(self) -> int:
         """Return how often the handler was given a delivery."""
         return len(self.handled)
 
     async def consumes(self) -> bool:
         """Return whether the broker would deliver now, as far as the consumer knows."""
-        return self.consumer is not None and self.consumer.consuming
+        if self.subscriber is None:
+            return self.consumer is not None and self.consumer.consuming
+        assert self.subscriber._queue_obj is not None
+        channel = await self.subscriber._queue_obj.channel.get_underlay_channel()
+        assert isinstance(channel, aiormq.Channel)
+        return self.subscriber._consumer_tag in channel.consumers
 
     async def probed(self) -> int:
         """Return how often the end of an outage was asked for."""
@@ -91,6 +112,10 @@ class Bench:
         """Return a counter of the service."""
         name = f"usage_ingest_messages_{metric}_total"
         return self.registry.get_sample_value(name, {"queue": QUEUE, **labels}) or 0
+
+    def gauge(self, metric: str) -> float | None:
+        """Return a gauge of the service."""
+        return self.registry.get_sample_value(f"usage_ingest_{metric}", {"queue": QUEUE})
 
     async def all_done(self, messages: int) -> None:
         """Wait until so many messages ended well."""
@@ -115,14 +140,18 @@ class Bench:
         async with AsyncExitStack() as stack:
             publisher = await Publisher.connect(url, name=SERVICE)
             stack.push_async_callback(publisher.close)
-            settlement = Settlement(publisher, self._metrics, service=SERVICE)
+            settlement = Settlement(publisher, self._metrics, service=SERVICE, limit=self.limit)
+            self.breakers = settlement.breakers
             outage = Outage((DownError,), self._probe)
             if self.kind == "faststream":
                 broker = make_broker(url, CollectorRegistry(), service=SERVICE)
-                subscribe(broker, QUEUE, self._handle, settlement, outage)
+                resume = subscribe(broker, QUEUE, self._handle, settlement, outage)
                 await broker.start()
+                [subscriber] = broker.subscribers
+                assert isinstance(subscriber, RabbitSubscriber)
+                self.subscriber = subscriber
                 stack.push_async_callback(broker.stop)
-                await stop.wait()
+                await run_until(stop, {"resume": resume}, [], grace=grace)
                 return
             consumer = self.consumer = Consumer(url, QUEUE, prefetch=PREFETCH, name=SERVICE)
             work = (

@@ -62,11 +62,15 @@ async def test_a_published_message_is_in_the_queue_with_all_it_had(
 async def test_a_message_that_no_queue_takes_is_an_error(
     own_vhost: Vhost, publisher: Publisher
 ) -> None:
-    """A missing binding must not swallow money."""
+    """A missing binding must not swallow money, and whoever watches is told as well."""
+    told: list[PublishError] = []
+    publisher.watch_failures(told.append)
     await own_vhost.ask("DELETE", "queues/{vhost}/" + USAGE_RECORDED_QUEUE)
 
     with pytest.raises(UnroutableError, match=r"usage\.recorded\.v1"):
         await publisher.publish(GOOD)
+
+    assert [type(each) for each in told] == [UnroutableError]
 
 
 async def test_a_refused_message_does_not_stop_the_next_ones(

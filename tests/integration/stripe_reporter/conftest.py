@@ -1,12 +1,33 @@
-"""A bench for each test: its own vhost, journal and Stripe account."""
+"""A bench for each test: empty queues, its own journal and Stripe account."""
 
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+import pytest_asyncio
 
 from integration.stripe_reporter.bench import KEY, METER, Bench
+from local_stack.servers import Broker
 from rig.vhost import Vhost
 from stripe_emulator.running import running_emulator
+
+TIER_SCALE = 0.01
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def lasting(broker: Broker, password: str) -> AsyncIterator[Vhost]:
+    """Return one vhost for all tests: making one takes longer than most of them."""
+    made = Vhost(broker, f"reporter-{secrets.token_hex(4)}", password)
+    await made.create(tier_scale=TIER_SCALE)
+    yield made
+    await made.delete()
+
+
+@pytest.fixture
+async def vhost(lasting: Vhost) -> AsyncIterator[Vhost]:
+    """Return a vhost whose queues are empty."""
+    yield lasting
+    await lasting.empty()
 
 
 @pytest.fixture

@@ -1,45 +1,64 @@
 """The command line as an operator runs it, in a process of its own."""
 
 import asyncio
-import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from uuid import uuid4
 
 import pytest
 
 from integration.stripe_reporter.bench import KEY, METER, Bench
+from local_stack.catalogue import base_environment
 from local_stack.ports import free_ports
+from nexus_contracts import CallRecord, CallRecordsEnd, read_call_record
+from nexus_messaging.inspection import NOT_COMPARED
+from rig.secrecy import leaks, secrets_in
 from rig.waiting import eventually
 from stripe_emulator.keys import KeyState
+from stripe_reporter import rows
+from stripe_reporter.entries import calling
+from stripe_reporter.fence import Call
 from stripe_reporter.meters import DISPLAY_NAME
+from stripe_reporter.reports import Report
+
+
+def settings_of(bench: Bench) -> dict[str, str]:
+    """Return the settings of ``bench``."""
+    return {
+        "AMQP_URL": bench.vhost.url("stripe-reporter"),
+        "DATABASE_URL": bench.database_url,
+        "STRIPE_SECRET_KEY": KEY,
+        "STRIPE_API_BASE": bench.emulator.url,
+    }
 
 
 async def start(bench: Bench, *arguments: str, **settings: str) -> Process:
     """Start ``stripe-reporter`` with the settings of ``bench``."""
     (port,) = free_ports(None)
-    environment = {
-        "PATH": os.environ["PATH"],
-        "AMQP_URL": bench.vhost.url("stripe-reporter"),
-        "DATABASE_URL": bench.database_url,
-        "STRIPE_SECRET_KEY": KEY,
-        "STRIPE_API_BASE": bench.emulator.url,
-        "HTTP_PORT": str(port),
-        **settings,
-    }
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "stripe_reporter", *arguments),
-        env=environment,
+        env={**base_environment(), **settings_of(bench), "HTTP_PORT": str(port), **settings},
         stdout=PIPE,
         stderr=PIPE,
     )
 
 
+async def end(bench: Bench, process: Process) -> str:
+    """Wait for the end of a process; return all it printed, which tells no secret."""
+    printed, complained = await asyncio.wait_for(process.communicate(), 60)
+    told = (printed + complained).decode()
+    assert leaks({"output": told}, secrets_in(settings_of(bench))) == []
+    return told
+
+
 async def run(bench: Bench, *arguments: str, **settings: str) -> tuple[int | None, str]:
     """Run a command to its end; return its exit code and all it printed."""
     process = await start(bench, *arguments, **settings)
-    printed, complained = await asyncio.wait_for(process.communicate(), 30)
-    return process.returncode, (printed + complained).decode()
+    told = await end(bench, process)
+    return process.returncode, told
 
 
 async def test_check_finds_nothing_wrong_on_a_sound_bench(bench: Bench) -> None:
@@ -47,7 +66,9 @@ async def test_check_finds_nothing_wrong_on_a_sound_bench(bench: Bench) -> None:
     code, printed = await run(bench, "check")
 
     assert printed.splitlines() == [
+        "settings: ok",
         "broker: ok",
+        f"topology: {NOT_COMPARED}",
         "database: ok",
         "stripe key (test mode): ok",
         "clock: ok",
@@ -101,6 +122,84 @@ async def test_meters_ensure_reports_a_differing_meter_and_leaves_it(bench: Benc
     assert code == 1
 
 
+def listed(printed: str) -> list[CallRecord | CallRecordsEnd]:
+    """Return the lines of a list of calls."""
+    return [read_call_record(line) for line in printed.splitlines() if line.startswith("{")]
+
+
+async def test_the_journal_is_listed_as_a_lost_ledger_needs_it(bench: Bench) -> None:
+    """Each report with its claim and what its calls came to, the oldest first, to an end."""
+    claim = uuid4()
+    dimensions = {"tool_name": "forecast"}
+    counted = bench.report(bench.customer(), 7, claim_id=claim, dimensions=dimensions)
+    refused = bench.report("cus_gone", claim_id=claim)
+    unheard = bench.report(bench.customer(), claim_id=uuid4())
+    async with bench.reporting():
+        for event, outcome in ((counted, "reported"), (refused, "rejected")):
+            await bench.send(event)
+            await eventually(partial(bench.handled, outcome), lambda number: number == 1)
+        bench.fault("reset", when="after", times=None)
+        await bench.send(unheard)
+        await eventually(partial(bench.state, unheard), lambda state: state == "unknown")
+    since = (datetime.now(UTC) - timedelta(minutes=5)).isoformat()
+
+    code, printed = await run(bench, "journal", "--since", since)
+
+    *records, end = listed(printed)
+    assert code == 0
+    assert end == CallRecordsEnd(records=3, since=datetime.fromisoformat(since))
+    found = [each for each in records if isinstance(each, CallRecord)]
+    assert [each.report for each in found] == [counted.data, refused.data, unheard.data]
+    assert [(each.state, each.reason, each.ever_unknown) for each in found] == [
+        ("accepted", None, False),
+        ("refused", "no_such_customer", False),
+        ("unknown", None, True),
+    ]
+
+
+async def test_only_calls_since_the_time_are_listed_however_many_there_are(bench: Bench) -> None:
+    """More than a page, many of them begun at one moment; none is left out or told twice."""
+    claim = uuid4()
+    events = [bench.report("cus_1", claim_id=claim) for _ in range(2500)]
+    began = datetime.now(UTC) - timedelta(hours=1)
+    async with bench.database() as database:
+        for number, some in enumerate((events[:1200], events[1200:])):
+            calls = [
+                Call(report, calling(report, None, began + timedelta(minutes=number)))
+                for report in (Report.of(event.data) for event in some)
+            ]
+            await database.run(partial(rows.insert, calls=calls))
+
+    _, all_of_them = await run(bench, "journal", "--since", began.isoformat())
+    _, later = await run(bench, "journal", "--since", (began + timedelta(seconds=30)).isoformat())
+
+    ids = [each.report.report_id for each in listed(all_of_them) if isinstance(each, CallRecord)]
+    assert sorted(ids) == sorted(event.data.report_id for event in events)
+    assert set(ids[:1200]) == {event.data.report_id for event in events[:1200]}
+    assert len(listed(later)) == 1300 + 1
+
+
+async def test_reports_that_a_ledger_can_not_take_back_are_told(bench: Bench) -> None:
+    """From a publisher of an older release, without their claim: the exit code says so."""
+    event = bench.report(bench.customer())
+    async with bench.reporting():
+        await bench.send(event)
+        await eventually(partial(bench.handled, "reported"), lambda number: number == 1)
+
+    code, printed = await run(bench, "journal", "--since", "2026-01-01T00:00:00Z")
+
+    assert code == 1
+    assert "1 more came without their claim, from an older release" in printed
+
+
+async def test_a_time_must_say_how_far_it_is_from_utc(bench: Bench) -> None:
+    """An hour read in the wrong zone would leave an hour of reports out."""
+    code, printed = await run(bench, "journal", "--since", "2026-01-01T00:00:00")
+
+    assert code == 2
+    assert "a time with its offset is wanted" in printed
+
+
 async def test_sigterm_finishes_what_is_in_hand(bench: Bench) -> None:
     """The call under way gets its answer, its outcome is told, and the process ends well."""
     event = bench.report(bench.customer())
@@ -110,11 +209,10 @@ async def test_sigterm_finishes_what_is_in_hand(bench: Bench) -> None:
     await eventually(bench.calls, bool)
 
     process.send_signal(signal.SIGTERM)
-    printed, _ = await asyncio.wait_for(process.communicate(), 20)
+    told = await end(bench, process)
 
     assert process.returncode == 0
-    assert b"stopped" in printed
-    assert KEY.encode() not in printed
+    assert "stopped" in told
     await bench.outcomes(1)
     assert bench.attempts(event)["attempts"] == 1
 

@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+from structlog.testing import capture_logs
+
 from integration.stripe_reporter.bench import KEY, METER, Bench
 from local_stack.ports import free_ports
 from local_stack.servers import Database
@@ -158,14 +160,16 @@ async def test_a_busy_customer_holds_up_nobody(bench: Bench) -> None:
 
 
 async def test_a_backlog_of_one_customer_is_counted_to_the_last(bench: Bench) -> None:
-    """What is turned away comes again, some of it later: each report counts once."""
+    """What is turned away comes again, some of it later, without a word: each counts once."""
     busy = bench.customer()
     events = [bench.report(busy) for _ in range(300)]
     later = {"queue": USAGE_RECORDED_QUEUE, "tier": TIERS[1].name}
-    async with bench.reporting():
-        await bench.send(*events)
-        await eventually(lambda: _counted(bench, busy), lambda count: count == 300, within=60)
+    with capture_logs() as logs:
+        async with bench.reporting():
+            await bench.send(*events)
+            await eventually(lambda: _counted(bench, busy), lambda count: count == 300, within=60)
 
+    assert not [each for each in logs if each["event"] == "message_retried"]
     retried = bench.registry.get_sample_value("stripe_reporter_messages_retried_total", later)
     assert retried
     assert await bench.calls() == 300

@@ -135,6 +135,9 @@ async def test_what_the_fence_rests_on_cannot_be_undone(database: Database, stat
         "TRUNCATE meter_calls",
         "UPDATE meter_calls SET value = 2",
         "UPDATE meter_calls SET stripe_customer_id = 'cus_2'",
+        "UPDATE meter_calls SET claim_id = gen_random_uuid()",
+        "UPDATE meter_calls SET event_count = 2",
+        "UPDATE meter_calls SET dimensions = '{}'",
         "UPDATE alembic_version SET version_num = '0000'",
     ],
 )

@@ -1,18 +1,19 @@
 """The commands for people, as they are typed, on a real database and broker."""
 
-import asyncio
 import json
-import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-from local_stack.catalogue import base_environment
 from nexus_database import Database
 from nexus_messaging.topology import USAGE_RECORDED_QUEUE
 from rig.events import provisioned, tool_run
+from rig.secrecy import leaks, secrets_in
+from rig.terminal import in_a_pipe, on_a_terminal
 from rig.vhost import Vhost
 from usage_ingest.accounts import Accounts
 from usage_ingest.claims import Claims
+from usage_ingest.inquiries import Inquiries
 from usage_ingest.ledger import Entry, Ledger
 from usage_ingest.metering import BillingRules, ToolRun
 from usage_ingest.reports import Answer, Reports
@@ -21,21 +22,19 @@ RULES = BillingRules("tool_call_executed", None, frozenset({"succeeded"}))
 NOW = datetime.now(UTC)
 
 
-async def command(database: Database, *arguments: str, amqp_url: str = "") -> tuple[int, str, str]:
-    """Run `usage-ingest` and return its exit code, output and errors."""
+def settings_of(database: Database, amqp_url: str = "") -> dict[str, str]:
+    """Return the settings of the commands."""
     url = database.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "usage_ingest",
-        *arguments,
-        env={**base_environment(), "DATABASE_URL": url, "AMQP_URL": amqp_url},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, output.decode(), errors.decode()
+    return {"DATABASE_URL": url, "AMQP_URL": amqp_url}
+
+
+async def command(database: Database, *arguments: str, amqp_url: str = "") -> tuple[int, str, str]:
+    """Run `usage-ingest` in a pipe and return its exit code, output and errors."""
+    settings = settings_of(database, amqp_url)
+    shown = await in_a_pipe("usage_ingest", *arguments, **settings)
+    assert leaks({"output": shown.raw + shown.errors}, secrets_in(settings)) == []
+    assert not shown.coloured
+    return shown.code, shown.raw, shown.errors
 
 
 async def forwarded(database: Database) -> tuple[ToolRun, Reports, Answer]:
@@ -54,19 +53,74 @@ async def forwarded(database: Database) -> tuple[ToolRun, Reports, Answer]:
 async def test_status_tells_how_things_stand_and_fails_while_usage_is_late(
     database: Database,
 ) -> None:
-    """A script can act on the exit code; a person reads the table."""
+    """A script can act on the exit code and on each row; a person reads the same rows."""
     _, reports, answer = await forwarded(database)
+    early = tool_run(time=NOW - timedelta(hours=3))
+    await Ledger(database).record([Entry.of(early, RULES, NOW)])
 
-    table = await command(database, "status")
+    table = await command(database, "status", "--late-after", "86400")
     late = await command(database, "status", "--json", "--late-after", "0")
     await reports.answer([answer])
     done = await command(database, "status", "--late-after", "0")
 
+    rows = [line.split() for line in table[1].splitlines()]
     assert table[0] == 0
-    assert "forwarded" in table[1]
+    assert rows[0] == ["of", "state", "meter", "number", "sum", "oldest"]
+    assert rows[1][:5] == ["events", "waiting", "tool_call_executed", "1", "1"]
+    assert rows[2][:5] == ["reports", "forwarded", "tool_call_executed", "1", "1"]
     assert late[0] == 1
-    assert json.loads(late[1])["degraded"] is True
+    told = json.loads(late[1])
+    assert told["degraded"] is True
+    assert told["reports"][0].keys() == {"state", "meter", "number", "value", "oldest", "more"}
     assert done[0] == 0
+    assert ["reports", "reported", "tool_call_executed", "1", "1"] in [
+        line.split() for line in done[1].splitlines()
+    ]
+
+
+async def test_status_tells_refusals_and_how_far_back_it_adds_up_what_was_reported(
+    database: Database,
+) -> None:
+    """A day by default; what was refused stays until a person has settled it."""
+    for state, ago in (("rejected", 0), ("reported", 0), ("reported", 3)):
+        _, reports, answer = await forwarded(database)
+        reason = "refused_by_stripe" if state == "rejected" else None
+        at = NOW - timedelta(days=ago)
+        await reports.answer([replace(answer, state=state, reason=reason, at=at)])
+
+    day = json.loads((await command(database, "status", "--json"))[1])
+    week = json.loads((await command(database, "status", "--json", "--days", "7"))[1])
+
+    assert {(each["state"], each["value"]) for each in day["reports"]} == {
+        ("rejected", 1),
+        ("reported", 1),
+    }
+    assert {(each["state"], each["value"]) for each in week["reports"]} == {
+        ("rejected", 1),
+        ("reported", 2),
+    }
+
+
+async def test_status_on_a_terminal_has_human_ages_and_says_degraded_in_words_and_colour(
+    database: Database,
+) -> None:
+    """Two hours are not 7200 s to a person who is called at night."""
+    await forwarded(database)
+
+    shown = await on_a_terminal("usage_ingest", "status", **settings_of(database))
+    plain = await on_a_terminal("usage_ingest", "status", NO_COLOR="1", **settings_of(database))
+
+    assert (shown.code, plain.code) == (0, 0)
+    late = await on_a_terminal(
+        "usage_ingest", "status", "--late-after", "0", **settings_of(database)
+    )
+    assert late.code == 1
+    assert "✗ oldest unanswered usage" in late.text
+    assert "degraded" in late.text
+    assert "\x1b[1;31m" in late.raw
+    assert "forwarded" in shown.text
+    assert shown.coloured
+    assert not plain.coloured
 
 
 async def test_explain_tells_each_step_and_why_something_is_not_billed(
@@ -111,3 +165,49 @@ async def test_replay_forwards_again_only_what_was_never_answered_and_only_if_to
     assert done[1].startswith("1 reports were")
     assert depth == 1
     assert after[1].startswith("0 reports would be")
+
+
+async def test_replay_on_a_terminal_shows_how_far_it_is(database: Database, vhost: Vhost) -> None:
+    """A bar with the number there is, which was counted first."""
+    await forwarded(database)
+    await forwarded(database)
+
+    shown = await on_a_terminal(
+        "usage_ingest",
+        "replay",
+        "--execute",
+        **settings_of(database, vhost.url("usage-ingest")),
+    )
+
+    assert shown.code == 0
+    assert "2/2" in shown.text
+    assert "2 reports were forwarded again" in shown.text
+    assert await vhost.depth(USAGE_RECORDED_QUEUE) == 2
+
+
+async def test_replay_forwards_every_report_once_whatever_the_page(database: Database) -> None:
+    """Several were made in the same moment, and pages end between them."""
+    runs = [tool_run(time=NOW - timedelta(hours=2, seconds=n)) for n in range(5)]
+    for run in runs:
+        await Accounts(database).apply(provisioned(run.data.user_id, "cus_1").data)
+    await Ledger(database).record([Entry.of(run, RULES, NOW) for run in runs])
+    await Claims(database, window=timedelta(0), dimensions=()).claim(NOW)
+    reports = Reports(database)
+    leased = [each.report_id for each in await reports.lease(NOW)]
+    await reports.settle_lease(NOW - timedelta(hours=2), forwarded=leased, failed=[])
+
+    inquiries = Inquiries(database)
+    found = [each.report_id async for each in inquiries.unanswered(NOW, page=2)]
+
+    assert sorted(found) == sorted(leased)
+    assert await inquiries.unanswered_number(NOW) == 5
+
+
+async def test_a_database_that_is_away_is_one_line_that_says_so(database: Database) -> None:
+    """No traceback, no address, and exit code 1."""
+    settings = settings_of(database) | {"DATABASE_URL": "postgresql://x:s3cret@127.0.0.1:1/d"}
+
+    shown = await in_a_pipe("usage_ingest", "status", **settings)
+
+    assert shown.code == 1
+    assert shown.errors == ("usage-ingest: the database is not reachable: ConnectionRefusedError\n")

@@ -12,6 +12,7 @@ from rig.events import provisioned, tool_run
 from usage_ingest.accounts import Accounts
 from usage_ingest.ledger import Duplicate, Entry, IdTaken, Ledger, Recorded
 from usage_ingest.metering import BillingRules, BillingState, ToolRun
+from usage_ingest.reports import Reports
 
 RULES = BillingRules("tool_call_executed", "tokens_used", frozenset({"succeeded"}))
 
@@ -37,6 +38,29 @@ async def test_an_event_told_twice_is_recorded_once(database: Database) -> None:
     assert first == [Recorded(BillingState.WAITING), Duplicate()]
     assert second == [Duplicate()]
     assert await count(database) == 1
+
+
+async def test_rows_without_a_trace_are_rows_like_others(database: Database) -> None:
+    """The release before the column for it inserts none, and goes on beside the next one."""
+    values = {"id": uuid4(), "user": uuid4(), "digest": bytes(32), "now": datetime.now(UTC)}
+    events = text("""
+        INSERT INTO usage_events (event_id, source, schema_version, digest, user_id, server_id,
+            tool_name, origin, status, readings, occurred_at, billing_state)
+        VALUES (:id, 'hub', 1, :digest, :user, 's', 't', 'hub', 'succeeded', '{"m": 1}', :now,
+            'waiting')
+    """)
+    reports = text("""
+        INSERT INTO usage_reports (report_id, identifier, claim_id, user_id, stripe_customer_id,
+            generation, meter, value, dimensions, occurred_at, event_count)
+        VALUES (:id, 'nexus:old', :id, :user, 'cus_1', 1, 'm', 1, '{}', :now, 1)
+    """)
+
+    await database.run(lambda c: c.execute(events, values))
+    await database.run(lambda c: c.execute(reports, values))
+
+    [report] = await Reports(database).lease(datetime.now(UTC))
+    assert report.identifier == "nexus:old"
+    assert await Reports(database).contexts([report]) == {}
 
 
 async def test_an_id_with_another_meaning_is_refused_and_names_its_holder(

@@ -249,3 +249,15 @@ async def test_the_billing_view_shows_the_identifier_once_reported(database: Dat
 
     assert before.stripe_event_id is None
     assert after.stripe_event_id == report.identifier
+
+
+async def test_all_that_waited_for_a_customer_is_released_in_portions(database: Database) -> None:
+    """However much it is, each transaction ends in time; the sweep says whether more is left."""
+    user, accounts = uuid4(), Accounts(database)
+    await Ledger(database).record([Entry.of(tool_run(user), RULES, NOW) for _ in range(35)])
+
+    await accounts.apply(provisioned(user, "cus_late").data, most=10)
+    swept = [await accounts.sweep(NOW, most=10) for _ in range(4)]
+
+    assert [each.released for each in swept] == [10, 10, 5, 0]
+    assert [each.more for each in swept] == [True, True, False, False]

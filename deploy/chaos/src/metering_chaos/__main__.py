@@ -60,6 +60,7 @@ def _show(outcome: Outcome, parameters: Parameters, seconds: float) -> None:
         print(f"odd: {note}")
     for letters in outcome.innocent:
         print(f"dead without a fault of its own: {letters}")
+    print("seen: " + "; ".join(f"{count} {what}" for what, count in sorted(outcome.seen.items())))
     kinds = " ".join(f"{kind}={count}" for kind, count in sorted(outcome.faults.items()))
     print(f"faults: {kinds}")
     print(

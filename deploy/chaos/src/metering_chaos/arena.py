@@ -1,7 +1,7 @@
 """The stack under test: its services reach broker, database and Stripe by roads that can be cut."""
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from local_stack.catalogue import StackOptions
+from local_stack.catalogue import ServicePlan, StackOptions
 from local_stack.claims import Claim
 from local_stack.ports import LOOPBACK
 from local_stack.postgres import PostgresServer
@@ -27,6 +27,7 @@ Say = Callable[[str], None]
 GRACE_SECONDS: Final = 5.0
 NORMAL_WATERMARK: Final = "0.4"
 CTL_TRIES: Final = 3
+FULL_DISK_MB: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,26 +69,31 @@ class RoadedStack(Stack):
 
     def amqp_url(self, user: str) -> str:
         """Build the AMQP URL of a broker's user, by its road if it has one."""
-        url = super().amqp_url(user)
-        road = self._roads.get(f"{user}>broker")
+        return self._by_road(user, super().amqp_url(user))
+
+    def addresses_of(self, process: str, plan: ServicePlan) -> dict[str, str]:
+        """Build what tells a process where broker and database are: on roads of its own."""
+        database = super().database_url(plan.name)
+        address = self._roads[f"{process}>database"].address
+        name = unquote(urlsplit(database).path[1:])
+        return {
+            "AMQP_URL": self._by_road(process, super().amqp_url(plan.name)),
+            "DATABASE_URL": address.postgres_url(login_of(database), name),
+        }
+
+    def _by_road(self, name: str, url: str) -> str:
+        road = self._roads.get(f"{name}>broker")
         if road is None:
             return url
         return road.address.amqp_url(login_of(url), unquote(urlsplit(url).path[1:]))
-
-    def database_url(self, service: str, *, owner: bool = False) -> str:
-        """Build the URL of a service's database: by its road for the service, else straight."""
-        url = super().database_url(service, owner=owner)
-        road = self._roads.get(f"{service}>database")
-        if owner or road is None:
-            return url
-        return road.address.postgres_url(login_of(url), unquote(urlsplit(url).path[1:]))
 
 
 @dataclass
 class Arena:
     """The running stack and the means to harm it.
 
-    ``locks`` keep what harms the same part in turn; ``notes`` are oddities no fault explains.
+    ``locks`` keep what harms the same part in turn; ``notes`` are oddities no fault explains;
+    ``seen`` counts what shows that a fault was one, such as writes that a full disk refused.
     """
 
     stack: RoadedStack
@@ -96,6 +102,7 @@ class Arena:
     say: Say
     locks: Mapping[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     notes: list[str] = field(default_factory=list)
+    seen: Counter[str] = field(default_factory=Counter)
 
     def note(self, what: str) -> None:
         """Keep an oddity for the end, and say it."""
@@ -121,9 +128,12 @@ class Arena:
         """End every fault that may still last, and start what does not run.
 
         Raises:
-            ProgramFailedError: the broker's memory alarm could not be ended.
+            ProgramFailedError: the broker's memory alarm could not be ended, the disk not be
+                emptied, or the broker not be brought back to its topology.
         """
         await self.ctl("set_vm_memory_high_watermark", NORMAL_WATERMARK)
+        await in_thread(lambda: self.stack.postgres.limit_files(None))
+        await in_thread(self.stack.apply_topology)
         await self.stripe.remove_faults()
         await self.stripe.set_key(self.stack.stripe_key, "valid")
         for road in self.roads.values():
@@ -148,11 +158,14 @@ async def in_thread(work: Callable[[], T]) -> T:
 
 
 @asynccontextmanager
-async def open_arena(directory: Path, say: Say) -> AsyncIterator[Arena]:
-    """Start the stack with roads in between; everything is stopped at the end."""
+async def open_arena(directory: Path, say: Say, *, processes: int = 1) -> AsyncIterator[Arena]:
+    """Start the stack with roads in between; everything is stopped at the end.
+
+    There are so many ``processes`` of each service, one or two.
+    """
     async with open_roads(ROADS) as roads:
         starting = asyncio.ensure_future(
-            asyncio.to_thread(lambda: RoadedStack.start(directory, _options(roads), say))
+            asyncio.to_thread(lambda: RoadedStack.start(directory, _options(roads, processes), say))
         )
         try:
             stack = await asyncio.shield(starting)
@@ -164,12 +177,15 @@ async def open_arena(directory: Path, say: Say) -> AsyncIterator[Arena]:
                 await in_thread(starting.result().stop)
 
 
-def _options(roads: Mapping[str, Road]) -> RoadedOptions:
+def _options(roads: Mapping[str, Road], processes: int) -> RoadedOptions:
     return RoadedOptions(
         # 5 s, 1 min, 10 min and 1 h become 50 ms, 0.3 s, 3 s and 18 s.
         tier_scale=0.005,
         max_calls_per_second=200,
         grace_seconds=GRACE_SECONDS,
         service_environment={"usage-ingest": {"REPORT_WINDOW_SECONDS": "2"}},
+        processes=processes,
+        # A full disk is one that takes no longer file than these: the log goes on.
+        wal_segment_mb=FULL_DISK_MB,
         roads=roads,
     )

@@ -15,6 +15,7 @@ from metering_chaos.faults import Havoc
 from metering_chaos.load import make_load
 from metering_chaos.plan import Kind, make_plan
 from metering_chaos.publisher import LoadPublisher
+from metering_chaos.shifts import watch_shifts
 from metering_chaos.witnesses import UNREADABLE, gather_evidence
 
 LOAD_SHARE: Final = 0.58
@@ -52,6 +53,7 @@ class Outcome:
     events: int
     faults: Counter[Kind]
     notes: Sequence[str]
+    seen: Counter[str]
     innocent: Sequence[str]
 
 
@@ -61,7 +63,7 @@ async def run_chaos(parameters: Parameters, directory: Path, say: Say) -> Outcom
     Raises:
         LocalStackError: the stack could not be started.
     """
-    async with open_arena(directory, say) as arena:
+    async with open_arena(directory, say, processes=2) as arena:
         load = make_load(
             parameters.seed, parameters.events, parameters.load_seconds, datetime.now(UTC)
         )
@@ -70,17 +72,19 @@ async def run_chaos(parameters: Parameters, directory: Path, say: Say) -> Outcom
         plan = make_plan(parameters.seed, parameters.faults, parameters.load_seconds)
         publishing = asyncio.create_task(publisher.run())
         telling = asyncio.create_task(_tell(publisher, say))
+        watching = asyncio.create_task(watch_shifts(arena))
         try:
             await havoc.run(plan)
             await arena.lift()
             say("all faults are lifted")
             evidence, verdict = await settle(arena, publisher, publishing, parameters.drain_seconds)
         finally:
-            for task in (publishing, telling):
+            for task in (publishing, telling, watching):
                 task.cancel()
-            await asyncio.gather(publishing, telling, return_exceptions=True)
+            await asyncio.gather(publishing, telling, watching, return_exceptions=True)
         notes = (*arena.notes, *havoc.failed)
-        return Outcome(verdict, len(set(evidence.confirmed)), havoc.done, notes, innocent(evidence))
+        events = len(set(evidence.confirmed))
+        return Outcome(verdict, events, havoc.done, notes, arena.seen, innocent(evidence))
 
 
 async def settle(

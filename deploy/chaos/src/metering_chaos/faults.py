@@ -1,8 +1,6 @@
 """Carrying out the planned faults; each lasts as long as it says and is lifted by itself."""
 
 import asyncio
-import os
-import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
@@ -10,15 +8,17 @@ from typing import Final
 import aiohttp
 import asyncpg
 
-from local_stack.catalogue import VHOST
 from local_stack.errors import LocalStackError
-from metering_chaos import operator_moves
-from metering_chaos.arena import GRACE_SECONDS, NORMAL_WATERMARK, Arena, in_thread
+from metering_chaos import (
+    broker_faults,
+    database_faults,
+    process_faults,
+    road_faults,
+    stripe_faults,
+)
+from metering_chaos.arena import Arena
 from metering_chaos.plan import Fault, Kind
 from metering_chaos.publisher import LoadPublisher
-
-STOPPED_WITHIN: Final = GRACE_SECONDS + 12
-"""Seconds: after the grace, subscriptions may take 8 to hand back, and connections a few to end."""
 
 DUPLICATED: Final = 200
 
@@ -32,6 +32,38 @@ _TROUBLE = (
     asyncpg.InterfaceError,
 )
 
+Does = Callable[[Arena, Fault], Awaitable[None]]
+
+DOES: Final[Mapping[Kind, Does]] = {
+    Kind.KILL_SERVICE: process_faults.kill,
+    Kind.STOP_SERVICE: process_faults.stop,
+    Kind.FREEZE_SERVICE: process_faults.freeze,
+    Kind.OVERSLEEP: process_faults.oversleep,
+    Kind.KILL_BROKER: broker_faults.kill,
+    Kind.RESTART_BROKER: broker_faults.restart,
+    Kind.CLOSE_CONNECTIONS: broker_faults.close_connections,
+    Kind.MEMORY_ALARM: broker_faults.alarm,
+    Kind.APPLY_TOPOLOGY: broker_faults.apply_topology,
+    Kind.CHANGE_POLICY: broker_faults.change_policy,
+    Kind.MOVE: broker_faults.move,
+    Kind.WRONG_MOVE: broker_faults.move_wrongly,
+    Kind.PEEK: broker_faults.peek,
+    Kind.KILL_DATABASE: database_faults.kill,
+    Kind.RESTART_DATABASE: database_faults.restart,
+    Kind.LOCK_TABLE: database_faults.lock_table,
+    Kind.END_SESSIONS: database_faults.end_sessions,
+    Kind.FILL_DISK: database_faults.fill_disk,
+    Kind.CUT_ROAD: road_faults.cut,
+    Kind.STALL_ROAD: road_faults.stall,
+    Kind.CLOSE_ROAD: road_faults.close,
+    Kind.SILENCE_ROAD: road_faults.silence,
+    Kind.SLOW_ROAD: road_faults.slow_down,
+    Kind.STRIPE_ANSWER: stripe_faults.answer,
+    Kind.REVOKE_KEY: stripe_faults.revoke_key,
+    Kind.DELETE_CUSTOMER: stripe_faults.delete_customer,
+    Kind.STRIPE_CLOCK: stripe_faults.shift_clock,
+}
+
 
 class Havoc:
     """Does the faults, those of one part in turn; ``done`` counts them by kind."""
@@ -41,29 +73,6 @@ class Havoc:
         self._publisher = publisher
         self.done: Counter[Kind] = Counter()
         self.failed: list[str] = []
-        self._does: Mapping[Kind, Callable[[Fault], Awaitable[None]]] = {
-            Kind.KILL_SERVICE: self._kill_service,
-            Kind.STOP_SERVICE: self._stop_service,
-            Kind.FREEZE_SERVICE: self._freeze_service,
-            Kind.KILL_BROKER: self._kill_broker,
-            Kind.RESTART_BROKER: self._restart_broker,
-            Kind.CLOSE_CONNECTIONS: self._close_connections,
-            Kind.MEMORY_ALARM: self._memory_alarm,
-            Kind.KILL_DATABASE: self._kill_database,
-            Kind.RESTART_DATABASE: self._restart_database,
-            Kind.LOCK_TABLE: self._lock_table,
-            Kind.CUT_ROAD: self._cut_road,
-            Kind.STALL_ROAD: self._stall_road,
-            Kind.CLOSE_ROAD: self._close_road,
-            Kind.SILENCE_ROAD: self._silence_road,
-            Kind.STRIPE_ANSWER: self._stripe_answer,
-            Kind.REVOKE_KEY: self._revoke_key,
-            Kind.DELETE_CUSTOMER: self._delete_customer,
-            Kind.DUPLICATES: self._duplicates,
-            Kind.MOVE: self._move,
-            Kind.WRONG_MOVE: self._wrong_move,
-            Kind.PEEK: self._peek,
-        }
 
     async def run(self, plan: tuple[Fault, ...]) -> None:
         """Do every fault at its time; returns when the last one is over."""
@@ -77,134 +86,16 @@ class Havoc:
         async with self._arena.locks[_part(fault)]:
             self._arena.say(f"fault {fault.number}/{of}: {fault}")
             try:
-                await self._does[fault.kind](fault)
+                if fault.kind is Kind.DUPLICATES:
+                    self._publisher.again(fault.draw, DUPLICATED)
+                else:
+                    await DOES[fault.kind](self._arena, fault)
             except _TROUBLE as error:
                 what = f"fault {fault.number}: {fault} failed: {type(error).__name__}"
                 self.failed.append(what)
                 self._arena.say(what)
             else:
                 self.done[fault.kind] += 1
-
-    async def _kill_service(self, fault: Fault) -> None:
-        service = self._arena.stack.services[fault.target]
-        await in_thread(service.kill)
-        await in_thread(service.launch)
-
-    async def _stop_service(self, fault: Fault) -> None:
-        service = self._arena.stack.services[fault.target]
-        service.terminate()
-        if not await in_thread(lambda: service.wait_for_exit(STOPPED_WITHIN)):
-            self._arena.note(f"{fault.target} did not stop within {STOPPED_WITHIN:.0f} s")
-            await in_thread(service.kill)
-        await in_thread(service.launch)
-
-    async def _freeze_service(self, fault: Fault) -> None:
-        pid = self._arena.stack.services[fault.target].pid
-        if pid is not None:
-            os.kill(pid, signal.SIGSTOP)
-            try:
-                await asyncio.sleep(fault.seconds)
-            finally:
-                os.kill(pid, signal.SIGCONT)
-
-    async def _kill_broker(self, _fault: Fault) -> None:
-        await in_thread(self._arena.stack.broker.kill)
-        await in_thread(self._arena.stack.broker.restart)
-
-    async def _restart_broker(self, _fault: Fault) -> None:
-        await in_thread(self._arena.stack.broker.restart)
-
-    async def _close_connections(self, _fault: Fault) -> None:
-        await self._arena.ctl("close_all_connections", "-p", VHOST, "--limit", "0", "chaos")
-
-    async def _memory_alarm(self, fault: Fault) -> None:
-        try:
-            await self._arena.ctl("set_vm_memory_high_watermark", "0.0001")
-            await asyncio.sleep(fault.seconds)
-        finally:
-            await self._arena.ctl("set_vm_memory_high_watermark", NORMAL_WATERMARK)
-
-    async def _kill_database(self, _fault: Fault) -> None:
-        await in_thread(self._arena.stack.postgres.kill)
-        await in_thread(self._arena.stack.postgres.restart)
-
-    async def _restart_database(self, _fault: Fault) -> None:
-        await in_thread(self._arena.stack.postgres.restart)
-
-    async def _lock_table(self, fault: Fault) -> None:
-        service, table = fault.target.split()
-        url = self._arena.stack.database_url(service, owner=True)
-        connection = await asyncpg.connect(url, timeout=5)
-        try:
-            async with connection.transaction():
-                await connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
-                await asyncio.sleep(fault.seconds)
-        finally:
-            await connection.close(timeout=5)
-
-    async def _cut_road(self, fault: Fault) -> None:
-        self._arena.roads[fault.target].cut()
-
-    async def _stall_road(self, fault: Fault) -> None:
-        road = self._arena.roads[fault.target]
-        road.hold()
-        try:
-            await asyncio.sleep(fault.seconds)
-        finally:
-            road.release()
-
-    async def _close_road(self, fault: Fault) -> None:
-        road = self._arena.roads[fault.target]
-        await road.close()
-        try:
-            await asyncio.sleep(fault.seconds)
-        finally:
-            await road.open()
-
-    async def _silence_road(self, fault: Fault) -> None:
-        self._arena.roads[fault.target].silence()
-
-    async def _stripe_answer(self, fault: Fault) -> None:
-        kind, when = fault.target.split()
-        seconds = fault.seconds if kind == "latency" else 0.0
-        times = 1 + fault.draw % (40 if kind in {"rate_limited", "lock_timeout"} else 12)
-        await self._arena.stripe.add_fault(
-            kind, when=when, seconds=seconds, times=times, method="POST"
-        )
-
-    async def _revoke_key(self, fault: Fault) -> None:
-        stripe, key = self._arena.stripe, self._arena.stack.stripe_key
-        await stripe.set_key(key, "revoked")
-        try:
-            await asyncio.sleep(fault.seconds)
-        finally:
-            await stripe.set_key(key, "valid")
-
-    async def _delete_customer(self, fault: Fault) -> None:
-        stack = self._arena.stack
-        headers = {"Authorization": f"Bearer {stack.stripe_key}"}
-        url = f"{stack.emulator.url}/v1/customers"
-        async with aiohttp.ClientSession(headers=headers, raise_for_status=True) as session:
-            async with session.get(url) as answer:
-                found = (await answer.json())["data"]
-            if found:
-                chosen = found[fault.draw % len(found)]["id"]
-                async with session.delete(f"{url}/{chosen}"):
-                    return
-
-    async def _duplicates(self, fault: Fault) -> None:
-        self._publisher.again(fault.draw, DUPLICATED)
-
-    async def _move(self, fault: Fault) -> None:
-        await operator_moves.move(self._arena.stack, f"{fault.target}.dlq", fault.target)
-
-    async def _wrong_move(self, fault: Fault) -> None:
-        source, destination = fault.target.split(">")
-        await operator_moves.move(self._arena.stack, f"{source}.dlq", destination)
-
-    async def _peek(self, fault: Fault) -> None:
-        for _ in range(5):
-            await operator_moves.peek(self._arena.stack, f"{fault.target}.dlq", 10)
 
 
 _OF_THE_BROKER: Final = frozenset(
@@ -213,13 +104,23 @@ _OF_THE_BROKER: Final = frozenset(
         Kind.RESTART_BROKER,
         Kind.CLOSE_CONNECTIONS,
         Kind.MEMORY_ALARM,
+        Kind.APPLY_TOPOLOGY,
+        Kind.CHANGE_POLICY,
         Kind.MOVE,
         Kind.WRONG_MOVE,
         Kind.PEEK,
     }
 )
-_OF_THE_DATABASE: Final = frozenset({Kind.KILL_DATABASE, Kind.RESTART_DATABASE, Kind.LOCK_TABLE})
-_OF_STRIPE: Final = frozenset({Kind.REVOKE_KEY, Kind.DELETE_CUSTOMER})
+_OF_THE_DATABASE: Final = frozenset(
+    {
+        Kind.KILL_DATABASE,
+        Kind.RESTART_DATABASE,
+        Kind.LOCK_TABLE,
+        Kind.END_SESSIONS,
+        Kind.FILL_DISK,
+    }
+)
+_OF_STRIPE: Final = frozenset({Kind.REVOKE_KEY, Kind.DELETE_CUSTOMER, Kind.STRIPE_CLOCK})
 
 
 def _part(fault: Fault) -> str:

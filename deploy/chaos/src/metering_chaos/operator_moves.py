@@ -1,4 +1,4 @@
-"""What an operator does in the broker's management UI: moves queues and looks into them."""
+"""What an operator does in the broker's management UI: moves queues, looks in, changes policies."""
 
 import asyncio
 from collections.abc import Mapping
@@ -55,6 +55,39 @@ async def peek(stack: Stack, queue: str, count: int) -> None:
     """
     body = {"count": count, "ackmode": "ack_requeue_true", "encoding": "auto", "truncate": 50000}
     await _ask(stack, "POST", f"queues/{_VHOST}/{quote(queue, safe='')}/get", body)
+
+
+async def policy(stack: Stack, name: str) -> dict[str, Any]:
+    """Return a policy as it can be set again.
+
+    Raises:
+        aiohttp.ClientError: the management API refused it, or went away.
+    """
+    found = await _ask(stack, "GET", _policy_path(name))
+    return {key: found[key] for key in ("pattern", "definition", "priority", "apply-to")}
+
+
+async def set_policy(stack: Stack, name: str, value: Mapping[str, Any]) -> None:
+    """Set a policy.
+
+    Raises:
+        aiohttp.ClientError: the management API refused it, or went away.
+    """
+    await _ask(stack, "PUT", _policy_path(name), value)
+
+
+async def policy_in_force(stack: Stack, queue: str) -> dict[str, Any]:
+    """Return the definition that a queue obeys now.
+
+    Raises:
+        aiohttp.ClientError: the management API refused it, or went away.
+    """
+    found = await _ask(stack, "GET", f"queues/{_VHOST}/{quote(queue, safe='')}")
+    return dict(found.get("effective_policy_definition") or {})
+
+
+def _policy_path(name: str) -> str:
+    return f"policies/{_VHOST}/{quote(name, safe='')}"
 
 
 async def _ask(stack: Stack, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -13,6 +13,7 @@ class Kind(StrEnum):
     KILL_SERVICE = "kill_service"
     STOP_SERVICE = "stop_service"
     FREEZE_SERVICE = "freeze_service"
+    OVERSLEEP = "oversleep"
     KILL_BROKER = "kill_broker"
     RESTART_BROKER = "restart_broker"
     CLOSE_CONNECTIONS = "close_connections"
@@ -20,20 +21,29 @@ class Kind(StrEnum):
     KILL_DATABASE = "kill_database"
     RESTART_DATABASE = "restart_database"
     LOCK_TABLE = "lock_table"
+    END_SESSIONS = "end_sessions"
+    FILL_DISK = "fill_disk"
     CUT_ROAD = "cut_road"
     STALL_ROAD = "stall_road"
     CLOSE_ROAD = "close_road"
     SILENCE_ROAD = "silence_road"
+    SLOW_ROAD = "slow_road"
     STRIPE_ANSWER = "stripe_answer"
     REVOKE_KEY = "revoke_key"
     DELETE_CUSTOMER = "delete_customer"
+    STRIPE_CLOCK = "stripe_clock"
     DUPLICATES = "duplicates"
     MOVE = "move"
     WRONG_MOVE = "wrong_move"
     PEEK = "peek"
+    APPLY_TOPOLOGY = "apply_topology"
+    CHANGE_POLICY = "change_policy"
 
 
 SERVICES: Final = ("customer-provisioner", "usage-ingest", "stripe-reporter")
+PROCESSES: Final = (*SERVICES, *(f"{service} 2" for service in SERVICES))
+"""As in production: a second reporter stands by, of the others two share the work."""
+
 WORK_QUEUES: Final = (
     "customer-provisioner.user-created",
     "usage-ingest.tool-executed",
@@ -42,7 +52,7 @@ WORK_QUEUES: Final = (
     "stripe-reporter.usage-recorded",
 )
 ROADS: Final = (
-    *(f"{service}>{part}" for service in SERVICES for part in ("broker", "database")),
+    *(f"{process}>{part}" for process in PROCESSES for part in ("broker", "database")),
     "publisher>broker",
     "stripe",
 )
@@ -76,20 +86,29 @@ DESTINATIONS: Final = tuple(
     for other in WORK_QUEUES
     if other != source
 )
+# Policies of the topology, and what an operator makes of them.
+POLICIES: Final = (
+    *(f"nexus.retry.{tier} message-ttl" for tier in ("5s", "1m", "10m", "1h")),
+    *(f"nexus.{queue} delivery-limit" for queue in WORK_QUEUES),
+)
 
 TARGETS: Final[Mapping[Kind, tuple[str, ...]]] = {
-    Kind.KILL_SERVICE: SERVICES,
-    Kind.STOP_SERVICE: SERVICES,
-    Kind.FREEZE_SERVICE: SERVICES,
+    Kind.KILL_SERVICE: PROCESSES,
+    Kind.STOP_SERVICE: PROCESSES,
+    Kind.FREEZE_SERVICE: PROCESSES,
+    Kind.OVERSLEEP: PROCESSES,
     Kind.LOCK_TABLE: TABLES,
+    Kind.END_SESSIONS: SERVICES,
     Kind.CUT_ROAD: ROADS,
     Kind.STALL_ROAD: ROADS,
     Kind.CLOSE_ROAD: ROADS,
     Kind.SILENCE_ROAD: ROADS,
+    Kind.SLOW_ROAD: ROADS,
     Kind.STRIPE_ANSWER: ANSWERS,
     Kind.MOVE: MOVED,
     Kind.WRONG_MOVE: DESTINATIONS,
     Kind.PEEK: MOVED,
+    Kind.CHANGE_POLICY: POLICIES,
 }
 WEIGHTS: Final[Mapping[Kind, int]] = {
     **dict.fromkeys(Kind, 2),
@@ -98,12 +117,19 @@ WEIGHTS: Final[Mapping[Kind, int]] = {
     Kind.CUT_ROAD: 4,
     Kind.STALL_ROAD: 4,
     Kind.STRIPE_ANSWER: 8,
+    Kind.OVERSLEEP: 3,
+    Kind.END_SESSIONS: 3,
     Kind.KILL_BROKER: 1,
     Kind.RESTART_BROKER: 1,
 }
 # Of a run's time, when the first fault may come and by when the last one does.
 _FROM, _TO = 0.05, 0.97
+# When the tables have outgrown what a full disk lets them keep.
+_GROWN = 0.4
 _SHORTEST, _LONGEST = 0.5, 6.0
+
+OVERSLEPT: Final = 35.0
+"""Seconds: longer than a call to Stripe and its record may take, and than two missed heartbeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +161,18 @@ def make_plan(seed: int, faults: int, seconds: float) -> tuple[Fault, ...]:
     moments = (
         seconds * _FROM + span * (number + rng.random()) / faults for number in range(faults)
     )
-    return tuple(
-        Fault(
-            number,
-            round(at, 3),
-            kind,
-            rng.choice(TARGETS.get(kind, ("",))),
-            round(rng.uniform(_SHORTEST, _LONGEST), 2),
-            rng.randrange(1_000_000),
-        )
-        for number, (at, kind) in enumerate(zip(moments, kinds, strict=True), start=1)
-    )
+    planned = [_fault(rng, at, kind, seconds) for at, kind in zip(moments, kinds, strict=True)]
+    planned.sort(key=lambda fault: fault.at)
+    return tuple(replace(fault, number=number) for number, fault in enumerate(planned, start=1))
+
+
+def _fault(rng: random.Random, at: float, kind: Kind, seconds: float) -> Fault:
+    """Draw a fault; one that oversleeps begins early enough to see what it missed."""
+    target = rng.choice(TARGETS.get(kind, ("",)))
+    lasts = round(rng.uniform(_SHORTEST, _LONGEST), 2)
+    if kind is Kind.FILL_DISK:
+        at = max(at, seconds * _GROWN)
+    if kind is Kind.OVERSLEEP:
+        lasts += OVERSLEPT
+        at = max(seconds * _FROM, min(at, seconds - lasts))
+    return Fault(0, round(at, 3), kind, target, lasts, rng.randrange(1_000_000))

@@ -35,11 +35,17 @@ class _Journey:
 
 @dataclass(eq=False)
 class Road:
-    """A proxy on ``port`` of the loopback interface; ``leads_to`` may be set later."""
+    """A proxy on ``port`` of the loopback interface; ``leads_to`` may be set later.
+
+    With ``bytes_per_second`` it is slow, each connection and way by itself; ``crawled`` counts the
+    bytes that passed so.
+    """
 
     name: str
     port: int
     leads_to: Address | None = None
+    bytes_per_second: float | None = None
+    crawled: int = 0
     _server: asyncio.Server | None = None
     _journeys: set[_Journey] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -57,9 +63,16 @@ class Road:
         """How many connections there are."""
         return len(self._journeys)
 
+    @property
+    def ports_there(self) -> frozenset[int]:
+        """The ports by which the server knows the connections."""
+        names = (each.server.get_extra_info("sockname") for each in self._journeys)
+        return frozenset(name[1] for name in names if name is not None)
+
     async def open(self) -> None:
-        """Take connections, and let traffic move."""
+        """Take connections, and let traffic move, as fast as it can."""
         self.release()
+        self.bytes_per_second = None
         if self._server is None:
             self._server = await asyncio.start_server(self._travel, LOOPBACK, self.port)
 
@@ -135,6 +148,9 @@ class Road:
         with contextlib.suppress(OSError):
             while data := await reader.read(_CHUNK):
                 await self._moving[way].wait()
+                if self.bytes_per_second is not None:
+                    self.crawled += len(data)
+                    await asyncio.sleep(len(data) / self.bytes_per_second)
                 if not journey.silent:
                     writer.write(data)
                     await writer.drain()

@@ -7,10 +7,10 @@ from typing import Final
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from metering_dashboards import broker, customers, ingest, overview, reporter
+from metering_dashboards import broker, customers, ingest, overview, postgres, reporter
 from metering_dashboards.panels import build
 
-DASHBOARDS: Final = (overview, ingest, reporter, customers, broker)
+DASHBOARDS: Final = (overview, ingest, reporter, customers, broker, postgres)
 
 
 def dashboards() -> Iterator[tuple[str, str]]:

@@ -21,7 +21,7 @@ _QUEUES = Section(
         Panel(
             "Consumers",
             "Of the reporter's queue all but one stand by. 0 is on purpose only while the gate is"
-            " shut.",
+            " shut or a flood has stopped the queue.",
             "short",
             (
                 Query(
@@ -38,6 +38,14 @@ _QUEUES = Section(
             "short",
             (Query("queue:dead_letters:sum", "{{queue}}"),),
             "deadletterspresent",
+        ),
+        Panel(
+            "Stopped by a flood",
+            "1 while a queue is not consumed because too much of it was dead-lettered: it waits for"
+            " a person to resume it.",
+            "short",
+            (Query("queue:consumption_stopped:max", "{{queue}}"),),
+            "consumptionstopped",
         ),
         Panel(
             "Waiting in retry tiers",
@@ -99,6 +107,20 @@ _NODE = Section(
                 ),
             ),
             "brokeralarm",
+        ),
+        Panel(
+            "Publishes not confirmed",
+            "By service and cause; each is tried again. unroutable: a queue is missing. timeout:"
+            " the broker is in alarm or stuck. other: it is away.",
+            "ops",
+            (
+                Query(
+                    'sum by (job, cause) (rate({__name__=~".+_publishes_failed_total"}'
+                    "[$__rate_interval]))",
+                    "{{job}} {{cause}}",
+                ),
+            ),
+            "messagesunroutable",
         ),
         Panel(
             "Dead-lettered by the broker",

@@ -13,8 +13,8 @@ _RECORD = Section(
     (
         Panel(
             "Tool runs by outcome",
-            "due and waiting are new and billable; duplicate is harmless; id_taken and refused"
-            " became dead letters.",
+            "due and waiting are new and billable; duplicate is harmless; id_taken, unreadable,"
+            " timestamp_in_future and unstorable became dead letters.",
             "ops",
             (rates("usage_ingest_events_total", "outcome"),),
             "deadletterspresent",
@@ -101,9 +101,12 @@ _HEALTH = Section(
         ),
         Panel(
             "Consumption paused",
-            "1 while the database is away.",
+            "1 while the database is away, or reporting is paused by its setting.",
             "short",
-            (Query("max by (queue) (usage_ingest_consumption_paused)", "{{queue}}"),),
+            (
+                Query("max by (queue) (usage_ingest_consumption_paused)", "{{queue}}"),
+                Query("max(usage_ingest_reporting_paused)", "reporting"),
+            ),
             "consumptionpaused",
         ),
         Panel(

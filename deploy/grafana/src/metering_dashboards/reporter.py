@@ -12,18 +12,18 @@ _STRIPE = Section(
     "Stripe",
     (
         Panel(
-            "Calls by answer",
+            "Calls by operation and answer",
             "accepted and duplicate are success. unauthorized and forbidden are the key;"
-            " never_sent, lost and unavailable are an outage.",
+            " never_sent, lost and unavailable are an outage. list_meters is the gate's probe.",
             "ops",
-            (rates("stripe_reporter_calls_total", "answer"),),
+            (rates("stripe_reporter_calls_total", "call, answer"),),
             "stripe-outage",
         ),
         Panel(
             "Duration of a call",
             "How long Stripe takes to answer; a call is given up after 10 s.",
             "s",
-            quantiles("stripe_reporter_call_seconds"),
+            quantiles("stripe_reporter_call_seconds", "call"),
             "stripe-outage",
         ),
         Panel(
@@ -39,7 +39,10 @@ _STRIPE = Section(
             "ops",
             (
                 Query("max(stripe_reporter_calls_per_second_allowed)", "allowed"),
-                Query("sum(rate(stripe_reporter_calls_total[$__rate_interval]))", "made"),
+                Query(
+                    'sum(rate(stripe_reporter_calls_total{call="meter_event"}[$__rate_interval]))',
+                    "made",
+                ),
             ),
             "scaling",
         ),

@@ -3,18 +3,19 @@
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from local_stack.debian_packages import PackagesUnavailableError, PrivateApt
+from local_stack.debian_packages import PackagesUnavailableError, PrivateApt, unpacking
 from local_stack.errors import LocalStackError
 
 # A user's PATH on Debian lacks the folder of the servers.
 _SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 _DPKG_STATUS = Path("/var/lib/dpkg/status")
+# Of all that the packages need, what is run or loaded.
+KEPT = ("rabbitmq-server", "erlang-", "lib", "zlib", "patchelf")
 _WHAT_TO_INSTALL = (
     "RabbitMQ is not installed and cannot be fetched here. Install it "
     "(Debian: apt-get install -y --no-install-recommends rabbitmq-server) or start Docker."
@@ -89,8 +90,8 @@ def fetch_programs(directory: Path, *, installed: Path = _DPKG_STATUS) -> Broker
     Raises:
         BrokerUnavailableError: If this is no Debian, or its packages cannot be fetched.
     """
-    with unpacking(directory) as (work, root):
-        PrivateApt(work / "apt", installed).unpack(root, "rabbitmq-server")
+    with unpacking_broker(directory) as (work, root):
+        PrivateApt(work / "apt", installed).unpack(root, "rabbitmq-server", kept=KEPT)
     found = unpacked_programs(directory)
     if found is None:
         raise BrokerUnavailableError(_WHAT_TO_INSTALL)
@@ -98,23 +99,18 @@ def fetch_programs(directory: Path, *, installed: Path = _DPKG_STATUS) -> Broker
 
 
 @contextmanager
-def unpacking(directory: Path) -> Iterator[tuple[Path, Path]]:
-    """Give a folder to work in and a root to unpack into, which becomes ``directory`` at the end.
+def unpacking_broker(directory: Path) -> Iterator[tuple[Path, Path]]:
+    """Give a folder to work in and a root to unpack into, as :func:`unpacking` does.
 
     Raises:
         BrokerUnavailableError: In place of an error in fetching packages.
     """
-    directory = directory.absolute()  # apt and its helpers run elsewhere
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent) as work:
-        root = Path(work) / "root"
-        try:
-            yield Path(work), root
-        except PackagesUnavailableError as error:
-            raise BrokerUnavailableError(f"{_WHAT_TO_INSTALL}\n{error}") from error
-        _point_erlang_at(root, directory)
-        shutil.rmtree(directory, ignore_errors=True)
-        root.rename(directory)
+    try:
+        with unpacking(directory) as (work, root):
+            yield work, root
+            _point_erlang_at(root, directory)
+    except PackagesUnavailableError as error:
+        raise BrokerUnavailableError(f"{_WHAT_TO_INSTALL}\n{error}") from error
 
 
 def unpacked_programs(directory: Path) -> BrokerPrograms | None:

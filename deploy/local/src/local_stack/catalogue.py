@@ -56,17 +56,23 @@ class StackOptions:
         tier_scale: Factor on the waits of the retry tiers; ``0.01`` makes an hour 36 seconds.
         max_calls_per_second: The reporter's limit of calls to Stripe; ``None`` for its default.
         standard_ports: Whether to take the usual ports where they are free.
+        monitored: Whether Prometheus watches it, where this machine can have one.
         durable: ``False`` trades the database's safety in a power cut for speed.
         grace_seconds: How long the services have to finish when they are stopped.
         service_environment: Further settings of a service, by its name.
+        processes: How many processes of each service there are; the second is ``"<name> 2"``.
+        wal_segment_mb: The size of the database's log files; ``None`` for its default.
     """
 
     tier_scale: float = 1.0
     max_calls_per_second: float | None = None
     standard_ports: bool = False
+    monitored: bool = False
     durable: bool = True
     grace_seconds: float = 20.0
     service_environment: Mapping[str, Mapping[str, str]] | None = None
+    processes: int = 1
+    wal_segment_mb: int | None = None
 
     def settings_of(self, plan: ServicePlan) -> dict[str, str]:
         """Build the settings of a service that these options decide."""

@@ -59,7 +59,7 @@ def supervise(directory: Path, tier_scale: float, say: Say) -> NoReturn:
     """Run a stack until SIGTERM, noting in the log whichever part ends by itself."""
     # Of a Ctrl-C at the terminal, only the command in the foreground is to hear.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    options = StackOptions(tier_scale=tier_scale, standard_ports=True)
+    options = StackOptions(tier_scale=tier_scale, standard_ports=True, monitored=True)
     with exit_on_sigterm(), Stack.start(directory, options, say) as stack:
         Record.of(stack, PracticeLetter.leave(stack), directory).write(directory)
         try:

@@ -25,6 +25,12 @@ REVOKE CONNECT ON DATABASE $database FROM PUBLIC;
 GRANT CONNECT ON DATABASE $database TO $owner, $role;
 """)
 
+_CREATE_MONITOR = Template("""
+SET log_min_error_statement = panic;
+CREATE ROLE $role LOGIN PASSWORD '$password';
+GRANT pg_monitor TO $role;
+""")
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceDatabase:
@@ -62,6 +68,21 @@ def create_databases(superuser_url: str, names: Iterable[str]) -> dict[str, Serv
         )
         run_sql(superuser_url, statements)
     return made
+
+
+def create_monitor(superuser_url: str) -> Login:
+    """Create the role as which PostgreSQL's exporter asks: it sees statistics and no table.
+
+    Args:
+        superuser_url: Where, as a role that may create roles.
+
+    Raises:
+        SqlFailedError: If PostgreSQL refuses.
+    """
+    monitor = Login("postgres_exporter", secrets.token_urlsafe(24))
+    statements = _CREATE_MONITOR.substitute(role=monitor.user, password=monitor.password)
+    run_sql(superuser_url, statements)
+    return monitor
 
 
 def _with_new_passwords(name: str) -> ServiceDatabase:

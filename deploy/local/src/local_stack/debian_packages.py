@@ -3,19 +3,34 @@
 import os
 import re
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from local_stack.errors import LocalStackError
 from local_stack.programs import ProgramFailedError, run_program
 
 _APT_SECONDS = 300.0
-# Of all that a package needs, what is run or loaded; not what sets a system up.
-_UNPACKED = ("rabbitmq-server", "erlang-", "lib", "zlib", "patchelf")
 
 
 class PackagesUnavailableError(LocalStackError):
     """Packages cannot be fetched here; the text says why."""
+
+
+@contextmanager
+def unpacking(directory: Path) -> Iterator[tuple[Path, Path]]:
+    """Give a folder to work in and a root to unpack into, which becomes ``directory`` at the end.
+
+    ``directory`` is replaced as a whole, and only if the block ended well.
+    """
+    directory = directory.absolute()  # apt and its helpers run elsewhere
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent) as work:
+        root = Path(work) / "root"
+        yield Path(work), root
+        shutil.rmtree(directory, ignore_errors=True)
+        root.rename(directory)
 
 
 class PrivateApt:
@@ -58,8 +73,14 @@ class PrivateApt:
             settings += [f"Dir::Etc::SourceList={sources}", "Dir::Etc::SourceParts=/dev/null"]
         self._options = [part for setting in settings for part in ("-o", setting)]
 
-    def unpack(self, root: Path, *packages: str) -> None:
+    def unpack(self, root: Path, *packages: str, kept: tuple[str, ...]) -> None:
         """Unpack ``packages`` and what they need below ``root``, except what is installed.
+
+        Args:
+            root: Where to.
+            packages: Their names.
+            kept: How the names of those begin that are run or loaded; the others, which set a
+                system up, are not fetched.
 
         Raises:
             PackagesUnavailableError: If they cannot be fetched.
@@ -67,7 +88,7 @@ class PrivateApt:
         self._run(["apt-get", *self._options, "-qq", "update"])
         plan = self._run(["apt-get", *self._options, "-s", "install", *packages])
         names = re.findall(r"^Inst (\S+)", plan, flags=re.MULTILINE)
-        wanted = [name for name in names if name.startswith(_UNPACKED)]
+        wanted = [name for name in names if name.startswith(kept)]
         self._run(["apt-get", *self._options, "-qq", "download", *wanted])
         for package in sorted(self._directory.glob("*.deb")):
             self._run(["dpkg-deb", "-x", package, root])

@@ -1,14 +1,24 @@
 """The page that ``up`` ends with: what is where, how to publish, how to requeue a dead letter."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from local_stack.monitoring import Monitoring
 from local_stack.practice import DEAD_LETTER_QUEUE, QUEUE, PracticeLetter
 from local_stack.sql import postgres_programs
 from local_stack.stack import Stack
 
 Place = tuple[str, str]
+
+QUERIES = {
+    "how many seconds usage has waited for Stripe": (
+        "max by (state) (usage_ingest_oldest_report_seconds)"
+    ),
+    "what became of tool runs": "sum by (outcome) (usage_ingest_events_total) > 0",
+    "what waits for a person": "queue:dead_letters:sum > 0",
+}
+"""Worth pasting into Prometheus, by what they tell."""
 
 
 def places(stack: Stack, directory: Path) -> tuple[Place, ...]:
@@ -17,6 +27,7 @@ def places(stack: Stack, directory: Path) -> tuple[Place, ...]:
     return (
         ("management UI", f"{stack.broker.management_url}  {operator.user} / {operator.password}"),
         ("broker metrics", stack.broker.metrics_url),
+        *_prometheus(stack.monitoring),
         *(
             (name, f"{server.url}/metrics  {server.url}/readyz")
             for name, server in stack.services.items()
@@ -39,6 +50,7 @@ def advice(stack: Stack, letter: PracticeLetter, directory: Path) -> tuple[str, 
     return (
         "To publish a user and a tool run of theirs, as an outside service does:",
         f"  {_command(directory)} publish",
+        *_asking(stack.monitoring),
         "",
         _requeuing(letter) if letter.arrived else _missing(stack),
     )
@@ -49,6 +61,19 @@ def page(rows: Sequence[Place], lines: Iterable[str]) -> str:
     width = max(len(name) for name, _ in rows)
     table = (f"  {name:<{width}}  {place}" for name, place in rows)
     return "\n".join(["", *table, "", *lines])
+
+
+def _prometheus(monitoring: Monitoring) -> Iterator[Place]:
+    if monitoring.url is not None:
+        yield "Prometheus", f"{monitoring.url}/graph  alerts: {monitoring.alerts_url}"
+
+
+def _asking(monitoring: Monitoring) -> Iterator[str]:
+    if monitoring.url is not None:
+        yield ""
+        yield f"To ask Prometheus, on {monitoring.url}/graph:"
+        width = max(map(len, QUERIES.values()))
+        yield from (f"  {query:<{width}}  {tells}" for tells, query in QUERIES.items())
 
 
 def _requeuing(letter: PracticeLetter) -> str:

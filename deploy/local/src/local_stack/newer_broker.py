@@ -4,11 +4,12 @@ import os
 from pathlib import Path
 
 from local_stack.broker_programs import (
+    KEPT,
     BrokerPrograms,
     BrokerUnavailableError,
     installed_programs,
     unpacked_programs,
-    unpacking,
+    unpacking_broker,
 )
 from local_stack.debian_packages import PackagesUnavailableError, PrivateApt
 from local_stack.programs import ProgramFailedError, run_program
@@ -39,10 +40,11 @@ def newer_programs(unpack_into: Path) -> BrokerPrograms:
 
 
 def _fetch(directory: Path) -> BrokerPrograms:
-    with unpacking(directory) as (work, root):
+    with unpacking_broker(directory) as (work, root):
         # With nothing installed, what is unpacked is whole: the C library comes with it.
         nothing = Path(os.devnull)
-        PrivateApt(work / "apt", nothing, _SUITE).unpack(root, "rabbitmq-server", "patchelf")
+        apt = PrivateApt(work / "apt", nothing, _SUITE)
+        apt.unpack(root, "rabbitmq-server", "patchelf", kept=KEPT)
         _bind_to_own_libraries(root, directory)
     found = unpacked_programs(directory)
     if found is None:

@@ -35,26 +35,51 @@ _SETTINGS = (
 # Safe against a killed server, not against a power cut. Asynchronous commits would be neither.
 _NOT_DURABLE = ("fsync=off", "full_page_writes=off")
 
+_CLIENTS = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'"
+# Of the clients' processes some may have ended since they were asked for.
+_LIMIT_EACH = """
+prlimit --pid="$1" --fsize="$0" || exit 1
+shift
+for pid; do prlimit --pid="$pid" --fsize="$0" || :; done
+"""
+
 
 class PostgresServer:
     """One PostgreSQL server in one directory, on the loopback interface, by password only."""
 
-    def __init__(self, directory: Path, port: int, *, durable: bool, claim: Claim) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        port: int,
+        *,
+        durable: bool,
+        claim: Claim,
+        wal_segment_mb: int | None = None,
+    ) -> None:
         self.directory = directory
         self.port = port
         self._claim = claim
         self._programs = postgres_programs()
         self._settings = _SETTINGS if durable else _SETTINGS + _NOT_DURABLE
+        self._wal_segment_mb = wal_segment_mb
         self._child: Child | None = None
 
     @classmethod
-    def start(cls, directory: Path, port: int | None = None, *, durable: bool = True) -> Self:
+    def start(
+        cls,
+        directory: Path,
+        port: int | None = None,
+        *,
+        durable: bool = True,
+        wal_segment_mb: int | None = None,
+    ) -> Self:
         """Start a server on the data in ``directory``, creating it where there is none.
 
         Args:
             directory: What it keeps: data, log, the superuser's password. Nothing else's.
             port: The port to listen on where it is free; otherwise any.
             durable: ``False`` trades safety in a power cut (not in a crash) for speed.
+            wal_segment_mb: The size of its log files, in a new folder; ``None`` for the default.
 
         Raises:
             DirectoryInUseError: If a server runs there already.
@@ -66,7 +91,9 @@ class PostgresServer:
         claim = Claim.take(directory)
         try:
             (chosen,) = free_ports(port)
-            server = cls(directory, chosen, durable=durable, claim=claim)
+            server = cls(
+                directory, chosen, durable=durable, claim=claim, wal_segment_mb=wal_segment_mb
+            )
             server._create_cluster()
             server._launch()
         except BaseException:
@@ -110,6 +137,21 @@ class PostgresServer:
     def kill(self) -> None:
         """End the server as a crash would (SIGKILL); :meth:`restart` recovers it."""
         self._running.kill()
+
+    def limit_files(self, limit: int | None) -> None:
+        """Let no client's process of the server write a file beyond ``limit`` bytes, or lift that.
+
+        PostgreSQL takes it for a full disk. Log files must be shorter, or it gives up altogether.
+
+        Raises:
+            ProgramFailedError: If the system refused it.
+            SqlFailedError: If the server can't be asked for its processes.
+        """
+        soft = "unlimited" if limit is None else str(limit)
+        # The server first: its processes to come inherit it.
+        pids = [str(self._running.pid), *run_sql(self.superuser_url, _CLIENTS).split()]
+        command = self._as_server(["sh", "-c", _LIMIT_EACH, f"{soft}:", *pids])
+        run_program(command, env=_environment(), seconds=_STOP_SECONDS, name="prlimit")
 
     def restart(self) -> None:
         """Stop the server if it runs, and start it on the same data and port."""
@@ -165,6 +207,8 @@ class PostgresServer:
             *(f"--pwfile={self._password_file}", "--auth=scram-sha-256", "--encoding=UTF8"),
             *("--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
         ]
+        if self._wal_segment_mb is not None:
+            command.append(f"--wal-segsize={self._wal_segment_mb}")
         try:
             run_program(self._as_server(command), env=_environment(), seconds=_INITDB_SECONDS)
         except ProgramFailedError as error:

@@ -57,6 +57,11 @@ class ServerProcess:
         return self._child is not None and self._child.alive
 
     @property
+    def exit_code(self) -> int | None:
+        """How it ended, negative for a signal; ``None`` while it runs or before it ever did."""
+        return None if self._child is None else self._child.exit_code
+
+    @property
     def ready(self) -> bool:
         """Whether it says that it is ready."""
         return answers(self._ready_url)

@@ -3,6 +3,7 @@
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +25,8 @@ from local_stack.catalogue import (
     topology_settings,
 )
 from local_stack.claims import Claim
-from local_stack.databases import create_databases
+from local_stack.databases import create_databases, create_monitor
+from local_stack.monitoring import Monitoring
 from local_stack.ports import LOOPBACK, free_ports
 from local_stack.postgres import PostgresServer
 from local_stack.programs import run_program
@@ -45,7 +47,8 @@ class Stack:
         postgres: The PostgreSQL server.
         broker: The RabbitMQ node.
         emulator: The local Stripe.
-        services: The services by name, such as ``usage-ingest``.
+        services: The services' processes by name, such as ``usage-ingest``, ``usage-ingest 2``.
+        monitoring: What watches it; nothing unless asked for.
         stripe_key: The key the local Stripe accepts.
     """
 
@@ -69,12 +72,18 @@ class Stack:
             postgres.superuser_url, (plan.module for plan in SERVICES)
         )
         wanted = (EMULATOR_PORT, *(plan.port for plan in SERVICES))
-        emulator, *ports = free_ports(*(wanted if options.standard_ports else [None] * len(wanted)))
+        further = [None] * len(SERVICES) * (options.processes - 1)
+        emulator, *ports = free_ports(
+            *(wanted if options.standard_ports else [None] * len(wanted)), *further
+        )
         self.emulator = self._emulator_on(emulator)
         self.services: Mapping[str, ServerProcess] = {
-            plan.name: self._service_on(port, plan)
-            for plan, port in zip(SERVICES, ports, strict=True)
+            name: self._service_on(port, plan, name)
+            for (name, plan), port in zip(_processes(options.processes), ports, strict=True)
         }
+        self.monitoring = Monitoring(
+            directory, self._note_pids, standard_ports=options.standard_ports
+        )
 
     @classmethod
     def start(
@@ -112,6 +121,8 @@ class Stack:
             parts.callback(stack._stop_servers)
             stack._prepare(say)
             stack._launch(say)
+            if options.monitored:
+                stack._watch(say)
             stack._parts = parts.pop_all()
         return stack
 
@@ -175,7 +186,7 @@ class Stack:
 
     @property
     def _servers(self) -> tuple[ServerProcess, ...]:
-        return (self.emulator, *self.services.values())
+        return (self.emulator, *self.services.values(), *self.monitoring.servers.values())
 
     def _note_pids(self) -> None:
         self._claim.note(*self.pids.values())
@@ -192,36 +203,53 @@ class Stack:
             on_start=self._note_pids,
         )
 
-    def _service_on(self, port: int, plan: ServicePlan) -> ServerProcess:
-        settings = {
+    def addresses_of(self, _process: str, plan: ServicePlan) -> dict[str, str]:
+        """Build the settings that tell a process of a service where broker and database are."""
+        return {
             "AMQP_URL": self.amqp_url(plan.name),
             "DATABASE_URL": self.database_url(plan.name),
-            "HTTP_HOST": LOOPBACK,
-            "HTTP_PORT": str(port),
         }
+
+    def apply_topology(self) -> None:
+        """Bring the broker to its topology, as ``nexus-topology apply`` does at each release.
+
+        Raises:
+            ProgramFailedError: If the command failed.
+        """
+        settings = topology_settings(self.broker.management_url_with_login, self._passwords)
+        _run("nexus-topology", topology_command(self._options.tier_scale), settings)
+
+    def _service_on(self, port: int, plan: ServicePlan, name: str) -> ServerProcess:
+        settings = self.addresses_of(name, plan)
+        settings |= {"HTTP_HOST": LOOPBACK, "HTTP_PORT": str(port)}
         if plan.calls_stripe:
             settings["STRIPE_SECRET_KEY"] = self.stripe_key
             settings["STRIPE_API_BASE"] = self.emulator_url
         return ServerProcess(
-            plan.name,
+            name,
             plan.command("serve"),
             url=Address(LOOPBACK, port).http_url,
             ready_path="/readyz",
-            log=self._directory / "logs" / f"{plan.name}.log",
+            log=self._directory / "logs" / f"{name.replace(' ', '-')}.log",
             env=base_environment() | settings | self._options.settings_of(plan),
             grace=self._options.grace_seconds + _EXTRA_GRACE_SECONDS,
             on_start=self._note_pids,
         )
 
     def _prepare(self, say: Callable[[str], None]) -> None:
-        """Bring the broker to its topology and the databases to their tables."""
-        settings = topology_settings(self.broker.management_url_with_login, self._passwords)
-        _run("nexus-topology", topology_command(self._options.tier_scale), settings)
-        say(f"the broker has its queues, in vhost {VHOST}")
-        for plan in SERVICES:
-            settings = {"DATABASE_URL": self.database_url(plan.name, owner=True)}
-            _run(f"{plan.name} migrate", plan.command("migrate"), settings)
-            say(f"database {plan.module} has its tables")
+        """Bring the broker to its topology and the databases to their tables, all at once."""
+        with ThreadPoolExecutor() as pool:
+            topology = pool.submit(self.apply_topology)
+            tables = {plan.module: pool.submit(self._migrate, plan) for plan in SERVICES}
+            topology.result()
+            say(f"the broker has its queues, in vhost {VHOST}")
+            for database, migration in tables.items():
+                migration.result()
+                say(f"database {database} has its tables")
+
+    def _migrate(self, plan: ServicePlan) -> None:
+        settings = {"DATABASE_URL": self.database_url(plan.name, owner=True)}
+        _run(f"{plan.name} migrate", plan.command("migrate"), settings)
 
     def _launch(self, say: Callable[[str], None]) -> None:
         self.emulator.launch()
@@ -233,8 +261,16 @@ class Stack:
             service.await_ready()
             say(f"{service.name} is ready on {service.url}")
 
+    def _watch(self, say: Callable[[str], None]) -> None:
+        targets = {name: Address.of(server.url) for name, server in self.services.items()}
+        targets["rabbitmq"] = Address.of(self.broker.metrics_url)
+        monitor = create_monitor(self.postgres.superuser_url)
+        database_url = self.postgres.url("postgres", monitor.user, monitor.password)
+        self.monitoring.start(targets, database_url, say)
+
     def _stop_servers(self) -> None:
         """Stop the services together, then the local Stripe they may still be calling."""
+        self.monitoring.stop()
         for service in self.services.values():
             service.terminate()
         for service in self.services.values():
@@ -242,9 +278,20 @@ class Stack:
         self.emulator.stop()
 
 
+def _processes(of_each: int) -> list[tuple[str, ServicePlan]]:
+    first = [(plan.name, plan) for plan in SERVICES]
+    return first + [
+        (f"{plan.name} {number}", plan) for number in range(2, 1 + of_each) for plan in SERVICES
+    ]
+
+
 def _start_postgres(directory: Path, options: StackOptions) -> PostgresServer:
-    port = POSTGRES_PORT if options.standard_ports else None
-    return PostgresServer.start(directory / "postgres", port, durable=options.durable)
+    return PostgresServer.start(
+        directory / "postgres",
+        POSTGRES_PORT if options.standard_ports else None,
+        durable=options.durable,
+        wal_segment_mb=options.wal_segment_mb,
+    )
 
 
 def _start_broker(directory: Path, options: StackOptions) -> RabbitNode:

@@ -1,5 +1,6 @@
 """The versioned message contracts that the services and their publishers share."""
 
+from nexus_contracts.call_record import CallRecord, CallRecordsEnd, read_call_record
 from nexus_contracts.customer_provisioned import CustomerProvisioned, CustomerProvisionedV1
 from nexus_contracts.envelope import CONTENT_TYPE, MAX_BODY_BYTES, Event, EventData, read_event
 from nexus_contracts.errors import (
@@ -27,6 +28,8 @@ __all__ = [
     "ALL_EVENTS",
     "CONTENT_TYPE",
     "MAX_BODY_BYTES",
+    "CallRecord",
+    "CallRecordsEnd",
     "ContractError",
     "CustomerProvisioned",
     "CustomerProvisionedV1",
@@ -45,5 +48,6 @@ __all__ = [
     "UsageReportedV1",
     "UserCreated",
     "UserCreatedV1",
+    "read_call_record",
     "read_event",
 ]

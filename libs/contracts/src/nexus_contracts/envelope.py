@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
 from nexus_contracts.errors import InvalidEventError, UnreadableError, UnsupportedVersionError
-from nexus_contracts.fields import Moment, Text
+from nexus_contracts.fields import Moment, Text, TraceParent, trace_context
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
 MAX_BODY_BYTES: Final = 256 * 1024
@@ -41,7 +41,12 @@ DataT = TypeVar("DataT", bound=EventData)
 
 
 class Event(BaseModel, Generic[DataT_co]):
-    """One fact. ``id`` is the producer's, the same on every retry; ``time`` is when it happened."""
+    """One fact. ``id`` is the producer's, the same on every retry; ``time`` is when it happened.
+
+    ``traceparent`` is CloudEvents' extension for distributed tracing
+    (https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/distributed-tracing.md):
+    the context of the producer's trace, untouched on the way.
+    """
 
     model_config = _CONFIG
 
@@ -51,13 +56,24 @@ class Event(BaseModel, Generic[DataT_co]):
     type: str
     time: Moment
     datacontenttype: Literal["application/json"] = "application/json"
+    traceparent: TraceParent = None
     data: DataT_co
 
     @classmethod
-    def of(cls, data: DataT, *, source: str, id: UUID, time: datetime) -> "Event[DataT]":  # noqa: A002 - the envelope's own word
+    def of(
+        cls,
+        data: DataT,
+        *,
+        source: str,
+        id: UUID,  # noqa: A002 - the envelope's own word
+        time: datetime,
+        traceparent: str | None = None,
+    ) -> "Event[DataT]":
         """Wrap ``data`` into an event of its type; ``time`` must be aware."""
         kind: Any = Event.__class_getitem__(type(data))
-        event: Event[DataT] = kind(source=source, id=id, type=data.TYPE, time=time, data=data)
+        event: Event[DataT] = kind(
+            source=source, id=id, type=data.TYPE, time=time, traceparent=traceparent, data=data
+        )
         return event
 
     def body(self) -> bytes:
@@ -124,3 +140,14 @@ def describe(error: ValidationError) -> str:
         f"{'.'.join(str(part) for part in detail['loc'][:_PATH_DEPTH]) or 'body'}: {detail['type']}"
         for detail in details[:8]
     )
+
+
+def traceparent_of(body: bytes) -> str | None:
+    """Return the trace context that a body carries, whatever may be wrong with the rest of it."""
+    if b'"traceparent"' not in body or len(body) > MAX_BODY_BYTES:
+        return None
+    try:
+        envelope = from_json(body)
+    except ValueError:
+        return None
+    return trace_context(envelope.get("traceparent")) if isinstance(envelope, dict) else None

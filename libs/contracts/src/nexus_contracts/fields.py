@@ -1,7 +1,8 @@
 """The field types that several events share."""
 
+import re
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
@@ -46,3 +47,27 @@ Moment = Annotated[
     AfterValidator(_representable),
 ]
 """A time in RFC 3339 with its offset from UTC; digits beyond microseconds are dropped."""
+
+_TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def trace_context(value: object) -> str | None:
+    """Return ``value`` if it is a trace context that can be read."""
+    return value if isinstance(value, str) and _TRACEPARENT.fullmatch(value) else None
+
+
+TraceParent = Annotated[
+    str | None,
+    Field(
+        description=(
+            "Trace context of what this event tells of, as W3C Trace Context writes it:"
+            " 00-<trace id>-<span id>-<flags>. Anything else reads as absent."
+        ),
+        examples=["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"],
+    ),
+    BeforeValidator(trace_context, json_schema_input_type=Any),
+]
+"""A `traceparent` (https://www.w3.org/TR/trace-context/#traceparent-header) in its version 00.
+
+Money does not hang on it, so a wrong one refuses nothing, here or in the published schema.
+"""

@@ -13,7 +13,8 @@ class UsageRecordedV1(EventData):
     """One report: a customer's usage of one meter in one window.
 
     ``identifier`` is what Stripe tells reports apart by; ``occurred_at`` is the earliest of the
-    ``event_count`` tool runs that ``value`` sums up.
+    ``event_count`` tool runs that ``value`` sums up. The reports of one claim, one for each meter,
+    share its ``claim_id``.
     """
 
     TYPE: ClassVar[str] = "usage.recorded.v1"
@@ -26,6 +27,7 @@ class UsageRecordedV1(EventData):
     dimensions: dict[Text, Text] | None = None
     occurred_at: Moment
     event_count: PositiveQuantity
+    claim_id: UUID | None = None
 
 
 UsageRecorded = UsageRecordedV1

@@ -15,6 +15,20 @@ TRY_AGAIN: Final = frozenset({"40001", "40P01"})
 """Serialization failure and deadlock: the same transaction may succeed at once."""
 
 
+TOLD: Final = {
+    "28P01": "the role's password is refused",
+    "28000": "the role may not log in",
+    "3D000": "there is no such database",
+    "42501": "the role lacks a permission: run the migrate command as the owner",
+    "53100": "its disk is full",
+    "53300": "all its connections are taken",
+    "57P01": "it is being shut down",
+    "57P03": "it is starting up or shutting down",
+}
+"""SQLSTATEs that a person can do something about
+(https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
+
+
 class DatabaseUnavailableError(Exception):
     """No work can be done with the database now; none of it is at fault."""
 
@@ -46,7 +60,14 @@ def translated() -> Iterator[None]:
         state = sqlstate(error)
         if state is not None and (state[:2] in ROW_CLASSES or state == PROGRAM_LIMIT_EXCEEDED):
             raise RowRefusedError(f"SQLSTATE {state}") from None
-        cause = f"SQLSTATE {state}" if state else type(error).__name__
-        raise DatabaseUnavailableError(cause) from None
+        raise DatabaseUnavailableError(_told(state, error)) from None
     except (OSError, TimeoutError) as error:
-        raise DatabaseUnavailableError(type(error).__name__) from None
+        cause = type(error).__name__
+        raise DatabaseUnavailableError(f"the database is not reachable: {cause}") from None
+
+
+def _told(state: str | None, error: Exception) -> str:
+    if state is None:
+        return f"the database can't be used: {type(error).__name__}"
+    told = f", {TOLD[state]}" if state in TOLD else ""
+    return f"the database can't be used: SQLSTATE {state}{told}"

@@ -1,4 +1,4 @@
-"""Bringing a database to the revision that the code expects, and refusing any other.
+"""Bringing a database to the revision that the code expects, and refusing one that won't serve it.
 
 A service's migrations are a package beside its code, ``<service>.migrations``, whose ``env.py``
 only calls ``run_environment``.
@@ -9,11 +9,16 @@ from typing import Final
 
 from alembic import command, context
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
 
+from nexus_database.compatibility import (
+    is_ahead_but_serves,
+    known_revisions,
+    record_served,
+    revision_of,
+)
 from nexus_database.database import Database
 from nexus_database.faults import DatabaseUnavailableError, RowRefusedError, translated
 
@@ -29,16 +34,23 @@ class MigrationError(Exception):
 
 
 class RevisionMismatchError(Exception):
-    """The database is not at the revision that this code was written for."""
+    """The database is at a revision that this code can't work on."""
 
 
 async def migrate(url: str, package: str, revision: str = "head") -> str:
     """Upgrade the database of ``package`` (such as ``usage_ingest``); return its revision.
 
+    A database of a newer release that serves this one is left as it is.
+
     Raises:
         MigrationError: unreachable, locked, or a migration failed; it was rolled back.
     """
-    return await _moved(url, package, lambda config: command.upgrade(config, revision))
+
+    def up(config: Config, connection: Connection) -> None:
+        if not is_ahead_but_serves(connection, ScriptDirectory.from_config(config)):
+            command.upgrade(config, revision)
+
+    return await _moved(url, package, up)
 
 
 async def downgrade(url: str, package: str, revision: str) -> str:
@@ -47,29 +59,32 @@ async def downgrade(url: str, package: str, revision: str) -> str:
     Raises:
         MigrationError: unreachable, locked, or a migration failed; it was rolled back.
     """
-    return await _moved(url, package, lambda config: command.downgrade(config, revision))
+    return await _moved(url, package, lambda config, _: command.downgrade(config, revision))
 
 
 async def require_current(database: Database, package: str) -> None:
-    """Return if the database is at the newest revision that the code knows.
+    """Return if the database is at the newest revision that the code knows, or one that serves it.
 
     Raises:
-        RevisionMismatchError: it is behind or ahead; the text says which and what to do.
+        RevisionMismatchError: it is behind or too far ahead; the text says which and what to do.
         DatabaseUnavailableError: it can't be asked.
     """
     script = ScriptDirectory.from_config(_config(package))
     expected = script.get_current_head()
-    found = await database.run(lambda connection: connection.run_sync(_revision))
-    if found == expected:
+
+    def standing(connection: Connection) -> tuple[str | None, bool]:
+        return revision_of(connection), is_ahead_but_serves(connection, script)
+
+    found, serves = await database.run(lambda connection: connection.run_sync(standing))
+    if found == expected or serves:
         return
-    known = {revision.revision for revision in script.walk_revisions()}
-    if found is None or found in known:
+    if found is None or found in known_revisions(script):
         raise RevisionMismatchError(
             f"the database is at revision {found or 'none'}, this release needs {expected}: "
             "run the migrate command first"
         )
     raise RevisionMismatchError(
-        f"the database is at revision {found}, which this release does not know: "
+        f"the database is at revision {found}, which does not serve this release: "
         "it belongs to a newer release, so start that one"
     )
 
@@ -91,7 +106,7 @@ def run_environment() -> None:
         context.run_migrations()
 
 
-async def _moved(url: str, package: str, move: Callable[[Config], None]) -> str:
+async def _moved(url: str, package: str, move: Callable[[Config, Connection], None]) -> str:
     database = Database(url, name=f"{package} migrate", pool_size=1)
     config = _config(package)
 
@@ -99,8 +114,11 @@ async def _moved(url: str, package: str, move: Callable[[Config], None]) -> str:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
         config.attributes["connection"] = connection
-        move(config)
-        return _revision(connection) or "base"
+        move(config, connection)
+        script = ScriptDirectory.from_config(config)
+        if not is_ahead_but_serves(connection, script):
+            record_served(connection, script)
+        return revision_of(connection) or "base"
 
     try:
         with translated():
@@ -110,10 +128,6 @@ async def _moved(url: str, package: str, move: Callable[[Config], None]) -> str:
         raise MigrationError(f"migration of {package} failed: {error}") from None
     finally:
         await database.close()
-
-
-def _revision(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
 
 
 def _config(package: str) -> Config:

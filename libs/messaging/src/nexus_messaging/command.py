@@ -4,49 +4,81 @@ import argparse
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from math import inf
 from typing import Any, Final, Generic, TypeVar
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 
+from nexus_messaging.checking import SETTINGS, Check, Checks, findings
+from nexus_messaging.console import Tone, show_findings
+from nexus_messaging.exporting import chosen_exporters, exporting
 from nexus_messaging.lifecycle import StartError, StoppedError
 from nexus_messaging.logs import configure
-from nexus_messaging.settings import ServiceSettings, SettingsError, load
+from nexus_messaging.settings import DatabaseSettings, ServiceSettings, SettingsError, load
+
+__all__ = ["Check", "Checks", "Command", "Service", "positive", "run"]
 
 FINE: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
+INTERRUPTED: Final = 130
+
+EXIT_CODES: Final = """\
+exit codes:
+  0    fine
+  1    it failed, or found something wrong; the text says what to do
+  2    wrong usage or settings
+  130  interrupted (Ctrl-C)
+"""
+
+_BUILT_IN: Final = (
+    (
+        "serve",
+        "run until SIGTERM; then finish what is in hand and end",
+        ("{}", "LOG_FORMAT=json LOG_LEVEL=DEBUG {}"),
+    ),
+    (
+        "check",
+        "name everything that is wrong with settings, broker and database, changing nothing",
+        ("{}", "MANAGEMENT_URL=https://admin:…@broker:15671 {}"),
+    ),
+    (
+        "migrate",
+        "bring the database (DATABASE_URL, as its owner) to this release's revision",
+        ("DATABASE_URL=postgresql://owner:…@host/database {}",),
+    ),
+)
+"""Name, help and examples of what every service has."""
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 OwnSettingsT = TypeVar("OwnSettingsT", bound=BaseModel)
 
-Check = Callable[[], Awaitable[str | None]]
-
-
-class MigrateSettings(BaseModel):
-    """What ``migrate`` needs: the database, by the role that owns it."""
-
-    database_url: SecretStr
-
 
 @dataclass(frozen=True, slots=True)
 class Command(Generic[OwnSettingsT]):
-    """A further command of a service: ``run`` returns the exit code."""
+    """A further command of a service: ``run`` returns the exit code.
+
+    ``help`` says in a line what it does; in ``examples`` ``{}`` stands for the command as typed.
+    """
 
     name: str
     help: str
     settings: type[OwnSettingsT]
     run: Callable[[OwnSettingsT, argparse.Namespace], Awaitable[int]]
     arguments: Callable[[argparse.ArgumentParser], object] = lambda _: None
+    examples: tuple[str, ...] = ("{}",)
 
 
 @dataclass(frozen=True, slots=True)
 class Service(Generic[SettingsT]):
     """What a service brings to its command line.
 
-    ``serve`` returns after SIGTERM. ``checks`` maps what is checked to a check that returns what is
-    wrong. ``migrate`` takes the owner's database URL and returns the revision. ``faults`` are the
+    ``serve`` returns after SIGTERM. ``checks`` are what ``check`` looks at besides the settings.
+    ``migrate`` takes the owner's database URL and returns the revision. ``faults`` are the
     errors that any of them or of ``commands`` may raise and whose text says what to do.
     """
 
@@ -54,14 +86,14 @@ class Service(Generic[SettingsT]):
     purpose: str
     settings: type[SettingsT]
     serve: Callable[[SettingsT], Awaitable[None]]
-    checks: Callable[[SettingsT], Mapping[str, Check]]
+    checks: tuple[Checks[Any], ...]
     migrate: Callable[[str], Awaitable[str]]
     faults: tuple[type[Exception], ...] = ()
     commands: tuple[Command[Any], ...] = ()
 
 
 def run(service: Service[SettingsT], arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code: 0 fine, 1 failed, 2 wrong usage or settings."""
+    """Run the command line and return the exit code, as ``EXIT_CODES`` tells it."""
     parsed = _parser(service).parse_args(arguments)
     faults: tuple[type[Exception], ...] = (StartError, *service.faults)
     try:
@@ -74,46 +106,105 @@ def run(service: Service[SettingsT], arguments: Sequence[str] | None = None) -> 
     except faults as error:
         print(f"{service.name}: {error}", file=sys.stderr)
         return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def moment(written: str) -> datetime:
+    """Read the time in an argument.
+
+    Raises:
+        ArgumentTypeError: it is none, or does not say how far it is from UTC.
+    """
+    try:
+        read = datetime.fromisoformat(written)
+    except ValueError:
+        read = None
+    if read is None or read.tzinfo is None:
+        raise argparse.ArgumentTypeError("a time with its offset is wanted: 2026-03-01T12:00:00Z")
+    return read
 
 
 async def _chosen(service: Service[SettingsT], parsed: argparse.Namespace) -> int:
     for own in service.commands:
         if own.name == parsed.command:
+            _quiet_libraries()
             return await own.run(load(own.settings), parsed)
     if parsed.command == "migrate":
-        url = load(MigrateSettings).database_url.get_secret_value()
+        url = load(DatabaseSettings).database_url.get_secret_value()
         print(f"{service.name}: database at revision {await service.migrate(url)}")
         return FINE
-    settings = load(service.settings)
+    chosen_exporters()  # what is wrong with them is told before anything is begun
     if parsed.command == "check":
-        # The libraries would tell in the middle of our lines what these lines are about to tell.
-        logging.getLogger().addHandler(logging.NullHandler())
-        return await _check(service.checks(settings))
+        _quiet_libraries()
+        return await _check(service)
+    settings = load(service.settings)
     configure(service=service.name, level=settings.log_level, form=settings.log_format)
-    await service.serve(settings)
+    with exporting(service.name):
+        await service.serve(settings)
     return FINE
 
 
-async def _check(checks: Mapping[str, Check]) -> int:
-    faults = {name: await check() for name, check in checks.items()}
-    for name, fault in faults.items():
-        print(f"{name}: {fault or 'ok'}")
-    return FAILED if any(faults.values()) else FINE
+def _quiet_libraries() -> None:
+    """Keep them from telling, between our lines, what these lines are about to tell."""
+    logging.getLogger().addHandler(logging.NullHandler())
+
+
+async def _check(service: Service[SettingsT]) -> int:
+    found = await findings(service.settings, service.checks)
+    show_findings(found)
+    wrong = [each.name for each in found if each.tone is Tone.BAD]
+    if SETTINGS in wrong:
+        return USAGE
+    return FAILED if wrong else FINE
+
+
+def positive(written: str) -> float:
+    """Read an argument that must be a number above 0, such as a rate or an age in seconds.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    try:
+        number = float(written)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < inf:
+        raise argparse.ArgumentTypeError(f"{written!r} is no number above 0")
+    return number
 
 
 def _parser(service: Service[SettingsT]) -> argparse.ArgumentParser:
-    names = ", ".join(field.upper() for field in service.settings.model_fields)
     parser = argparse.ArgumentParser(
         prog=service.name,
         description=service.purpose,
-        epilog=f"Settings are environment variables, each also as NAME_FILE: {names}.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_epilog(service),
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("serve", help="run until SIGTERM; then finish what is in hand and end")
-    commands.add_parser("check", help="say what is wrong with settings, broker and database")
-    commands.add_parser(
-        "migrate", help="bring the database (DATABASE_URL, as its owner) to this release's revision"
-    )
+
+    def add(name: str, told: str, examples: Iterable[str]) -> argparse.ArgumentParser:
+        lines = "\n".join(f"  {each.format(f'{service.name} {name}')}" for each in examples)
+        return commands.add_parser(
+            name,
+            help=told,
+            description=told,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog=f"examples:\n{lines}\n\n{EXIT_CODES}",
+        )
+
+    for name, told, examples in _BUILT_IN:
+        add(name, told, examples)
     for own in service.commands:
-        own.arguments(commands.add_parser(own.name, help=own.help, description=own.help))
+        own.arguments(add(own.name, own.help, own.examples))
     return parser
+
+
+def _epilog(service: Service[SettingsT]) -> str:
+    names = ", ".join(field.upper() for field in service.settings.model_fields)
+    settings = (
+        "Settings are environment variables, each also as NAME_FILE, which names a file that "
+        f"holds the value: {names}."
+    )
+    more = f"{service.name} COMMAND --help says more about a command, with examples."
+    return "\n\n".join((textwrap.fill(settings, width=80), EXIT_CODES.rstrip(), more))

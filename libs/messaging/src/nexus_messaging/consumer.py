@@ -25,7 +25,7 @@ LONGEST_PAUSE: Final = 10.0
 HEARTBEAT: Final = 10
 """Seconds; a connection that stays silent for a few of them counts as lost."""
 
-_LOST: Final = (aiormq.exceptions.AMQPError, OSError, TimeoutError, RuntimeError)
+LOST: Final = (aiormq.exceptions.AMQPError, OSError, TimeoutError, RuntimeError)
 
 log = structlog.get_logger()
 
@@ -90,7 +90,7 @@ class Consumer:
                 try:
                     with only_if_asked_for():
                         await self._channel.basic_cancel(tag)
-                except _LOST as error:
+                except LOST as error:
                     log.warning("cancel_lost", queue=self.queue, cause=type(error).__name__)
 
     async def run(self) -> None:
@@ -129,7 +129,7 @@ class Consumer:
             try:
                 with only_if_asked_for():
                     await received.channel.basic_ack(received.tag, multiple=multiple)
-            except _LOST as error:
+            except LOST as error:
                 log.warning("ack_lost", queue=self.queue, cause=type(error).__name__)
 
     async def _session(self) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from nexus_messaging.consumer import Consumer, Received
+from nexus_messaging.flood import Flood
 from nexus_messaging.message import Delivery
 from nexus_messaging.retry import (
     CRASHED_FROM,
@@ -24,8 +25,14 @@ from nexus_messaging.retry import (
     crashed,
 )
 from nexus_messaging.settlement import Settlement, utc_now
+from nexus_messaging.tracing import processing, processing_batch
 
 LONGEST_PROBE_PAUSE: Final = 30.0
+
+RELAPSE_WITHIN: Final = 10.0
+LONGEST_RELAPSE_PAUSE: Final = 5.0
+"""Seconds, both. An outage so soon after another is the same one, and the probe is blind to it: a
+database with a full disk answers. Without a pause everything would circulate at full speed."""
 
 MANY: Final = 1_000_000
 
@@ -53,9 +60,12 @@ class Consumption(ABC):
         self._consumer = consumer
         self._settlement = settlement
         self._outage = outage
+        self._breaker = settlement.breakers.of(consumer.queue)
         self._idle = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.paused_by: str | None = None
+        self._relapse_pause = 0.0
+        self._outage_ended: float | None = None
 
     async def run(self) -> None:
         """Consume until cancelled."""
@@ -79,25 +89,37 @@ class Consumption(ABC):
         await self._hand_back([*await self._abandon(), *self._consumer.take_all()])
 
     @abstractmethod
-    async def _work_until_outage(self) -> Exception:
-        """Process deliveries; return the outage that stopped it, nothing being in hand then."""
+    async def _work_until_outage(self) -> Exception | Flood:
+        """Process deliveries; return the outage or flood that stopped it, with nothing in hand."""
 
     @abstractmethod
     async def _abandon(self) -> list[Received]:
         """Stop work on what was taken from the consumer and return what of it is not settled."""
 
-    async def _sit_out(self, cause: Exception) -> None:
-        self.paused_by = type(cause).__name__
-        log.warning("consumption_paused", queue=self._consumer.queue, cause=self.paused_by)
+    async def _sit_out(self, cause: Exception | Flood) -> None:
+        if isinstance(cause, Exception):
+            self.paused_by = type(cause).__name__
+            log.warning("consumption_paused", queue=self._consumer.queue, cause=self.paused_by)
         await self._consumer.shut()
         await self._hand_back(self._consumer.take_all())
         self._idle.set()
-        await self._end_of_outage()
+        if isinstance(cause, Exception):
+            await self._end_of_outage()
+            self.paused_by = None
+        await self._breaker.resumed()
         log.info("consumption_resumed", queue=self._consumer.queue)
-        self.paused_by = None
         self._consumer.open()
 
     async def _end_of_outage(self) -> None:
+        clock = asyncio.get_running_loop().time
+        relapsed = self._outage_ended is not None and clock() - self._outage_ended < RELAPSE_WITHIN
+        longer = max(0.5, min(self._relapse_pause * 2, LONGEST_RELAPSE_PAUSE))
+        self._relapse_pause = longer if relapsed else 0.0
+        await asyncio.sleep(self._relapse_pause)
+        await self._probe_succeeds()
+        self._outage_ended = clock()
+
+    async def _probe_succeeds(self) -> None:
         pause = 0.5
         while True:
             try:
@@ -142,25 +164,27 @@ class BatchConsumption(Consumption):
     async def _abandon(self) -> list[Received]:
         return self._taken
 
-    async def _work_until_outage(self) -> Exception:
+    async def _work_until_outage(self) -> Exception | Flood:
         while True:
             if not len(self._consumer):
                 self._idle.set()
             self._taken = await self._consumer.take(self._most)
             self._idle.clear()
             for group in groups(self._taken):
-                cause = await self._process(group)
+                with processing_batch(self._consumer.queue, [each.delivery for each in group]):
+                    cause = await self._process(group)
                 self._taken = self._taken[len(group) :]
                 if cause is not None:
+                    await self._consumer.shut()
                     await self._hand_back(self._taken)
                     self._taken = []
                     return cause
 
-    async def _process(self, group: list[Received]) -> Exception | None:
+    async def _process(self, group: list[Received]) -> Exception | Flood | None:
         if await self._bury_if_crashing(group[0]):
-            return None
+            return self._breaker.flood
         deliveries = [each.delivery for each in group]
-        cause = None
+        cause: Exception | None = None
         try:
             outcomes = await self._outcomes(deliveries)
         except self._outage.errors as error:
@@ -168,7 +192,7 @@ class BatchConsumption(Consumption):
             outcomes = [HandedBack() for _ in group]
         await self._settlement.settle(deliveries, outcomes)
         await self._consumer.ack(group[-1], multiple=True)
-        return cause
+        return cause or self._breaker.flood
 
     async def _outcomes(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
         try:
@@ -196,7 +220,7 @@ class SingleConsumption(Consumption):
         super().__init__(consumer, settlement, outage)
         self._handle = handle
         self._running: dict[asyncio.Task[None], Received] = {}
-        self._tripped: asyncio.Future[Exception] | None = None
+        self._tripped: asyncio.Future[Exception | Flood] | None = None
         self._at_once = MANY
         self._room = asyncio.Event()
 
@@ -208,7 +232,7 @@ class SingleConsumption(Consumption):
             await asyncio.wait(running)
         return [received for task, received in running.items() if task.cancelled()]
 
-    async def _work_until_outage(self) -> Exception:
+    async def _work_until_outage(self) -> Exception | Flood:
         tripped = self._tripped = asyncio.get_running_loop().create_future()
         feed = asyncio.create_task(self._feed())
         try:
@@ -218,7 +242,7 @@ class SingleConsumption(Consumption):
         await self._consumer.shut()
         if self._running:
             await asyncio.wait(self._running)
-        cause: Exception = await tripped
+        cause: Exception | Flood = await tripped
         self._at_once = 1
         return cause
 
@@ -245,21 +269,26 @@ class SingleConsumption(Consumption):
             self._idle.set()
 
     async def _process(self, received: Received) -> None:
-        if await self._bury_if_crashing(received):
-            return
-        outcome = await self._outcome(received.delivery)
-        await self._settlement.settle([received.delivery], [outcome])
-        await self._consumer.ack(received)
+        with processing(received.delivery):
+            if not await self._bury_if_crashing(received):
+                outcome = await self._outcome(received.delivery)
+                await self._settlement.settle([received.delivery], [outcome])
+                await self._consumer.ack(received)
+        if self._breaker.flood is not None:
+            self._trip(self._breaker.flood)
 
     async def _outcome(self, delivery: Delivery) -> Outcome:
         try:
             return await self._handle(delivery)
         except self._outage.errors as error:
-            if self._tripped is not None and not self._tripped.done():
-                self._tripped.set_result(error)
+            self._trip(error)
             return HandedBack()
         except Exception as error:
             return Failed(error)
+
+    def _trip(self, cause: Exception | Flood) -> None:
+        if self._tripped is not None and not self._tripped.done():
+            self._tripped.set_result(cause)
 
 
 def groups(received: Sequence[Received]) -> list[list[Received]]:

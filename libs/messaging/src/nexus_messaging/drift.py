@@ -92,7 +92,7 @@ def compare(
     Args:
         topology: What should be.
         found: The definitions of the whole broker; other vhosts and users are passed over.
-        passwords: Each described user's password, by user name.
+        passwords: Described users' passwords, by user name; the others' are not compared.
     """
     return tuple(
         difference
@@ -134,7 +134,7 @@ def _found(
         # RabbitMQ 4.3 leaves out what is false.
         entries = [{"internal": False, **entry} for entry in entries]
     if kind is USERS:
-        entries = [_user_found(entry, passwords[entry["name"]]) for entry in entries]
+        entries = [_user_found(entry, passwords.get(entry["name"])) for entry in entries]
     if kind is PERMISSIONS:
         others = _administrators(found) - {user.name for user in topology.users}
         entries = [entry for entry in entries if entry["user"] not in others]
@@ -150,9 +150,11 @@ def _concerns(kind: Kind, topology: Topology, entry: Entry) -> bool:
     return bool(entry["vhost"] == topology.vhost)
 
 
-def _user_found(entry: Entry, password: str) -> Entry:
+def _user_found(entry: Entry, password: str | None) -> Entry:
     """Replace a user's password hash with a verdict, which may be shown."""
-    known = entry.get("hashing_algorithm") == HASHING and _matches(entry["password_hash"], password)
+    known = password is None or (
+        entry.get("hashing_algorithm") == HASHING and _matches(entry["password_hash"], password)
+    )
     return {
         "name": entry["name"],
         "tags": sorted(_tags(entry)),

@@ -5,11 +5,15 @@ from nexus_messaging.topology import Tier
 
 
 class PermanentError(Exception):
-    """No retry can make this message succeed. ``detail`` must hold no value from the message."""
+    """No retry can make this message succeed. ``detail`` must hold no value from the message.
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    ``subject`` is the one party that the fault is of, such as a customer, and is never shown.
+    """
+
+    def __init__(self, reason: Reason, detail: str, *, subject: str | None = None) -> None:
         super().__init__(detail)
         self.reason = reason
+        self.subject = subject
 
 
 class TransientError(Exception):

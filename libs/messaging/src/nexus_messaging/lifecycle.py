@@ -16,6 +16,9 @@ LONGEST_START_PAUSE: Final = 5.0
 DRAIN_SHARE: Final = 0.8
 """Of the grace, what draining may use; the rest is for handing back and closing."""
 
+RESUME_SIGNAL: Final = signal.SIGUSR1
+"""Not SIGHUP, which a terminal sends as it is closed."""
+
 log = structlog.get_logger()
 
 Loop = Callable[[], Awaitable[None]]
@@ -45,7 +48,14 @@ def stop_on_signal() -> asyncio.Event:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    # Until there is something to resume; what it does by default is to end the process.
+    loop.add_signal_handler(RESUME_SIGNAL, lambda: None)
     return stop
+
+
+def resume_on_signal(resume: Callable[[], None]) -> None:
+    """Call ``resume`` at each SIGUSR1."""
+    asyncio.get_running_loop().add_signal_handler(RESUME_SIGNAL, resume)
 
 
 async def until_available(

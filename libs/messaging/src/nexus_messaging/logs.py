@@ -5,24 +5,32 @@ import sys
 import traceback
 
 import structlog
+from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
+
+from nexus_messaging.console import for_people
 
 
 def configure(*, service: str, level: str, form: str) -> None:
     """Send structlog's and the libraries' logs to standard output.
 
-    ``level`` is a logging level's name, ``form`` is ``json`` or ``console``. Libraries log from
-    WARNING up: some of them quote what they handle at lower levels.
+    ``level`` is a logging level's name, ``form`` is ``json``, ``console``, or ``auto``, which is
+    ``console`` on a terminal only. A line within a span has its ``trace_id`` and ``span_id``.
+    Libraries log from WARNING up: some of them quote what they handle at lower levels.
     """
+    as_json = form == "json" or (form == "auto" and not sys.stdout.isatty())
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
-        if form == "json"
-        else structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if as_json
+        else structlog.dev.ConsoleRenderer(
+            colors=for_people(sys.stdout), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _with_trace,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -30,6 +38,16 @@ def configure(*, service: str, level: str, form: str) -> None:
     )
     structlog.contextvars.bind_contextvars(service=service)
     logging.basicConfig(level=logging.WARNING, handlers=[_NamesOnly()], force=True)
+
+
+def _with_trace(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    context = get_current_span().get_span_context()
+    if context.is_valid:
+        event["trace_id"] = format_trace_id(context.trace_id)
+        event["span_id"] = format_span_id(context.span_id)
+    return event
 
 
 class _NamesOnly(logging.Handler):

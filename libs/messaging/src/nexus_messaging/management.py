@@ -147,7 +147,7 @@ async def read_drift(
 
     Args:
         management: The broker.
-        passwords: Each described user's password, by user name.
+        passwords: Described users' passwords, by user name; the others' are not compared.
         vhost: Where the topology lives.
         tier_scale: Multiplies the tiers' waits.
 

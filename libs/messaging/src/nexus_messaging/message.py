@@ -61,3 +61,8 @@ class Delivery:
         starts anew.
         """
         return self.exchange == RETRY_RETURN
+
+    @property
+    def moved(self) -> bool:
+        """Whether it was put into the queue itself, as by an operator's move of dead letters."""
+        return not self.exchange

@@ -1,13 +1,22 @@
 """What a consumer counts: every metric of the messaging library, by name."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from types import MappingProxyType
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from nexus_messaging.errors import PublishError, PublishTimeoutError, UnroutableError
+from nexus_messaging.flood import Flood
 from nexus_messaging.reasons import Reason
 from nexus_messaging.topology import TIERS
+
+PUBLISH_FAILURES: Final[Mapping[type[PublishError], str]] = MappingProxyType(
+    {UnroutableError: "unroutable", PublishTimeoutError: "timeout"}
+)
+OTHER: Final = "other"
 
 
 class MessagingMetrics:
@@ -44,9 +53,21 @@ class MessagingMetrics:
             ["queue", "reason"],
             registry=registry,
         )
+        # Publishes that the broker did not confirm; each is tried again. `unroutable`: a queue is
+        # missing. `timeout`: the broker is in alarm or stuck. `other`: it is away.
+        failed = Counter(
+            f"{prefix}_publishes_failed", "Publishes not confirmed", ["cause"], registry=registry
+        )
+        self._failed = {
+            cause: failed.labels(cause) for cause in (*PUBLISH_FAILURES.values(), OTHER)
+        }
         # 1 while consuming is paused because what processing needs is away.
         self._paused = Gauge(
             f"{prefix}_consumption_paused", "Consuming is paused", ["queue"], registry=registry
+        )
+        # 1 while consuming is stopped because too much of it was dead-lettered.
+        self._stopped = Gauge(
+            f"{prefix}_consumption_stopped", "Consuming is stopped", ["queue"], registry=registry
         )
         names = tuple(queues)
         self._done = {queue: done.labels(queue) for queue in names}
@@ -58,6 +79,7 @@ class MessagingMetrics:
         for queue in names:
             last.labels(queue).set_function(partial(self._last.__getitem__, queue))
             self._paused.labels(queue)
+            self._stopped.labels(queue)
 
     def settled(self, queue: str) -> None:
         """Count a message that was processed."""
@@ -72,6 +94,14 @@ class MessagingMetrics:
         """Count a dead letter."""
         self._dead[queue, reason].inc()
 
+    def not_published(self, error: PublishError) -> None:
+        """Count a publish that failed."""
+        self._failed[PUBLISH_FAILURES.get(type(error), OTHER)].inc()
+
     def watch_pauses(self, queue: str, paused: Callable[[], bool]) -> None:
         """Ask whether consuming ``queue`` is paused whenever metrics are collected."""
         self._paused.labels(queue).set_function(lambda: float(paused()))
+
+    def flooded(self, queue: str, flood: Flood | None) -> None:
+        """Show whether a flood of dead letters has stopped the consuming of ``queue``."""
+        self._stopped.labels(queue).set(flood is not None)

@@ -6,7 +6,7 @@ stops reading from a connection that publishes, acks included.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final
@@ -58,6 +58,7 @@ class Publisher:
         self._channel: AbstractChannel | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._room = asyncio.Semaphore(IN_FLIGHT)
+        self._tell: Callable[[PublishError], None] = lambda _: None
         self._by_id: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @classmethod
@@ -122,6 +123,10 @@ class Publisher:
                 log.warning("publisher_waits", name=self._name, cause=str(error))
                 await asyncio.sleep(RECONNECT_INTERVAL)
 
+    def watch_failures(self, tell: Callable[[PublishError], None]) -> None:
+        """Tell of every publish that fails from now on, beside raising it."""
+        self._tell = tell
+
     async def publish(self, publication: Publication) -> None:
         """Publish one message and wait for the broker's confirm.
 
@@ -130,6 +135,13 @@ class Publisher:
             PublishTimeoutError: no confirm within ``PUBLISH_TIMEOUT`` seconds.
             PublishError: refused, or the connection is away.
         """
+        try:
+            await self._published(publication)
+        except PublishError as error:
+            self._tell(error)
+            raise
+
+    async def _published(self, publication: Publication) -> None:
         try:
             async with asyncio.timeout(PUBLISH_TIMEOUT):
                 with only_if_asked_for():

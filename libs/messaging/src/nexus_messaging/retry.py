@@ -1,7 +1,7 @@
 """What follows from what happened to a delivery: a pure decision over values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
@@ -39,7 +39,12 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class HandedBack:
-    """Not processed at all, and not to blame: it returns as it came, after the shortest wait."""
+    """Not processed at all, and not to blame: it returns as it came, its counters unchanged.
+
+    ``tier`` says where it waits; without one the wait is the shortest.
+    """
+
+    tier: Tier | None = None
 
 
 Outcome = Done | Failed | HandedBack
@@ -93,6 +98,7 @@ class DeadLetter:
     detail: str
     attempts: int
     first_failed_at: datetime
+    subject: str | None = field(default=None, repr=False)
 
     def headers(self, *, service: str, requeue_to: str, now: datetime) -> dict[str, str | int]:
         """Return what an operator reads on the dead letter; the counters are left behind."""
@@ -119,16 +125,17 @@ def decide(outcome: Outcome, progress: Progress, now: datetime) -> Decision:
     match outcome:
         case Done():
             return Acknowledge()
-        case HandedBack():
-            return Retry(TIERS[0], progress)
+        case HandedBack(tier):
+            return Retry(tier or TIERS[0], progress)
         case Failed(error):
             return _after(error, progress, progress.first_failed_at or now)
 
 
 def _after(error: Exception, progress: Progress, first_failed_at: datetime) -> Retry | DeadLetter:
     match error:
-        case PermanentError(reason=reason):
-            return DeadLetter(reason, describe(error), progress.attempt, first_failed_at)
+        case PermanentError(reason=reason, subject=subject):
+            detail = describe(error)
+            return DeadLetter(reason, detail, progress.attempt, first_failed_at, subject)
         case ContractError():
             reason = Reason(error.reason)
             return DeadLetter(reason, describe(error), progress.attempt, first_failed_at)

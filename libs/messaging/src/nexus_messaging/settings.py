@@ -3,34 +3,78 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from nexus_messaging.flood import FloodLimit
 
 
 class SettingsError(Exception):
     """Everything that is wrong with the settings, in one text that repeats none of their values."""
 
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
-class ServiceSettings(BaseModel):
-    """What every service is told. Field ``amqp_url`` is read from ``AMQP_URL``, and so on."""
+
+def _address(*schemes: str) -> AfterValidator:
+    def check(url: SecretStr) -> SecretStr:
+        if not url.get_secret_value().startswith(schemes):
+            raise ValueError(f"must begin with {' or '.join(schemes)}")
+        try:
+            parts = urlsplit(url.get_secret_value())
+            usable = bool(parts.hostname) and parts.port != 0
+        except ValueError:  # its own text repeats the address, password and all
+            usable = False
+        if not usable:
+            raise ValueError("is no address; are special characters in its password quoted?")
+        return url
+
+    return AfterValidator(check)
+
+
+class BrokerSettings(BaseModel):
+    """Where the broker is. Field ``amqp_url`` is read from ``AMQP_URL``, and so on."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
-    amqp_url: SecretStr
+    amqp_url: Annotated[SecretStr, _address("amqp://", "amqps://")]
     """`amqp://` or `amqps://user:password@host:port/vhost`."""
-    database_url: SecretStr
+
+
+class DatabaseSettings(BaseModel):
+    """Where the database is, and as whom."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    database_url: Annotated[SecretStr, _address("postgresql://", "postgres://")]
     """`postgresql://role:password@host:port/database`, the service's role, not the owner's."""
+
+
+class ServiceSettings(DatabaseSettings, BrokerSettings):
+    """What every service is told."""
+
     http_host: str = "127.0.0.1"
     """Where `/healthz`, `/readyz` and `/metrics` listen."""
     http_port: int = Field(8080, ge=1, le=65535)
     """Their port."""
     shutdown_grace_seconds: float = Field(20.0, gt=0)
     """How long SIGTERM leaves to finish or hand back what is in hand."""
+    dead_letter_share_limit: float = Field(0.5, gt=0, le=1)
+    """A queue's consumption stops when more than this share of its window is dead-lettered; `1`: it
+    never stops."""
+    dead_letter_window: int = Field(1000, ge=10, le=100_000)
+    """How many of a queue's last messages that were processed or dead-lettered the share is of."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The lowest level that is logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`."""
-    log_format: Literal["json", "console"] = "json"
-    """`json`, an object a line, or `console` for people."""
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """`json`, an object a line; `console` for people; `auto`: `console` on a terminal only."""
+
+    def flood_limit(self) -> FloodLimit:
+        """Return when a queue counts as flooded."""
+        return FloodLimit(self.dead_letter_share_limit, self.dead_letter_window)
 
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
@@ -61,7 +105,7 @@ def load(kind: type[SettingsT], environment: Mapping[str, str] = os.environ) -> 
     else:
         if not problems:
             return settings
-    raise SettingsError("; ".join(problems))
+    raise SettingsError(*problems)
 
 
 def _value(name: str, environment: Mapping[str, str]) -> str | None:
@@ -75,6 +119,7 @@ def _problems(error: ValidationError) -> list[tuple[str, str]]:
     for detail in error.errors(include_input=False, include_url=False, include_context=False):
         name = str(detail["loc"][0]).upper() if detail["loc"] else "settings"
         missing = detail["type"] == "missing"
-        text = f"{name}: not set (nor {name}_FILE)" if missing else f"{name}: {detail['msg']}"
+        rule = detail["msg"].removeprefix("Value error, ")
+        text = f"{name}: not set (nor {name}_FILE)" if missing else f"{name}: {rule}"
         named.append((name, text))
     return named

@@ -6,13 +6,16 @@ before the original may be acked: a crash in between makes a duplicate, never a 
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 
+from nexus_messaging import tracing
+from nexus_messaging.breaker import Breakers
 from nexus_messaging.errors import PublishError
+from nexus_messaging.flood import FloodLimit
 from nexus_messaging.logs import where
 from nexus_messaging.message import Delivery
 from nexus_messaging.metrics import MessagingMetrics
@@ -22,6 +25,7 @@ from nexus_messaging.retry import (
     DeadLetter,
     Decision,
     Failed,
+    HandedBack,
     Outcome,
     Progress,
     Retry,
@@ -39,8 +43,21 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What follows for a delivery, and from what; a message buried unread has no outcome."""
+
+    delivery: Delivery
+    outcome: Outcome | None
+    decision: Decision
+
+
 class Settlement:
-    """Turns outcomes into copies and counts them; acking is left to the consumer."""
+    """Turns outcomes into copies and counts them; acking is left to the consumer.
+
+    Beyond ``limit`` dead letters are handed back instead: whoever consumes asks ``breakers``
+    afterwards, and stops.
+    """
 
     def __init__(
         self,
@@ -48,12 +65,14 @@ class Settlement:
         metrics: MessagingMetrics,
         *,
         service: str,
+        limit: FloodLimit | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._publisher = publisher
         self._metrics = metrics
         self._service = service
         self._now = now
+        self.breakers = Breakers(limit or FloodLimit(), metrics.flooded)
 
     async def settle(self, deliveries: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
         """Carry out the outcomes of ``deliveries``; afterwards all of them may be acked.
@@ -62,18 +81,27 @@ class Settlement:
         mean either losing a message or acking none of its neighbours.
         """
         now = self._now()
-        decided = [
-            (delivery, outcome, decide(outcome, Progress.of(delivery), now))
-            for delivery, outcome in zip(deliveries, outcomes, strict=True)
-        ]
-        await self._publish([self._copy(delivery, decision) for delivery, _, decision in decided])
-        for delivery, outcome, decision in decided:
-            self._tell(delivery, outcome, decision)
+        await self._carry_out(
+            [
+                self._allowed(delivery, outcome, decide(outcome, Progress.of(delivery), now))
+                for delivery, outcome in zip(deliveries, outcomes, strict=True)
+            ]
+        )
 
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
         """Dead-letter a delivery without an outcome of its own."""
-        await self._publish([self._copy(delivery, letter)])
-        self._tell(delivery, None, letter)
+        await self._carry_out([self._allowed(delivery, None, letter)])
+
+    def _allowed(self, delivery: Delivery, outcome: Outcome | None, decision: Decision) -> Settled:
+        if self.breakers.of(delivery.queue).passes(delivery, decision):
+            return Settled(delivery, outcome, decision)
+        back = HandedBack()
+        return Settled(delivery, back, decide(back, Progress.of(delivery), self._now()))
+
+    async def _carry_out(self, settled: Sequence[Settled]) -> None:
+        await self._publish([self._copy(each.delivery, each.decision) for each in settled])
+        for each in settled:
+            self._tell(each.delivery, each.outcome, each.decision)
 
     def _copy(self, delivery: Delivery, decision: Decision) -> Publication | None:
         match decision:
@@ -111,6 +139,7 @@ class Settlement:
                 self._metrics.settled(delivery.queue)
             case Retry(tier):
                 self._metrics.retried(delivery.queue, tier.name)
+                tracing.retried(delivery.message.message_id, tier.name)
                 if isinstance(outcome, Failed):
                     log.info(
                         "message_retried",
@@ -122,6 +151,7 @@ class Settlement:
                     )
             case DeadLetter(reason, detail):
                 self._metrics.dead_lettered(delivery.queue, reason)
+                tracing.dead_lettered(delivery.message.message_id, reason.value)
                 log.warning(
                     "message_dead_lettered",
                     queue=delivery.queue,

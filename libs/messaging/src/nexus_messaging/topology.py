@@ -73,7 +73,7 @@ TIERS = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Service:
+class Rights:
     """A service's rights: the queues it consumes and the event types it publishes."""
 
     name: str
@@ -82,15 +82,13 @@ class _Service:
 
 
 _SERVICES = (
-    _Service(
-        "customer-provisioner", (USER_CREATED_QUEUE,), ("customer.provisioned", "user.created")
-    ),
-    _Service(
+    Rights("customer-provisioner", (USER_CREATED_QUEUE,), ("customer.provisioned", "user.created")),
+    Rights(
         "usage-ingest",
         (TOOL_EXECUTED_QUEUE, CUSTOMER_PROVISIONED_QUEUE, USAGE_OUTCOMES_QUEUE),
         ("usage.recorded",),
     ),
-    _Service("stripe-reporter", (USAGE_RECORDED_QUEUE,), ("usage.reported", "usage.rejected")),
+    Rights("stripe-reporter", (USAGE_RECORDED_QUEUE,), ("usage.reported", "usage.rejected")),
 )
 
 _OUTSIDE_ROUTES = {"tool.executed": TOOL_EXECUTED_QUEUE, "user.created": USER_CREATED_QUEUE}
@@ -102,6 +100,11 @@ _INSIDE_ROUTES = {
     "usage.reported": USAGE_OUTCOMES_QUEUE,
     "usage.rejected": USAGE_OUTCOMES_QUEUE,
 }
+
+
+def rights_of(service: str) -> Rights:
+    """Return what ``service`` may do at the broker."""
+    return next(rights for rights in _SERVICES if rights.name == service)
 
 
 def dead_letter_queue(queue: str) -> str:
@@ -222,7 +225,7 @@ def _publisher() -> User:
     return User("publisher", write=_exactly(EVENTS), topics=(own_types,))
 
 
-def _service_user(service: _Service) -> User:
+def _service_user(service: Rights) -> User:
     own_queues = _exactly(*service.queues)
     by_queue_name = (*(tier.name for tier in TIERS), DEAD)
     return User(

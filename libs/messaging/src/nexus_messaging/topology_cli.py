@@ -5,10 +5,11 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nexus_messaging.console import Tone, show_line
 from nexus_messaging.definitions import definitions
 from nexus_messaging.drift import Difference, Standing
 from nexus_messaging.management import (
@@ -20,7 +21,24 @@ from nexus_messaging.management import (
 )
 from nexus_messaging.topology import DEFAULT_BROKER_VERSION, VHOST, metering_topology
 
-FINE, FAILED, MISUSED = 0, 1, 2
+FINE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+
+_EPILOG = f"""\
+settings, each also as NAME_FILE (render needs VHOST alone):
+  MANAGEMENT_URL           http://user:password@host:port, an administrator's
+  VHOST                    where the topology lives ({VHOST})
+  BROKER_PASSWORD_<USER>   for each of {", ".join(user.name for user in metering_topology().users)}
+
+exit codes:
+  0  fine: as described, or brought to it
+  1  the broker differs and is to be mended, or it failed; the text says what to do
+  2  wrong usage or settings
+
+examples:
+  nexus-topology apply
+  nexus-topology check
+  nexus-topology render --broker-version 3.10.8 | jq .policies
+"""
 
 _DONE = {
     Standing.MISSING: "created",
@@ -84,17 +102,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, MISUSED)
     except ManagementError as error:
         return _complain(error, FAILED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="nexus-topology", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser = argparse.ArgumentParser(
+        prog="nexus-topology",
+        description="Bring a broker to the metering topology, print it, or show the drift.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EPILOG,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, purpose in (
         ("apply", "bring the broker at MANAGEMENT_URL to the topology; safe to repeat"),
         ("check", "print how the broker differs from the topology; exit 1 if it does"),
         ("render", "print the topology as RabbitMQ definitions, without passwords"),
     ):
-        command = commands.add_parser(name, help=purpose, description=purpose)
+        command = commands.add_parser(
+            name,
+            help=purpose,
+            description=purpose,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog=_EPILOG,
+        )
         command.add_argument(
             "--tier-scale",
             type=_scale,
@@ -113,7 +144,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _scale(text: str) -> float:
-    scale = float(text)
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = 0.0
     if not 0 < scale < float("inf"):
         raise argparse.ArgumentTypeError("must be a number greater than 0")
     return scale
@@ -128,7 +162,7 @@ def _version(text: str) -> str:
 def _render(tier_scale: float, broker_version: str) -> int:
     vhost = _read(os.environ, "VHOST") or VHOST
     topology = metering_topology(vhost, tier_scale, broker_version)
-    _say(json.dumps(definitions(topology), indent=2))
+    print(json.dumps(definitions(topology), indent=2))
     return FINE
 
 
@@ -138,7 +172,7 @@ async def _apply(settings: Settings, tier_scale: float) -> int:
     def report(difference: Difference) -> None:
         nonlocal changes
         changes += 1
-        _say(f"{_DONE[difference.standing]} {difference.subject}")
+        show_line(f"{_DONE[difference.standing]} {difference.subject}", Tone.GOOD)
 
     async with connect(settings.management_url) as management:
         left = await apply_topology(
@@ -148,10 +182,9 @@ async def _apply(settings: Settings, tier_scale: float) -> int:
             tier_scale=tier_scale,
             on_change=report,
         )
-    for difference in left:
-        _say(str(difference))
+    _show(left)
     if not changes:
-        _say("nothing to change")
+        show_line("nothing to change", Tone.GOOD)
     return FAILED if any(d.standing is Standing.DIFFERENT for d in left) else FINE
 
 
@@ -160,12 +193,16 @@ async def _check(settings: Settings, tier_scale: float) -> int:
         drift = await read_drift(
             management, settings.passwords, vhost=settings.vhost, tier_scale=tier_scale
         )
-    _say("\n".join(map(str, drift)) or "the broker is as described")
+    _show(drift)
+    if not drift:
+        show_line("the broker is as described", Tone.GOOD)
     return FAILED if drift else FINE
 
 
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+def _show(differences: Iterable[Difference]) -> None:
+    for difference in differences:
+        foreign = difference.standing is Standing.FOREIGN
+        show_line(str(difference), Tone.NOTE if foreign else Tone.BAD)
 
 
 def _complain(error: Exception, code: int) -> int:

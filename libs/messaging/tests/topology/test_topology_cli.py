@@ -137,3 +137,27 @@ def test_an_absent_broker_exits_with_1_in_one_line(
     )
     assert shown.count("\n") == 1
     assert "s3cret" not in shown
+
+
+@pytest.mark.parametrize("command", ["apply", "check", "render"])
+def test_help_names_settings_exit_codes_and_examples(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever has forgotten them need not look elsewhere."""
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+
+    told = capsys.readouterr().out
+    assert ended.value.code == 0
+    for words in ("MANAGEMENT_URL", "BROKER_PASSWORD_<USER>", "exit codes:", f"topology {command}"):
+        assert words in told
+
+
+@pytest.mark.parametrize("scale", ["0", "-1", "many", "inf"])
+def test_a_scale_that_is_none_is_refused(scale: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2, and what is wanted instead."""
+    with pytest.raises(SystemExit) as ended:
+        main(["check", f"--tier-scale={scale}"])
+
+    assert ended.value.code == 2
+    assert "must be a number greater than 0" in capsys.readouterr().err

@@ -2,7 +2,7 @@
 
 import sys
 
-from customer_provisioner.app import NAME, PACKAGE, checks, serve
+from customer_provisioner.app import CHECKS, NAME, PACKAGE, serve
 from customer_provisioner.commands import COMMANDS, FAULTS
 from customer_provisioner.settings import Settings
 from nexus_database import MigrationError, RevisionMismatchError, migrate
@@ -13,7 +13,7 @@ SERVICE = Service(
     purpose="Creates one Stripe customer for each user, and tells the other services about it.",
     settings=Settings,
     serve=serve,
-    checks=checks,
+    checks=CHECKS,
     migrate=lambda url: migrate(url, PACKAGE),
     faults=(MigrationError, RevisionMismatchError, *FAULTS),
     commands=COMMANDS,

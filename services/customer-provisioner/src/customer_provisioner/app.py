@@ -19,18 +19,26 @@ from customer_provisioner.profiles import Profiles
 from customer_provisioner.provisioning import Provisioning
 from customer_provisioner.relay import Relay
 from customer_provisioner.rounds import Rounds
-from customer_provisioner.settings import Settings
+from customer_provisioner.settings import Settings, StripeSettings
 from customer_provisioner.stripe_api import StripeApi, StripeKeyRefusedError
 from customer_provisioner.sweep import Sweep
 from nexus_database import Database, DatabaseUnavailableError, require_current, revision_fault
-from nexus_messaging.command import Check
+from nexus_messaging.breaker import Breakers
+from nexus_messaging.checking import Check, Checks
 from nexus_messaging.consumption import Outage
 from nexus_messaging.errors import PermanentError, PublishError, TransientError
 from nexus_messaging.http import serving
-from nexus_messaging.inspection import broker_fault
-from nexus_messaging.lifecycle import run_until, stop_on_signal, until_available
+from nexus_messaging.inspection import broker_checks
+from nexus_messaging.lifecycle import (
+    Loop,
+    resume_on_signal,
+    run_until,
+    stop_on_signal,
+    until_available,
+)
 from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.publisher import Publisher
+from nexus_messaging.settings import BrokerSettings, DatabaseSettings
 from nexus_messaging.settlement import Settlement, utc_now
 from nexus_messaging.subscriber import make_broker, subscribe
 from nexus_messaging.subscriber import stop as stop_subscriber
@@ -73,8 +81,10 @@ async def serve(settings: Settings) -> None:
         # A connection lost while it subscribes may come out of aiormq as any exception.
         await until_available("subscription", parts.broker.start, (Exception,), stop)
         checked.include(parts)
+        resume_on_signal(parts.breakers.resume)
         log.info("serving", port=settings.http_port)
-        loops = {name: rounds.run for name, rounds in parts.rounds.items()}
+        loops: dict[str, Loop] = {name: rounds.run for name, rounds in parts.rounds.items()}
+        loops["resume users"] = parts.resume_users
         await run_until(stop, loops, [parts], grace=settings.shutdown_grace_seconds)
 
 
@@ -97,6 +107,7 @@ def _http(
         registry,
         health=checked.health,
         readiness=checked.readiness,
+        remarks=checked.remarks,
         routes=door.routes(),
     )
 
@@ -107,7 +118,9 @@ class Parts:
 
     publisher: Publisher
     broker: RabbitBroker
+    breakers: Breakers
     rounds: Mapping[str, Rounds]
+    resume_users: Loop
 
     async def broker_fault(self) -> str | None:
         """Say what is wrong with the broker's connections."""
@@ -138,15 +151,18 @@ def wire(
     sweeping = Sweep(inquiries, provisioning, metrics, utc_now)
     broker = make_broker(settings.amqp_url.get_secret_value(), registry, service=NAME)
     messaging = MessagingMetrics(registry, service=NAME, queues=[USER_CREATED_QUEUE])
-    subscribe(
+    publisher.watch_failures(messaging.not_published)
+    settlement = Settlement(publisher, messaging, service=NAME, limit=settings.flood_limit())
+    resume_users = subscribe(
         broker,
         USER_CREATED_QUEUE,
         user_created_handler(profiles, provisioning, metrics, utc_now),
-        Settlement(publisher, messaging, service=NAME),
+        settlement,
         Outage((DatabaseUnavailableError, StripeKeyRefusedError), database.probe),
     )
     sweep = Rounds(sweeping.sweep, every=ROUND_SECONDS)
-    return Parts(publisher, broker, {"relay": relay, "sweep": sweep})
+    rounds = {"relay": relay, "sweep": sweep}
+    return Parts(publisher, broker, settlement.breakers, rounds, resume_users)
 
 
 class Checked:
@@ -154,6 +170,7 @@ class Checked:
 
     def __init__(self, database: Database) -> None:
         self.health: dict[str, Check] = {}
+        self.remarks: dict[str, Check] = {}
         self.readiness: dict[str, Check] = {
             "broker": _starting,
             "database": lambda: revision_fault(database, PACKAGE),
@@ -162,22 +179,13 @@ class Checked:
     def include(self, parts: Parts) -> None:
         """Check the running parts too."""
         self.readiness["broker"] = parts.broker_fault
+        self.remarks["consumption"] = parts.breakers.remark
         for name, rounds in parts.rounds.items():
             self.health[name] = _progress(rounds)
 
 
-def checks(settings: Settings) -> dict[str, Check]:
-    """Return what ``check`` looks at: broker, database, and what Stripe thinks of the key."""
-    amqp_url = settings.amqp_url.get_secret_value()
-    return {
-        "broker": lambda: broker_fault(amqp_url, [USER_CREATED_QUEUE]),
-        "database": lambda: _database_fault(settings),
-        "stripe": lambda: _stripe_fault(settings),
-    }
-
-
 @asynccontextmanager
-async def database_of(settings: Settings) -> AsyncIterator[Database]:
+async def database_of(settings: DatabaseSettings) -> AsyncIterator[Database]:
     """Offer the service's database, which connects when first used."""
     database = Database(settings.database_url.get_secret_value(), name=NAME)
     try:
@@ -187,7 +195,7 @@ async def database_of(settings: Settings) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
-async def stripe_of(settings: Settings, metrics: Metrics) -> AsyncIterator[StripeApi]:
+async def stripe_of(settings: StripeSettings, metrics: Metrics) -> AsyncIterator[StripeApi]:
     """Offer the way to Stripe, which connects when first used."""
     key = settings.stripe_secret_key.get_secret_value()
     stripe = StripeApi(key, settings.stripe_api_base, metrics)
@@ -197,7 +205,7 @@ async def stripe_of(settings: Settings, metrics: Metrics) -> AsyncIterator[Strip
         await stripe.close()
 
 
-async def connect_publisher(settings: Settings) -> Publisher:
+async def connect_publisher(settings: BrokerSettings) -> Publisher:
     """Return a connected publisher.
 
     Raises:
@@ -218,15 +226,23 @@ def _progress(rounds: Rounds) -> Check:
     return progress
 
 
-async def _database_fault(settings: Settings) -> str | None:
+async def _database_fault(settings: DatabaseSettings) -> str | None:
     async with database_of(settings) as database:
         return await revision_fault(database, PACKAGE)
 
 
-async def _stripe_fault(settings: Settings) -> str | None:
+async def _stripe_fault(settings: StripeSettings) -> str | None:
     async with stripe_of(settings, Metrics(CollectorRegistry())) as stripe:
         try:
             await stripe.fate("cus_check")
         except (StripeKeyRefusedError, TransientError, PermanentError) as error:
             return str(error)
     return None
+
+
+CHECKS: Final = (
+    *broker_checks(NAME),
+    Checks("database", DatabaseSettings, lambda told: {"database": lambda: _database_fault(told)}),
+    Checks("stripe", StripeSettings, lambda told: {"stripe": lambda: _stripe_fault(told)}),
+)
+"""What ``check`` looks at: broker, database, and what Stripe thinks of the key."""

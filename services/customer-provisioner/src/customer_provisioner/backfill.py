@@ -4,18 +4,16 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
 from uuid import uuid5
 
 from customer_provisioner.inquiries import Inquiries
 from customer_provisioner.profile import SOURCE, Profile, State
 from customer_provisioner.user_list import Unusable
 from nexus_contracts import Event, UserCreated
+from nexus_messaging.console import Steps
 from nexus_messaging.message import Message
 from nexus_messaging.publisher import Publication, Publisher
 from nexus_messaging.topology import INTERNAL
-
-TOLD_EVERY: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class Tally:
 class Backfill:
     """Publishes ``user.created`` for listed users without a customer; repeating it is harmless.
 
-    Without a publisher it only counts. ``tell`` is given progress and unusable entries.
+    Without a publisher it only counts. ``progress`` is told of each entry, and why one is unusable.
     """
 
     def __init__(
@@ -52,13 +50,13 @@ class Backfill:
         publisher: Publisher | None,
         *,
         per_second: float,
-        tell: Callable[[str], None],
+        progress: Steps,
         now: Callable[[], datetime],
     ) -> None:
         self._inquiries = inquiries
         self._publisher = publisher
         self._pause = 1 / per_second
-        self._tell = tell
+        self._progress = progress
         self._now = now
 
     async def run(self, entries: Iterable[UserCreated | Unusable]) -> Tally:
@@ -71,13 +69,12 @@ class Backfill:
         tally = Tally()
         for entry in entries:
             tally = await self._after(entry, tally)
-            if tally.read % TOLD_EVERY == 0:
-                self._tell(str(tally))
+            self._progress.advance()
         return tally
 
     async def _after(self, entry: UserCreated | Unusable, tally: Tally) -> Tally:
         if isinstance(entry, Unusable):
-            self._tell(f"entry {entry.entry}: {entry.wrong}")
+            self._progress.say(f"entry {entry.entry}: {entry.wrong}")
             return replace(tally, unusable=tally.unusable + 1)
         profile = await self._inquiries.find(entry.user_id)
         if profile is not None and profile.state is State.PROVISIONED:

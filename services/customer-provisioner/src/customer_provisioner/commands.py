@@ -1,28 +1,30 @@
-"""The commands for people: backfill, find, explain and reprovision."""
+"""The commands for people: backfill, announce, find, explain and reprovision."""
 
 import argparse
 import sys
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from math import inf
 from pathlib import Path
 from typing import Final
 from uuid import UUID
 
 from prometheus_client import CollectorRegistry
 
+from customer_provisioner.announcing import Announcing
 from customer_provisioner.app import NAME, connect_publisher, database_of, stripe_of
 from customer_provisioner.backfill import Backfill
 from customer_provisioner.explanation import explain
 from customer_provisioner.inquiries import Inquiries
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.profiles import Profiles
-from customer_provisioner.settings import Settings
+from customer_provisioner.settings import StripeSettings
 from customer_provisioner.stripe_api import Fate, StripeKeyRefusedError
 from customer_provisioner.user_list import UnreadableListError, read_users
 from nexus_database import DatabaseUnavailableError
-from nexus_messaging.command import FAILED, FINE, Command
+from nexus_messaging.command import FAILED, FINE, Command, moment, positive
+from nexus_messaging.console import show_line, show_lines, steps
 from nexus_messaging.errors import PermanentError, PublishError, TransientError
+from nexus_messaging.settings import BrokerSettings, DatabaseSettings
 from nexus_messaging.settlement import utc_now
 
 FAULTS: Final = (
@@ -36,42 +38,69 @@ FAULTS: Final = (
 """What the commands may raise, each with a text that says what to do."""
 
 
-async def _backfill(settings: Settings, parsed: argparse.Namespace) -> int:
+class BackfillSettings(DatabaseSettings, BrokerSettings):
+    """What publishing about kept users needs."""
+
+
+class ReprovisionSettings(DatabaseSettings, StripeSettings):
+    """What it takes to replace a customer."""
+
+
+async def _backfill(settings: BackfillSettings, parsed: argparse.Namespace) -> int:
     async with AsyncExitStack() as stack:
         publisher = None
         if parsed.execute:
             publisher = await connect_publisher(settings)
             stack.push_async_callback(publisher.close)
         inquiries = Inquiries(await stack.enter_async_context(database_of(settings)))
+        progress = stack.enter_context(steps("users read", _number(parsed.file)))
         backfill = Backfill(
-            inquiries, publisher, per_second=parsed.throttle, tell=_say, now=utc_now
+            inquiries, publisher, per_second=parsed.throttle, progress=progress, now=utc_now
         )
         tally = await backfill.run(read_users(_lines(parsed.file)))
-    print(tally if parsed.execute else f"{tally}; nothing was published: add --execute")
+    show_line(str(tally) if parsed.execute else f"{tally}; nothing was published: add --execute")
     return FAILED if tally.unusable else FINE
 
 
-async def _find(settings: Settings, parsed: argparse.Namespace) -> int:
+async def _announce(settings: BackfillSettings, parsed: argparse.Namespace) -> int:
+    async with AsyncExitStack() as stack:
+        publisher = None
+        if parsed.execute:
+            publisher = await connect_publisher(settings)
+            stack.push_async_callback(publisher.close)
+        inquiries = Inquiries(await stack.enter_async_context(database_of(settings)))
+        progress = stack.enter_context(steps("customers"))
+        announcing = Announcing(inquiries, publisher, per_second=parsed.throttle, progress=progress)
+        number = await announcing.run(parsed.since)
+    if parsed.execute:
+        show_line(f"{number} customers were announced again")
+    else:
+        show_line(f"{number} customers would be announced again; nothing was: add --execute")
+    return FINE
+
+
+async def _find(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
     async with database_of(settings) as database:
         found = await Inquiries(database).of_address(parsed.email)
     for profile in found:
         print(profile.user_id, profile.state, profile.stripe_customer_id or "-")
+    if not found:
+        _say("nobody is kept under exactly this address")
     return FINE if found else FAILED
 
 
-async def _explain(settings: Settings, parsed: argparse.Namespace) -> int:
+async def _explain(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
     async with database_of(settings) as database:
         profile = await Inquiries(database).find(parsed.user_id)
         history = await Inquiries(database).history(parsed.user_id)
     if profile is None:
         _say("no such user: its user.created has not arrived, or waits in a queue")
         return FAILED
-    for line in explain(profile, history, utc_now()):
-        print(line)
+    show_lines(explain(profile, history, utc_now()))
     return FINE
 
 
-async def _reprovision(settings: Settings, parsed: argparse.Namespace) -> int:
+async def _reprovision(settings: ReprovisionSettings, parsed: argparse.Namespace) -> int:
     async with database_of(settings) as database:
         profile = await Inquiries(database).find(parsed.user_id)
         if profile is None or profile.stripe_customer_id is None:
@@ -85,7 +114,7 @@ async def _reprovision(settings: Settings, parsed: argparse.Namespace) -> int:
         if not await Profiles(database).renew(profile, utc_now()):
             _say("somebody else was faster: see explain")
             return FAILED
-    print(f"generation {profile.generation + 1} has begun; the running service does the rest")
+    show_line(f"generation {profile.generation + 1} has begun; the running service does the rest")
     return FINE
 
 
@@ -107,12 +136,26 @@ def _backfill_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--execute", action="store_true", help="publish; else only count")
     parser.add_argument(
-        "--throttle", type=_rate, default=10.0, metavar="N", help="users per second (10)"
+        "--throttle", type=positive, default=10.0, metavar="N", help="users per second (10)"
+    )
+
+
+def _announce_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--since",
+        type=moment,
+        required=True,
+        metavar="TIME",
+        help="with its offset from UTC: 2026-03-01T12:00:00Z; earlier than needed is harmless",
+    )
+    parser.add_argument("--execute", action="store_true", help="publish; else only count")
+    parser.add_argument(
+        "--throttle", type=positive, default=100.0, metavar="N", help="customers per second (100)"
     )
 
 
 def _user_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("user_id", type=UUID)
+    parser.add_argument("user_id", type=UUID, help="the user's id, as the platform knows it")
 
 
 def _reprovision_arguments(parser: argparse.ArgumentParser) -> None:
@@ -122,42 +165,57 @@ def _reprovision_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+_ID: Final = "6f1c2a9e-0d3b-4c57-9a41-000000000000"
+
 COMMANDS: Final = (
     Command(
         "backfill",
         "have customers made for users who were there before this service",
-        Settings,
+        BackfillSettings,
         _backfill,
         _backfill_arguments,
+        ("{} users.csv", "{} users.csv --execute --throttle 5", "psql -c … --csv | {} --execute"),
+    ),
+    Command(
+        "announce",
+        "tell again of the customers since a time, after a restore of usage-ingest",
+        BackfillSettings,
+        _announce,
+        _announce_arguments,
+        ("{} --since 2026-03-01T12:00:00Z", "{} --since 2026-03-01T12:00:00Z --execute"),
     ),
     Command(
         "find",
         "print the users and customers of an exact address",
-        Settings,
+        DatabaseSettings,
         _find,
-        lambda parser: parser.add_argument("email"),
+        lambda parser: parser.add_argument("email", help="exactly as it was published"),
+        ("{} ada@example.com",),
     ),
     Command(
-        "explain", "print every step of a user and what is next", Settings, _explain, _user_argument
+        "explain",
+        "print every step of a user and what is next",
+        DatabaseSettings,
+        _explain,
+        _user_argument,
+        (f"{{}} {_ID}",),
     ),
     Command(
         "reprovision",
         "have a new customer made for a user whose customer was deleted",
-        Settings,
+        ReprovisionSettings,
         _reprovision,
         _reprovision_arguments,
+        (f"{{}} {_ID}",),
     ),
 )
 
 
-def _rate(written: str) -> float:
-    try:
-        rate = float(written)
-    except ValueError:
-        rate = 0
-    if not 0 < rate < inf:
-        raise argparse.ArgumentTypeError("a number above 0 is wanted")
-    return rate
+def _number(file: str | None) -> int | None:
+    """Count the entries of a list that can be read twice, so that it is known how many are left."""
+    if file is None or not Path(file).is_file():
+        return None
+    return sum(1 for _ in read_users(_lines(file)))
 
 
 def _lines(file: str | None) -> Iterable[str]:

@@ -14,11 +14,11 @@ from customer_provisioner.inquiries import Inquiries
 from customer_provisioner.profile import Profile, State
 from nexus_contracts import Event, UserCreated
 from nexus_contracts.envelope import describe
+from nexus_contracts.fields import trace_context
 from nexus_database import DatabaseUnavailableError
 from nexus_messaging.errors import PublishError
-from nexus_messaging.message import Message
-from nexus_messaging.publisher import Publication, Publisher
-from nexus_messaging.topology import INTERNAL
+from nexus_messaging.publisher import Publisher
+from nexus_messaging.sending import send
 
 PATIENCE: Final = 5.0
 """Seconds a caller waits for its customer before it is told to come back."""
@@ -67,7 +67,7 @@ class Door:
             return _refusal(422, "invalid", detail=describe(error))
         profile = await self._inquiries.find(user.user_id)
         if profile is None or profile.state is not State.PROVISIONED:
-            await self._publish(user, key)
+            await self._publish(user, key, trace_context(request.headers.get("traceparent")))
             profile = await self._awaited(user.user_id)
         return _shown(user.user_id, profile)
 
@@ -86,11 +86,11 @@ class Door:
             raise _UnauthorizedError
         return key
 
-    async def _publish(self, user: UserCreated, key: ApiKey) -> None:
+    async def _publish(self, user: UserCreated, key: ApiKey, follows: str | None) -> None:
         event = Event.of(user, source=key.source, id=uuid4(), time=self._now())
         if self._publisher is None:
             raise PublishError("the broker was not there yet")
-        await self._publisher.publish(Publication(INTERNAL, event.type, Message.of(event)))
+        await send(self._publisher, event, follows=follows)
 
     async def _awaited(self, user_id: UUID) -> Profile | None:
         loop = asyncio.get_running_loop()

@@ -64,6 +64,28 @@ class Inquiries:
 
         return await self._database.run(work)
 
+    async def provisioned(self, since: datetime, after: UUID, most: int) -> Sequence[Profile]:
+        """Return profiles that got their customer or were announced since, by user, from ``after``.
+
+        In the order of the primary key: any number of users is read page by page, each row once.
+        """
+        query = (
+            select(*PROFILE_COLUMNS)
+            .where(
+                profiles.c.user_id > after,
+                profiles.c.state == State.PROVISIONED,
+                # What was announced later than provisioned was changed then, too.
+                profiles.c.updated_at >= since,
+            )
+            .order_by(profiles.c.user_id)
+            .limit(most)
+        )
+
+        async def work(connection: AsyncConnection) -> Sequence[Profile]:
+            return [profile_of(row) for row in await connection.execute(query)]
+
+        return await self._database.run(work)
+
     async def counts(self) -> Counts:
         """Count the users who have no customer, and those whose customer is not announced.
 

@@ -63,6 +63,7 @@ class Profile:
         stripe_customer_id: The customer.
         provisioned_at: When the customer was stored here.
         announced_generation: The generation others were last told about; 0 for none.
+        traceparent: The trace in which the customer came about, where it was traced.
     """
 
     user_id: UUID
@@ -82,6 +83,7 @@ class Profile:
     stripe_customer_id: str | None
     provisioned_at: datetime | None
     announced_generation: int
+    traceparent: str | None = None
 
     @property
     def idempotency_key(self) -> str:

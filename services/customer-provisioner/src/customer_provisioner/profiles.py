@@ -27,6 +27,7 @@ from customer_provisioner.tables import provisioning_steps as steps
 from customer_provisioner.tables import user_profiles as profiles
 from nexus_contracts import UserCreated
 from nexus_database import Database
+from nexus_messaging.tracing import carried
 
 
 class Kept(Enum):
@@ -115,13 +116,14 @@ class Profiles:
         return await self._database.run(work)
 
     async def store(self, attempt: Attempt, customer_id: str, how: Taken, now: datetime) -> Stored:
-        """Store the customer of the attempt's generation; the first one stored stays."""
+        """Store the customer of the attempt's generation and its trace; the first one stays."""
         values = {
             "state": State.PROVISIONED,
             "stripe_customer_id": customer_id,
             "provisioned_at": now,
             "claimed_until": None,
             "refused_as": None,
+            "traceparent": carried(),
         }
 
         async def work(connection: AsyncConnection) -> Stored:

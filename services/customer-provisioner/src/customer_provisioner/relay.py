@@ -8,11 +8,10 @@ import structlog
 
 from customer_provisioner.inquiries import Inquiries
 from customer_provisioner.metrics import Metrics
-from customer_provisioner.profile import Profile, announcement
+from customer_provisioner.profile import announcement
 from customer_provisioner.profiles import Profiles
-from nexus_messaging.message import Message
-from nexus_messaging.publisher import Publication, Publisher
-from nexus_messaging.topology import INTERNAL
+from nexus_messaging.publisher import Publisher
+from nexus_messaging.sending import Sending
 
 MOST: Final = 100
 
@@ -22,7 +21,7 @@ log = structlog.get_logger()
 class Relay:
     """Publishes ``customer.provisioned`` for every profile that others do not know yet.
 
-    Two relays may tell of one customer twice: the event is the same to the last byte, and whoever
+    Two relays may tell of one customer twice: the event is the same but for its trace, and whoever
     applies it takes only a higher generation.
     """
 
@@ -47,7 +46,10 @@ class Relay:
             DatabaseUnavailableError: the database can't be used.
         """
         waiting = await self._inquiries.unannounced(MOST)
-        errors = await self._publisher.publish_all([_publication(each) for each in waiting])
+        sent = [Sending(announcement(each), follows=each.traceparent) for each in waiting]
+        errors = await self._publisher.publish_all([each.publication for each in sent])
+        for sending, error in zip(sent, errors, strict=True):
+            sending.ended(error)
         told = [each for each, error in zip(waiting, errors, strict=True) if error is None]
         failed = [error for error in errors if error is not None]
         if failed:
@@ -56,8 +58,3 @@ class Relay:
             await self._profiles.mark_announced(told, self._now())
             self._metrics.announced(len(told))
         return len(waiting) == MOST and not failed
-
-
-def _publication(profile: Profile) -> Publication:
-    event = announcement(profile)
-    return Publication(INTERNAL, event.type, Message.of(event))

@@ -2,18 +2,25 @@
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from customer_provisioner.api_keys import ApiKey, read_api_keys
 from nexus_messaging.settings import ServiceSettings
 
 
-class Settings(ServiceSettings):
-    """Stripe's key and address, and who may use the HTTP door."""
+class StripeSettings(BaseModel):
+    """How Stripe is reached."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     stripe_secret_key: SecretStr = Field(min_length=1)
     """A secret or restricted key: it writes and reads customers."""
     stripe_api_base: str = Field("", pattern=r"^(https?://[^\s]+)?$")
     """Where Stripe is, for an emulator; empty: the real one."""
+
+
+class Settings(StripeSettings, ServiceSettings):
+    """All that the running service is told."""
+
     api_keys: Annotated[tuple[ApiKey, ...], BeforeValidator(read_api_keys)] = ()
     """`name:sha256:sources:types`, comma-separated, for `POST /v1/customers`; empty closes it."""

@@ -17,6 +17,7 @@ from customer_provisioner.profile import Create
 from nexus_messaging.errors import PermanentError, TransientError
 from nexus_messaging.reasons import Reason
 from nexus_messaging.topology import TIERS
+from nexus_messaging.tracing import Call, calling
 
 CALL_TIMEOUT: Final = 10.0
 KEY_PAUSE: Final = 5.0
@@ -71,6 +72,7 @@ class StripeApi:
             http_client=self._http,
             max_network_retries=0,
         ).v1.customers
+        self._base = base or stripe.DEFAULT_API_BASE
         self._metrics = metrics
         self._silent_until = 0.0
 
@@ -134,13 +136,17 @@ class StripeApi:
     async def _call(self, call: str, ask: Callable[[], Awaitable[T]]) -> T:
         if time.monotonic() < self._silent_until:
             raise StripeKeyRefusedError("Stripe refused the key a moment ago")
+        with calling(*_REQUESTS[call], self._base) as span:
+            return await self._answered(call, ask, span)
+
+    async def _answered(self, call: str, ask: Callable[[], Awaitable[T]], span: Call) -> T:
         began = time.monotonic()
-        answer = "unknown"
+        answer, status = "unknown", None
         try:
             result = await ask()
-            answer = "replayed" if _replayed(result) else "ok"
+            answer, status = "replayed" if _replayed(result) else "ok", HTTPStatus.OK.value
         except stripe.StripeError as error:
-            answer, meaning = _meaning(error)
+            (answer, meaning), status = _meaning(error), error.http_status
             if isinstance(meaning, StripeKeyRefusedError):
                 self._silent_until = time.monotonic() + KEY_PAUSE
             raise meaning from None
@@ -148,8 +154,19 @@ class StripeApi:
             raise TransientError(f"no answer from Stripe: {type(error).__name__}") from None
         finally:
             self._metrics.called(call, answer, time.monotonic() - began)
+            span.answered(answer, status=status, well=status == HTTPStatus.OK)
         return result
 
+
+_REQUESTS: Final = MappingProxyType(
+    {
+        "create": ("POST", "/v1/customers"),
+        "retrieve": ("GET", "/v1/customers/{customer}"),
+        "search": ("GET", "/v1/customers/search"),
+        "list": ("GET", "/v1/customers"),
+    }
+)
+"""Method and path of each call, as spans name them."""
 
 _MEANINGS: Final[Mapping[int, tuple[str, Callable[[str], Exception]]]] = MappingProxyType(
     {

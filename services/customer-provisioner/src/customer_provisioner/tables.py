@@ -43,6 +43,7 @@ user_profiles: Final = Table(
     Column("stripe_customer_id", Text),
     Column("provisioned_at", _moment),
     Column("announced_generation", Integer, nullable=False),
+    Column("traceparent", Text),
     Column("created_at", _moment, nullable=False),
     Column("updated_at", _moment, nullable=False),
 )

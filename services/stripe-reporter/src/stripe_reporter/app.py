@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import structlog
 from prometheus_client import CollectorRegistry
 
 from nexus_database import (
@@ -18,15 +19,23 @@ from nexus_database import (
     require_current,
     revision_fault,
 )
-from nexus_messaging.command import Check, Service
+from nexus_messaging.breaker import Breakers
+from nexus_messaging.checking import Check, Checks
+from nexus_messaging.command import Service
 from nexus_messaging.consumer import Consumer
 from nexus_messaging.consumption import Outage, SingleConsumption
 from nexus_messaging.errors import PublishError
 from nexus_messaging.http import serving
-from nexus_messaging.inspection import broker_fault
-from nexus_messaging.lifecycle import run_until, stop_on_signal, until_available
+from nexus_messaging.inspection import broker_checks
+from nexus_messaging.lifecycle import (
+    resume_on_signal,
+    run_until,
+    stop_on_signal,
+    until_available,
+)
 from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.publisher import Publisher
+from nexus_messaging.settings import DatabaseSettings
 from nexus_messaging.settlement import Settlement, utc_now
 from nexus_messaging.topology import USAGE_RECORDED_QUEUE
 from stripe_reporter.answers import Answer
@@ -35,13 +44,14 @@ from stripe_reporter.commands import COMMANDS
 from stripe_reporter.gate import Gate, GateShutError
 from stripe_reporter.journal import Journal
 from stripe_reporter.lanes import Lanes
+from stripe_reporter.meanings import meaning_of
 from stripe_reporter.measuring import Measuring
-from stripe_reporter.metrics import ReporterMetrics
+from stripe_reporter.metrics import LIST_METERS, ReporterMetrics
 from stripe_reporter.outcomes import Outcomes
 from stripe_reporter.pace import Pacing
 from stripe_reporter.progress import Progress
 from stripe_reporter.reporting import Reporter
-from stripe_reporter.settings import Settings
+from stripe_reporter.settings import Settings, StripeSettings
 from stripe_reporter.stripe_api import StripeApi, stripe_api
 
 NAME: Final = "stripe-reporter"
@@ -51,6 +61,8 @@ PREFETCH: Final = 200
 """Reports in hand. At 800 calls a second and 0.2 s each, 160 calls are under way."""
 
 DATABASE_CONNECTIONS: Final = 20
+
+log = structlog.get_logger()
 
 
 async def serve(settings: Settings) -> None:
@@ -64,7 +76,9 @@ async def serve(settings: Settings) -> None:
     stop = stop_on_signal()
     registry = CollectorRegistry()
     progress = Progress(time.monotonic)
-    database = _database(settings)
+    database = Database(
+        settings.database_url.get_secret_value(), name=NAME, pool_size=DATABASE_CONNECTIONS
+    )
     readiness: dict[str, Check] = {
         "broker": _starting,
         "database": lambda: revision_fault(database, PACKAGE),
@@ -92,11 +106,14 @@ async def serve(settings: Settings) -> None:
         parts = wire(settings, database, publisher, stripe, registry, progress)
         readiness["broker"] = parts.broker_fault
         remarks["gate"] = parts.gate_remark
+        remarks["consumption"] = parts.breakers.remark
+        resume_on_signal(parts.breakers.resume)
         loops = {
             "receive": parts.consumer.run,
             "report": parts.consumption.run,
             "measure": parts.measuring.run,
         }
+        log.info("serving", port=port)
         grace = settings.shutdown_grace_seconds
         await run_until(stop, loops, [parts.consumption], grace=grace)
 
@@ -106,6 +123,7 @@ class Parts:
     """What runs."""
 
     publisher: Publisher
+    breakers: Breakers
     consumer: Consumer
     consumption: SingleConsumption
     gate: Gate
@@ -136,13 +154,16 @@ def wire(
     """Make every part of a running service and join them; nothing runs yet."""
     metrics = ReporterMetrics(registry)
     messaging = MessagingMetrics(registry, service=NAME, queues=[USAGE_RECORDED_QUEUE])
+    publisher.watch_failures(messaging.not_published)
     pacing = Pacing(settings.calls_per_second, time.monotonic)
     metrics.watch_rate(lambda: pacing.rate)
     metrics.watch_work(lambda: progress.in_hand)
     journal = Journal(database)
 
     async def active_meters() -> tuple[Answer, frozenset[str]]:
+        began = time.perf_counter()
         answer, found = await stripe.active_meters()
+        metrics.called(LIST_METERS, meaning_of(answer), time.perf_counter() - began)
         return answer, frozenset(each.event_name for each in found)
 
     gate = Gate(
@@ -167,45 +188,45 @@ def wire(
         progress,
         now=now,
     )
+    settlement = Settlement(publisher, messaging, service=NAME, limit=settings.flood_limit())
     url = settings.amqp_url.get_secret_value()
     consumer = Consumer(url, USAGE_RECORDED_QUEUE, prefetch=PREFETCH, name=NAME)
     consumption = SingleConsumption(
         consumer,
         reporter.report_usage,
-        Settlement(publisher, messaging, service=NAME),
+        settlement,
         Outage((GateShutError, DatabaseUnavailableError), probe),
     )
     messaging.watch_pauses(USAGE_RECORDED_QUEUE, lambda: consumption.paused_by is not None)
-    return Parts(publisher, consumer, consumption, gate, Measuring(journal, metrics, now=now))
-
-
-def _database(settings: Settings) -> Database:
-    url = settings.database_url.get_secret_value()
-    return Database(url, name=NAME, pool_size=DATABASE_CONNECTIONS)
+    measuring = Measuring(journal, metrics, now=now)
+    return Parts(publisher, settlement.breakers, consumer, consumption, gate, measuring)
 
 
 async def _starting() -> str | None:
     return "starting"
 
 
-def checks(settings: Settings) -> dict[str, Check]:
-    """Return what ``stripe-reporter check`` looks at, each telling what is wrong."""
-    database = _database(settings)
-    url = settings.amqp_url.get_secret_value()
-    return {
-        "broker": lambda: broker_fault(url, [USAGE_RECORDED_QUEUE]),
-        "database": lambda: revision_fault(database, PACKAGE),
-        **StripeChecks(settings).all(),
-    }
+async def _database_fault(settings: DatabaseSettings) -> str | None:
+    database = Database(settings.database_url.get_secret_value(), name=f"{NAME} check")
+    try:
+        return await revision_fault(database, PACKAGE)
+    finally:
+        await database.close()
 
+
+CHECKS: Final = (
+    *broker_checks(NAME),
+    Checks("database", DatabaseSettings, lambda told: {"database": lambda: _database_fault(told)}),
+    Checks("stripe", StripeSettings, lambda told: StripeChecks(told).all()),
+)
 
 SERVICE = Service(
     name=NAME,
     purpose="Sends each usage report to Stripe as one meter event, once.",
     settings=Settings,
     serve=serve,
-    checks=checks,
+    checks=CHECKS,
     migrate=lambda url: migrate(url, PACKAGE),
-    faults=(MigrationError, RevisionMismatchError),
+    faults=(MigrationError, RevisionMismatchError, DatabaseUnavailableError),
     commands=COMMANDS,
 )

@@ -1,22 +1,65 @@
-"""The command for people: bring the meters at Stripe to what reports need."""
+"""The commands for people: meters as reports need them, and the journal for a lost ledger."""
 
 import argparse
+import sys
+from contextlib import aclosing
 from typing import Final
 
-from nexus_messaging.command import FAILED, FINE, Command
+from nexus_contracts import CallRecordsEnd
+from nexus_database import Database
+from nexus_messaging.command import FAILED, FINE, Command, moment
+from nexus_messaging.console import Finding, Tone, show_findings
+from nexus_messaging.settings import DatabaseSettings
 from stripe_reporter.checks import ensure_meters
+from stripe_reporter.history import history
 from stripe_reporter.settings import StripeSettings
+
+PROGRESS_EVERY: Final = 10_000
 
 
 async def _meters(settings: StripeSettings, _parsed: argparse.Namespace) -> int:
     faults = await ensure_meters(settings)
-    for event_name, fault in faults.items():
-        print(f"meter {event_name}: {fault or 'ok'}")
+    show_findings(
+        Finding(f"meter {name}") if fault is None else Finding(f"meter {name}", fault, Tone.BAD)
+        for name, fault in faults.items()
+    )
     return FAILED if any(faults.values()) else FINE
 
 
-def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=["ensure"], help="create and verify")
+async def _journal(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
+    told = untold = 0
+    database = Database(settings.database_url.get_secret_value(), name="stripe-reporter command")
+    try:
+        async with aclosing(history(database, parsed.since)) as records:
+            async for record in records:
+                if record is None:
+                    untold += 1
+                    continue
+                print(record.model_dump_json())
+                told += 1
+                if told % PROGRESS_EVERY == 0:
+                    print(f"{told} reports, up to {record.started_at}", file=sys.stderr)
+    finally:
+        await database.close()
+    print(CallRecordsEnd(records=told, since=parsed.since).model_dump_json())
+    print(f"{told} reports since {parsed.since.isoformat()}", file=sys.stderr)
+    if untold:
+        print(f"{untold} more came without their claim, from an older release", file=sys.stderr)
+    return FAILED if untold else FINE
+
+
+def _journal_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--since",
+        type=moment,
+        required=True,
+        metavar="TIME",
+        help="with its offset from UTC: 2026-03-01T12:00:00Z; earlier than needed is harmless",
+    )
+
+
+def _meters_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=["ensure"], help="create what is missing, then verify")
 
 
 COMMANDS: Final = (
@@ -25,6 +68,15 @@ COMMANDS: Final = (
         "create the meters that Stripe lacks; say what is wrong with the others",
         StripeSettings,
         _meters,
-        _arguments,
+        _meters_arguments,
+        ("{} ensure",),
+    ),
+    Command(
+        "journal",
+        "list every report called since a time, for `usage-ingest adopt` after a restore",
+        DatabaseSettings,
+        _journal,
+        _journal_arguments,
+        ("{} --since 2026-03-01T12:00:00Z > calls.jsonl",),
     ),
 )

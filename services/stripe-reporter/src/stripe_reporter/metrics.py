@@ -7,6 +7,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from stripe_reporter.meanings import TABLE, Cause, Meaning
 
+SEND, LIST_METERS = "meter_event", "list_meters"
+CALLS: Final = (SEND, LIST_METERS)
 OUTCOMES: Final = (
     "reported",
     "reported_again",
@@ -25,13 +27,18 @@ class ReporterMetrics:
     """What was asked of Stripe, what it answered, and what became of the reports."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        # Calls by what their answers mean: the names of the table in `meanings`.
+        # Calls by operation and by what their answers mean: the names of the table in `meanings`.
+        # `list_meters` is how the gate asks whether it may open.
         self._calls = Counter(
-            "stripe_reporter_calls", "Calls to Stripe", ["answer"], registry=registry
+            "stripe_reporter_calls", "Calls to Stripe", ["call", "answer"], registry=registry
         )
         # How long Stripe took to answer.
         self._call_seconds = Histogram(
-            "stripe_reporter_call_seconds", "Time of a call", buckets=_SECONDS, registry=registry
+            "stripe_reporter_call_seconds",
+            "Time of a call",
+            ["call"],
+            buckets=_SECONDS,
+            registry=registry,
         )
         # Deliveries by what became of their reports; `fenced` and `taken` need a person.
         self._reports = Counter(
@@ -65,17 +72,19 @@ class ReporterMetrics:
         self._unknown = Gauge(
             "stripe_reporter_oldest_unknown_seconds", "Oldest unknown outcome", registry=registry
         )
-        for row in TABLE:
-            self._calls.labels(row.name)
+        self._seconds_of = {call: self._call_seconds.labels(call) for call in CALLS}
+        for call in CALLS:
+            for row in TABLE:
+                self._calls.labels(call, row.name)
         for outcome in OUTCOMES:
             self._reports.labels(outcome)
         for cause in Cause:
             self._shut.labels(cause.value)
 
-    def called(self, meaning: Meaning, seconds: float) -> None:
-        """Count a call and its answer."""
-        self._calls.labels(meaning.name).inc()
-        self._call_seconds.observe(seconds)
+    def called(self, call: str, meaning: Meaning, seconds: float) -> None:
+        """Count a call, which is one of ``CALLS``, and its answer."""
+        self._calls.labels(call, meaning.name).inc()
+        self._seconds_of[call].observe(seconds)
 
     def waited(self, seconds: float) -> None:
         """Note how long a call waited for its turn."""

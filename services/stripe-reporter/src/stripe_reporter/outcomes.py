@@ -4,10 +4,9 @@ from datetime import datetime
 
 from nexus_contracts import Event, EventData
 from nexus_messaging.errors import PublishError, TransientError
-from nexus_messaging.message import Message
-from nexus_messaging.publisher import Publication, Publisher
+from nexus_messaging.publisher import Publisher
 from nexus_messaging.reasons import Reason
-from nexus_messaging.topology import INTERNAL
+from nexus_messaging.sending import send
 from stripe_reporter.reports import Report, rejected, reported
 
 
@@ -38,6 +37,6 @@ class Outcomes:
 
     async def _publish(self, event: Event[EventData]) -> None:
         try:
-            await self._publisher.publish(Publication(INTERNAL, event.type, Message.of(event)))
+            await send(self._publisher, event)
         except PublishError as error:
             raise TransientError(f"the outcome could not be told: {error}") from None

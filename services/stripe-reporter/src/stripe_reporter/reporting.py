@@ -32,7 +32,7 @@ from stripe_reporter.gate import Gate
 from stripe_reporter.journal import Journal
 from stripe_reporter.lanes import LaneFullError, Lanes
 from stripe_reporter.meanings import Meaning, Then, meaning_of, told
-from stripe_reporter.metrics import ReporterMetrics
+from stripe_reporter.metrics import SEND, ReporterMetrics
 from stripe_reporter.outcomes import Outcomes
 from stripe_reporter.pace import Pacing
 from stripe_reporter.progress import Progress
@@ -110,9 +110,7 @@ class Reporter:
                 return await self._conclude(report, result)
         except LaneFullError as full:
             self._metrics.handled("lane_full")
-            if full.soon:
-                return HandedBack()
-            raise TransientError(str(full), tier=TIERS[1]) from None
+            return HandedBack(TIERS[0] if full.soon else TIERS[1])
 
     async def _sent(self, report: Report) -> Answered | Held:
         for pause in PAUSES_HERE:
@@ -141,7 +139,7 @@ class Reporter:
             answer = Answer(Receipt.NEVER_SENT)
         meaning = meaning_of(answer)
         self._progress.moved()
-        self._metrics.called(meaning, time.perf_counter() - began)
+        self._metrics.called(SEND, meaning, time.perf_counter() - began)
         self._gate.note(meaning, call.report.identifier, call.report.facts.meter)
         if meaning.slows:
             self._pacing.slow_down()
@@ -169,7 +167,7 @@ class Reporter:
                 text = "occurred_at: older than 35 days, not sent"
                 raise await self._rejected(report, Reason.TIMESTAMP_TOO_OLD, before, text)
             case BeingCalled() | Fenced() | Taken():
-                raise self._held(result)
+                raise self._held(report, result)
 
     def _done(self, how: str) -> Outcome:
         self._metrics.handled(how)
@@ -187,9 +185,9 @@ class Reporter:
             attempts=entry.attempts if entry is not None else 0,
         )
         self._metrics.handled("rejected")
-        return PermanentError(reason, text)
+        return PermanentError(reason, text, subject=report.facts.stripe_customer_id)
 
-    def _held(self, why: BeingCalled | Fenced | Taken) -> Exception:
+    def _held(self, report: Report, why: BeingCalled | Fenced | Taken) -> Exception:
         match why:
             case BeingCalled():
                 self._metrics.handled("deferred")
@@ -201,7 +199,8 @@ class Reporter:
             case Fenced(since):
                 self._metrics.handled("fenced")
                 text = f"unknown since {since.isoformat(timespec='seconds')} whether Stripe has it"
-                return PermanentError(Reason.OUTCOME_UNKNOWN, text)
+                customer = report.facts.stripe_customer_id
+                return PermanentError(Reason.OUTCOME_UNKNOWN, text, subject=customer)
 
     def _put_off(self, meaning: Meaning, text: str) -> Exception:
         self._metrics.handled("waiting")

@@ -33,11 +33,17 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One customer's usage of one meter in one window, never changed once it was published."""
+    """One customer's usage of one meter in one window, never changed once it was published.
+
+    ``claim_id`` and ``event_count`` are nothing to Stripe: by them a ledger that lost the report
+    finds its events again. A report of an older publisher has no claim.
+    """
 
     identifier: str
     facts: Facts
     dimensions: tuple[tuple[str, str], ...] = ()
+    claim_id: UUID | None = None
+    event_count: int | None = None
 
     @classmethod
     def of(cls, data: UsageRecorded) -> "Report":
@@ -49,7 +55,13 @@ class Report:
             value=data.value,
             occurred_at=data.occurred_at,
         )
-        return cls(data.identifier, facts, tuple(sorted((data.dimensions or {}).items())))
+        return cls(
+            data.identifier,
+            facts,
+            tuple(sorted((data.dimensions or {}).items())),
+            data.claim_id,
+            data.event_count,
+        )
 
     @property
     def lane(self) -> tuple[str, str]:

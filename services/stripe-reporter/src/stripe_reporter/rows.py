@@ -1,5 +1,6 @@
 """The journal's table: reading and writing many of its rows with one statement each."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
@@ -10,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stripe_reporter.entries import Entry, State
 from stripe_reporter.fence import Call
-from stripe_reporter.reports import Facts
+from stripe_reporter.reports import Facts, Report
 
 _FACTS: Final = tuple(each.name for each in fields(Facts))
 _CHANGING: Final = tuple(each.name for each in fields(Entry) if each.name != "facts")
@@ -27,13 +28,19 @@ unnest(CAST(:identifier AS text[]), CAST(:request_digest AS bytea[]), CAST(:stat
 _INSERT: Final = text("""
 INSERT INTO meter_calls
        (identifier, report_id, stripe_customer_id, meter, value, occurred_at, request_digest,
-        state, key_n, attempts, started_at)
-SELECT * FROM unnest(
+        state, key_n, attempts, started_at, claim_id, event_count, dimensions)
+SELECT n.identifier, n.report_id, n.stripe_customer_id, n.meter, n.value, n.occurred_at,
+       n.request_digest, n.state, n.key_n, n.attempts, n.started_at, n.claim_id, n.event_count,
+       n.dimensions::jsonb
+  FROM unnest(
        CAST(:identifier AS text[]), CAST(:report_id AS uuid[]),
        CAST(:stripe_customer_id AS text[]), CAST(:meter AS text[]), CAST(:value AS bigint[]),
        CAST(:occurred_at AS timestamptz[]), CAST(:request_digest AS bytea[]),
        CAST(:state AS text[]), CAST(:key_n AS int[]), CAST(:attempts AS int[]),
-       CAST(:started_at AS timestamptz[]))
+       CAST(:started_at AS timestamptz[]), CAST(:claim_id AS uuid[]),
+       CAST(:event_count AS bigint[]), CAST(:dimensions AS text[]))
+    AS n(identifier, report_id, stripe_customer_id, meter, value, occurred_at, request_digest,
+         state, key_n, attempts, started_at, claim_id, event_count, dimensions)
 ON CONFLICT DO NOTHING
 RETURNING identifier
 """)
@@ -63,6 +70,13 @@ SELECT min(coalesce(first_unknown_at, started_at)) FROM meter_calls
    AND (state = 'unknown' OR (state = 'calling' AND started_at < :lost_before))
 """)
 
+# By the index on the first of the two; what began at one moment is sorted in passing.
+_BEGUN: Final = text("""
+SELECT * FROM meter_calls
+ WHERE (started_at, identifier) > (:started_at, :identifier)
+ ORDER BY started_at, identifier LIMIT :most
+""")
+
 
 async def insert(connection: AsyncConnection, calls: Sequence[Call]) -> set[str]:
     """Insert the reports of ``calls`` as being called; return the identifiers that were new."""
@@ -72,6 +86,9 @@ async def insert(connection: AsyncConnection, calls: Sequence[Call]) -> set[str]
     columns = _columns({call.report.identifier: call.entry for call in ordered})
     for name in _FACTS:
         columns[name] = [getattr(call.report.facts, name) for call in ordered]
+    columns["claim_id"] = [call.report.claim_id for call in ordered]
+    columns["event_count"] = [call.report.event_count for call in ordered]
+    columns["dimensions"] = [json.dumps(dict(call.report.dimensions)) for call in ordered]
     return {row.identifier for row in await connection.execute(_INSERT, columns)}
 
 
@@ -106,11 +123,26 @@ async def oldest_unknown(connection: AsyncConnection, lost_before: datetime) -> 
     return since
 
 
+async def begun(
+    connection: AsyncConnection, after: tuple[datetime, str], most: int
+) -> list[tuple[Report, Entry]]:
+    """Return rows by when their last call began and by identifier, from ``after`` on."""
+    started_at, identifier = after
+    values = {"started_at": started_at, "identifier": identifier, "most": most}
+    return [(_report(row), _entry(row)) for row in await connection.execute(_BEGUN, values)]
+
+
 def _columns(entries: Mapping[str, Entry]) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {"identifier": list(entries)}
     for name in _CHANGING:
         columns[name] = [getattr(entry, name) for entry in entries.values()]
     return columns
+
+
+def _report(row: Row[*tuple[Any, ...]]) -> Report:
+    dimensions = tuple(sorted((row.dimensions or {}).items()))
+    facts = _entry(row).facts
+    return Report(row.identifier, facts, dimensions, row.claim_id, row.event_count)
 
 
 def _entry(row: Row[*tuple[Any, ...]]) -> Entry:

@@ -10,13 +10,18 @@ import aiohttp
 import stripe
 from stripe.params.billing import MeterCreateParams, MeterEventCreateParams
 
+from nexus_messaging.tracing import Call, calling
 from stripe_reporter.answers import Answer, Receipt, recognise
+from stripe_reporter.meanings import Effect, meaning_of
 from stripe_reporter.meters import Meter
 from stripe_reporter.reports import Report, idempotency_key
 from stripe_reporter.settings import StripeSettings
 
 CALL_TIMEOUT: Final = 10.0
 CONNECT_TIMEOUT: Final = 5.0
+
+METER_EVENTS: Final = "/v1/billing/meter_events"
+METERS: Final = "/v1/billing/meters"
 
 _UNCONNECTED: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _FAULTS: Final = (stripe.StripeError, aiohttp.ClientError, TimeoutError)
@@ -35,6 +40,7 @@ class StripeApi:
             limit=0,  # waiting for a connection would count against the call's own time
             ssl=ssl.create_default_context(cafile=stripe.ca_bundle_path),
         )
+        self._base = base or stripe.DEFAULT_API_BASE
         timeout = aiohttp.ClientTimeout(total=CALL_TIMEOUT, connect=CONNECT_TIMEOUT)
         self._http = stripe.AIOHTTPClient(timeout=timeout, connector=connector)
         self._client = stripe.StripeClient(
@@ -59,6 +65,11 @@ class StripeApi:
 
     async def send(self, report: Report, key_n: int) -> Answer:
         """Create the meter event of ``report`` and return what came back, never raising."""
+        named = {"nexus.report.identifier": report.identifier}
+        with calling("POST", METER_EVENTS, self._base, named) as call:
+            return _told(call, await self._create_event(report, key_n))
+
+    async def _create_event(self, report: Report, key_n: int) -> Answer:
         wanted = report.request()
         params: MeterEventCreateParams = {
             "event_name": wanted["event_name"],
@@ -79,6 +90,11 @@ class StripeApi:
 
     async def active_meters(self) -> tuple[Answer, list[Meter]]:
         """Return what came back and the account's active meters (the newest 100)."""
+        with calling("GET", METERS, self._base) as call:
+            answer, found = await self._list_meters()
+            return _told(call, answer), found
+
+    async def _list_meters(self) -> tuple[Answer, list[Meter]]:
         try:
             found = await self._client.v1.billing.meters.list_async(
                 {"status": "active", "limit": 100}
@@ -91,6 +107,10 @@ class StripeApi:
 
     async def create_meter(self, meter: Meter, display_name: str) -> Answer:
         """Create a summing meter and return what came back."""
+        with calling("POST", METERS, self._base) as call:
+            return _told(call, await self._create_meter(meter, display_name))
+
+    async def _create_meter(self, meter: Meter, display_name: str) -> Answer:
         params: MeterCreateParams = {
             "display_name": display_name,
             "event_name": meter.event_name,
@@ -132,6 +152,13 @@ def answer_of(error: Exception) -> Answer:
         limited_by=headers.get("stripe-rate-limited-reason"),
         date=_date(headers),
     )
+
+
+def _told(call: Call, answer: Answer) -> Answer:
+    meaning = meaning_of(answer)
+    well = meaning.effect is Effect.COUNTED
+    call.answered(meaning.name, status=answer.status, well=well)
+    return answer
 
 
 def _flag(value: str | None) -> bool | None:

@@ -12,6 +12,10 @@ from nexus_contracts import CustomerProvisioned
 from nexus_database import Database
 from usage_ingest.metering import OLDEST_REPORTABLE
 
+MOST_SWEPT: Final = 10_000
+"""Events, or reports, that one transaction moves on: millions may wait for one user, and a
+statement that takes all of them never ends in time."""
+
 APPLY: Final = text("""
 INSERT INTO billing_accounts (user_id, stripe_customer_id, generation)
 VALUES (:user_id, :stripe_customer_id, :generation)
@@ -23,21 +27,28 @@ ON CONFLICT (user_id) DO UPDATE
 RETURNING user_id
 """)
 
+# Rows that another process moves on at this moment are left to it.
 RELEASE_USER: Final = text("""
-UPDATE usage_events SET billing_state = 'due' WHERE billing_state = 'waiting' AND user_id = :user_id
+UPDATE usage_events SET billing_state = 'due'
+ WHERE event_id IN (SELECT event_id FROM usage_events
+                     WHERE billing_state = 'waiting' AND user_id = :user_id
+                     LIMIT :most FOR UPDATE SKIP LOCKED)
 """)
 
 RELEASE: Final = text("""
-UPDATE usage_events e SET billing_state = 'due'
-  FROM billing_accounts a
- WHERE e.billing_state = 'waiting' AND a.user_id = e.user_id
+UPDATE usage_events SET billing_state = 'due'
+ WHERE event_id IN (SELECT e.event_id FROM usage_events e JOIN billing_accounts a USING (user_id)
+                     WHERE e.billing_state = 'waiting'
+                     LIMIT :most FOR UPDATE OF e SKIP LOCKED)
 """)
 
 # Joined by OR, not `IN`: each half is the condition of a partial index, and only so are they used.
 EXPIRE: Final = text("""
 UPDATE usage_events SET billing_state = 'expired'
- WHERE (billing_state = 'waiting' AND occurred_at <= :oldest)
-    OR (billing_state = 'due' AND occurred_at <= :oldest)
+ WHERE event_id IN (SELECT event_id FROM usage_events
+                     WHERE (billing_state = 'waiting' AND occurred_at <= :oldest)
+                        OR (billing_state = 'due' AND occurred_at <= :oldest)
+                     LIMIT :most FOR UPDATE SKIP LOCKED)
 """)
 
 SUPERSEDE: Final = text("""
@@ -47,7 +58,7 @@ UPDATE usage_reports r SET state = 'superseded'
           JOIN billing_accounts a USING (user_id)
          WHERE r.state = 'rejected' AND r.reason = 'no_such_customer' AND NOT r.ever_unknown
            AND a.generation > r.generation AND r.occurred_at > :oldest
-           FOR UPDATE OF r SKIP LOCKED) refused
+         LIMIT :most FOR UPDATE OF r SKIP LOCKED) refused
  WHERE r.report_id = refused.report_id
 RETURNING r.report_id
 """)
@@ -55,9 +66,9 @@ RETURNING r.report_id
 REPLACE: Final = text("""
 INSERT INTO usage_reports (
     report_id, identifier, claim_id, user_id, stripe_customer_id, generation, meter, value,
-    dimensions, occurred_at, event_count)
+    dimensions, occurred_at, event_count, traceparent)
 SELECT n.id, 'nexus:' || n.id, r.claim_id, r.user_id, a.stripe_customer_id, a.generation, r.meter,
-       r.value, r.dimensions, r.occurred_at, r.event_count
+       r.value, r.dimensions, r.occurred_at, r.event_count, r.traceparent
   FROM usage_reports r
   JOIN billing_accounts a USING (user_id)
  CROSS JOIN LATERAL (SELECT gen_random_uuid() AS id WHERE r.report_id IS NOT NULL) n
@@ -67,11 +78,15 @@ SELECT n.id, 'nexus:' || n.id, r.claim_id, r.user_id, a.stripe_customer_id, a.ge
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep did: events released to an account or expired, reports replaced."""
+    """What a sweep did: events released to an account or expired, reports replaced.
+
+    ``more`` tells that it may have left some of them to the next.
+    """
 
     released: int
     expired: int
     superseded: int
+    more: bool
 
 
 class Accounts:
@@ -80,8 +95,10 @@ class Accounts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def apply(self, provisioned: CustomerProvisioned) -> bool:
+    async def apply(self, provisioned: CustomerProvisioned, *, most: int = MOST_SWEPT) -> bool:
         """Keep the customer if its generation is news, and make the user's waiting usage due.
+
+        What is more than ``most`` events of it is left to the sweep.
 
         Raises:
             DatabaseUnavailableError: nothing was kept.
@@ -89,13 +106,14 @@ class Accounts:
 
         async def work(connection: AsyncConnection) -> bool:
             applied = await connection.execute(APPLY, provisioned.model_dump())
-            await connection.execute(RELEASE_USER, {"user_id": provisioned.user_id})
+            waiting = {"user_id": provisioned.user_id, "most": most}
+            await connection.execute(RELEASE_USER, waiting)
             return applied.first() is not None
 
         return await self._database.run(work)
 
-    async def sweep(self, now: datetime) -> Swept:
-        """Move on whatever waits without a reason any more.
+    async def sweep(self, now: datetime, *, most: int = MOST_SWEPT) -> Swept:
+        """Move on whatever waits without a reason any more, up to ``most`` of each kind.
 
         A batch that saw no account and a provisioning that saw no events may commit at the same
         moment: only looking again finds that usage. Reports refused because their customer was
@@ -105,16 +123,17 @@ class Accounts:
         Raises:
             DatabaseUnavailableError: nothing was moved.
         """
-        oldest = {"oldest": now - OLDEST_REPORTABLE}
+        oldest = {"oldest": now - OLDEST_REPORTABLE, "most": most}
 
         async def work(connection: AsyncConnection) -> Swept:
-            released = await connection.execute(RELEASE)
+            released = await connection.execute(RELEASE, {"most": most})
             expired = await connection.execute(EXPIRE, oldest)
             refused: list[UUID] = [
                 row.report_id for row in await connection.execute(SUPERSEDE, oldest)
             ]
             if refused:
                 await connection.execute(REPLACE, {"ids": refused})
-            return Swept(released.rowcount, expired.rowcount, len(refused))
+            moved = (released.rowcount, expired.rowcount, len(refused))
+            return Swept(*moved, more=most in moved)
 
         return await self._database.run(work)

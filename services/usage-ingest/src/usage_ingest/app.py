@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 
+import structlog
 from faststream.rabbit import RabbitBroker
 from prometheus_client import CollectorRegistry
 
@@ -17,16 +18,25 @@ from nexus_database import (
     require_current,
     revision_fault,
 )
-from nexus_messaging.command import Check, Service
+from nexus_messaging.breaker import Breakers
+from nexus_messaging.checking import Check, Checks
+from nexus_messaging.command import Service
 from nexus_messaging.consumer import Consumer
 from nexus_messaging.consumption import BatchConsumption, Outage
 from nexus_messaging.errors import PublishError
 from nexus_messaging.http import serving
-from nexus_messaging.inspection import broker_fault
-from nexus_messaging.lifecycle import Loop, run_until, stop_on_signal, until_available
+from nexus_messaging.inspection import broker_checks
+from nexus_messaging.lifecycle import (
+    Loop,
+    resume_on_signal,
+    run_until,
+    stop_on_signal,
+    until_available,
+)
 from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.progress import Activity, stalled
 from nexus_messaging.publisher import Publisher
+from nexus_messaging.settings import DatabaseSettings
 from nexus_messaging.settlement import Settlement, utc_now
 from nexus_messaging.subscriber import make_broker, subscribe
 from nexus_messaging.subscriber import stop as stop_subscriber
@@ -50,8 +60,14 @@ NAME = "usage-ingest"
 PACKAGE = "usage_ingest"
 QUEUES = (TOOL_EXECUTED_QUEUE, CUSTOMER_PROVISIONED_QUEUE, USAGE_OUTCOMES_QUEUE)
 
+REPORTING = ("claim", "relay", "sweep")
+"""What rests while reporting is paused. The sweep, too: it replaces reports, and expires events
+that belong to one which has yet to be put back."""
+
 PREFETCH = 2000
 """Four batches: one being committed, the rest at hand."""
+
+log = structlog.get_logger()
 
 
 async def serve(settings: Settings) -> None:
@@ -70,12 +86,16 @@ async def serve(settings: Settings) -> None:
         "broker": _starting,
         "database": lambda: revision_fault(database, PACKAGE),
     }
+    remarks: dict[str, Check] = {}
+    if settings.reporting_paused:
+        remarks["reporting"] = _paused
+        log.warning("reporting_paused", setting="REPORTING_PAUSED")
     async with AsyncExitStack() as stack:
         stack.push_async_callback(database.close)
         host, port = settings.http_host, settings.http_port
         health: dict[str, Check] = {}
         await stack.enter_async_context(
-            serving(host, port, registry, health=health, readiness=readiness)
+            serving(host, port, registry, health=health, readiness=readiness, remarks=remarks)
         )
         await until_available(
             "database",
@@ -89,10 +109,13 @@ async def serve(settings: Settings) -> None:
         stack.push_async_callback(publisher.close)
         parts = wire(settings, database, publisher, registry)
         readiness["broker"] = parts.broker_fault
+        remarks["consumption"] = parts.breakers.remark
+        resume_on_signal(parts.breakers.resume)
         health["progress"] = lambda: _stalled(parts.activities, database)
         # A connection lost while it subscribes may come out of aiormq as any exception.
         await until_available("subscriptions", parts.broker.start, (Exception,), stop)
         stack.push_async_callback(stop_subscriber, parts.broker)
+        log.info("serving", port=port)
         await run_until(stop, parts.loops, parts.drained, grace=settings.shutdown_grace_seconds)
 
 
@@ -102,6 +125,7 @@ class Parts:
 
     publisher: Publisher
     broker: RabbitBroker
+    breakers: Breakers
     consumers: list[Consumer]
     drained: list[BatchConsumption]
     loops: Mapping[str, Loop]
@@ -123,7 +147,8 @@ def wire(
     rules = settings.rules()
     metrics = IngestMetrics(registry, meters=rules.meters)
     messaging = MessagingMetrics(registry, service=NAME, queues=QUEUES)
-    settlement = Settlement(publisher, messaging, service=NAME)
+    publisher.watch_failures(messaging.not_published)
+    settlement = Settlement(publisher, messaging, service=NAME, limit=settings.flood_limit())
     outage = Outage((DatabaseUnavailableError,), database.probe)
     claim_bell, relay_bell = Bell(), Bell()
     accounts, reports = Accounts(database), Reports(database)
@@ -138,7 +163,9 @@ def wire(
     messaging.watch_pauses(USAGE_OUTCOMES_QUEUE, lambda: applying.paused_by is not None)
     broker = make_broker(url, registry, service=NAME)
     keep_account = account_keeper(accounts, claim_bell.ring)
-    subscribe(broker, CUSTOMER_PROVISIONED_QUEUE, keep_account, settlement, outage)
+    resume_accounts = subscribe(
+        broker, CUSTOMER_PROVISIONED_QUEUE, keep_account, settlement, outage
+    )
     claims = Claims(
         database,
         window=timedelta(seconds=settings.report_window_seconds),
@@ -149,13 +176,20 @@ def wire(
         "receive answers": answers.run,
         "record": recording.run,
         "apply": applying.run,
+        "resume accounts": resume_accounts,
         "claim": ClaimLoop(claims, metrics, claim_bell, now=utc_now, wake=relay_bell).run,
         "relay": RelayLoop(reports, publisher, metrics, relay_bell, now=utc_now).run,
         "sweep": SweepLoop(accounts, metrics, now=utc_now, wake=(claim_bell, relay_bell)).run,
         "measure": MeasureLoop(Figures(database), metrics, now=utc_now).run,
     }
+    if settings.reporting_paused:
+        metrics.reporting_is_paused()
+        loops = {name: loop for name, loop in loops.items() if name not in REPORTING}
     drained = [recording, applying]
-    return Parts(publisher, broker, [runs, answers], drained, loops, metrics.activities)
+    consumers = [runs, answers]
+    return Parts(
+        publisher, broker, settlement.breakers, consumers, drained, loops, metrics.activities
+    )
 
 
 async def _stalled(activities: dict[str, Activity], database: Database) -> str | None:
@@ -168,21 +202,29 @@ async def _starting() -> str | None:
     return "starting"
 
 
-def checks(settings: Settings) -> dict[str, Check]:
-    """Return what ``usage-ingest check`` looks at, each telling what is wrong."""
-    database = Database(settings.database_url.get_secret_value(), name=NAME)
-    return {
-        "broker": lambda: broker_fault(settings.amqp_url.get_secret_value(), QUEUES),
-        "database": lambda: revision_fault(database, PACKAGE),
-    }
+async def _paused() -> str | None:
+    return "paused by REPORTING_PAUSED: usage is recorded, and none is reported"
 
+
+async def _database_fault(settings: DatabaseSettings) -> str | None:
+    database = Database(settings.database_url.get_secret_value(), name=f"{NAME} check")
+    try:
+        return await revision_fault(database, PACKAGE)
+    finally:
+        await database.close()
+
+
+CHECKS = (
+    *broker_checks(NAME),
+    Checks("database", DatabaseSettings, lambda told: {"database": lambda: _database_fault(told)}),
+)
 
 SERVICE = Service(
     name=NAME,
     purpose="Records tool runs in a permanent ledger and turns them into usage reports.",
     settings=Settings,
     serve=serve,
-    checks=checks,
+    checks=CHECKS,
     migrate=lambda url: migrate(url, PACKAGE),
     faults=(MigrationError, RevisionMismatchError, DatabaseUnavailableError, PublishError),
     commands=COMMANDS,

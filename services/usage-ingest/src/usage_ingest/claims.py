@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_database import Database
+from nexus_messaging.tracing import MOST_LINKS
 from usage_ingest.windows import closed_before
 
 MOST_EVENTS: Final = 10_000
@@ -16,7 +17,7 @@ MOST_EVENTS: Final = 10_000
 
 CLAIM: Final = text("""
 WITH taken AS MATERIALIZED (
-    SELECT e.event_id, e.user_id, e.occurred_at, e.readings,
+    SELECT e.event_id, e.user_id, e.occurred_at, e.readings, e.traceparent,
            a.stripe_customer_id, a.generation,
            CASE WHEN :window > 0
                 THEN floor(extract(epoch FROM e.occurred_at) / :window)::text
@@ -53,22 +54,28 @@ WITH taken AS MATERIALIZED (
 ), reported AS (
     INSERT INTO usage_reports (
         report_id, identifier, claim_id, user_id, stripe_customer_id, generation, meter, value,
-        dimensions, occurred_at, event_count)
+        dimensions, occurred_at, event_count, traceparent)
     SELECT report_id, 'nexus:' || report_id, claim_id, user_id, stripe_customer_id, generation,
-           meter, value, dimensions, occurred_at, event_count
+           meter, value, dimensions, occurred_at, event_count, CAST(:traceparent AS text)
       FROM summed
     RETURNING report_id
 )
-SELECT (SELECT count(*) FROM marked) AS events, (SELECT count(*) FROM reported) AS reports
+SELECT (SELECT count(*) FROM marked) AS events, (SELECT count(*) FROM reported) AS reports,
+       ARRAY(SELECT DISTINCT traceparent FROM taken WHERE traceparent IS NOT NULL
+              LIMIT :links) AS contexts
 """)
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """How many events a claim took, and into how many reports."""
+    """How many events a claim took, and into how many reports.
+
+    ``contexts`` are traces of the events, no more of them than a span may have links.
+    """
 
     events: int
     reports: int
+    contexts: tuple[str, ...] = ()
 
 
 class Claims:
@@ -79,10 +86,13 @@ class Claims:
         self._window = window
         self._dimensions = list(dimensions)
 
-    async def claim(self, now: datetime, *, most: int = MOST_EVENTS) -> Claimed:
+    async def claim(
+        self, now: datetime, *, most: int = MOST_EVENTS, traceparent: str | None = None
+    ) -> Claimed:
         """Claim up to ``most`` due events whose window has closed at ``now``.
 
-        Any number of claimers may run at once: each takes rows that no other has locked.
+        Any number of claimers may run at once: each takes rows that no other has locked. The
+        reports keep ``traceparent``, the claim's own; without one nobody asks for the events'.
 
         Raises:
             DatabaseUnavailableError: nothing was claimed.
@@ -96,9 +106,11 @@ class Claims:
                     "dimensions": self._dimensions,
                     "closed_before": closed_before(now, self._window),
                     "most": most,
+                    "traceparent": traceparent,
+                    "links": 0 if traceparent is None else MOST_LINKS,
                 },
             )
             row = result.one()
-            return Claimed(row.events, row.reports)
+            return Claimed(row.events, row.reports, tuple(row.contexts))
 
         return await self._database.run(work)

@@ -1,10 +1,13 @@
 """An event's way to Stripe, or what it waits for, in sentences: pure."""
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from usage_ingest.inquiries import Standing, Tally, Trace
+from nexus_messaging.console import Row, Tone
+from usage_ingest.inquiries import UNFINISHED, Standing, Tally, Trace
+
+TITLES: Final = ("of", "state", "meter", "number", "sum", "oldest")
 
 NEXT: Final = {
     "waiting": "its user has no Stripe customer yet; it is reported once there is one",
@@ -29,6 +32,8 @@ def explain(trace: Trace) -> Iterator[str]:
         f"recorded {_time(event['created_at'])}: {event['tool_name']} of {event['server_id']}"
         f" for user {event['user_id']}, {event['status']}"
     )
+    if event["traceparent"]:
+        yield f"trace {event['traceparent'].split('-')[1]}"
     yield f"worth {_worth(event['readings'])}"
     if event["billing_state"] != "claimed":
         yield f"{event['billing_state']}: {NEXT[event['billing_state']]}"
@@ -41,20 +46,28 @@ def explain(trace: Trace) -> Iterator[str]:
         yield f"  {report['state']}: {_fate(report)}"
 
 
-def table(standing: Standing, now: datetime) -> Iterator[str]:
-    """Yield how events and reports stand, a line for each state."""
-    yield f"{'events':<14}{'':<24}{'number':>10}{'':>14}{'oldest':>12}"
-    for each in standing.events:
-        yield _line(each, now)
-    yield f"{'reports':<14}{'meter':<24}{'number':>10}{'value':>14}{'oldest':>12}"
-    for each in standing.reports:
-        yield _line(each, now)
+def table(standing: Standing, now: datetime, allowed: timedelta) -> list[Row]:
+    """Return how events and reports stand, a row for each state and meter.
+
+    What is unanswered for longer than ``allowed`` stands out, and what a person must settle.
+    """
+    return [
+        *(_row("events", each, now, allowed) for each in standing.events),
+        *(_row("reports", each, now, allowed) for each in standing.reports),
+    ]
 
 
-def _line(each: Tally, now: datetime) -> str:
-    value = "" if each.value is None else each.value
-    age = f"{(now - each.oldest).total_seconds():.0f} s"
-    return f"{each.state:<14}{each.meter or '':<24}{each.number:>10}{value:>14}{age:>12}"
+def _row(of: str, each: Tally, now: datetime, allowed: timedelta) -> Row:
+    age = None if each.state == "reported" else now - each.oldest
+    state = f"{each.state}, and more" if each.more else each.state
+    cells = (of, state, each.meter, each.number, each.value, age)
+    return Row(cells, _tone(each, now - each.oldest, allowed))
+
+
+def _tone(each: Tally, age: timedelta, allowed: timedelta) -> Tone:
+    if each.state == "rejected":
+        return Tone.NOTE
+    return Tone.BAD if each.state in UNFINISHED and age > allowed else Tone.PLAIN
 
 
 def _fate(report: Mapping[str, Any]) -> str:

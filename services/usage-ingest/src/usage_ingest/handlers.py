@@ -22,7 +22,7 @@ from nexus_messaging.retry import Done, Failed, Outcome
 from usage_ingest.accounts import Accounts
 from usage_ingest.ledger import Duplicate, Entry, IdTaken, Ledger, Recorded, Result
 from usage_ingest.metering import BillingRules, BillingState, is_from_the_future, readings
-from usage_ingest.metrics import IngestMetrics
+from usage_ingest.metrics import UNREADABLE, IngestMetrics
 from usage_ingest.reports import Answer, Reports
 
 Clock = Callable[[], datetime]
@@ -73,7 +73,7 @@ class UsageRecorder:
             results = await self._stored(entries)
         if isinstance(results, RowRefusedError):
             if len(entries) == 1:
-                self._metrics.refused()
+                self._metrics.refused(Reason.UNSTORABLE.value)
             raise PermanentError(Reason.UNSTORABLE, str(results))
         outcomes = Counter(map(_name, results))
         if outcomes[BillingState.DUE.value]:
@@ -112,7 +112,8 @@ class UsageRecorder:
         return Entry.of(event, self._rules, now)
 
     def _refusal(self, error: Exception) -> Outcome:
-        self._metrics.refused()
+        why = error.reason.value if isinstance(error, PermanentError) else UNREADABLE
+        self._metrics.refused(why)
         return Failed(error)
 
 

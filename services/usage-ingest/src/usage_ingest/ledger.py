@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_database import Database
+from nexus_messaging.tracing import worth_a_link
 from usage_ingest.metering import (
     BillingRules,
     BillingState,
@@ -27,19 +28,21 @@ from usage_ingest.metering import (
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A tool run as the ledger keeps it."""
+    """A tool run as the ledger keeps it; ``traceparent`` is what a claim of it will link to."""
 
     event: ToolRun
     digest: bytes
     readings: str
     state: BillingState
+    traceparent: str | None
 
     @classmethod
     def of(cls, event: ToolRun, rules: BillingRules, now: datetime) -> "Entry":
         """Assess ``event`` by ``rules`` at the time ``now``."""
         read = readings(event.data, rules)
         state = first_state(event.time, read, now)
-        return cls(event, digest(event), json.dumps(read), state)
+        context = worth_a_link(event.traceparent)
+        return cls(event, digest(event), json.dumps(read), state, context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +69,18 @@ Result = Recorded | Duplicate | IdTaken
 INSERT: Final = text("""
 INSERT INTO usage_events (
     event_id, source, schema_version, digest, user_id, server_id, tool_name, origin, status,
-    token_count, metadata, readings, occurred_at, billing_state)
+    token_count, metadata, readings, occurred_at, traceparent, billing_state)
 SELECT n.event_id, n.source, 1, n.digest, n.user_id, n.server_id, n.tool_name, n.origin, n.status,
-       n.token_count, n.metadata::jsonb, n.readings::jsonb, n.occurred_at,
+       n.token_count, n.metadata::jsonb, n.readings::jsonb, n.occurred_at, n.traceparent,
        CASE WHEN n.state = 'waiting' AND a.user_id IS NOT NULL THEN 'due' ELSE n.state END
   FROM unnest(
          CAST(:event_id AS uuid[]), CAST(:source AS text[]), CAST(:digest AS bytea[]),
          CAST(:user_id AS uuid[]), CAST(:server_id AS text[]), CAST(:tool_name AS text[]),
          CAST(:origin AS text[]), CAST(:status AS text[]), CAST(:token_count AS bigint[]),
          CAST(:metadata AS text[]), CAST(:readings AS text[]), CAST(:occurred_at AS timestamptz[]),
-         CAST(:state AS text[]))
+         CAST(:traceparent AS text[]), CAST(:state AS text[]))
        AS n(event_id, source, digest, user_id, server_id, tool_name, origin, status, token_count,
-            metadata, readings, occurred_at, state)
+            metadata, readings, occurred_at, traceparent, state)
   LEFT JOIN billing_accounts a USING (user_id)
  ORDER BY n.event_id
 ON CONFLICT (event_id) DO NOTHING
@@ -155,5 +158,6 @@ def _columns(entries: Sequence[Entry]) -> dict[str, list[Any]]:
         "metadata": [None if run.metadata is None else json.dumps(run.metadata) for _, run in runs],
         "readings": [entry.readings for entry in entries],
         "occurred_at": [entry.event.time for entry in entries],
+        "traceparent": [entry.traceparent for entry in entries],
         "state": [entry.state.value for entry in entries],
     }

@@ -1,18 +1,21 @@
 """The two loops behind the ledger, and the sweep that makes up for every race and lost wake-up."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
 
 from nexus_contracts import Event, UsageRecorded
+from nexus_messaging.errors import PublishError
 from nexus_messaging.message import Message
 from nexus_messaging.publisher import Publication, Publisher
+from nexus_messaging.sending import Sending
 from nexus_messaging.topology import INTERNAL
+from nexus_messaging.tracing import Undertaking, is_on
 from usage_ingest.accounts import Accounts
-from usage_ingest.claims import MOST_EVENTS, Claims
+from usage_ingest.claims import MOST_EVENTS, Claimed, Claims
 from usage_ingest.figures import Figures
 from usage_ingest.metrics import IngestMetrics
 from usage_ingest.reports import Reports
@@ -79,11 +82,19 @@ class ClaimLoop:
 
     async def _claim(self) -> int:
         with self._metrics.working("claim"):
-            claimed = await self._claims.claim(self._now())
+            claimed = await self._claimed()
         self._metrics.claimed(claimed.events, claimed.reports)
         if claimed.reports:
             self._wake.ring()
         return claimed.events
+
+    async def _claimed(self) -> Claimed:
+        work = Undertaking("claim usage")
+        claimed = await self._claims.claim(self._now(), traceparent=work.traceparent)
+        if claimed.events:
+            figures = {"nexus.events": claimed.events, "nexus.reports": claimed.reports}
+            work.done(claimed.contexts, figures)
+        return claimed
 
 
 class RelayLoop:
@@ -124,9 +135,7 @@ class RelayLoop:
         reports = await self._reports.lease(self._now())
         if not reports:
             return False
-        results = await self._publisher.publish_all(
-            [publication(each, self._now()) for each in reports]
-        )
+        results = await self._published(reports)
         answered = list(zip(reports, results, strict=True))
         forwarded = [report.report_id for report, error in answered if error is None]
         failed = [report.report_id for report, error in answered if error is not None]
@@ -136,6 +145,17 @@ class RelayLoop:
             cause = next(error for error in results if error is not None)
             log.warning("reports_not_forwarded", reports=len(failed), cause=str(cause))
         return not failed
+
+    async def _published(self, reports: Sequence[UsageRecorded]) -> list[PublishError | None]:
+        claims = await self._reports.contexts(reports) if is_on() else {}
+        sent = [
+            Sending(usage_recorded(each, self._now()), link=claims.get(each.report_id))
+            for each in reports
+        ]
+        results = await self._publisher.publish_all([each.publication for each in sent])
+        for each, error in zip(sent, results, strict=True):
+            each.ended(error)
+        return results
 
 
 class SweepLoop:
@@ -150,7 +170,7 @@ class SweepLoop:
         self._wake = wake
 
     async def run(self) -> None:
-        """Sweep every few seconds until cancelled."""
+        """Sweep every few seconds until cancelled, and at once where more is left."""
         while True:
             with self._metrics.working("sweep"):
                 swept = await self._accounts.sweep(self._now())
@@ -163,7 +183,8 @@ class SweepLoop:
                     bell.ring()
             if swept.expired:
                 log.warning("usage_expired", events=swept.expired)
-            await asyncio.sleep(SWEEP_EVERY.total_seconds())
+            if not swept.more:
+                await asyncio.sleep(SWEEP_EVERY.total_seconds())
 
 
 class MeasureLoop:
@@ -197,6 +218,11 @@ class MeasureLoop:
 
 
 def publication(report: UsageRecorded, now: datetime) -> Publication:
-    """Return the event that carries ``report`` to the reporter; its id is the report's."""
-    event = Event.of(report, source=SOURCE, id=report.report_id, time=now)
+    """Return the publication of ``report``, as the commands repeat it."""
+    event = usage_recorded(report, now)
     return Publication(INTERNAL, event.type, Message.of(event))
+
+
+def usage_recorded(report: UsageRecorded, now: datetime) -> Event[UsageRecorded]:
+    """Return the event that carries ``report`` to the reporter; its id is the report's."""
+    return Event.of(report, source=SOURCE, id=report.report_id, time=now)

@@ -12,6 +12,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from nexus_messaging.progress import Activity
+from nexus_messaging.reasons import Reason
 from usage_ingest.metering import BillingState
 
 LOOPS: Final = ("claim", "relay", "sweep", "measure")
@@ -24,11 +25,13 @@ REPORT_STEPS: Final = (
     "rejected",
     "superseded",
 )
+UNREADABLE: Final = "unreadable"
+REFUSALS: Final = (UNREADABLE, Reason.TIMESTAMP_IN_FUTURE.value, Reason.UNSTORABLE.value)
 OUTCOMES: Final = (
     *(state.value for state in BillingState if state is not BillingState.CLAIMED),
     "duplicate",
     "id_taken",
-    "refused",
+    *REFUSALS,
 )
 UNFINISHED_EVENTS: Final = ("waiting", "due")
 UNFINISHED_REPORTS: Final = ("pending", "forwarded", "rejected")
@@ -97,6 +100,10 @@ class IngestMetrics:
         self._oldest_report = Gauge(
             f"{prefix}_oldest_report_seconds", "Age of the oldest", ["state"], registry=registry
         )
+        # 1 while no reports are made and forwarded because of REPORTING_PAUSED.
+        self._reporting_paused = Gauge(
+            f"{prefix}_reporting_paused", "Reporting is paused", registry=registry
+        )
         # When those figures were taken, in Unix time.
         self._measured = Gauge(
             f"{prefix}_measured_timestamp_seconds", "Time of the figures", registry=registry
@@ -142,9 +149,9 @@ class IngestMetrics:
         for meter, value in values.items():
             self._recorded_value.labels(meter).inc(value)
 
-    def refused(self) -> None:
-        """Count a message that is no acceptable event."""
-        self._events.labels("refused").inc()
+    def refused(self, why: str) -> None:
+        """Count a message that is no acceptable event, by one of ``REFUSALS``."""
+        self._events.labels(why).inc()
 
     def claimed(self, events: int, reports: int) -> None:
         """Count a claim."""
@@ -177,6 +184,10 @@ class IngestMetrics:
         self._reports_now.labels(state).set(number)
         if oldest is not None:
             self._oldest_report.labels(state).set(oldest)
+
+    def reporting_is_paused(self) -> None:
+        """Show that no reports are made and forwarded."""
+        self._reporting_paused.set(1)
 
     def measured(self) -> None:
         """Note that the figures are of now."""

@@ -27,7 +27,7 @@ UPDATE usage_reports r SET leased_until = :until
          ORDER BY created_at LIMIT :most FOR UPDATE SKIP LOCKED) p
  WHERE r.report_id = p.report_id
 RETURNING r.report_id, r.identifier, r.meter, r.value, r.stripe_customer_id, r.dimensions,
-          r.occurred_at, r.event_count
+          r.occurred_at, r.event_count, r.claim_id
 """)
 
 FORWARDED: Final = text("""
@@ -38,6 +38,11 @@ UPDATE usage_reports SET state = 'forwarded', forwarded_at = :now
 RELEASED: Final = text("""
 UPDATE usage_reports SET leased_until = NULL
  WHERE report_id = ANY(CAST(:ids AS uuid[])) AND state = 'pending'
+""")
+
+TRACED: Final = text("""
+SELECT report_id, traceparent FROM usage_reports
+ WHERE report_id = ANY(CAST(:ids AS uuid[])) AND traceparent IS NOT NULL
 """)
 
 LOCK: Final = text("""
@@ -115,6 +120,16 @@ class Reports:
 
         return await self._database.run(work)
 
+    async def contexts(self, reports: Sequence[UsageRecorded]) -> dict[UUID, str]:
+        """Return the contexts of the claims that made ``reports``, as far as they were traced.
+
+        Raises:
+            DatabaseUnavailableError: they can't be asked for.
+        """
+        ids = {"ids": [report.report_id for report in reports]}
+        rows = await self._database.run(lambda c: c.execute(TRACED, ids))
+        return {row.report_id: row.traceparent for row in rows}
+
     async def settle_lease(
         self, now: datetime, *, forwarded: Sequence[UUID], failed: Sequence[UUID]
     ) -> None:
@@ -168,6 +183,6 @@ def _applied(marked: Sequence[Row[Any]], strangers: set[UUID]) -> Applied:
     return Applied(Counter(row.state for row in marked), reported, strangers)
 
 
-def recorded_report(row: dict[str, object]) -> UsageRecorded:
+def recorded_report(row: Mapping[Any, Any]) -> UsageRecorded:
     """Return the event that a report's row is forwarded as."""
     return UsageRecorded.model_validate({**row, "dimensions": row["dimensions"] or None})

@@ -1,26 +1,19 @@
 """What usage-ingest is told from outside."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from nexus_contracts.tool_executed import Status
 from nexus_messaging.settings import ServiceSettings
 from usage_ingest.metering import BillingRules
-
-MINUTE: Final = 60
+from usage_ingest.windows import DEFAULT_SECONDS, fits_a_minute
 
 Dimension = Literal["server_id", "tool_name"]
 
 
 def _split(value: object) -> object:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-
-
-def _fits_a_minute(seconds: int) -> int:
-    if seconds and (seconds < 0 or MINUTE % seconds):
-        raise ValueError("must be 0 (no windows) or divide a minute, so that none spans two")
-    return seconds
 
 
 class Settings(ServiceSettings):
@@ -32,12 +25,14 @@ class Settings(ServiceSettings):
     """A second meter, which sums `token_count`; empty: tokens are not billed."""
     stripe_meter_dimensions: Annotated[tuple[Dimension, ...], BeforeValidator(_split)] = ()
     """What reports are grouped by besides: `server_id`, `tool_name`, comma-separated."""
-    report_window_seconds: Annotated[int, AfterValidator(_fits_a_minute)] = 10
+    report_window_seconds: Annotated[int, AfterValidator(fits_a_minute)] = DEFAULT_SECONDS
     """The span of event times in one report: a divisor of 60; `0` reports every run by itself."""
     billable_statuses: Annotated[
         tuple[Status, ...], BeforeValidator(_split), Field(min_length=1)
     ] = ("succeeded",)
     """Which runs are billed: `succeeded`, `failed`, comma-separated."""
+    reporting_paused: bool = False
+    """`1`: record usage and apply answers, but make and forward no reports; for a restore."""
 
     def rules(self) -> BillingRules:
         """Return what these settings mean for one event."""

@@ -1,4 +1,5 @@
-# Built from the repository's root: docker build --file services/customer-provisioner/Dockerfile .
+# The image of each service, built from the repository's root:
+# docker build --file deploy/docker/service.Dockerfile --build-arg SERVICE=usage-ingest .
 ARG PYTHON_IMAGE=python:3.13-slim
 
 FROM ${PYTHON_IMAGE} AS dependencies
@@ -15,15 +16,18 @@ RUN python -m venv --without-pip /opt/build \
 COPY libs/contracts libs/contracts
 COPY libs/messaging libs/messaging
 COPY libs/database libs/database
-COPY services/customer-provisioner services/customer-provisioner
+ARG SERVICE
+COPY services/${SERVICE} services/${SERVICE}
 RUN pip --python /opt/build wheel --no-deps --no-build-isolation --wheel-dir=wheels \
-        ./libs/* ./services/*
+        ./libs/* "./services/${SERVICE:?}"
 
 FROM ${PYTHON_IMAGE}
 # The dependencies first: the images of all services share this layer.
 COPY --from=dependencies /opt/venv /opt/venv
+ARG SERVICE
 RUN --mount=type=bind,from=packages,source=/build/wheels,target=/wheels \
-    pip --python /opt/venv install --no-cache-dir --no-deps /wheels/*.whl
+    pip --python /opt/venv install --no-cache-dir --no-deps /wheels/*.whl \
+    && ln -s "/opt/venv/bin/${SERVICE}" /usr/local/bin/service
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     HTTP_HOST=0.0.0.0 HTTP_PORT=8080
 USER 10001:10001
@@ -31,5 +35,5 @@ EXPOSE 8080
 # What is wrong stands in `docker inspect --format '{{json .State.Health}}' CONTAINER`.
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=6 \
     CMD ["python", "-c", "import os, http.client; c = http.client.HTTPConnection('127.0.0.1', os.environ['HTTP_PORT'], timeout=4); c.request('GET', '/readyz'); a = c.getresponse(); print(a.read().decode()); raise SystemExit(a.status != 200)"]
-ENTRYPOINT ["customer-provisioner"]
+ENTRYPOINT ["service"]
 CMD ["serve"]

@@ -1,0 +1,183 @@
+"""What do the questions asked of the ledger for ever, or by people, cost when it is large?
+
+A PostgreSQL of its own, migrated, filled by SQL alone; each question under EXPLAIN ANALYZE, first
+as it comes and then once more, when what it reads is in memory.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+from sqlalchemy import TextClause, text
+
+from local_stack.provision import provide_postgres
+from local_stack.sql import run_sql
+from nexus_database import Database, migrate
+from usage_ingest.accounts import EXPIRE, RELEASE, SUPERSEDE
+from usage_ingest.figures import MEASURE
+from usage_ingest.inquiries import (
+    BEGINNING,
+    EVENTS,
+    FIRST_ID,
+    MOST_COUNTED,
+    REPORTED,
+    REPORTS,
+    UNANSWERED,
+)
+
+SERVICE: Final = "usage_ingest"
+OWNER: Final = f"{SERVICE}_owner"
+PASSWORD: Final = "benchmark"  # noqa: S105 - of a server on loopback that lives for minutes
+
+RUNS_PER_REPORT: Final = 4
+UNFINISHED: Final[Mapping[str, int]] = {
+    "waiting": 50_000,
+    "due": 20_000,
+    "pending": 2_000,
+    "forwarded": 20_000,
+    "rejected": 1_000,
+}
+"""A bad day: Stripe has been away for a while, and many users have no customer yet."""
+
+SECONDARY: Final = """
+SELECT json_agg(json_build_object('name', indexname, 'made', indexdef)) FROM pg_indexes
+ WHERE tablename = 'usage_events' AND indexname <> 'usage_events_pkey'
+"""
+
+FILL: Final = """
+INSERT INTO billing_accounts
+SELECT md5('user' || n)::uuid, 'cus_' || n, 1 FROM generate_series(0, 99999) n;
+
+INSERT INTO usage_events
+SELECT md5('event' || n)::uuid, 'bench/hub', 1, sha256(n::text::bytea),
+       md5('user' || (n / {per_report}) % 100000 || CASE WHEN n < {waiting} THEN 'new' ELSE '' END)
+           ::uuid,
+       'server-' || n % 50, 'tool-' || n % 300, 'direct', 'succeeded', n % 4000, NULL,
+       json_build_object('tool_call_executed', 1), at, at,
+       CASE WHEN n < {waiting} THEN 'waiting' WHEN n < {open} THEN 'due' ELSE 'claimed' END,
+       CASE WHEN n < {open} THEN NULL ELSE md5('claim' || n / {per_report})::uuid END
+  FROM (SELECT n, now() - interval '30 days' * n / {rows} AS at
+          FROM generate_series(0, {rows} - 1) n) e;
+
+INSERT INTO usage_reports
+SELECT md5('report' || n)::uuid, md5('claim' || n)::uuid, 'nexus:' || md5('report' || n)::uuid,
+       md5('user' || n % 100000)::uuid, 'cus_' || n % 100000, 1, 'tool_call_executed',
+       {per_report}, '{{}}', at, {per_report}, at + interval '10 s', state, NULL,
+       CASE WHEN state <> 'pending' THEN at + interval '11 s' END,
+       CASE WHEN state IN ('rejected', 'reported') THEN at + interval '12 s' END,
+       CASE WHEN state = 'rejected' THEN 'refused_by_stripe' END
+  FROM (SELECT n, now() - interval '30 days' * n / ({rows} / {per_report}) AS at,
+               CASE WHEN n - {first} < {pending} THEN 'pending'
+                    WHEN n - {first} < {pending} + {forwarded} THEN 'forwarded'
+                    WHEN n - {first} < {pending} + {forwarded} + {rejected} THEN 'rejected'
+                    ELSE 'reported' END AS state
+          FROM generate_series({first}, {rows} / {per_report} - 1) n) r;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A statement with its values, and how often it is asked."""
+
+    name: str
+    statement: TextClause
+    values: Mapping[str, object]
+    asked: str
+
+
+def questions(now: datetime) -> Iterator[Question]:
+    """Yield what is asked of the ledger beside its batches."""
+    most = {"most": MOST_COUNTED}
+    oldest = {"oldest": now - timedelta(days=35)}
+    yield Question("figures for the metrics", MEASURE, most, "every 10 s")
+    yield Question("sweep: expire", EXPIRE, oldest, "every 3 s")
+    yield Question("sweep: release", RELEASE, {}, "every 3 s")
+    yield Question("sweep: supersede", SUPERSEDE, oldest, "every 3 s")
+    yield Question("status: events", EVENTS, most, "by a person")
+    yield Question("status: reports", REPORTS, most, "by a person")
+    for days in (1, 7, 3650):
+        since = {"since": now - timedelta(days=days)}
+        yield Question(f"status: reported, {days} d", REPORTED, since, "by a person")
+    page = {"before": now, "created_at": BEGINNING, "report_id": FIRST_ID, "most": 100}
+    yield Question("replay: a page", UNANSWERED, page, "by a person")
+
+
+async def plan(database: Database, question: Question) -> dict[str, Any]:
+    """Run a statement under EXPLAIN ANALYZE, undo it, and return its plan."""
+    explained = text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {question.statement.text}")
+    async with database.engine.connect() as connection:
+        found = (await connection.execute(explained, dict(question.values))).scalar_one()
+        await connection.rollback()
+    told: dict[str, Any] = (json.loads(found) if isinstance(found, str) else found)[0]
+    return told
+
+
+def scans(node: Mapping[str, Any]) -> set[str]:
+    """Return how a plan reads its tables."""
+    own = {f"{node['Node Type']} {node.get('Index Name', node.get('Relation Name', ''))}".strip()}
+    parts = [scans(each) for each in node.get("Plans", ())]
+    return (own if "Scan" in node["Node Type"] else set()).union(*parts)
+
+
+async def filled(superuser: asyncpg.Connection, rows: int) -> None:
+    """Fill the tables; the indexes are made afterwards, which is quicker."""
+    indexes = json.loads(await superuser.fetchval(SECONDARY))
+    for each in indexes:
+        await superuser.execute(f"DROP INDEX {each['name']}")
+    opened = UNFINISHED["waiting"] + UNFINISHED["due"]
+    numbers = {"rows": rows, "per_report": RUNS_PER_REPORT, "open": opened, **UNFINISHED}
+    await superuser.execute(FILL.format(first=opened // RUNS_PER_REPORT, **numbers))
+    for each in indexes:
+        await superuser.execute(each["made"])
+    for table in ("usage_events", "usage_reports", "billing_accounts"):
+        await superuser.execute(f"VACUUM (ANALYZE) {table}")
+
+
+async def measured(database: Database, rows: int) -> None:
+    """Ask every question twice and print what it cost."""
+    print(f"{rows:,} events; load average {os.getloadavg()[0]:.1f}")
+    print("| question | asked | first | again | pages | read by |\n|---|---|---|---|---|---|")
+    for question in questions(datetime.now(UTC)):
+        first, again = [await plan(database, question) for _ in range(2)]
+        pages = again["Plan"]["Shared Hit Blocks"] + again["Plan"]["Shared Read Blocks"]
+        print(
+            f"| {question.name} | {question.asked} | {first['Execution Time']:.1f} ms"
+            f" | {again['Execution Time']:.1f} ms | {pages:,}"
+            f" | {', '.join(sorted(scans(again['Plan'])))} |",
+            flush=True,
+        )
+
+
+async def main() -> int:
+    """Start the server, fill the ledger, measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=10_000_000, help="events (10,000,000)")
+    rows = parser.parse_args().rows
+    with tempfile.TemporaryDirectory() as directory, provide_postgres(Path(directory)) as server:
+        for role in (OWNER, SERVICE):
+            run_sql(server.superuser_url, f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
+        run_sql(server.superuser_url, f"CREATE DATABASE {SERVICE} OWNER {OWNER}")
+        await migrate(server.url(SERVICE, OWNER, PASSWORD), SERVICE)
+        began = time.monotonic()
+        superuser = await asyncpg.connect(server.superuser_url, database=SERVICE)
+        await filled(superuser, rows)
+        await superuser.close()
+        print(f"filled in {time.monotonic() - began:.0f} s", file=sys.stderr)
+        database = Database(server.url(SERVICE, SERVICE, PASSWORD), name="benchmark")
+        await measured(database, rows)
+        await database.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

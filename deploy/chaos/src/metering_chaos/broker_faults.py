@@ -1,0 +1,83 @@
+"""Harm to the broker and by its operator: ended, in alarm, changed, looked into."""
+
+import asyncio
+from typing import Final
+
+from local_stack.catalogue import VHOST
+from metering_chaos import operator_moves
+from metering_chaos.arena import NORMAL_WATERMARK, Arena, in_thread
+from metering_chaos.plan import Fault
+
+PEEKS: Final = 5
+CHANGES: Final = (0.2, 3.0)
+"""What an operator multiplies a policy's figure with. The longest tier is over within a drain."""
+
+LEAST_DELIVERIES: Final = 15
+"""A limit above the ten returns after which a service itself takes a message out."""
+
+
+async def kill(arena: Arena, _fault: Fault) -> None:
+    """Kill it and start it again."""
+    await in_thread(arena.stack.broker.kill)
+    await in_thread(arena.stack.broker.restart)
+
+
+async def restart(arena: Arena, _fault: Fault) -> None:
+    """Shut it down and start it again."""
+    await in_thread(arena.stack.broker.restart)
+
+
+async def close_connections(arena: Arena, _fault: Fault) -> None:
+    """Close all connections of the vhost."""
+    await arena.ctl("close_all_connections", "-p", VHOST, "--limit", "0", "chaos")
+
+
+async def alarm(arena: Arena, fault: Fault) -> None:
+    """Let it run out of memory, so that it takes nothing from publishers."""
+    try:
+        await arena.ctl("set_vm_memory_high_watermark", "0.0001")
+        await asyncio.sleep(fault.seconds)
+    finally:
+        await arena.ctl("set_vm_memory_high_watermark", NORMAL_WATERMARK)
+
+
+async def apply_topology(arena: Arena, _fault: Fault) -> None:
+    """Apply the topology again, as each release does, while everything runs."""
+    await in_thread(arena.stack.apply_topology)
+
+
+async def change_policy(arena: Arena, fault: Fault) -> None:
+    """Change a figure of a policy for a while, and put back what was there."""
+    name, figure = fault.target.split()
+    queue = name.removeprefix("nexus.")
+    before = await operator_moves.policy(arena.stack, name)
+    definition = before["definition"]
+    factor = CHANGES[fault.draw % len(CHANGES)]
+    changed = round(definition[figure] * factor)
+    if figure == "delivery-limit":
+        changed = max(changed, LEAST_DELIVERIES)
+    after = {**before, "definition": {**definition, figure: changed}}
+    try:
+        await operator_moves.set_policy(arena.stack, name, after)
+        await asyncio.sleep(fault.seconds)
+        in_force = await operator_moves.policy_in_force(arena.stack, queue)
+        arena.seen["changed policies in force"] += in_force.get(figure) == changed
+    finally:
+        await operator_moves.set_policy(arena.stack, name, before)
+
+
+async def move(arena: Arena, fault: Fault) -> None:
+    """Move a queue's dead letters back to it."""
+    await operator_moves.move(arena.stack, f"{fault.target}.dlq", fault.target)
+
+
+async def move_wrongly(arena: Arena, fault: Fault) -> None:
+    """Move a queue's dead letters to a queue of somebody else."""
+    source, destination = fault.target.split(">")
+    await operator_moves.move(arena.stack, f"{source}.dlq", destination)
+
+
+async def peek(arena: Arena, fault: Fault) -> None:
+    """Look at a queue's dead letters again and again."""
+    for _ in range(PEEKS):
+        await operator_moves.peek(arena.stack, f"{fault.target}.dlq", 10)

@@ -1,0 +1,143 @@
+"""What watches the stack: Prometheus, and the exporter that asks PostgreSQL for it."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from local_stack.catalogue import base_environment
+from local_stack.errors import LocalStackError
+from local_stack.loopback import answers
+from local_stack.monitoring_programs import MonitoringPrograms, monitoring_programs
+from local_stack.ports import LOOPBACK, free_ports
+from local_stack.prometheus import configure, prometheus_command
+from local_stack.server_process import ServerProcess
+from local_stack.urls import Address
+
+_PROMETHEUS = "prometheus"
+_EXPORTER = "postgres-exporter"
+
+# Where fetched programs are kept, below the folder the command was called in (the checkout).
+UNPACKED = Path(".local/prometheus-programs")
+_STANDARD_PORTS = {_PROMETHEUS: 9090, _EXPORTER: 9187}
+_GRACE_SECONDS = 10.0
+
+
+class Monitoring:
+    """Prometheus and PostgreSQL's exporter, where this machine can have them.
+
+    The stack is whole without them: what can't be had or does not start is told and left out.
+
+    Attributes:
+        servers: What runs, by name.
+    """
+
+    def __init__(
+        self, directory: Path, on_start: Callable[[], None], *, standard_ports: bool
+    ) -> None:
+        """Prepare.
+
+        Args:
+            directory: The stack's, of which ``monitoring`` is kept here, and the logs beside.
+            on_start: Called after each start, when there is one more process.
+            standard_ports: Whether to take the usual ports where they are free.
+        """
+        self.servers: dict[str, ServerProcess] = {}
+        self._directory = directory / "monitoring"
+        self._logs = directory / "logs"
+        self._on_start = on_start
+        self._standard_ports = standard_ports
+
+    def start(
+        self, targets: Mapping[str, Address], database_url: str, say: Callable[[str], None]
+    ) -> None:
+        """Start what can be had, and say what.
+
+        Args:
+            targets: Where the stack's servers answer, by job.
+            database_url: As whom the exporter asks PostgreSQL.
+            say: Called with a line for each.
+        """
+        shutil.rmtree(self._directory, ignore_errors=True)
+        try:
+            programs = monitoring_programs(UNPACKED)
+        except LocalStackError as error:
+            say(_without(_PROMETHEUS, error))
+            return
+        if programs.exporter is not None:
+            exporter = self._exporter(programs.exporter, database_url)
+            if self._launched(exporter, say):
+                targets = {**targets, "postgres": Address.of(exporter.url)}
+        self._launched(self._prometheus(programs, targets), say)
+
+    @property
+    def url(self) -> str | None:
+        """The base URL of Prometheus; ``None`` where there is none."""
+        return self.servers[_PROMETHEUS].url if _PROMETHEUS in self.servers else None
+
+    @property
+    def alerts_url(self) -> str | None:
+        """Where people see the alerts, which Debian's Prometheus shows elsewhere than others."""
+        if self.url is None:
+            return None
+        usual = f"{self.url}/alerts"
+        return usual if answers(usual) else f"{self.url}/classic/alerts"
+
+    def stop(self) -> None:
+        """Stop what runs, Prometheus first."""
+        for server in reversed(self.servers.values()):
+            server.stop()
+
+    def _launched(self, server: ServerProcess, say: Callable[[str], None]) -> bool:
+        self.servers[server.name] = server
+        try:
+            server.launch()
+            server.await_ready()
+        except (LocalStackError, OSError) as error:
+            server.stop()
+            del self.servers[server.name]
+            say(_without(server.name, error))
+            return False
+        say(f"{server.name} is ready on {server.url}")
+        return True
+
+    def _exporter(self, program: Path, database_url: str) -> ServerProcess:
+        address = self._address(_EXPORTER)
+        command = [str(program), f"--web.listen-address={address.host}:{address.port}"]
+        settings = {"DATA_SOURCE_NAME": f"{database_url}?sslmode=disable"}
+        return self._server(_EXPORTER, command, address, "/", settings)
+
+    def _prometheus(
+        self, programs: MonitoringPrograms, targets: Mapping[str, Address]
+    ) -> ServerProcess:
+        address = self._address(_PROMETHEUS)
+        configuration = configure(self._directory / "configuration", targets)
+        data = self._directory / "data"
+        command = prometheus_command(programs, address, configuration, data)
+        return self._server(_PROMETHEUS, command, address, "/-/ready", {})
+
+    def _address(self, name: str) -> Address:
+        (port,) = free_ports(_STANDARD_PORTS[name] if self._standard_ports else None)
+        return Address(LOOPBACK, port)
+
+    def _server(
+        self,
+        name: str,
+        command: list[str],
+        address: Address,
+        ready_path: str,
+        settings: Mapping[str, str],
+    ) -> ServerProcess:
+        return ServerProcess(
+            name,
+            command,
+            url=address.http_url,
+            ready_path=ready_path,
+            log=self._logs / f"{name}.log",
+            env={**base_environment(), **settings},
+            grace=_GRACE_SECONDS,
+            on_start=self._on_start,
+        )
+
+
+def _without(name: str, error: Exception) -> str:
+    return f"going on without {name}: {str(error).splitlines()[0]}"

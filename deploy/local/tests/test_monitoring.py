@@ -1,0 +1,180 @@
+"""Prometheus and the exporter: there where they can be had, and done without elsewhere."""
+
+import dataclasses
+import json
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from local_stack.databases import create_monitor
+from local_stack.loopback import answers, fetch
+from local_stack.monitoring import UNPACKED, Monitoring
+from local_stack.monitoring_programs import MonitoringPrograms, monitoring_programs
+from local_stack.ports import LOOPBACK
+from local_stack.postgres import PostgresServer
+from local_stack.sql import SqlFailedError, run_sql
+from local_stack.urls import Address
+
+TARGETS = {"rabbitmq": Address(LOOPBACK, 1)}
+NOBODY = "postgresql://nobody:nothing@127.0.0.1:1/postgres"
+
+
+@pytest.fixture
+def monitoring(tmp_path: Path) -> Iterator[Monitoring]:
+    """What a stack has to be watched with, stopped at the end."""
+    made = Monitoring(tmp_path, lambda: None, standard_ports=True)
+    yield made
+    made.stop()
+
+
+Offer = Callable[[MonitoringPrograms], None]
+
+
+@pytest.fixture
+def offer(monkeypatch: pytest.MonkeyPatch) -> Offer:
+    """Return a function that says which programs this machine has."""
+
+    def has(programs: MonitoringPrograms) -> None:
+        monkeypatch.setattr("local_stack.monitoring.monitoring_programs", lambda _: programs)
+
+    return has
+
+
+def test_ports_of_others_are_left_to_them(monitoring: Monitoring) -> None:
+    """A Prometheus and an exporter of the machine's own go on; ours listen elsewhere."""
+    with closing(taken(9090)), closing(taken(9187)):
+        monitoring.start(TARGETS, NOBODY, lambda _: None)
+
+    ports = {name: Address.of(server.url).port for name, server in monitoring.servers.items()}
+    assert ports.keys() == {"prometheus", "postgres-exporter"}
+    assert not {9090, 9187} & set(ports.values())
+    assert monitoring.alerts_url is not None
+    assert answers(monitoring.alerts_url)
+
+
+def test_a_machine_without_prometheus_goes_on_and_says_so_in_one_line(
+    monitoring: Monitoring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No Prometheus is no reason to have no stack."""
+    monkeypatch.setattr("local_stack.monitoring_programs.shutil.which", lambda *_, **__: None)
+    monkeypatch.setattr("local_stack.monitoring.UNPACKED", tmp_path / "nothing")
+    said: list[str] = []
+
+    monitoring.start(TARGETS, NOBODY, said.append)
+
+    [line] = said
+    assert line.startswith("going on without prometheus: Prometheus is not installed")
+    assert "apt-get install" in line
+    assert "\n" not in line
+    assert monitoring.servers == {}
+    assert monitoring.url is None
+    assert monitoring.alerts_url is None
+
+
+@pytest.mark.parametrize("program", ["/bin/false", "/etc/hostname"])
+def test_a_prometheus_that_does_not_start_is_left_out(
+    monitoring: Monitoring, offer: Offer, program: str
+) -> None:
+    """One that ends at once, and one that is no program: a line, and the stack goes on."""
+    offer(MonitoringPrograms(Path(program), Path(program), None, None))
+    said: list[str] = []
+
+    monitoring.start(TARGETS, NOBODY, said.append)
+
+    [line] = said
+    assert line.startswith("going on without prometheus: ")
+    assert "\n" not in line
+    assert monitoring.servers == {}
+
+
+def test_without_an_exporter_the_rest_is_watched(monitoring: Monitoring, offer: Offer) -> None:
+    """PostgreSQL's figures are missing then, and nothing else is."""
+    offer(dataclasses.replace(monitoring_programs(UNPACKED), exporter=None))
+
+    monitoring.start(TARGETS, NOBODY, lambda _: None)
+
+    assert jobs(monitoring) == {"rabbitmq", "rabbitmq-queues"}
+
+
+def test_prometheus_begins_anew(monitoring: Monitoring, tmp_path: Path) -> None:
+    """What a crashed stack left there neither stops the next one nor is shown as its own."""
+    (tmp_path / "monitoring" / "configuration" / "rules").mkdir(parents=True)
+    (tmp_path / "monitoring" / "data").mkdir()
+    (tmp_path / "monitoring" / "data" / "lock").write_text("4711", encoding="utf-8")
+
+    monitoring.start(TARGETS, NOBODY, lambda _: None)
+
+    loaded = json.loads(fetch(f"{monitoring.url}/api/v1/rules"))["data"]["groups"]
+    assert "ground" in {group["name"] for group in loaded}
+
+
+def test_the_exporter_sees_statistics_and_no_table(postgres: PostgresServer) -> None:
+    """Whoever takes its password learns how PostgreSQL is, and nothing of what it holds."""
+    monitor = create_monitor(postgres.superuser_url)
+    run_sql(postgres.superuser_url, "CREATE TABLE secrets (told text)")
+    url = postgres.url("postgres", monitor.user, monitor.password)
+
+    assert run_sql(url, "SELECT count(*) > 0 FROM pg_stat_activity WHERE query <> ''") == "t\n"
+    with pytest.raises(SqlFailedError, match="permission denied"):
+        run_sql(url, "SELECT * FROM secrets")
+    roles = "SELECT string_agg(roleid::regrole::text, ',') FROM pg_auth_members"
+    granted = run_sql(url, f"{roles} WHERE member = 'postgres_exporter'::regrole")
+    assert granted == "pg_monitor\n"
+
+
+def test_the_exporter_tells_how_postgresql_is(
+    monitoring: Monitoring, postgres: PostgresServer
+) -> None:
+    """With its own role: whether PostgreSQL answers, who is connected, how large it is."""
+    monitor = create_monitor(postgres.superuser_url)
+    url = postgres.url("postgres", monitor.user, monitor.password)
+
+    monitoring.start(TARGETS, url, lambda _: None)
+
+    told = fetch(f"{monitoring.servers['postgres-exporter'].url}/metrics").decode()
+    assert re.search(r"^pg_up 1$", told, flags=re.MULTILINE)
+    for metric in ("pg_stat_activity_count", "pg_database_size_bytes", "pg_locks_count"):
+        assert f"\n{metric}{{" in told
+    assert monitor.password not in told
+    assert monitor.password not in (monitoring.servers["postgres-exporter"].log).read_text()
+
+
+@pytest.mark.long
+def test_a_machine_without_prometheus_fetches_debians(
+    monitoring: Monitoring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without root, from a relative path, and with pages that people can use."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("local_stack.monitoring.UNPACKED", Path("programs"))
+
+    monitoring.start(TARGETS, NOBODY, lambda _: None)
+
+    page = fetch(f"{monitoring.url}/graph").decode()
+    needed = re.findall(r'(?:src|href)="(/[^"]+\.(?:js|css)[^"]*)"', page)
+    assert [path for path in needed if not answers(f"{monitoring.url}{path}")] == []
+    assert len(needed) > 3
+
+
+def jobs(monitoring: Monitoring) -> set[str]:
+    """Wait until Prometheus has found whom to scrape; return their jobs."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        found = json.loads(fetch(f"{monitoring.url}/api/v1/targets"))["data"]["activeTargets"]
+        if found:
+            return {each["labels"]["job"] for each in found}
+        time.sleep(0.2)
+    return set()
+
+
+def taken(port: int) -> socket.socket:
+    """Listen on a port, unless somebody does already."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    with suppress(OSError):
+        listener.bind((LOOPBACK, port))
+        listener.listen()
+    return listener

@@ -1,0 +1,115 @@
+"""The log events of all services: names, levels and fields from the code, meanings from here."""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parent.parent
+
+MEANINGS: Final = {
+    "ack_lost": "a message was processed and its ack did not arrive: it comes again, harmlessly",
+    "broker_lost": "a consumer's connection is lost; it is made anew until it stands",
+    "cancel_lost": "a pause lost its connection; what was in hand is delivered again",
+    "consumer_cancelled_by_broker": "the broker ended a consumer: its queue was deleted or moved",
+    "consumption_paused": "the database or Stripe is away: nothing is taken until a probe finds it",
+    "consumption_resumed": "it is back",
+    "consumption_stopped": "too much of a queue was dead-lettered: it waits to be resumed",
+    "copies_not_confirmed": "retry copies or dead letters did not get through; they are repeated",
+    "drain_cut_short": "not all in hand could be finished or handed back: it is delivered again",
+    "drain_failed": "stopping met an error; what was in hand is delivered again",
+    "gate_opened": "reports are sent again, one first",
+    "gate_shut": "no report is sent: `auth`, `outage` or `meter`",
+    "grace_exceeded": "stopping took longer than SHUTDOWN_GRACE_SECONDS",
+    "library_log": "a library logged something; its words are left out, they may quote data",
+    "loop_failed": "a loop ended by an error and begins again after a pause",
+    "message_dead_lettered": "a message waits for a person, with this reason",
+    "message_retried": "a message failed and waits in a retry tier",
+    "meter_missing": "Stripe has no active meter of that name: `stripe-reporter meters ensure`",
+    "not_announced": "the broker did not confirm customers' announcements; they are repeated",
+    "other_address_not_taken": "a known user came with another address; the first one stands",
+    "publisher_lost": "the publishing connection is lost; it is made anew",
+    "publisher_waits": "… and is not there yet",
+    "reporting_paused": "REPORTING_PAUSED is set: usage is recorded, and none is reported",
+    "reports_not_forwarded": "the broker did not confirm reports; they are repeated",
+    "resume_asked_for": "SIGUSR1 came; what a flood of dead letters had stopped goes on",
+    "serving": "the service is ready",
+    "stopped": "the service has ended",
+    "stopping": "SIGTERM came; what is in hand is finished or handed back",
+    "subscriber_not_stopped": "a subscriber took too long to stop and was left to the broker",
+    "surplus_customers": "a user has further customers at Stripe: look at them there",
+    "unexpected_answer": "Stripe answered what only a mistake of ours or of the set-up explains",
+    "usage_expired": "usage became 35 days old without a report and is never billed",
+    "usage_released": "usage whose customer has come became due, or reports were replaced",
+    "user_refused": "Stripe refuses to make a customer of this user",
+    "waiting_at_start": "broker or database is not there yet; the service waits",
+}
+"""Every event has one here, and nothing else has: ``make check`` fails otherwise."""
+
+PAGE: Final = """\
+# Log events
+
+One JSON object a line (`LOG_FORMAT=json`, the default anywhere but on a terminal), each with
+`event`, `level`, `timestamp`, `service` and the fields below. Names and fields are stable: search
+and alert by them. No line has a body, an address, a name or a key, and none is written for a
+message that went well. This page is made from the code (`make docs`).
+
+| event | level | fields | means |
+|---|---|---|---|"""
+
+
+@dataclass(frozen=True, slots=True)
+class LogEvent:
+    """One event, as some places in the code log it."""
+
+    name: str
+    levels: frozenset[str]
+    fields: frozenset[str]
+
+
+def log_page() -> Iterator[str]:
+    """Yield the lines of the page.
+
+    Raises:
+        LookupError: an event has no meaning here, or a meaning has no event.
+    """
+    events = _merged(call for path in _sources() for call in _calls(path))
+    if strangers := events.keys() ^ MEANINGS.keys():
+        raise LookupError(f"docs/log_events.py and the code differ in {', '.join(strangers)}")
+    yield PAGE
+    for name, event in sorted(events.items()):
+        fields = ", ".join(f"`{each}`" for each in sorted(event.fields))
+        levels = ", ".join(sorted(event.levels))
+        yield f"| `{name}` | {levels} | {fields} | {MEANINGS[name]} |"
+
+
+def _sources() -> Iterator[Path]:
+    for pattern in ("libs/messaging/src", "libs/database/src", "services/*/src"):
+        for directory in sorted(ROOT.glob(pattern)):
+            yield from sorted(directory.rglob("*.py"))
+
+
+def _calls(path: Path) -> Iterator[LogEvent]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            level, receiver = node.func.attr, ast.unparse(node.func.value)
+            if receiver not in {"log", "structlog.get_logger()"}:
+                continue
+            match node.args:
+                case [*_, ast.Constant(value=str(name))]:
+                    fields = frozenset(each.arg for each in node.keywords if each.arg)
+                    told = "the library's" if level == "log" else level
+                    yield LogEvent(name, frozenset({told}), fields)
+                case _:
+                    raise LookupError(f"{path}:{node.lineno}: an event needs a name, word for word")
+
+
+def _merged(calls: Iterator[LogEvent]) -> dict[str, LogEvent]:
+    found: dict[str, LogEvent] = {}
+    for call in calls:
+        known = found.get(call.name, call)
+        found[call.name] = LogEvent(
+            call.name, known.levels | call.levels, known.fields | call.fields
+        )
+    return found

@@ -1,0 +1,155 @@
+"""A flood of bad messages, as an operator meets it: stopped, told of, resumed by a signal."""
+
+import json
+import os
+import signal
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+import aio_pika
+import aiohttp
+import pytest
+
+from nexus_messaging.topology import (
+    TOOL_EXECUTED_QUEUE,
+    USER_CREATED_QUEUE,
+    dead_letter_queue,
+)
+from rig.events import provisioned, tool_run, user_created
+from rig.platform import Platform
+from rig.waiting import eventually
+
+SMALL: Mapping[str, str] = {"DEAD_LETTER_WINDOW": "100"}
+MOST = 51
+"""Dead letters of one stop."""
+
+
+async def get(platform: Platform, service: str, path: str) -> tuple[int, str]:
+    """Ask a service over HTTP."""
+    url = f"{platform.services[service].url}/{path}"
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        return answer.status, await answer.text()
+
+
+async def remark(platform: Platform, service: str) -> str | None:
+    """Return what `/readyz` remarks on a service's consumption."""
+    status, body = await get(platform, service, "readyz")
+    assert status == 200, body
+    told: dict[str, Any] = json.loads(body)
+    found = told.get("remarks", {}).get("consumption")
+    return None if found is None else str(found)
+
+
+async def count(platform: Platform, table: str) -> int:
+    """Count the rows of a table of usage-ingest."""
+    rows = await platform.rows("usage_ingest", f"SELECT count(*)::int FROM {table}")  # noqa: S608 - the tests' own names
+    return int(str(rows[0][0]))
+
+
+async def flood(platform: Platform, bad: int, event_type: str) -> None:
+    """Publish messages that nobody can read."""
+    async with platform.vhost.channel("publisher") as channel:
+        exchange = await channel.get_exchange("events", ensure=False)
+        for _ in range(bad):
+            await exchange.publish(aio_pika.Message(b"{", delivery_mode=2), event_type)
+
+
+def resume(platform: Platform, service: str) -> None:
+    """Send the signal that the runbook names."""
+    pid = platform.services[service].pid
+    assert pid is not None
+    os.kill(pid, signal.SIGUSR1)
+
+
+async def test_a_flood_stops_one_queue_is_told_everywhere_and_resumed_by_a_signal(
+    platform: Platform,
+) -> None:
+    """The service is well, ready and at work on its other queues; the log has one line of it."""
+    platform.settings |= SMALL
+    platform.start("usage-ingest")
+    vhost, dead = platform.vhost, dead_letter_queue(TOOL_EXECUTED_QUEUE)
+    await vhost.publish(tool_run())
+    await flood(platform, 90, "tool.executed.v1")
+    await vhost.publish(tool_run(), tool_run())
+
+    told = await eventually(lambda: remark(platform, "usage-ingest"), bool)
+    await vhost.publish(provisioned(uuid4(), "cus_1"), exchange="internal")
+    await eventually(lambda: count(platform, "billing_accounts"), lambda rows: rows == 1)
+    await eventually(lambda: vhost.depth(TOOL_EXECUTED_QUEUE), lambda depth: depth == 41)
+    status, _ = await get(platform, "usage-ingest", "healthz")
+    _, metrics = await get(platform, "usage-ingest", "metrics")
+
+    assert told == (
+        f"{TOOL_EXECUTED_QUEUE} is stopped: 51 of the last 52 messages were dead-lettered,"
+        " most of them as unreadable"
+    )
+    assert status == 200
+    assert f'usage_ingest_consumption_stopped{{queue="{TOOL_EXECUTED_QUEUE}"}} 1.0' in metrics
+    assert await vhost.depth(dead) == MOST
+    assert await count(platform, "usage_events") == 1
+    resume(platform, "usage-ingest")
+    await eventually(lambda: count(platform, "usage_events"), lambda rows: rows == 3)
+    assert await vhost.depth(dead) == 90
+    assert await remark(platform, "usage-ingest") is None
+    assert platform.log("usage-ingest").count('"consumption_stopped"') == 1
+
+
+async def test_a_stopped_service_ends_at_once_and_goes_on_after_a_restart(
+    platform: Platform,
+) -> None:
+    """SIGTERM finds nothing in hand; the new process begins with a clean slate."""
+    platform.settings |= SMALL
+    platform.start("usage-ingest")
+    ingest = platform.services["usage-ingest"]
+    await flood(platform, MOST + 9, "tool.executed.v1")
+    await platform.vhost.publish(tool_run())
+    await eventually(lambda: remark(platform, "usage-ingest"), bool)
+
+    ingest.terminate()
+    assert ingest.wait_for_exit(5)
+    ingest.launch()
+
+    await eventually(lambda: count(platform, "usage_events"), lambda rows: rows == 1, within=60)
+    assert await platform.vhost.depth(dead_letter_queue(TOOL_EXECUTED_QUEUE)) == MOST + 9
+
+
+async def test_a_flood_of_users_is_stopped_and_resumed_alike(platform: Platform) -> None:
+    """The queues that FastStream subscribes to keep the same rule."""
+    platform.settings |= SMALL
+    platform.start("customer-provisioner")
+    vhost, dead = platform.vhost, dead_letter_queue(USER_CREATED_QUEUE)
+    await flood(platform, 80, "user.created.v1")
+    await vhost.publish(user_created(uuid4()))
+
+    told = await eventually(lambda: remark(platform, "customer-provisioner"), bool)
+    await eventually(lambda: vhost.depth(USER_CREATED_QUEUE), lambda depth: depth == 30)
+
+    assert str(told).startswith(f"{USER_CREATED_QUEUE} is stopped: 51 of")
+    assert await vhost.depth(dead) == MOST
+    resume(platform, "customer-provisioner")
+    await eventually(lambda: vhost.depth(dead), lambda depth: depth == 80)
+    await eventually(lambda: customers(platform), lambda made: made == 1)
+
+
+@pytest.mark.parametrize("service", ["usage-ingest", "stripe-reporter", "customer-provisioner"])
+async def test_resuming_what_is_not_stopped_changes_nothing(
+    platform: Platform, service: str
+) -> None:
+    """The signal ends no process, whichever service it is sent to."""
+    platform.start(service)
+
+    resume(platform, service)
+
+    async def asked() -> str:
+        return platform.log(service)
+
+    await eventually(asked, lambda log: "resume_asked_for" in log)
+    assert platform.services[service].ready
+
+
+async def customers(platform: Platform) -> int:
+    """Return how many customers Stripe has."""
+    query = "SELECT count(*)::int FROM user_profiles WHERE stripe_customer_id IS NOT NULL"
+    rows = await platform.rows("customer_provisioner", query)
+    return int(str(rows[0][0]))

@@ -1,0 +1,274 @@
+"""What ``check`` learns of the broker by one service's login, and that it disturbs nothing."""
+
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import aio_pika
+import pytest
+from yarl import URL
+
+from local_stack.servers import Broker
+from local_stack.servers import Database as PostgresServer
+from local_stack.sql import run_sql
+from nexus_messaging.inspection import broker_fault, topology_fault, vhost_of
+from nexus_messaging.topology import (
+    DEAD,
+    INTERNAL,
+    TIERS,
+    TOOL_EXECUTED_QUEUE,
+    USAGE_OUTCOMES_QUEUE,
+    USAGE_RECORDED_QUEUE,
+    metering_topology,
+    rights_of,
+)
+from rig.secrecy import leaks, secrets_in
+from rig.terminal import in_a_pipe, on_a_terminal
+from rig.vhost import Vhost
+from rig.waiting import eventually
+
+INGEST, REPORTER, PROVISIONER = "usage-ingest", "stripe-reporter", "customer-provisioner"
+TAP = "tap"
+
+Clone = Callable[[str], Awaitable[str]]
+
+
+@pytest.fixture
+async def full_size(broker: Broker, password: str) -> AsyncIterator[Vhost]:
+    """Return a vhost exactly as described, its tiers not shortened."""
+    fresh = Vhost(broker, f"metering-{secrets.token_hex(4)}", password)
+    await fresh.create(tier_scale=1.0)
+    yield fresh
+    await fresh.delete()
+
+
+async def faults(vhost: Vhost, service: str) -> list[str]:
+    """Return what a service's login finds wrong."""
+    found = await broker_fault(vhost.url(service), rights_of(service))
+    return found.splitlines() if found else []
+
+
+async def drift(vhost: Vhost) -> list[str]:
+    """Return how a vhost differs from its description."""
+    found = await topology_fault(vhost.management_url, vhost=vhost.name)
+    return found.splitlines() if found else []
+
+
+async def permit(vhost: Vhost, user: str, **changes: Any) -> None:
+    """Change what a user may do."""
+    path = f"permissions/{{vhost}}/{user}"
+    body = {"configure": "^$", "write": ".*", "read": ".*", **changes}
+    await vhost.ask("PUT", path, body)
+
+
+async def tap(vhost: Vhost) -> None:
+    """Bind one more queue to everything that is published inside, whatever its key."""
+    async with vhost.channel() as channel:
+        queue = await channel.declare_queue(TAP, durable=True)
+        for exchange in (INTERNAL, DEAD, *(tier.name for tier in TIERS)):
+            await queue.bind(exchange, "#")
+
+
+@pytest.mark.parametrize("service", [INGEST, REPORTER, PROVISIONER])
+async def test_a_sound_broker_has_no_faults_and_gets_no_message(vhost: Vhost, service: str) -> None:
+    """Permissions are tried with the real keys, in transactions that are never committed."""
+    await tap(vhost)
+
+    assert await faults(vhost, service) == []
+
+    assert await vhost.depth(TAP) == 0
+    for queue in rights_of(service).queues:
+        assert await vhost.depth(queue) == 0
+
+
+async def test_what_waits_in_a_queue_is_not_touched(vhost: Vhost) -> None:
+    """Not taken, not given back, not counted as delivered."""
+    await vhost.publish_raw(b"{}", TOOL_EXECUTED_QUEUE, exchange="")
+
+    assert await faults(vhost, INGEST) == []
+
+    message = await vhost.take(TOOL_EXECUTED_QUEUE)
+    assert not message.redelivered
+    assert "x-delivery-count" not in message.headers
+
+
+async def test_a_running_single_active_consumer_keeps_its_turn(vhost: Vhost) -> None:
+    """The check of a second process takes no message from the first."""
+    got: list[bytes] = []
+
+    async def keep(message: aio_pika.abc.AbstractIncomingMessage) -> None:
+        got.append(message.body)
+        await message.ack()
+
+    async with vhost.channel(REPORTER) as channel:
+        queue = await channel.get_queue(USAGE_RECORDED_QUEUE)
+        await queue.consume(keep)
+
+        assert await faults(vhost, REPORTER) == []
+        await vhost.publish_raw(b"after", USAGE_RECORDED_QUEUE, exchange="")
+
+        async def arrived() -> list[bytes]:
+            return got
+
+        await eventually(arrived, lambda bodies: bodies == [b"after"])
+
+
+async def test_every_missing_permission_is_named_at_once(vhost: Vhost) -> None:
+    """One exchange that may not be written, one queue that may not be read."""
+    queues = rights_of(INGEST).queues
+    allowed = "|".join(each for each in queues if each != USAGE_OUTCOMES_QUEUE)
+    await permit(vhost, INGEST, write="^(internal|retry.*)$", read=f"^({allowed})$")
+
+    found = await faults(vhost, INGEST)
+
+    advice = "run nexus-topology apply"
+    assert found == [
+        f"queue {USAGE_OUTCOMES_QUEUE}: no permission to read it: {advice}",
+        *(f"exchange {DEAD}: no permission to publish {queue}: {advice}" for queue in queues),
+    ]
+
+
+async def test_a_missing_topic_permission_is_named_with_its_key(vhost: Vhost) -> None:
+    """Whoever may write an exchange may still lack the one key that it is for."""
+    other = {"exchange": INTERNAL, "write": r"^usage\.reported\.v[0-9]+$", "read": "^$"}
+    await vhost.ask("PUT", f"topic-permissions/{{vhost}}/{REPORTER}", other)
+
+    assert await faults(vhost, REPORTER) == [
+        f"exchange {INTERNAL}: no permission to publish usage.rejected.v1: run nexus-topology apply"
+    ]
+
+
+async def test_missing_queues_and_exchanges_are_named_at_once(vhost: Vhost) -> None:
+    """All of them, so that nobody has to check again and again."""
+    await vhost.ask("DELETE", f"queues/{{vhost}}/{TOOL_EXECUTED_QUEUE}")
+    await vhost.ask("DELETE", "exchanges/{vhost}/retry.1m")
+
+    assert await faults(vhost, INGEST) == [
+        f"queue {TOOL_EXECUTED_QUEUE} is missing: run nexus-topology apply",
+        "exchange retry.1m is missing: run nexus-topology apply",
+    ]
+
+
+async def test_a_wrong_password_and_an_absent_broker_are_told_apart(vhost: Vhost) -> None:
+    """The one is mended in the settings, the other is waited for."""
+    url = vhost.url(INGEST)
+    refused = await broker_fault(url.replace(vhost.password, "wrong"), rights_of(INGEST))
+    away = await broker_fault(f"amqp://{INGEST}:x@127.0.0.1:1/{vhost.name}", rights_of(INGEST))
+
+    elsewhere = await broker_fault(vhost.broker.amqp_url(INGEST, vhost.password), rights_of(INGEST))
+
+    assert refused == "the login of AMQP_URL is refused: its user or password is wrong"
+    assert elsewhere is not None
+    assert elsewhere.startswith("the vhost of AMQP_URL is missing or not its user's")
+    assert away is not None
+    assert away.startswith("not reachable: ")
+
+
+async def test_a_broker_as_described_shows_no_drift_whatever_the_passwords(
+    full_size: Vhost,
+) -> None:
+    """A service knows nobody's password, so none is compared; nor is what others keep there."""
+    async with full_size.channel() as channel:
+        await channel.declare_queue("somebodys", durable=True)
+
+    assert await drift(full_size) == []
+
+
+async def test_drift_is_named_object_by_object(full_size: Vhost) -> None:
+    """A policy, a permission and a binding that are not as described: three lines."""
+    policy = f"policies/{{vhost}}/nexus.{TOOL_EXECUTED_QUEUE}"
+    await full_size.ask("DELETE", policy)
+    await permit(full_size, INGEST, write=".*")
+    await full_size.ask(
+        "DELETE", f"bindings/{{vhost}}/e/{DEAD}/q/{TOOL_EXECUTED_QUEUE}.dlq/{TOOL_EXECUTED_QUEUE}"
+    )
+
+    found = await drift(full_size)
+
+    assert len(found) == 3
+    assert f"missing policy nexus.{TOOL_EXECUTED_QUEUE}" in found
+    assert any(line.startswith(f"missing binding {DEAD} queue") for line in found)
+    assert any(line.startswith(f"different permission {INGEST}: write is .*") for line in found)
+
+
+async def test_a_refused_administrator_is_said_to_be_refused(vhost: Vhost) -> None:
+    """With what to do, and without the password."""
+    wrong = vhost.management_url.replace(vhost.broker.admin.password, "wr0ng")
+
+    found = await topology_fault(wrong, vhost=vhost.name)
+
+    assert found == (
+        "the broker refused the user of MANAGEMENT_URL: name an administrator and its password"
+    )
+
+
+async def test_check_names_everything_that_is_wrong_at_once(
+    full_size: Vhost, clone: Clone, postgres: PostgresServer
+) -> None:
+    """A setting, a permission, a policy and the database's revision: one run names all four."""
+    database = await clone("usage_ingest")
+    run_sql(as_superuser(postgres, database), "UPDATE alembic_version SET version_num = 'newer'")
+    await full_size.ask("DELETE", f"policies/{{vhost}}/nexus.{TOOL_EXECUTED_QUEUE}")
+    await permit(full_size, INGEST, write=f"^({INTERNAL}|retry.*)$")
+    settings = {
+        "AMQP_URL": full_size.url(INGEST),
+        "DATABASE_URL": database,
+        "MANAGEMENT_URL": full_size.management_url,
+        "REPORT_WINDOW_SECONDS": "7",
+    }
+
+    piped = await in_a_pipe("usage_ingest", "check", **settings)
+    seen = await on_a_terminal("usage_ingest", "check", **settings)
+
+    lines = piped.raw.splitlines()
+    assert piped.code == seen.code == 2
+    assert any(line.startswith("settings: REPORT_WINDOW_SECONDS: must be 0") for line in lines)
+    assert any(line.startswith(f"broker: exchange {DEAD}: no permission") for line in lines)
+    assert f"topology: missing policy nexus.{TOOL_EXECUTED_QUEUE}" in lines
+    assert any(line.startswith("database: the database is at revision newer") for line in lines)
+    assert "✗ wrong" in seen.text
+    assert f"missing policy nexus.{TOOL_EXECUTED_QUEUE}" in seen.text
+    secrets_told = secrets_in(settings)
+    assert leaks({"pipe": piped.raw + piped.errors, "terminal": seen.text}, secrets_told) == []
+
+
+async def test_the_topologys_own_check_looks_the_same_to_people_and_to_scripts(
+    full_size: Vhost,
+) -> None:
+    """Words in both; signs and colours on a terminal only; 1 where something is to be mended."""
+    settings = {
+        "MANAGEMENT_URL": full_size.management_url,
+        "VHOST": full_size.name,
+        **{
+            user.password_setting: full_size.password
+            for user in metering_topology(full_size.name).users
+        },
+    }
+    sound = await in_a_pipe("nexus_messaging.topology_cli", "check", **settings)
+    await full_size.ask("DELETE", f"policies/{{vhost}}/nexus.{TOOL_EXECUTED_QUEUE}")
+
+    piped = await in_a_pipe("nexus_messaging.topology_cli", "check", **settings)
+    seen = await on_a_terminal("nexus_messaging.topology_cli", "check", **settings)
+
+    assert (sound.code, sound.raw) == (0, "the broker is as described\n")
+    assert (piped.code, piped.raw) == (1, f"missing policy nexus.{TOOL_EXECUTED_QUEUE}\n")
+    assert (seen.code, seen.text) == (1, f"✗ missing policy nexus.{TOOL_EXECUTED_QUEUE}\n")
+
+
+def as_superuser(postgres: PostgresServer, database_url: str) -> str:
+    """Return the superuser's URL of a service's database."""
+    return str(URL(postgres.superuser_url).with_path(URL(database_url).path))
+
+
+@pytest.mark.parametrize(
+    ("url", "vhost"),
+    [
+        ("amqp://u:p@h/metering", "metering"),
+        ("amqps://u:p@h:5671/a%2Fb?cafile=x", "a/b"),
+        ("amqp://u:p@h", "/"),
+        ("amqp://u:p@h/", "/"),
+    ],
+)
+def test_the_vhost_is_read_from_the_services_own_address(url: str, vhost: str) -> None:
+    """So that the comparison is of the vhost that the service works on."""
+    assert vhost_of(url) == vhost

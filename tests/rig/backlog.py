@@ -1,0 +1,127 @@
+"""Very many messages or rows, soon: what a service finds that was away for long."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import cycle, islice
+from typing import Self
+from uuid import UUID, uuid4
+
+import aiormq
+import asyncpg
+from aiormq.abc import AbstractChannel
+
+from nexus_contracts import CONTENT_TYPE, Event, EventData, UsageRecorded
+from rig.events import tool_run, user_created
+from rig.vhost import Vhost
+from rig.waiting import eventually
+
+AT_ONCE = 500
+BODY_BYTES = 1024
+
+DUE_EVENTS = """
+INSERT INTO usage_events (event_id, source, schema_version, digest, user_id, server_id, tool_name,
+                          origin, status, readings, occurred_at, billing_state)
+SELECT gen_random_uuid(), 'test/hub', 1, decode(repeat('00', 32), 'hex'),
+       ($2::uuid[])[1 + n % cardinality($2::uuid[])], 'weather', 'forecast', 'direct', 'succeeded',
+       '{"tool_call_executed": 1}', now() - interval '1 hour' + (n % 600) * interval '1 second', $3
+  FROM generate_series(1, $1::int) AS n
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A message to be repeated, and its id as it stands in its body."""
+
+    type: str
+    id: bytes
+    body: bytes
+
+    @classmethod
+    def of(cls, event: Event[EventData]) -> Self:
+        """Take ``event`` as an example."""
+        return cls(event.type, str(event.id).encode(), event.body())
+
+
+def runs(users: Sequence[UUID]) -> list[Example]:
+    """Return examples of tool runs of a minute ago, one of each user, of a kilobyte each."""
+    moment = datetime.now(UTC) - timedelta(minutes=1)
+    return [Example.of(_padded(user, moment)) for user in users]
+
+
+def reports(customers: Sequence[str]) -> list[Example]:
+    """Return examples of reports; their identifiers are made of their ids, as usage-ingest's."""
+    return [Example.of(_report(customer)) for customer in customers]
+
+
+def newcomers(count: int) -> list[Example]:
+    """Return the news of so many users; each repetition of one is the same user's again."""
+    return [Example.of(user_created(uuid4(), f"{number}@example.com")) for number in range(count)]
+
+
+async def pile_up(
+    vhost: Vhost, examples: Sequence[Example], count: int, *, exchange: str, queue: str
+) -> None:
+    """Publish the examples again and again, each time under a new id, until ``count`` wait.
+
+    Nobody may be consuming: that nothing was lost is seen by the queue's depth.
+    """
+    admin = vhost.broker.admin
+    connection = await aiormq.connect(vhost.broker.amqp_url(admin.user, admin.password, vhost.name))
+    channel = await connection.channel(publisher_confirms=False)
+    for some in _parts(islice(cycle(examples), count)):
+        await asyncio.gather(*(_publish(channel, exchange, each) for each in some))
+    await channel.queue_declare(queue, passive=True)  # answered after all before it was read
+    await connection.close()
+    await eventually(lambda: vhost.depth(queue), lambda depth: depth == count, within=300, every=1)
+
+
+async def _publish(channel: AbstractChannel, exchange: str, example: "Example") -> None:
+    new_id = str(uuid4())
+    await channel.basic_publish(
+        example.body.replace(example.id, new_id.encode()),
+        exchange=exchange,
+        routing_key=example.type,
+        properties=aiormq.spec.Basic.Properties(
+            content_type=CONTENT_TYPE,
+            message_id=new_id,
+            message_type=example.type,
+            delivery_mode=2,
+        ),
+    )
+
+
+async def fill_ledger(owner_url: str, users: Sequence[UUID], count: int, state: str) -> None:
+    """Put ``count`` past events of the users into usage-ingest's ledger, as its owner."""
+    connection = await asyncpg.connect(owner_url)
+    try:
+        await connection.execute(DUE_EVENTS, count, list(users), state)
+    finally:
+        await connection.close()
+
+
+def _report(customer: str) -> Event[EventData]:
+    report_id, now = uuid4(), datetime.now(UTC)
+    data = UsageRecorded(
+        report_id=report_id,
+        identifier=f"nexus:{report_id}",
+        meter="tool_call_executed",
+        value=1,
+        stripe_customer_id=customer,
+        occurred_at=now - timedelta(minutes=1),
+        event_count=1,
+    )
+    return Event.of(data, source="nexus/usage-ingest", id=report_id, time=now)
+
+
+def _padded(user: UUID, moment: datetime) -> Event[EventData]:
+    bare = tool_run(user, time=moment, metadata={"padding": ""})
+    padding = "x" * (BODY_BYTES - len(bare.body()))
+    return tool_run(user, time=moment, event_id=bare.id, metadata={"padding": padding})
+
+
+def _parts(things: Iterable[Example]) -> Iterable[list[Example]]:
+    rest = iter(things)
+    while some := list(islice(rest, AT_ONCE)):
+        yield some
