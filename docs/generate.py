@@ -1,4 +1,4 @@
-"""Writes the pages made from the code: settings, Stripe's answers, log events."""
+"""Writes the pages made from the code: settings, Stripe's answers, log events, states."""
 
 import argparse
 import sys
@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from customer_provisioner.settings import Settings as ProvisionerSettings
+from model import transitions
 from nexus_messaging.inspection import TopologySettings
 from nexus_messaging.settings import ServiceSettings
 from stripe_reporter.meanings import markdown
@@ -82,6 +83,17 @@ is made from the code (`make docs`). "Waits" spends no budget; in the last tier 
 that is closed pauses all reports until a probe finds its cause gone.
 """
 
+STATES: Final = """\
+# States and moves
+
+Every state that an event, a report and a call can be in, and every move between them. This page is
+made (`make docs`) from the table that `tests/model` holds all moves against while it drives ledger,
+claims, relay, journal and outcomes at random on real databases. A move is one transaction's.
+
+Not drawn is `usage-ingest adopt`, which runs while the service stands still after a backup was
+put back: it brings events and reports to where the journal says they had been before.
+"""
+
 
 def settings_page() -> Iterator[str]:
     """Yield the lines of the settings reference."""
@@ -129,6 +141,12 @@ def answers_page() -> Iterator[str]:
     yield from markdown()
 
 
+def states_page() -> Iterator[str]:
+    """Yield the lines of the state diagrams."""
+    yield STATES
+    yield from transitions.markdown()
+
+
 def main() -> int:
     """Write the pages, or with ``--check`` compare them; return 1 if they differ."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -139,6 +157,7 @@ def main() -> int:
         "settings.md": settings_page(),
         "stripe-answers.md": answers_page(),
         "logs.md": log_page(),
+        "states.md": states_page(),
     }.items():
         text, page = "\n".join(lines).rstrip() + "\n", HERE / name
         if check and (not page.exists() or page.read_text(encoding="utf-8") != text):

@@ -1,6 +1,7 @@
 """Reports between ledger and reporter: leased, answered, superseded; states only rise."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from uuid import UUID, uuid4
@@ -131,6 +132,29 @@ async def test_a_new_customer_takes_over_what_the_deleted_one_refused(
     assert successor.identifier != report.identifier
     assert (successor.value, successor.occurred_at) == (report.value, report.occurred_at)
     assert sorted(await states(database)) == ["pending", "superseded"]
+
+
+@pytest.mark.parametrize("later_first", [False, True])
+async def test_of_two_refusals_in_one_batch_the_later_counts_and_no_doubt_is_lost(
+    database: Database,
+    later_first: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Whichever is read first: otherwise a report that may have been counted is superseded."""
+    user = uuid4()
+    await pending(database, user)
+    reports, accounts = Reports(database), Accounts(database)
+    [report] = await reports.lease(NOW)
+    refusal = answer(report, "rejected", unknown=False)
+    later = replace(refusal, at=NOW + timedelta(hours=1), reason="refused_by_stripe")
+    batch = [refusal, replace(later, ever_unknown=True)]
+
+    await reports.answer(batch[::-1] if later_first else batch)
+
+    query = text("SELECT reason, ever_unknown FROM usage_reports")
+    rows = await database.run(lambda c: c.execute(query))
+    assert rows.all() == [("refused_by_stripe", True)]
+    await accounts.apply(provisioned(user, "cus_second", generation=2).data)
+    assert (await accounts.sweep(NOW)).superseded == 0
 
 
 async def test_a_refused_report_that_was_ever_unknown_is_never_superseded(

@@ -50,15 +50,18 @@ SELECT report_id FROM usage_reports WHERE report_id = ANY(CAST(:ids AS uuid[]))
  ORDER BY report_id FOR UPDATE
 """)
 
+# Of several answers to one report in a batch the highest counts, of equals the latest; a doubt that
+# any of them tells of stays, for by it alone a report that may have been counted is not superseded.
 ANSWERED: Final = text("""
 UPDATE usage_reports r
    SET state = o.state, answered_at = o.at, reason = o.reason,
        ever_unknown = r.ever_unknown OR o.ever_unknown
-  FROM (SELECT DISTINCT ON (report_id) report_id, state, at, reason, ever_unknown
+  FROM (SELECT DISTINCT ON (report_id) report_id, state, at, reason,
+               bool_or(ever_unknown) OVER (PARTITION BY report_id) AS ever_unknown
           FROM unnest(CAST(:ids AS uuid[]), CAST(:states AS text[]), CAST(:ats AS timestamptz[]),
                       CAST(:reasons AS text[]), CAST(:unknowns AS boolean[]))
                AS t(report_id, state, at, reason, ever_unknown)
-         ORDER BY report_id, state = 'reported' DESC) o
+         ORDER BY report_id, state = 'reported' DESC, at DESC) o
  WHERE r.report_id = o.report_id
    AND r.state IN ('pending', 'forwarded', 'rejected')
 RETURNING r.state, r.meter, r.value

@@ -1,0 +1,1 @@
+"""Billing as a state machine: driven at random on real databases, and predicted."""

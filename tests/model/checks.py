@@ -1,0 +1,140 @@
+"""What holds after every step, and what must have come of everything in the end."""
+
+from collections import Counter
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Row
+
+from model.reference import OLDEST, SLACK, Bill, Calls, Reference, Stripe
+from model.stage import Seen
+from model.transitions import TABLES, Cause, Move
+
+UNSENDABLE: Final = {"no_such_customer", "timestamp_too_old"}
+"""Reasons of refusals that no move of an operator's mends."""
+
+
+def as_predicted(seen: Seen, reference: Reference) -> None:
+    """Check that each row is as the reference says, and that there is no other."""
+    assert {key: row.billing_state for key, row in seen.events.items()} == {
+        key: usage.state for key, usage in reference.events.items()
+    }
+    assert {key: _bill(row) for key, row in seen.reports.items()} == reference.reports
+    assert {key: _calls(row) for key, row in seen.calls.items()} == reference.journal
+
+
+def by_the_table(seen: Seen, causes: AbstractSet[Cause]) -> set[Move]:
+    """Check that each move is in the table for one of ``causes``; return them."""
+    made = set()
+    for entity, before, after in seen.moves:
+        rows = {
+            move
+            for move in TABLES[entity][2]
+            if (move.before, move.after) == (before, after) and move.cause in causes
+        }
+        assert rows, f"{entity}: {before or '(new)'} -> {after} is no move by {sorted(causes)}"
+        made |= rows
+    return made
+
+
+def nothing_forgotten(before: Seen, after: Seen) -> None:
+    """Check that rows stay, and what the fence rests on with them."""
+    assert before.events.keys() <= after.events.keys()
+    assert before.reports.keys() <= after.reports.keys()
+    for key, row in before.calls.items():
+        assert after.calls[key].first_unknown_at == (
+            row.first_unknown_at or after.calls[key].first_unknown_at
+        )
+
+
+def money(seen: Seen, stripe: Stripe) -> None:
+    """Check that nothing is counted twice, and nothing that the books say is not.
+
+    Every standing report is the sum of its claim's events; what Stripe counted is reported,
+    or accepted, or at least known to be open; what is reported was counted.
+    """
+    counted = Counter(report.identifier for report in stripe.counted)
+    assert set(counted.values()) <= {1}
+    for (events, meter, _), row in seen.reports.items():
+        readings = [seen.events[each].readings.get(meter) for each in events]
+        read = [value for value in readings if value is not None]
+        assert (row.event_count, row.value) == (len(read), sum(read))
+    standing = [row for row in seen.reports.values() if row.state != "superseded"]
+    claimed = Counter((row.claim_id, row.meter) for row in standing)
+    assert claimed == Counter(set(_claimed(seen)))
+    for key, row in seen.reports.items():
+        call = seen.calls.get(key)
+        is_open = call is not None and (call.state == "calling" or call.first_unknown_at)
+        accepted = call is not None and call.state == "accepted"
+        if row.identifier in counted:
+            assert row.state != "superseded"
+            assert accepted or is_open
+        else:
+            assert row.state != "reported"
+            assert not accepted
+
+
+def all_settled(seen: Seen, reference: Reference, stripe: Stripe, now: datetime) -> None:
+    """Check what must be true once everything was delivered and nothing failed any more.
+
+    Stripe may have counted what ingest calls rejected in one case: the answer was lost, and the
+    customer was deleted before the next call. Ingest then says that it was once unknown.
+    """
+    for event in seen.events.values():
+        assert event.billing_state != "due"
+        assert event.billing_state != "waiting" or event.user_id not in reference.accounts
+    for key, row in seen.reports.items():
+        refused = row.state == "rejected" and row.reason in UNSENDABLE
+        settled = row.state in {"reported", "superseded"} or refused
+        assert settled or _beyond_help(row, reference.verdict(key, now), stripe, now)
+    counted = {report.identifier for report in stripe.counted}
+    reported = {row.identifier for row in seen.reports.values() if row.state == "reported"}
+    doubtful = {row.identifier for row in seen.reports.values() if row.ever_unknown}
+    assert reported <= counted <= reported | doubtful
+    billed = {key: row for key, row in seen.reports.items() if row.identifier in counted}
+    sums = _sums((row.stripe_customer_id, row.meter, row.value) for row in billed.values())
+    calls = [each.facts for each in stripe.counted]
+    assert sums == _sums((each.stripe_customer_id, each.meter, each.value) for each in calls)
+    assert sums == _sums(
+        (row.stripe_customer_id, row.meter, seen.events[each].readings.get(row.meter, 0))
+        for (claim, _, _), row in billed.items()
+        for each in claim
+    )
+
+
+def _beyond_help(row: Row[Any], verdict: str, stripe: Stripe, now: datetime) -> bool:
+    """Whether nobody can settle a report: Stripe has it not, and takes it no more."""
+    gone = row.stripe_customer_id in stripe.deleted
+    return verdict == "fenced" and (gone or now - row.occurred_at >= OLDEST - SLACK)
+
+
+def _sums(values: Iterable[tuple[str, str, int]]) -> Counter[tuple[str, str]]:
+    sums: Counter[tuple[str, str]] = Counter()
+    for customer, meter, value in values:
+        sums[customer, meter] += value
+    return sums
+
+
+def _claimed(seen: Seen) -> Iterable[tuple[Any, str]]:
+    for event in seen.events.values():
+        if event.claim_id is not None:
+            yield from ((event.claim_id, meter) for meter in event.readings)
+
+
+def _bill(row: Row[Any]) -> Bill:
+    return Bill(
+        row.user_id,
+        row.stripe_customer_id,
+        row.value,
+        row.occurred_at,
+        row.state,
+        row.leased_until,
+        row.reason,
+        row.ever_unknown,
+    )
+
+
+def _calls(row: Row[Any]) -> Calls:
+    return Calls(row.started_at, row.state, row.attempts, row.key_n, row.first_unknown_at)

@@ -1,0 +1,213 @@
+"""The whole of billing in a few lines of plain Python, with no database: what must come out.
+
+Its numbers are those of the documents, written down once more rather than imported. It knows
+nothing of leases' locks, batches or SQL; a report is known by what it is for.
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from stripe_reporter.meanings import Effect, Meaning, Then
+from stripe_reporter.reports import Report
+
+WINDOW: Final = timedelta(seconds=10)
+STRAGGLERS: Final = timedelta(seconds=1)
+LEASE: Final = timedelta(seconds=60)
+CALL: Final = timedelta(seconds=20)
+FENCE: Final = timedelta(hours=23)
+REMEMBERED: Final = timedelta(hours=24)
+OLDEST: Final = timedelta(days=35)
+SLACK: Final = timedelta(minutes=10)
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+Key = tuple[frozenset[UUID], str, int]
+"""A report: its events, its meter, the generation of its customer."""
+
+
+@dataclass
+class Usage:
+    """An event; ``meaning`` is what tells it from another one with its id."""
+
+    meaning: tuple[object, ...]
+    user: UUID
+    server: str
+    at: datetime
+    readings: dict[str, int]
+    state: str = ""
+
+
+@dataclass
+class Bill:
+    """A report."""
+
+    user: UUID
+    customer: str
+    value: int
+    at: datetime
+    state: str = "pending"
+    leased_until: datetime | None = None
+    reason: str | None = None
+    ever_unknown: bool = False
+
+
+@dataclass
+class Calls:
+    """A report's row in the journal."""
+
+    started: datetime
+    state: str = "calling"
+    attempts: int = 1
+    key_n: int = 1
+    unknown_since: datetime | None = None
+
+    @property
+    def open_since(self) -> datetime | None:
+        """Since when an outcome is unknown, that of a call still without an answer included."""
+        return self.unknown_since or (self.started if self.state == "calling" else None)
+
+
+@dataclass
+class Stripe:
+    """What Stripe counts: of one identifier once, as long as it remembers it."""
+
+    counted: list[Report] = field(default_factory=list)
+    seen: dict[str, datetime] = field(default_factory=dict)
+    deleted: set[str] = field(default_factory=set)
+
+    def receive(self, report: Report, now: datetime) -> str:
+        """Count ``report`` or not; return the name of the answer in the table of meanings."""
+        if report.facts.stripe_customer_id in self.deleted:
+            return "no_such_customer"
+        if now - report.facts.occurred_at > OLDEST:
+            return "too_old"
+        if now - self.seen.get(report.identifier, EPOCH) < REMEMBERED:
+            return "duplicate"
+        self.seen[report.identifier] = now
+        self.counted.append(report)
+        return "accepted"
+
+
+@dataclass
+class Reference:
+    """Everything there is, and what each piece of work makes of it."""
+
+    accounts: dict[UUID, tuple[int, str]] = field(default_factory=dict)
+    events: dict[UUID, Usage] = field(default_factory=dict)
+    reports: dict[Key, Bill] = field(default_factory=dict)
+    journal: dict[Key, Calls] = field(default_factory=dict)
+
+    def record(self, event_id: UUID, usage: Usage, now: datetime) -> str:
+        """Return the state it is recorded in, or that its id is known or taken."""
+        held = self.events.setdefault(event_id, usage)
+        if held is not usage:
+            return "duplicate" if held.meaning == usage.meaning else "taken"
+        awaited = "due" if usage.user in self.accounts else "waiting"
+        current = "expired" if now - usage.at >= OLDEST else awaited
+        usage.state = current if usage.readings else "not_billable"
+        return usage.state
+
+    def provision(self, user: UUID, generation: int, customer: str) -> None:
+        """Keep a customer of a higher generation, and let go what waited for the first."""
+        self.accounts[user] = max(self.accounts.get(user, (0, "")), (generation, customer))
+        self._release(user)
+
+    def sweep(self, now: datetime) -> None:
+        """Release, expire, replace."""
+        for user in self.accounts:
+            self._release(user)
+        for usage in self.events.values():
+            if usage.state in {"waiting", "due"} and now - usage.at >= OLDEST:
+                usage.state = "expired"
+        for (events, meter, generation), bill in list(self.reports.items()):
+            newest, customer = self.accounts[bill.user]
+            refused = bill.state == "rejected" and bill.reason == "no_such_customer"
+            old = now - bill.at >= OLDEST
+            if refused and newest > generation and not bill.ever_unknown and not old:
+                bill.state = "superseded"
+                fresh = Bill(bill.user, customer, bill.value, bill.at)
+                self.reports[events, meter, newest] = fresh
+
+    def claim(self, now: datetime) -> None:
+        """Sum up the due events of each customer, window and server, if the window has closed."""
+        claims: dict[tuple[UUID, str, int], set[UUID]] = {}
+        open_window = (now - STRAGGLERS - EPOCH) // WINDOW
+        for event_id, usage in self.events.items():
+            window = (usage.at - EPOCH) // WINDOW
+            if usage.state == "due" and window < open_window:
+                usage.state = "claimed"
+                claims.setdefault((usage.user, usage.server, window), set()).add(event_id)
+        for (user, _, _), claim in claims.items():
+            generation, customer = self.accounts[user]
+            taken = [self.events[each] for each in claim]
+            for meter in {meter for usage in taken for meter in usage.readings}:
+                value = sum(usage.readings.get(meter, 0) for usage in taken)
+                bill = Bill(user, customer, value, min(usage.at for usage in taken))
+                self.reports[frozenset(claim), meter, generation] = bill
+
+    def lease(self, now: datetime) -> set[Key]:
+        """Return the reports that nobody else forwards now."""
+        free = {
+            key
+            for key, bill in self.reports.items()
+            if bill.state == "pending" and (bill.leased_until or EPOCH) < now
+        }
+        for key in free:
+            self.reports[key].leased_until = now + LEASE
+        return free
+
+    def settle_lease(self, key: Key, *, confirmed: bool) -> None:
+        """Mark a report as forwarded, or let go of it."""
+        bill = self.reports[key]
+        if bill.state == "pending" and confirmed:
+            bill.state = "forwarded"
+        elif bill.state == "pending":
+            bill.leased_until = None
+
+    def answer(self, key: Key, reason: str | None, *, ever_unknown: bool) -> None:
+        """Apply an answer: with a reason if it was refused."""
+        bill = self.reports[key]
+        if bill.state not in {"reported", "superseded"}:
+            bill.state, bill.reason = ("rejected" if reason else "reported"), reason
+            bill.ever_unknown |= ever_unknown
+
+    def verdict(self, key: Key, now: datetime) -> str:
+        """Return whether a report may be called, or why not."""
+        before, young = self.journal.get(key), now - self.reports[key].at < OLDEST - SLACK
+        if before and before.state == "accepted":
+            return "counted"
+        if before and before.state == "calling" and now - before.started <= CALL:
+            return "being called"
+        unknown_since = before and before.open_since
+        if unknown_since and (now - unknown_since >= FENCE or not young):
+            return "fenced"
+        return "called" if young else "too old"
+
+    def begin_call(self, key: Key, now: datetime) -> str:
+        """Note that a report is being called, if it may be; return the verdict."""
+        verdict, before = self.verdict(key, now), self.journal.get(key)
+        if verdict == "called" and before:
+            since = before.open_since
+            self.journal[key] = Calls(now, "calling", before.attempts + 1, before.key_n, since)
+        elif verdict == "called":
+            self.journal[key] = Calls(now)
+        return verdict
+
+    def end_call(self, key: Key, attempt: int, meaning: Meaning) -> bool:
+        """Take in what a call was answered; return whether it was still that report's call."""
+        calls = self.journal[key]
+        ours = calls.state == "calling" and calls.attempts == attempt
+        if ours or (meaning.effect is Effect.COUNTED and calls.state != "accepted"):
+            if meaning.effect is Effect.UNKNOWN:
+                calls.unknown_since = calls.unknown_since or calls.started
+            open_outcome = calls.unknown_since and meaning.then is not Then.REJECT
+            refused = "unknown" if open_outcome else "refused"
+            calls.state = "accepted" if meaning.effect is Effect.COUNTED else refused
+            calls.key_n += not meaning.same_key
+        return ours
+
+    def _release(self, user: UUID) -> None:
+        for usage in self.events.values():
+            if usage.state == "waiting" and usage.user == user:
+                usage.state = "due"

@@ -1,0 +1,116 @@
+"""Every state of an event, a report and a journal row, and every move there is between them.
+
+The one home of this table: `docs/states.md` is made from it, and the machine holds each move that
+the databases make against it. The code has no use for it: its statements move rows in sets, each
+from the states that its own ``WHERE`` names.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Cause(StrEnum):
+    """The piece of work that a move is made by; each is one transaction."""
+
+    RECORDED = "recorded"
+    PROVISIONED = "customer provisioned"
+    SWEPT = "swept"
+    CLAIMED = "claimed"
+    FORWARDED = "forwarded"
+    ANSWERED = "answered"
+    CALLED = "claimed for a call"
+    HEARD = "Stripe answered"
+    SETTLED = "settled by hand"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A row of the table; ``before`` is empty where the row is inserted."""
+
+    before: str
+    after: str
+    cause: Cause
+    when: str
+
+
+EVENT: Final = (
+    Move("", "waiting", Cause.RECORDED, "its customer is not known yet"),
+    Move("", "due", Cause.RECORDED, "its customer is known"),
+    Move("", "not_billable", Cause.RECORDED, "no meter reads anything for it"),
+    Move("", "expired", Cause.RECORDED, "it came at an age of 35 days or more"),
+    Move("waiting", "due", Cause.PROVISIONED, "its customer became known"),
+    Move("waiting", "due", Cause.SWEPT, "it was recorded while its customer became known"),
+    Move("waiting", "expired", Cause.SWEPT, "35 days passed without a customer"),
+    Move("due", "expired", Cause.SWEPT, "35 days passed before it was claimed"),
+    Move("due", "claimed", Cause.CLAIMED, "its window has closed"),
+)
+
+REPORT: Final = (
+    Move("", "pending", Cause.CLAIMED, "it sums up one meter of a claim"),
+    Move("", "pending", Cause.SWEPT, "it replaces one that was refused for a deleted customer"),
+    Move("pending", "forwarded", Cause.FORWARDED, "the broker has confirmed it"),
+    Move("pending", "reported", Cause.ANSWERED, "Stripe counted it; the answer overtook the mark"),
+    Move("pending", "rejected", Cause.ANSWERED, "Stripe refused it; the answer overtook the mark"),
+    Move("forwarded", "reported", Cause.ANSWERED, "Stripe counted it"),
+    Move("forwarded", "rejected", Cause.ANSWERED, "Stripe refused it"),
+    Move("rejected", "reported", Cause.ANSWERED, "moved by an operator, and counted"),
+    Move("rejected", "rejected", Cause.ANSWERED, "moved by an operator, and refused again"),
+    Move("rejected", "superseded", Cause.SWEPT, "its customer was deleted and there is a new one"),
+)
+
+CALL: Final = (
+    Move("", "calling", Cause.CALLED, "its first call"),
+    Move("calling", "accepted", Cause.HEARD, "counted"),
+    Move("calling", "refused", Cause.HEARD, "not counted, and no outcome is open"),
+    Move("calling", "unknown", Cause.HEARD, "no answer, or an earlier outcome is still open"),
+    Move("calling", "calling", Cause.CALLED, "the caller was lost for more than 20 seconds"),
+    Move("unknown", "calling", Cause.CALLED, "again, within 23 hours"),
+    Move("refused", "calling", Cause.CALLED, "again, before it is 35 days old"),
+    Move("unknown", "accepted", Cause.HEARD, "an earlier call's answer came late: counted"),
+    Move("refused", "accepted", Cause.HEARD, "an earlier call's answer came late: counted"),
+    Move("unknown", "accepted", Cause.SETTLED, "fenced, and found or made at Stripe by a person"),
+    Move("calling", "accepted", Cause.SETTLED, "fenced, and found or made at Stripe by a person"),
+    Move("refused", "accepted", Cause.SETTLED, "fenced, and found or made at Stripe by a person"),
+)
+
+TABLES: Final[Mapping[str, tuple[str, str, tuple[Move, ...]]]] = {
+    "usage_events": ("An event", "billing_state", EVENT),
+    "usage_reports": ("A report", "state", REPORT),
+    "meter_calls": ("A report's row in the journal", "state", CALL),
+}
+"""By table: what it holds, the column of its states, and their moves."""
+
+
+def states(moves: tuple[Move, ...]) -> set[str]:
+    """Return every state that ``moves`` lead to."""
+    return {move.after for move in moves}
+
+
+def markdown() -> Iterator[str]:
+    """Yield the lines of the diagrams and tables for people to read."""
+    for table, (what, column, moves) in TABLES.items():
+        yield f"## {what} (`{table}.{column}`)\n"
+        yield from _diagram(moves)
+        yield ""
+        yield "| from | to | moved by | when |"
+        yield "|---|---|---|---|"
+        for move in moves:
+            before = f"`{move.before}`" if move.before else ""
+            yield f"| {before} | `{move.after}` | {move.cause} | {move.when} |"
+        yield ""
+
+
+def _diagram(moves: tuple[Move, ...]) -> Iterator[str]:
+    causes: dict[tuple[str, str], list[str]] = {}
+    for move in moves:
+        causes.setdefault((move.before, move.after), []).append(move.cause)
+    yield "```mermaid"
+    yield "stateDiagram-v2"
+    for (before, after), by in causes.items():
+        yield f"    {before or '[*]'} --> {after}: {', '.join(by)}"
+    left = {before for before, after in causes if before != after}
+    for end in sorted(states(moves) - left):
+        yield f"    {end} --> [*]"
+    yield "```"
