@@ -10,14 +10,21 @@ from uuid import UUID
 
 from yarl import URL
 
-from local_stack.catalogue import SERVICES, ServicePlan, base_environment, topology_settings
+from local_stack.catalogue import (
+    BROKER_USERS,
+    SERVICES,
+    ServicePlan,
+    base_environment,
+    topology_settings,
+)
 from local_stack.ports import LOOPBACK, free_ports
 from local_stack.server_process import ServerProcess
 from nexus_database import migrate
+from nexus_messaging.management import apply_topology, connect
 from releases.release import Release
 from rig.events import tool_run
 from rig.platform import Platform
-from rig.vhost import USERS, Vhost
+from rig.vhost import Vhost
 
 BATCH: Final = 20
 BETWEEN: Final = 0.1
@@ -55,7 +62,9 @@ class Upgrade:
 
     async def move_on(self) -> None:
         """Bring broker and databases to the code under test, as operators do before services."""
-        await self.vhost.create(tier_scale=self.tier_scale)
+        passwords, scale = dict.fromkeys(BROKER_USERS, self.vhost.password), self.tier_scale
+        async with connect(self.vhost.management_url) as management:
+            await apply_topology(management, passwords, vhost=self.vhost.name, tier_scale=scale)
         for module, url in self.owners.items():
             await migrate(url, module)
 
@@ -81,7 +90,7 @@ class Upgrade:
     def _topology_settings(self) -> dict[str, str]:
         admin, address = self.vhost.broker.admin, URL(self.vhost.broker.management_url)
         url = address.with_user(admin.user).with_password(admin.password)
-        settings = topology_settings(str(url), dict.fromkeys(USERS, self.vhost.password))
+        settings = topology_settings(str(url), dict.fromkeys(BROKER_USERS, self.vhost.password))
         return settings | {"VHOST": self.vhost.name}
 
     def _old_service(self, plan: ServicePlan, port: int) -> ServerProcess:
