@@ -69,7 +69,7 @@ class Estate:
         try:
             await self.run(database, statement)
         except DatabaseUnavailableError as error:
-            if str(error) != REFUSED:
+            if REFUSED not in str(error):
                 raise
             return True
         return False
