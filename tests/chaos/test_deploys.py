@@ -41,6 +41,9 @@ SERVICES = ("customer_provisioner", "usage_ingest", "stripe_reporter")
 
 TAP = "tap"
 
+Copy = tuple[str, object, object]
+"""The exchange a copy was published to, and its counters of attempts and of waits."""
+
 UNREPORTED = """
 SELECT (SELECT count(*) FROM usage_events WHERE billing_state <> 'claimed')::int
        + (SELECT count(*) FROM usage_reports WHERE state <> 'reported')::int,
@@ -166,12 +169,12 @@ async def loaded(vhost: Vhost) -> AsyncIterator[Load]:
 
 
 @asynccontextmanager
-async def tapped(vhost: Vhost) -> AsyncIterator[Counter[tuple[str, object, object]]]:
+async def tapped(vhost: Vhost) -> AsyncIterator[Counter[Copy]]:
     """Count every copy that goes to a retry tier or dies, by exchange, attempts and waits.
 
     An extra queue bound to all of them hears what no counter of a process that ends can tell.
     """
-    copies: Counter[tuple[str, object, object]] = Counter()
+    copies: Counter[Copy] = Counter()
 
     async def count(copy: aio_pika.abc.AbstractIncomingMessage) -> None:
         attempt, waits = (copy.headers.get(f"nexus-{name}") for name in ("attempt", "waits"))
@@ -182,7 +185,16 @@ async def tapped(vhost: Vhost) -> AsyncIterator[Counter[tuple[str, object, objec
         for exchange in (*(tier.name for tier in TIERS), DEAD):
             await queue.bind(exchange, "#")
         await queue.consume(count, no_ack=True)
+        await vhost.publish_raw(b"", TAP, exchange=TIERS[0].name, headers={"nexus-attempt": 7})
+        heard = Counter({(TIERS[0].name, 7, None): 1})
+        assert await eventually(lambda: as_they_are(copies), bool) == heard, "the tap is deaf"
+        copies.clear()
         yield copies
+
+
+async def as_they_are(copies: Counter[Copy]) -> Counter[Copy]:
+    """Return the copies counted so far."""
+    return Counter(copies)
 
 
 async def all_reported(platform: Platform, runs: int) -> None:
