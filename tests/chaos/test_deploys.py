@@ -132,10 +132,9 @@ async def test_rolling_deploys_under_load_cost_nothing_and_hold_nothing_up(
     recordings = await longest_gap(deployed, "usage_ingest", RECORDED_AT, began, ended)
     calls = await longest_gap(deployed, "stripe_reporter", CALLED_AT, began, ended)
     print(
-        f"deploys: {ROUNDS} rounds of {len(DEPLOYED)} processes in {ended - began:.0f} s,"
-        f" {len(load.runs)} runs of {len(load.users)} users; longest gap between recordings"
-        f" {recordings:.2f} s, between calls to Stripe {calls:.2f} s; copies {dict(copies)};"
-        f" journal {await deployed.rows('stripe_reporter', CALLS)}"
+        f"deploys: {ROUNDS * len(DEPLOYED)} processes in {ended - began:.0f} s, {len(load.runs)}"
+        f" runs; longest gap between recordings {recordings:.2f} s, between calls {calls:.2f} s;"
+        f" copies {dict(copies)}; journal {await deployed.rows('stripe_reporter', CALLS)}"
     )
     await assert_all_counted_once(deployed, load)
     assert {attempt for _, attempt, _ in copies} <= {1}
