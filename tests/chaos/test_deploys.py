@@ -41,6 +41,9 @@ SERVICES = ("customer_provisioner", "usage_ingest", "stripe_reporter")
 
 TAP = "tap"
 
+Copy = tuple[str, object, object]
+"""The exchange a copy was published to, and its counters of attempts and of waits."""
+
 UNREPORTED = """
 SELECT (SELECT count(*) FROM usage_events WHERE billing_state <> 'claimed')::int
        + (SELECT count(*) FROM usage_reports WHERE state <> 'reported')::int,
@@ -129,10 +132,9 @@ async def test_rolling_deploys_under_load_cost_nothing_and_hold_nothing_up(
     recordings = await longest_gap(deployed, "usage_ingest", RECORDED_AT, began, ended)
     calls = await longest_gap(deployed, "stripe_reporter", CALLED_AT, began, ended)
     print(
-        f"deploys: {ROUNDS} rounds of {len(DEPLOYED)} processes in {ended - began:.0f} s,"
-        f" {len(load.runs)} runs of {len(load.users)} users; longest gap between recordings"
-        f" {recordings:.2f} s, between calls to Stripe {calls:.2f} s; copies {dict(copies)};"
-        f" journal {await deployed.rows('stripe_reporter', CALLS)}"
+        f"deploys: {ROUNDS * len(DEPLOYED)} processes in {ended - began:.0f} s, {len(load.runs)}"
+        f" runs; longest gap between recordings {recordings:.2f} s, between calls {calls:.2f} s;"
+        f" copies {dict(copies)}; journal {await deployed.rows('stripe_reporter', CALLS)}"
     )
     await assert_all_counted_once(deployed, load)
     assert {attempt for _, attempt, _ in copies} <= {1}
@@ -166,12 +168,12 @@ async def loaded(vhost: Vhost) -> AsyncIterator[Load]:
 
 
 @asynccontextmanager
-async def tapped(vhost: Vhost) -> AsyncIterator[Counter[tuple[str, object, object]]]:
+async def tapped(vhost: Vhost) -> AsyncIterator[Counter[Copy]]:
     """Count every copy that goes to a retry tier or dies, by exchange, attempts and waits.
 
     An extra queue bound to all of them hears what no counter of a process that ends can tell.
     """
-    copies: Counter[tuple[str, object, object]] = Counter()
+    copies: Counter[Copy] = Counter()
 
     async def count(copy: aio_pika.abc.AbstractIncomingMessage) -> None:
         attempt, waits = (copy.headers.get(f"nexus-{name}") for name in ("attempt", "waits"))
@@ -182,7 +184,16 @@ async def tapped(vhost: Vhost) -> AsyncIterator[Counter[tuple[str, object, objec
         for exchange in (*(tier.name for tier in TIERS), DEAD):
             await queue.bind(exchange, "#")
         await queue.consume(count, no_ack=True)
+        await vhost.publish_raw(b"", TAP, exchange=TIERS[0].name, headers={"nexus-attempt": 7})
+        heard = Counter({(TIERS[0].name, 7, None): 1})
+        assert await eventually(lambda: as_they_are(copies), bool) == heard, "the tap is deaf"
+        copies.clear()
         yield copies
+
+
+async def as_they_are(copies: Counter[Copy]) -> Counter[Copy]:
+    """Return the copies counted so far."""
+    return Counter(copies)
 
 
 async def all_reported(platform: Platform, runs: int) -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,20 +74,46 @@ async def run_chaos(parameters: Parameters, directory: Path, say: Say) -> Outcom
         havoc = Havoc(arena, publisher)
         plan = make_plan(parameters.seed, parameters.faults, parameters.load_seconds)
         publishing = asyncio.create_task(publisher.run())
-        telling = asyncio.create_task(_tell(publisher, say))
-        watching = asyncio.create_task(watch_shifts(arena))
-        try:
+        async with _ending(
+            publishing,
+            asyncio.create_task(_tell(publisher, say)),
+            asyncio.create_task(watch_shifts(arena)),
+        ):
             await havoc.run(plan)
             await arena.lift()
             say("all faults are lifted")
             evidence, verdict = await settle(arena, publisher, publishing, parameters.drain_seconds)
-        finally:
-            for task in (publishing, telling, watching):
-                task.cancel()
-            await asyncio.gather(publishing, telling, watching, return_exceptions=True)
-        notes = (*arena.notes, *havoc.failed)
-        events = len(set(evidence.confirmed))
+        events, notes = len(set(evidence.confirmed)), (*arena.notes, *havoc.failed)
         return Outcome(verdict, events, havoc.done, notes, arena.seen, innocent(evidence))
+
+
+@asynccontextmanager
+async def _ending(*tasks: asyncio.Task[None]) -> AsyncIterator[None]:
+    """End the tasks with the context."""
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Patience:
+    """Is over when for so many ``seconds`` no less was open than before, or after thrice those."""
+
+    def __init__(self, seconds: float) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._seconds = seconds
+        self._end = self._clock() + seconds * MOST_PATIENCE
+        self._least: int | None = None
+        self.deadline = self._clock() + seconds
+
+    def over(self, still_open: int) -> bool:
+        """Tell whether to give up on what is still open."""
+        if self._least is None or still_open < self._least:
+            self._least = still_open
+            self.deadline = min(self._clock() + self._seconds, self._end)
+        return self._clock() > self.deadline
 
 
 async def settle(
@@ -94,23 +121,19 @@ async def settle(
 ) -> tuple[Evidence, Verdict]:
     """Judge again and again until nothing is open; then once more, should anything still move.
 
-    It ends unclean when for ``patience`` seconds no less has been open than before.
+    It gives up when for ``patience`` seconds no less was open than before.
 
     Raises:
         TimeoutError: the evidence could not be read within ``patience`` seconds.
     """
-    clock = asyncio.get_running_loop().time
-    deadline, last = clock() + patience, clock() + patience * MOST_PATIENCE
-    clean_before, least_open = False, None
+    waiting, clean_before = _Patience(patience), False
     while True:
         if publishing.done():
             publishing.result()
-        evidence = await _read(arena, publisher, deadline)
+        evidence = await _read(arena, publisher, waiting.deadline)
         verdict = check(evidence)
         clean = verdict.clean and publishing.done()
-        if least_open is None or verdict.open < least_open:
-            least_open, deadline = verdict.open, min(clock() + patience, last)
-        if (clean and clean_before) or clock() > deadline:
+        if (clean and clean_before) or waiting.over(verdict.open):
             return evidence, verdict
         arena.say(f"settling: unconfirmed={len(publisher.unconfirmed)} {verdict}")
         clean_before = clean

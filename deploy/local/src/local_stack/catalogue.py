@@ -45,6 +45,16 @@ SERVICES = (
     ServicePlan("usage-ingest", 8082, calls_stripe=False),
     ServicePlan("stripe-reporter", 8083, calls_stripe=True),
 )
+
+
+def processes(of_each: int) -> list[tuple[str, ServicePlan]]:
+    """Name so many processes of each service: the first is called as the service itself."""
+    first = [(plan.name, plan) for plan in SERVICES]
+    return first + [
+        (f"{plan.name} {number}", plan) for number in range(2, 1 + of_each) for plan in SERVICES
+    ]
+
+
 BROKER_USERS = ("publisher", OPERATOR, *(plan.name for plan in SERVICES))
 
 

@@ -21,6 +21,7 @@ from local_stack.catalogue import (
     StackOptions,
     base_environment,
     emulator_command,
+    processes,
     topology_command,
     topology_settings,
 )
@@ -79,7 +80,7 @@ class Stack:
         self.emulator = self._emulator_on(emulator)
         self.services: Mapping[str, ServerProcess] = {
             name: self._service_on(port, plan, name)
-            for (name, plan), port in zip(_processes(options.processes), ports, strict=True)
+            for (name, plan), port in zip(processes(options.processes), ports, strict=True)
         }
         self.monitoring = Monitoring(
             directory, self._note_pids, standard_ports=options.standard_ports
@@ -276,13 +277,6 @@ class Stack:
         for service in self.services.values():
             service.stop()
         self.emulator.stop()
-
-
-def _processes(of_each: int) -> list[tuple[str, ServicePlan]]:
-    first = [(plan.name, plan) for plan in SERVICES]
-    return first + [
-        (f"{plan.name} {number}", plan) for number in range(2, 1 + of_each) for plan in SERVICES
-    ]
 
 
 def _start_postgres(directory: Path, options: StackOptions) -> PostgresServer:
