@@ -9,8 +9,13 @@ import aiohttp
 import pytest
 
 from local_stack.servers import Database as PostgresServer
-from nexus_contracts import Event, ToolExecuted
-from nexus_messaging.topology import USAGE_OUTCOMES_QUEUE, USER_CREATED_QUEUE, dead_letter_queue
+from nexus_contracts import Event, ToolExecuted, UsageReported
+from nexus_messaging.topology import (
+    INTERNAL,
+    USAGE_OUTCOMES_QUEUE,
+    USER_CREATED_QUEUE,
+    dead_letter_queue,
+)
 from rig.backup import back_up, restore
 from rig.events import tool_run, user_created
 from rig.platform import Platform
@@ -18,6 +23,7 @@ from rig.waiting import eventually
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
+OUTCOMES_DLQ = dead_letter_queue(USAGE_OUTCOMES_QUEUE)
 INGEST, REPORTER, PROVISIONER = "usage-ingest", "stripe-reporter", "customer-provisioner"
 
 EVENTS = "SELECT count(*)::int FROM usage_events"
@@ -27,9 +33,14 @@ SELECT (SELECT count(*)::int FROM usage_events WHERE billing_state IN ('waiting'
        (SELECT count(*)::int FROM usage_reports WHERE state IN ('pending', 'forwarded')),
        (SELECT count(*)::int FROM usage_reports WHERE state = 'rejected')
 """
+CALLS_FOR = "SELECT report_id, identifier FROM meter_calls WHERE stripe_customer_id = '{}'"
 UNHEARD = "SELECT count(*)::int FROM meter_calls WHERE state = 'unknown'"
 REPORTED = """
 SELECT stripe_customer_id, sum(value)::int FROM usage_reports WHERE state = 'reported' GROUP BY 1
+"""
+PROFILE = """
+SELECT stripe_customer_id, generation, announced_generation FROM user_profiles
+ WHERE user_id = '{}'
 """
 LOST_ANSWERS = """
 UPDATE usage_reports
@@ -134,6 +145,19 @@ class Story:
         rows = await self.platform.rows("usage_ingest", query)
         return {str(customer): int(str(value)) for customer, value in rows}
 
+    async def answers_come_late(self, customer: str) -> None:
+        """Let answers to reports of a customer still be on their way."""
+        calls = await self.platform.rows("stripe_reporter", CALLS_FOR.format(customer))
+        for report_id, identifier in calls:
+            answer = UsageReported(
+                report_id=UUID(str(report_id)),
+                identifier=str(identifier),
+                at=datetime.now(UTC),
+                ever_unknown=False,
+            )
+            event = Event.of(answer, source="stripe-reporter", id=uuid4(), time=answer.at)
+            await self.platform.vhost.publish(event, exchange=INTERNAL)
+
     async def delete_at_stripe(self, customer: str) -> None:
         """Delete a customer as somebody in Stripe's dashboard may."""
         url = f"{self.platform.emulator_url}/v1/customers/{customer}"
@@ -175,6 +199,7 @@ async def test_a_ledger_restored_from_an_older_backup_bills_everything_once(stor
     await story.run(known, 2.05, 3, 4)
     await story.run(upcoming, 1.5, 7)
     await platform.vhost.publish(user_created(upcoming, "upcoming@example.com"))
+    fresh = await story.customer(upcoming)
     gone = await story.customer(deleted)
     await story.delete_at_stripe(gone)
     await story.run(deleted, 1)
@@ -183,6 +208,7 @@ async def test_a_ledger_restored_from_an_older_backup_bills_everything_once(stor
     await story.run(unheard, 1, 2)
     await story.settled(unheard=2, rejected=1)
     story.lose(INGEST)
+    await story.answers_come_late(fresh)
 
     first = await story.adopt()
     platform.settings["REPORTING_PAUSED"] = "1"
@@ -195,9 +221,12 @@ async def test_a_ledger_restored_from_an_older_backup_bills_everything_once(stor
     await story.recorded()
     second = await story.adopt()
     await remarks_on_the_pause(platform)
+    letters = [each.headers["nexus-reason"] for each in await platform.vhost.peek(OUTCOMES_DLQ)]
+    await platform.vhost.move(OUTCOMES_DLQ, USAGE_OUTCOMES_QUEUE)
 
     assert (first[0], announced[0], second[0]) == (1, 0, 0), (first, announced, second)
     assert "not known yet: 2" in first[1]
+    assert letters == ["unknown_report"] * 2
     assert "events missing" in first[1]
     async with platform.stripe() as stripe:
         await stripe.remove_faults()
@@ -209,7 +238,8 @@ async def test_a_ledger_restored_from_an_older_backup_bills_everything_once(stor
     await story.run(known, 2.3, 50)
     await story.settled()
     await story.assert_counted_once()
-    assert await platform.vhost.depth(dead_letter_queue(USAGE_OUTCOMES_QUEUE)) == 0
+    await eventually(lambda: platform.vhost.depth(USAGE_OUTCOMES_QUEUE), (0).__eq__)
+    assert await platform.vhost.depth(OUTCOMES_DLQ) == 0
 
 
 async def remarks_on_the_pause(platform: Platform) -> None:
@@ -270,8 +300,7 @@ async def test_customers_lost_with_the_provisioners_database_are_found_and_adopt
     found = await eventually(
         lambda: platform.rows(
             "customer_provisioner",
-            f"SELECT stripe_customer_id, generation, announced_generation FROM user_profiles"  # noqa: S608 - the test's own id
-            f" WHERE user_id = '{lost}'",
+            PROFILE.format(lost),
         ),
         lambda rows: bool(rows) and rows[0][2] == 1,
         within=60,
