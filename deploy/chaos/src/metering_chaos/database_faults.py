@@ -10,9 +10,9 @@ from metering_chaos.plan import Fault
 
 # Those at work first: it is a transaction's end that is to be hit.
 END_ONE: Final = """
-SELECT state <> 'idle' AS at_work, pg_terminate_backend(pid) AS ended
-  FROM pg_stat_activity WHERE usename = $1 AND pid <> pg_backend_pid()
- ORDER BY state = 'idle', random() LIMIT 1
+SELECT coalesce(state <> 'idle', false) AS at_work, pg_terminate_backend(pid) AS ended
+  FROM pg_stat_activity WHERE usename = $1
+ ORDER BY at_work DESC, random() LIMIT 1
 """
 BETWEEN_ENDS: Final = 0.05
 
@@ -51,8 +51,8 @@ async def end_sessions(arena: Arena, fault: Fault) -> None:
     try:
         while asyncio.get_running_loop().time() < until:
             for row in await connection.fetch(END_ONE, role):
-                arena.seen["sessions ended at work"] += row["ended"] and row["at_work"]
                 arena.seen["sessions ended"] += row["ended"]
+                arena.seen["sessions ended at work"] += row["ended"] and row["at_work"]
             await asyncio.sleep(BETWEEN_ENDS)
     finally:
         await connection.close(timeout=5)

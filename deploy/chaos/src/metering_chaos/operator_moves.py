@@ -76,16 +76,6 @@ async def set_policy(stack: Stack, name: str, value: Mapping[str, Any]) -> None:
     await _ask(stack, "PUT", _policy_path(name), value)
 
 
-async def policy_in_force(stack: Stack, queue: str) -> dict[str, Any]:
-    """Return the definition that a queue obeys now.
-
-    Raises:
-        aiohttp.ClientError: the management API refused it, or went away.
-    """
-    found = await _ask(stack, "GET", f"queues/{_VHOST}/{quote(queue, safe='')}")
-    return dict(found.get("effective_policy_definition") or {})
-
-
 def _policy_path(name: str) -> str:
     return f"policies/{_VHOST}/{quote(name, safe='')}"
 

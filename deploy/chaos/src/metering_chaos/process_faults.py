@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import asyncpg
@@ -20,6 +20,9 @@ TAKEN_OVER: Final = """
 SELECT count(*) FROM meter_calls
  WHERE identifier = ANY($1::text[]) AND (attempts > 1 OR state <> 'calling')
 """
+
+# What looking raises while the database is harmed too: the sleep goes on unseen.
+_UNSEEN: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 async def kill(arena: Arena, fault: Fault) -> None:
@@ -73,15 +76,17 @@ async def _asleep(arena: Arena, fault: Fault) -> AsyncIterator[None]:
 
 async def _calls_begun(arena: Arena) -> list[str]:
     """Return the reports that a call is under way for, now that nobody makes any."""
-    async with _journal(arena) as journal:
-        return [row["identifier"] for row in await journal.fetch(CALLING)]
+    with suppress(*_UNSEEN):
+        async with _journal(arena) as journal:
+            return [row["identifier"] for row in await journal.fetch(CALLING)]
+    return []
 
 
 async def _taken_over(arena: Arena, begun: list[str]) -> int:
-    if not begun:
-        return 0
-    async with _journal(arena) as journal:
-        return int(await journal.fetchval(TAKEN_OVER, begun))
+    with suppress(*_UNSEEN):
+        async with _journal(arena) as journal:
+            return int(await journal.fetchval(TAKEN_OVER, begun))
+    return 0
 
 
 @asynccontextmanager
