@@ -1,9 +1,9 @@
 """Each piece of work done twice: by the real parts on the databases, and by the reference."""
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from model.flight import Flight, Outcome
@@ -16,6 +16,8 @@ from stripe_reporter.reports import Report
 from usage_ingest.ledger import Duplicate, Entry, IdTaken, Recorded, Result
 from usage_ingest.metering import BillingRules, ToolRun
 from usage_ingest.reports import Answer
+
+Work = Coroutine[Any, Any, None]
 
 RULES: Final = BillingRules("runs", "tokens", frozenset({"succeeded"}))
 START: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
