@@ -75,8 +75,6 @@ CREATE UNIQUE INDEX usage_reports_standing ON usage_reports (claim_id, meter)
 CREATE INDEX usage_reports_pending ON usage_reports (created_at) WHERE state = 'pending';
 CREATE INDEX usage_reports_forwarded ON usage_reports (created_at) WHERE state = 'forwarded';
 CREATE INDEX usage_reports_rejected ON usage_reports (user_id) WHERE state = 'rejected';
-CREATE INDEX usage_reports_reported ON usage_reports (answered_at) INCLUDE (meter, value)
-    WHERE state = 'reported';
 
 CREATE VIEW billing_usage_events AS
 SELECT e.user_id, e.tool_name, e.server_id, e.token_count, e.created_at,
