@@ -23,6 +23,11 @@ DELIVERED: Final = (
     *(f"services/{plan.name}" for plan in SERVICES),
 )
 
+_MISSING: Final = (
+    "the history has no commit {}, which .previous-release names: "
+    "this needs a clone with its history (git fetch --unshallow)"
+)
+
 
 class ReleaseError(Exception):
     """The previous release can't be had here; the text says why and what helps."""
@@ -33,6 +38,18 @@ def named_commit() -> str:
     lines = NAMED_IN.read_text(encoding="utf-8").splitlines()
     [commit] = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     return commit
+
+
+def committed(commit: str, path: str | None = None) -> str:
+    """Return a file as ``commit`` has it, or the paths of all its files, a line each.
+
+    Raises:
+        ReleaseError: the history has no such commit.
+    """
+    asked = (
+        ["ls-tree", "-r", "--name-only", commit] if path is None else ["show", f"{commit}:{path}"]
+    )
+    return _output(["git", "-C", ROOT, *asked], _MISSING.format(commit)).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +73,7 @@ class Release:
         release = cls(directory)
         archive = _output(
             ["git", "-C", ROOT, "archive", commit],
-            f"the history has no commit {commit}, which .previous-release names: "
-            "this needs a clone with its history (git fetch --unshallow)",
+            _MISSING.format(commit),
         )
         with tarfile.open(fileobj=BytesIO(archive)) as files:
             files.extractall(directory, filter="data")

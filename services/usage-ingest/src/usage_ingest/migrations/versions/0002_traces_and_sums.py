@@ -1,8 +1,8 @@
-"""Where traces of tool runs and of claims are known by, and an index that adds up what was reported.
+"""Where traces of tool runs and of claims are known by, and an index for what was reported.
 
 Nothing is added to the grants: the service may insert whole rows, and update neither column.
 
-On a table of many millions of reports, make the index by hand before migrating, which then finds it:
+On a table of many millions of reports, make the index by hand before migrating, which finds it:
 ``CREATE INDEX CONCURRENTLY usage_reports_reported ON usage_reports (answered_at)
 INCLUDE (meter, value) WHERE state = 'reported'``. Made here it keeps reports from being written
 meanwhile; usage goes on being recorded.
