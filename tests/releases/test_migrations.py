@@ -1,4 +1,4 @@
-"""What a release has migrated is history: a database that ran it never sees a later change to it."""
+"""What a release has migrated is history: a database that ran it never sees a later change."""
 
 import pytest
 
