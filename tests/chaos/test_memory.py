@@ -1,6 +1,7 @@
 """What a service takes of the machine does not depend on what waits for it.
 
-`benchmarks/memory.py` does the same with a million.
+`benchmarks/memory.py` does the same with a million, for which 300 MB are promised. The bound here is
+so much lower that a kilobyte kept of each message would exceed it.
 """
 
 import pytest
@@ -11,7 +12,7 @@ from rig.platform import Platform
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 MESSAGES = 50_000
-MOST_MIB = 300.0
+MOST_MIB = 140.0
 
 
 @pytest.mark.parametrize("scenario", ["recording", "claiming", "releasing"])
