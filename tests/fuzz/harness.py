@@ -1,0 +1,187 @@
+"""Publishing thousands of strange messages, and finding out where each of them ended."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import aiohttp
+import aiormq
+from aio_pika.abc import AbstractIncomingMessage
+
+from fuzz.bodies import Origin
+from fuzz.mutations import Target, Wire, mutated
+from integration.messaging.wire import RawProperties
+from nexus_contracts import ContractError, EventData, read_event
+from nexus_messaging.properties import tolerate_strange_properties
+from nexus_messaging.topology import TIERS, UNROUTABLE, dead_letter_queue
+from rig.platform import Platform
+from rig.vhost import Vhost
+from rig.waiting import eventually
+
+AT_ONCE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message that ended in a queue for people: its bytes, and why it is there."""
+
+    body: bytes
+    reason: str
+
+
+def mixed(
+    rng: random.Random,
+    good: Sequence[Origin],
+    spoilt: Sequence[Origin],
+    target: Target,
+    mutations: int,
+) -> list[Wire]:
+    """Return the good events once, and mutations of the others, in no order."""
+    wires = [Wire(each.body(), target.key) for each in good]
+    wires += [mutated(rng, rng.choice(spoilt), target) for _ in range(mutations)]
+    rng.shuffle(wires)
+    return wires
+
+
+async def publish(vhost: Vhost, exchange: str, wires: Sequence[Wire]) -> None:
+    """Publish as the administrator, who may send anything; each is confirmed."""
+    async with vhost.channel() as channel:
+        underlay = await channel.get_underlay_channel()
+
+        async def send(wire: Wire) -> None:
+            answer = await underlay.basic_publish(
+                wire.body,
+                exchange=exchange,
+                routing_key=wire.key,
+                properties=RawProperties(dict(wire.properties)),  # type: ignore[arg-type] # by shape
+            )
+            assert isinstance(answer, aiormq.spec.Basic.Ack)
+
+        for begin in range(0, len(wires), AT_ONCE):
+            await asyncio.gather(*map(send, wires[begin : begin + AT_ONCE]))
+
+
+async def settled(vhost: Vhost, queue: str, *, within: float) -> None:
+    """Wait until nothing is left in a queue or in the retry tiers, in hand or on its way."""
+    names = [queue, *(tier.name for tier in TIERS)]
+    quiet = 0
+
+    async def left() -> int:
+        nonlocal quiet
+        found = await vhost.ask("GET", "queues/{vhost}")
+        total = sum(each.get("messages", 0) for each in found if each["name"] in names)
+        ready = sum([await vhost.depth(name) for name in names])
+        quiet = 0 if total or ready else quiet + 1
+        return total + ready if not quiet else -quiet
+
+    # The management UI's numbers are up to 5 seconds old; what it says must last longer.
+    await eventually(left, lambda number: number <= -8, within=within, every=1.0)
+
+
+async def letters(vhost: Vhost, queue: str) -> list[Letter]:
+    """Return everything in a queue for people, emptying it."""
+    tolerate_strange_properties()  # those that the broker dead-letters keep theirs
+    depth = await vhost.depth(queue)
+    found: list[Letter] = []
+    done = asyncio.Event()
+
+    async def take(message: AbstractIncomingMessage) -> None:
+        found.append(Letter(message.body, _reason(message)))
+        await message.ack()
+        if len(found) == depth:
+            done.set()
+
+    if depth:
+        async with vhost.channel() as channel:
+            await channel.set_qos(AT_ONCE)
+            declared = await channel.get_queue(queue)
+            await declared.consume(take)
+            async with asyncio.timeout(120):
+                await done.wait()
+    return found
+
+
+def _reason(message: AbstractIncomingMessage) -> str:
+    reason = message.headers.get("nexus-reason")
+    if reason is not None:
+        return str(reason)
+    deaths = message.headers.get("x-death")
+    if isinstance(deaths, list) and isinstance(deaths[0], dict):
+        return str(deaths[0]["reason"])
+    return "none"
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Where the messages of a run ended."""
+
+    published: list[Wire]
+    dead: list[Letter]
+    unroutable: list[Letter]
+
+    def processed(self) -> Counter[bytes]:
+        """Return the bodies that ended in no queue for people, as often as they were published.
+
+        Raises:
+            AssertionError: something lies there that was never published so.
+        """
+        rest = Counter(wire.body for wire in self.published)
+        rest.subtract(letter.body for letter in (*self.dead, *self.unroutable))
+        strangers = [body for body, number in rest.items() if number < 0]
+        assert not strangers, f"not as published: {strangers[:3]}"
+        return +rest
+
+    def reasons(self) -> Counter[str]:
+        """Count the dead letters by reason."""
+        return Counter(letter.reason for letter in self.dead)
+
+
+async def ends_of(platform: Platform, queue: str, wires: list[Wire]) -> Ends:
+    """Look at every place where a message can end."""
+    dead = await letters(platform.vhost, dead_letter_queue(queue))
+    return Ends(wires, dead, await letters(platform.vhost, UNROUTABLE))
+
+
+def contract_reason(body: bytes, accepted: Sequence[type[EventData]]) -> str | None:
+    """Return what the contract says against a body, if it says anything."""
+    try:
+        read_event(body, accepted)
+    except ContractError as error:
+        return str(error.reason)
+    return None
+
+
+def assert_reasons_fit(
+    ends: Ends, accepted: Sequence[type[EventData]], others: Sequence[str]
+) -> None:
+    """Fail unless each dead letter tells what is wrong with its bytes.
+
+    ``others`` are the reasons that messages may have which keep the contract.
+    """
+    for letter in ends.dead:
+        expected = contract_reason(letter.body, accepted)
+        if letter.reason != "expired":
+            fits = letter.reason == expected if expected else letter.reason in others
+            assert fits, (letter.reason, expected, letter.body[:300])
+
+
+async def metric(platform: Platform, service: str, sample: str) -> float:
+    """Return a sample of a service's metrics, labels included in its name."""
+    url = f"{platform.services[service].url}/metrics"
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        lines = (await answer.text()).splitlines()
+    return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{sample} "))
+
+
+async def assert_undisturbed(platform: Platform, service: str, pid: int | None, queue: str) -> None:
+    """Fail if the service was restarted, a loop failed, or anything was delivered twice."""
+    assert platform.services[service].alive
+    assert platform.services[service].pid == pid
+    log = platform.log(service)
+    for sign in ("loop_failed", "broker_lost", "ack_lost", "consumption_paused", "library_log"):
+        lines = [line for line in log.splitlines() if f'"{sign}"' in line]
+        assert not lines, lines[:3]
+    told = await platform.vhost.ask("GET", "queues/{vhost}/" + queue)
+    assert told["message_stats"].get("redeliver", 0) == 0

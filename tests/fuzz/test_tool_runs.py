@@ -1,0 +1,87 @@
+"""Ten thousand mutated tool runs through the real usage-ingest, and every one accounted for."""
+
+import random
+from uuid import UUID
+
+import pytest
+
+from fuzz.bodies import Origin
+from fuzz.harness import (
+    assert_reasons_fit,
+    assert_undisturbed,
+    ends_of,
+    metric,
+    mixed,
+    publish,
+    settled,
+)
+from fuzz.mutations import Target
+from nexus_contracts import ToolExecuted, read_event
+from nexus_messaging.topology import EVENTS, TOOL_EXECUTED_QUEUE, USER_CREATED_QUEUE
+from rig.events import tool_run
+from rig.platform import Platform
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(590)]
+
+SEED = 20260301
+GOOD = 1500
+SPOILT = 3000
+"""Events that are mutated, each some three times: so there are duplicates and taken ids."""
+MUTATIONS = 10_500
+
+INGEST = "usage-ingest"
+OTHER_REASONS = ("event_id_taken", "timestamp_in_future", "unstorable")
+"""Of messages that keep the contract."""
+
+LEDGER = "SELECT event_id, source, tool_name FROM usage_events"
+
+
+def origins(rng: random.Random, number: int) -> list[Origin]:
+    """Return tool runs; those that lend others their ids are not among them."""
+    lenders = [_event(rng) for _ in range(50)]
+    return [Origin(_event(rng), rng.choice(lenders)) for _ in range(number)]
+
+
+def _event(rng: random.Random) -> dict[str, object]:
+    run = tool_run(
+        UUID(int=rng.getrandbits(128), version=4),
+        event_id=UUID(int=rng.getrandbits(128), version=4),
+        tool_name=rng.choice(("forecast", "tööl", "a/b c")),
+        token_count=rng.randrange(5000),
+        metadata={"model": "m", "depth": {"list": [1, 2.5, None, "x"]}},
+    )
+    return run.model_dump(mode="json")
+
+
+async def test_every_mutated_tool_run_ends_in_one_right_place(platform: Platform) -> None:
+    """Recorded once if it is still valid, else a dead letter with its bytes and its reason.
+
+    The good runs among them are all recorded, nothing is delivered twice, and no loop fails.
+    """
+    rng = random.Random(SEED)  # noqa: S311 - repeatable, not secret
+    platform.settings["DEAD_LETTER_SHARE_LIMIT"] = "1"
+    platform.start(INGEST)
+    pid = platform.services[INGEST].pid
+    good = origins(rng, GOOD)
+    target = Target("tool.executed.v1", platform.vhost.broker.admin.user, cc="user.created.v1")
+    wires = mixed(rng, good, origins(rng, SPOILT), target, MUTATIONS)
+
+    await publish(platform.vhost, EVENTS, wires)
+    await settled(platform.vhost, TOOL_EXECUTED_QUEUE, within=300)
+    await assert_undisturbed(platform, INGEST, pid, TOOL_EXECUTED_QUEUE)
+    ends = await ends_of(platform, TOOL_EXECUTED_QUEUE, wires)
+    ledger = {row[0]: row[1:] for row in await platform.rows("usage_ingest", LEDGER)}
+
+    assert_reasons_fit(ends, [ToolExecuted], OTHER_REASONS)
+    processed = ends.processed()
+    events = [read_event(body, [ToolExecuted]) for body in processed]
+    assert {event.id for event in events} == ledger.keys()
+    facts = {(each.id, each.source, each.data.tool_name) for each in events}
+    assert {(id_, *fact) for id_, fact in ledger.items()} <= facts
+    assert all(processed[each.body()] for each in good)
+    assert {UUID(each.event["id"]) for each in good} <= ledger.keys()
+    duplicates = await metric(platform, INGEST, 'usage_ingest_events_total{outcome="duplicate"}')
+    assert len(wires) == len(ledger) + duplicates + len(ends.dead) + len(ends.unroutable)
+    assert await platform.vhost.depth(USER_CREATED_QUEUE) == sum(wire.copies for wire in wires)
+    assert len(ends.dead) > MUTATIONS / 3
+    assert set(OTHER_REASONS) < ends.reasons().keys()
