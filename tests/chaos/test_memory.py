@@ -1,7 +1,7 @@
 """What a service takes of the machine does not depend on what waits for it.
 
-`benchmarks/memory.py` does the same with a million, for which 300 MB are promised. The bound here is
-so much lower that a kilobyte kept of each message would exceed it.
+`benchmarks/memory.py` does the same with a million, for which 300 MB are promised. The bound here
+is so much lower that a kilobyte kept of each message would exceed it.
 """
 
 import pytest
