@@ -6,11 +6,11 @@ Each step of it is predicted by the reference just before it is taken.
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import uuid4
 
-from model.reference import Key, Reference, Stripe
+from model.reference import CALL_STARTS, Key, Reference, Stripe
 from model.stage import Stage
 from nexus_contracts import Event, EventData, UsageRecorded, UsageRejected, UsageReported
 from nexus_messaging.errors import PermanentError, TransientError
@@ -167,9 +167,10 @@ class Flight:
 
     async def send(self, report: Report, key_n: int) -> Answer:
         """Be Stripe, or the broken line to it."""
-        row = self.reference.journal[self.key]
+        row, now = self.reference.journal[self.key], self._now()
         assert (row.state, row.key_n) == ("calling", key_n)
-        self.truth = self._stripe.receive(report, self._now()) if self.reaches else None
+        assert now - row.started < CALL_STARTS + timedelta(milliseconds=1)
+        self.truth = self._stripe.receive(report, now) if self.reaches else None
         answer: Answer = await self.halt("called")
         return answer
 
