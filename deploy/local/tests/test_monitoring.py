@@ -6,7 +6,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -172,9 +172,10 @@ def jobs(monitoring: Monitoring) -> set[str]:
 
 
 def taken(port: int) -> socket.socket:
-    """Listen on a port, unless somebody does already."""
+    """Listen on a port, unless somebody does already; it may have closed connections waiting."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    with suppress(OSError):
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if listener.connect_ex((LOOPBACK, port)) != 0:
         listener.bind((LOOPBACK, port))
         listener.listen()
     return listener
