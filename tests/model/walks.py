@@ -37,8 +37,8 @@ class Walk(Course):
         self.step(self.world.provision(USER, 1), Cause.PROVISIONED)
         self.record(tool_run(USER, time=START))
         self.step(self.world.wait(11 * SECOND))
-        self.step(self.world.claim(at_once=False), Cause.CLAIMED)
-        self.step(self.world.lease(at_once=False))
+        self.step(self.world.claim(at_once=True), Cause.CLAIMED)
+        self.step(self.world.lease(at_once=True))
         self.step(self.world.publish(self.world.leases[0], [Fate.CONFIRMED], marked=False))
         [key] = self.world.messages
         return key
@@ -46,9 +46,21 @@ class Walk(Course):
     def forwarded(self) -> Key:
         """Bring a report into the world that is forwarded."""
         key = self.pending()
+        self.mark()
+        return key
+
+    def mark(self) -> None:
+        """Mark the published report as forwarded, however late."""
         marking = self.world.publish(self.world.leases[0], [Fate.CONFIRMED], marked=True)
         self.step(marking, Cause.FORWARDED)
-        return key
+
+    def sweep(self) -> None:
+        """Sweep."""
+        self.step(self.world.sweep(), Cause.SWEPT)
+
+    def turned_away(self, key: Key) -> None:
+        """Deliver a report that may not be called now."""
+        self.step(self.world.deliver(key, reaches=True, calls=True))
 
     def called(self, key: Key, *, reaches: bool = True) -> Flight:
         """Deliver a report up to its call."""
@@ -59,9 +71,9 @@ class Walk(Course):
         """Let a call be answered."""
         self.step(self.world.go_on(flight, answer_of(answer)), Cause.HEARD)
 
-    def told(self) -> None:
-        """Deliver the outcome that was told last."""
-        self.step(self.world.answer(self.world.outcomes[-1:]), Cause.ANSWERED)
+    def told(self, number: int = -1) -> None:
+        """Deliver an outcome: the one that was told last, or another."""
+        self.step(self.world.answer([self.world.outcomes[number]]), Cause.ANSWERED)
 
 
 def events(walk: Walk) -> None:
@@ -74,15 +86,25 @@ def events(walk: Walk) -> None:
     race = walk.world.record_while_provisioning(racer, [tool_run(racer, time=START)])
     walk.step(race, Cause.RECORDED, Cause.PROVISIONED)
     walk.record(tool_run(racer, time=late + HOUR))
-    walk.step(walk.world.sweep(), Cause.SWEPT)
+    walk.step(walk.world.wait(11 * SECOND))
+    walk.sweep()
     walk.pass_hours(1)
-    walk.step(walk.world.sweep(), Cause.SWEPT)
+    walk.sweep()
+
+
+def nothing_waiting_is_claimed(walk: Walk) -> None:
+    """Not even with its customer known: a sweep makes it due first."""
+    race = walk.world.record_while_provisioning(USER, [tool_run(USER, time=START)])
+    walk.step(race, Cause.RECORDED, Cause.PROVISIONED)
+    walk.step(walk.world.wait(11 * SECOND))
+    walk.step(walk.world.claim(at_once=False))
 
 
 def counted_at_once(walk: Walk) -> None:
-    """Nothing goes wrong."""
+    """Nothing goes wrong, but that the mark comes once more."""
     walk.hear(walk.called(walk.forwarded()), "accepted")
     walk.told()
+    walk.mark()
 
 
 def overtaken(walk: Walk) -> None:
@@ -92,27 +114,46 @@ def overtaken(walk: Walk) -> None:
 
 
 def moved_by_an_operator(walk: Walk) -> None:
-    """Refused before it is marked, moved and refused again, moved and counted."""
+    """Refused before it is marked, moved and refused again, moved and counted.
+
+    Neither another customer nor an old refusal that comes again changes anything.
+    """
     key = walk.pending()
     for answer in ("refused", "refused", "accepted"):
         walk.hear(walk.called(key, reaches=answer == "accepted"), answer)
         walk.told()
+        walk.step(walk.world.provision(USER, 2), Cause.PROVISIONED)
+        walk.sweep()
+    walk.told(0)
 
 
-def customer_deleted(walk: Walk) -> None:
-    """Refused for a deleted customer, and replaced for the next one."""
+def customer_deleted(walk: Walk, *before: str) -> None:
+    """Refused for a deleted customer, and replaced for the next one if no answer was ever lost."""
     key = walk.forwarded()
+    for answer in before:
+        walk.hear(walk.called(key, reaches=False), answer)
     walk.step(walk.world.reprovision(USER), Cause.PROVISIONED)
     walk.hear(walk.called(key), "no_such_customer")
     walk.told()
-    walk.step(walk.world.sweep(), Cause.SWEPT)
+    walk.sweep()
+
+
+def frozen_before_its_call(walk: Walk) -> None:
+    """A process that sleeps between claim and call makes no call any more."""
+    key = walk.forwarded()
+    walk.step(walk.world.deliver(key, reaches=True, calls=False), Cause.CALLED)
+    walk.step(walk.world.wait(6 * SECOND))
+    walk.step(walk.world.go_on(walk.world.flights[-1], None), Cause.HEARD)
+    assert not walk.world.stripe.counted
 
 
 def late_answer(walk: Walk, meanwhile: str) -> None:
     """A call is answered after another one, that took over, was answered ``meanwhile``."""
     key = walk.forwarded()
     first = walk.called(key)
-    walk.step(walk.world.wait(21 * SECOND))
+    walk.step(walk.world.wait(6 * SECOND))
+    walk.turned_away(key)
+    walk.step(walk.world.wait(15 * SECOND))
     walk.hear(walk.called(key, reaches=False), meanwhile)
     walk.hear(first, "accepted")
 
@@ -125,6 +166,7 @@ def fenced(walk: Walk, *answers: str) -> None:
     if not answers:
         walk.step(walk.world.crash(walk.called(key)))
     walk.pass_hours(24)
+    walk.turned_away(key)
     walk.step(walk.world.settle_by_hand(key), Cause.SETTLED)
 
 
@@ -134,6 +176,9 @@ WALKS: Final[tuple[Callable[[Walk], None], ...]] = (
     overtaken,
     moved_by_an_operator,
     customer_deleted,
+    lambda walk: customer_deleted(walk, "lost"),
+    nothing_waiting_is_claimed,
+    frozen_before_its_call,
     lambda walk: late_answer(walk, "lost"),
     lambda walk: late_answer(walk, "refused"),
     fenced,

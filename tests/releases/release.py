@@ -16,6 +16,9 @@ Command = Sequence[str | Path]
 
 ROOT: Final = Path(__file__).parents[2]
 NAMED_IN: Final = ROOT / ".previous-release"
+LONGEST: Final = 600.0
+"""Seconds for any command; installing waits for a registry."""
+
 DELIVERED: Final = (
     "libs/contracts",
     "libs/messaging",
@@ -121,9 +124,14 @@ def _output(
 ) -> bytes:
     try:
         done = subprocess.run(
-            command, cwd=cwd, env=env or environment(), capture_output=True, check=True
+            command,
+            cwd=cwd,
+            env=env or environment(),
+            capture_output=True,
+            check=True,
+            timeout=LONGEST,
         )
-    except (OSError, subprocess.CalledProcessError) as error:
+    except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", b"") or b""
         raise ReleaseError(f"{failed}\n{said.decode(errors='replace')[-2000:]}") from error
     return done.stdout
