@@ -1,6 +1,9 @@
 """Where the tests' broker and database come from."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 
 import pytest
 
@@ -57,6 +60,37 @@ def test_a_machine_without_rabbitmq_or_apt_is_told_what_to_install(
 
     with pytest.raises(BrokerUnavailableError, match=r"apt-get install .* rabbitmq-server"):
         broker_programs(tmp_path)
+
+
+def test_two_who_lack_rabbitmq_at_once_fetch_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second waits; it does not replace the programs that the first one runs by then."""
+    both = Barrier(2)
+    fetched = []
+
+    class Packages:
+        def __init__(self, *_: Path) -> None:
+            pass
+
+        def unpack(self, root: Path, package: str, *, kept: tuple[str, ...]) -> None:
+            with suppress(BrokenBarrierError):
+                both.wait(timeout=1)
+            fetched.append((package, kept))
+            for program in ("rabbitmq/lib/rabbitmq_server-3.10.8/sbin/rabbitmq", "erlang/bin/epmd"):
+                for part in ("", "-server", "-env"):
+                    path = root / "usr/lib" / f"{program}{part}"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.touch()
+
+    monkeypatch.setattr("local_stack.broker_programs.installed_programs", lambda: None)
+    monkeypatch.setattr("local_stack.broker_programs.PrivateApt", Packages)
+
+    with ThreadPoolExecutor() as pool:
+        found = set(pool.map(broker_programs, [tmp_path / "programs"] * 2))
+
+    assert len(fetched) == 1
+    assert {programs.major for programs in found} == {3}
 
 
 def test_a_version_of_rabbitmq_that_is_not_offered_is_refused(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from local_stack.debian_packages import PackagesUnavailableError, PrivateApt, unpacking
+from local_stack.debian_packages import PackagesUnavailableError, PrivateApt, alone, unpacking
 from local_stack.errors import LocalStackError
 
 # A user's PATH on Debian lacks the folder of the servers.
@@ -66,8 +66,11 @@ def broker_programs(unpack_into: Path) -> BrokerPrograms:
     Raises:
         BrokerUnavailableError: If none of the three works here.
     """
-    found = installed_programs() or unpacked_programs(unpack_into)
-    return found or fetch_programs(unpack_into)
+    installed = installed_programs()
+    if installed is not None:
+        return installed
+    with alone(unpack_into):
+        return unpacked_programs(unpack_into) or fetch_programs(unpack_into)
 
 
 def installed_programs() -> BrokerPrograms | None:

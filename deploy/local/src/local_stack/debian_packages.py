@@ -1,5 +1,6 @@
 """Debian's packages, fetched and unpacked without root and without touching the machine."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -16,6 +17,18 @@ _APT_SECONDS = 300.0
 
 class PackagesUnavailableError(LocalStackError):
     """Packages cannot be fetched here; the text says why."""
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Keep every other process that would unpack into ``directory`` waiting.
+
+    Whoever comes second finds everything there, and replaces nothing that already runs.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with directory.with_name(f"{directory.name}.lock").open("w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

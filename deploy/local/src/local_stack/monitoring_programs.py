@@ -5,7 +5,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from local_stack.debian_packages import PackagesUnavailableError, PrivateApt, unpacking
+from local_stack.debian_packages import PackagesUnavailableError, PrivateApt, alone, unpacking
 from local_stack.errors import LocalStackError
 
 _PROMETHEUS = "prometheus"
@@ -50,13 +50,15 @@ def monitoring_programs(unpack_into: Path) -> MonitoringPrograms:
     Raises:
         MonitoringUnavailableError: If none of the three works here.
     """
-    found, why = _found(unpack_into), ""
-    if found is None or found.exporter is None:
-        try:
-            _fetch(unpack_into)
-        except PackagesUnavailableError as error:
-            why = f": {error}"
+    why = ""
+    with alone(unpack_into):
         found = _found(unpack_into)
+        if found is None or found.exporter is None:
+            try:
+                _fetch(unpack_into)
+            except PackagesUnavailableError as error:
+                why = f": {error}"
+            found = _found(unpack_into)
     if found is None:
         raise MonitoringUnavailableError(f"{_WHAT_TO_INSTALL}{why}")
     return found

@@ -11,7 +11,7 @@ from local_stack.broker_programs import (
     unpacked_programs,
     unpacking_broker,
 )
-from local_stack.debian_packages import PackagesUnavailableError, PrivateApt
+from local_stack.debian_packages import PackagesUnavailableError, PrivateApt, alone
 from local_stack.programs import ProgramFailedError, run_program
 
 MAJOR = 4
@@ -33,7 +33,8 @@ def newer_programs(unpack_into: Path) -> BrokerPrograms:
     installed = installed_programs()
     if installed is not None and installed.major == MAJOR:
         return installed
-    found = unpacked_programs(unpack_into) or _fetch(unpack_into)
+    with alone(unpack_into):
+        found = unpacked_programs(unpack_into) or _fetch(unpack_into)
     # Their loader is their own and knows the folders. The variable would make every other program
     # they start, such as a shell, load a C library that it was not made for.
     return BrokerPrograms(found.scripts, found.erlang)
