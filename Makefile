@@ -13,6 +13,9 @@ UNIT_TESTS := $(filter-out libs/stripe-emulator/% deploy/% tests,$(TESTS))
 LOCK := $(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--universal --python-version 3.11 --custom-compile-command "make lock"
 
+# Test processes at once, each with servers of its own; most of their time is spent waiting.
+JOBS ?= 4
+
 export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: help
@@ -96,7 +99,7 @@ test-unit: setup ## Tests without broker and database (seconds)
 
 .PHONY: test
 test: setup ## All tests but the long ones, on a real broker and a real database (minutes)
-	env -u STRIPE_SECRET_KEY $(BIN)/pytest -q -m "not long" $(TESTS)
+	env -u STRIPE_SECRET_KEY $(BIN)/pytest -q -m "not long" -n $(JOBS) --dist loadfile $(TESTS)
 
 .PHONY: test-long
 test-long: setup ## The long tests, and what crosses a service once more on RabbitMQ 4

@@ -28,7 +28,10 @@ TIER_SCALE = 0.01
 
 @pytest.fixture(scope="session")
 def password() -> str:
-    """Return the password of every role and broker user of this run."""
+    """Return the password of every role and broker user of this run.
+
+    One for all: they belong to the whole server, and whoever sets another locks the others out.
+    """
     return PASSWORD
 
 

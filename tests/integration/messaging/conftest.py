@@ -11,23 +11,20 @@ from local_stack.servers import Broker
 from nexus_messaging.topology import TIERS
 from rig.vhost import Vhost
 
-PASSWORD = secrets.token_hex(8)
-"""One for all: the users belong to the whole broker, and the last vhost made would change it."""
-
 LEFT_BEHIND = (*(tier.name for tier in TIERS), QUEUE, DEAD_LETTERS)
 
 
-async def made(broker: Broker) -> Vhost:
+async def made(broker: Broker, password: str) -> Vhost:
     """Create a vhost with the topology, every tier as short as it can be."""
-    vhost = Vhost(broker, f"messaging-{secrets.token_hex(4)}", PASSWORD)
+    vhost = Vhost(broker, f"messaging-{secrets.token_hex(4)}", password)
     await vhost.create(tier_scale=SHORTEST)
     return vhost
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
-async def lasting(broker: Broker) -> AsyncIterator[Vhost]:
+async def lasting(broker: Broker, password: str) -> AsyncIterator[Vhost]:
     """Return one vhost for all tests that leave its queues where they are."""
-    vhost = await made(broker)
+    vhost = await made(broker, password)
     yield vhost
     await vhost.delete()
 
@@ -43,9 +40,9 @@ async def vhost(lasting: Vhost) -> AsyncIterator[Vhost]:
 
 
 @pytest.fixture
-async def own_vhost(broker: Broker) -> AsyncIterator[Vhost]:
+async def own_vhost(broker: Broker, password: str) -> AsyncIterator[Vhost]:
     """Return a vhost for a test that takes it apart."""
-    vhost = await made(broker)
+    vhost = await made(broker, password)
     yield vhost
     await vhost.delete()
 
