@@ -171,13 +171,13 @@ class Scene:
         return [letter.body for letter in await read_letters(self.arena.stack.amqp_url("operator"))]
 
     async def metric(self, service: str, name: str) -> float:
-        """Return a service's metric, labels included in its name; 0 if it is not there yet."""
+        """Return a service's metric, labels included in its name."""
         url = f"{self.arena.stack.http_url(service)}/metrics"
         async with aiohttp.ClientSession() as session, session.get(url) as answer:
             for line in (await answer.text()).splitlines():
                 if line.startswith(f"{name} "):
                     return float(line.rpartition(" ")[2])
-        return 0.0
+        raise LookupError(f"{service} has no metric {name}")
 
     async def counted(self, user: UUID) -> int:
         """Return how many runs of a user Stripe counted."""

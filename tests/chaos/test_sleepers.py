@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 
-NEVER_SENT = 'stripe_reporter_calls_total{answer="never_sent"}'
+NEVER_SENT = 'stripe_reporter_calls_total{answer="never_sent",call="meter_event"}'
 TAKEN_OVER = "SELECT 1 FROM meter_calls WHERE identifier = $1 AND state = 'accepted'"
 STORED = "SELECT 1 FROM user_profiles WHERE user_id = $1 AND state = 'provisioned'"
 TAKEN_OVER_WITHIN = 90.0

@@ -100,6 +100,11 @@ class Story:
         assert self.platform.services[name].wait_for_exit(15)
         restore(self.postgres, self.platform.databases[module], self.directory / module)
 
+    async def operate(self, module: str, *arguments: str) -> None:
+        """Run a command that must go well."""
+        code, said = await self.platform.command(module, *arguments)
+        assert code == 0, said
+
     async def adopt(self) -> tuple[int, str]:
         """Take back what the journal knows, as the runbook says."""
         since = self.began.isoformat()

@@ -87,8 +87,8 @@ async def test_a_ledger_restored_from_an_older_backup_bills_everything_once(stor
         await stripe.remove_faults()
     del platform.settings["REPORTING_PAUSED"]
     platform.relaunch(INGEST)
-    await platform.command("usage_ingest", "replay", "--older-than", "0", "--execute")
-    await platform.command("customer_provisioner", "reprovision", str(deleted))
+    await story.operate("usage_ingest", "replay", "--older-than", "0.1", "--execute")
+    await story.operate("customer_provisioner", "reprovision", str(deleted))
     await story.customer(deleted, but=gone)
     await story.run(known, 2.3, 50)
     await story.settled()
@@ -124,7 +124,7 @@ async def test_a_journal_restored_from_an_older_backup_charges_nothing_again(sto
         await stripe.advance_clock(timedelta(hours=22).total_seconds())
     platform.relaunch(REPORTER)
     await platform.rows("usage_ingest", LOST_ANSWERS)
-    await platform.command("usage_ingest", "replay", "--older-than", "0", "--execute")
+    await story.operate("usage_ingest", "replay", "--older-than", "0.1", "--execute")
 
     await story.run(known, 4)
     await story.settled()

@@ -107,9 +107,9 @@ def _reason(message: AbstractIncomingMessage) -> str:
     reason = message.headers.get("nexus-reason")
     if reason is not None:
         return str(reason)
-    deaths = message.headers.get("x-death")
-    if isinstance(deaths, list) and isinstance(deaths[0], dict):
-        return str(deaths[0]["reason"])
+    match message.headers.get("x-death"):
+        case [{"reason": reason}, *_]:
+            return str(reason)
     return "none"
 
 

@@ -32,6 +32,10 @@ from stripe_emulator.client import EmulatorClient
 EMAIL: Final = "ada@example.com"
 METER_EVENTS: Final = "/v1/billing/meter_events"
 PAST: Final = timedelta(seconds=30)
+ARE_REPORTED: Final = """
+SELECT count(*) = {number} FROM usage_events JOIN usage_reports USING (claim_id)
+ WHERE event_id IN ({ids}) AND state = 'reported'
+"""
 FAULTS: Final = (
     "rate_limited",
     "conflict",
@@ -160,13 +164,10 @@ class Scene:
         await self.stripe.add_fault("reset", when="after", path_prefix=METER_EVENTS)
         await self.stripe.add_fault("rate_limited", path_prefix="/v1/customers")
         past = datetime.now(UTC) - timedelta(minutes=2)
-        await self.publish(
-            *(tool_run(good, time=past + timedelta(seconds=10 * n)) for n in range(10)),
-            user(uuid4()),
-        )
-        await self._until(
-            "SELECT count(*) = 0 FROM usage_reports WHERE state IN ('pending', 'forwarded')"
-        )
+        runs = [tool_run(good, time=past + timedelta(seconds=10 * n)) for n in range(10)]
+        await self.publish(*runs, user(uuid4()))
+        ids = ", ".join(f"'{run.id}'" for run in runs)
+        await self._until(ARE_REPORTED.format(ids=ids, number=len(runs)))
         await self._until("SELECT count(*) = 3 FROM billing_accounts")
 
     async def _told_again(self) -> None:

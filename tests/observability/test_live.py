@@ -37,6 +37,9 @@ NEVER_HERE = {
 }
 """Label values that the scenario does not bring about, and why."""
 
+BUILT_BY = re.compile(r"(?<=user=)\S+@tracker\.debian\.org")
+"""The address that a Prometheus of Debian's tells of its packagers, once, in its first lines."""
+
 BROUGHT_ABOUT = {
     "usage_ingest_events_total": "outcome",
     "usage_ingest_reports_total": "step",
@@ -188,7 +191,10 @@ def test_no_log_metric_or_header_tells_a_secret_or_an_address(live: Live) -> Non
     """Everything the run wrote for people is searched for every secret and address it used."""
     services = live.stack.services.values()
     told = {**logs_of(services), **metrics_of(services)}
-    told |= {name: server.log.read_text() for name, server in live.stack.monitoring.servers.items()}
+    told |= {
+        name: BUILT_BY.sub("", server.log.read_text())
+        for name, server in live.stack.monitoring.servers.items()
+    }
     told["headers of copies"] = asyncio.run(tapped(admin_url(live.stack)))
 
     assert "nexus-reason" in told["headers of copies"]
