@@ -21,8 +21,8 @@ import asyncpg
 from sqlalchemy import TextClause, text
 
 from local_stack.provision import provide_postgres
-from local_stack.sql import run_sql
-from nexus_database import Database, migrate
+from nexus_database import Database
+from rig.databases import make_database
 from usage_ingest.accounts import EXPIRE, RELEASE, SUPERSEDE
 from usage_ingest.figures import MEASURE
 from usage_ingest.inquiries import (
@@ -36,7 +36,6 @@ from usage_ingest.inquiries import (
 )
 
 SERVICE: Final = "usage_ingest"
-OWNER: Final = f"{SERVICE}_owner"
 PASSWORD: Final = "benchmark"  # noqa: S105 - of a server on loopback that lives for minutes
 
 RUNS_PER_REPORT: Final = 4
@@ -164,16 +163,13 @@ async def main() -> int:
     parser.add_argument("--rows", type=int, default=10_000_000, help="events (10,000,000)")
     rows = parser.parse_args().rows
     with tempfile.TemporaryDirectory() as directory, provide_postgres(Path(directory)) as server:
-        for role in (OWNER, SERVICE):
-            run_sql(server.superuser_url, f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
-        run_sql(server.superuser_url, f"CREATE DATABASE {SERVICE} OWNER {OWNER}")
-        await migrate(server.url(SERVICE, OWNER, PASSWORD), SERVICE)
+        url = await make_database(server, SERVICE, PASSWORD)
         began = time.monotonic()
         superuser = await asyncpg.connect(server.superuser_url, database=SERVICE)
         await filled(superuser, rows)
         await superuser.close()
         print(f"filled in {time.monotonic() - began:.0f} s", file=sys.stderr)
-        database = Database(server.url(SERVICE, SERVICE, PASSWORD), name="benchmark")
+        database = Database(url, name="benchmark")
         await measured(database, rows)
         await database.close()
     return 0

@@ -16,8 +16,7 @@ from typing import Final
 
 from local_stack.provision import provide_broker, provide_postgres
 from local_stack.servers import Broker, Database
-from local_stack.sql import run_sql
-from nexus_database import migrate
+from rig.databases import make_database
 from rig.endurance import SCENARIOS
 from rig.platform import Platform
 from rig.vhost import Vhost
@@ -29,7 +28,7 @@ SERVICES: Final = ("customer_provisioner", "usage_ingest", "stripe_reporter")
 async def prepared(broker: Broker, postgres: Database, directory: Path) -> AsyncIterator[Platform]:
     """Offer services that can be started, with the tiers' real waits, on a fresh vhost."""
     password = secrets.token_hex(16)
-    databases = {service: await _database(postgres, service, password) for service in SERVICES}
+    databases = {service: await make_database(postgres, service, password) for service in SERVICES}
     vhost = Vhost(broker, f"metering-{secrets.token_hex(4)}", password)
     await vhost.create(tier_scale=1.0)
     settings = {
@@ -43,17 +42,6 @@ async def prepared(broker: Broker, postgres: Database, directory: Path) -> Async
     finally:
         platform.stop()
         await vhost.delete()
-
-
-async def _database(postgres: Database, service: str, password: str) -> str:
-    """Make a service's database and its roles anew, and return the service's URL."""
-    run_sql(postgres.superuser_url, f"DROP DATABASE IF EXISTS {service} WITH (FORCE)")
-    for role in (f"{service}_owner", service):
-        run_sql(postgres.superuser_url, f"DROP ROLE IF EXISTS {role}")
-        run_sql(postgres.superuser_url, f"CREATE ROLE {role} LOGIN PASSWORD '{password}'")
-    run_sql(postgres.superuser_url, f"CREATE DATABASE {service} OWNER {service}_owner")
-    await migrate(postgres.url(service, f"{service}_owner", password), service)
-    return postgres.url(service, service, password)
 
 
 async def main(names: Sequence[str], messages: int, seconds: float) -> None:

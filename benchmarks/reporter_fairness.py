@@ -24,10 +24,9 @@ from aio_pika.abc import AbstractExchange
 
 from local_stack.provision import provide_broker, provide_postgres
 from local_stack.servers import Broker, Database
-from local_stack.sql import run_sql
 from nexus_contracts import Event, UsageRecorded
-from nexus_database import migrate
 from nexus_messaging.topology import INTERNAL
+from rig.databases import make_database
 from rig.platform import Platform
 from rig.vhost import Vhost, message
 from rig.waiting import eventually
@@ -148,18 +147,12 @@ async def _metrics(platform: Platform) -> float:
 async def running(broker: Broker, postgres: Database, directory: Path) -> AsyncIterator[Platform]:
     """Run a reporter, with the tiers' real waits, until the context is left."""
     password = secrets.token_hex(16)
-    for role in (f"{SERVICE}_owner", SERVICE):
-        run_sql(postgres.superuser_url, f"CREATE ROLE {role} LOGIN PASSWORD '{password}'")
-    run_sql(postgres.superuser_url, f"CREATE DATABASE {SERVICE} OWNER {SERVICE}_owner")
-    await migrate(postgres.url(SERVICE, f"{SERVICE}_owner", password), SERVICE)
+    database = await make_database(postgres, SERVICE, password)
     vhost = Vhost(broker, f"metering-{secrets.token_hex(4)}", password)
     await vhost.create(tier_scale=1.0)
     platform = Platform(
         vhost,
-        dict.fromkeys(
-            ("customer_provisioner", "usage_ingest", SERVICE),
-            postgres.url(SERVICE, SERVICE, password),
-        ),
+        dict.fromkeys(("customer_provisioner", "usage_ingest", SERVICE), database),
         directory,
         settings={"STRIPE_MAX_CALLS_PER_SECOND": "800", "LOG_LEVEL": "WARNING"},
     )

@@ -26,12 +26,12 @@ from prometheus_client import CollectorRegistry
 
 from local_stack.provision import provide_postgres
 from local_stack.servers import Database as PostgresServer
-from local_stack.sql import run_sql
-from nexus_database import Database, migrate
+from nexus_database import Database
 from nexus_messaging.message import Delivery, Message
 from nexus_messaging.settlement import utc_now
 from nexus_messaging.topology import EVENTS, TOOL_EXECUTED_QUEUE
 from nexus_messaging.tracing import processing_batch, trace_with
+from rig.databases import make_database
 from rig.events import tool_run
 from usage_ingest.handlers import UsageRecorder
 from usage_ingest.ledger import Ledger
@@ -122,11 +122,7 @@ def _context() -> str:
 async def recording(postgres: PostgresServer) -> AsyncIterator[UsageRecorder]:
     """Offer a recorder on a ledger of its own."""
     password = secrets.token_hex(16)
-    for role in (f"{SERVICE}_owner", SERVICE):
-        run_sql(postgres.superuser_url, f"CREATE ROLE {role} LOGIN PASSWORD '{password}'")
-    run_sql(postgres.superuser_url, f"CREATE DATABASE {SERVICE} OWNER {SERVICE}_owner")
-    await migrate(postgres.url(SERVICE, f"{SERVICE}_owner", password), SERVICE)
-    database = Database(postgres.url(SERVICE, SERVICE, password), name="benchmark")
+    database = Database(await make_database(postgres, SERVICE, password), name="benchmark")
     metrics = IngestMetrics(CollectorRegistry(), meters=RULES.meters)
     try:
         yield UsageRecorder(Ledger(database), RULES, metrics, now=utc_now, wake=lambda: None)

@@ -1,0 +1,111 @@
+"""Other ways of writing tool runs down, to hold usage-ingest against: plain, usual, and the limit.
+
+They ack after the commit, as it does. None checks what it reads, sums anything up or knows what to
+do with a bad message.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
+
+import aio_pika
+import aiormq
+import asyncpg
+from aio_pika.abc import AbstractIncomingMessage
+from faststream.rabbit import Channel, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from yarl import URL
+
+from nexus_messaging.topology import TOOL_EXECUTED_QUEUE
+
+PREFETCH: Final = 2000
+MOST: Final = 500
+
+INSERT: Final = text("""
+INSERT INTO usage_events (event_id, source, schema_version, digest, user_id, server_id, tool_name,
+                          origin, status, readings, occurred_at, billing_state)
+VALUES (CAST(:id AS uuid), :source, 1, :digest, CAST(:user_id AS uuid), :server_id, :tool_name,
+        :origin, :status, '{"tool_call_executed": 1}', CAST(CAST(:time AS text) AS timestamptz),
+        'waiting')
+ON CONFLICT (event_id) DO NOTHING
+""")
+Arrived = TypeVar("Arrived")
+
+STORE: Final = "INSERT INTO bodies SELECT unnest($1::bytea[])"
+
+
+def row(body: bytes) -> dict[str, Any]:
+    """Return a run's row, or fail."""
+    event = json.loads(body)
+    return {**event["data"], **event, "digest": hashlib.sha256(body).digest()}
+
+
+def engine(database_url: str) -> AsyncEngine:
+    """Return an engine on the ledger."""
+    return create_async_engine(str(URL(database_url).with_scheme("postgresql+asyncpg")))
+
+
+async def one_by_one(amqp_url: str, database_url: str) -> None:
+    """Run FastStream's handler with a transaction for each message, as its documentation shows."""
+    broker, ledger = RabbitBroker(amqp_url, logger=None), engine(database_url)
+
+    @broker.subscriber(
+        RabbitQueue(TOOL_EXECUTED_QUEUE, declare=False),
+        RabbitExchange(declare=False),
+        channel=Channel(prefetch_count=PREFETCH),
+    )
+    async def record(message: RabbitMessage) -> None:
+        async with ledger.begin() as connection:
+            await connection.execute(INSERT, row(message.body))
+
+    await broker.start()
+    await asyncio.Event().wait()
+
+
+async def in_batches(amqp_url: str, database_url: str) -> None:
+    """Consume by aio-pika: what has arrived is inserted at once and acked at once."""
+    connection, ledger = await aio_pika.connect(amqp_url), engine(database_url)
+    channel = await connection.channel()
+    await channel.set_qos(PREFETCH)
+    arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+    queue = await channel.get_queue(TOOL_EXECUTED_QUEUE, ensure=False)
+    await queue.consume(arrived.put)
+    while True:
+        batch = await _batch(arrived)
+        async with ledger.begin() as transaction:
+            await transaction.execute(INSERT, [row(message.body) for message in batch])
+        await batch[-1].ack(multiple=True)
+
+
+async def unread(amqp_url: str, database_url: str) -> None:
+    """Keep bodies as they are: as little as can be done in Python with a broker and a database."""
+    connection, ledger = await aiormq.connect(amqp_url), await asyncpg.connect(database_url)
+    channel = await connection.channel()
+    await channel.basic_qos(prefetch_count=PREFETCH)
+    arrived: asyncio.Queue[aiormq.abc.DeliveredMessage] = asyncio.Queue()
+    await channel.basic_consume(TOOL_EXECUTED_QUEUE, arrived.put)
+    while True:
+        batch = await _batch(arrived)
+        await ledger.execute(STORE, [message.body for message in batch])
+        await channel.basic_ack(batch[-1].delivery_tag or 0, multiple=True)
+
+
+async def _batch(arrived: asyncio.Queue[Arrived]) -> Sequence[Arrived]:
+    batch = [await arrived.get()]
+    while len(batch) < MOST and not arrived.empty():
+        batch.append(arrived.get_nowait())
+    return batch
+
+
+PEERS: Final[Mapping[str, Callable[[str, str], Coroutine[Any, Any, None]]]] = MappingProxyType(
+    {"one-by-one": one_by_one, "in-batches": in_batches, "unread": unread}
+)
+
+if __name__ == "__main__":
+    asyncio.run(PEERS[sys.argv[1]](os.environ["AMQP_URL"], os.environ["DATABASE_URL"]))
