@@ -89,6 +89,7 @@ chaos: setup ## Random faults under load, counted to the money; CHAOS="--events 
 
 .PHONY: bench
 bench: setup ## The benchmarks; they need the machine for themselves
+	PYTHONPATH=tests $(BIN)/python benchmarks/recording.py
 	PYTHONPATH=tests $(BIN)/python benchmarks/reporter_fairness.py
 	PYTHONPATH=tests $(BIN)/python benchmarks/tracing_cost.py
 	PYTHONPATH=tests $(BIN)/python benchmarks/memory.py
@@ -103,9 +104,9 @@ test: setup ## All tests but the long ones, on a real broker and a real database
 
 .PHONY: test-long
 test-long: setup ## The long tests, and what crosses a service once more on RabbitMQ 4
-	env -u STRIPE_SECRET_KEY $(BIN)/pytest -q -m long --timeout 600 $(TESTS)
+	env -u STRIPE_SECRET_KEY $(BIN)/pytest -q -m long --timeout 600 -n 2 --dist loadfile $(TESTS)
 	env -u STRIPE_SECRET_KEY NEXUS_TEST_RABBITMQ=4 $(BIN)/pytest -q -m "not long" \
-		tests/integration tests/e2e
+		-n $(JOBS) --dist loadfile tests/integration tests/e2e
 	NEXUS_TEST_RABBITMQ=4 $(BIN)/pytest -q -m long --timeout 600 tests/browser
 
 .PHONY: test-bare
