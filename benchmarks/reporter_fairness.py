@@ -14,10 +14,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
-from uuid import uuid4
 
 import aiohttp
 from aio_pika.abc import AbstractExchange
@@ -27,12 +25,12 @@ from local_stack.servers import Broker, Database
 from nexus_contracts import Event, UsageRecorded
 from nexus_messaging.topology import INTERNAL
 from rig.databases import make_database
+from rig.events import report
 from rig.platform import Platform
 from rig.vhost import Vhost, message
 from rig.waiting import eventually
 
 SERVICE: Final = "stripe_reporter"
-METER: Final = "tool_call_executed"
 TICK: Final = 0.05
 
 
@@ -57,7 +55,7 @@ class Record:
 
 async def measure(load: Load, platform: Platform) -> str:
     """Offer the load to a running reporter and say in one line how it went."""
-    busy, *others = await _customers(platform, 1 + load.others)
+    busy, *others = await platform.customers(1 + load.others)
     async with platform.stripe() as stripe:
         await stripe.set_options(call_seconds=load.call_seconds)
         record = await _offer(load, platform.vhost, busy, others)
@@ -107,31 +105,6 @@ async def _offer(load: Load, vhost: Vhost, busy: str, others: list[str]) -> Reco
 
 async def _publish(exchange: AbstractExchange, event: Event[UsageRecorded]) -> None:
     await exchange.publish(message(event), event.type)
-
-
-def report(customer: str) -> Event[UsageRecorded]:
-    """Return a report of one run a minute ago."""
-    report_id, now = uuid4(), datetime.now(UTC)
-    data = UsageRecorded(
-        report_id=report_id,
-        identifier=f"r-{report_id}",
-        meter=METER,
-        value=1,
-        stripe_customer_id=customer,
-        occurred_at=now - timedelta(minutes=1),
-        event_count=1,
-    )
-    return Event.of(data, source="usage-ingest", id=uuid4(), time=now)
-
-
-async def _customers(platform: Platform, count: int) -> list[str]:
-    headers = {"Authorization": f"Bearer {platform.stripe_key}"}
-    async with aiohttp.ClientSession(headers=headers, raise_for_status=True) as session:
-        made = []
-        for _ in range(count):
-            async with session.post(f"{platform.emulator_url}/v1/customers") as answer:
-                made.append(str((await answer.json())["id"]))
-        return made
 
 
 async def _metrics(platform: Platform) -> float:

@@ -5,16 +5,13 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
-import aiohttp
 import pytest
 
-from local_stack.catalogue import METER
 from local_stack.server_process import ServerProcess
-from nexus_contracts import Event, EventData, UsageRecorded
+from nexus_contracts import Event, EventData
 from nexus_messaging.retry import CRASHED_FROM
 from nexus_messaging.topology import (
     EVENTS,
@@ -23,7 +20,7 @@ from nexus_messaging.topology import (
     USAGE_RECORDED_QUEUE,
     USER_CREATED_QUEUE,
 )
-from rig.events import tool_run, user_created
+from rig.events import report, tool_run, user_created
 from rig.platform import Platform
 from rig.waiting import eventually
 
@@ -87,34 +84,9 @@ async def users(_platform: Platform) -> Messages:
 async def reports(platform: Platform) -> Messages:
     """Return a report to crash on, and good ones, each of a customer that Stripe knows."""
     ids = [CRASHER, *(uuid4() for _ in range(NEIGHBOURS))]
-    crasher, *good = [report(each, await customer(platform)) for each in ids]
+    customers = await platform.customers(len(ids))
+    crasher, *good = map(report, customers, ids)
     return crasher, good
-
-
-def report(report_id: UUID, stripe_customer_id: str) -> Event[UsageRecorded]:
-    """Return a report of one run a minute ago."""
-    now = datetime.now(UTC)
-    data = UsageRecorded(
-        report_id=report_id,
-        identifier=f"r-{report_id}",
-        meter=METER,
-        value=1,
-        stripe_customer_id=stripe_customer_id,
-        occurred_at=now - timedelta(minutes=1),
-        event_count=1,
-    )
-    return Event.of(data, source="test", id=uuid4(), time=now)
-
-
-async def customer(platform: Platform) -> str:
-    """Create a customer at Stripe and return its id."""
-    url = f"{platform.emulator_url}/v1/customers"
-    login = {"Authorization": f"Bearer {platform.stripe_key}"}
-    async with (
-        aiohttp.ClientSession(headers=login, raise_for_status=True) as session,
-        session.post(url, data={"name": "test"}) as answer,
-    ):
-        return str((await answer.json())["id"])
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-import aiohttp
 import pytest
 
 from fuzz.bodies import Origin
@@ -30,7 +29,7 @@ from nexus_contracts import (
     read_event,
 )
 from nexus_messaging.topology import INTERNAL, USAGE_OUTCOMES_QUEUE, USAGE_RECORDED_QUEUE
-from rig.events import provisioned, tool_run
+from rig.events import provisioned, report, tool_run
 from rig.platform import Platform
 from rig.waiting import eventually
 
@@ -55,34 +54,6 @@ def origins(events: Sequence[Event[EventData]]) -> list[Origin]:
     return [Origin(each, dumped[number - 1]) for number, each in enumerate(dumped)]
 
 
-def report(customer: str) -> Event[UsageRecorded]:
-    """Return a report of some usage a minute ago."""
-    report_id, now = uuid4(), datetime.now(UTC)
-    data = UsageRecorded(
-        report_id=report_id,
-        identifier=f"r-{report_id}",
-        meter=METER,
-        value=3,
-        stripe_customer_id=customer,
-        dimensions={"tool_name": "forecast"},
-        occurred_at=now - timedelta(minutes=1),
-        event_count=3,
-    )
-    return Event.of(data, source="usage-ingest", id=uuid4(), time=now)
-
-
-async def customers(platform: Platform, number: int) -> list[str]:
-    """Create customers at Stripe and return their ids."""
-    url = f"{platform.emulator_url}/v1/customers"
-    login = {"Authorization": f"Bearer {platform.stripe_key}"}
-    made = []
-    async with aiohttp.ClientSession(headers=login, raise_for_status=True) as session:
-        for _ in range(number):
-            async with session.post(url, data={"name": "test"}) as answer:
-                made.append(str((await answer.json())["id"]))
-    return made
-
-
 def ends_in_time(wire: Wire) -> bool:
     """Whether a report ends at all: one of another meter, or of tomorrow, waits for that."""
     if contract_reason(wire.body, [UsageRecorded]):
@@ -97,8 +68,9 @@ async def test_every_mutated_report_ends_in_one_right_place(platform: Platform) 
     platform.settings["DEAD_LETTER_SHARE_LIMIT"] = "1"
     platform.start(REPORTER)
     pid = platform.services[REPORTER].pid
-    whose = await customers(platform, 60)
-    made = origins([report(rng.choice(whose)) for _ in range(GOOD + SPOILT)])
+    whose = await platform.customers(60)
+    some: dict[str, Any] = {"value": 3, "event_count": 3, "dimensions": {"tool_name": "forecast"}}
+    made = origins([report(rng.choice(whose), **some) for _ in range(GOOD + SPOILT)])
     good, spoilt = made[:GOOD], made[GOOD:]
     target = Target("usage.recorded.v1", platform.vhost.broker.admin.user)
     wires = list(filter(ends_in_time, mixed(rng, good, spoilt, target, MUTATIONS)))

@@ -12,8 +12,8 @@ import aiormq
 import asyncpg
 from aiormq.abc import AbstractChannel
 
-from nexus_contracts import CONTENT_TYPE, Event, EventData, UsageRecorded
-from rig.events import tool_run, user_created
+from nexus_contracts import CONTENT_TYPE, Event, EventData
+from rig.events import report, tool_run, user_created
 from rig.vhost import Vhost
 from rig.waiting import eventually
 
@@ -52,7 +52,7 @@ def runs(users: Sequence[UUID]) -> list[Example]:
 
 def reports(customers: Sequence[str]) -> list[Example]:
     """Return examples of reports; their identifiers are made of their ids, as usage-ingest's."""
-    return [Example.of(_report(customer)) for customer in customers]
+    return [Example.of(report(customer)) for customer in customers]
 
 
 def newcomers(count: int) -> list[Example]:
@@ -99,20 +99,6 @@ async def fill_ledger(owner_url: str, users: Sequence[UUID], count: int, state: 
         await connection.execute(DUE_EVENTS, count, list(users), state)
     finally:
         await connection.close()
-
-
-def _report(customer: str) -> Event[EventData]:
-    report_id, now = uuid4(), datetime.now(UTC)
-    data = UsageRecorded(
-        report_id=report_id,
-        identifier=f"nexus:{report_id}",
-        meter="tool_call_executed",
-        value=1,
-        stripe_customer_id=customer,
-        occurred_at=now - timedelta(minutes=1),
-        event_count=1,
-    )
-    return Event.of(data, source="nexus/usage-ingest", id=report_id, time=now)
 
 
 def _padded(user: UUID, moment: datetime) -> Event[EventData]:

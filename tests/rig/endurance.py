@@ -9,7 +9,6 @@ from types import MappingProxyType
 from typing import Final
 from uuid import UUID, uuid4
 
-import aiohttp
 import asyncpg
 from yarl import URL
 
@@ -94,7 +93,7 @@ async def claiming(platform: Platform, count: int, patience: float) -> Measured:
 async def releasing(platform: Platform, count: int, patience: float) -> Measured:
     """Fill the ledger with one user's events; the customer comes only then."""
     platform.start_stripe()
-    [customer] = await make_customers(platform, 1)
+    [customer] = await platform.customers(1)
     user = uuid4()
     await fill_ledger(_owner(platform), [user], count, "waiting")
     await platform.vhost.publish(provisioned(user, customer), exchange=INTERNAL)
@@ -126,18 +125,6 @@ SCENARIOS: Final[Mapping[str, Callable[[Platform, int, float], Awaitable[Measure
 )
 
 
-async def make_customers(platform: Platform, count: int) -> list[str]:
-    """Make customers at the local Stripe, and return their ids."""
-    headers = {"Authorization": f"Bearer {platform.stripe_key}"}
-    url = f"{platform.emulator_url}/v1/customers"
-    async with aiohttp.ClientSession(headers=headers, raise_for_status=True) as session:
-        made = []
-        for _ in range(count):
-            async with session.post(url) as answer:
-                made.append(str((await answer.json())["id"]))
-        return made
-
-
 async def _reporting(platform: Platform, count: int, patience: float, what: str) -> Measured:
     if not platform.emulator_url:
         platform.start_stripe()
@@ -161,7 +148,7 @@ async def _claimed(platform: Platform, count: int, patience: float, what: str) -
 async def _users_with_accounts(platform: Platform) -> list[UUID]:
     platform.start_stripe()
     users = [uuid4() for _ in range(CUSTOMERS)]
-    customers = await make_customers(platform, CUSTOMERS)
+    customers = await platform.customers(CUSTOMERS)
     connection = await asyncpg.connect(_owner(platform))
     try:
         await connection.execute(OPEN_ACCOUNTS, users, customers)

@@ -1,10 +1,11 @@
 """Events as tests need them: valid, and different only where a test says so."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from nexus_contracts import CustomerProvisioned, Event, ToolExecuted, UserCreated
+from local_stack.catalogue import METER
+from nexus_contracts import CustomerProvisioned, Event, ToolExecuted, UsageRecorded, UserCreated
 
 
 def tool_run(
@@ -45,3 +46,22 @@ def user_created(user_id: UUID, email: str = "ada@example.com") -> Event[UserCre
     """Return the news of a user."""
     data = UserCreated(user_id=user_id, email=email, name="Ada")
     return Event.of(data, source="test/accounts", id=uuid4(), time=datetime.now(UTC))
+
+
+def report(customer: str, report_id: UUID | None = None, **data: Any) -> Event[UsageRecorded]:
+    """Return a report of one run of ``customer``'s, a minute ago, identified as our own are."""
+    its_id, now = report_id or uuid4(), datetime.now(UTC)
+    fields = {
+        "identifier": f"nexus:{its_id}",
+        "meter": METER,
+        "value": 1,
+        "occurred_at": now - timedelta(minutes=1),
+        "event_count": 1,
+        **data,
+    }
+    return Event.of(
+        UsageRecorded(report_id=its_id, stripe_customer_id=customer, **fields),
+        source="test/ingest",
+        id=its_id,
+        time=now,
+    )

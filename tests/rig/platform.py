@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import aiohttp
 from sqlalchemy import text
 
 from local_stack.catalogue import SERVICES, ServicePlan, base_environment, emulator_command
@@ -103,6 +104,17 @@ class Platform:
     def stripe(self) -> EmulatorClient:
         """Return a client of the local Stripe's inspection API."""
         return EmulatorClient(self.emulator_url)
+
+    async def customers(self, count: int) -> list[str]:
+        """Make customers at the local Stripe, as somebody with its key may; return their ids."""
+        headers = {"Authorization": f"Bearer {self.stripe_key}"}
+        url = f"{self.emulator_url}/v1/customers"
+        async with aiohttp.ClientSession(headers=headers, raise_for_status=True) as session:
+            made = []
+            for _ in range(count):
+                async with session.post(url) as answer:
+                    made.append(str((await answer.json())["id"]))
+            return made
 
     def log(self, name: str) -> str:
         """Return what a service has logged so far."""
