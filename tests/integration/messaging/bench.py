@@ -10,9 +10,10 @@ from aio_pika.abc import AbstractIncomingMessage
 from faststream.rabbit.subscriber import RabbitSubscriber
 from prometheus_client import CollectorRegistry
 
+from nexus_messaging.batches import BatchConsumption
 from nexus_messaging.breaker import Breakers
 from nexus_messaging.consumer import Consumer
-from nexus_messaging.consumption import BatchConsumption, Outage, SingleConsumption
+from nexus_messaging.consumption import Outage
 from nexus_messaging.flood import FloodLimit
 from nexus_messaging.lifecycle import run_until
 from nexus_messaging.message import Delivery
@@ -20,6 +21,7 @@ from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.retry import Done, Outcome
 from nexus_messaging.settlement import Settlement
+from nexus_messaging.singles import SingleConsumption
 from nexus_messaging.subscriber import make_broker, subscribe
 from nexus_messaging.topology import TIERS, TOOL_EXECUTED_QUEUE, dead_letter_queue
 from rig.vhost import Vhost

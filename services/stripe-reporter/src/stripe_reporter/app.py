@@ -23,7 +23,7 @@ from nexus_messaging.breaker import Breakers
 from nexus_messaging.checking import Check, Checks
 from nexus_messaging.command import Service
 from nexus_messaging.consumer import Consumer
-from nexus_messaging.consumption import Outage, SingleConsumption
+from nexus_messaging.consumption import Outage
 from nexus_messaging.errors import PublishError
 from nexus_messaging.http import serving
 from nexus_messaging.inspection import broker_checks
@@ -37,6 +37,7 @@ from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.settings import DatabaseSettings
 from nexus_messaging.settlement import Settlement, utc_now
+from nexus_messaging.singles import SingleConsumption
 from nexus_messaging.topology import USAGE_RECORDED_QUEUE
 from stripe_reporter.answers import Answer
 from stripe_reporter.checks import StripeChecks

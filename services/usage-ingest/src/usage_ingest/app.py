@@ -18,11 +18,12 @@ from nexus_database import (
     require_current,
     revision_fault,
 )
+from nexus_messaging.batches import BatchConsumption
 from nexus_messaging.breaker import Breakers
 from nexus_messaging.checking import Check, Checks
 from nexus_messaging.command import Service
 from nexus_messaging.consumer import Consumer
-from nexus_messaging.consumption import BatchConsumption, Outage
+from nexus_messaging.consumption import Outage
 from nexus_messaging.errors import PublishError
 from nexus_messaging.http import serving
 from nexus_messaging.inspection import broker_checks

@@ -1,0 +1,98 @@
+"""Consumption one by one, many at once: for work whose time is spent waiting for somebody else."""
+
+import asyncio
+from typing import Final
+
+from nexus_messaging.consumer import Consumer, Received
+from nexus_messaging.consumption import Consumption, Handler, Outage
+from nexus_messaging.flood import Flood
+from nexus_messaging.message import Delivery
+from nexus_messaging.retry import Failed, HandedBack, Outcome
+from nexus_messaging.settlement import Settlement
+from nexus_messaging.tracing import processing
+
+MANY: Final = 1_000_000
+
+
+class SingleConsumption(Consumption):
+    """One handler call for each delivery; as many at once as the consumer prefetches.
+
+    After an outage there is one call at first, and one more at once for each that ends well: what
+    has just come back is not met by everything that piled up meanwhile.
+    """
+
+    def __init__(
+        self, consumer: Consumer, handle: Handler, settlement: Settlement, outage: Outage
+    ) -> None:
+        super().__init__(consumer, settlement, outage)
+        self._handle = handle
+        self._running: dict[asyncio.Task[None], Received] = {}
+        self._tripped: asyncio.Future[Exception | Flood] | None = None
+        self._at_once = MANY
+        self._room = asyncio.Event()
+
+    async def _abandon(self) -> list[Received]:
+        running = dict(self._running)
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+        return [received for task, received in running.items() if task.cancelled()]
+
+    async def _work_until_outage(self) -> Exception | Flood:
+        tripped = self._tripped = asyncio.get_running_loop().create_future()
+        feed = asyncio.create_task(self._feed())
+        try:
+            await asyncio.wait({tripped, feed}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            feed.cancel()
+        await self._consumer.shut()
+        if self._running:
+            await asyncio.wait(self._running)
+        cause: Exception | Flood = await tripped
+        self._at_once = 1
+        return cause
+
+    async def _feed(self) -> None:
+        while True:
+            self._rest_if_idle()
+            while len(self._running) >= self._at_once:
+                self._room.clear()
+                await self._room.wait()
+            for received in await self._consumer.take(1):
+                self._idle.clear()
+                task = asyncio.create_task(self._process(received))
+                self._running[task] = received
+                task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        del self._running[task]
+        self._at_once += 1
+        self._room.set()
+        self._rest_if_idle()
+
+    def _rest_if_idle(self) -> None:
+        if not self._running and not len(self._consumer):
+            self._idle.set()
+
+    async def _process(self, received: Received) -> None:
+        with processing(received.delivery):
+            if not await self._bury_if_crashing(received):
+                outcome = await self._outcome(received.delivery)
+                await self._settlement.settle([received.delivery], [outcome])
+                await self._consumer.ack(received)
+        if self._breaker.flood is not None:
+            self._trip(self._breaker.flood)
+
+    async def _outcome(self, delivery: Delivery) -> Outcome:
+        try:
+            return await self._handle(delivery)
+        except self._outage.errors as error:
+            self._trip(error)
+            return HandedBack()
+        except Exception as error:
+            return Failed(error)
+
+    def _trip(self, cause: Exception | Flood) -> None:
+        if self._tripped is not None and not self._tripped.done():
+            self._tripped.set_result(cause)
