@@ -90,7 +90,7 @@ async def test_a_flood_stops_one_queue_is_told_everywhere_and_resumed_by_a_signa
     assert await count(platform, "usage_events") == 1
     resume(platform, "usage-ingest")
     await eventually(lambda: count(platform, "usage_events"), lambda rows: rows == 3)
-    assert await vhost.depth(dead) == 90
+    await eventually(lambda: vhost.depth(dead), lambda depth: depth == 90)
     assert await remark(platform, "usage-ingest") is None
     assert platform.log("usage-ingest").count('"consumption_stopped"') == 1
 
@@ -111,7 +111,8 @@ async def test_a_stopped_service_ends_at_once_and_goes_on_after_a_restart(
     ingest.launch()
 
     await eventually(lambda: count(platform, "usage_events"), lambda rows: rows == 1, within=60)
-    assert await platform.vhost.depth(dead_letter_queue(TOOL_EXECUTED_QUEUE)) == MOST + 9
+    dead = dead_letter_queue(TOOL_EXECUTED_QUEUE)
+    await eventually(lambda: platform.vhost.depth(dead), lambda depth: depth == MOST + 9)
 
 
 async def test_a_flood_of_users_is_stopped_and_resumed_alike(platform: Platform) -> None:
