@@ -67,10 +67,10 @@ class Cost:
     @classmethod
     def between(cls, early: Moment, late: Moment) -> "Cost":
         """Return what recording took between two moments."""
-        runs = late.recorded - early.recorded
+        number = late.recorded - early.recorded
         spent = {part: late.processor[part] - early.processor[part] for part in late.processor}
-        micros = {part: seconds / runs * 1e6 for part, seconds in spent.items()}
-        return cls(runs / (late.time - early.time), micros)
+        micros = {part: seconds / number * 1e6 for part, seconds in spent.items()}
+        return cls(number / (late.time - early.time), micros)
 
 
 class Bench:
