@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import aiohttp
 from aio_pika.abc import AbstractExchange
 
 from local_stack.provision import provide_broker, provide_postgres
@@ -26,11 +25,16 @@ from nexus_contracts import Event, UsageRecorded
 from nexus_messaging.topology import INTERNAL
 from rig.databases import make_database
 from rig.events import report
+from rig.metrics import sample
 from rig.platform import Platform
 from rig.vhost import Vhost, message
 from rig.waiting import eventually
 
 SERVICE: Final = "stripe_reporter"
+
+PUT_OFF: Final = 'stripe_reporter_reports_total{outcome="lane_full"}'
+"""Deliveries whose customer had too many before them."""
+
 TICK: Final = 0.05
 
 
@@ -70,14 +74,14 @@ async def measure(load: Load, platform: Platform) -> str:
         counted = {name for name, each in (await stripe.attempts()).items() if each["accepted"]}
     delays = sorted(seen[name] - at for name, at in record.others.items())
     percentiles = statistics.quantiles(delays, n=100)
-    metrics = await _metrics(platform)
+    put_off = await sample(platform.services["stripe-reporter"].url, PUT_OFF)
     return (
         f"reporter_fairness: {load.rate}/s for {load.seconds} s, {load.share:.0%} one customer's,"
         f" {load.call_seconds * 1000:.0f} ms a call: others p50 {percentiles[49]:.3f} s,"
         f" p99 {percentiles[98]:.3f} s, max {delays[-1]:.3f} s (n={len(delays)},"
         f" caught up {caught_up:.1f} s after);"
         f" busy one {len(counted & record.busy.keys())} of {len(record.busy)} counted,"
-        f" {metrics:.0f} deliveries put off; load average {os.getloadavg()[0]:.1f}"
+        f" {put_off:.0f} deliveries put off; load average {os.getloadavg()[0]:.1f}"
     )
 
 
@@ -105,15 +109,6 @@ async def _offer(load: Load, vhost: Vhost, busy: str, others: list[str]) -> Reco
 
 async def _publish(exchange: AbstractExchange, event: Event[UsageRecorded]) -> None:
     await exchange.publish(message(event), event.type)
-
-
-async def _metrics(platform: Platform) -> float:
-    """Return how many deliveries were put off because their customer's lane was full."""
-    wanted = 'stripe_reporter_reports_total{outcome="lane_full"}'
-    url = f"{platform.services['stripe-reporter'].url}/metrics"
-    async with aiohttp.ClientSession() as session, session.get(url) as answer:
-        lines = (await answer.text()).splitlines()
-    return next(float(line.split()[-1]) for line in lines if line.startswith(wanted))
 
 
 @asynccontextmanager

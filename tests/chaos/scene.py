@@ -13,7 +13,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import aio_pika
-import aiohttp
 import asyncpg
 
 from local_stack.urls import login_of
@@ -22,6 +21,7 @@ from metering_chaos.roads import Road
 from metering_chaos.witnesses import customers_by_user, read_depths, read_letters
 from nexus_contracts import Event, EventData, ToolExecuted, UserCreated
 from rig.events import tool_run
+from rig.metrics import sample
 from rig.secrecy import admin_url, leaks, secrets_of, tap, told_by
 from rig.vhost import message
 from rig.waiting import eventually
@@ -172,12 +172,7 @@ class Scene:
 
     async def metric(self, service: str, name: str) -> float:
         """Return a service's metric, labels included in its name."""
-        url = f"{self.arena.stack.http_url(service)}/metrics"
-        async with aiohttp.ClientSession() as session, session.get(url) as answer:
-            for line in (await answer.text()).splitlines():
-                if line.startswith(f"{name} "):
-                    return float(line.rpartition(" ")[2])
-        raise LookupError(f"{service} has no metric {name}")
+        return await sample(self.arena.stack.http_url(service), name)
 
     async def counted(self, user: UUID) -> int:
         """Return how many runs of a user Stripe counted."""

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import aiohttp
 import aiormq
 from aio_pika.abc import AbstractIncomingMessage
 
@@ -165,14 +164,6 @@ def assert_reasons_fit(
         if letter.reason != "expired":
             fits = letter.reason == expected if expected else letter.reason in others
             assert fits, (letter.reason, expected, letter.body[:300])
-
-
-async def metric(platform: Platform, service: str, sample: str) -> float:
-    """Return a sample of a service's metrics, labels included in its name."""
-    url = f"{platform.services[service].url}/metrics"
-    async with aiohttp.ClientSession() as session, session.get(url) as answer:
-        lines = (await answer.text()).splitlines()
-    return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{sample} "))
 
 
 async def assert_undisturbed(platform: Platform, service: str, pid: int | None, queue: str) -> None:
