@@ -89,6 +89,8 @@ class Bench:
         superuser = await asyncpg.connect(self._postgres.superuser_url, database=SERVICE)
         try:
             await superuser.execute(EMPTY)
+            # A peer may have been ended between its last commit and the ack.
+            await self._vhost.empty()
             examples = runs([uuid4() for _ in range(USERS)])
             await pile_up(self._vhost, examples, count, exchange=EVENTS, queue=TOOL_EXECUTED_QUEUE)
             async with self._consumer(name) as pid:
