@@ -16,12 +16,7 @@ import structlog
 from nexus_messaging.consumer import Consumer, Received
 from nexus_messaging.flood import Flood
 from nexus_messaging.message import Delivery
-from nexus_messaging.retry import (
-    CRASHED_FROM,
-    HandedBack,
-    Outcome,
-    crashed,
-)
+from nexus_messaging.retry import CRASHED_FROM, HandedBack, Outcome, crashed
 from nexus_messaging.settlement import Settlement, utc_now
 
 LONGEST_PROBE_PAUSE: Final = 30.0
