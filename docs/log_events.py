@@ -11,8 +11,10 @@ ROOT: Final = Path(__file__).parent.parent
 MEANINGS: Final = {
     "ack_lost": "a message was processed and its ack did not arrive: it comes again, harmlessly",
     "broker_lost": "a consumer's connection is lost; it is made anew until it stands",
+    "broker_unreachable": "… and no address of the broker leads to a new one yet",
     "cancel_lost": "a pause lost its connection; what was in hand is delivered again",
     "consumer_cancelled_by_broker": "the broker ended a consumer: its queue was deleted or moved",
+    "consume_refused": "a queue is missing, or may not be read: apply the topology",
     "consumption_paused": "the database or Stripe is away: nothing is taken until a probe finds it",
     "consumption_resumed": "it is back",
     "consumption_stopped": "too much of a queue was dead-lettered: it waits to be resumed",
@@ -37,7 +39,6 @@ MEANINGS: Final = {
     "serving": "the service is ready",
     "stopped": "the service has ended",
     "stopping": "SIGTERM came; what is in hand is finished or handed back",
-    "subscriber_not_stopped": "a subscriber took too long to stop and was left to the broker",
     "surplus_customers": "a user has further customers at Stripe: look at them there",
     "unexpected_answer": "Stripe answered what only a mistake of ours or of the set-up explains",
     "usage_expired": "usage became 35 days old without a report and is never billed",

@@ -91,7 +91,7 @@ async def test_a_moved_dead_letter_has_a_full_budget_each_time(
     assert await vhost.depth(DEAD_LETTERS) == 0
 
 
-@pytest.mark.parametrize("bench", ["batch", "faststream"], indirect=True)
+@pytest.mark.parametrize("bench", ["batch", "single"], indirect=True)
 async def test_thirty_looks_at_dead_letters_lose_none_and_spend_nothing(
     vhost: Vhost, ui: ManagementUi, bench: Bench
 ) -> None:

@@ -5,15 +5,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import quote
 
-import aiormq
 from aio_pika.abc import AbstractIncomingMessage
-from faststream.rabbit.subscriber import RabbitSubscriber
 from prometheus_client import CollectorRegistry
 
 from nexus_messaging.batches import BatchConsumption
 from nexus_messaging.breaker import Breakers
 from nexus_messaging.consumer import Consumer
-from nexus_messaging.consumption import Outage
+from nexus_messaging.consumption import Consumption, Outage
 from nexus_messaging.flood import FloodLimit
 from nexus_messaging.lifecycle import run_until
 from nexus_messaging.message import Delivery
@@ -22,7 +20,6 @@ from nexus_messaging.publisher import Publisher
 from nexus_messaging.retry import Done, Outcome
 from nexus_messaging.settlement import Settlement
 from nexus_messaging.singles import SingleConsumption
-from nexus_messaging.subscriber import make_broker, subscribe
 from nexus_messaging.topology import TIERS, TOOL_EXECUTED_QUEUE, dead_letter_queue
 from rig.vhost import Vhost
 from rig.waiting import eventually
@@ -50,12 +47,20 @@ async def well(_delivery: Delivery) -> Outcome:
 class Bench:
     """Consumes the queue of tool runs with ``behave`` as its handler.
 
-    ``kind`` is ``batch``, ``single`` or ``faststream``. ``handled`` holds every delivery that was
+    ``kind`` is ``batch`` or ``single``. ``handled`` holds every delivery that was
     given to the handler, ``batches`` the sizes of the groups it was called with.
     """
 
-    def __init__(self, vhost: Vhost, kind: str, limit: FloodLimit | None = None) -> None:
+    def __init__(
+        self,
+        vhost: Vhost,
+        kind: str,
+        limit: FloodLimit | None = None,
+        *,
+        prefetch: int = PREFETCH,
+    ) -> None:
         self.vhost = vhost
+        self.prefetch = prefetch
         self.kind = kind
         self.limit = limit
         self.breakers: Breakers | None = None
@@ -65,7 +70,7 @@ class Bench:
         self.down = False
         self.probes = 0
         self.consumer: Consumer | None = None
-        self.subscriber: RabbitSubscriber | None = None
+        self.consumption: Consumption | None = None
         self.registry = CollectorRegistry()
         self._metrics = MessagingMetrics(self.registry, service=SERVICE, queues=[QUEUE])
 
@@ -99,12 +104,7 @@ class Bench:
 
     async def consumes(self) -> bool:
         """Return whether the broker would deliver now, as far as the consumer knows."""
-        if self.subscriber is None:
-            return self.consumer is not None and self.consumer.consuming
-        assert self.subscriber._queue_obj is not None
-        channel = await self.subscriber._queue_obj.channel.get_underlay_channel()
-        assert isinstance(channel, aiormq.Channel)
-        return self.subscriber._consumer_tag in channel.consumers
+        return self.consumer is not None and self.consumer.consuming
 
     async def probed(self) -> int:
         """Return how often the end of an outage was asked for."""
@@ -145,22 +145,13 @@ class Bench:
             settlement = Settlement(publisher, self._metrics, service=SERVICE, limit=self.limit)
             self.breakers = settlement.breakers
             outage = Outage((DownError,), self._probe)
-            if self.kind == "faststream":
-                broker = make_broker(url, CollectorRegistry(), service=SERVICE)
-                resume = subscribe(broker, QUEUE, self._handle, settlement, outage)
-                await broker.start()
-                [subscriber] = broker.subscribers
-                assert isinstance(subscriber, RabbitSubscriber)
-                self.subscriber = subscriber
-                stack.push_async_callback(broker.stop)
-                await run_until(stop, {"resume": resume}, [], grace=grace)
-                return
-            consumer = self.consumer = Consumer(url, QUEUE, prefetch=PREFETCH, name=SERVICE)
-            work = (
+            consumer = self.consumer = Consumer(url, QUEUE, prefetch=self.prefetch, name=SERVICE)
+            work: Consumption = (
                 BatchConsumption(consumer, self._handle_batch, settlement, outage)
                 if self.kind == "batch"
                 else SingleConsumption(consumer, self._handle, settlement, outage)
             )
+            self.consumption = work
             await run_until(
                 stop, {"receive": consumer.run, "handle": work.run}, [work], grace=grace
             )

@@ -47,7 +47,7 @@ async def own_vhost(broker: Broker, password: str) -> AsyncIterator[Vhost]:
     await vhost.delete()
 
 
-@pytest.fixture(params=["batch", "single", "faststream"])
+@pytest.fixture(params=["batch", "single"])
 def bench(request: pytest.FixtureRequest, vhost: Vhost) -> Bench:
     """Return a bench of each kind of consumer in turn: what they promise is the same."""
     return Bench(vhost, request.param)

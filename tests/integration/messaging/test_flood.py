@@ -22,7 +22,7 @@ MOST = LIMIT.most + 1
 
 KEY = "tool.executed.v1"
 BAD = 5000
-KINDS = ("batch", "single", "faststream")
+KINDS = ("batch", "single")
 
 
 async def read(delivery: Delivery) -> Outcome:

@@ -57,7 +57,7 @@ async def distinct(bench: Bench) -> set[str | None]:
     return set(bench.ids())
 
 
-@pytest.mark.parametrize("kind", ["batch", "single", "faststream"])
+@pytest.mark.parametrize("kind", ["batch", "single"])
 async def test_a_consumer_cancelled_by_the_broker_consumes_again(
     own_vhost: Vhost, kind: str
 ) -> None:
@@ -75,7 +75,7 @@ async def test_a_consumer_cancelled_by_the_broker_consumes_again(
             await bench.all_done(done)
 
 
-@pytest.mark.parametrize("kind", ["batch", "single", "faststream"])
+@pytest.mark.parametrize("kind", ["batch", "single"])
 async def test_a_connection_lost_while_the_queue_is_missing_is_made_good(
     own_vhost: Vhost, kind: str
 ) -> None:

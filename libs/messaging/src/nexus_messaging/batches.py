@@ -4,6 +4,7 @@ A fault that is no outage is pinned on its delivery by halving the batch until t
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 from nexus_messaging.consumer import Consumer, Received
 from nexus_messaging.consumption import Consumption, Outage
@@ -12,6 +13,9 @@ from nexus_messaging.message import Delivery
 from nexus_messaging.retry import HANDLED_ALONE_FROM, Failed, HandedBack, Outcome
 from nexus_messaging.settlement import Settlement
 from nexus_messaging.tracing import processing_batch
+
+MOST_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of bodies in one batch: read into values, they take several times as much."""
 
 BatchHandler = Callable[[Sequence[Delivery]], Awaitable[Sequence[Outcome]]]
 
@@ -34,26 +38,25 @@ class BatchConsumption(Consumption):
         self._taken: list[Received] = []
 
     async def _abandon(self) -> list[Received]:
-        return self._taken
+        taken, self._taken = self._taken, []
+        return taken
 
     async def _work_until_outage(self) -> Exception | Flood:
         while True:
             if not len(self._consumer):
                 self._idle.set()
-            self._taken = await self._consumer.take(self._most)
+            self._taken = await self._consumer.take(self._most, MOST_BYTES)
             self._idle.clear()
             for group in groups(self._taken):
                 with processing_batch(self._consumer.queue, [each.delivery for each in group]):
                     cause = await self._process(group)
                 self._taken = self._taken[len(group) :]
                 if cause is not None:
-                    await self._consumer.shut()
-                    await self._hand_back(self._taken)
-                    self._taken = []
+                    await self._hand_back(await self._abandon())
                     return cause
 
     async def _process(self, group: list[Received]) -> Exception | Flood | None:
-        if await self._bury_if_crashing(group[0]):
+        if await self._dead_letter_if_crashing(group[0]):
             return self._breaker.flood
         deliveries = [each.delivery for each in group]
         cause: Exception | None = None
@@ -63,7 +66,7 @@ class BatchConsumption(Consumption):
             cause = error
             outcomes = [HandedBack() for _ in group]
         await self._settlement.settle(deliveries, outcomes)
-        await self._consumer.ack(group[-1], multiple=True)
+        await self._consumer.ack(group)
         return cause or self._breaker.flood
 
     async def _outcomes(self, deliveries: Sequence[Delivery]) -> list[Outcome]:

@@ -56,19 +56,42 @@ class Consumption(ABC):
         self._relapse_pause = 0.0
         self._outage_ended: float | None = None
 
+    @property
+    def queue(self) -> str:
+        """The name of the queue."""
+        return self._consumer.queue
+
+    def is_paused(self) -> bool:
+        """Whether an outage keeps the queue from being consumed."""
+        return self.paused_by is not None
+
     async def run(self) -> None:
-        """Consume until cancelled."""
+        """Consume until cancelled.
+
+        After an error that nobody foresaw it is not known which deliveries are settled. The
+        connection is dropped, so that none of them can be acked, and all of them come again.
+        """
         self._task = asyncio.current_task()
         self._consumer.open()
-        while True:
-            cause = await self._work_until_outage()
-            await self._sit_out(cause)
+        try:
+            while True:
+                cause = await self._work_until_outage()
+                await self._sit_out(cause)
+        except Exception:
+            await self._consumer.reset()
+            await self._abandon()
+            raise
 
     async def drain(self, seconds: float) -> None:
-        """Stop consuming; process what is at hand for ``seconds``, then hand the rest back."""
-        await self._consumer.shut()
+        """Stop consuming; process what is at hand for ``seconds``, then hand the rest back.
+
+        Acks are held until the end: see ``Consumer.release_acks``.
+        """
+        self._consumer.hold_acks()
+        shutting = asyncio.ensure_future(self._consumer.shut())
         try:
             async with asyncio.timeout(seconds):
+                await asyncio.shield(shutting)
                 await self._idle.wait()
         except TimeoutError:
             log.warning("drain_cut_short", queue=self._consumer.queue)
@@ -76,6 +99,7 @@ class Consumption(ABC):
             self._task.cancel()
             await asyncio.wait({self._task})
         await self._hand_back([*await self._abandon(), *self._consumer.take_all()])
+        await self._consumer.release_acks()
 
     @abstractmethod
     async def _work_until_outage(self) -> Exception | Flood:
@@ -89,8 +113,7 @@ class Consumption(ABC):
         if isinstance(cause, Exception):
             self.paused_by = type(cause).__name__
             log.warning("consumption_paused", queue=self._consumer.queue, cause=self.paused_by)
-        await self._consumer.shut()
-        await self._hand_back(self._consumer.take_all())
+        await self._shut_and_hand_back()
         self._idle.set()
         if isinstance(cause, Exception):
             await self._end_of_outage()
@@ -119,15 +142,32 @@ class Consumption(ABC):
             else:
                 return
 
+    async def _shut_and_hand_back(self) -> None:
+        """Cancel consuming and hand back what is buffered, and what arrives until then.
+
+        Together, because the broker's answer comes behind what it has sent before, which is read
+        only as fast as what is in hand grows less.
+        """
+        shutting = asyncio.ensure_future(self._consumer.shut())
+        try:
+            while not shutting.done() or len(self._consumer):
+                await self._hand_back(self._consumer.take_all())
+                if not len(self._consumer):
+                    arrival = asyncio.ensure_future(self._consumer.arrival())
+                    await asyncio.wait({shutting, arrival}, return_when=asyncio.FIRST_COMPLETED)
+                    arrival.cancel()
+        finally:
+            shutting.cancel()
+        await shutting
+
     async def _hand_back(self, received: Sequence[Received]) -> None:
         outcomes = [HandedBack() for _ in received]
         await self._settlement.settle([each.delivery for each in received], outcomes)
-        for each in received:
-            await self._consumer.ack(each)
+        await self._consumer.ack(received)
 
-    async def _bury_if_crashing(self, received: Received) -> bool:
+    async def _dead_letter_if_crashing(self, received: Received) -> bool:
         if received.delivery.returned < CRASHED_FROM:
             return False
         await self._settlement.bury(received.delivery, crashed(received.delivery, utc_now()))
-        await self._consumer.ack(received)
+        await self._consumer.ack([received])
         return True

@@ -25,6 +25,7 @@ class Message:
     message_id: str | None = None
     type: str | None = None
     content_type: str | None = CONTENT_TYPE
+    content_encoding: str | None = None
     timestamp: datetime | None = None
     headers: Mapping[str, str | int] = field(default_factory=dict)
 

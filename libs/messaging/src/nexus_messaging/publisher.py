@@ -5,7 +5,6 @@ stops reading from a connection that publishes, acks included.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
@@ -16,20 +15,18 @@ import aio_pika
 import aiormq
 import structlog
 from aiormq.abc import AbstractChannel
-from yarl import URL
 
 from nexus_messaging.cancellation import only_if_asked_for
+from nexus_messaging.connecting import BrokerUnreachableError, Connection, connect
 from nexus_messaging.errors import PublishError, PublishTimeoutError, UnroutableError
 from nexus_messaging.message import Message
 
 PUBLISH_TIMEOUT: Final = 10.0
 """Seconds. Publishes neither confirm nor fail while the broker is in alarm."""
 
-HEARTBEAT: Final = 10
 RECONNECT_INTERVAL: Final = 1.0
-"""Seconds, both: how soon a silent connection counts as lost, and how often a new one is tried."""
-
-CONNECT_TIMEOUT: Final = 10.0
+OPEN_TIMEOUT: Final = 10.0
+"""Seconds: between attempts to connect, and for opening a channel on a connection that stands."""
 
 IN_FLIGHT: Final = 200
 
@@ -53,8 +50,9 @@ class Publisher:
     """
 
     def __init__(self, url: str, name: str) -> None:
-        self._url = URL(url).update_query(heartbeat=HEARTBEAT)
+        self._url = url
         self._name = f"{name} publisher"
+        self._connection: Connection | None = None
         self._channel: AbstractChannel | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._room = asyncio.Semaphore(IN_FLIGHT)
@@ -83,27 +81,22 @@ class Publisher:
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.wait({self._keeping})
-        if self._channel is not None:
-            await self._channel.connection.close()
+        await self._close_connection()
 
     async def _open(self) -> AbstractChannel:
         try:
             with only_if_asked_for():
-                async with asyncio.timeout(CONNECT_TIMEOUT):
-                    self._channel = await self._new_channel()
+                self._connection = await connect(self._url, name=self._name)
+                async with asyncio.timeout(OPEN_TIMEOUT):
+                    self._channel = await self._connection.amqp.channel(
+                        publisher_confirms=True, on_return_raises=True
+                    )
+        except BrokerUnreachableError as error:
+            raise PublishError(f"the broker is not reachable: {error}") from None
         except Exception as error:  # noqa: BLE001 - aiormq lets even a bare Exception out of here
+            await self._close_connection()
             raise PublishError(f"the broker is not reachable: {type(error).__name__}") from None
         return self._channel
-
-    async def _new_channel(self) -> AbstractChannel:
-        connection = await aiormq.connect(
-            self._url, client_properties={"connection_name": self._name}
-        )
-        try:
-            return await connection.channel(publisher_confirms=True, on_return_raises=True)
-        except BaseException:
-            await connection.close()
-            raise
 
     async def _keep_open(self, channel: AbstractChannel) -> None:
         while True:
@@ -111,9 +104,13 @@ class Publisher:
                 {channel.closing, channel.connection.closing}, return_when=asyncio.FIRST_COMPLETED
             )
             log.warning("publisher_lost", name=self._name)
-            with contextlib.suppress(Exception), only_if_asked_for():
-                await channel.connection.close()
+            await self._close_connection()
             channel = await self._open_again()
+
+    async def _close_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
 
     async def _open_again(self) -> AbstractChannel:
         while True:
@@ -195,6 +192,7 @@ def _vendor_message(message: Message) -> aio_pika.Message:
         body=message.body,
         headers=dict(message.headers),
         content_type=message.content_type,
+        content_encoding=message.content_encoding,
         message_id=message.message_id,
         type=message.type,
         timestamp=message.timestamp,

@@ -46,10 +46,12 @@ class SingleConsumption(Consumption):
             await asyncio.wait({tripped, feed}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             feed.cancel()
-        await self._consumer.shut()
+        if not tripped.done():
+            await feed  # raises what ended it
+        cause: Exception | Flood = await tripped
+        await self._shut_and_hand_back()
         if self._running:
             await asyncio.wait(self._running)
-        cause: Exception | Flood = await tripped
         self._at_once = 1
         return cause
 
@@ -67,6 +69,8 @@ class SingleConsumption(Consumption):
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         del self._running[task]
+        if not task.cancelled() and (unforeseen := task.exception()) is not None:
+            self._fail(unforeseen)
         self._at_once += 1
         self._room.set()
         self._rest_if_idle()
@@ -77,10 +81,10 @@ class SingleConsumption(Consumption):
 
     async def _process(self, received: Received) -> None:
         with processing(received.delivery):
-            if not await self._bury_if_crashing(received):
+            if not await self._dead_letter_if_crashing(received):
                 outcome = await self._outcome(received.delivery)
                 await self._settlement.settle([received.delivery], [outcome])
-                await self._consumer.ack(received)
+                await self._consumer.ack([received])
         if self._breaker.flood is not None:
             self._trip(self._breaker.flood)
 
@@ -92,6 +96,10 @@ class SingleConsumption(Consumption):
             return HandedBack()
         except Exception as error:
             return Failed(error)
+
+    def _fail(self, unforeseen: BaseException) -> None:
+        if self._tripped is not None and not self._tripped.done():
+            self._tripped.set_exception(unforeseen)
 
     def _trip(self, cause: Exception | Flood) -> None:
         if self._tripped is not None and not self._tripped.done():

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from faststream.rabbit import RabbitBroker
 from prometheus_client import CollectorRegistry
 
 from customer_provisioner.door import Door
@@ -25,6 +24,8 @@ from customer_provisioner.sweep import Sweep
 from nexus_database import Database, DatabaseUnavailableError, require_current, revision_fault
 from nexus_messaging.breaker import Breakers
 from nexus_messaging.checking import Check, Checks
+from nexus_messaging.connections import Connections
+from nexus_messaging.consumer import Consumer
 from nexus_messaging.consumption import Outage
 from nexus_messaging.errors import PermanentError, PublishError, TransientError
 from nexus_messaging.http import serving
@@ -38,10 +39,10 @@ from nexus_messaging.lifecycle import (
 )
 from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.publisher import Publisher
+from nexus_messaging.routes import Routes
 from nexus_messaging.settings import BrokerSettings, DatabaseSettings
 from nexus_messaging.settlement import Settlement, utc_now
-from nexus_messaging.subscriber import make_broker, subscribe
-from nexus_messaging.subscriber import stop as stop_subscriber
+from nexus_messaging.singles import SingleConsumption
 from nexus_messaging.topology import USER_CREATED_QUEUE
 
 NAME: Final = SOURCE
@@ -51,7 +52,8 @@ ROUND_SECONDS: Final = 5.0
 LONGEST_ROUND: Final = 600.0
 """Seconds after which a round that has not ended is stuck: all that it waits for has timeouts."""
 
-PING_SECONDS: Final = 1.0
+PREFETCH: Final = 20
+"""Users in hand: creating a customer takes Stripe about a second."""
 
 log = structlog.get_logger()
 
@@ -77,15 +79,13 @@ async def serve(settings: Settings) -> None:
         door.publish_with(publisher)
         stripe = await stack.enter_async_context(stripe_of(settings, metrics))
         parts = wire(settings, database, publisher, stripe, metrics, registry)
-        stack.push_async_callback(stop_subscriber, parts.broker)
-        # A connection lost while it subscribes may come out of aiormq as any exception.
-        await until_available("subscription", parts.broker.start, (Exception,), stop)
         checked.include(parts)
         resume_on_signal(parts.breakers.resume)
         log.info("serving", port=settings.http_port)
         loops: dict[str, Loop] = {name: rounds.run for name, rounds in parts.rounds.items()}
-        loops["resume users"] = parts.resume_users
-        await run_until(stop, loops, [parts], grace=settings.shutdown_grace_seconds)
+        loops |= {"receive": parts.consumer.run, "consume": parts.consumption.run}
+        grace = settings.shutdown_grace_seconds
+        await run_until(stop, loops, [parts.consumption], grace=grace)
 
 
 async def _awaited(settings: Settings, database: Database, stop: asyncio.Event) -> Publisher:
@@ -116,23 +116,11 @@ def _http(
 class Parts:
     """What runs, and what is drained at the end."""
 
-    publisher: Publisher
-    broker: RabbitBroker
+    connections: Connections
     breakers: Breakers
+    consumer: Consumer
+    consumption: SingleConsumption
     rounds: Mapping[str, Rounds]
-    resume_users: Loop
-
-    async def broker_fault(self) -> str | None:
-        """Say what is wrong with the broker's connections."""
-        if not self.publisher.connected:
-            return "not connected for publishing"
-        consuming = await self.broker.ping(PING_SECONDS)
-        return None if consuming else "not connected for consuming"
-
-    async def drain(self, seconds: float) -> None:
-        """Let the handlers finish for ``seconds``; the broker delivers the rest again."""
-        async with asyncio.timeout(seconds):
-            await stop_subscriber(self.broker)
 
 
 def wire(
@@ -149,20 +137,21 @@ def wire(
     relay = Rounds(announcing.announce, every=ROUND_SECONDS)
     provisioning = Provisioning(profiles, stripe, metrics, on_provisioned=relay.wake, now=utc_now)
     sweeping = Sweep(inquiries, provisioning, metrics, utc_now)
-    broker = make_broker(settings.amqp_url.get_secret_value(), registry, service=NAME)
     messaging = MessagingMetrics(registry, service=NAME, queues=[USER_CREATED_QUEUE])
     publisher.watch_failures(messaging.not_published)
     settlement = Settlement(publisher, messaging, service=NAME, limit=settings.flood_limit())
-    resume_users = subscribe(
-        broker,
-        USER_CREATED_QUEUE,
-        user_created_handler(profiles, provisioning, metrics, utc_now),
+    url = settings.amqp_url.get_secret_value()
+    consumer = Consumer(url, USER_CREATED_QUEUE, prefetch=PREFETCH, name=NAME)
+    consumption = SingleConsumption(
+        consumer,
+        user_created_handler(Routes(), profiles, provisioning, metrics, utc_now),
         settlement,
         Outage((DatabaseUnavailableError, StripeKeyRefusedError), database.probe),
     )
-    sweep = Rounds(sweeping.sweep, every=ROUND_SECONDS)
-    rounds = {"relay": relay, "sweep": sweep}
-    return Parts(publisher, broker, settlement.breakers, rounds, resume_users)
+    messaging.watch_pauses(USER_CREATED_QUEUE, consumption.is_paused)
+    rounds = {"relay": relay, "sweep": Rounds(sweeping.sweep, every=ROUND_SECONDS)}
+    connections = Connections(publisher, [consumer])
+    return Parts(connections, settlement.breakers, consumer, consumption, rounds)
 
 
 class Checked:
@@ -178,7 +167,8 @@ class Checked:
 
     def include(self, parts: Parts) -> None:
         """Check the running parts too."""
-        self.readiness["broker"] = parts.broker_fault
+        self.readiness["broker"] = parts.connections.fault
+        self.health["broker"] = parts.connections.stalled
         self.remarks["consumption"] = parts.breakers.remark
         for name, rounds in parts.rounds.items():
             self.health[name] = _progress(rounds)

@@ -8,25 +8,31 @@ import structlog
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.profiles import Kept, Profiles
 from customer_provisioner.provisioning import Provisioning
-from nexus_contracts import UserCreated, read_event
+from nexus_contracts import Event, UserCreated
 from nexus_database import RowRefusedError
 from nexus_messaging.consumption import Handler
 from nexus_messaging.errors import PermanentError
-from nexus_messaging.message import Delivery
 from nexus_messaging.reasons import Reason
 from nexus_messaging.retry import Done, Outcome
+from nexus_messaging.routes import Routes
+from nexus_messaging.topology import USER_CREATED_QUEUE
 
 log = structlog.get_logger()
 
 
 def user_created_handler(
-    profiles: Profiles, provisioning: Provisioning, metrics: Metrics, now: Callable[[], datetime]
+    routes: Routes,
+    profiles: Profiles,
+    provisioning: Provisioning,
+    metrics: Metrics,
+    now: Callable[[], datetime],
 ) -> Handler:
-    """Return the handler of the queue ``customer-provisioner.user-created``."""
+    """Return the handler of `user.created`."""
 
-    async def provision_user(delivery: Delivery) -> Outcome:
+    @routes.subscriber(USER_CREATED_QUEUE)
+    async def provision_user(event: Event[UserCreated]) -> Outcome:
         """Return once the user has its customer; see ``Provisioning`` for what is raised."""
-        user = read_event(delivery.message.body, [UserCreated]).data
+        user = event.data
         try:
             kept = await profiles.keep(user, now())
         except RowRefusedError as error:

@@ -22,6 +22,7 @@ from nexus_database import (
 from nexus_messaging.breaker import Breakers
 from nexus_messaging.checking import Check, Checks
 from nexus_messaging.command import Service
+from nexus_messaging.connections import Connections
 from nexus_messaging.consumer import Consumer
 from nexus_messaging.consumption import Outage
 from nexus_messaging.errors import PublishError
@@ -87,7 +88,7 @@ async def serve(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(database.close)
         host, port = settings.http_host, settings.http_port
-        health = {"progress": progress.fault}
+        health: dict[str, Check] = {"progress": progress.fault}
         remarks: dict[str, Check] = {}
         await stack.enter_async_context(
             serving(host, port, registry, health=health, readiness=readiness, remarks=remarks)
@@ -105,7 +106,8 @@ async def serve(settings: Settings) -> None:
         stack.push_async_callback(publisher.close)
         stripe = await stack.enter_async_context(stripe_api(settings))
         parts = wire(settings, database, publisher, stripe, registry, progress)
-        readiness["broker"] = parts.broker_fault
+        readiness["broker"] = parts.connections.fault
+        health["broker"] = parts.connections.stalled
         remarks["gate"] = parts.gate_remark
         remarks["consumption"] = parts.breakers.remark
         resume_on_signal(parts.breakers.resume)
@@ -123,18 +125,12 @@ async def serve(settings: Settings) -> None:
 class Parts:
     """What runs."""
 
-    publisher: Publisher
+    connections: Connections
     breakers: Breakers
     consumer: Consumer
     consumption: SingleConsumption
     gate: Gate
     measuring: Measuring
-
-    async def broker_fault(self) -> str | None:
-        """Say what is wrong with the broker's connections."""
-        if not self.publisher.connected:
-            return "not connected for publishing"
-        return None if self.consumer.connected else "not connected for consuming"
 
     async def gate_remark(self) -> str | None:
         """Say why no report is sent, if it is Stripe's side that keeps us from it."""
@@ -198,9 +194,10 @@ def wire(
         settlement,
         Outage((GateShutError, DatabaseUnavailableError), probe),
     )
-    messaging.watch_pauses(USAGE_RECORDED_QUEUE, lambda: consumption.paused_by is not None)
+    messaging.watch_pauses(USAGE_RECORDED_QUEUE, consumption.is_paused)
     measuring = Measuring(journal, metrics, now=now)
-    return Parts(publisher, settlement.breakers, consumer, consumption, gate, measuring)
+    connections = Connections(publisher, [consumer])
+    return Parts(connections, settlement.breakers, consumer, consumption, gate, measuring)
 
 
 async def _starting() -> str | None:

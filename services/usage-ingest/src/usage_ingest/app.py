@@ -1,12 +1,11 @@
 """The composition root of usage-ingest: the one room that knows every part."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
-from faststream.rabbit import RabbitBroker
 from prometheus_client import CollectorRegistry
 
 from nexus_database import (
@@ -22,8 +21,9 @@ from nexus_messaging.batches import BatchConsumption
 from nexus_messaging.breaker import Breakers
 from nexus_messaging.checking import Check, Checks
 from nexus_messaging.command import Service
+from nexus_messaging.connections import Connections
 from nexus_messaging.consumer import Consumer
-from nexus_messaging.consumption import Outage
+from nexus_messaging.consumption import Consumption, Outage
 from nexus_messaging.errors import PublishError
 from nexus_messaging.http import serving
 from nexus_messaging.inspection import broker_checks
@@ -37,10 +37,10 @@ from nexus_messaging.lifecycle import (
 from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.progress import Activity, stalled
 from nexus_messaging.publisher import Publisher
+from nexus_messaging.routes import Routes
 from nexus_messaging.settings import DatabaseSettings
 from nexus_messaging.settlement import Settlement, utc_now
-from nexus_messaging.subscriber import make_broker, subscribe
-from nexus_messaging.subscriber import stop as stop_subscriber
+from nexus_messaging.singles import SingleConsumption
 from nexus_messaging.topology import (
     CUSTOMER_PROVISIONED_QUEUE,
     TOOL_EXECUTED_QUEUE,
@@ -67,6 +67,8 @@ that belong to one which has yet to be put back."""
 
 PREFETCH = 2000
 """Four batches: one being committed, the rest at hand."""
+
+PREFETCH_CUSTOMERS = 20
 
 log = structlog.get_logger()
 
@@ -109,13 +111,11 @@ async def serve(settings: Settings) -> None:
         )
         stack.push_async_callback(publisher.close)
         parts = wire(settings, database, publisher, registry)
-        readiness["broker"] = parts.broker_fault
+        readiness["broker"] = parts.connections.fault
+        health["broker"] = parts.connections.stalled
         remarks["consumption"] = parts.breakers.remark
         resume_on_signal(parts.breakers.resume)
         health["progress"] = lambda: _stalled(parts.activities, database)
-        # A connection lost while it subscribes may come out of aiormq as any exception.
-        await until_available("subscriptions", parts.broker.start, (Exception,), stop)
-        stack.push_async_callback(stop_subscriber, parts.broker)
         log.info("serving", port=port)
         await run_until(stop, parts.loops, parts.drained, grace=settings.shutdown_grace_seconds)
 
@@ -124,20 +124,11 @@ async def serve(settings: Settings) -> None:
 class Parts:
     """What runs, and what is drained at the end."""
 
-    publisher: Publisher
-    broker: RabbitBroker
+    connections: Connections
     breakers: Breakers
-    consumers: list[Consumer]
-    drained: list[BatchConsumption]
+    drained: Sequence[Consumption]
     loops: Mapping[str, Loop]
     activities: dict[str, Activity]
-
-    async def broker_fault(self) -> str | None:
-        """Say what is wrong with the broker's connections."""
-        if not self.publisher.connected:
-            return "not connected for publishing"
-        away = [each.queue for each in self.consumers if not each.connected]
-        return f"not connected for consuming {', '.join(away)}" if away else None
 
 
 def wire(
@@ -154,19 +145,19 @@ def wire(
     claim_bell, relay_bell = Bell(), Bell()
     accounts, reports = Accounts(database), Reports(database)
     recorder = UsageRecorder(Ledger(database), rules, metrics, now=utc_now, wake=claim_bell.ring)
+    keep_account = account_keeper(Routes(), accounts, claim_bell.ring)
+    applier = OutcomeApplier(reports, metrics)
+
     runs = Consumer(url, TOOL_EXECUTED_QUEUE, prefetch=PREFETCH, name=NAME)
     answers = Consumer(url, USAGE_OUTCOMES_QUEUE, prefetch=PREFETCH, name=NAME)
-    recording = BatchConsumption(runs, recorder.record_usage, settlement, outage)
-    applying = BatchConsumption(
-        answers, OutcomeApplier(reports, metrics).apply_outcomes, settlement, outage
-    )
-    messaging.watch_pauses(TOOL_EXECUTED_QUEUE, lambda: recording.paused_by is not None)
-    messaging.watch_pauses(USAGE_OUTCOMES_QUEUE, lambda: applying.paused_by is not None)
-    broker = make_broker(url, registry, service=NAME)
-    keep_account = account_keeper(accounts, claim_bell.ring)
-    resume_accounts = subscribe(
-        broker, CUSTOMER_PROVISIONED_QUEUE, keep_account, settlement, outage
-    )
+    customers = Consumer(url, CUSTOMER_PROVISIONED_QUEUE, prefetch=PREFETCH_CUSTOMERS, name=NAME)
+    consumptions = [
+        BatchConsumption(runs, recorder.record_usage, settlement, outage),
+        BatchConsumption(answers, applier.apply_outcomes, settlement, outage),
+        SingleConsumption(customers, keep_account, settlement, outage),
+    ]
+    for each in consumptions:
+        messaging.watch_pauses(each.queue, each.is_paused)
     claims = Claims(
         database,
         window=timedelta(seconds=settings.report_window_seconds),
@@ -175,9 +166,8 @@ def wire(
     loops: dict[str, Loop] = {
         "receive runs": runs.run,
         "receive answers": answers.run,
-        "record": recording.run,
-        "apply": applying.run,
-        "resume accounts": resume_accounts,
+        "receive customers": customers.run,
+        **{f"consume {each.queue}": each.run for each in consumptions},
         "claim": ClaimLoop(claims, metrics, claim_bell, now=utc_now, wake=relay_bell).run,
         "relay": RelayLoop(reports, publisher, metrics, relay_bell, now=utc_now).run,
         "sweep": SweepLoop(accounts, metrics, now=utc_now, wake=(claim_bell, relay_bell)).run,
@@ -186,11 +176,8 @@ def wire(
     if settings.reporting_paused:
         metrics.reporting_is_paused()
         loops = {name: loop for name, loop in loops.items() if name not in REPORTING}
-    drained = [recording, applying]
-    consumers = [runs, answers]
-    return Parts(
-        publisher, broker, settlement.breakers, consumers, drained, loops, metrics.activities
-    )
+    connections = Connections(publisher, [runs, answers, customers])
+    return Parts(connections, settlement.breakers, consumptions, loops, metrics.activities)
 
 
 async def _stalled(activities: dict[str, Activity], database: Database) -> str | None:

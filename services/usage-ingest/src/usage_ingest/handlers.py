@@ -1,7 +1,7 @@
 """What usage-ingest does with each kind of message; none of it acks, the outcomes say what did."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -9,16 +9,20 @@ from uuid import UUID
 from nexus_contracts import (
     ContractError,
     CustomerProvisioned,
+    Event,
     ToolExecuted,
     UsageRejectedV1,
     UsageReportedV1,
     read_event,
 )
 from nexus_database import RowRefusedError
+from nexus_messaging.consumption import Handler
 from nexus_messaging.errors import PermanentError
 from nexus_messaging.message import Delivery
 from nexus_messaging.reasons import Reason
 from nexus_messaging.retry import Done, Failed, Outcome
+from nexus_messaging.routes import Routes
+from nexus_messaging.topology import CUSTOMER_PROVISIONED_QUEUE
 from usage_ingest.accounts import Accounts
 from usage_ingest.ledger import Duplicate, Entry, IdTaken, Ledger, Recorded, Result
 from usage_ingest.metering import BillingRules, BillingState, is_from_the_future, readings
@@ -134,13 +138,11 @@ def _name(result: Result) -> str:
             return "id_taken"
 
 
-def account_keeper(
-    accounts: Accounts, wake: Callable[[], None]
-) -> Callable[[Delivery], Awaitable[Outcome]]:
-    """Return the handler of `customer.provisioned`."""
+def account_keeper(routes: Routes, accounts: Accounts, wake: Callable[[], None]) -> Handler:
+    """Return the handler of `customer.provisioned`; ``wake`` is called after each."""
 
-    async def keep_account(delivery: Delivery) -> Outcome:
-        event = read_event(delivery.message.body, [CustomerProvisioned])
+    @routes.subscriber(CUSTOMER_PROVISIONED_QUEUE)
+    async def keep_account(event: Event[CustomerProvisioned]) -> Outcome:
         await accounts.apply(event.data)
         wake()
         return Done()
