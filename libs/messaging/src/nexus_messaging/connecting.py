@@ -22,6 +22,10 @@ ADDRESS_TIMEOUT: Final = 5.0
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds for closing: the broker may be silent."""
 
+READ_BUFFER: Final = 1024 * 1024
+"""Bytes that asyncio buffers before it stops reading by itself, at twice as many, and later goes on
+by itself. Far above a frame, or it would soon undo every pause of ours."""
+
 HEARTBEAT: Final = 10
 """Seconds; a connection that stays silent for three of them counts as lost."""
 
@@ -98,12 +102,12 @@ class _AddressTransport(aiormq.TransportFactory):
     async def create(
         self, url: URL, **kwargs: Any
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        tls: dict[str, Any] = {}
+        options: dict[str, Any] = {"limit": READ_BUFFER}
         if url.scheme == "amqps":
-            tls["ssl"] = await kwargs["ssl_context_provider"].get_context()
-            tls["server_hostname"] = url.host
-            tls["ssl_shutdown_timeout"] = CLOSE_TIMEOUT
-        reader, writer = await asyncio.open_connection(self._address, url.port, **tls)
+            options["ssl"] = await kwargs["ssl_context_provider"].get_context()
+            options["server_hostname"] = url.host
+            options["ssl_shutdown_timeout"] = CLOSE_TIMEOUT
+        reader, writer = await asyncio.open_connection(self._address, url.port, **options)
         assert isinstance(writer.transport, asyncio.Transport)
         self.opened = writer.transport
         return reader, writer

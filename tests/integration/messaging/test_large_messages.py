@@ -1,0 +1,85 @@
+"""Bodies of the largest size in thousands: what is in hand is bounded in bytes."""
+
+import asyncio
+
+import aio_pika
+import pytest
+
+from integration.messaging.bench import Bench, DownError
+from nexus_messaging.batches import MOST_BYTES
+from nexus_messaging.consumer import BYTES_IN_HAND, READ_AGAIN_AFTER
+from nexus_messaging.message import Delivery
+from nexus_messaging.retry import Done, Outcome
+from nexus_messaging.topology import EVENTS
+from rig.vhost import Vhost
+from rig.waiting import eventually
+
+LARGE = 512 * 1024
+MESSAGES = 240
+"""Together almost four times what a consumer may hold."""
+
+SLACK = 8 * 1024 * 1024
+"""What has been read from the socket already when reading stops."""
+
+
+async def publish_large(vhost: Vhost) -> None:
+    """Publish all of them."""
+    async with vhost.channel() as channel:
+        events = await channel.get_exchange(EVENTS, ensure=False)
+        for _ in range(MESSAGES):
+            await events.publish(aio_pika.Message(bytes(LARGE)), "tool.executed.v1")
+
+
+class Held:
+    """Handles the first delivery, and holds up the others until the consumer's hands are full."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.going = asyncio.Event()
+
+    async def behave(self, _delivery: Delivery) -> Outcome:
+        """Wait, fail while the bench is down, or end well."""
+        if len(self.bench.handled) > 1:
+            await self.going.wait()
+            if self.bench.down:
+                raise DownError
+        return Done()
+
+    async def in_hand(self) -> int:
+        """Return the bytes that are in hand."""
+        return 0 if self.bench.consumer is None else self.bench.consumer._in_hand.bytes
+
+
+@pytest.mark.parametrize("kind", ["batch", "single"])
+async def test_no_more_than_a_limit_in_bytes_is_in_hand(vhost: Vhost, kind: str) -> None:
+    """Whatever the prefetch allows; and all of it is processed, in batches of a few megabytes."""
+    bench = Bench(vhost, kind, prefetch=1000)
+    held = Held(bench)
+    bench.behave = held.behave
+    await publish_large(vhost)
+
+    async with bench.consuming(grace=20):
+        await eventually(held.in_hand, lambda size: size >= BYTES_IN_HAND)
+        full = asyncio.get_running_loop().time() + READ_AGAIN_AFTER + 1
+        most = await eventually(held.in_hand, lambda _: asyncio.get_running_loop().time() > full)
+        held.going.set()
+        await bench.all_done(MESSAGES)
+
+    assert most < BYTES_IN_HAND + SLACK
+    assert max(bench.batches, default=1) <= MOST_BYTES // LARGE
+
+
+@pytest.mark.parametrize("kind", ["batch", "single"])
+async def test_an_outage_hands_back_what_the_limit_held_up(vhost: Vhost, kind: str) -> None:
+    """The consumer is cancelled though the broker's answer comes behind megabytes."""
+    bench = Bench(vhost, kind, prefetch=1000)
+    held = Held(bench)
+    bench.behave, bench.down = held.behave, True
+    await publish_large(vhost)
+
+    async with bench.consuming(grace=20):
+        await eventually(held.in_hand, lambda size: size >= BYTES_IN_HAND)
+        held.going.set()
+        await eventually(bench.waiting, lambda waiting: waiting == MESSAGES - 1, within=60)
+        bench.down = False
+        await bench.all_done(MESSAGES)
