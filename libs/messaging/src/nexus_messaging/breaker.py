@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 
 class Watch(Protocol):
-    """Who is told what the breakers do."""
+    """Where the state of the breakers is shown."""
 
     def flooded(self, queue: str, flood: Flood | None) -> None:
         """Take note that ``queue`` is stopped by ``flood``, or by none any more."""
@@ -143,7 +143,7 @@ class Breaker:
 
 
 class Breakers:
-    """The breakers of a service's queues; ``watch`` is told whenever one of them changes."""
+    """The breakers of a service's queues; ``watch`` shows the state of each."""
 
     def __init__(self, limit: FloodLimit, watch: Watch) -> None:
         self._limit = limit
