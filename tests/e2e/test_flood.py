@@ -1,16 +1,23 @@
-"""A flood of bad messages, as an operator meets it: stopped, told of, resumed by a signal."""
+"""A flood of bad messages, as an operator meets it: stopped or held back, resumed by a signal."""
 
+import asyncio
 import json
 import os
 import signal
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import cycle, islice
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import aio_pika
 import aiohttp
 import pytest
+from sqlalchemy import text
 
+from nexus_database import Database
+from nexus_messaging.sources import KNOWN_AFTER
 from nexus_messaging.topology import (
     TOOL_EXECUTED_QUEUE,
     USER_CREATED_QUEUE,
@@ -18,11 +25,17 @@ from nexus_messaging.topology import (
 )
 from rig.events import provisioned, tool_run, user_created
 from rig.platform import Platform
+from rig.vhost import message
 from rig.waiting import eventually
 
 SMALL: Mapping[str, str] = {"DEAD_LETTER_WINDOW": "100"}
 MOST = 51
-"""Dead letters of one stop."""
+"""Dead letters of one stop, or of one source that is held back."""
+
+BAD = "hub/bad"
+PAIRS = 250
+PAUSE = 0.01
+"""Seconds between two pairs of a good and a bad message."""
 
 
 async def get(platform: Platform, service: str, path: str) -> tuple[int, str]:
@@ -47,12 +60,56 @@ async def count(platform: Platform, table: str) -> int:
     return int(str(rows[0][0]))
 
 
-async def flood(platform: Platform, bad: int, event_type: str) -> None:
-    """Publish messages that nobody can read."""
+def bad(source: str | None, event_type: str) -> aio_pika.Message:
+    """Return a message of ``source`` that breaks the contract, or one that nobody can read."""
+    envelope = f'{{"specversion":"1.0","type":"{event_type}","source":"{source}"}}'
+    return aio_pika.Message(b"{" if source is None else envelope.encode(), delivery_mode=2)
+
+
+async def flood(
+    platform: Platform,
+    number: int,
+    event_type: str,
+    sources: Sequence[str | None] = ("hub/a", "hub/b"),
+) -> None:
+    """Publish bad messages, of each source in turn."""
     async with platform.vhost.channel("publisher") as channel:
         exchange = await channel.get_exchange("events", ensure=False)
-        for _ in range(bad):
-            await exchange.publish(aio_pika.Message(b"{", delivery_mode=2), event_type)
+        for source in islice(cycle(sources), number):
+            await exchange.publish(bad(source, event_type), event_type)
+
+
+async def delays(platform: Platform, sources: Sequence[str | None]) -> list[float]:
+    """Publish good and bad messages by turns; return the seconds from each good one to its row."""
+    published: dict[UUID, float] = {}
+    seen: dict[UUID, float] = {}
+    ledger = Database(platform.databases["usage_ingest"], name="test")
+
+    async def look() -> int:
+        query = text("SELECT event_id FROM usage_events WHERE source = 'hub/good'")
+        rows = await ledger.run(lambda connection: connection.execute(query))
+        now = time.monotonic()
+        for (event_id,) in rows:
+            seen.setdefault(event_id, now)
+        return len(seen)
+
+    looking = asyncio.create_task(eventually(look, lambda rows: rows == PAIRS, within=60))
+    try:
+        async with platform.vhost.channel("publisher") as channel:
+            exchange = await channel.get_exchange("events", ensure=False)
+            for source in islice(cycle(sources), PAIRS):
+                good = tool_run(source="hub/good")
+                published[good.id] = time.monotonic()
+                await exchange.publish(message(good), good.type)
+                await exchange.publish(bad(source, good.type), good.type)
+                await asyncio.sleep(PAUSE)
+        await looking
+    finally:
+        looking.cancel()
+        with suppress(asyncio.CancelledError):
+            await looking
+        await ledger.close()
+    return sorted(seen[event_id] - at for event_id, at in published.items())
 
 
 def resume(platform: Platform, service: str) -> None:
@@ -82,7 +139,7 @@ async def test_a_flood_stops_one_queue_is_told_everywhere_and_resumed_by_a_signa
 
     assert told == (
         f"{TOOL_EXECUTED_QUEUE} is stopped: 51 of the last 52 messages were dead-lettered,"
-        " most of them as unreadable"
+        " most of them as invalid"
     )
     assert status == 200
     assert f'usage_ingest_consumption_stopped{{queue="{TOOL_EXECUTED_QUEUE}"}} 1.0' in metrics
@@ -154,3 +211,35 @@ async def customers(platform: Platform) -> int:
     query = "SELECT count(*)::int FROM user_profiles WHERE stripe_customer_id IS NOT NULL"
     rows = await platform.rows("customer_provisioner", query)
     return int(str(rows[0][0]))
+
+
+@pytest.mark.parametrize(
+    ("sources", "named"),
+    [
+        ([BAD], BAD),
+        ([None], "unknown sources"),
+        ([f"hub/{number}" for number in range(PAIRS)], "unknown sources"),
+    ],
+    ids=["one name", "unreadable", "a name for each message"],
+)
+async def test_others_are_recorded_within_a_second_beside_a_bad_publisher(
+    platform: Platform, sources: Sequence[str | None], named: str
+) -> None:
+    """At half of the traffic; the dead-letter queue gets one window of it, the rest waits."""
+    platform.settings |= SMALL
+    platform.start("usage-ingest")
+    await platform.vhost.publish(*(tool_run(source=BAD) for _ in range(KNOWN_AFTER)))
+    await eventually(lambda: count(platform, "usage_events"), lambda rows: rows == KNOWN_AFTER)
+
+    took = await delays(platform, sources)
+
+    assert took[len(took) * 99 // 100] < 1, took
+    dead = dead_letter_queue(TOOL_EXECUTED_QUEUE)
+    assert await platform.vhost.depth(dead) == MOST
+    held = f"{TOOL_EXECUTED_QUEUE} holds back dead letters of {named} ("
+    assert str(await remark(platform, "usage-ingest")).startswith(held)
+    _, metrics = await get(platform, "usage-ingest", "metrics")
+    assert f'usage_ingest_sources_held_back{{queue="{TOOL_EXECUTED_QUEUE}"}} 1.0' in metrics
+    assert platform.log("usage-ingest").count('"source_held_back"') == 1
+    resume(platform, "usage-ingest")
+    await eventually(lambda: remark(platform, "usage-ingest"), lambda told: told is None)

@@ -22,6 +22,7 @@ from nexus_contracts import (
     UnsupportedVersionError,
     read_event,
 )
+from nexus_contracts.envelope import source_of
 from nexus_contracts.schemas import schema_of
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -186,6 +187,37 @@ def test_a_trace_context_that_cannot_be_read_is_as_good_as_none(traceparent: obj
 
     assert read_event(message, [ToolExecuted]).traceparent is None
     assert Draft202012Validator(schema_of(ToolExecuted)).is_valid(json.loads(message))
+
+
+@pytest.mark.parametrize(
+    ("raw", "source"),
+    [
+        (body(), VALID["source"]),
+        (body(data=None, specversion="9"), VALID["source"]),
+        (b'{"source":"a/b"}', "a/b"),
+        (body(source=None), None),
+        (body(source=7), None),
+        (body(source=""), None),
+        (body(source="x" * 201), None),
+        (body(source="a\nb"), None),
+        (b'{"source":"\\ud800"}', None),
+        (b'["source"]', None),
+        (b'{"source":"a/b"', None),
+        (b'{"source":"a/b","x":"' + b"x" * MAX_BODY_BYTES + b'"}', None),
+        (b'{"source":' + b"[" * 100_000, None),
+        (b"\xff", None),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_a_source_is_read_whatever_else_is_wrong(raw: bytes, source: str | None) -> None:
+    """Whose a bad message is, if it says so in the contract's form."""
+    assert source_of(raw) == source
+
+
+@given(st.binary(max_size=200))
+def test_no_body_keeps_its_source_from_being_asked_for(noise: bytes) -> None:
+    """It is asked for every dead letter."""
+    assert source_of(noise + b'"source"') is None
 
 
 def test_an_error_names_the_field_and_the_rule() -> None:

@@ -20,7 +20,7 @@ def test_every_label_value_is_there_from_the_start() -> None:
         if line.startswith("usage_ingest_messages") and "_total" in line
     ]
 
-    assert len(lines) == 1 + len(TIERS) + len(Reason)
+    assert len(lines) == 2 + len(TIERS) + len(Reason)  # done and held back have the queue alone
     assert all(line.endswith(" 0.0") for line in lines)
 
 
@@ -36,6 +36,22 @@ def test_a_flood_shows_as_a_stopped_queue_until_it_is_resumed() -> None:
     shown.append(registry.get_sample_value("s_consumption_stopped", {"queue": "q"}))
 
     assert shown == [0, 0, 1, 0]
+
+
+def test_sources_held_back_show_until_they_are_resumed() -> None:
+    """0 from the start; their messages are counted apart, each time anew."""
+    registry = CollectorRegistry()
+    metrics = MessagingMetrics(registry, service="s", queues=["q"])
+
+    shown = []
+    for sources in (1, 2, 0):
+        shown.append(registry.get_sample_value("s_sources_held_back", {"queue": "q"}))
+        metrics.sources_held("q", sources)
+        metrics.held_back("q")
+    shown.append(registry.get_sample_value("s_sources_held_back", {"queue": "q"}))
+
+    assert shown == [0, 1, 2, 0]
+    assert registry.get_sample_value("s_messages_held_back_total", {"queue": "q"}) == 3
 
 
 def test_each_outcome_counts_once_for_its_queue() -> None:

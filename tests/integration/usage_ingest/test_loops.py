@@ -1,4 +1,4 @@
-"""The claim loop on a real PostgreSQL: runs recorded in quick succession are reported together."""
+"""The loops on a real PostgreSQL and a real broker: what they make of backlogs and outages."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -6,16 +6,21 @@ from uuid import uuid4
 
 from prometheus_client import CollectorRegistry
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from nexus_database import Database
+from nexus_messaging.publisher import Publisher
+from nexus_messaging.topology import USAGE_RECORDED_QUEUE
 from rig.events import provisioned, tool_run
+from rig.vhost import Vhost
 from rig.waiting import eventually
 from usage_ingest.accounts import Accounts
 from usage_ingest.claims import Claims
 from usage_ingest.ledger import Entry, Ledger
-from usage_ingest.loops import Bell, ClaimLoop
+from usage_ingest.loops import Bell, ClaimLoop, RelayLoop
 from usage_ingest.metering import BillingRules
 from usage_ingest.metrics import IngestMetrics
+from usage_ingest.reports import Reports
 
 RULES = BillingRules("tool_call_executed", None, frozenset({"succeeded"}))
 BATCHES = 5
@@ -46,6 +51,34 @@ async def test_late_runs_of_several_batches_become_one_report(database: Database
         claiming.cancel()
 
     assert reports == [BATCHES]
+
+
+async def test_reports_that_an_outage_keeps_back_are_logged_once(
+    vhost: Vhost, database: Database
+) -> None:
+    """One line as it begins and one when it is over, however many rounds failed between."""
+    now, user = datetime.now(UTC), uuid4()
+    await Accounts(database).apply(provisioned(user, "cus_known").data)
+    minute = now - timedelta(minutes=5)
+    await Ledger(database).record([Entry.of(tool_run(user, time=minute), RULES, now)])
+    claims = Claims(database, window=timedelta(seconds=10), dimensions=())
+    await claims.claim(now)
+    publisher = await Publisher.connect(vhost.url("usage-ingest"), name="usage-ingest")
+    metrics = IngestMetrics(CollectorRegistry(), meters=RULES.meters)
+    relay = RelayLoop(Reports(database), publisher, metrics, Bell(), now=lambda: datetime.now(UTC))
+    await vhost.ask("DELETE", "queues/{vhost}/" + USAGE_RECORDED_QUEUE)
+
+    with capture_logs() as logs:
+        for _ in range(3):
+            assert not await relay.forward()
+        await vhost.create(tier_scale=1)
+        await relay.forward()
+    await publisher.close()
+
+    assert [(each["event"], each.get("reports"), each.get("failed")) for each in logs] == [
+        ("reports_not_forwarded", 1, None),
+        ("reports_forwarded_again", None, 3),
+    ]
 
 
 async def _reports(database: Database) -> list[int]:

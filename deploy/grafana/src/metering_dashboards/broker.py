@@ -48,6 +48,14 @@ _QUEUES = Section(
             "consumptionstopped",
         ),
         Panel(
+            "Sources held back",
+            "Publishers of which too much was dead-lettered: their further dead letters wait in the"
+            " longest tier for a person to resume them.",
+            "short",
+            (Query("queue:sources_held_back:max", "{{queue}}"),),
+            "publisherheldback",
+        ),
+        Panel(
             "Waiting in retry tiers",
             "Copies that come back by themselves after the tier's time.",
             "short",

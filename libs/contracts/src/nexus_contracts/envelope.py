@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from nexus_contracts.errors import InvalidEventError, UnreadableError, UnsupportedVersionError
@@ -15,6 +15,8 @@ CONTENT_TYPE: Final = "application/cloudevents+json"
 MAX_BODY_BYTES: Final = 256 * 1024
 
 _PATH_DEPTH: Final = 2
+
+_SOURCE: Final[TypeAdapter[str]] = TypeAdapter(Text)
 
 _CONFIG: Final = ConfigDict(
     frozen=True,
@@ -144,10 +146,22 @@ def describe(error: ValidationError) -> str:
 
 def traceparent_of(body: bytes) -> str | None:
     """Return the trace context that a body carries, whatever may be wrong with the rest of it."""
-    if b'"traceparent"' not in body or len(body) > MAX_BODY_BYTES:
+    return trace_context(_field_of(body, "traceparent"))
+
+
+def source_of(body: bytes) -> str | None:
+    """Return the ``source`` that a body names, whatever may be wrong with the rest of it."""
+    try:
+        return _SOURCE.validate_python(_field_of(body, "source"), strict=True)
+    except ValidationError:
+        return None
+
+
+def _field_of(body: bytes, name: str) -> object:
+    if f'"{name}"'.encode() not in body or len(body) > MAX_BODY_BYTES:
         return None
     try:
         envelope = from_json(body)
     except ValueError:
         return None
-    return trace_context(envelope.get("traceparent")) if isinstance(envelope, dict) else None
+    return envelope.get(name) if isinstance(envelope, dict) else None

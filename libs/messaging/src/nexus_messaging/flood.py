@@ -1,12 +1,12 @@
-"""Whether a queue is being emptied into its dead-letter queue: a pure decision over values.
+"""Whether messages are being emptied into a dead-letter queue: a decision over values, without I/O.
 
 Only ends count: a delivery that was processed or dead-lettered. Retries don't, or a message that is
 tried five times would count four times as healthy. Nor does a message that an operator moved: it
 was a dead letter before, so one that is still wrong adds none.
 """
 
-from collections import Counter
-from dataclasses import dataclass, field, replace
+from collections import Counter, deque
+from dataclasses import dataclass, field
 from math import floor
 from typing import Final
 
@@ -14,6 +14,11 @@ from nexus_messaging.reasons import Reason
 
 ONE_IN: Final = 10
 """One subject makes up at most this part of a flood."""
+
+TWICE: Final = 2
+ONE_SOURCE_IN: Final = 100
+"""A source that has this part of a flood's dead letters takes part in it, if that is at least two:
+one bad message says nothing of its publisher."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +38,15 @@ class FloodLimit:
         """How many of them count for one subject: a busy deleted customer is no flood."""
         return max(1, self.most // ONE_IN)
 
+    @property
+    def least_of_source(self) -> int:
+        """With how many dead letters a source takes part in the flood of a whole queue."""
+        return max(TWICE, self.most // ONE_SOURCE_IN)
+
 
 @dataclass(frozen=True, slots=True)
 class Flood:
-    """Why a queue is not consumed any more."""
+    """Why a queue is not consumed any more, or dead letters of a source are held back."""
 
     dead: int
     window: int
@@ -52,46 +62,51 @@ class Flood:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A dead letter in the window: the how-manieth end it was, why, and of whom."""
+    """A dead letter: why, of whom, and who published it (``None``: nobody can say)."""
 
-    place: int
     reason: Reason
-    subject: str | None = field(repr=False)
+    subject: str | None = field(default=None, repr=False)
+    source: str | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
 class FloodWindow:
-    """The last ends of one queue's deliveries. ``letters`` are the dead ones, oldest first."""
+    """The last ends of a queue's deliveries, or of one source's among them.
 
-    limit: FloodLimit
-    ended: int = 0
-    letters: tuple[Letter, ...] = ()
+    It is asked for every message, so it changes in place and keeps nothing of what ended well.
+    """
 
-    def done(self) -> "FloodWindow":
-        """Return the window after a delivery that was processed."""
-        return self._after(self.letters)
+    def __init__(self, limit: FloodLimit) -> None:
+        self._limit = limit
+        self._ended = 0
+        self._letters: deque[tuple[int, Letter]] = deque()
 
-    def dead(self, reason: Reason, subject: str | None) -> "FloodWindow":
-        """Return the window after a dead letter.
+    @property
+    def letters(self) -> list[Letter]:
+        """The dead letters in the window, oldest first."""
+        return [letter for _, letter in self._letters]
 
-        ``subject`` is the one party whose fault it is, if it is known. What it has beyond
-        ``most_of_one`` is not counted at all: neither for the flood nor against it.
+    def done(self) -> None:
+        """Count a delivery that was processed."""
+        self._ended += 1
+        if self._letters and self._letters[0][0] <= self._ended - self._limit.window:
+            self._letters.popleft()
+
+    def dead(self, letter: Letter) -> bool:
+        """Count a dead letter; return whether it counts.
+
+        What a subject has beyond ``most_of_one`` does not: neither for the flood nor against it.
         """
-        if subject is not None:
-            same = sum(letter.subject == subject for letter in self.letters)
-            if same >= self.limit.most_of_one:
-                return self
-        return self._after((*self.letters, Letter(self.ended, reason, subject)))
+        if letter.subject is not None:
+            same = sum(each.subject == letter.subject for _, each in self._letters)
+            if same >= self._limit.most_of_one:
+                return False
+        self.done()
+        self._letters.append((self._ended, letter))
+        return True
 
     def flood(self) -> Flood | None:
         """Return what the window amounts to, if that is a flood."""
-        if len(self.letters) <= self.limit.most:
+        if len(self._letters) <= self._limit.most:
             return None
         [(reason, _)] = Counter(letter.reason for letter in self.letters).most_common(1)
-        return Flood(len(self.letters), min(self.ended, self.limit.window), reason)
-
-    def _after(self, letters: tuple[Letter, ...]) -> "FloodWindow":
-        ended = self.ended + 1
-        if letters and letters[0].place < ended - self.limit.window:
-            letters = letters[1:]
-        return replace(self, ended=ended, letters=letters)
+        return Flood(len(self._letters), min(self._ended, self._limit.window), reason)

@@ -69,7 +69,16 @@ class MessagingMetrics:
         self._stopped = Gauge(
             f"{prefix}_consumption_stopped", "Consuming is stopped", ["queue"], registry=registry
         )
+        # Sources whose dead letters are held back; all that are not known count as one.
+        self._sources_held = Gauge(
+            f"{prefix}_sources_held_back", "Sources held back", ["queue"], registry=registry
+        )
+        # Messages sent to the longest tier instead of the dead-letter queue, each time anew.
+        held = Counter(
+            f"{prefix}_messages_held_back", "Messages held back", ["queue"], registry=registry
+        )
         names = tuple(queues)
+        self._held = {queue: held.labels(queue) for queue in names}
         self._done = {queue: done.labels(queue) for queue in names}
         self._retried = {
             (q, tier.name): retried.labels(q, tier.name) for q in names for tier in TIERS
@@ -80,6 +89,7 @@ class MessagingMetrics:
             last.labels(queue).set_function(partial(self._last.__getitem__, queue))
             self._paused.labels(queue)
             self._stopped.labels(queue)
+            self._sources_held.labels(queue)
 
     def settled(self, queue: str) -> None:
         """Count a message that was processed."""
@@ -105,3 +115,11 @@ class MessagingMetrics:
     def flooded(self, queue: str, flood: Flood | None) -> None:
         """Show whether a flood of dead letters has stopped the consuming of ``queue``."""
         self._stopped.labels(queue).set(flood is not None)
+
+    def sources_held(self, queue: str, sources: int) -> None:
+        """Show how many sources of ``queue`` are held back."""
+        self._sources_held.labels(queue).set(sources)
+
+    def held_back(self, queue: str) -> None:
+        """Count a message that waits because its source is held back."""
+        self._held[queue].inc()

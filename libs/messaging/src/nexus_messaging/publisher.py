@@ -113,12 +113,18 @@ class Publisher:
             await connection.close()
 
     async def _open_again(self) -> AbstractChannel:
+        attempts = 0
         while True:
+            attempts += 1
             try:
-                return await self._open()
+                channel = await self._open()
             except PublishError as error:
-                log.warning("publisher_waits", name=self._name, cause=str(error))
+                if attempts == 1:
+                    log.warning("publisher_waits", name=self._name, cause=str(error))
                 await asyncio.sleep(RECONNECT_INTERVAL)
+            else:
+                log.info("publisher_connected", name=self._name, attempts=attempts)
+                return channel
 
     def watch_failures(self, tell: Callable[[PublishError], None]) -> None:
         """Tell of every publish that fails from now on, beside raising it."""

@@ -27,7 +27,13 @@ CRASHED_FROM: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Nothing is owed to the message any more."""
+    """Nothing is owed to the message any more.
+
+    ``source``: who published it, on a queue that others publish to. It tells the flood of one
+    publisher from everybody's.
+    """
+
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +85,9 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledge:
-    """Ack it."""
+    """Ack it: a message of ``source``, if the handler knows, ended well."""
+
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +131,8 @@ def decide(outcome: Outcome, progress: Progress, now: datetime) -> Decision:
     retried until its budget is spent, because a dead letter costs a person and a retry does not.
     """
     match outcome:
-        case Done():
-            return Acknowledge()
+        case Done(source):
+            return Acknowledge(source)
         case HandedBack(tier):
             return Retry(tier or TIERS[0], progress)
         case Failed(error):

@@ -63,10 +63,11 @@ class ServiceSettings(DatabaseSettings, BrokerSettings):
     shutdown_grace_seconds: float = Field(20.0, gt=0)
     """How long SIGTERM leaves to finish or hand back what is in hand."""
     dead_letter_share_limit: float = Field(0.5, gt=0, le=1)
-    """A queue's consumption stops when more than this share of its window is dead-lettered; `1`: it
-    never stops."""
+    """When more than this share of a source's window is dead-lettered, its further dead letters are
+    held back; when most sources are, the queue's consumption stops. `1`: neither ever happens."""
     dead_letter_window: int = Field(1000, ge=10, le=100_000)
-    """How many of a queue's last messages that were processed or dead-lettered the share is of."""
+    """How many of the last messages, of a source or of a queue, that were processed or
+    dead-lettered the share is of."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The lowest level that is logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`."""
     log_format: Literal["auto", "json", "console"] = "auto"

@@ -25,15 +25,17 @@ from nexus_messaging.retry import (
     DeadLetter,
     Decision,
     Failed,
-    HandedBack,
     Outcome,
     Progress,
     Retry,
     decide,
 )
 from nexus_messaging.topology import DEAD
+from nexus_messaging.unconfirmed import Unconfirmed
 
 LONGEST_PAUSE: Final = 5.0
+
+Failures = Sequence[tuple[Publication, PublishError]]
 
 log = structlog.get_logger()
 
@@ -45,18 +47,22 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What follows for a delivery, and from what; a message buried unread has no outcome."""
+    """What follows for a delivery, and from what; a message dead-lettered unread has no outcome.
+
+    ``held_back``: it waits because its source floods the queue with dead letters.
+    """
 
     delivery: Delivery
     outcome: Outcome | None
     decision: Decision
+    held_back: bool = False
 
 
 class Settlement:
     """Turns outcomes into copies and counts them; acking is left to the consumer.
 
-    Beyond ``limit`` dead letters are handed back instead: whoever consumes asks ``breakers``
-    afterwards, and stops.
+    Beyond ``limit`` dead letters are handed back or held back instead: whoever consumes asks
+    ``breakers`` afterwards whether to stop.
     """
 
     def __init__(
@@ -72,7 +78,8 @@ class Settlement:
         self._metrics = metrics
         self._service = service
         self._now = now
-        self.breakers = Breakers(limit or FloodLimit(), metrics.flooded)
+        self._unconfirmed = Unconfirmed()
+        self.breakers = Breakers(limit or FloodLimit(), metrics)
 
     async def settle(self, deliveries: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
         """Carry out the outcomes of ``deliveries``; afterwards all of them may be acked.
@@ -93,15 +100,18 @@ class Settlement:
         await self._carry_out([self._allowed(delivery, None, letter)])
 
     def _allowed(self, delivery: Delivery, outcome: Outcome | None, decision: Decision) -> Settled:
-        if self.breakers.of(delivery.queue).passes(delivery, decision):
+        back = self.breakers.of(delivery.queue).overrule(delivery, decision)
+        if back is None:
             return Settled(delivery, outcome, decision)
-        back = HandedBack()
-        return Settled(delivery, back, decide(back, Progress.of(delivery), self._now()))
+        instead = decide(back, Progress.of(delivery), self._now())
+        return Settled(delivery, back, instead, held_back=back.tier is not None)
 
     async def _carry_out(self, settled: Sequence[Settled]) -> None:
         await self._publish([self._copy(each.delivery, each.decision) for each in settled])
         for each in settled:
             self._tell(each.delivery, each.outcome, each.decision)
+            if each.held_back:
+                self._metrics.held_back(each.delivery.queue)
 
     def _copy(self, delivery: Delivery, decision: Decision) -> Publication | None:
         match decision:
@@ -118,20 +128,23 @@ class Settlement:
 
     async def _publish(self, copies: Sequence[Publication | None]) -> None:
         waiting = [copy for copy in copies if copy is not None]
+        if waiting and (failed := await self._attempt(waiting)):
+            with self._unconfirmed.waiting(len(failed)):
+                await self._repeat(failed)
+
+    async def _repeat(self, failed: Failures) -> None:
         pause = 0.1
-        while waiting:
-            results = await self._publisher.publish_all(waiting)
-            failed = [
-                (copy, error)
-                for copy, error in zip(waiting, results, strict=True)
-                if error is not None
-            ]
-            if not failed:
-                return
-            waiting = [copy for copy, _ in failed]
-            log.warning("copies_not_confirmed", copies=len(waiting), cause=_cause(failed[0][1]))
+        while failed:
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+            self._unconfirmed.log_once(failed[0][1])
+            failed = await self._attempt([copy for copy, _ in failed])
+
+    async def _attempt(self, copies: Sequence[Publication]) -> Failures:
+        results = await self._publisher.publish_all(copies)
+        return [
+            (copy, error) for copy, error in zip(copies, results, strict=True) if error is not None
+        ]
 
     def _tell(self, delivery: Delivery, outcome: Outcome | None, decision: Decision) -> None:
         match decision:
@@ -159,7 +172,3 @@ class Settlement:
                     reason=reason.value,
                     error=detail,
                 )
-
-
-def _cause(error: PublishError) -> str:
-    return f"{type(error).__name__}: {error}"

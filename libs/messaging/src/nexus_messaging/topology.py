@@ -92,6 +92,8 @@ _SERVICES = (
 )
 
 _OUTSIDE_ROUTES = {"tool.executed": TOOL_EXECUTED_QUEUE, "user.created": USER_CREATED_QUEUE}
+OUTSIDE_QUEUES = frozenset(_OUTSIDE_ROUTES.values())
+"""The queues that other services publish to."""
 # Bound to `internal` only: a CC header gets past topic permissions, so an outsider could forge
 # these types if they had any route from `events`.
 _INSIDE_ROUTES = {

@@ -41,6 +41,6 @@ def user_created_handler(
             metrics.other_address()
             log.warning("other_address_not_taken", user_id=str(user.user_id))
         await provisioning.provision(user.user_id)
-        return Done()
+        return Done(event.source)
 
     return provision_user

@@ -10,6 +10,7 @@ from customer_provisioner.inquiries import Inquiries
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.profile import announcement
 from customer_provisioner.profiles import Profiles
+from nexus_messaging.errors import PublishError
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.sending import Sending
 
@@ -38,6 +39,7 @@ class Relay:
         self._publisher = publisher
         self._metrics = metrics
         self._now = now
+        self._failed = 0
 
     async def announce(self) -> bool:
         """Announce up to ``MOST`` customers; tell whether there may be more to announce at once.
@@ -52,9 +54,16 @@ class Relay:
             sending.ended(error)
         told = [each for each, error in zip(waiting, errors, strict=True) if error is None]
         failed = [error for error in errors if error is not None]
-        if failed:
-            log.warning("not_announced", customers=len(failed), cause=type(failed[0]).__name__)
+        self._log_outage(failed[0] if failed else None, len(failed), len(told))
         if told:
             await self._profiles.mark_announced(told, self._now())
             self._metrics.announced(len(told))
         return len(waiting) == MOST and not failed
+
+    def _log_outage(self, cause: PublishError | None, failed: int, told: int) -> None:
+        """Log the first round that fails and the first that succeeds again."""
+        if cause is not None and not self._failed:
+            log.warning("not_announced", customers=failed, cause=type(cause).__name__)
+        elif cause is None and told and self._failed:
+            log.info("announced_again", failed=self._failed)
+        self._failed = self._failed + failed if failed or not told else 0

@@ -68,7 +68,7 @@ class UsageRecorder:
         results = await self._recorded(entries) if entries else []
         upcoming = iter(results)
         return [
-            _outcome(next(upcoming)) if isinstance(each, Entry) else self._refusal(each)
+            _outcome(each, next(upcoming)) if isinstance(each, Entry) else self._refusal(each)
             for each in read
         ]
 
@@ -121,11 +121,11 @@ class UsageRecorder:
         return Failed(error)
 
 
-def _outcome(result: Result) -> Outcome:
+def _outcome(entry: Entry, result: Result) -> Outcome:
     if isinstance(result, IdTaken):
         text = f"id: another event of source {result.source!r} holds it"
         return Failed(PermanentError(Reason.EVENT_ID_TAKEN, text))
-    return Done()
+    return Done(entry.event.source)
 
 
 def _name(result: Result) -> str:

@@ -117,6 +117,7 @@ class RelayLoop:
         self._metrics = metrics
         self._bell = bell
         self._now = now
+        self._not_forwarded = 0
 
     async def run(self) -> None:
         """Forward until cancelled."""
@@ -141,10 +142,16 @@ class RelayLoop:
         failed = [report.report_id for report, error in answered if error is not None]
         await self._reports.settle_lease(self._now(), forwarded=forwarded, failed=failed)
         self._metrics.forwarded(len(forwarded), len(failed))
-        if failed:
-            cause = next(error for error in results if error is not None)
-            log.warning("reports_not_forwarded", reports=len(failed), cause=str(cause))
+        self._log_outage(next((error for error in results if error is not None), None), len(failed))
         return not failed
+
+    def _log_outage(self, cause: PublishError | None, failed: int) -> None:
+        """Log the first round that fails and the first that does not again."""
+        if cause is not None and not self._not_forwarded:
+            log.warning("reports_not_forwarded", reports=failed, cause=str(cause))
+        elif cause is None and self._not_forwarded:
+            log.info("reports_forwarded_again", failed=self._not_forwarded)
+        self._not_forwarded = self._not_forwarded + failed if failed else 0
 
     async def _published(self, reports: Sequence[UsageRecorded]) -> list[PublishError | None]:
         claims = await self._reports.contexts(reports) if is_on() else {}
