@@ -70,7 +70,7 @@ async def services(vhost: Vhost, clone: Clone) -> AsyncIterator[Services]:
             stack.push_async_callback(publishers[name].close)
         loops = {
             **await _provisioner(told, databases, publishers, stack),
-            **await _ingest(told, databases, publishers, stack),
+            **_ingest(told, databases, publishers),
             **await _reporter(told, databases, publishers, stack),
         }
         tasks = [asyncio.create_task(keep_going(name, loop)) for name, loop in loops.items()]
@@ -94,19 +94,13 @@ async def _provisioner(
     stripe = await stack.enter_async_context(provisioner.stripe_of(settings, metrics))
     database, publisher = databases[provisioner.NAME], publishers[provisioner.NAME]
     parts = provisioner.wire(settings, database, publisher, stripe, metrics, registry)
-    await parts.broker.start()
-    stack.push_async_callback(parts.broker.stop)
-    return {f"provisioner {name}": rounds.run for name, rounds in parts.rounds.items()}
+    return {f"provisioner {name}": loop for name, loop in parts.loops.items()}
 
 
-async def _ingest(
-    told: Told, databases: Databases, publishers: Publishers, stack: AsyncExitStack
-) -> Mapping[str, Loop]:
+def _ingest(told: Told, databases: Databases, publishers: Publishers) -> Mapping[str, Loop]:
     settings = IngestSettings.model_validate(told[ingest.NAME])
     database, publisher = databases[ingest.NAME], publishers[ingest.NAME]
     parts = ingest.wire(settings, database, publisher, CollectorRegistry())
-    await parts.broker.start()
-    stack.push_async_callback(parts.broker.stop)
     return {f"ingest {name}": loop for name, loop in parts.loops.items()}
 
 

@@ -40,8 +40,6 @@ async def running(vhost: Vhost, database: Database) -> AsyncIterator[Database]:
         publisher = await Publisher.connect(vhost.url("usage-ingest"), name="usage-ingest")
         stack.push_async_callback(publisher.close)
         parts = wire(settings, database, publisher, CollectorRegistry())
-        await parts.broker.start()
-        stack.push_async_callback(parts.broker.stop)
         tasks = [asyncio.create_task(keep_going(name, loop)) for name, loop in parts.loops.items()]
         yield database
         for task in tasks:

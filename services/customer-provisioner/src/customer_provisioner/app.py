@@ -82,10 +82,8 @@ async def serve(settings: Settings) -> None:
         checked.include(parts)
         resume_on_signal(parts.breakers.resume)
         log.info("serving", port=settings.http_port)
-        loops: dict[str, Loop] = {name: rounds.run for name, rounds in parts.rounds.items()}
-        loops |= {"receive": parts.consumer.run, "consume": parts.consumption.run}
         grace = settings.shutdown_grace_seconds
-        await run_until(stop, loops, [parts.consumption], grace=grace)
+        await run_until(stop, parts.loops, [parts.consumption], grace=grace)
 
 
 async def _awaited(settings: Settings, database: Database, stop: asyncio.Event) -> Publisher:
@@ -118,9 +116,9 @@ class Parts:
 
     connections: Connections
     breakers: Breakers
-    consumer: Consumer
     consumption: SingleConsumption
     rounds: Mapping[str, Rounds]
+    loops: Mapping[str, Loop]
 
 
 def wire(
@@ -151,7 +149,9 @@ def wire(
     messaging.watch_pauses(USER_CREATED_QUEUE, consumption.is_paused)
     rounds = {"relay": relay, "sweep": Rounds(sweeping.sweep, every=ROUND_SECONDS)}
     connections = Connections(publisher, [consumer])
-    return Parts(connections, settlement.breakers, consumer, consumption, rounds)
+    loops: dict[str, Loop] = {"receive": consumer.run, "consume": consumption.run}
+    loops |= {name: each.run for name, each in rounds.items()}
+    return Parts(connections, settlement.breakers, consumption, rounds, loops)
 
 
 class Checked:
