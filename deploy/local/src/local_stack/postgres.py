@@ -19,7 +19,7 @@ from local_stack.urls import Address, Login
 
 SUPERUSER = "postgres"
 
-_INITDB_SECONDS = 120.0
+_FILL_SECONDS = 120.0
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 30.0
 # The user a server started by root runs as: PostgreSQL refuses to be root.
@@ -47,18 +47,13 @@ for pid; do prlimit --pid="$pid" --fsize="$0" || :; done
 class PostgresServer:
     """One PostgreSQL server in one directory, on the loopback interface, by password only."""
 
+    port: int
+    _claim: Claim
+
     def __init__(
-        self,
-        directory: Path,
-        port: int,
-        *,
-        durable: bool,
-        claim: Claim,
-        wal_segment_mb: int | None = None,
+        self, directory: Path, *, durable: bool, wal_segment_mb: int | None = None
     ) -> None:
-        self.directory = directory
-        self.port = port
-        self._claim = claim
+        self.directory = directory.absolute()
         self._programs = postgres_programs()
         self._settings = _SETTINGS if durable else _SETTINGS + _NOT_DURABLE
         self._wal_segment_mb = wal_segment_mb
@@ -87,18 +82,8 @@ class PostgresServer:
             ChildDiedError: If it ended instead of starting.
             ChildNotReadyError: If it was not ready in time.
         """
-        directory = directory.absolute()
-        claim = Claim.take(directory)
-        try:
-            (chosen,) = free_ports(port)
-            server = cls(
-                directory, chosen, durable=durable, claim=claim, wal_segment_mb=wal_segment_mb
-            )
-            server._create_cluster()
-            server._launch()
-        except BaseException:
-            claim.release()
-            raise
+        server = cls(directory, durable=durable, wal_segment_mb=wal_segment_mb)
+        server._open(port)
         return server
 
     @property
@@ -190,6 +175,17 @@ class PostgresServer:
     def _password_file(self) -> Path:
         return self.directory / "superuser.password"
 
+    def _open(self, port: int | None) -> None:
+        """Claim the directory, make the data where there are none, and start on them."""
+        self._claim = Claim.take(self.directory)
+        try:
+            (self.port,) = free_ports(port)
+            self._create_cluster()
+            self._launch()
+        except BaseException:
+            self._claim.release()
+            raise
+
     def _create_cluster(self) -> None:
         """Make the data folder, once: a half-made one bears another name and is made again."""
         if self._data.exists():
@@ -198,22 +194,43 @@ class PostgresServer:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
         self._password_file.touch(mode=0o600)
-        self._password_file.write_text(secrets.token_urlsafe(24), encoding="utf-8")
+        self._password_file.write_text(self._new_password(), encoding="utf-8")
         if os.geteuid() == 0:
             for path in (unfinished, self._password_file):
                 shutil.chown(path, _UNPRIVILEGED_USER)
+        self._fill(unfinished)
+        unfinished.rename(self._data)
+
+    def _new_password(self) -> str:
+        return secrets.token_urlsafe(24)
+
+    def _fill(self, folder: Path) -> None:
+        """Make the first data, in the empty ``folder``."""
         command = [
-            *(str(self._programs / "initdb"), f"--pgdata={unfinished}", f"--username={SUPERUSER}"),
+            *("initdb", f"--pgdata={folder}", f"--username={SUPERUSER}"),
             *(f"--pwfile={self._password_file}", "--auth=scram-sha-256", "--encoding=UTF8"),
             *("--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
         ]
         if self._wal_segment_mb is not None:
             command.append(f"--wal-segsize={self._wal_segment_mb}")
+        self._run(command)
+
+    def _run(self, command: Sequence[str], **settings: str) -> None:
+        """Run one of PostgreSQL's programs as the server's user.
+
+        Raises:
+            PostgresUnavailableError: If it failed.
+        """
+        program = str(self._programs / command[0])
         try:
-            run_program(self._as_server(command), env=_environment(), seconds=_INITDB_SECONDS)
+            run_program(
+                self._as_server([program, *command[1:]]),
+                env=_environment() | settings,
+                seconds=_FILL_SECONDS,
+                name=command[0],
+            )
         except ProgramFailedError as error:
             raise PostgresUnavailableError(str(error)) from error
-        unfinished.rename(self._data)
 
     def _launch(self) -> None:
         settings = [f"--{setting}" for setting in (f"port={self.port}", *self._settings)]
