@@ -26,8 +26,10 @@ help: ## Say what can be made
 	@echo "setup: installing pinned dependencies into .venv"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install -q --require-hashes -r requirements/uv.txt
-	@VIRTUAL_ENV=.venv $(BIN)/uv pip sync -q --require-hashes requirements/uv.txt requirements/dev.txt
-	@VIRTUAL_ENV=.venv $(BIN)/uv pip install -q --no-deps --no-build-isolation $(addprefix -e ,$(PACKAGES))
+	@export VIRTUAL_ENV=.venv cache="$$($(BIN)/uv cache dir)"; \
+	{ mkdir -p "$$cache" && test -w "$$cache"; } 2>/dev/null || export UV_NO_CACHE=1; \
+	$(BIN)/uv pip sync -q --require-hashes requirements/uv.txt requirements/dev.txt && \
+	$(BIN)/uv pip install -q --no-deps --no-build-isolation $(addprefix -e ,$(PACKAGES))
 	@touch $@
 
 .PHONY: setup
