@@ -133,6 +133,7 @@ class RabbitNode:
         return run_program(
             [self._programs.scripts / "rabbitmqctl", "-n", NODE, *arguments],
             env=environment(self.directory, self.ports, self._programs),
+            cwd=self._programs.scripts,
             seconds=_CTL_SECONDS,
         )
 
@@ -209,6 +210,7 @@ class RabbitNode:
                 [self._programs.scripts / "rabbitmq-server"],
                 log=self.log,
                 env=environment(self.directory, self.ports, self._programs),
+                cwd=self._programs.scripts,
             )
             self._claim.note(*self.pids)
             self._node.wait_until(self._accepts, seconds=_READY_SECONDS)
