@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import pwd
 import signal
 from pathlib import Path
 from typing import IO, Self
@@ -25,6 +26,17 @@ class DirectoryInUseError(LocalStackError):
         super().__init__(f"{directory} is in use by process {holder or '(just starting)'}")
 
 
+class DirectoryClosedError(LocalStackError):
+    """The directory can't be written here; the text says whose it is and what to do."""
+
+    def __init__(self, directory: Path, error: OSError) -> None:
+        closed = Path(error.filename or directory)
+        super().__init__(
+            f"{closed}: {error.strerror}. What is kept there must be writable by {_name(os.geteuid())}"
+            f"{_owner(closed)}: delete it as its owner, or work in a clone of your own"
+        )
+
+
 class Claim:
     """An exclusive claim on a directory, held by a file lock that ends with its holder.
 
@@ -43,9 +55,13 @@ class Claim:
 
         Raises:
             DirectoryInUseError: If a living process holds the claim.
+            DirectoryClosedError: If it can't be made or written.
         """
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = (directory / "lock").open("a+", encoding="utf-8")
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            lock = (directory / "lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            raise DirectoryClosedError(directory, error) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -80,3 +96,23 @@ class Claim:
         for leftover in leftovers:
             leftover.send(signal.SIGKILL)
         await_exit(leftovers, seconds=_GONE_WITHIN_SECONDS)
+
+
+def _owner(path: Path) -> str:
+    """Say whose ``path`` is, or the nearest folder above it that is there."""
+    for each in (path, *path.parents):
+        try:
+            owner = each.stat().st_uid
+        except OSError:
+            continue
+        if owner != os.geteuid():
+            return f", and {each} belongs to {_name(owner)}"
+        break
+    return ""
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
