@@ -71,6 +71,9 @@ def broker_programs(unpack_into: Path) -> BrokerPrograms:
     installed = installed_programs()
     if installed is not None:
         return installed
+    # What is there is whole. Whoever may only read it needs no lock.
+    if (unpacked := unpacked_programs(unpack_into)) is not None:
+        return unpacked
     with alone(unpack_into):
         return unpacked_programs(unpack_into) or fetch_programs(unpack_into)
 

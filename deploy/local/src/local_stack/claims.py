@@ -31,10 +31,7 @@ class DirectoryClosedError(LocalStackError):
 
     def __init__(self, directory: Path, error: OSError) -> None:
         closed = Path(error.filename or directory)
-        super().__init__(
-            f"{closed}: {error.strerror}. What is kept there must be writable by {_name(os.geteuid())}"
-            f"{_owner(closed)}: delete it as its owner, or work in a clone of your own"
-        )
+        super().__init__(f"{closed} can't be written: {error.strerror}{_advice(closed)}")
 
 
 class Claim:
@@ -98,17 +95,23 @@ class Claim:
         await_exit(leftovers, seconds=_GONE_WITHIN_SECONDS)
 
 
-def _owner(path: Path) -> str:
-    """Say whose ``path`` is, or the nearest folder above it that is there."""
-    for each in (path, *path.parents):
-        try:
-            owner = each.stat().st_uid
-        except OSError:
-            continue
-        if owner != os.geteuid():
-            return f", and {each} belongs to {_name(owner)}"
-        break
-    return ""
+def _advice(path: Path) -> str:
+    """Say what to do where ``path``, or the nearest folder above it, belongs to another user."""
+    there = next(each for each in (path, *path.parents) if _exists(each))
+    owner, own = there.stat().st_uid, os.geteuid()
+    if owner == own:
+        return ""
+    return (
+        f". {there} belongs to {_name(owner)}, not to {_name(own)}: "
+        f"delete it as {_name(owner)}, or work in a clone of your own"
+    )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return False
 
 
 def _name(uid: int) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from local_stack.claims import DirectoryClosedError
 from local_stack.errors import LocalStackError
 from local_stack.programs import ProgramFailedError, run_program
 
@@ -24,9 +25,16 @@ def alone(directory: Path) -> Iterator[None]:
     """Keep every other process that would unpack into ``directory`` waiting.
 
     Whoever comes second finds everything there, and replaces nothing that already runs.
+
+    Raises:
+        DirectoryClosedError: If nothing can be written beside it.
     """
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with directory.with_name(f"{directory.name}.lock").open("w", encoding="utf-8") as lock:
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        lock = directory.with_name(f"{directory.name}.lock").open("w", encoding="utf-8")
+    except OSError as error:
+        raise DirectoryClosedError(directory.parent, error) from error
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
