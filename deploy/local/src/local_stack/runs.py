@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from local_stack.claims import Claim, DirectoryClosedError, DirectoryInUseError
+from local_stack.claims import Claim, DirectoryClosedError
+from local_stack.errors import LocalStackError
 from local_stack.identities import ProcessIdentity
 from local_stack.places import bring_back
 
@@ -25,7 +26,9 @@ def run_directory(parent: Path) -> Iterator[Path]:
         parent.mkdir(parents=True, exist_ok=True)
         for left in parent.iterdir():
             if _name(_pid(left)) != left.name:
-                _delete(left)
+                # Another user's is left to that user, one that another process deletes to it.
+                with suppress(LocalStackError, OSError):
+                    _delete(left)
         directory = parent / name
         directory.mkdir()
     except OSError as error:
@@ -47,9 +50,8 @@ def _pid(directory: Path) -> int:
 
 def _delete(directory: Path) -> None:
     """End the servers that still run in ``directory``, and delete it."""
-    with suppress(DirectoryInUseError):
-        for lock in directory.glob("*/lock"):
-            claim = Claim.take(lock.parent)
-            bring_back(lock.parent)
-            claim.release()
-        shutil.rmtree(directory)
+    for lock in directory.glob("*/lock"):
+        claim = Claim.take(lock.parent)
+        bring_back(lock.parent)
+        claim.release()
+    shutil.rmtree(directory)
