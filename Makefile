@@ -111,6 +111,10 @@ test-long: setup ## The long tests, and what crosses a service once more on Rabb
 		-n $(JOBS) --dist loadfile tests/integration tests/e2e
 	NEXUS_TEST_RABBITMQ=4 $(BIN)/pytest -q -m long --timeout 600 tests/browser
 
+.PHONY: test-private
+test-private: ## A part of the tests and the demo in a clone that only its owner may enter
+	deploy/bare/private.sh
+
 .PHONY: test-bare
 test-bare: ## The README's commands on a bare Debian 12 (as root, with mmdebstrap): BARE="demo test"
 	deploy/bare/run.sh $(BARE)

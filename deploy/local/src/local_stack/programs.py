@@ -15,10 +15,12 @@ class ProgramFailedError(LocalStackError):
     """A program failed.
 
     Attributes:
+        why: How it failed, such as ``failed with code 1``.
         output: The end of what it printed.
     """
 
     def __init__(self, program: str, why: str, output: str) -> None:
+        self.why = why
         self.output = output
         printed = f":\n{output}" if output else ", and printed nothing"
         super().__init__(f"{program} {why}{printed}")
