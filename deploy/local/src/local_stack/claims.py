@@ -31,7 +31,7 @@ class DirectoryClosedError(LocalStackError):
 
     def __init__(self, directory: Path, error: OSError) -> None:
         closed = Path(error.filename or directory)
-        super().__init__(f"{closed} can't be written: {error.strerror}{_advice(closed)}")
+        super().__init__(f"{closed} can't be written: {error.strerror}{_advice(closed, directory)}")
 
 
 class Claim:
@@ -95,15 +95,16 @@ class Claim:
         await_exit(leftovers, seconds=_GONE_WITHIN_SECONDS)
 
 
-def _advice(path: Path) -> str:
+def _advice(path: Path, directory: Path) -> str:
     """Say what to do where ``path``, or the nearest folder above it, belongs to another user."""
     there = next(each for each in (path, *path.parents) if _exists(each))
     owner, own = there.stat().st_uid, os.geteuid()
     if owner == own:
         return ""
     return (
-        f". {there} belongs to {_name(owner)}, not to {_name(own)}: "
-        f"delete it as {_name(owner)}, or work in a clone of your own"
+        f". {there} belongs to {_name(owner)}, not to {_name(own)}: delete "
+        f"{directory if _exists(directory) else there} as {_name(owner)}, "
+        "or work in a clone of your own"
     )
 
 
