@@ -42,6 +42,7 @@ for file in /etc/hosts /etc/resolv.conf /etc/pip.conf /etc/ssl/certs/ca-certific
 done
 chroot "$tree" useradd --create-home tester
 git -C "$REPOSITORY" bundle create --quiet "$tree/srv/nexus.bundle" HEAD
+chmod 644 "$tree/srv/nexus.bundle"
 
 home_of() { chroot "$tree" getent passwd "$1" | cut -d: -f6; }
 
