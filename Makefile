@@ -26,8 +26,10 @@ help: ## Say what can be made
 	@echo "setup: installing pinned dependencies into .venv"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install -q --require-hashes -r requirements/uv.txt
-	@VIRTUAL_ENV=.venv $(BIN)/uv pip sync -q --require-hashes requirements/uv.txt requirements/dev.txt
-	@VIRTUAL_ENV=.venv $(BIN)/uv pip install -q --no-deps --no-build-isolation $(addprefix -e ,$(PACKAGES))
+	@export VIRTUAL_ENV=.venv cache="$$($(BIN)/uv cache dir)"; \
+	{ mkdir -p "$$cache" && test -w "$$cache"; } 2>/dev/null || export UV_NO_CACHE=1; \
+	$(BIN)/uv pip sync -q --require-hashes requirements/uv.txt requirements/dev.txt && \
+	$(BIN)/uv pip install -q --no-deps --no-build-isolation $(addprefix -e ,$(PACKAGES))
 	@touch $@
 
 .PHONY: setup
@@ -108,6 +110,10 @@ test-long: setup ## The long tests, and what crosses a service once more on Rabb
 	env -u STRIPE_SECRET_KEY NEXUS_TEST_RABBITMQ=4 $(BIN)/pytest -q -m "not long" \
 		-n $(JOBS) --dist loadfile tests/integration tests/e2e
 	NEXUS_TEST_RABBITMQ=4 $(BIN)/pytest -q -m long --timeout 600 tests/browser
+
+.PHONY: test-private
+test-private: ## A part of the tests and the demo in a clone that only its owner may enter
+	deploy/bare/private.sh
 
 .PHONY: test-bare
 test-bare: ## The README's commands on a bare Debian 12 (as root, with mmdebstrap): BARE="demo test"

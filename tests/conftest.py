@@ -5,7 +5,6 @@ migrated template.
 """
 
 import secrets
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from local_stack.processes import exit_on_sigterm
 from local_stack.provision import provide_broker, provide_postgres
+from local_stack.runs import run_directory
 from local_stack.servers import Broker
 from local_stack.servers import Database as PostgresServer
 from local_stack.sql import run_sql
@@ -38,10 +38,8 @@ def password() -> str:
 @pytest.fixture(scope="session")
 def server_directory() -> Iterator[Path]:
     """Return a place for this run's servers."""
-    directory = Path(__file__).parent.parent / ".local" / "tests" / secrets.token_hex(4)
-    directory.mkdir(parents=True)
-    yield directory
-    shutil.rmtree(directory)
+    with run_directory(Path(__file__).parent.parent / ".local" / "tests") as directory:
+        yield directory
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ mirror=$(apt-get indextargets --format '$(COMPONENT) $(REPO_URI) $(RELEASE)' 'Cr
     awk -v own="$(. /etc/os-release && echo "$VERSION_CODENAME")" \
         '$1 == "main" && $3 == own { print $2; exit }')
 [ -n "$mirror" ] || fail "this machine's apt has no source of its own release"
-environment=(HOME=/home/tester PATH=/usr/bin:/bin LANG=C.UTF-8)
+environment=(PATH=/usr/bin:/bin LANG=C.UTF-8)
 while IFS= read -r setting; do environment+=("$setting"); done < <(
     env | grep -E '^(PIP|UV|SSL|GIT_SSL|REQUESTS|CURL)_[A-Z_]+=|^(https?|all|no)_proxy=|^(HTTPS?|ALL|NO)_PROXY=' || true
 )
@@ -41,23 +41,29 @@ for file in /etc/hosts /etc/resolv.conf /etc/pip.conf /etc/ssl/certs/ca-certific
     if [ -f "$file" ]; then install -D -m 644 "$file" "$tree$file"; fi
 done
 chroot "$tree" useradd --create-home tester
-git -C "$REPOSITORY" bundle create --quiet "$tree/home/tester/nexus.bundle" HEAD
+git -C "$REPOSITORY" bundle create --quiet "$tree/srv/nexus.bundle" HEAD
+chmod 644 "$tree/srv/nexus.bundle"
 
-in_tree() { # Run a command as the user of the bare system, with processes that end with it.
+home_of() { chroot "$tree" getent passwd "$1" | cut -d: -f6; }
+
+in_tree() { # Run a command as a user of the bare system, with processes that end with it.
     unshare --mount --pid --fork --kill-child bash -c '
-        tree=$1; shift
+        tree=$1 user=$2; shift 2
         mount -t proc proc "$tree/proc" && mount --rbind /dev "$tree/dev" &&
-            mount -t tmpfs -o mode=1777 tmpfs "$tree/tmp" && exec chroot --userspec=tester "$tree" "$@"
-    ' in_tree "$tree" env -i "${environment[@]}" sh -c "$1"
+            mount -t tmpfs -o mode=1777 tmpfs "$tree/tmp" && exec chroot --userspec="$user" "$tree" "$@"
+    ' in_tree "$tree" "$1" env -i "${environment[@]}" HOME="$(home_of "$1")" sh -c "$2"
 }
 
-in_tree 'git -c advice.detachedHead=false clone --quiet ~/nexus.bundle ~/nexus'
-for target in "${TARGETS[@]}"; do
-    say "make $target"
-    began=$SECONDS
-    status=0
-    in_tree "cd ~/nexus && make $target" >"$work/$target.log" 2>&1 || status=$?
-    tail -n 40 "$work/$target.log"
-    say "make $target: exit status $status after $((SECONDS - began)) s"
-    [ "$status" -eq 0 ] || exit "$status"
+# Root too, whose home no other user may enter: PostgreSQL runs as another user even so.
+for user in tester root; do
+    in_tree "$user" 'git -c advice.detachedHead=false clone --quiet /srv/nexus.bundle ~/nexus'
+    for target in "${TARGETS[@]}"; do
+        say "make $target, as $user"
+        began=$SECONDS
+        status=0
+        in_tree "$user" "cd ~/nexus && make $target" >"$work/$target.log" 2>&1 || status=$?
+        tail -n 40 "$work/$target.log"
+        say "make $target, as $user: exit status $status after $((SECONDS - began)) s"
+        [ "$status" -eq 0 ] || exit "$status"
+    done
 done

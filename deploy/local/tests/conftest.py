@@ -12,7 +12,7 @@ from local_stack.rabbitmq import RabbitNode
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
     """One RabbitMQ node for a module: starting one takes six seconds."""
-    with RabbitNode.start(tmp_path_factory.mktemp("rabbitmq") / "node") as started:
+    with RabbitNode.start(tmp_path_factory.mktemp("rabbitmq") / "a node") as started:
         yield started
 
 

@@ -49,19 +49,6 @@ def test_a_server_that_died_is_noticed(postgres: PostgresServer) -> None:
         postgres.check()
 
 
-def test_a_server_starts_below_folders_closed_to_others(tmp_path: Path) -> None:
-    """A checkout in a private home works, for root too, whose server is not root."""
-    private = tmp_path / "private"
-    private.mkdir(mode=0o700)
-
-    with PostgresServer.start(private / "postgres", durable=False) as server:
-        answer = run_sql(server.superuser_url, "SELECT 1")
-        owner = Path(f"/proc/{server.pids[0]}").stat().st_uid
-
-    assert answer == "1\n"
-    assert owner != 0
-
-
 def test_data_is_found_again_by_the_next_server(tmp_path: Path) -> None:
     """Stopping and starting in the same folder continues with the same data and password."""
     with PostgresServer.start(tmp_path, durable=False) as first:

@@ -13,7 +13,13 @@ import pytest
 
 from local_stack.claims import Claim, DirectoryInUseError
 from local_stack.identities import ProcessIdentity, family
-from local_stack.processes import Child, ChildDiedError, ChildNotReadyError, exit_on_sigterm
+from local_stack.processes import (
+    Child,
+    ChildDiedError,
+    ChildNotReadyError,
+    ChildNotStartedError,
+    exit_on_sigterm,
+)
 from local_stack.programs import ProgramFailedError, run_program
 
 ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath)}
@@ -48,6 +54,16 @@ def test_a_child_that_never_gets_ready_is_told_apart_from_a_dead_one(tmp_path: P
         child.wait_until(lambda: False, seconds=0.1)
 
     child.kill()
+
+
+def test_a_child_that_cannot_be_started_is_told_with_the_reason(tmp_path: Path) -> None:
+    """By the system's own words, as is an end without a word in the log."""
+    with pytest.raises(ChildNotStartedError, match=r"part could not be started: .*No such file"):
+        Child.start("part", [tmp_path / "absent"], log=tmp_path / "log", env=ENVIRONMENT)
+
+    child = Child.start("part", ["false"], log=tmp_path / "log", env=ENVIRONMENT)
+    with pytest.raises(ChildDiedError, match=r"the end of .*log:\n\(it is empty\)"):
+        child.wait_until(lambda: False, seconds=60)
 
 
 def test_a_child_deaf_to_sigterm_is_killed_after_its_grace(tmp_path: Path) -> None:
@@ -153,3 +169,23 @@ claim.note(child.pid)
 print(child.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
+def test_a_program_that_fails_without_a_word_is_said_to() -> None:
+    """No error ends with a colon and nothing after it."""
+    with pytest.raises(ProgramFailedError, match=r"false failed with code 1, and printed nothing$"):
+        run_program(["false"], env=ENVIRONMENT, seconds=30)
+
+
+def test_a_program_that_takes_too_long_is_quoted() -> None:
+    """What it printed until then is in the error."""
+    command = ["sh", "-c", "echo waiting for a lock; exec sleep 600"]
+
+    with pytest.raises(ProgramFailedError, match=r"took more than 1 s:\nwaiting for a lock$"):
+        run_program(command, env=ENVIRONMENT, seconds=1)
+
+
+def test_an_unknown_user_is_named() -> None:
+    """A system without the user that a program is to run as is no traceback."""
+    with pytest.raises(ProgramFailedError, match=r"could not be started(?s:.*)no-such-user"):
+        run_program(["true"], env=ENVIRONMENT, seconds=30, user="no-such-user")

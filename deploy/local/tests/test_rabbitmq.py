@@ -8,6 +8,7 @@ from pathlib import Path
 import aio_pika
 import pytest
 
+from local_stack.broker_programs import BrokerUnavailableError
 from local_stack.claims import DirectoryInUseError
 from local_stack.identities import ProcessIdentity, family
 from local_stack.ports import LOOPBACK, free_ports
@@ -72,6 +73,12 @@ def test_nothing_is_left_running_after_a_stop(node: RabbitNode) -> None:
     node.stop()
 
     assert not any(process and process.alive for process in running)
+
+
+def test_a_folder_that_a_shell_would_misread_is_refused(tmp_path: Path) -> None:
+    """RabbitMQ would wait for the end of the quotation for ever."""
+    with pytest.raises(BrokerUnavailableError, match="it hands its folder to a shell"):
+        RabbitNode.start(tmp_path / "it's")
 
 
 def test_standard_ports_are_used_only_where_free() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,7 +52,8 @@ class BrokerPrograms:
     def environment(self) -> dict[str, str]:
         """Build the variables without which the programs do not run."""
         path = os.pathsep.join([str(self.erlang), os.environ.get("PATH", os.defpath)])
-        found = {"PATH": path, "LANG": "C.UTF-8"}
+        # The scripts, run in their own folder, then name no path in which a space would part it.
+        found = {"PATH": path, "LANG": "C.UTF-8", "RABBITMQ_SCRIPTS_DIR": "."}
         if self.libraries:
             found["LD_LIBRARY_PATH"] = os.pathsep.join(map(str, self.libraries))
         return found
@@ -69,6 +71,9 @@ def broker_programs(unpack_into: Path) -> BrokerPrograms:
     installed = installed_programs()
     if installed is not None:
         return installed
+    # What is there is whole. Whoever may only read it needs no lock.
+    if (unpacked := unpacked_programs(unpack_into)) is not None:
+        return unpacked
     with alone(unpack_into):
         return unpacked_programs(unpack_into) or fetch_programs(unpack_into)
 
@@ -137,11 +142,11 @@ def _programs(
 
 def _point_erlang_at(root: Path, final: Path) -> None:
     """Rewrite the one absolute path in Erlang's start scripts."""
-    home = final.absolute() / "usr/lib/erlang"
+    ours = "ROOTDIR=" + shlex.quote(str(final.absolute() / "usr/lib/erlang"))
     scripts = ("bin/erl", "bin/start", "erts-*/bin/erl", "erts-*/bin/start")
     for pattern in scripts:
         for script in (root / "usr/lib/erlang").glob(pattern):
             if not script.is_symlink():
                 text = script.read_text(encoding="utf-8")
-                moved = re.sub(r'ROOTDIR="?/usr/lib/erlang"?', f'ROOTDIR="{home}"', text)
+                moved = re.sub(r'ROOTDIR="?/usr/lib/erlang"?', lambda _match: ours, text)
                 script.write_text(moved, encoding="utf-8")

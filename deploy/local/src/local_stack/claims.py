@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import pwd
 import signal
 from pathlib import Path
 from typing import IO, Self
@@ -25,6 +26,14 @@ class DirectoryInUseError(LocalStackError):
         super().__init__(f"{directory} is in use by process {holder or '(just starting)'}")
 
 
+class DirectoryClosedError(LocalStackError):
+    """The directory can't be written here; the text says whose it is and what to do."""
+
+    def __init__(self, directory: Path, error: OSError) -> None:
+        closed = Path(error.filename or directory)
+        super().__init__(f"{closed} can't be written: {error.strerror}{_advice(closed, directory)}")
+
+
 class Claim:
     """An exclusive claim on a directory, held by a file lock that ends with its holder.
 
@@ -43,9 +52,13 @@ class Claim:
 
         Raises:
             DirectoryInUseError: If a living process holds the claim.
+            DirectoryClosedError: If it can't be made or written.
         """
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = (directory / "lock").open("a+", encoding="utf-8")
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            lock = (directory / "lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            raise DirectoryClosedError(directory, error) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -80,3 +93,30 @@ class Claim:
         for leftover in leftovers:
             leftover.send(signal.SIGKILL)
         await_exit(leftovers, seconds=_GONE_WITHIN_SECONDS)
+
+
+def _advice(path: Path, directory: Path) -> str:
+    """Say what to do where ``path``, or the nearest folder above it, belongs to another user."""
+    there = next(each for each in (path, *path.parents) if _exists(each))
+    owner, own = there.stat().st_uid, os.geteuid()
+    if owner == own:
+        return ""
+    return (
+        f". {there} belongs to {_name(owner)}, not to {_name(own)}: delete "
+        f"{directory if _exists(directory) else there} as {_name(owner)}, "
+        "or work in a clone of your own"
+    )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return False
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"

@@ -13,6 +13,7 @@ from typing import NoReturn
 from local_stack.catalogue import StackOptions
 from local_stack.claims import Claim, DirectoryInUseError
 from local_stack.identities import ProcessIdentity, await_exit
+from local_stack.places import bring_back
 from local_stack.practice import PracticeLetter
 from local_stack.processes import Child, ChildDiedError, exit_on_sigterm
 from local_stack.publishing import publish, tool_executed, user_created
@@ -121,9 +122,11 @@ def publish_example(directory: Path, say: Say) -> int:
 def _holder(directory: Path) -> int | None:
     """Find the process that runs a stack in ``directory``; what a killed one left is ended."""
     try:
-        Claim.take(directory).release()
+        claim = Claim.take(directory)
     except DirectoryInUseError as held:
         return held.holder
+    bring_back(directory / "postgres")
+    claim.release()
     return None
 
 

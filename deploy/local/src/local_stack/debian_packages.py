@@ -9,10 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from local_stack.claims import DirectoryClosedError
 from local_stack.errors import LocalStackError
 from local_stack.programs import ProgramFailedError, run_program
 
 _APT_SECONDS = 300.0
+# In a folder of a longer path (SafeGetCWD in its fileutl.cc) apt downloads into "/".
+_APT_PATH_BYTES = 300
 
 
 class PackagesUnavailableError(LocalStackError):
@@ -24,9 +27,16 @@ def alone(directory: Path) -> Iterator[None]:
     """Keep every other process that would unpack into ``directory`` waiting.
 
     Whoever comes second finds everything there, and replaces nothing that already runs.
+
+    Raises:
+        DirectoryClosedError: If nothing can be written beside it.
     """
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with directory.with_name(f"{directory.name}.lock").open("w", encoding="utf-8") as lock:
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        lock = directory.with_name(f"{directory.name}.lock").open("w", encoding="utf-8")
+    except OSError as error:
+        raise DirectoryClosedError(directory.parent, error) from error
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -39,8 +49,12 @@ def unpacking(directory: Path) -> Iterator[tuple[Path, Path]]:
     """
     directory = directory.absolute()  # apt and its helpers run elsewhere
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent) as work:
-        root = Path(work) / "root"
+    with (
+        # Not beside the directory: apt does not work below a long path.
+        tempfile.TemporaryDirectory() as work,
+        tempfile.TemporaryDirectory(dir=directory.parent) as beside,
+    ):
+        root = Path(beside) / "root"
         yield Path(work), root
         shutil.rmtree(directory, ignore_errors=True)
         root.rename(directory)
@@ -64,10 +78,14 @@ class PrivateApt:
 
         Raises:
             PackagesUnavailableError: If the machine has no apt, or no mirror to take ``suite``
-                from.
+                from, or the path of ``directory`` is too long.
         """
         if not all(map(shutil.which, ("apt-get", "dpkg-deb"))):
             raise PackagesUnavailableError("this machine has no apt")
+        if len(os.fsencode(directory)) >= _APT_PATH_BYTES:
+            raise PackagesUnavailableError(
+                f"apt can't work in {directory}, the path is too long: set TMPDIR to another"
+            )
         for folder in ("lists/partial", "cache/archives/partial"):
             (directory / folder).mkdir(parents=True)
         settings = [

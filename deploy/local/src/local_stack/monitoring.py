@@ -140,4 +140,6 @@ class Monitoring:
 
 
 def _without(name: str, error: Exception) -> str:
-    return f"going on without {name}: {str(error).splitlines()[0]}"
+    first, *others = str(error).splitlines()
+    # What a program printed begins on the second line and says most on its last.
+    return f"going on without {name}: {' '.join([first, *others[-1:]])}"

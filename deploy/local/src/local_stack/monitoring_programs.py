@@ -50,6 +50,9 @@ def monitoring_programs(unpack_into: Path) -> MonitoringPrograms:
     Raises:
         MonitoringUnavailableError: If none of the three works here.
     """
+    found = _found(unpack_into)
+    if found is not None and found.exporter is not None:
+        return found
     why = ""
     with alone(unpack_into):
         found = _found(unpack_into)

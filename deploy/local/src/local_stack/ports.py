@@ -2,7 +2,8 @@
 
 import random
 import socket
-from contextlib import ExitStack
+import time
+from collections import deque
 
 from local_stack.errors import LocalStackError
 
@@ -18,8 +19,19 @@ class NoFreePortError(LocalStackError):
     """Every port tried was taken."""
 
 
+# Within which the server that a port was chosen for listens on it; a whole stack takes its time.
+_HELD_SECONDS = 300.0
+
+# When each chosen port may be let go of, and the socket that keeps it from being chosen again.
+_held: deque[tuple[float, socket.socket]] = deque()
+
+
 def free_ports(*wanted: int | None) -> list[int]:
     """Choose one free port for each entry, all different.
+
+    A port is chosen before its server starts, and other processes choose theirs at the same time.
+    So it stays bound here for some minutes without being listened to, which any server that sets
+    ``SO_REUSEADDR`` can do nevertheless, and no other choice does.
 
     Args:
         wanted: A port to take where it is free, or ``None`` for any.
@@ -30,21 +42,31 @@ def free_ports(*wanted: int | None) -> list[int]:
     Raises:
         NoFreePortError: If no free port was found.
     """
-    with ExitStack() as held:
-        return [_hold(held, port) for port in wanted]
+    now = time.monotonic()
+    while _held and _held[0][0] < now:
+        _held.popleft()[1].close()
+    chosen = [_hold(port) for port in wanted]
+    _held.extend((now + _HELD_SECONDS, listener) for listener in chosen)
+    return [listener.getsockname()[1] for listener in chosen]
 
 
-def _hold(held: ExitStack, wanted: int | None) -> int:
-    candidates = [] if wanted is None else [wanted]
-    candidates += random.sample(_CHOICES, _ATTEMPTS)
-    for port in candidates:
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((LOOPBACK, port))
-        except OSError:
-            listener.close()
-            continue
-        held.enter_context(listener)
-        return port
+def _hold(wanted: int | None) -> socket.socket:
+    # What others hold, and what is in TIME_WAIT, is left alone, except where it must be this one.
+    if wanted is not None and (listener := _bound(wanted, reuse=True)) is not None:
+        return listener
+    for port in random.sample(_CHOICES, _ATTEMPTS):
+        if (listener := _bound(port, reuse=False)) is not None:
+            return listener
     raise NoFreePortError(f"{_ATTEMPTS} ports from {_CHOICES.start} up were tried, none is free")
+
+
+def _bound(port: int, *, reuse: bool) -> socket.socket | None:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
+        listener.bind((LOOPBACK, port))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, True)
+    except OSError:
+        listener.close()
+        return None
+    return listener

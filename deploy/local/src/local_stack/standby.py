@@ -1,0 +1,107 @@
+"""A standby of a PostgreSQL server: a copy that follows it and can be promoted in its place."""
+
+import time
+from pathlib import Path
+from typing import Self
+
+from local_stack.ports import LOOPBACK
+from local_stack.postgres import SUPERUSER, PostgresServer
+from local_stack.sql import PostgresUnavailableError, run_sql
+from local_stack.urls import login_of
+
+_FOLLOWING_SECONDS = 60.0
+_POLL_SECONDS = 0.05
+
+_FOLLOWING = """
+SELECT count(*) FROM pg_stat_replication
+ WHERE application_name = '{name}' AND state = 'streaming' AND sync_state = '{sync_state}'
+"""
+
+
+class Standby(PostgresServer):
+    """A server that replays what another one, its primary, sends it; until then it only reads.
+
+    A standby that is killed while it is synchronous keeps every COMMIT of the primary waiting,
+    until it is restarted or that client gives up.
+    """
+
+    def __init__(
+        self, primary: PostgresServer, directory: Path, *, name: str, durable: bool
+    ) -> None:
+        super().__init__(directory, durable=durable)
+        self._primary = primary
+        self._name = name
+
+    @classmethod
+    def follow(
+        cls,
+        primary: PostgresServer,
+        directory: Path,
+        *,
+        name: str = "standby",
+        synchronous: bool = False,
+        durable: bool = True,
+    ) -> Self:
+        """Start a standby of ``primary``; it receives every change once this returns.
+
+        Args:
+            primary: What it copies.
+            directory: What it keeps. Nothing else's.
+            name: Its name at the primary, and its replication slot's: letters and underscores.
+            synchronous: Whether the primary's COMMIT waits until the standby has it on disk.
+            durable: As of :meth:`PostgresServer.start`.
+
+        Raises:
+            DirectoryInUseError: If a server runs there already.
+            PostgresUnavailableError: If the primary can't be copied, or does not send to it.
+            ChildDiedError: If it ended instead of starting.
+            ChildNotReadyError: If it was not ready in time.
+        """
+        standby = cls(primary, directory, name=name, durable=durable)
+        standby._open(None)
+        try:
+            if synchronous:
+                run_sql(
+                    primary.superuser_url,
+                    f"ALTER SYSTEM SET synchronous_standby_names = '{name}';"
+                    "SELECT pg_reload_conf();",
+                )
+            standby._await_changes("sync" if synchronous else "async")
+        except BaseException:
+            standby.stop()
+            raise
+        return standby
+
+    def promote(self) -> None:
+        """Make it a primary of its own, which writes. The one it followed must have ended.
+
+        Raises:
+            SqlFailedError: If it is no standby any more, or could not be asked.
+        """
+        run_sql(self.superuser_url, "SELECT pg_promote(wait => true)")
+
+    def _new_password(self) -> str:
+        return login_of(self._primary.superuser_url).password
+
+    def _fill(self, folder: Path) -> None:
+        primary = f"host={LOOPBACK} port={self._primary.port} user={SUPERUSER}"
+        self._run(
+            [
+                *("pg_basebackup", f"--pgdata={folder}", "--checkpoint=fast"),
+                *("--wal-method=stream", "--create-slot", f"--slot={self._name}"),
+                *("--write-recovery-conf", f"--dbname={primary} application_name={self._name}"),
+            ],
+            PGPASSWORD=self._new_password(),
+        )
+
+    def _await_changes(self, sync_state: str) -> None:
+        """Wait until the primary sends to it as a standby of ``sync_state``."""
+        asked = _FOLLOWING.format(name=self._name, sync_state=sync_state)
+        deadline = time.monotonic() + _FOLLOWING_SECONDS
+        while run_sql(self._primary.superuser_url, asked).strip() != "1":
+            self.check()
+            if time.monotonic() > deadline:
+                raise PostgresUnavailableError(
+                    f"the primary does not send to {self._name} after {_FOLLOWING_SECONDS:.0f} s"
+                )
+            time.sleep(_POLL_SECONDS)
