@@ -11,11 +11,8 @@ ROOT: Final = Path(__file__).parent.parent
 MEANINGS: Final = {
     "ack_lost": "a message was processed and its ack did not arrive: it comes again, harmlessly",
     "announced_again": "the broker confirms announcements again; so many publishes had failed",
-    "broker_lost": "a consumer's connection is lost; it is made anew until it stands",
-    "broker_unreachable": "… and no address of the broker leads to a new one yet",
     "cancel_lost": "a pause lost its connection; what was in hand is delivered again",
-    "consumer_cancelled_by_broker": "the broker ended a consumer: its queue was deleted or moved",
-    "consume_refused": "a queue is missing, or may not be read: apply the topology",
+    "consuming_again": "what kept a queue from being consumed is over",
     "consumption_paused": "the database or Stripe is away: nothing is taken until a probe finds it",
     "consumption_resumed": "it is back",
     "consumption_stopped": "too much of a queue was dead-lettered: it waits to be resumed",
@@ -31,6 +28,8 @@ MEANINGS: Final = {
     "message_dead_lettered": "a message waits for a person, with this reason",
     "message_retried": "a message failed and waits in a retry tier",
     "meter_missing": "Stripe has no active meter of that name: `stripe-reporter meters ensure`",
+    "not_consuming": "a queue's connection is lost, no address of the broker answers, the queue is"
+    " missing, or the broker ended the consumer: `cause`; it is tried on and on",
     "not_announced": "the broker did not confirm customers' announcements; they are repeated",
     "other_address_not_taken": "a known user came with another address; the first one stands",
     "publisher_connected": "the publishing connection stands again, after so many attempts",

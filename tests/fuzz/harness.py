@@ -171,7 +171,7 @@ async def assert_undisturbed(platform: Platform, service: str, pid: int | None, 
     assert platform.services[service].alive
     assert platform.services[service].pid == pid
     log = platform.log(service)
-    for sign in ("loop_failed", "broker_lost", "ack_lost", "consumption_paused", "library_log"):
+    for sign in ("loop_failed", "not_consuming", "ack_lost", "consumption_paused", "library_log"):
         lines = [line for line in log.splitlines() if f'"{sign}"' in line]
         assert not lines, lines[:3]
     told = await platform.vhost.ask("GET", "queues/{vhost}/" + queue)

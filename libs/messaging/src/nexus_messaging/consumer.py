@@ -100,6 +100,7 @@ class Consumer:
         self._narrow = True
         self._unconnected_since = 0.0
         self._cause = "not connected yet"
+        self._noted = set[str]()
 
     @property
     def consuming(self) -> bool:
@@ -188,20 +189,16 @@ class Consumer:
         """Connect, consume while wanted, and begin again whenever that ends; never returns."""
         pause = 0.2
         while True:
-            self._cause = "not connected"
             try:
                 with only_if_asked_for():
                     await self._session()
                 pause = 0.2
             except BrokerUnreachableError as error:
-                self._cause = str(error)
-                log.warning("broker_unreachable", queue=self.queue, cause=self._cause)
+                self._note(str(error))
             except REFUSED as error:
-                self._cause = REFUSED_BECAUSE[type(error)]
-                log.warning("consume_refused", queue=self.queue, cause=self._cause)
+                self._note(REFUSED_BECAUSE[type(error)])
             except Exception as error:  # noqa: BLE001 - aiormq lets even a bare Exception out of here
-                self._cause = type(error).__name__
-                log.warning("broker_lost", queue=self.queue, cause=self._cause)
+                self._note(type(error).__name__)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 
@@ -297,13 +294,15 @@ class Consumer:
                 if self._wanted.is_set() and self._tag is None:
                     answer = await channel.basic_consume(self.queue, self._received)
                     self._tag = answer.consumer_tag
+                    if self._noted:
+                        self._noted.clear()
+                        log.info("consuming_again", queue=self.queue)
             waiting = asyncio.ensure_future(self._changed.wait())
             try:
                 await asyncio.wait({waiting, *lost}, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 waiting.cancel()
-        self._cause = "the connection was lost"
-        log.warning("broker_lost", queue=self.queue, cause=self._cause)
+        self._note("the connection was lost")
 
     async def _received(self, message: DeliveredMessage) -> None:
         if message.channel is not self._channel or message.delivery_tag is None:
@@ -323,10 +322,16 @@ class Consumer:
 
     async def _cancelled(self, _frame: aiormq.spec.Basic.Cancel) -> None:
         # Called by the channel's reader, which would wait for itself if this closed the channel.
-        log.warning("consumer_cancelled_by_broker", queue=self.queue)
         self._tag = None
-        self._cause = "its consumer was cancelled by the broker"
+        self._note("the broker cancelled it: the queue was deleted or moved")
         self._changed.set()
+
+    def _note(self, cause: str) -> None:
+        """Log why nothing is consumed: each cause once, until the queue is consumed again."""
+        self._cause = cause
+        if cause not in self._noted:
+            self._noted.add(cause)
+            log.warning("not_consuming", queue=self.queue, cause=cause)
 
     def _forget(self) -> None:
         # What was buffered belongs to a channel that is gone: the broker will deliver it again.
