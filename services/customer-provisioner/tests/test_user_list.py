@@ -37,7 +37,7 @@ def test_an_entry_that_is_no_user_stops_nothing_and_is_not_repeated() -> None:
 
     first, second = read_users(lines)
 
-    assert first == Unusable(1, "email: string_pattern_mismatch")
+    assert first == Unusable(1, "email: must be an e-mail address")
     assert second == EVE
 
 

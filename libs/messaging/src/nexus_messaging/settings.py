@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from nexus_contracts.wording import rule
 from nexus_messaging.flood import FloodLimit
 
 
@@ -117,10 +118,9 @@ def _value(name: str, environment: Mapping[str, str]) -> str | None:
 
 def _problems(error: ValidationError) -> list[tuple[str, str]]:
     named = []
-    for detail in error.errors(include_input=False, include_url=False, include_context=False):
+    for detail in error.errors(include_input=False, include_url=False):
         name = str(detail["loc"][0]).upper() if detail["loc"] else "settings"
         missing = detail["type"] == "missing"
-        rule = detail["msg"].removeprefix("Value error, ")
-        text = f"{name}: not set (nor {name}_FILE)" if missing else f"{name}: {rule}"
+        text = f"{name}: not set (nor {name}_FILE)" if missing else f"{name}: {rule(detail)}"
         named.append((name, text))
     return named

@@ -13,8 +13,8 @@ from customer_provisioner.api_keys import ApiKey, holder
 from customer_provisioner.inquiries import Inquiries
 from customer_provisioner.profile import Profile, State
 from nexus_contracts import Event, UserCreated
-from nexus_contracts.envelope import describe
 from nexus_contracts.fields import trace_context
+from nexus_contracts.wording import describe
 from nexus_database import DatabaseUnavailableError
 from nexus_messaging.errors import PublishError
 from nexus_messaging.publisher import Publisher

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from nexus_contracts import UserCreated
-from nexus_contracts.envelope import describe
+from nexus_contracts.wording import describe
 
 
 class UnreadableListError(Exception):
