@@ -5,6 +5,7 @@ separators, ages in seconds. The words are the same, so colour is never all that
 a character that a terminal would obey instead of showing it is written as an escape.
 """
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -140,6 +141,11 @@ def show_line(line: str, tone: Tone = Tone.PLAIN, stream: TextIO | None = None) 
         out.write(f"{printable(line)}\n")
 
 
+def show_json(facts: Mapping[str, object]) -> None:
+    """Show facts to programs, as one line of JSON in ASCII; times are as RFC 3339 writes them."""
+    print(json.dumps(facts, default=_as_json))
+
+
 def complain(program: str, line: str) -> None:
     """Say on standard error what is wrong, as one line."""
     sys.stderr.write(f"{printable(f'{program}: {line}')}\n")
@@ -238,6 +244,12 @@ def _aligned(lines: Sequence[Sequence[str]], numeric: Sequence[bool]) -> Iterato
         cells = zip(line, widths, numeric, strict=True)
         padded = (f"{cell:>{w}}" if right else f"{cell:<{w}}" for cell, w, right in cells)
         yield "  ".join(padded).rstrip()
+
+
+def _as_json(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} is not shown to programs")
 
 
 def _escaped(character: str) -> str:

@@ -74,7 +74,7 @@ async def broker_fault(url: str, rights: Rights) -> str | None:
             *(_write_fault(tried, exchange, key) for exchange, key in _written(rights)),
         )
     except (aiormq.exceptions.AMQPError, OSError, TimeoutError) as error:
-        return _unreachable(error)
+        return unreachable(error)
     return "\n".join(dict.fromkeys(fault for fault in faults if fault)) or None
 
 
@@ -153,7 +153,8 @@ async def _ignore(_message: object) -> None:
     """Take no delivery: none ever comes."""
 
 
-def _unreachable(error: Exception) -> str:
+def unreachable(error: Exception) -> str:
+    """Say in words why AMQP can't be spoken to the broker of AMQP_URL."""
     match error:
         case aiormq.exceptions.AuthenticationError() | ProbableAuthenticationError():
             return "the login of AMQP_URL is refused: its user or password is wrong"

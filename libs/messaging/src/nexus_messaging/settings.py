@@ -36,12 +36,16 @@ def _address(*schemes: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+AmqpUrl = Annotated[SecretStr, _address("amqp://", "amqps://")]
+"""The address of the broker, with its login and its vhost."""
+
+
 class BrokerSettings(BaseModel):
     """Where the broker is. Field ``amqp_url`` is read from ``AMQP_URL``, and so on."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
-    amqp_url: Annotated[SecretStr, _address("amqp://", "amqps://")]
+    amqp_url: AmqpUrl
     """`amqp://` or `amqps://user:password@host:port/vhost`."""
 
 

@@ -65,6 +65,10 @@ class Door:
             user = UserCreated.model_validate_json(await request.read())
         except ValidationError as error:
             return _refusal(422, "invalid", detail=describe(error))
+        except web.HTTPRequestEntityTooLarge:
+            return _refusal(413, "too_large")
+        except web.RequestPayloadError:
+            return _refusal(400, "unreadable_body")
         profile = await self._inquiries.find(user.user_id)
         if profile is None or profile.state is not State.PROVISIONED:
             await self._publish(user, key, trace_context(request.headers.get("traceparent")))

@@ -1,0 +1,158 @@
+"""Whether usage is on its way to Stripe, from what ledger and broker tell: pure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from nexus_messaging.console import Finding, Row, Tone, human
+from nexus_messaging.depths import Depth, Depths
+from nexus_messaging.topology import (
+    CUSTOMER_PROVISIONED_QUEUE,
+    TIERS,
+    TOOL_EXECUTED_QUEUE,
+    UNROUTABLE,
+    USAGE_OUTCOMES_QUEUE,
+    USAGE_RECORDED_QUEUE,
+    USER_CREATED_QUEUE,
+    dead_letter_queue,
+)
+from usage_ingest.inquiries import Standing
+
+TITLES: Final = ("queue", "waiting", "consumers", "dead letters")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A step of usage's way: its ``name``, its queue, whose it is, and what may have stopped it."""
+
+    name: str
+    queue: str
+    service: str
+    stopped_by: str
+
+
+_INGEST: Final = "usage-ingest"
+_OUTAGE: Final = "it waits for its database, or stopped for a flood of bad messages"
+
+STAGES: Final = (
+    Stage("recording", TOOL_EXECUTED_QUEUE, _INGEST, _OUTAGE),
+    Stage("reporting", USAGE_RECORDED_QUEUE, "stripe-reporter", "its circuit breaker is open"),
+    Stage("applying answers", USAGE_OUTCOMES_QUEUE, _INGEST, _OUTAGE),
+    Stage("learning of customers", CUSTOMER_PROVISIONED_QUEUE, _INGEST, _OUTAGE),
+    Stage("making customers", USER_CREATED_QUEUE, "customer-provisioner", _OUTAGE),
+)
+
+QUEUES: Final = (
+    *(stage.queue for stage in STAGES),
+    *(dead_letter_queue(stage.queue) for stage in STAGES),
+    *(tier.name for tier in TIERS),
+    UNROUTABLE,
+)
+"""All that is looked at."""
+
+
+def findings(
+    standing: Standing | None, depths: Depths | None, now: datetime, allowed: timedelta
+) -> Iterator[Finding]:
+    """Yield what is wrong and what is right, in the order of usage's way.
+
+    Args:
+        standing: How events and reports stand; nothing if the ledger can't be asked.
+        depths: What waits at the broker; nothing if it was not, or can't be, asked.
+        now: The time.
+        allowed: How long usage may be unanswered, and messages wait while none is recorded.
+    """
+    if depths is not None:
+        for stage in STAGES:
+            yield from _of_stage(stage, standing, depths, now, allowed)
+        yield from _of_letters(depths)
+        if depths.unasked is not None:
+            told = f"messages in consumers' hands were not counted: {depths.unasked}"
+            yield Finding("management API", told, Tone.NOTE)
+    if standing is not None:
+        yield _of_age(standing.oldest_unfinished(now), allowed)
+
+
+def queue_rows(depths: Depths) -> Sequence[Row]:
+    """Return what waits in each queue with a consumer, and in each retry tier."""
+    rows = []
+    for queue in (*(stage.queue for stage in STAGES), *(tier.name for tier in TIERS)):
+        depth, letters = depths.queues.get(queue), depths.queues.get(dead_letter_queue(queue))
+        if depth is not None:
+            waits_by_itself = not _is_consumed(queue)
+            consumers = None if waits_by_itself else depth.consumers
+            dead = None if letters is None else letters.waiting
+            bad = not waits_by_itself and (not consumers or bool(dead))
+            tone = Tone.BAD if bad else Tone.PLAIN
+            rows.append(Row((queue, depth.waiting, consumers, dead), tone))
+    return rows
+
+
+def _of_stage(
+    stage: Stage, standing: Standing | None, depths: Depths, now: datetime, allowed: timedelta
+) -> Iterator[Finding]:
+    depth = depths.queues.get(stage.queue)
+    if depth is None:
+        told = f"the queue {stage.queue} is missing: run nexus-topology apply"
+        yield Finding(stage.name, told, Tone.BAD)
+        return
+    waiting = f"{depth.waiting} waiting in {stage.queue}"
+    since = ""
+    idle = timedelta(0)
+    if stage.queue == TOOL_EXECUTED_QUEUE and standing is not None and standing.newest is not None:
+        idle = now - standing.newest
+        since = f", nothing was recorded for {human(idle)}"
+    if not depth.consumers:
+        cause = _cause(stage, depths)
+        yield Finding(stage.name, f"stands still{since}: {waiting}, no consumer: {cause}", Tone.BAD)
+    elif depth.waiting and idle > allowed:
+        yield Finding(
+            stage.name, f"stands still{since}: {waiting} in spite of a consumer", Tone.BAD
+        )
+    else:
+        yield Finding(stage.name, f"{waiting}, {_consumers(depth)}")
+
+
+def _cause(stage: Stage, depths: Depths) -> str:
+    if depths.connected is None:
+        return (
+            f"{stage.service} does not run, or {stage.stopped_by}; /readyz of {stage.service} tells"
+        )
+    if stage.service in depths.connected:
+        return f"{stage.service} runs, so {stage.stopped_by}; /readyz of {stage.service} tells"
+    return f"{stage.service} does not run, as it has no connection"
+
+
+def _of_letters(depths: Depths) -> Iterator[Finding]:
+    dead = {
+        queue: depth.waiting
+        for queue, depth in depths.queues.items()
+        if depth.waiting and (queue == UNROUTABLE or queue.endswith(dead_letter_queue("")))
+    }
+    if dead:
+        told = ", ".join(f"{number} in {queue}" for queue, number in dead.items())
+        yield Finding("dead letters", f"{told}: docs/requeue.md says what to do", Tone.BAD)
+    else:
+        yield Finding("dead letters", "none")
+    tiers = {tier.name for tier in TIERS} & depths.queues.keys()
+    retried = {name: depths.queues[name].waiting for name in sorted(tiers)}
+    if any(retried.values()):
+        told = ", ".join(f"{number} in {tier}" for tier, number in retried.items() if number)
+        yield Finding("retries", f"waiting to be tried again: {told}", Tone.NOTE)
+
+
+def _of_age(late: timedelta, allowed: timedelta) -> Finding:
+    told = f"{late.total_seconds():.0f} s"
+    if late <= allowed:
+        return Finding("oldest unanswered usage", told)
+    told += f", more than {allowed.total_seconds():.0f} s: degraded"
+    return Finding("oldest unanswered usage", told, Tone.BAD)
+
+
+def _consumers(depth: Depth) -> str:
+    return f"{depth.consumers} consumer{'' if depth.consumers == 1 else 's'}"
+
+
+def _is_consumed(queue: str) -> bool:
+    return any(queue == stage.queue for stage in STAGES)
