@@ -45,13 +45,14 @@ class ReprovisionSettings(DatabaseSettings, StripeSettings):
 
 
 async def _backfill(settings: BackfillSettings, parsed: argparse.Namespace) -> int:
+    number = _number(parsed.file)  # what is no list is refused before anything is published
     async with AsyncExitStack() as stack:
         publisher = None
         if parsed.execute:
             publisher = await connect_publisher(settings)
             stack.push_async_callback(publisher.close)
         inquiries = Inquiries(await stack.enter_async_context(database_of(settings)))
-        progress = stack.enter_context(steps("users read", _number(parsed.file)))
+        progress = stack.enter_context(steps("users read", number))
         backfill = Backfill(
             inquiries, publisher, per_second=parsed.throttle, progress=progress, now=utc_now
         )
