@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from nexus_messaging.checking import Check, Checks
-from nexus_messaging.command import Command, Service, duration, moment, positive, run
+from nexus_messaging.command import Command, Service, duration, moment, positive, run, utf_8
 from nexus_messaging.given import UnreadableFileError
 from nexus_messaging.lifecycle import StartError, StoppedError
 from nexus_messaging.settings import BrokerSettings, DatabaseSettings, ServiceSettings
@@ -247,3 +247,10 @@ def test_what_is_typed_is_repeated_escaped(capsys: pytest.CaptureFixture[str]) -
         run(service(), ["ask", "--\x9b2J\u202e"])
 
     assert "--\\x9b2J\\u202e" in capsys.readouterr().err
+
+
+def test_an_argument_of_no_utf_8_is_refused() -> None:
+    """No database takes it."""
+    assert utf_8("Zoë") == "Zoë"
+    with pytest.raises(argparse.ArgumentTypeError, match="is not in UTF-8"):
+        utf_8("\udcff@x.com")

@@ -104,9 +104,9 @@ def run(service: Service[SettingsT], arguments: Sequence[str] | None = None) -> 
 
 
 def _run(service: Service[SettingsT], arguments: Sequence[str] | None) -> int:
-    parsed = _parser(service).parse_args(arguments)
     faults: tuple[type[Exception], ...] = (StartError, *service.faults)
     try:
+        parsed = _parser(service).parse_args(arguments)
         return asyncio.run(_chosen(service, parsed))
     except StoppedError:
         return FINE
@@ -206,6 +206,19 @@ def duration(unit: timedelta) -> Callable[[str], timedelta]:
         return number * unit
 
     return read
+
+
+def utf_8(written: str) -> str:
+    """Read an argument that is text; Python keeps bytes that are none as surrogates.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not in UTF-8.
+    """
+    try:
+        written.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{written!r} is not in UTF-8") from None
+    return written
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,8 +1,7 @@
 """The commands for people: backfill, announce, find, explain and reprovision."""
 
 import argparse
-from contextlib import AsyncExitStack, suppress
-from pathlib import Path
+from contextlib import AsyncExitStack
 from typing import Final
 from uuid import UUID
 
@@ -19,7 +18,7 @@ from customer_provisioner.settings import StripeSettings
 from customer_provisioner.stripe_api import Fate, StripeKeyRefusedError
 from customer_provisioner.user_list import read_users
 from nexus_database import DatabaseUnavailableError
-from nexus_messaging.command import FAILED, FINE, Command, moment, positive
+from nexus_messaging.command import FAILED, FINE, Command, moment, positive, utf_8
 from nexus_messaging.console import complain, show_line, show_lines, steps
 from nexus_messaging.errors import PermanentError, PublishError, TransientError
 from nexus_messaging.given import lines_of
@@ -45,7 +44,8 @@ class ReprovisionSettings(DatabaseSettings, StripeSettings):
 
 
 async def _backfill(settings: BackfillSettings, parsed: argparse.Namespace) -> int:
-    number = _number(parsed.file)  # what is no list is refused before anything is published
+    lines = list(lines_of(parsed.file))
+    number = sum(1 for _ in read_users(lines))  # what is no list is refused before any work
     async with AsyncExitStack() as stack:
         publisher = None
         if parsed.execute:
@@ -56,7 +56,7 @@ async def _backfill(settings: BackfillSettings, parsed: argparse.Namespace) -> i
         backfill = Backfill(
             inquiries, publisher, per_second=parsed.throttle, progress=progress, now=utc_now
         )
-        tally = await backfill.run(read_users(lines_of(parsed.file)))
+        tally = await backfill.run(read_users(lines))
     show_line(str(tally) if parsed.execute else f"{tally}; nothing was published: add --execute")
     return FAILED if tally.unusable else FINE
 
@@ -190,7 +190,7 @@ COMMANDS: Final = (
         "print the users and customers of an exact address",
         DatabaseSettings,
         _find,
-        lambda parser: parser.add_argument("email", help="exactly as it was published"),
+        lambda parser: parser.add_argument("email", type=utf_8, help="exactly as it was published"),
         ("{} ada@example.com",),
     ),
     Command(
@@ -210,14 +210,6 @@ COMMANDS: Final = (
         (f"{{}} {_ID}",),
     ),
 )
-
-
-def _number(file: str | None) -> int | None:
-    """Count the entries of a list that can be read twice, so that it is known how many are left."""
-    with suppress(OSError):
-        if file is not None and Path(file).is_file():
-            return sum(1 for _ in read_users(lines_of(file)))
-    return None
 
 
 def _say(line: str) -> None:

@@ -202,9 +202,14 @@ def _rereadable(written: str) -> TextIO:
             raw = TemporaryFile()  # noqa: SIM115 - likewise
             shutil.copyfileobj(sys.stdin.buffer, raw)
             raw.seek(0)
+        raw.readline().decode()
+        raw.seek(0)
+        # Of a list, a line that is no text is told of as any other that can't be used.
         return TextIOWrapper(raw, encoding="utf-8-sig", errors="replace")
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{written} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise argparse.ArgumentTypeError(f"{written} is not in UTF-8") from None
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
