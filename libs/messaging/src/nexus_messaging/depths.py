@@ -1,8 +1,9 @@
 """How much waits in queues and who takes it, as far as a login may see; nothing is disturbed.
 
-RabbitMQ lets whoever may enter a vhost declare its queues passively, whatever else he may not do.
-It then tells how many messages are ready and how many consumers there are. Messages in a consumer's
-hand, and which services are connected, are known to the management API alone.
+RabbitMQ lets whoever may enter a vhost declare its queues passively
+(https://www.rabbitmq.com/docs/access-control#authorisation). It then tells how many messages are
+ready and how many consumers there are. Messages in consumers' hands, and which services are
+connected, are known to the management API alone.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from typing import Final
 import aiormq
 from aiormq.abc import AbstractConnection
 
-from nexus_messaging.inspection import Refusal, unreachable
+from nexus_messaging.inspection import unreachable
 from nexus_messaging.management import ManagementError, connect
 
 SECONDS: Final = 10.0
@@ -96,7 +97,7 @@ async def _declared(connection: AbstractConnection, queue: str) -> Depth | None:
     channel = await connection.channel(publisher_confirms=False)
     try:
         answer = await channel.queue_declare(queue, passive=True)
-    except Refusal:
+    except aiormq.exceptions.ChannelNotFoundEntity:
         return None
     await channel.close()
     return Depth(answer.message_count or 0, answer.consumer_count or 0)

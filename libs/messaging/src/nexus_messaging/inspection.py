@@ -36,11 +36,12 @@ Trial = Callable[[Attempt], Awaitable[Refusal | None]]
 
 
 class TopologySettings(BrokerSettings):
-    """What ``check`` alone is told besides, and the running service needs not."""
+    """What commands alone are told besides, and the running service needs not."""
 
     management_url: SecretStr | None = None
     """`http://user:password@host:port` of the broker's management API, an administrator's: compares
-    the whole broker with its description. Empty: only what the service's own user can try."""
+    the whole broker with its description. Empty: only what the service's own user can try. To
+    `status` it adds what is in consumers' hands; a user with the tag `monitoring` will do."""
 
 
 def broker_checks(service: str) -> tuple[Checks[BrokerSettings], Checks[TopologySettings]]:
