@@ -1,4 +1,4 @@
-"""What is wrong with data is told in plain words, and repeats nothing of the data."""
+"""What is wrong with data is said in plain words, and repeats nothing of the data."""
 
 import json
 import re
@@ -36,7 +36,7 @@ CASES: list[tuple[Any, Any, str]] = [
 
 
 @pytest.mark.parametrize(("kind", "value", "told"), CASES, ids=[case[2] for case in CASES])
-def test_a_broken_rule_is_told_in_words_with_its_limit(kind: Any, value: Any, told: str) -> None:
+def test_a_broken_rule_is_said_in_words_with_its_limit(kind: Any, value: Any, told: str) -> None:
     """The limit is the contract's; the value is the sender's and stays out."""
     with pytest.raises(ValidationError) as caught:
         TypeAdapter(kind).validate_python(value)
@@ -45,7 +45,7 @@ def test_a_broken_rule_is_told_in_words_with_its_limit(kind: Any, value: Any, to
 
 
 def test_no_name_of_a_rule_of_pydantic_reaches_a_person() -> None:
-    """Whichever rule a field may get one day, what is told of it is words."""
+    """Whichever rule a field may get one day, people read words."""
     context = {"min_length": 1, "max_length": 1, "gt": 0, "ge": 0, "lt": 0, "le": 0}
     for kind in get_args(ErrorType):
         detail = ErrorDetails(
@@ -57,7 +57,7 @@ def test_no_name_of_a_rule_of_pydantic_reaches_a_person() -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_pattern_of_a_contract_has_words(kind: type[BaseModel]) -> None:
-    """A regular expression tells a person nothing."""
+    """A regular expression says nothing to most people."""
     for pattern in patterns(kind.model_json_schema()):
         with pytest.raises(ValidationError) as caught:
             TypeAdapter(Annotated[str, Field(pattern=pattern)]).validate_python("\x00 ")

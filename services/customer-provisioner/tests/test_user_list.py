@@ -80,7 +80,7 @@ def test_a_list_without_an_entry_is_refused(text: str) -> None:
     ],
 )
 def test_what_is_no_list_is_refused_and_not_repeated(text: str, told: str) -> None:
-    """Each entry of it would be unusable, for a reason that is told once instead."""
+    """Each entry of it would be unusable, for a reason that is said once instead."""
     with pytest.raises(UnreadableListError, match=told) as refusal:
         list(read_users(text.splitlines(keepends=True)))
 

@@ -1,4 +1,4 @@
-"""Whether usage is on its way to Stripe, decided from what ledger and broker told."""
+"""Whether usage is on its way to Stripe, decided from what ledger and broker answered."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -37,7 +37,7 @@ def found(standing: Standing | None, depths: Depths | None) -> dict[str, Finding
 def wrong(standing: Standing | None, depths: Depths | None) -> dict[str, str]:
     """Return what is wrong, by its name."""
     each = found(standing, depths).items()
-    return {name: finding.told for name, finding in each if finding.tone is Tone.BAD}
+    return {name: finding.text for name, finding in each if finding.tone is Tone.BAD}
 
 
 def test_a_quiet_night_is_no_fault() -> None:
@@ -86,7 +86,7 @@ def test_what_waits_to_be_tried_again_is_told() -> None:
     """Time alone ends it."""
     finding = found(QUIET, with_depth("retry.1m", Depth(9, 0)))["retries"]
 
-    assert (finding.tone, finding.told) == (
+    assert (finding.tone, finding.text) == (
         Tone.NOTE,
         "waiting to be tried again: 9 in retry.1m",
     )

@@ -23,7 +23,7 @@ async def status(platform: Platform, *arguments: str) -> tuple[int, str]:
     return await platform.command("usage_ingest", "status", *arguments)
 
 
-async def told(platform: Platform) -> tuple[int, dict[str, Any]]:
+async def facts_of(platform: Platform) -> tuple[int, dict[str, Any]]:
     """Return exit code and facts of `usage-ingest status --json`."""
     code, output = await status(platform, "--json")
     return code, json.loads(output)
@@ -31,14 +31,14 @@ async def told(platform: Platform) -> tuple[int, dict[str, Any]]:
 
 def bad(facts: dict[str, Any]) -> dict[str, str]:
     """Return what is wrong, by its name."""
-    return {each["name"]: each["told"] for each in facts["findings"] if each["tone"] == "bad"}
+    return {each["name"]: each["text"] for each in facts["findings"] if each["tone"] == "bad"}
 
 
 async def test_status_of_services_that_work_is_fine(platform: Platform) -> None:
     """Exit code 0, with every queue's consumer, and a word on what was not looked at."""
     platform.start()
 
-    code, facts = await told(platform)
+    code, facts = await facts_of(platform)
     text = await status(platform)
 
     assert (code, bad(facts), facts["degraded"]) == (0, {}, False)
@@ -63,7 +63,7 @@ async def test_status_of_a_dead_service_says_what_stands_still(platform: Platfor
 
     code, text = await status(platform)
     platform.settings["MANAGEMENT_URL"] = management(platform)
-    _, known = await told(platform)
+    _, known = await facts_of(platform)
 
     assert code == 1
     line = next(line for line in text.splitlines() if line.startswith("recording: stands still"))
@@ -92,7 +92,7 @@ async def test_status_with_an_open_circuit_breaker_says_that_nothing_is_reported
     platform.settings["MANAGEMENT_URL"] = management(platform)
 
     async def reporting() -> str:
-        return bad((await told(platform))[1]).get("reporting", "")
+        return bad((await facts_of(platform))[1]).get("reporting", "")
 
     stopped = await eventually(reporting, lambda text: "circuit breaker" in text)
     code, _ = await status(platform)
@@ -115,7 +115,7 @@ async def test_status_names_dead_letters_and_missing_queues(platform: Platform) 
     async with platform.vhost.channel() as channel:
         await channel.queue_delete(USAGE_OUTCOMES_QUEUE)
 
-    code, facts = await told(platform)
+    code, facts = await facts_of(platform)
 
     assert code == 1
     assert f"1 in {dead}" in bad(facts)["dead letters"]
@@ -127,10 +127,10 @@ async def test_status_tells_of_one_side_while_the_other_is_away(platform: Platfo
     """An outage of the database hides no queue, nor the other way round; each is exit code 1."""
     platform.start("usage-ingest")
     platform.settings["DATABASE_URL"] = "postgresql://x:s3cret@127.0.0.1:1/d"
-    no_database = await told(platform)
+    no_database = await facts_of(platform)
     del platform.settings["DATABASE_URL"]
     platform.settings["AMQP_URL"] = "amqp://x:s3cret@127.0.0.1:1/v"
-    no_broker = await told(platform)
+    no_broker = await facts_of(platform)
 
     assert no_database[0] == no_broker[0] == 1
     assert "not reachable" in bad(no_database[1])["ledger"]
@@ -142,16 +142,16 @@ async def test_status_tells_of_one_side_while_the_other_is_away(platform: Platfo
 
 
 async def test_status_says_that_it_did_not_look_where_it_may_not(platform: Platform) -> None:
-    """A refused login of the management API takes nothing from what AMQP tells."""
+    """A refused login of the management API takes nothing from what AMQP shows."""
     platform.start()
     platform.settings["MANAGEMENT_URL"] = management(platform).replace(
         platform.vhost.broker.admin.password, "wrong"
     )
-    refused = await told(platform)
+    refused = await facts_of(platform)
     platform.settings["AMQP_URL"] = ""
     without = await status(platform)
 
-    remarks = {each["name"]: each["told"] for each in refused[1]["findings"]}
+    remarks = {each["name"]: each["text"] for each in refused[1]["findings"]}
     assert refused[0] == 0
     assert "refused the user of MANAGEMENT_URL" in remarks["management API"]
     assert refused[1]["queues"][TOOL_EXECUTED_QUEUE]["consumers"] == 1

@@ -1,7 +1,7 @@
 """How commands show what they found: for people on a terminal, as plain lines everywhere else.
 
 Plain lines are for pipes, files and scripts: no colour, no frames, whole numbers without
-separators, ages in seconds. The words are the same, so colour is never all that tells. Either way
+separators, ages in seconds. The words are the same, so colour is never the only sign. Either way
 a character that a terminal would obey instead of showing it is written as an escape.
 """
 
@@ -55,10 +55,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What looking at one thing found; ``told`` may be several lines, each a finding of its own."""
+    """What looking at one thing found; ``text`` may be several lines, each a finding of its own."""
 
     name: str
-    told: str = "ok"
+    text: str = "ok"
     tone: Tone = Tone.GOOD
 
 
@@ -117,17 +117,17 @@ def show_findings(findings: Iterable[Finding], stream: TextIO | None = None) -> 
     """Show what checks found: aligned, with a sign and a word, on a terminal."""
     out = sys.stdout if stream is None else stream
     lines = [
-        (each.tone, printable(each.name), printable(told))
+        (each.tone, printable(each.name), printable(line))
         for each in findings
-        for told in each.told.split("\n")
+        for line in each.text.split("\n")
     ]
     if not for_people(out):
-        out.writelines(f"{name}: {told}\n" for _, name, told in lines)
+        out.writelines(f"{name}: {text}\n" for _, name, text in lines)
         return
     table = Table.grid(padding=(0, 2))
-    for tone, name, told in lines:
+    for tone, name, text in lines:
         word = {Tone.GOOD: "ok", Tone.BAD: "wrong", Tone.NOTE: "note"}.get(tone, "")
-        said = "" if told == word else told
+        said = "" if text == word else text
         table.add_row(_signed(word, tone), Text(name), Text(said))
     _console(out).print(table)
 

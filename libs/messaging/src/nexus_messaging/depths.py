@@ -1,8 +1,8 @@
 """How much waits in queues and who takes it, as far as a login may see; nothing is disturbed.
 
 RabbitMQ lets whoever may enter a vhost declare its queues passively
-(https://www.rabbitmq.com/docs/access-control#authorisation). It then tells how many messages are
-ready and how many consumers there are. Messages in consumers' hands, and which services are
+(https://www.rabbitmq.com/docs/access-control#authorisation). It then answers how many messages
+are ready and how many consumers there are. Messages in consumers' hands, and which services are
 connected, are known to the management API alone.
 """
 

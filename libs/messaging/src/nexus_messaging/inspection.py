@@ -36,7 +36,7 @@ Trial = Callable[[Attempt], Awaitable[Refusal | None]]
 
 
 class TopologySettings(BrokerSettings):
-    """What commands alone are told besides, and the running service needs not."""
+    """What commands alone may be given; the running service does not need it."""
 
     management_url: SecretStr | None = None
     """`http://user:password@host:port` of the broker's management API, an administrator's: compares

@@ -64,7 +64,7 @@ def _printable(
 
 
 class _Lines:
-    """Writes lines, and never fails what they tell of, nor the loop that logs.
+    """Writes lines, and never fails the work that logs them.
 
     A line that finds no room is dropped. Where nobody reads on, the service is to stop, as a
     program does that SIGPIPE ends.

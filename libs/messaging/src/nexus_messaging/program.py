@@ -64,7 +64,7 @@ def _unread(stream: TextIO) -> bool:
     """Return whether a pipe's other end is closed; a lost connection's error looks the same."""
     with suppress(OSError, ValueError):
         poll = select.poll()
-        poll.register(stream.fileno(), 0)  # errors and hang-ups are told without being asked for
+        poll.register(stream.fileno(), 0)  # errors and hang-ups come unasked
         return bool(poll.poll(0))
     return False
 

@@ -39,7 +39,7 @@ NAME: Final = "usage-ingest"
 
 
 class StatusSettings(DatabaseSettings):
-    """What `status` may be given: without a broker's address it tells of the ledger alone."""
+    """What `status` may be given: without a broker's address it shows the ledger alone."""
 
     amqp_url: AmqpUrl | None = None
     management_url: SecretStr | None = None
@@ -65,22 +65,22 @@ async def _status(settings: StatusSettings, parsed: argparse.Namespace) -> int:
     found = [*findings(standing, depths, now, parsed.late_after), *ledger, *broker]
     degraded = any(each.tone is Tone.BAD for each in found)
     if parsed.json:
-        told = [{"name": e.name, "told": e.told, "tone": e.tone.name.lower()} for e in found]
-        show_json(_facts(standing, depths, now) | {"degraded": degraded, "findings": told})
+        shown = [{"name": e.name, "text": e.text, "tone": e.tone.name.lower()} for e in found]
+        show_json(_facts(standing, depths, now) | {"degraded": degraded, "findings": shown})
         return FAILED if degraded else FINE
     if standing is not None:
         show_table(TITLES, table(standing, now, parsed.late_after))
     if depths is not None:
         show_table(QUEUE_TITLES, queue_rows(depths))
     for each in found:
-        show_line(f"{each.name}: {each.told}", each.tone)
+        show_line(f"{each.name}: {each.text}", each.tone)
     return FAILED if degraded else FINE
 
 
 async def _standing(
     settings: StatusSettings, since: datetime
 ) -> tuple[Standing | None, list[Finding]]:
-    """Ask the ledger; where it can't be asked, the broker still tells its part."""
+    """Ask the ledger; where it can't be asked, the broker is asked all the same."""
     try:
         async with _inquiries(settings) as inquiries:
             return await inquiries.standing(since), []
@@ -90,10 +90,10 @@ async def _standing(
 
 
 async def _depths(settings: StatusSettings) -> tuple[Depths | None, list[Finding]]:
-    """Ask the broker; where it can't be asked, the ledger still tells its part."""
+    """Ask the broker; where it can't be asked, the ledger is asked all the same."""
     if settings.amqp_url is None:
-        told = "queues and dead letters were not looked at: set AMQP_URL"
-        return None, [Finding("broker", told, Tone.NOTE)]
+        text = "queues and dead letters were not looked at: set AMQP_URL"
+        return None, [Finding("broker", text, Tone.NOTE)]
     url, management = settings.amqp_url.get_secret_value(), settings.management_url
     address = management.get_secret_value() if management else None
     try:

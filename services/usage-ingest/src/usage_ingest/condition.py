@@ -1,4 +1,4 @@
-"""Whether usage is on its way to Stripe, from what ledger and broker tell: pure."""
+"""Whether usage is on its way to Stripe, from what ledger and broker answered: pure."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -68,8 +68,8 @@ def findings(
             yield from _of_stage(stage, standing, depths, now, allowed)
         yield from _of_letters(depths)
         if depths.unasked is not None:
-            told = f"messages in consumers' hands were not counted: {depths.unasked}"
-            yield Finding("management API", told, Tone.NOTE)
+            text = f"messages in consumers' hands were not counted: {depths.unasked}"
+            yield Finding("management API", text, Tone.NOTE)
     if standing is not None:
         yield _of_age(standing.oldest_unfinished(now), allowed)
 
@@ -94,8 +94,8 @@ def _of_stage(
 ) -> Iterator[Finding]:
     depth = depths.queues.get(stage.queue)
     if depth is None:
-        told = f"the queue {stage.queue} is missing: run nexus-topology apply"
-        yield Finding(stage.name, told, Tone.BAD)
+        text = f"the queue {stage.queue} is missing: run nexus-topology apply"
+        yield Finding(stage.name, text, Tone.BAD)
         return
     waiting = f"{depth.waiting} waiting in {stage.queue}"
     since = ""
@@ -117,10 +117,10 @@ def _of_stage(
 def _cause(stage: Stage, depths: Depths) -> str:
     if depths.connected is None:
         return (
-            f"{stage.service} does not run, or {stage.stopped_by}; /readyz of {stage.service} tells"
+            f"{stage.service} does not run, or {stage.stopped_by}; see /readyz of {stage.service}"
         )
     if stage.service in depths.connected:
-        return f"{stage.service} runs, so {stage.stopped_by}; /readyz of {stage.service} tells"
+        return f"{stage.service} runs, so {stage.stopped_by}; see /readyz of {stage.service}"
     return f"{stage.service} does not run, as it has no connection"
 
 
@@ -131,23 +131,23 @@ def _of_letters(depths: Depths) -> Iterator[Finding]:
         if depth.waiting and (queue == UNROUTABLE or queue.endswith(dead_letter_queue("")))
     }
     if dead:
-        told = ", ".join(f"{number} in {queue}" for queue, number in dead.items())
-        yield Finding("dead letters", f"{told}: docs/requeue.md says what to do", Tone.BAD)
+        text = ", ".join(f"{number} in {queue}" for queue, number in dead.items())
+        yield Finding("dead letters", f"{text}: docs/requeue.md says what to do", Tone.BAD)
     else:
         yield Finding("dead letters", "none")
     tiers = {tier.name for tier in TIERS} & depths.queues.keys()
     retried = {name: depths.queues[name].waiting for name in sorted(tiers)}
     if any(retried.values()):
-        told = ", ".join(f"{number} in {tier}" for tier, number in retried.items() if number)
-        yield Finding("retries", f"waiting to be tried again: {told}", Tone.NOTE)
+        text = ", ".join(f"{number} in {tier}" for tier, number in retried.items() if number)
+        yield Finding("retries", f"waiting to be tried again: {text}", Tone.NOTE)
 
 
 def _of_age(late: timedelta, allowed: timedelta) -> Finding:
-    told = f"{late.total_seconds():.0f} s"
+    text = f"{late.total_seconds():.0f} s"
     if late <= allowed:
-        return Finding("oldest unanswered usage", told)
-    told += f", more than {allowed.total_seconds():.0f} s: degraded"
-    return Finding("oldest unanswered usage", told, Tone.BAD)
+        return Finding("oldest unanswered usage", text)
+    text += f", more than {allowed.total_seconds():.0f} s: degraded"
+    return Finding("oldest unanswered usage", text, Tone.BAD)
 
 
 def _consumers(depth: Depth) -> str:

@@ -204,7 +204,7 @@ def _rereadable(written: str) -> TextIO:
             raw.seek(0)
         raw.readline().decode()
         raw.seek(0)
-        # Of a list, a line that is no text is told of as any other that can't be used.
+        # Of a list, a line that is no text counts as any other that can't be used.
         return TextIOWrapper(raw, encoding="utf-8-sig", errors="replace")
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{written} can't be read: {error.strerror}") from None
