@@ -102,6 +102,15 @@ def test_usage_unanswered_for_longer_than_allowed_is_wrong() -> None:
     )
 
 
+def test_young_usage_is_no_comfort_while_something_stands_still() -> None:
+    """What is not recorded has no age in the ledger."""
+    fine = found(QUIET, CONSUMED)["oldest unanswered usage"]
+    halted = found(QUIET, with_depth(TOOL_EXECUTED_QUEUE, Depth(812, 0)))["oldest unanswered usage"]
+
+    assert (fine.tone, fine.text) == (Tone.GOOD, "0 s")
+    assert (halted.tone, halted.text) == (Tone.NOTE, "0 s, of what is recorded")
+
+
 def test_the_table_of_queues_has_each_with_its_dead_letters() -> None:
     """Retry tiers have no consumer, by design."""
     dead = with_depth(dead_letter_queue(TOOL_EXECUTED_QUEUE), Depth(2, 0))

@@ -44,7 +44,7 @@ async def test_status_of_services_that_work_is_fine(platform: Platform) -> None:
     assert (code, bad(facts), facts["degraded"]) == (0, {}, False)
     assert facts["queues"][TOOL_EXECUTED_QUEUE] == {"ready": 0, "consumers": 1, "messages": None}
     assert text[0] == 0
-    assert f"recording: 0 waiting in {TOOL_EXECUTED_QUEUE}, 1 consumer\n" in text[1]
+    assert f"recording: 0 waiting in {TOOL_EXECUTED_QUEUE}, 1 consuming\n" in text[1]
     assert "MANAGEMENT_URL is not set" in text[1]
 
 

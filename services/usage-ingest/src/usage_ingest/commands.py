@@ -62,7 +62,7 @@ async def _status(settings: StatusSettings, parsed: argparse.Namespace) -> int:
     now = utc_now()
     standing, ledger = await _standing(settings, now - parsed.days)
     depths, broker = await _depths(settings)
-    found = [*findings(standing, depths, now, parsed.late_after), *ledger, *broker]
+    found = [*ledger, *broker, *findings(standing, depths, now, parsed.late_after)]
     degraded = any(each.tone is Tone.BAD for each in found)
     if parsed.json:
         shown = [{"name": e.name, "text": e.text, "tone": e.tone.name.lower()} for e in found]

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from nexus_messaging.console import Finding, Row, Tone, human
-from nexus_messaging.depths import Depth, Depths
+from nexus_messaging.depths import Depths
 from nexus_messaging.topology import (
     CUSTOMER_PROVISIONED_QUEUE,
     TIERS,
@@ -37,7 +37,12 @@ _OUTAGE: Final = "it waits for its database, or stopped for a flood of bad messa
 
 STAGES: Final = (
     Stage("recording", TOOL_EXECUTED_QUEUE, _INGEST, _OUTAGE),
-    Stage("reporting", USAGE_RECORDED_QUEUE, "stripe-reporter", "its circuit breaker is open"),
+    Stage(
+        "reporting",
+        USAGE_RECORDED_QUEUE,
+        "stripe-reporter",
+        f"its circuit breaker is open, {_OUTAGE}",
+    ),
     Stage("applying answers", USAGE_OUTCOMES_QUEUE, _INGEST, _OUTAGE),
     Stage("learning of customers", CUSTOMER_PROVISIONED_QUEUE, _INGEST, _OUTAGE),
     Stage("making customers", USER_CREATED_QUEUE, "customer-provisioner", _OUTAGE),
@@ -54,8 +59,8 @@ QUEUES: Final = (
 
 def findings(
     standing: Standing | None, depths: Depths | None, now: datetime, allowed: timedelta
-) -> Iterator[Finding]:
-    """Yield what is wrong and what is right, in the order of usage's way.
+) -> list[Finding]:
+    """Return what is wrong and what is right, in the order of usage's way.
 
     Args:
         standing: How events and reports stand; nothing if the ledger can't be asked.
@@ -63,55 +68,50 @@ def findings(
         now: The time.
         allowed: How long usage may be unanswered, and messages wait while none is recorded.
     """
+    found: list[Finding] = []
     if depths is not None:
-        for stage in STAGES:
-            yield from _of_stage(stage, standing, depths, now, allowed)
-        yield from _of_letters(depths)
+        found += [_of_stage(stage, standing, depths, now, allowed) for stage in STAGES]
+        found += _of_letters(depths)
         if depths.unasked is not None:
             text = f"messages in consumers' hands were not counted: {depths.unasked}"
-            yield Finding("management API", text, Tone.NOTE)
+            found.append(Finding("management API", text, Tone.NOTE))
     if standing is not None:
-        yield _of_age(standing.oldest_unfinished(now), allowed)
+        halted = any(each.tone is Tone.BAD for each in found)
+        found.append(_of_age(standing.oldest_unfinished(now), allowed, halted=halted))
+    return found
 
 
 def queue_rows(depths: Depths) -> Sequence[Row]:
     """Return what waits in each queue with a consumer, and in each retry tier."""
     rows = []
-    for queue in (*(stage.queue for stage in STAGES), *(tier.name for tier in TIERS)):
-        depth, letters = depths.queues.get(queue), depths.queues.get(dead_letter_queue(queue))
-        if depth is not None:
-            waits_by_itself = not _is_consumed(queue)
-            consumers = None if waits_by_itself else depth.consumers
+    for stage in STAGES:
+        if (depth := depths.queues.get(stage.queue)) is not None:
+            letters = depths.queues.get(dead_letter_queue(stage.queue))
             dead = None if letters is None else letters.waiting
-            bad = not waits_by_itself and (not consumers or bool(dead))
-            tone = Tone.BAD if bad else Tone.PLAIN
-            rows.append(Row((queue, depth.waiting, consumers, dead), tone))
-    return rows
+            tone = Tone.PLAIN if depth.consumers and not dead else Tone.BAD
+            rows.append(Row((stage.queue, depth.waiting, depth.consumers, dead), tone))
+    tiers = (tier.name for tier in TIERS if tier.name in depths.queues)
+    return [*rows, *(Row((tier, depths.queues[tier].waiting, None, None)) for tier in tiers)]
 
 
 def _of_stage(
     stage: Stage, standing: Standing | None, depths: Depths, now: datetime, allowed: timedelta
-) -> Iterator[Finding]:
+) -> Finding:
     depth = depths.queues.get(stage.queue)
     if depth is None:
         text = f"the queue {stage.queue} is missing: run nexus-topology apply"
-        yield Finding(stage.name, text, Tone.BAD)
-        return
+        return Finding(stage.name, text, Tone.BAD)
     waiting = f"{depth.waiting} waiting in {stage.queue}"
-    since = ""
-    idle = timedelta(0)
+    idle, since = timedelta(0), ""
     if stage.queue == TOOL_EXECUTED_QUEUE and standing is not None and standing.newest is not None:
         idle = now - standing.newest
         since = f", nothing was recorded for {human(idle)}"
     if not depth.consumers:
-        cause = _cause(stage, depths)
-        yield Finding(stage.name, f"stands still{since}: {waiting}, no consumer: {cause}", Tone.BAD)
-    elif depth.waiting and idle > allowed:
-        yield Finding(
-            stage.name, f"stands still{since}: {waiting} in spite of a consumer", Tone.BAD
-        )
-    else:
-        yield Finding(stage.name, f"{waiting}, {_consumers(depth)}")
+        text = f"stands still{since}: {waiting}, no consumer: {_cause(stage, depths)}"
+        return Finding(stage.name, text, Tone.BAD)
+    if depth.waiting and idle > allowed:
+        return Finding(stage.name, f"stands still{since}: {waiting}, with a consumer", Tone.BAD)
+    return Finding(stage.name, f"{waiting}, {depth.consumers} consuming")
 
 
 def _cause(stage: Stage, depths: Depths) -> str:
@@ -142,17 +142,12 @@ def _of_letters(depths: Depths) -> Iterator[Finding]:
         yield Finding("retries", f"waiting to be tried again: {text}", Tone.NOTE)
 
 
-def _of_age(late: timedelta, allowed: timedelta) -> Finding:
-    text = f"{late.total_seconds():.0f} s"
-    if late <= allowed:
-        return Finding("oldest unanswered usage", text)
-    text += f", more than {allowed.total_seconds():.0f} s: degraded"
-    return Finding("oldest unanswered usage", text, Tone.BAD)
-
-
-def _consumers(depth: Depth) -> str:
-    return f"{depth.consumers} consumer{'' if depth.consumers == 1 else 's'}"
-
-
-def _is_consumed(queue: str) -> bool:
-    return any(queue == stage.queue for stage in STAGES)
+def _of_age(late: timedelta, allowed: timedelta, *, halted: bool) -> Finding:
+    """Judge the oldest unanswered usage; its youth is no comfort while something is ``halted``."""
+    name, text = "oldest unanswered usage", f"{late.total_seconds():.0f} s"
+    if late > allowed:
+        text += f", more than {allowed.total_seconds():.0f} s: degraded"
+        return Finding(name, text, Tone.BAD)
+    return (
+        Finding(name, f"{text}, of what is recorded", Tone.NOTE) if halted else Finding(name, text)
+    )
