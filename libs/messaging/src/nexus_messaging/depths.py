@@ -15,15 +15,12 @@ from typing import Final
 import aiormq
 from aiormq.abc import AbstractConnection
 
-from nexus_messaging.inspection import unreachable
+from nexus_messaging import connecting
+from nexus_messaging.connecting import BrokerUnreachableError
 from nexus_messaging.management import ManagementError, connect
 
-SECONDS: Final = 10.0
-"""For the whole look at a broker."""
-
-
-class BrokerUnreachableError(Exception):
-    """The broker could not be asked; the text says why."""
+LOOK_TIMEOUT: Final = 10.0
+"""Seconds for all queues, once there is a connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +58,7 @@ async def look(url: str, queues: Iterable[str], management_url: str | None, vhos
     """Look at ``queues`` over AMQP, and over the management API if there is an address of it.
 
     Raises:
-        BrokerUnreachableError: AMQP could not be spoken to it.
+        BrokerUnreachableError: no connection came about, or it was lost meanwhile.
     """
     found = await _over_amqp(url, queues)
     if management_url is None:
@@ -80,15 +77,14 @@ async def look(url: str, queues: Iterable[str], management_url: str | None, vhos
 
 
 async def _over_amqp(url: str, queues: Iterable[str]) -> dict[str, Depth]:
+    connection = await connecting.connect(url, name="status")
     try:
-        async with asyncio.timeout(SECONDS):
-            connection = await aiormq.connect(url)
-            try:
-                found = {queue: await _declared(connection, queue) for queue in queues}
-            finally:
-                await connection.close()
+        async with asyncio.timeout(LOOK_TIMEOUT):
+            found = {queue: await _declared(connection.amqp, queue) for queue in queues}
     except (aiormq.exceptions.AMQPError, OSError, TimeoutError) as error:
-        raise BrokerUnreachableError(unreachable(error)) from None
+        raise BrokerUnreachableError(type(error).__name__) from None
+    finally:
+        await connection.close()
     return {queue: depth for queue, depth in found.items() if depth is not None}
 
 

@@ -12,6 +12,7 @@ from pamqp.common import FieldValue
 from pydantic import SecretStr
 from yarl import URL
 
+from nexus_messaging.addresses import hosts_of, url_of
 from nexus_messaging.checking import Check, Checks
 from nexus_messaging.drift import Standing
 from nexus_messaging.management import ManagementError, connect, read_drift
@@ -75,7 +76,7 @@ async def broker_fault(url: str, rights: Rights) -> str | None:
             *(_write_fault(tried, exchange, key) for exchange, key in _written(rights)),
         )
     except (aiormq.exceptions.AMQPError, OSError, TimeoutError) as error:
-        return unreachable(error)
+        return _unreachable(error)
     return "\n".join(dict.fromkeys(fault for fault in faults if fault)) or None
 
 
@@ -154,8 +155,7 @@ async def _ignore(_message: object) -> None:
     """Take no delivery: none ever comes."""
 
 
-def unreachable(error: Exception) -> str:
-    """Say in words why AMQP can't be spoken to the broker of AMQP_URL."""
+def _unreachable(error: Exception) -> str:
     match error:
         case aiormq.exceptions.AuthenticationError() | ProbableAuthenticationError():
             return "the login of AMQP_URL is refused: its user or password is wrong"
@@ -186,4 +186,5 @@ async def topology_fault(management_url: str, *, vhost: str) -> str | None:
 
 def vhost_of(amqp_url: str) -> str:
     """Return the vhost that an AMQP URL names."""
-    return unquote(URL(amqp_url).raw_path[1:]) or "/"
+    first = url_of(amqp_url, hosts_of(amqp_url)[0])
+    return unquote(URL(first).raw_path[1:]) or "/"

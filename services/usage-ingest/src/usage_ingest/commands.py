@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from nexus_database import Database, DatabaseUnavailableError
 from nexus_messaging.command import FAILED, FINE, Command, duration, positive
+from nexus_messaging.connecting import BrokerUnreachableError
 from nexus_messaging.console import (
     Finding,
     Tone,
@@ -23,7 +24,7 @@ from nexus_messaging.console import (
     show_table,
     steps,
 )
-from nexus_messaging.depths import BrokerUnreachableError, Depths, look
+from nexus_messaging.depths import Depths, look
 from nexus_messaging.inspection import vhost_of
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.settings import AmqpUrl, BrokerSettings, DatabaseSettings
@@ -99,7 +100,7 @@ async def _depths(settings: StatusSettings) -> tuple[Depths | None, list[Finding
     try:
         return await look(url, QUEUES, address, vhost_of(url)), []
     except BrokerUnreachableError as error:
-        return None, [Finding("broker", str(error), Tone.BAD)]
+        return None, [Finding("broker", f"not reachable: {error}", Tone.BAD)]
 
 
 def _facts(standing: Standing | None, depths: Depths | None, now: datetime) -> dict[str, object]:
