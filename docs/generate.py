@@ -105,7 +105,9 @@ def settings_page() -> Iterator[str]:
     for variable, default, told in TRACE_VARIABLES:
         yield f"| {variable} | {default} | {told} |"
     yield from _table(
-        "`check` of every service", TopologySettings, frozenset(ServiceSettings.model_fields)
+        "`check` of every service, and `usage-ingest status`",
+        TopologySettings,
+        frozenset(ServiceSettings.model_fields),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -108,7 +108,7 @@ def test_every_event_is_covered_here() -> None:
 
 
 @pytest.mark.parametrize("kind", ALL_EVENTS, ids=lambda kind: kind.TYPE)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(values=st.data())
 def test_an_event_survives_the_wire(kind: type[EventData], values: st.DataObject) -> None:
     """What is read from an event's body equals the event, to the microsecond and the type."""

@@ -225,7 +225,9 @@ def test_an_error_names_the_field_and_the_rule() -> None:
     with pytest.raises(InvalidEventError) as caught:
         read_event(body(data={"status": "unsure", "token_count": -1}), [ToolExecuted])
 
-    assert str(caught.value) == "data.status: literal_error; data.token_count: greater_than_equal"
+    assert str(caught.value) == (
+        "data.status: must be 'succeeded' or 'failed'; data.token_count: must be at least 0"
+    )
 
 
 def test_an_error_is_short_however_many_faults_there_are() -> None:

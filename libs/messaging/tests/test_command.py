@@ -2,11 +2,13 @@
 
 import argparse
 from collections.abc import Mapping
+from datetime import timedelta
 
 import pytest
 
 from nexus_messaging.checking import Check, Checks
-from nexus_messaging.command import Command, Service, positive, run
+from nexus_messaging.command import Command, Service, duration, moment, positive, run, utf_8
+from nexus_messaging.given import UnreadableFileError
 from nexus_messaging.lifecycle import StartError, StoppedError
 from nexus_messaging.settings import BrokerSettings, DatabaseSettings, ServiceSettings
 
@@ -207,3 +209,48 @@ def test_migrate_tells_the_revision(capsys: pytest.CaptureFixture[str]) -> None:
     """Which is what a deploy's log should show."""
     assert run(service(), ["migrate"]) == 0
     assert capsys.readouterr().out == "usage-ingest: database at revision 0001\n"
+
+
+@pytest.mark.parametrize("written", ["-1", "many", "inf", "nan", "1e300", "36526"])
+def test_a_duration_that_is_none_or_beyond_every_record_is_refused(written: str) -> None:
+    """Counted back from now it has no date."""
+    with pytest.raises(argparse.ArgumentTypeError, match="is no number from 0 to 36525"):
+        duration(timedelta(days=1))(written)
+
+
+def test_a_duration_is_read_in_its_unit() -> None:
+    """Whole or not."""
+    assert duration(timedelta(seconds=1))("1.5") == timedelta(seconds=1.5)
+    assert duration(timedelta(days=1))("0") == timedelta(0)
+
+
+@pytest.mark.parametrize(
+    "written", ["now", "2026-03-01", "2026-03-01T12:00", "0001-01-01T00:00+14:00", "9999-12-31T00Z"]
+)
+def test_a_time_that_is_none_or_without_zone_or_out_of_range_is_refused(written: str) -> None:
+    """Before any work is done with it."""
+    with pytest.raises(argparse.ArgumentTypeError, match="is wanted"):
+        moment(written)
+
+
+def test_a_file_that_cannot_be_read_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    """As wrong usage does; what would harm a terminal in its name is escaped."""
+    error = UnreadableFileError("a\u202eb can't be read")
+
+    assert run(service(ends_by=error), ["serve"]) == 2
+    assert capsys.readouterr().err == "usage-ingest: a\\u202eb can't be read\n"
+
+
+def test_what_is_typed_is_repeated_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    """It may have been pasted."""
+    with pytest.raises(SystemExit):
+        run(service(), ["ask", "--\x9b2J\u202e"])
+
+    assert "--\\x9b2J\\u202e" in capsys.readouterr().err
+
+
+def test_an_argument_of_no_utf_8_is_refused() -> None:
+    """No database takes it."""
+    assert utf_8("Zoë") == "Zoë"
+    with pytest.raises(argparse.ArgumentTypeError, match="is not in UTF-8"):
+        utf_8("\udcff@x.com")

@@ -5,7 +5,7 @@ import io
 import os
 import pty
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TextIO
 
 import pytest
@@ -16,6 +16,8 @@ from nexus_messaging.console import (
     Tone,
     for_people,
     human,
+    printable,
+    rfc_3339,
     show_findings,
     show_line,
     show_lines,
@@ -145,6 +147,42 @@ def test_a_terminal_whose_user_asks_for_plain_text_gets_it(
     assert "\x1b" not in shown
     assert "7500 s" in shown
     assert "broker: queue a is missing" in shown
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("Zoë 東京 ✓ 🙂", "Zoë 東京 ✓ 🙂"),
+        ("\x1b[2J\x9b2J", "\\x1b[2J\\x9b2J"),
+        ("a\u202eb\u2066c\u200bd", "a\\u202eb\\u2066c\\u200bd"),
+        ("one\ntwo\r\t\u2028", "one\\ntwo\\r\\t\\u2028"),
+        ("\udcff\U000e0041", "\\udcff\\U000e0041"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_shown_as_an_escape(written: str, shown: str) -> None:
+    """Wherever data is shown, on a terminal and in a pipe: it may come from a publisher."""
+
+    def show(out: TextIO) -> None:
+        show_table(("name",), [Row((written,))], out)
+        show_line(written, Tone.NOTE, out)
+        with steps("users read", None, out) as progress:
+            progress.say(written)
+        show_lines([written, written], out)
+
+    def find(out: TextIO) -> None:
+        show_findings([Finding(printable(written), "ok\n" + printable(written))], out)
+
+    assert in_a_pipe(show).count(shown) == 5
+    assert on_a_terminal(show).count(shown) == 5
+    assert in_a_pipe(find).count(shown) == 3
+    assert printable(shown) == shown
+
+
+def test_times_are_in_utc_as_rfc_3339_writes_them() -> None:
+    """Whatever the zone they came in."""
+    moment = datetime(2026, 3, 1, 13, 0, 5, 7, tzinfo=timezone(timedelta(hours=1)))
+
+    assert rfc_3339(moment) == "2026-03-01T12:00:05Z"
 
 
 def test_a_line_has_its_sign_on_a_terminal_only() -> None:

@@ -3,7 +3,7 @@
 import struct
 from datetime import UTC, datetime
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pamqp import commands, decode, encode
 from pamqp.header import ContentHeader
@@ -62,3 +62,11 @@ def test_what_is_right_stays_as_it_is(headers: dict[str, object], message_id: st
     assert (header.properties.headers or {}) == headers
     assert (header.properties.message_id or "") == message_id
     assert (header.properties.timestamp, header.properties.expiration) == (stamp, "5")
+
+
+def test_a_busy_machine_fails_no_property() -> None:
+    """How long examples take to make and to try says nothing about the code, in any package."""
+    unhurried = settings()
+
+    assert unhurried.deadline is None
+    assert HealthCheck.too_slow in unhurried.suppress_health_check

@@ -68,6 +68,9 @@ def test_a_key_covers_its_events_only(*, types: str, allowed: bool) -> None:
         ("", False),
         (None, False),
         (f"Bearer {DIGEST}", False),
+        ("Bearer \udcff", False),
+        ("Bearer ü", False),
+        ("\udcff", False),
     ],
 )
 def test_a_holder_is_known_by_the_key_itself(*, authorization: str | None, known: bool) -> None:

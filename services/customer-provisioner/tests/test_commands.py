@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 
 from customer_provisioner.__main__ import SERVICE
-from customer_provisioner.commands import _lines
-from customer_provisioner.user_list import UnreadableListError
 from nexus_messaging.command import run
 
 
@@ -20,12 +18,51 @@ def test_a_pace_that_is_none_is_refused(rate: str, capsys: pytest.CaptureFixture
     assert "is no number above 0" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
-def test_a_list_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
-    """A mistyped name or a file in another encoding: one line, no traceback."""
-    file = tmp_path / "users.csv"
-    if content is not None:
-        file.write_bytes(content)
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Name a broker and a database that are never asked here."""
+    monkeypatch.setenv("AMQP_URL", "amqp://u:s3cret@127.0.0.1:1/v")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u:s3cret@127.0.0.1:1/d")
 
-    with pytest.raises(UnreadableListError, match=r"users\.csv can't be read"):
-        list(_lines(str(file)))
+
+LISTS: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "holds no user"),
+    "a header alone": (b"user_id,email,name\n", "holds no user"),
+    "no header": (b"1,s3cret@example.com\n", "names no column user_id"),
+    "UTF-16": ("user_id,email\n1,s3cret".encode("utf-16"), "not in UTF-8"),
+    "Latin-1": ("user_id,email,name\n1,s3cret,Zoë".encode("latin-1"), "not in UTF-8"),
+    "binary": (b"\x00\x01\x02\n", "names no column user_id"),
+    "a long line": (b"s3cret" * 100_000, ""),
+    "half an array": (b'[{"user_id": "s3cret"', "is not JSON"),
+}
+
+
+@pytest.mark.parametrize("execute", [[], ["--execute"]], ids=["dry", "execute"])
+@pytest.mark.parametrize("content", LISTS)
+@pytest.mark.usefixtures("settings")
+def test_what_is_no_list_ends_with_2_and_is_not_repeated(
+    content: str, execute: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line, no traceback, before broker and database are asked."""
+    written, told = LISTS[content]
+    file = tmp_path / "users.csv"
+    file.write_bytes(written)
+
+    assert run(SERVICE, ["backfill", str(file), *execute]) == 2
+
+    shown = capsys.readouterr()
+    assert told in shown.err
+    assert shown.err.count("\n") == 1
+    assert "s3cret" not in shown.out + shown.err
+
+
+@pytest.mark.usefixtures("settings")
+def test_a_list_that_cannot_be_read_ends_with_2_and_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mistyped name, and a folder."""
+    for name, cause in (("nowhere.csv", "No such file"), (".", "Is a directory")):
+        assert run(SERVICE, ["backfill", str(tmp_path / name)]) == 2
+
+        told = capsys.readouterr().err
+        assert f"{tmp_path / name} can't be read: {cause}" in told

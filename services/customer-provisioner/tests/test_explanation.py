@@ -9,6 +9,7 @@ import pytest
 from customer_provisioner.explanation import explain, next_step
 from customer_provisioner.profile import Profile, State, StepTaken, create_request
 from nexus_contracts import UserCreated
+from nexus_messaging.console import rfc_3339
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ADA = UserCreated(user_id=UUID(int=1), email="ada@example.com", name="Ada")
@@ -59,5 +60,5 @@ def test_an_explanation_has_the_history_and_no_address() -> None:
 
     assert lines[0] == f"user {ADA.user_id}: provisioning"
     assert "last fault: status 400" in lines
-    assert f"{NOON.isoformat()} generation 1 refused (status 400)" in lines
+    assert f"{rfc_3339(NOON)} generation 1 refused (status 400)" in lines
     assert "ada" not in "\n".join(lines).lower()

@@ -1,5 +1,7 @@
 """Lists of users: two formats, and entries that are no users."""
 
+import contextlib
+import json
 from uuid import UUID
 
 import pytest
@@ -37,14 +39,52 @@ def test_an_entry_that_is_no_user_stops_nothing_and_is_not_repeated() -> None:
 
     first, second = read_users(lines)
 
-    assert first == Unusable(1, "email: string_pattern_mismatch")
+    assert first == Unusable(1, "email: must be an e-mail address")
     assert second == EVE
 
 
-def test_an_empty_list_has_no_users() -> None:
-    """Nor does one of empty lines."""
-    assert list(read_users([])) == []
-    assert list(read_users(["\n", " \n"])) == []
+def test_a_json_array_is_read_on_one_line_or_on_many() -> None:
+    """As programs write it, for machines or for people."""
+    users = [json.loads(each.model_dump_json()) for each in (ADA, EVE)]
+
+    for indent in (None, 2):
+        lines = json.dumps([*users, "secret"], indent=indent).splitlines(keepends=True)
+
+        assert list(read_users(lines)) == [ADA, EVE, Unusable(3, "body: must be an object")]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", ", "])
+def test_a_table_is_read_whatever_separates_its_columns(separator: str) -> None:
+    """Excel writes semicolons in half of the world."""
+    rows = [("Email", "USER_ID", "plan"), (EVE.email, str(EVE.user_id), "pro")]
+
+    assert list(read_users(separator.join(row) + "\r\n" for row in rows)) == [EVE]
+
+
+@pytest.mark.parametrize("text", ["", "\n \n", "user_id,email,name\n", "[]", " [ ]\n"])
+def test_a_list_without_an_entry_is_refused(text: str) -> None:
+    """It is what a failed export looks like; "0 read" would pass for success."""
+    with pytest.raises(UnreadableListError, match="holds no user"):
+        list(read_users(text.splitlines(keepends=True)))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"{ADA.user_id},{ADA.email}\n", "no column user_id and no column email"),
+        ("user_id|email\nsecret|secret\n", "no column user_id and no column email"),
+        ("user_id,mail\nsecret,secret\n", "the first line names no column email"),
+        ("sep=;\nuser_id;email\n", "no column user_id and no column email"),
+        ('[{"user_id": "secret"', "is not JSON"),
+        ("[" * 5000, "is not JSON"),
+    ],
+)
+def test_what_is_no_list_is_refused_and_not_repeated(text: str, told: str) -> None:
+    """Each entry of it would be unusable, for a reason that is said once instead."""
+    with pytest.raises(UnreadableListError, match=told) as refusal:
+        list(read_users(text.splitlines(keepends=True)))
+
+    assert "secret" not in str(refusal.value)
 
 
 def test_a_table_that_breaks_off_says_so_without_quoting() -> None:
@@ -59,5 +99,6 @@ def test_a_table_that_breaks_off_says_so_without_quoting() -> None:
 
 @given(st.lists(st.text(st.characters(exclude_characters="\r\n"))))
 def test_no_list_makes_reading_fail(lines: list[str]) -> None:
-    """Whatever is in it, each entry is a user or unusable."""
-    assert all(isinstance(entry, UserCreated | Unusable) for entry in read_users(lines))
+    """Whatever is in it: it is refused whole, or each entry is a user or unusable."""
+    with contextlib.suppress(UnreadableListError):
+        assert all(isinstance(entry, UserCreated | Unusable) for entry in read_users(lines))

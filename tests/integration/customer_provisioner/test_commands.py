@@ -107,7 +107,7 @@ async def test_a_backfill_only_counts_until_it_is_told_to_publish(
     assert code == 1
     assert out.startswith("3 read: 1 without a customer, 1 with one, 0 refused by Stripe before")
     assert "add --execute" in out
-    assert "entry 3: user_id: missing; email: string_pattern_mismatch" in err
+    assert "entry 3: user_id: is missing; email: must be an e-mail address" in err
     assert "secret" not in out + err
     assert await vhost.depth(USER_CREATED_QUEUE) == 0
 
@@ -168,7 +168,7 @@ async def test_a_backfill_on_a_terminal_shows_how_many_are_left(
 
     assert shown.code == 1
     assert "3/3" in shown.text
-    assert "entry 2: user_id: missing" in shown.text
+    assert "entry 2: user_id: is missing" in shown.text
     assert "secret" not in shown.text
     assert await vhost.depth(USER_CREATED_QUEUE) == 2
 

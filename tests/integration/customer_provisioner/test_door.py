@@ -1,5 +1,6 @@
 """The HTTP door's answers, each from the real door on a real broker and database."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -9,6 +10,7 @@ from uuid import uuid4
 import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
+from yarl import URL
 
 from customer_provisioner.api_keys import read_api_keys
 from customer_provisioner.door import Door
@@ -45,6 +47,22 @@ class Caller:
             session.request(method, f"{self.url}{path}", data=body) as answer,
         ):
             return answer.status, await answer.json()
+
+    async def send(self, written: bytes) -> tuple[int, bytes]:
+        """Send lines of a request, divided by ``|`` and the last of them its body, as they are."""
+        line, *headers, body = written.split(b"|")
+        known = [
+            b"Authorization: Bearer " + DOOR_KEY.encode() if h == b"KEY" else h for h in headers
+        ]
+        head = [line + b" HTTP/1.1", b"Host: x", b"Connection: close", *known]
+        length = b"Content-Length: %d" % len(body)
+        address = URL(self.url)
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(b"\r\n".join([*head, length, b"", body]))
+        status = await reader.readline()
+        answer = await reader.read()
+        writer.close()
+        return int(status.split()[1]), answer
 
 
 @pytest.fixture
@@ -151,10 +169,10 @@ async def test_a_key_for_other_events_creates_no_user(caller: Caller, vhost: Vho
 
 
 INVALID = {
-    "": "body: json_invalid",
-    "[]": "body: model_type",
-    '{"user_id": "x", "email": "secret"}': "email: string_pattern_mismatch",
-    f'{{"user_id": "{uuid4()}", "email": "secret@x.com", "name": 1}}': "name: string_type",
+    "": "body: is not JSON",
+    "[]": "body: must be an object",
+    '{"user_id": "x", "email": "secret"}': "email: must be an e-mail address",
+    f'{{"user_id": "{uuid4()}", "email": "secret@x.com", "name": 1}}': "name: must be text",
 }
 
 
@@ -167,6 +185,56 @@ async def test_an_invalid_user_is_refused_by_field_and_rule(caller: Caller, vhos
         assert wrong in answer["detail"]
         assert "secret" not in str(answer)
 
+    assert await vhost.depth(USER_CREATED_QUEUE) == 0
+
+
+ODD: dict[str, tuple[bytes, int, str]] = {
+    "key of no UTF-8": (
+        b"POST /v1/customers|Authorization: Bearer \xff\xfe|{}",
+        401,
+        "unauthorized",
+    ),
+    "key without end": (
+        b"POST /v1/customers|Authorization: Bearer " + b"k" * 7000 + b"|{}",
+        401,
+        "",
+    ),
+    "scheme of no UTF-8": (b"POST /v1/customers|Authorization: \xff x|{}", 401, "unauthorized"),
+    "trace of no UTF-8": (b"POST /v1/customers|KEY|traceparent: \xff|{}", 422, "invalid"),
+    "body too large": (b"POST /v1/customers|KEY|" + b" " * 1_100_000, 413, "too_large"),
+    "body of no UTF-8": (b'POST /v1/customers|KEY|{"email": "\xff"}', 422, "invalid"),
+    "body in UTF-16": (b"POST /v1/customers|KEY|\xff\xfe{\x00}\x00", 422, "invalid"),
+    "body nested": (b"POST /v1/customers|KEY|" + b"[" * 100_000, 422, "invalid"),
+    "a form": (
+        b"POST /v1/customers|KEY|Content-Type: application/x-www-form-urlencoded|a=b",
+        422,
+        "invalid",
+    ),
+    "an unknown charset": (
+        b"POST /v1/customers|KEY|Content-Type: text/plain; charset=none\xff|{}",
+        422,
+        "invalid",
+    ),
+    "no gzip": (b"POST /v1/customers|KEY|Content-Encoding: gzip|{}", 400, "unreadable_body"),
+    "an unknown coding": (b"POST /v1/customers|KEY|Content-Encoding: lzma|{}", 422, "invalid"),
+    "path of no UTF-8": (b"GET /v1/customers/%ff%fe|KEY|", 404, "unknown_user"),
+    "path of a null": (b"GET /v1/customers/%00|KEY|", 404, "unknown_user"),
+    "path of raw bytes": (b"GET /v1/customers/\xff|KEY|", 400, ""),
+    "path of surrogates": (b"GET /v1/customers/%ed%a0%80|KEY|", 404, "unknown_user"),
+    "path too long": (b"GET /v1/customers/" + b"a" * 10_000 + b"|KEY|", 400, ""),
+    "another method": (b"DELETE /v1/customers|KEY|", 405, ""),
+}
+
+
+async def test_an_odd_request_is_refused_and_is_no_fault_of_ours(
+    caller: Caller, vhost: Vhost
+) -> None:
+    """4xx for whatever bytes come, wherever in a request they stand; the door's own have a word."""
+    for odd, (request, status, error) in ODD.items():
+        answered, body = await caller.send(request)
+
+        assert (odd, answered) == (odd, status)
+        assert error.encode() in body
     assert await vhost.depth(USER_CREATED_QUEUE) == 0
 
 

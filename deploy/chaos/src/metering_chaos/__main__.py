@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from local_stack.errors import LocalStackError
+from local_stack.output import ended
 from metering_chaos.arena import Say
 from metering_chaos.course import Outcome, Parameters, run_chaos
 
@@ -17,7 +18,11 @@ SHOWN = 40
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run chaos; returns 0 only if everything adds up, 130 if interrupted."""
+    """Run chaos; returns 0 only if everything adds up, 130 if interrupted, 141 if unread."""
+    return ended(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parsed = _parser().parse_args(arguments)
     began = time.monotonic()
 

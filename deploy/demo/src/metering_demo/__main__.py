@@ -11,6 +11,7 @@ from pathlib import Path
 
 from local_stack.catalogue import StackOptions
 from local_stack.errors import LocalStackError
+from local_stack.output import ended
 from local_stack.stack import Stack
 from metering_demo.compose import compose_stack
 from metering_demo.scenario import make_scenario
@@ -37,6 +38,10 @@ Say = Callable[[str], None]
 
 def main() -> None:
     """Bring up the stack, play the demo, stop everything; exit 0 only if all counts agree."""
+    sys.exit(ended(_run))
+
+
+def _run() -> int:
     arguments = _parser().parse_args()
     began = time.monotonic()
 
@@ -55,11 +60,12 @@ def main() -> None:
         with start(arguments.directory, say) as doors:
             published, count = asyncio.run(play(scenario, doors, say, patience=arguments.patience))
     except (UnsettledError, LocalStackError) as error:
-        sys.exit(f"demo: {error}")
+        sys.stderr.write(f"demo: {error}\n")
+        return 1
     for line in lines(count):
         print(line)
     print(last_line(count, published, time.monotonic() - began))
-    sys.exit(0 if holds(count, published) else 1)
+    return 0 if holds(count, published) else 1
 
 
 @contextmanager

@@ -8,10 +8,15 @@ from pathlib import Path
 
 from local_stack import commands
 from local_stack.errors import LocalStackError
+from local_stack.output import ended
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0 if all is well, 1 if not, 130 on Ctrl-C."""
+    """Run the command; returns 0 if all is well, 1 if not, 130 on Ctrl-C, 141 if unread."""
+    return ended(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parsed = _parser().parse_args(arguments)
     directory = parsed.directory.absolute()
     try:

@@ -6,10 +6,10 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError, field_validator
 from pydantic_core import from_json
 
-from nexus_contracts.envelope import describe
 from nexus_contracts.errors import UnreadableError
 from nexus_contracts.fields import Moment, Text
 from nexus_contracts.usage_recorded import UsageRecordedV1
+from nexus_contracts.wording import describe
 
 _CONFIG: Final = ConfigDict(frozen=True, strict=True, extra="ignore", hide_input_in_errors=True)
 
@@ -62,7 +62,7 @@ def read_call_record(line: str) -> CallRecord | CallRecordsEnd:
     try:
         written = from_json(line)
     except ValueError:
-        raise UnreadableError("line: json_invalid") from None
+        raise UnreadableError("line: is not JSON") from None
     is_end = isinstance(written, dict) and "records" in written
     kind: type[CallRecord | CallRecordsEnd] = CallRecordsEnd if is_end else CallRecord
     try:

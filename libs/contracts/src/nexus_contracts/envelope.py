@@ -10,11 +10,10 @@ from pydantic_core import from_json
 
 from nexus_contracts.errors import InvalidEventError, UnreadableError, UnsupportedVersionError
 from nexus_contracts.fields import Moment, Text, TraceParent, trace_context
+from nexus_contracts.wording import describe
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
 MAX_BODY_BYTES: Final = 256 * 1024
-
-_PATH_DEPTH: Final = 2
 
 _SOURCE: Final[TypeAdapter[str]] = TypeAdapter(Text)
 
@@ -105,12 +104,12 @@ def _type_of(body: bytes) -> str:
     try:
         envelope = from_json(body, allow_inf_nan=False)
     except ValueError:
-        raise UnreadableError("body: json_invalid") from None
+        raise UnreadableError("body: is not JSON") from None
     if not isinstance(envelope, dict) or envelope.get("specversion") != "1.0":
         raise UnreadableError("specversion: not a CloudEvents 1.0 envelope")
     kind = envelope.get("type")
     if not isinstance(kind, str):
-        raise UnreadableError("type: string_type")
+        raise UnreadableError("type: must be text")
     return kind
 
 
@@ -130,18 +129,6 @@ def _unexpected(
     if name in names and major[:1] == "v" and major[1:].isdecimal():
         return UnsupportedVersionError(f"type: this major version is not read here, only {known}")
     return InvalidEventError(f"type: not an event of this queue, which takes {known}")
-
-
-def describe(error: ValidationError) -> str:
-    """Name each broken rule by its field path and pydantic's error type, without any input.
-
-    Paths end at the contract's own fields: keys inside free-form fields are the sender's words.
-    """
-    details: list[Any] = error.errors(include_input=False, include_url=False, include_context=False)
-    return "; ".join(
-        f"{'.'.join(str(part) for part in detail['loc'][:_PATH_DEPTH]) or 'body'}: {detail['type']}"
-        for detail in details[:8]
-    )
 
 
 def traceparent_of(body: bytes) -> str | None:

@@ -6,14 +6,35 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
+from nexus_contracts.wording import form
+
 MAX_VALUE: Final = 999_999_999_999_999
 """Stripe refuses meter values of more than 15 significant digits."""
 
-Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Text = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=200,
+        pattern=form(r"^[^\x00-\x1f\x7f]+$", "must have no control characters"),
+    ),
+]
 """A short name without control characters; PostgreSQL could not store a null byte."""
 
-StripeCustomerId = Annotated[str, Field(pattern=r"^cus_[A-Za-z0-9_]{1,200}$")]
-Identifier = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._:-]+$")]
+StripeCustomerId = Annotated[
+    str,
+    Field(
+        pattern=form(r"^cus_[A-Za-z0-9_]{1,200}$", "must be a Stripe customer's id, cus_ and more")
+    ),
+]
+Identifier = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=100,
+        pattern=form(r"^[A-Za-z0-9._:-]+$", "must be of letters, digits and . _ : - alone"),
+    ),
+]
 """A meter event's identifier; Stripe takes at most 100 characters."""
 
 MAX_TOKENS: Final = 10_000_000_000
@@ -31,12 +52,12 @@ def _as_written(value: object) -> object:
     # pydantic would take 1700000000, and guess from its size whether it means milliseconds.
     if isinstance(value, datetime) or (isinstance(value, str) and "T" in value.upper()):
         return value
-    raise ValueError("not an RFC 3339 time")
+    raise ValueError("must be a time as RFC 3339 writes it: 2026-03-01T12:00:00Z")
 
 
 def _representable(moment: datetime) -> datetime:
     if not EARLIEST <= moment <= LATEST:
-        raise ValueError("out of range")
+        raise ValueError(f"must be a time from {EARLIEST:%Y} on and before {LATEST:%Y}")
     return moment
 
 

@@ -6,9 +6,16 @@ from uuid import UUID
 from pydantic import Field
 
 from nexus_contracts.envelope import EventData
+from nexus_contracts.wording import form
 
 Email = Annotated[
-    str, Field(min_length=3, max_length=512, pattern=r"^[^\s@\x00]+@[^\s@\x00]+$", repr=False)
+    str,
+    Field(
+        min_length=3,
+        max_length=512,
+        pattern=form(r"^[^\s@\x00]+@[^\s@\x00]+$", "must be an e-mail address"),
+        repr=False,
+    ),
 ]
 """Shape only: whether an address exists is not ours to judge. Stripe takes 512 characters."""
 
@@ -21,7 +28,12 @@ class UserCreatedV1(EventData):
     user_id: UUID
     email: Email
     name: Annotated[
-        str | None, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$", repr=False)
+        str | None,
+        Field(
+            max_length=256,
+            pattern=form(r"^[^\x00-\x1f\x7f]*$", "must have no control characters"),
+            repr=False,
+        ),
     ] = None
 
 

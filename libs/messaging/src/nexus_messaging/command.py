@@ -3,36 +3,42 @@
 import argparse
 import asyncio
 import logging
-import sys
 import textwrap
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import inf
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NoReturn, TypeVar
 
 from pydantic import BaseModel
 
+from nexus_contracts.fields import EARLIEST, LATEST
 from nexus_messaging.checking import SETTINGS, Check, Checks, findings
-from nexus_messaging.console import Tone, show_findings
+from nexus_messaging.console import Tone, complain, printable, show_findings, show_line
 from nexus_messaging.exporting import chosen_exporters, exporting
+from nexus_messaging.given import UnreadableFileError
 from nexus_messaging.lifecycle import StartError, StoppedError
 from nexus_messaging.logs import configure
+from nexus_messaging.program import ended
 from nexus_messaging.settings import DatabaseSettings, ServiceSettings, SettingsError, load
 
-__all__ = ["Check", "Checks", "Command", "Service", "positive", "run"]
+__all__ = ["Check", "Checks", "Command", "Service", "duration", "positive", "run"]
 
 FINE: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
 INTERRUPTED: Final = 130
 
+MOST_DURATION: Final = timedelta(days=36_525)
+"""In an argument: what is far beyond any record, and still has a date when counted back."""
+
 EXIT_CODES: Final = """\
 exit codes:
   0    fine
   1    it failed, or found something wrong; the text says what to do
-  2    wrong usage or settings
+  2    wrong usage or settings, or a file that can't be read
   130  interrupted (Ctrl-C)
+  141  nobody read the output to its end
 """
 
 _BUILT_IN: Final = (
@@ -94,17 +100,24 @@ class Service(Generic[SettingsT]):
 
 def run(service: Service[SettingsT], arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code, as ``EXIT_CODES`` tells it."""
-    parsed = _parser(service).parse_args(arguments)
+    return ended(lambda: _run(service, arguments))
+
+
+def _run(service: Service[SettingsT], arguments: Sequence[str] | None) -> int:
     faults: tuple[type[Exception], ...] = (StartError, *service.faults)
     try:
+        parsed = _parser(service).parse_args(arguments)
         return asyncio.run(_chosen(service, parsed))
     except StoppedError:
         return FINE
     except SettingsError as error:
-        print(f"{service.name}: settings: {error}", file=sys.stderr)
+        complain(service.name, f"settings: {error}")
+        return USAGE
+    except UnreadableFileError as error:
+        complain(service.name, str(error))
         return USAGE
     except faults as error:
-        print(f"{service.name}: {error}", file=sys.stderr)
+        complain(service.name, str(error))
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -114,7 +127,7 @@ def moment(written: str) -> datetime:
     """Read the time in an argument.
 
     Raises:
-        ArgumentTypeError: it is none, or does not say how far it is from UTC.
+        ArgumentTypeError: it is none, does not say how far it is from UTC, or is out of range.
     """
     try:
         read = datetime.fromisoformat(written)
@@ -122,6 +135,8 @@ def moment(written: str) -> datetime:
         read = None
     if read is None or read.tzinfo is None:
         raise argparse.ArgumentTypeError("a time with its offset is wanted: 2026-03-01T12:00:00Z")
+    if not EARLIEST <= read < LATEST:
+        raise argparse.ArgumentTypeError(f"a time from {EARLIEST:%Y} on is wanted")
     return read
 
 
@@ -132,7 +147,7 @@ async def _chosen(service: Service[SettingsT], parsed: argparse.Namespace) -> in
             return await own.run(load(own.settings), parsed)
     if parsed.command == "migrate":
         url = load(DatabaseSettings).database_url.get_secret_value()
-        print(f"{service.name}: database at revision {await service.migrate(url)}")
+        show_line(f"{service.name}: database at revision {await service.migrate(url)}")
         return FINE
     chosen_exporters()  # what is wrong with them is told before anything is begun
     if parsed.command == "check":
@@ -160,7 +175,7 @@ async def _check(service: Service[SettingsT]) -> int:
 
 
 def positive(written: str) -> float:
-    """Read an argument that must be a number above 0, such as a rate or an age in seconds.
+    """Read an argument that must be a number above 0, such as a rate.
 
     Raises:
         argparse.ArgumentTypeError: it is none.
@@ -174,8 +189,45 @@ def positive(written: str) -> float:
     return number
 
 
+def duration(unit: timedelta) -> Callable[[str], timedelta]:
+    """Return what reads an argument that is a number of ``unit``s, up to a hundred years of them.
+
+    It raises argparse.ArgumentTypeError for anything else.
+    """
+    most = MOST_DURATION / unit
+
+    def read(written: str) -> timedelta:
+        try:
+            number = float(written)
+        except ValueError:
+            number = -1.0
+        if not 0 <= number <= most:
+            raise argparse.ArgumentTypeError(f"{written!r} is no number from 0 to {most:.0f}")
+        return number * unit
+
+    return read
+
+
+def utf_8(written: str) -> str:
+    """Read an argument that is text; Python keeps bytes that are none as surrogates.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not in UTF-8.
+    """
+    try:
+        written.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{written!r} is not in UTF-8") from None
+    return written
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def _parser(service: Service[SettingsT]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=service.name,
         description=service.purpose,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -1,15 +1,17 @@
 """How commands show what they found: for people on a terminal, as plain lines everywhere else.
 
 Plain lines are for pipes, files and scripts: no colour, no frames, whole numbers without
-separators, ages in seconds. The words are the same, so colour is never all that tells.
+separators, ages in seconds. The words are the same, so colour is never the only sign. Either way
+a character that a terminal would obey instead of showing it is written as an escape.
 """
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Final, Protocol, TextIO
 
@@ -53,10 +55,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What looking at one thing found; ``told`` may be several lines, each a finding of its own."""
+    """What looking at one thing found; ``text`` may be several lines, each a finding of its own."""
 
     name: str
-    told: str = "ok"
+    text: str = "ok"
     tone: Tone = Tone.GOOD
 
 
@@ -79,6 +81,22 @@ def for_people(stream: TextIO, environment: Mapping[str, str] = os.environ) -> b
     return stream.isatty() and not dumb and not environment.get("NO_COLOR")
 
 
+def printable(text: str) -> str:
+    """Return ``text`` on one line, with escapes for what would move, hide or reorder other text.
+
+    That is what Unicode counts as control, format or separator characters, such as U+009B and
+    U+202E, and what stands for bytes that are no text.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else _escaped(each) for each in text)
+
+
+def rfc_3339(moment: datetime) -> str:
+    """Return a time in UTC as RFC 3339 writes it, to the second."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def show_table(titles: Sequence[str], rows: Sequence[Row], stream: TextIO | None = None) -> None:
     """Show a table; a column is flush right if no cell of it is text."""
     out = sys.stdout if stream is None else stream
@@ -98,15 +116,19 @@ def show_table(titles: Sequence[str], rows: Sequence[Row], stream: TextIO | None
 def show_findings(findings: Iterable[Finding], stream: TextIO | None = None) -> None:
     """Show what checks found: aligned, with a sign and a word, on a terminal."""
     out = sys.stdout if stream is None else stream
-    lines = [(each, told) for each in findings for told in each.told.splitlines()]
+    lines = [
+        (each.tone, printable(each.name), printable(line))
+        for each in findings
+        for line in each.text.split("\n")
+    ]
     if not for_people(out):
-        out.writelines(f"{each.name}: {told}\n" for each, told in lines)
+        out.writelines(f"{name}: {text}\n" for _, name, text in lines)
         return
     table = Table.grid(padding=(0, 2))
-    for each, told in lines:
-        word = {Tone.GOOD: "ok", Tone.BAD: "wrong", Tone.NOTE: "note"}.get(each.tone, "")
-        said = "" if told == word else told
-        table.add_row(_signed(word, each.tone), Text(each.name), Text(said))
+    for tone, name, text in lines:
+        word = {Tone.GOOD: "ok", Tone.BAD: "wrong", Tone.NOTE: "note"}.get(tone, "")
+        said = "" if text == word else text
+        table.add_row(_signed(word, tone), Text(name), Text(said))
     _console(out).print(table)
 
 
@@ -114,9 +136,19 @@ def show_line(line: str, tone: Tone = Tone.PLAIN, stream: TextIO | None = None) 
     """Show one line, on a terminal with the sign of its tone."""
     out = sys.stdout if stream is None else stream
     if for_people(out):
-        _console(out).print(_signed(line, tone))
+        _console(out).print(_signed(printable(line), tone))
     else:
-        out.write(f"{line}\n")
+        out.write(f"{printable(line)}\n")
+
+
+def show_json(facts: Mapping[str, object]) -> None:
+    """Show facts to programs, as one line of JSON in ASCII; times are as RFC 3339 writes them."""
+    print(json.dumps(facts, default=_as_json))
+
+
+def complain(program: str, line: str) -> None:
+    """Say on standard error what is wrong, as one line."""
+    sys.stderr.write(f"{printable(f'{program}: {line}')}\n")
 
 
 def show_lines(lines: Iterable[str], stream: TextIO | None = None) -> None:
@@ -175,7 +207,7 @@ class _PlainSteps:
             self.say(f"{self._done}{self._of} {self._what}")
 
     def say(self, line: str) -> None:
-        self._stream.write(f"{line}\n")
+        self._stream.write(f"{printable(line)}\n")
         self._stream.flush()
 
 
@@ -188,7 +220,7 @@ class _Bar:
         self._shown.advance(self._task)
 
     def say(self, line: str) -> None:
-        self._shown.console.print(Text(line))
+        self._shown.console.print(Text(printable(line)))
 
 
 class _Rate(ProgressColumn):
@@ -214,10 +246,20 @@ def _aligned(lines: Sequence[Sequence[str]], numeric: Sequence[bool]) -> Iterato
         yield "  ".join(padded).rstrip()
 
 
+def _as_json(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} is not shown to programs")
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
 def _plain(cell: Cell) -> str:
     if isinstance(cell, timedelta):
         return f"{cell.total_seconds():.0f} s"
-    return "" if cell is None else str(cell)
+    return "" if cell is None else printable(str(cell))
 
 
 def _told(cell: Cell) -> str:
@@ -227,4 +269,4 @@ def _told(cell: Cell) -> str:
         case int():
             return f"{cell:,}"
         case _:
-            return cell or ""
+            return printable(cell or "")

@@ -12,6 +12,7 @@ from pamqp.common import FieldValue
 from pydantic import SecretStr
 from yarl import URL
 
+from nexus_messaging.addresses import hosts_of, url_of
 from nexus_messaging.checking import Check, Checks
 from nexus_messaging.drift import Standing
 from nexus_messaging.management import ManagementError, connect, read_drift
@@ -36,11 +37,12 @@ Trial = Callable[[Attempt], Awaitable[Refusal | None]]
 
 
 class TopologySettings(BrokerSettings):
-    """What ``check`` alone is told besides, and the running service needs not."""
+    """What commands alone may be given; the running service does not need it."""
 
     management_url: SecretStr | None = None
     """`http://user:password@host:port` of the broker's management API, an administrator's: compares
-    the whole broker with its description. Empty: only what the service's own user can try."""
+    the whole broker with its description. Empty: only what the service's own user can try. To
+    `status` it adds what is in consumers' hands; a user with the tag `monitoring` will do."""
 
 
 def broker_checks(service: str) -> tuple[Checks[BrokerSettings], Checks[TopologySettings]]:
@@ -184,4 +186,5 @@ async def topology_fault(management_url: str, *, vhost: str) -> str | None:
 
 def vhost_of(amqp_url: str) -> str:
     """Return the vhost that an AMQP URL names."""
-    return unquote(URL(amqp_url).raw_path[1:]) or "/"
+    first = url_of(amqp_url, hosts_of(amqp_url)[0])
+    return unquote(URL(first).raw_path[1:]) or "/"

@@ -1,13 +1,16 @@
 """How services log: one JSON object a line, or readable lines on a terminal."""
 
 import logging
+import os
+import signal
 import sys
 import traceback
+from typing import TextIO
 
 import structlog
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
-from nexus_messaging.console import for_people
+from nexus_messaging.console import for_people, printable
 
 
 def configure(*, service: str, level: str, form: str) -> None:
@@ -31,10 +34,11 @@ def configure(*, service: str, level: str, form: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _with_trace,
+            *(() if as_json else (_printable,)),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        logger_factory=lambda *_: _Lines(sys.stdout),
     )
     structlog.contextvars.bind_contextvars(service=service)
     logging.basicConfig(level=logging.WARNING, handlers=[_NamesOnly()], force=True)
@@ -48,6 +52,38 @@ def _with_trace(
         event["trace_id"] = format_trace_id(context.trace_id)
         event["span_id"] = format_span_id(context.span_id)
     return event
+
+
+def _printable(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Escape what a terminal would obey: a message id is its publisher's word."""
+    return {
+        name: printable(value) if isinstance(value, str) else value for name, value in event.items()
+    }
+
+
+class _Lines:
+    """Writes lines, and never fails the work that logs them.
+
+    A line that finds no room is dropped. Where nobody reads on, the service is to stop, as a
+    program does that SIGPIPE ends.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, line: str) -> None:
+        """Write a line, if that is possible."""
+        try:
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+        except BrokenPipeError:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except OSError:
+            pass
+
+    debug = info = warning = error = critical = write
 
 
 class _NamesOnly(logging.Handler):

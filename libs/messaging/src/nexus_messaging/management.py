@@ -72,6 +72,24 @@ class Management:
         found: Definitions = await self._request("GET", "definitions")
         return found
 
+    async def messages(self, vhost: str) -> Mapping[str, int]:
+        """Count the messages of each queue of a vhost, with those in consumers' hands.
+
+        Raises:
+            ManagementError: The broker is away, or the user may not look at the vhost.
+        """
+        found = await self._request("GET", "queues", vhost)
+        return {entry["name"]: entry.get("messages", 0) for entry in found}
+
+    async def connected_users(self, vhost: str) -> frozenset[str]:
+        """Name the users that have a connection to a vhost.
+
+        Raises:
+            ManagementError: The broker is away, or the user may not look at the vhost.
+        """
+        found = await self._request("GET", "vhosts", vhost, "connections")
+        return frozenset(entry["user"] for entry in found if "user" in entry)
+
     async def repair(self, difference: Difference, passwords: Mapping[str, str]) -> None:
         """Bring one object to its description.
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from nexus_contracts.wording import rule
 from nexus_messaging.flood import FloodLimit
 
 
@@ -35,12 +36,16 @@ def _address(*schemes: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+AmqpUrl = Annotated[SecretStr, _address("amqp://", "amqps://")]
+"""The address of the broker, with its login and its vhost."""
+
+
 class BrokerSettings(BaseModel):
     """Where the broker is. Field ``amqp_url`` is read from ``AMQP_URL``, and so on."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
-    amqp_url: Annotated[SecretStr, _address("amqp://", "amqps://")]
+    amqp_url: AmqpUrl
     """`amqp://` or `amqps://user:password@host:port/vhost`."""
 
 
@@ -117,10 +122,9 @@ def _value(name: str, environment: Mapping[str, str]) -> str | None:
 
 def _problems(error: ValidationError) -> list[tuple[str, str]]:
     named = []
-    for detail in error.errors(include_input=False, include_url=False, include_context=False):
+    for detail in error.errors(include_input=False, include_url=False):
         name = str(detail["loc"][0]).upper() if detail["loc"] else "settings"
         missing = detail["type"] == "missing"
-        rule = detail["msg"].removeprefix("Value error, ")
-        text = f"{name}: not set (nor {name}_FILE)" if missing else f"{name}: {rule}"
+        text = f"{name}: not set (nor {name}_FILE)" if missing else f"{name}: {rule(detail)}"
         named.append((name, text))
     return named

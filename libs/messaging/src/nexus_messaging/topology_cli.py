@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nexus_messaging.console import Tone, show_line
+from nexus_messaging.console import Tone, complain, show_line
 from nexus_messaging.definitions import definitions
 from nexus_messaging.drift import Difference, Standing
 from nexus_messaging.management import (
@@ -19,6 +19,7 @@ from nexus_messaging.management import (
     connect,
     read_drift,
 )
+from nexus_messaging.program import ended
 from nexus_messaging.topology import DEFAULT_BROKER_VERSION, VHOST, metering_topology
 
 FINE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
@@ -30,9 +31,11 @@ settings, each also as NAME_FILE (render needs VHOST alone):
   BROKER_PASSWORD_<USER>   for each of {", ".join(user.name for user in metering_topology().users)}
 
 exit codes:
-  0  fine: as described, or brought to it
-  1  the broker differs and is to be mended, or it failed; the text says what to do
-  2  wrong usage or settings
+  0    fine: as described, or brought to it
+  1    the broker differs and is to be mended, or it failed; the text says what to do
+  2    wrong usage or settings, or a file that can't be read
+  130  interrupted (Ctrl-C)
+  141  nobody read the output to its end
 
 examples:
   nexus-topology apply
@@ -91,6 +94,10 @@ def _read(environment: Mapping[str, str], name: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns 0 if all is fine, 1 on drift or failure, 2 on misuse."""
+    return ended(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     try:
         if options.command == "render":
@@ -206,7 +213,7 @@ def _show(differences: Iterable[Difference]) -> None:
 
 
 def _complain(error: Exception, code: int) -> int:
-    sys.stderr.write(f"nexus-topology: {error}\n")
+    complain("nexus-topology", str(error))
     return code
 
 

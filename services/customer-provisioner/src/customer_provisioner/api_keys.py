@@ -61,11 +61,12 @@ def holder(keys: Sequence[ApiKey], authorization: str | None) -> ApiKey | None:
 
     Args:
         keys: The keys there are.
-        authorization: The header's value, ``Bearer …``.
+        authorization: The header's value, ``Bearer …``; bytes that are no UTF-8 as Python's
+            surrogates.
     """
     scheme, _, presented = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not presented.strip():
         return None
-    digest = sha256(presented.strip().encode()).hexdigest()
+    digest = sha256(presented.strip().encode("utf-8", "surrogateescape")).hexdigest()
     matching = [key for key in keys if hmac.compare_digest(key.digest, digest)]
     return matching[0] if matching else None

@@ -1,10 +1,7 @@
 """The commands for people: backfill, announce, find, explain and reprovision."""
 
 import argparse
-import sys
-from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Final
 from uuid import UUID
 
@@ -19,11 +16,12 @@ from customer_provisioner.metrics import Metrics
 from customer_provisioner.profiles import Profiles
 from customer_provisioner.settings import StripeSettings
 from customer_provisioner.stripe_api import Fate, StripeKeyRefusedError
-from customer_provisioner.user_list import UnreadableListError, read_users
+from customer_provisioner.user_list import read_users
 from nexus_database import DatabaseUnavailableError
-from nexus_messaging.command import FAILED, FINE, Command, moment, positive
-from nexus_messaging.console import show_line, show_lines, steps
+from nexus_messaging.command import FAILED, FINE, Command, moment, positive, utf_8
+from nexus_messaging.console import complain, show_line, show_lines, steps
 from nexus_messaging.errors import PermanentError, PublishError, TransientError
+from nexus_messaging.given import lines_of
 from nexus_messaging.settings import BrokerSettings, DatabaseSettings
 from nexus_messaging.settlement import utc_now
 
@@ -33,7 +31,6 @@ FAULTS: Final = (
     StripeKeyRefusedError,
     TransientError,
     PermanentError,
-    UnreadableListError,
 )
 """What the commands may raise, each with a text that says what to do."""
 
@@ -47,17 +44,19 @@ class ReprovisionSettings(DatabaseSettings, StripeSettings):
 
 
 async def _backfill(settings: BackfillSettings, parsed: argparse.Namespace) -> int:
+    lines = list(lines_of(parsed.file))
+    number = sum(1 for _ in read_users(lines))  # what is no list is refused before any work
     async with AsyncExitStack() as stack:
         publisher = None
         if parsed.execute:
             publisher = await connect_publisher(settings)
             stack.push_async_callback(publisher.close)
         inquiries = Inquiries(await stack.enter_async_context(database_of(settings)))
-        progress = stack.enter_context(steps("users read", _number(parsed.file)))
+        progress = stack.enter_context(steps("users read", number))
         backfill = Backfill(
             inquiries, publisher, per_second=parsed.throttle, progress=progress, now=utc_now
         )
-        tally = await backfill.run(read_users(_lines(parsed.file)))
+        tally = await backfill.run(read_users(lines))
     show_line(str(tally) if parsed.execute else f"{tally}; nothing was published: add --execute")
     return FAILED if tally.unusable else FINE
 
@@ -83,7 +82,7 @@ async def _find(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
     async with database_of(settings) as database:
         found = await Inquiries(database).of_address(parsed.email)
     for profile in found:
-        print(profile.user_id, profile.state, profile.stripe_customer_id or "-")
+        show_line(f"{profile.user_id} {profile.state} {profile.stripe_customer_id or '-'}")
     if not found:
         _say("nobody is kept under exactly this address")
     return FINE if found else FAILED
@@ -132,7 +131,9 @@ def _obstacle(customer_id: str, fate: Fate, *, missing_is_fine: bool) -> str | N
 
 def _backfill_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", nargs="?", help="JSON lines, or CSV with a header (standard input by default)"
+        "file",
+        nargs="?",
+        help="in UTF-8: CSV with a header, JSON lines or a JSON array (standard input by default)",
     )
     parser.add_argument("--execute", action="store_true", help="publish; else only count")
     parser.add_argument(
@@ -189,7 +190,7 @@ COMMANDS: Final = (
         "print the users and customers of an exact address",
         DatabaseSettings,
         _find,
-        lambda parser: parser.add_argument("email", help="exactly as it was published"),
+        lambda parser: parser.add_argument("email", type=utf_8, help="exactly as it was published"),
         ("{} ada@example.com",),
     ),
     Command(
@@ -211,23 +212,5 @@ COMMANDS: Final = (
 )
 
 
-def _number(file: str | None) -> int | None:
-    """Count the entries of a list that can be read twice, so that it is known how many are left."""
-    if file is None or not Path(file).is_file():
-        return None
-    return sum(1 for _ in read_users(_lines(file)))
-
-
-def _lines(file: str | None) -> Iterable[str]:
-    if file is None:
-        yield from sys.stdin
-        return
-    try:
-        with Path(file).open(encoding="utf-8", newline="") as lines:
-            yield from lines
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableListError(f"{file} can't be read: {type(error).__name__}") from None
-
-
 def _say(line: str) -> None:
-    print(f"{NAME}: {line}", file=sys.stderr)
+    complain(NAME, line)

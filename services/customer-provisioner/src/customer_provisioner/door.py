@@ -13,8 +13,8 @@ from customer_provisioner.api_keys import ApiKey, holder
 from customer_provisioner.inquiries import Inquiries
 from customer_provisioner.profile import Profile, State
 from nexus_contracts import Event, UserCreated
-from nexus_contracts.envelope import describe
 from nexus_contracts.fields import trace_context
+from nexus_contracts.wording import describe
 from nexus_database import DatabaseUnavailableError
 from nexus_messaging.errors import PublishError
 from nexus_messaging.publisher import Publisher
@@ -65,6 +65,10 @@ class Door:
             user = UserCreated.model_validate_json(await request.read())
         except ValidationError as error:
             return _refusal(422, "invalid", detail=describe(error))
+        except web.HTTPRequestEntityTooLarge:
+            return _refusal(413, "too_large")
+        except web.RequestPayloadError:
+            return _refusal(400, "unreadable_body")
         profile = await self._inquiries.find(user.user_id)
         if profile is None or profile.state is not State.PROVISIONED:
             await self._publish(user, key, trace_context(request.headers.get("traceparent")))

@@ -12,6 +12,7 @@ from customer_provisioner.profile import (
     StepTaken,
     decide,
 )
+from nexus_messaging.console import rfc_3339
 
 
 def explain(profile: Profile, history: Sequence[StepTaken], now: datetime) -> Iterator[str]:
@@ -23,7 +24,7 @@ def explain(profile: Profile, history: Sequence[StepTaken], now: datetime) -> It
         yield f"last fault: {profile.last_fault}"
     for step in history:
         detail = f" ({step.detail})" if step.detail else ""
-        yield f"{step.at.isoformat()} generation {step.generation} {step.step}{detail}"
+        yield f"{rfc_3339(step.at)} generation {step.generation} {step.step}{detail}"
     yield f"next: {next_step(profile, now)}"
 
 
@@ -40,7 +41,8 @@ def next_step(profile: Profile, now: datetime) -> str:
         case Nothing():
             return "nothing: there is a customer, and the other services were told"
         case InHand():
-            return f"an attempt is in hand, at the latest until {profile.claimed_until}"
+            until = rfc_3339(profile.claimed_until or now)
+            return f"an attempt is in hand, at the latest until {until}"
         case LookUpFirst():
             return f"the customer is looked for at Stripe, else created: {_when(profile)}"
         case Create():
@@ -49,4 +51,4 @@ def next_step(profile: Profile, now: datetime) -> str:
 
 
 def _when(profile: Profile) -> str:
-    return f"with the user's message, or by the sweep from {profile.due_at.isoformat()} on"
+    return f"with the user's message, or by the sweep from {rfc_3339(profile.due_at)} on"

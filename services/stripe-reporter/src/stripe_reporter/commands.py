@@ -8,7 +8,7 @@ from typing import Final
 from nexus_contracts import CallRecordsEnd
 from nexus_database import Database
 from nexus_messaging.command import FAILED, FINE, Command, moment
-from nexus_messaging.console import Finding, Tone, show_findings
+from nexus_messaging.console import Finding, Tone, rfc_3339, show_findings, show_json, show_line
 from nexus_messaging.settings import DatabaseSettings
 from stripe_reporter.checks import ensure_meters
 from stripe_reporter.history import history
@@ -35,17 +35,21 @@ async def _journal(settings: DatabaseSettings, parsed: argparse.Namespace) -> in
                 if record is None:
                     untold += 1
                     continue
-                print(record.model_dump_json())
+                show_json(record.model_dump(mode="json"))
                 told += 1
                 if told % PROGRESS_EVERY == 0:
-                    print(f"{told} reports, up to {record.started_at}", file=sys.stderr)
+                    _say(f"{told} reports, up to {rfc_3339(record.started_at)}")
     finally:
         await database.close()
-    print(CallRecordsEnd(records=told, since=parsed.since).model_dump_json())
-    print(f"{told} reports since {parsed.since.isoformat()}", file=sys.stderr)
+    show_json(CallRecordsEnd(records=told, since=parsed.since).model_dump(mode="json"))
+    _say(f"{told} reports since {rfc_3339(parsed.since)}")
     if untold:
-        print(f"{untold} more came without their claim, from an older release", file=sys.stderr)
+        _say(f"{untold} more came without their claim, from an older release")
     return FAILED if untold else FINE
+
+
+def _say(line: str) -> None:
+    show_line(line, stream=sys.stderr)
 
 
 def _journal_arguments(parser: argparse.ArgumentParser) -> None:

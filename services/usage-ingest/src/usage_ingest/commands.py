@@ -2,27 +2,48 @@
 
 import argparse
 import asyncio
-import json
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from nexus_database import Database
-from nexus_messaging.command import FAILED, FINE, Command, positive
-from nexus_messaging.console import Tone, show_line, show_lines, show_table, steps
+from pydantic import SecretStr
+
+from nexus_database import Database, DatabaseUnavailableError
+from nexus_messaging.command import FAILED, FINE, Command, duration, positive
+from nexus_messaging.connecting import BrokerUnreachableError
+from nexus_messaging.console import (
+    Finding,
+    Tone,
+    complain,
+    show_json,
+    show_line,
+    show_lines,
+    show_table,
+    steps,
+)
+from nexus_messaging.depths import Depths, look
+from nexus_messaging.inspection import vhost_of
 from nexus_messaging.publisher import Publisher
-from nexus_messaging.settings import BrokerSettings, DatabaseSettings
+from nexus_messaging.settings import AmqpUrl, BrokerSettings, DatabaseSettings
 from nexus_messaging.settlement import utc_now
+from usage_ingest.condition import QUEUES, findings, queue_rows
+from usage_ingest.condition import TITLES as QUEUE_TITLES
 from usage_ingest.explanation import TITLES, explain, table
-from usage_ingest.inquiries import Inquiries
+from usage_ingest.inquiries import Inquiries, Standing
 from usage_ingest.loops import publication
 from usage_ingest.restoring import ADOPT
 
 NAME: Final = "usage-ingest"
+
+
+class StatusSettings(DatabaseSettings):
+    """What `status` may be given: without a broker's address it shows the ledger alone."""
+
+    amqp_url: AmqpUrl | None = None
+    management_url: SecretStr | None = None
 
 
 class ReplaySettings(DatabaseSettings, BrokerSettings):
@@ -38,33 +59,72 @@ async def _inquiries(settings: DatabaseSettings) -> AsyncIterator[Inquiries]:
         await database.close()
 
 
-async def _status(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
+async def _status(settings: StatusSettings, parsed: argparse.Namespace) -> int:
     now = utc_now()
-    async with _inquiries(settings) as inquiries:
-        standing = await inquiries.standing(now - timedelta(days=parsed.days))
-    late, allowed = standing.oldest_unfinished(now), timedelta(seconds=parsed.late_after)
-    degraded = late > allowed
+    standing, ledger = await _standing(settings, now - parsed.days)
+    depths, broker = await _depths(settings)
+    found = [*ledger, *broker, *findings(standing, depths, now, parsed.late_after)]
+    degraded = any(each.tone is Tone.BAD for each in found)
     if parsed.json:
-        told = asdict(standing) | {"late_seconds": late.total_seconds(), "degraded": degraded}
-        print(json.dumps(told, default=str))
-    else:
-        show_table(TITLES, table(standing, now, allowed))
-        verdict = f"oldest unanswered usage: {late.total_seconds():.0f} s"
-        if degraded:
-            show_line(f"{verdict}, more than {parsed.late_after:.0f} s: degraded", Tone.BAD)
-        else:
-            show_line(verdict, Tone.GOOD)
+        shown = [{"name": e.name, "text": e.text, "tone": e.tone.name.lower()} for e in found]
+        show_json(_facts(standing, depths, now) | {"degraded": degraded, "findings": shown})
+        return FAILED if degraded else FINE
+    if standing is not None:
+        show_table(TITLES, table(standing, now, parsed.late_after))
+    if depths is not None:
+        show_table(QUEUE_TITLES, queue_rows(depths))
+    for each in found:
+        show_line(f"{each.name}: {each.text}", each.tone)
     return FAILED if degraded else FINE
+
+
+async def _standing(
+    settings: StatusSettings, since: datetime
+) -> tuple[Standing | None, list[Finding]]:
+    """Ask the ledger; where it can't be asked, the broker is asked all the same."""
+    try:
+        async with _inquiries(settings) as inquiries:
+            return await inquiries.standing(since), []
+    except DatabaseUnavailableError as error:
+        complain(NAME, str(error))
+        return None, [Finding("ledger", str(error), Tone.BAD)]
+
+
+async def _depths(settings: StatusSettings) -> tuple[Depths | None, list[Finding]]:
+    """Ask the broker; where it can't be asked, the ledger is asked all the same."""
+    if settings.amqp_url is None:
+        text = "queues and dead letters were not looked at: set AMQP_URL"
+        return None, [Finding("broker", text, Tone.NOTE)]
+    url, management = settings.amqp_url.get_secret_value(), settings.management_url
+    address = management.get_secret_value() if management else None
+    try:
+        return await look(url, QUEUES, address, vhost_of(url)), []
+    except BrokerUnreachableError as error:
+        return None, [Finding("broker", f"not reachable: {error}", Tone.BAD)]
+
+
+def _facts(standing: Standing | None, depths: Depths | None, now: datetime) -> dict[str, object]:
+    """Return the same for programs: null is what was not, or could not be, looked at."""
+    facts: dict[str, object] = dict.fromkeys(
+        ("since", "events", "reports", "newest", "late_seconds", "queues", "connected")
+    )
+    if standing is not None:
+        facts |= asdict(standing)
+        facts["late_seconds"] = standing.oldest_unfinished(now).total_seconds()
+    if depths is not None:
+        facts["queues"] = {queue: asdict(depth) for queue, depth in depths.queues.items()}
+        facts["connected"] = None if depths.connected is None else sorted(depths.connected)
+    return facts
 
 
 async def _explain(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
     async with _inquiries(settings) as inquiries:
         trace = await inquiries.trace(parsed.event_id)
     if trace is None:
-        print(
-            f"{NAME}: {parsed.event_id} is not in the ledger: it was never published or confirmed,"
+        complain(
+            NAME,
+            f"{parsed.event_id} is not in the ledger: it was never published or confirmed,"
             " still waits in usage-ingest.tool-executed, or lies in its dead-letter queue",
-            file=sys.stderr,
         )
         return FAILED
     show_lines(explain(trace))
@@ -72,7 +132,7 @@ async def _explain(settings: DatabaseSettings, parsed: argparse.Namespace) -> in
 
 
 async def _replay(settings: ReplaySettings, parsed: argparse.Namespace) -> int:
-    before = utc_now() - timedelta(seconds=parsed.older_than)
+    before = utc_now() - parsed.older_than
     async with AsyncExitStack() as stack:
         inquiries = await stack.enter_async_context(_inquiries(settings))
         number = await inquiries.unanswered_number(before)
@@ -96,15 +156,15 @@ def _status_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument(
         "--late-after",
-        type=float,
-        default=900.0,
+        type=duration(timedelta(seconds=1)),
+        default=timedelta(seconds=900),
         metavar="SECONDS",
-        help="exit with 1 if usage is unanswered for longer (900)",
+        help="how long usage may be unanswered, or wait with none recorded (900)",
     )
     parser.add_argument(
         "--days",
-        type=positive,
-        default=1.0,
+        type=duration(timedelta(days=1)),
+        default=timedelta(days=1),
         metavar="N",
         help="how far back to add up what was reported (1)",
     )
@@ -117,8 +177,8 @@ def _explain_arguments(parser: argparse.ArgumentParser) -> None:
 def _replay_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--older-than",
-        type=positive,
-        default=3600.0,
+        type=duration(timedelta(seconds=1)),
+        default=timedelta(seconds=3600),
         metavar="SECONDS",
         help="only what was forwarded longer ago (3600)",
     )
@@ -131,11 +191,16 @@ def _replay_arguments(parser: argparse.ArgumentParser) -> None:
 COMMANDS: Final = (
     Command(
         "status",
-        "say how events and reports stand; 1 if usage is unanswered for too long",
-        DatabaseSettings,
+        "say how usage stands in ledger and queues, and what keeps it from Stripe; then 1",
+        StatusSettings,
         _status,
         _status_arguments,
-        ("{}", "{} --days 31", "{} --json | jq .late_seconds"),
+        (
+            "{}",
+            "{} --days 31",
+            "{} --json | jq .late_seconds",
+            "MANAGEMENT_URL=https://monitor:…@broker:15671 {}",
+        ),
     ),
     Command(
         "explain",

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from nexus_messaging.console import Row, Tone
+from nexus_messaging.console import Row, Tone, rfc_3339
 from usage_ingest.inquiries import UNFINISHED, Standing, Tally, Trace
 
 TITLES: Final = ("of", "state", "meter", "number", "sum", "oldest")
@@ -27,9 +27,9 @@ FATES: Final = {
 def explain(trace: Trace) -> Iterator[str]:
     """Yield the steps of an event, oldest first, ending with what is next or why nothing is."""
     event = trace.event
-    yield f"occurred {_time(event['occurred_at'])}, said by {event['source']}"
+    yield f"occurred {rfc_3339(event['occurred_at'])}, said by {event['source']}"
     yield (
-        f"recorded {_time(event['created_at'])}: {event['tool_name']} of {event['server_id']}"
+        f"recorded {rfc_3339(event['created_at'])}: {event['tool_name']} of {event['server_id']}"
         f" for user {event['user_id']}, {event['status']}"
     )
     if event["traceparent"]:
@@ -39,7 +39,7 @@ def explain(trace: Trace) -> Iterator[str]:
         yield f"{event['billing_state']}: {NEXT[event['billing_state']]}"
     for report in trace.reports:
         yield (
-            f"report {report['identifier']} of {report['created_at']:%Y-%m-%d %H:%M:%S} to"
+            f"report {report['identifier']} of {rfc_3339(report['created_at'])} to"
             f" {report['stripe_customer_id']}: {report['value']} on {report['meter']}"
             f" with {report['event_count']} runs"
         )
@@ -77,12 +77,8 @@ def _fate(report: Mapping[str, Any]) -> str:
         fate = FATES[report["state"]]
     moment = report["answered_at"] or report["forwarded_at"]
     unknown = ", after its outcome was unknown for a while" if report["ever_unknown"] else ""
-    return f"{fate}{f' ({_time(moment)})' if moment else ''}{unknown}"
+    return f"{fate}{f' ({rfc_3339(moment)})' if moment else ''}{unknown}"
 
 
 def _worth(readings: Mapping[str, int]) -> str:
     return ", ".join(f"{value} on {meter}" for meter, value in readings.items()) or "nothing"
-
-
-def _time(moment: datetime) -> str:
-    return moment.isoformat(timespec="seconds")

@@ -58,6 +58,23 @@ SELECT 'reported' AS state, meter, count(*) AS number, sum(value)::bigint AS val
  GROUP BY meter ORDER BY meter
 """)
 
+# A trace of the last recording, each out of an index: a run that is recorded is soon in a report.
+NEWEST: Final = text("""
+SELECT max(created_at) FROM (
+  (SELECT created_at FROM usage_events
+    WHERE billing_state = 'due' ORDER BY occurred_at DESC LIMIT 1)
+   UNION ALL
+  (SELECT created_at FROM usage_events
+    WHERE billing_state = 'waiting' ORDER BY occurred_at DESC LIMIT 1)
+   UNION ALL
+  (SELECT created_at FROM usage_reports WHERE state = 'pending' ORDER BY created_at DESC LIMIT 1)
+   UNION ALL
+  (SELECT created_at FROM usage_reports WHERE state = 'forwarded' ORDER BY created_at DESC LIMIT 1)
+   UNION ALL
+  (SELECT created_at FROM usage_reports WHERE state = 'reported' ORDER BY answered_at DESC LIMIT 1)
+) newest
+""")
+
 EVENT: Final = text("""
 SELECT e.*, a.stripe_customer_id
   FROM usage_events e LEFT JOIN billing_accounts a USING (user_id)
@@ -103,11 +120,16 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is unfinished by state, and what was reported ``since``."""
+    """What is unfinished by state, and what was reported ``since``.
+
+    ``newest`` is when usage was last seen to be recorded, at the latest a few seconds after it
+    was; runs that are not billable leave no trace of it.
+    """
 
     since: datetime
     events: tuple[Tally, ...]
     reports: tuple[Tally, ...]
+    newest: datetime | None
 
     def oldest_unfinished(self, now: datetime) -> timedelta:
         """Return the age of the oldest event or report that Stripe has not answered for.
@@ -148,7 +170,8 @@ class Inquiries:
                     (REPORTED, {"since": since}),
                 )
             ]
-            return Standing(since, found[0], found[1] + found[2])
+            newest = (await connection.execute(NEWEST)).scalar_one()
+            return Standing(since, found[0], found[1] + found[2], newest)
 
         return await self._database.run(work)
 

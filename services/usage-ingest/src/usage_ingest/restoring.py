@@ -11,16 +11,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from io import TextIOWrapper
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Annotated, Final, TextIO
+from typing import IO, Annotated, Final, TextIO
 
 from pydantic import AfterValidator
 
 from nexus_contracts import CallRecord, CallRecordsEnd, UnreadableError, read_call_record
 from nexus_database import Database
 from nexus_messaging.command import FAILED, FINE, Command
-from nexus_messaging.console import Tone, show_line
+from nexus_messaging.console import Tone, rfc_3339, show_line
 from nexus_messaging.settings import DatabaseSettings
 from usage_ingest.adoptions import Adoptions, Matched, Returned
 from usage_ingest.windows import DEFAULT_SECONDS, fits_a_minute
@@ -89,7 +90,7 @@ class Tally:
         """Count a line that is none, and tell of the first few."""
         self.unreadable += 1
         if self.unreadable <= NAMED:
-            print(f"line {number}: {error}", file=sys.stderr)
+            show_line(f"line {number}: {error}", stream=sys.stderr)
 
     def returned(self, batch: Returned) -> None:
         """Add what became of a batch of reports."""
@@ -169,7 +170,8 @@ def _batches(records: Iterable[CallRecord]) -> Iterator[list[CallRecord]]:
             yield batch
             batch, events = [], 0
         if number % PROGRESS_EVERY == 0:
-            print(f"{number} reports, up to {record.started_at}", file=sys.stderr)
+            progress = f"{number} reports, up to {rfc_3339(record.started_at)}"
+            show_line(progress, stream=sys.stderr)
     if batch:
         yield batch
 
@@ -191,15 +193,23 @@ def _told(lines: Iterable[str], tally: Tally | None) -> Iterator[CallRecord]:
 def _rereadable(written: str) -> TextIO:
     """Open the list so that it can be read twice, without holding it in memory."""
     try:
-        if written == "-":
+        if written != "-":
+            raw: IO[bytes] = Path(written).open("rb")  # noqa: SIM115 - read by the command
+        elif sys.stdin is None:
+            raise argparse.ArgumentTypeError("standard input is closed: name a file")
+        else:
             # Read twice by the command, and gone with its process.
-            copy = TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - as said
-            shutil.copyfileobj(sys.stdin, copy)
-            copy.seek(0)
-            return copy
-        return Path(written).open(encoding="utf-8", errors="replace")
+            raw = TemporaryFile()  # noqa: SIM115 - likewise
+            shutil.copyfileobj(sys.stdin.buffer, raw)
+            raw.seek(0)
+        raw.readline().decode()
+        raw.seek(0)
+        # Of a list, a line that is no text counts as any other that can't be used.
+        return TextIOWrapper(raw, encoding="utf-8-sig", errors="replace")
     except OSError as error:
-        raise argparse.ArgumentTypeError(f"{written}: {error.strerror}") from None
+        raise argparse.ArgumentTypeError(f"{written} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise argparse.ArgumentTypeError(f"{written} is not in UTF-8") from None
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

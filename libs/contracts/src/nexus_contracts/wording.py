@@ -1,0 +1,111 @@
+"""What is wrong with data, in words for people: the field's path and the rule, never a value."""
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+MOST_NAMED: Final = 8
+"""Broken rules in one text: it travels in a message header."""
+
+_PATH_DEPTH: Final = 2
+
+_OBJECT: Final = "must be an object"
+_LIST: Final = "must be a list"
+_TEXT: Final = "must be text"
+_WHOLE: Final = "must be a whole number"
+_NUMBER: Final = "must be a number"
+_CHOICE: Final = "must be true or false"
+_UUID: Final = "must be a UUID"
+_TIME: Final = "must be a time as RFC 3339 writes it: 2026-03-01T12:00:00Z"
+_JSON: Final = "is not JSON"
+_UTF_8: Final = "is not UTF-8"
+
+# By pydantic's names (https://docs.pydantic.dev/latest/errors/validation_errors/). The limits
+# that are put in are the rule's own; no other part of pydantic's context is, as it may be input.
+_RULES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "missing": "is missing",
+        "extra_forbidden": "is no known field",
+        "json_invalid": _JSON,
+        "json_type": _JSON,
+        "recursion_loop": "is nested too deeply",
+        "recursion_depth_exceeded": "is nested too deeply",
+        "model_type": _OBJECT,
+        "model_attributes_type": _OBJECT,
+        "dataclass_type": _OBJECT,
+        "dict_type": _OBJECT,
+        "mapping_type": _OBJECT,
+        "list_type": _LIST,
+        "tuple_type": _LIST,
+        "set_type": _LIST,
+        "string_type": _TEXT,
+        "string_unicode": _UTF_8,
+        "string_too_short": "must have at least {min_length} characters",
+        "string_too_long": "must have at most {max_length} characters",
+        "too_short": "must have at least {min_length} entries",
+        "too_long": "must have at most {max_length} entries",
+        "bytes_type": _TEXT,
+        "bool_type": _CHOICE,
+        "bool_parsing": _CHOICE,
+        "int_type": _WHOLE,
+        "int_parsing": _WHOLE,
+        "int_parsing_size": _WHOLE,
+        "int_from_float": _WHOLE,
+        "float_type": _NUMBER,
+        "float_parsing": _NUMBER,
+        "finite_number": "must be a finite number",
+        "greater_than": "must be more than {gt}",
+        "greater_than_equal": "must be at least {ge}",
+        "less_than": "must be less than {lt}",
+        "less_than_equal": "must be at most {le}",
+        "literal_error": "must be {expected}",
+        "enum": "must be {expected}",
+        "uuid_type": _UUID,
+        "uuid_parsing": _UUID,
+        "datetime_type": _TIME,
+        "datetime_parsing": _TIME,
+        "datetime_object_invalid": _TIME,
+        "datetime_from_date_parsing": _TIME,
+        "timezone_aware": "must say how far it is from UTC: 2026-03-01T12:00:00Z",
+    }
+)
+_ELSE: Final = "breaks a rule of its field"
+
+_FORMS: Final[dict[str, str]] = {}
+
+
+def form(pattern: str, words: str) -> str:
+    """Note in words what a field's ``pattern`` asks for; return the pattern."""
+    _FORMS[pattern] = words
+    return pattern
+
+
+def rule(detail: ErrorDetails) -> str:
+    """Return the broken rule in words that follow the field's name."""
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "value_error" | "assertion_error":
+            # A validator of ours: its text is made for people and quotes no input.
+            return str(context.get("error") or _ELSE)
+        case "string_pattern_mismatch":
+            pattern = str(context.get("pattern"))
+            return _FORMS.get(pattern, f"must match {pattern}")
+        case kind:
+            return _RULES.get(kind, _ELSE).format_map(context)
+
+
+def describe(error: ValidationError) -> str:
+    """Name each broken rule by its field's path and in plain words, without any input.
+
+    Paths end at the contract's own fields: keys inside free-form fields are the sender's words.
+    """
+    return "; ".join(_described(error))
+
+
+def _described(error: ValidationError) -> Iterator[str]:
+    for detail in error.errors(include_input=False, include_url=False)[:MOST_NAMED]:
+        path = ".".join(str(part) for part in detail["loc"][:_PATH_DEPTH])
+        yield f"{path or 'body'}: {rule(detail)}"

@@ -1,0 +1,123 @@
+"""Whether usage is on its way to Stripe, decided from what ledger and broker answered."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from nexus_messaging.console import Finding, Tone
+from nexus_messaging.depths import Depth, Depths
+from nexus_messaging.topology import (
+    TOOL_EXECUTED_QUEUE,
+    UNROUTABLE,
+    USAGE_RECORDED_QUEUE,
+    dead_letter_queue,
+)
+from usage_ingest.condition import QUEUES, STAGES, Stage, findings, queue_rows
+from usage_ingest.inquiries import Standing, Tally
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+ALLOWED = timedelta(minutes=15)
+QUIET = Standing(NOW, (), (), NOW - timedelta(hours=8))
+CONSUMED = Depths(
+    {queue: Depth(0, int(queue in {stage.queue for stage in STAGES})) for queue in QUEUES}
+)
+
+
+def with_depth(queue: str, depth: Depth, depths: Depths = CONSUMED) -> Depths:
+    """Return the depths with another of one queue."""
+    return replace(depths, queues={**depths.queues, queue: depth})
+
+
+def found(standing: Standing | None, depths: Depths | None) -> dict[str, Finding]:
+    """Return the findings by their names."""
+    return {each.name: each for each in findings(standing, depths, NOW, ALLOWED)}
+
+
+def wrong(standing: Standing | None, depths: Depths | None) -> dict[str, str]:
+    """Return what is wrong, by its name."""
+    each = found(standing, depths).items()
+    return {name: finding.text for name, finding in each if finding.tone is Tone.BAD}
+
+
+def test_a_quiet_night_is_no_fault() -> None:
+    """Nothing was recorded for hours, and nothing waits."""
+    assert wrong(QUIET, CONSUMED) == {}
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+@pytest.mark.parametrize(
+    ("connected", "told"),
+    [
+        (None, "does not run, or "),
+        (frozenset({"operator"}), "does not run, as it has no connection"),
+        (frozenset({"usage-ingest", "stripe-reporter", "customer-provisioner"}), "runs, so "),
+    ],
+)
+def test_a_stage_without_a_consumer_stands_still(
+    stage: Stage, connected: frozenset[str] | None, told: str
+) -> None:
+    """Even if nothing waits yet; why is said as far as it is known."""
+    depths = replace(with_depth(stage.queue, Depth(3, 0)), connected=connected)
+
+    (finding,) = wrong(QUIET, depths).items()
+
+    assert finding[0] == stage.name
+    assert f"3 waiting in {stage.queue}, no consumer" in finding[1]
+    assert f"{stage.service} {told}" in finding[1]
+
+
+def test_recording_that_stands_still_in_spite_of_a_consumer_is_wrong() -> None:
+    """A frozen process has a consumer, too; a backlog that is worked off is none."""
+    waiting = with_depth(TOOL_EXECUTED_QUEUE, Depth(0, 1, messages=2000))
+    working = replace(QUIET, newest=NOW - timedelta(seconds=5))
+
+    assert "nothing was recorded for 8 h" in wrong(QUIET, waiting)["recording"]
+    assert wrong(working, waiting) == {}
+
+
+@pytest.mark.parametrize("queue", [dead_letter_queue(USAGE_RECORDED_QUEUE), UNROUTABLE])
+def test_what_a_person_must_move_is_wrong(queue: str) -> None:
+    """It is unbilled until then."""
+    assert f"7 in {queue}" in wrong(QUIET, with_depth(queue, Depth(7, 0)))["dead letters"]
+
+
+def test_what_waits_to_be_tried_again_is_told() -> None:
+    """Time alone ends it."""
+    finding = found(QUIET, with_depth("retry.1m", Depth(9, 0)))["retries"]
+
+    assert (finding.tone, finding.text) == (
+        Tone.NOTE,
+        "waiting to be tried again: 9 in retry.1m",
+    )
+
+
+def test_usage_unanswered_for_longer_than_allowed_is_wrong() -> None:
+    """By the oldest that time alone should have ended."""
+    report = Tally("forwarded", "m", 1, 1, NOW - timedelta(minutes=16), more=False)
+
+    assert (
+        "960 s, more than 900 s: degraded"
+        in (wrong(replace(QUIET, reports=(report,)), None)["oldest unanswered usage"])
+    )
+
+
+def test_young_usage_is_no_comfort_while_something_stands_still() -> None:
+    """What is not recorded has no age in the ledger."""
+    fine = found(QUIET, CONSUMED)["oldest unanswered usage"]
+    halted = found(QUIET, with_depth(TOOL_EXECUTED_QUEUE, Depth(812, 0)))["oldest unanswered usage"]
+
+    assert (fine.tone, fine.text) == (Tone.GOOD, "0 s")
+    assert (halted.tone, halted.text) == (Tone.NOTE, "0 s, of what is recorded")
+
+
+def test_the_table_of_queues_has_each_with_its_dead_letters() -> None:
+    """Retry tiers have no consumer, by design."""
+    dead = with_depth(dead_letter_queue(TOOL_EXECUTED_QUEUE), Depth(2, 0))
+
+    rows = {row.cells[0]: row for row in queue_rows(dead)}
+
+    assert rows[TOOL_EXECUTED_QUEUE].cells == (TOOL_EXECUTED_QUEUE, 0, 1, 2)
+    assert rows[TOOL_EXECUTED_QUEUE].tone is Tone.BAD
+    assert rows[USAGE_RECORDED_QUEUE].tone is Tone.PLAIN
+    assert rows["retry.5s"].cells == ("retry.5s", 0, None, None)
