@@ -266,12 +266,19 @@ class Consumer:
     async def _widen(self, channel: AbstractChannel) -> None:
         # Before the ack: nothing else is on its way, or the broker would take it back and count it.
         async with self._turning:
-            tag, self._tag = self._tag, None
-            if tag is not None:
-                await channel.basic_cancel(tag)
+            if self._tag is not None:
+                await channel.basic_cancel(self._tag)
             await channel.basic_qos(prefetch_count=self._prefetch)
             self._narrow = False
-        self._changed.set()
+            if self._tag is not None:
+                await self._consume(channel)
+
+    async def _consume(self, channel: AbstractChannel) -> None:
+        answer = await channel.basic_consume(self.queue, self._received)
+        self._tag = answer.consumer_tag
+        if self._noted:
+            self._noted.clear()
+            log.info("consuming_again", queue=self.queue)
 
     async def _session(self) -> None:
         connection = self._connection = await connect(self._url, name=self._name)
@@ -292,11 +299,7 @@ class Consumer:
             self._changed.clear()
             async with self._turning:
                 if self._wanted.is_set() and self._tag is None:
-                    answer = await channel.basic_consume(self.queue, self._received)
-                    self._tag = answer.consumer_tag
-                    if self._noted:
-                        self._noted.clear()
-                        log.info("consuming_again", queue=self.queue)
+                    await self._consume(channel)
             waiting = asyncio.ensure_future(self._changed.wait())
             try:
                 await asyncio.wait({waiting, *lost}, return_when=asyncio.FIRST_COMPLETED)
