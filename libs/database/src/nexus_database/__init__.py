@@ -1,10 +1,11 @@
 """What every service does with its PostgreSQL database: transactions, fault classes, migrations."""
 
 from nexus_database.database import Database
-from nexus_database.faults import DatabaseUnavailableError, RowRefusedError
+from nexus_database.faults import DatabaseUnavailableError, RowRefusedError, RowsBusyError
 from nexus_database.migrations import (
     MigrationError,
     RevisionMismatchError,
+    UnfitDatabaseError,
     downgrade,
     migrate,
     require_current,
@@ -17,6 +18,8 @@ __all__ = [
     "MigrationError",
     "RevisionMismatchError",
     "RowRefusedError",
+    "RowsBusyError",
+    "UnfitDatabaseError",
     "downgrade",
     "migrate",
     "require_current",
