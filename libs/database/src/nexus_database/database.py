@@ -26,6 +26,8 @@ from nexus_messaging.database_url import DatabaseUrl
 
 T = TypeVar("T")
 
+DRIVER: Final = "postgresql+asyncpg"
+
 TRIES: Final = 5
 
 OLDEST_SESSION: Final = 600
@@ -61,11 +63,12 @@ class Database:
     """Runs pieces of work, each in one transaction that is short and waits for no network.
 
     The URL is libpq's, with several hosts and TLS where wanted:
-    ``postgresql://…@host1,host2/db?sslmode=verify-full&sslrootcert=FILE``.
+    ``postgresql://…@host1,host2/db?sslmode=verify-full&sslrootcert=FILE``; the engine's own URL,
+    which names the driver, too, is taken as well.
     """
 
     def __init__(self, url: str, *, name: str, pool_size: int = 5) -> None:
-        read = DatabaseUrl.of(url)
+        read = DatabaseUrl.of(url.replace(f"{DRIVER}://", "postgresql://", 1))
         self.engine: AsyncEngine = create_async_engine(
             _shown(read),
             async_creator=Connector(read, name).connect,
@@ -164,8 +167,7 @@ async def require_writable(connection: AsyncConnection) -> None:
 def _shown(read: DatabaseUrl) -> URL:
     """Return what the engine shows of its database; the connector alone goes by it all."""
     host = read.hosts[0]
-    driver = "postgresql+asyncpg"
-    return URL.create(driver, read.user, read.password, host.name, host.port, read.database)
+    return URL.create(DRIVER, read.user, read.password, host.name, host.port, read.database)
 
 
 def _distrust_sessions(context: ExceptionContext) -> None:
