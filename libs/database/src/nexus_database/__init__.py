@@ -1,6 +1,6 @@
 """What every service does with its PostgreSQL database: transactions, fault classes, migrations."""
 
-from nexus_database.database import Database
+from nexus_database.database import WAIT_FOR_LOCKS, Database
 from nexus_database.faults import DatabaseUnavailableError, RowRefusedError, RowsBusyError
 from nexus_database.migrations import (
     MigrationError,
@@ -13,6 +13,7 @@ from nexus_database.migrations import (
 )
 
 __all__ = [
+    "WAIT_FOR_LOCKS",
     "Database",
     "DatabaseUnavailableError",
     "MigrationError",

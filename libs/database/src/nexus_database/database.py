@@ -40,6 +40,9 @@ looked through piece by piece then, and a wait for each piece would hold up ever
 OVER_AFTER: Final = 5.0
 """Seconds without a fault after which an outage is logged as over: some work may go on in it."""
 
+WAIT_FOR_LOCKS: Final = text("SET LOCAL lock_timeout = 0")
+"""For a transaction that nobody waits behind, such as a person's: as long as a statement may take."""
+
 _HURRY: Final = text("SET LOCAL lock_timeout = '10ms'")
 
 _READS_ONLY: Final = text("SELECT current_setting('transaction_read_only') = 'on'")

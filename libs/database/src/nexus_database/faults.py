@@ -55,7 +55,7 @@ class RowsBusyError(TransientError):
     """
 
     def __init__(self) -> None:
-        super().__init__("another transaction holds the row")
+        super().__init__("another transaction holds the row: it can be changed later")
 
 
 class ReadsOnlyError(Exception):

@@ -21,7 +21,7 @@ from nexus_database.compatibility import (
     record_served,
     revision_of,
 )
-from nexus_database.database import Database, require_writable
+from nexus_database.database import WAIT_FOR_LOCKS, Database, require_writable
 from nexus_database.faults import (
     DatabaseUnavailableError,
     RowRefusedError,
@@ -154,7 +154,7 @@ async def _moved(url: str, package: str, move: Callable[[Config, Connection], No
     config = _config(package)
 
     def under_lock(connection: Connection) -> str:
-        connection.execute(text("SET LOCAL lock_timeout = 0"))  # another migration may take longer
+        connection.execute(WAIT_FOR_LOCKS)
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
         require_fit(connection, package)
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
