@@ -41,7 +41,7 @@ OVER_AFTER: Final = 5.0
 """Seconds without a fault after which an outage is logged as over: some work may go on in it."""
 
 WAIT_FOR_LOCKS: Final = text("SET LOCAL lock_timeout = 0")
-"""For a transaction that nobody waits behind, such as a person's: as long as a statement may take."""
+"""For a transaction that nobody waits behind, a person's command: as long as a statement takes."""
 
 _HURRY: Final = text("SET LOCAL lock_timeout = '10ms'")
 
