@@ -54,6 +54,7 @@ def test_hosts_may_be_parameters(query: str, hosts: tuple[Host, ...]) -> None:
         "pgbouncer=false",
         "fallback_application_name=x",
         "client_encoding=utf8",
+        "prepared_statement_cache_size=0",
         "",
     ],
 )

@@ -55,7 +55,8 @@ KEPT_ANYWAY: Final[Mapping[str, tuple[str, ...]]] = {
 POOLER: Final = "pgbouncer"
 """Not libpq's: some providers mark the URL of a pooler in transaction mode with it."""
 
-IGNORED: Final = frozenset({POOLER, "fallback_application_name"})
+IGNORED: Final = frozenset({POOLER, "fallback_application_name", "prepared_statement_cache_size"})
+"""What changes nothing here: the name is given, and the size was for poolers by transaction."""
 
 
 @dataclass(frozen=True, slots=True)
