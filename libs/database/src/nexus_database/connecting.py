@@ -6,7 +6,7 @@ alone waits for a name's first address, and one limit spans all hosts.
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -88,33 +88,32 @@ class Connector:
             DatabaseUnavailableError: none can be opened; the text says why, for each address.
         """
         faults: dict[str, Exception] = {}
-        async for place in self._places(faults):
-            try:
-                async with asyncio.timeout(self._url.connect_seconds):
-                    session = await self._opened(place)
-            except FAULTS as error:
-                faults[str(place)] = error
-                if (sqlstate(error) or "").startswith(REFUSED_FOR_GOOD):
-                    raise unavailable(error) from None
-            else:
-                self._last = place
-                return session
+        for host in sorted(self._url.hosts, key=self._was_not_last):
+            for place in await self._places(host, faults):
+                try:
+                    async with asyncio.timeout(self._url.connect_seconds):
+                        session = await self._opened(place)
+                except FAULTS as error:
+                    faults[str(place)] = error
+                    if (sqlstate(error) or "").startswith(REFUSED_FOR_GOOD):
+                        raise unavailable(error) from None
+                else:
+                    self._last = place
+                    return session
         if len(faults) == 1:
             raise unavailable(*faults.values())
         causes = "; ".join(f"{place}: {cause_of(error)}" for place, error in faults.items())
         raise DatabaseUnavailableError(f"no server of the database can be used: {causes}")
 
-    async def _places(self, faults: dict[str, Exception]) -> AsyncIterator[Place]:
-        """Yield each address of each host in turn; note the hosts that have none in ``faults``."""
-        for host in sorted(self._url.hosts, key=self._was_not_last):
-            try:
-                async with asyncio.timeout(self._url.connect_seconds):
-                    places = await _places_of(host)
-            except (OSError, TimeoutError) as error:
-                faults[str(host)] = error
-            else:
-                for place in sorted(places, key=lambda each: each != self._last):
-                    yield place
+    async def _places(self, host: Host, faults: dict[str, Exception]) -> list[Place]:
+        """Return each address of ``host``; if there is none, note why in ``faults``."""
+        try:
+            async with asyncio.timeout(self._url.connect_seconds):
+                places = await _places_of(host)
+        except (OSError, TimeoutError) as error:
+            faults[str(host)] = error
+            return []
+        return sorted(places, key=lambda each: each != self._last)
 
     def _was_not_last(self, host: Host) -> bool:
         return self._last is None or self._last.host != host
