@@ -190,10 +190,7 @@ class Profiles:
         return await self._database.run(work)
 
     async def mark_announced(self, announced: Sequence[Profile], now: datetime) -> int:
-        """Note which announcements the broker has confirmed; return how many profiles were marked.
-
-        One that another transaction holds is not waited for: it is announced again.
-        """
+        """Mark the profiles but those that another transaction holds; return how many were marked."""
 
         async def work(connection: AsyncConnection) -> int:
             told = profiles.c.user_id.in_([profile.user_id for profile in announced])
