@@ -190,7 +190,7 @@ class Profiles:
         return await self._database.run(work)
 
     async def mark_announced(self, announced: Sequence[Profile], now: datetime) -> int:
-        """Mark the profiles but those that another transaction holds; return how many were marked."""
+        """Mark those that no other transaction holds as announced; return how many that were."""
 
         async def work(connection: AsyncConnection) -> int:
             told = profiles.c.user_id.in_([profile.user_id for profile in announced])
