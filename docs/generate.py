@@ -30,8 +30,9 @@ SETTINGS: Final = """\
 # Settings
 
 Environment variables. Each may also be given as `NAME_FILE`, naming a file that holds the value.
-`<service> check` names everything that is wrong with them at once. This page is made from the code
-(`make docs`).
+White space, a byte order mark and one pair of quotes around a value are dropped; a value with line
+breaks or other unprintable characters within is refused. `<service> check` names everything that is
+wrong with them at once. This page is made from the code (`make docs`).
 """
 
 TRACES: Final = """\

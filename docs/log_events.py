@@ -18,6 +18,8 @@ MEANINGS: Final = {
     "consumption_stopped": "too much of a queue was dead-lettered: it waits to be resumed",
     "copies_confirmed": "all copies that an outage had kept back are confirmed, so many",
     "copies_not_confirmed": "retry copies or dead letters did not get through; they are repeated",
+    "database_available": "… and can be written to again",
+    "database_unavailable": "the database can't be written to, and why; one line for each outage",
     "drain_cut_short": "not all in hand could be finished or handed back: it is delivered again",
     "drain_failed": "stopping met an error; what was in hand is delivered again",
     "gate_opened": "reports are sent again, one first",

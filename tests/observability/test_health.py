@@ -88,6 +88,7 @@ async def test_a_loop_that_hangs_makes_the_service_unhealthy_until_it_moves_agai
     database = owner(platform, "usage_ingest", password)
 
     async with database.engine.begin() as connection:
+        await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         await connection.execute(text("LOCK TABLE usage_events IN ACCESS EXCLUSIVE MODE"))
         await stands_still_since_a_minute(platform)
         unwell = await ask(platform, INGEST, "healthz")

@@ -9,9 +9,9 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 import aio_pika
-from yarl import URL
 
 from local_stack.catalogue import BROKER_USERS, SERVICES, VHOST
 from local_stack.loopback import fetch
@@ -66,7 +66,7 @@ def admin_url(stack: Stack) -> str:
 
 def password_in(url: str) -> str:
     """Return the password in a URL, or nothing."""
-    return URL(url).password or ""
+    return unquote(urlsplit(url).password or "")
 
 
 def personal(*events: Event[EventData]) -> Iterator[str]:

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from nexus_messaging.flood import FloodLimit
-from nexus_messaging.settings import ServiceSettings, SettingsError, load
+from nexus_messaging.settings import ServiceSettings, SettingsError, Token, load
 
 COMPLETE = {"AMQP_URL": "amqp://u:s3cret@h/v", "DATABASE_URL": "postgresql://u:s3cret@h/d"}
 
@@ -80,3 +81,76 @@ def test_an_empty_variable_counts_as_not_set() -> None:
     """Compose files pass on empty strings for what is not set."""
     with pytest.raises(SettingsError, match="AMQP_URL: not set"):
         load(ServiceSettings, COMPLETE | {"AMQP_URL": ""})
+
+
+AROUND = ("{}\n", "\ufeff{}", "  {}\t", "'{}'", '"{}"\r\n', '\ufeff" {} "\n')
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_value_is_read_without_what_was_put_around_it(around: str, tmp_path: Path) -> None:
+    """Line breaks, a byte order mark, spaces, quotes: one rule for variables and files."""
+    wrapped = around.format(COMPLETE["AMQP_URL"])
+    secret = tmp_path / "amqp"
+    secret.write_bytes(wrapped.encode())
+
+    from_variable = load(ServiceSettings, COMPLETE | {"AMQP_URL": wrapped})
+    from_file = load(ServiceSettings, COMPLETE | {"AMQP_URL_FILE": f" {secret}\n"})
+
+    for settings in (from_variable, from_file):
+        assert settings.amqp_url.get_secret_value() == COMPLETE["AMQP_URL"]
+
+
+@pytest.mark.parametrize("within", ["\n", "\r\n", "\x00", "\x85", "\u2028", "\u200b", "\udcff"])
+def test_value_with_an_unprintable_character_is_refused(within: str) -> None:
+    """Nothing that people write has one, and each is unseen in an editor."""
+    with pytest.raises(SettingsError) as caught:
+        load(ServiceSettings, COMPLETE | {"LOG_LEVEL": f"s3{within}cret"})
+
+    text = "holds a line break or another character that can't be printed"
+    assert caught.value.problems == (f"LOG_LEVEL: {text}",)
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\ufeff", '""', "' '"])
+def test_value_of_blanks_counts_as_not_set(blank: str) -> None:
+    """An empty file is mounted as easily as an empty variable is passed on."""
+    with pytest.raises(SettingsError, match="AMQP_URL: not set"):
+        load(ServiceSettings, COMPLETE | {"AMQP_URL": blank})
+
+
+class Keyed(BaseModel):
+    """Settings with a secret for an HTTP header."""
+
+    api_key: Token
+
+
+@pytest.mark.parametrize("key", ["sk_test s3cret", "sk_test_s3\tcret", "sk_test_s3crét"])
+def test_token_that_no_header_can_carry_is_refused(key: str) -> None:
+    """It would fail before a byte was sent, call by call."""
+    with pytest.raises(SettingsError, match="API_KEY") as caught:
+        load(Keyed, {"API_KEY": key})
+
+    assert "s3" not in str(caught.value)
+
+
+def test_urls_take_several_hosts() -> None:
+    """Each with a port of its own, as libpq reads them."""
+    several = {
+        "AMQP_URL": "amqp://u:p@h1:5672,h2:5673/v",
+        "DATABASE_URL": "postgresql://u:p@h1,h2:5432/d",
+    }
+
+    settings = load(ServiceSettings, several)
+
+    assert settings.amqp_url.get_secret_value() == several["AMQP_URL"]
+    assert settings.database_url.get_secret_value() == several["DATABASE_URL"]
+
+
+@pytest.mark.parametrize("name", ["AMQP_URL", "DATABASE_URL"])
+def test_list_of_hosts_with_a_bad_one_is_refused(name: str) -> None:
+    """The error says which host, and nothing of the URL."""
+    url = COMPLETE[name].replace("@h/", "@h1,h2:s3cret/")
+
+    with pytest.raises(SettingsError) as caught:
+        load(ServiceSettings, COMPLETE | {name: url})
+
+    assert str(caught.value) == f"{name}: host 2 of its list is no `host:port`"

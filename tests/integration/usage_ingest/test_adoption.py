@@ -274,6 +274,7 @@ async def test_a_service_that_claims_meanwhile_is_told_of(loss: Loss) -> None:
     await loss.record(run(1))
 
     async with loss.database.engine.begin() as rival:
+        await rival.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         await rival.execute(text(RIVAL_CLAIM))
         adopting = asyncio.create_task(loss.adopt(told, "--execute"))
         await eventually(lambda: loss.rows(BLOCKED), [(1,)].__eq__, within=60)

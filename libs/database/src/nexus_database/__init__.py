@@ -1,10 +1,11 @@
 """What every service does with its PostgreSQL database: transactions, fault classes, migrations."""
 
-from nexus_database.database import Database
-from nexus_database.faults import DatabaseUnavailableError, RowRefusedError
+from nexus_database.database import WAIT_FOR_LOCKS, Database
+from nexus_database.faults import DatabaseUnavailableError, RowRefusedError, RowsBusyError
 from nexus_database.migrations import (
     MigrationError,
     RevisionMismatchError,
+    UnfitDatabaseError,
     downgrade,
     migrate,
     require_current,
@@ -12,11 +13,14 @@ from nexus_database.migrations import (
 )
 
 __all__ = [
+    "WAIT_FOR_LOCKS",
     "Database",
     "DatabaseUnavailableError",
     "MigrationError",
     "RevisionMismatchError",
     "RowRefusedError",
+    "RowsBusyError",
+    "UnfitDatabaseError",
     "downgrade",
     "migrate",
     "require_current",

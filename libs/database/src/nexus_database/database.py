@@ -1,53 +1,124 @@
-"""One service's database: a pool of connections and the transaction around each piece of work."""
+"""One service's database: a pool of sessions and the transaction around each piece of work."""
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
-from urllib.parse import urlencode
 
 import asyncpg
-from sqlalchemy import text
-from sqlalchemy.engine import URL, make_url
+import structlog
+from sqlalchemy import event, text
+from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from nexus_database.faults import TRY_AGAIN, sqlstate, translated
+from nexus_database.connecting import Connector
+from nexus_database.faults import (
+    TRY_AGAIN,
+    DatabaseUnavailableError,
+    ReadsOnlyError,
+    RowsBusyError,
+    spares_sessions,
+    sqlstate,
+    translated,
+    unavailable,
+)
+from nexus_messaging.database_url import DatabaseUrl
 
 T = TypeVar("T")
 
+DRIVER: Final = "postgresql+asyncpg"
+
 TRIES: Final = 5
-STATEMENT_TIMEOUT: Final = 30.0
+
+OLDEST_SESSION: Final = 600
+"""Seconds. Whatever a session has come to, it ends with the session."""
+
+HURRY: Final = 5.0
+"""Seconds after rows were found busy, during which nobody waits for locks: the rest of a batch is
+looked through piece by piece then, and a wait for each piece would hold up everybody else."""
+
+OVER_AFTER: Final = 5.0
+"""Seconds without a fault after which an outage is logged as over: some work may go on in it."""
+
+WAIT_FOR_LOCKS: Final = text("SET LOCAL lock_timeout = 0")
+"""For a transaction that nobody waits behind, a person's command: as long as a statement takes."""
+
+_HURRY: Final = text("SET LOCAL lock_timeout = '10ms'")
+
+_READS_ONLY: Final = text("SELECT current_setting('transaction_read_only') = 'on'")
+
+# Who waits for such a lock stops those behind it, too. Permanent tables only: those of sessions
+# are locked by them alone.
+_TABLE_LOCKED: Final = text("""
+SELECT EXISTS (
+    SELECT FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+     WHERE l.locktype = 'relation' AND l.pid <> pg_backend_pid()
+       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+       AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+       AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
+       AND c.relnamespace <> 'pg_catalog'::regnamespace)
+""")
+
+log = structlog.get_logger()
 
 
 class Database:
     """Runs pieces of work, each in one transaction that is short and waits for no network.
 
-    The URL may ask for TLS as it does for ``psql``: ``?sslmode=verify-full&sslrootcert=FILE``
-    (https://www.postgresql.org/docs/current/libpq-ssl.html).
+    The URL is libpq's, with several hosts and TLS where wanted:
+    ``postgresql://…@host1,host2/db?sslmode=verify-full&sslrootcert=FILE``; the engine's own URL,
+    which names the driver, too, is taken as well.
     """
 
     def __init__(self, url: str, *, name: str, pool_size: int = 5) -> None:
-        address, tls = _parted(make_url(url))
+        read = DatabaseUrl.of(url.replace(f"{DRIVER}://", "postgresql://", 1))
         self.engine: AsyncEngine = create_async_engine(
-            address.set(drivername="postgresql+asyncpg"),
+            _shown(read),
+            async_creator=Connector(read, name).connect,
             pool_size=pool_size,
             max_overflow=0,
             pool_pre_ping=True,
+            pool_recycle=OLDEST_SESSION,
             hide_parameters=True,
-            connect_args={
-                "dsn": tls,
-                "timeout": 5,
-                "command_timeout": STATEMENT_TIMEOUT,
-                "server_settings": {"application_name": name, "timezone": "UTC"},
-            },
         )
+        event.listen(self.engine.sync_engine, "handle_error", _distrust_sessions)
+        self._hurry_until = 0.0
+        self._fault: str | None = None
+        self._failed_at = 0.0
 
     async def run(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run ``work`` in one transaction and commit; deadlocks are tried again at once.
 
         Raises:
             RowRefusedError: a row can never be stored.
+            RowsBusyError: somebody else holds a row; the others can be worked on.
             DatabaseUnavailableError: nothing can be done at the moment.
         """
+        try:
+            result = await self._tried(work)
+        except RowsBusyError:
+            self._hurry_until = time.monotonic() + HURRY
+            await self._require_unlocked_tables()
+            raise
+        except DatabaseUnavailableError as error:
+            self._failed(str(error))
+            raise
+        self._succeeded()
+        return result
+
+    async def probe(self) -> None:
+        """Return if the database can be written to.
+
+        Raises:
+            DatabaseUnavailableError: it does not answer, or only reads.
+        """
+        await self.run(require_writable)
+
+    async def close(self) -> None:
+        """Close every session."""
+        await self.engine.dispose()
+
+    async def _tried(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         with translated():
             for _ in range(TRIES - 1):
                 try:
@@ -57,33 +128,52 @@ class Database:
                         raise
             return await self._once(work)
 
-    async def probe(self) -> None:
-        """Return if the database answers.
-
-        Raises:
-            DatabaseUnavailableError: it does not.
-        """
-        await self.run(_select_one)
-
-    async def close(self) -> None:
-        """Close every connection."""
-        await self.engine.dispose()
-
     async def _once(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         async with self.engine.begin() as connection:
+            if time.monotonic() < self._hurry_until:
+                await connection.execute(_HURRY)
             return await work(connection)
 
+    async def _require_unlocked_tables(self) -> None:
+        """Return if it was about rows that somebody was waited for, and not about a whole table."""
+        if await self._tried(lambda connection: connection.scalar(_TABLE_LOCKED)):
+            fault = "the database can't be used: another session locks a whole table"
+            self._failed(fault)
+            raise DatabaseUnavailableError(fault)
 
-def _parted(url: URL) -> tuple[URL, str]:
-    """Part libpq's TLS settings from ``url``; return the rest, and them as a URL with no address.
+    def _failed(self, fault: str) -> None:
+        self._failed_at = time.monotonic()
+        # Until logging is set up there is a command, which tells of its only fault itself.
+        if fault != self._fault and structlog.is_configured():
+            log.warning("database_unavailable", cause=fault)
+        self._fault = fault
 
-    The driver knows them in a URL only, while SQLAlchemy would hand them over as arguments, as
-    which it knows but ``ssl``.
+    def _succeeded(self) -> None:
+        if self._fault is None or time.monotonic() - self._failed_at < OVER_AFTER:
+            return
+        self._fault = None
+        if structlog.is_configured():
+            log.info("database_available")
+
+
+async def require_writable(connection: AsyncConnection) -> None:
+    """Return if this transaction may write.
+
+    Raises:
+        DatabaseUnavailableError: the server only reads; the session is not used again.
     """
-    names = [name for name in url.query if name.startswith("ssl") and name != "ssl"]
-    tls = {name: url.query[name] for name in names}
-    return url.difference_update_query(names), f"postgresql://?{urlencode(tls, doseq=True)}"
+    if await connection.scalar(_READS_ONLY):
+        await connection.invalidate()
+        raise unavailable(ReadsOnlyError())
 
 
-async def _select_one(connection: AsyncConnection) -> None:
-    await connection.execute(text("SELECT 1"))
+def _shown(read: DatabaseUrl) -> URL:
+    """Return what the engine shows of its database; the connector alone goes by it all."""
+    host = read.hosts[0]
+    return URL.create(DRIVER, read.user, read.password, host.name, host.port, read.database)
+
+
+def _distrust_sessions(context: ExceptionContext) -> None:
+    """Have neither this session nor one made before it used again, unless the fault spares them."""
+    if not spares_sessions(context.original_exception):
+        context.is_disconnect = True

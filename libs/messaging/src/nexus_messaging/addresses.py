@@ -44,9 +44,18 @@ def hosts_of(url: str) -> tuple[Host, ...]:
         AddressError: it is no such URL, or says which of its hosts is none.
     """
     parts = _parted(url)
-    port = DEFAULT_PORTS[parts["scheme"]]
-    hosts = parts["hosts"].split(",")
-    return tuple(_host(text, port, number) for number, text in enumerate(hosts, 1))
+    return hosts_in(parts["hosts"], DEFAULT_PORTS[parts["scheme"]])
+
+
+def hosts_in(text: str, default_port: int) -> tuple[Host, ...]:
+    """Return the hosts of a list without a URL around it: ``h1:1,h2``.
+
+    Raises:
+        AddressError: it says which of its hosts is none.
+    """
+    return tuple(
+        _host(each, default_port, number) for number, each in enumerate(text.split(","), 1)
+    )
 
 
 def url_of(url: str, host: Host) -> str:

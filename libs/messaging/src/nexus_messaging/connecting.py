@@ -15,6 +15,7 @@ from yarl import URL
 
 from nexus_messaging.addresses import Host, hosts_of, url_of
 from nexus_messaging.cancellation import only_if_asked_for
+from nexus_messaging.refusals import refusal_of
 
 ADDRESS_TIMEOUT: Final = 5.0
 """Seconds for one address, TLS and AMQP handshake included; and for looking up a host's name."""
@@ -31,7 +32,7 @@ HEARTBEAT: Final = 10
 
 
 class BrokerUnreachableError(Exception):
-    """No address of the broker led to a connection; the text names each error by its class."""
+    """No address of the broker led to a connection; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +67,10 @@ async def connect(url: str, *, name: str) -> Connection:
                 try:
                     return await _connect(host_url, address, name)
                 except Exception as error:  # noqa: BLE001 - aiormq lets even a bare Exception out
-                    causes.append(type(error).__name__)
+                    causes.append(refusal_of(error))
         except (OSError, TimeoutError) as error:
-            causes.append(type(error).__name__)
-    raise BrokerUnreachableError(", ".join(dict.fromkeys(causes)))
+            causes.append(refusal_of(error))
+    raise BrokerUnreachableError("; ".join(dict.fromkeys(causes)))
 
 
 async def _addresses(host: Host) -> list[str]:

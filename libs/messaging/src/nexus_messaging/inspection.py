@@ -7,15 +7,17 @@ from urllib.parse import unquote
 
 import aiormq
 from aiormq.abc import AbstractChannel
-from aiormq.exceptions import ProbableAuthenticationError
 from pamqp.common import FieldValue
 from pydantic import SecretStr
 from yarl import URL
 
+from nexus_messaging import connecting
 from nexus_messaging.addresses import hosts_of, url_of
 from nexus_messaging.checking import Check, Checks
+from nexus_messaging.connecting import BrokerUnreachableError
 from nexus_messaging.drift import Standing
 from nexus_messaging.management import ManagementError, connect, read_drift
+from nexus_messaging.refusals import refusal_of
 from nexus_messaging.settings import BrokerSettings
 from nexus_messaging.topology import DEAD, INTERNAL, TIERS, Rights, rights_of
 
@@ -75,8 +77,10 @@ async def broker_fault(url: str, rights: Rights) -> str | None:
             *(_queue_fault(tried, queue) for queue in rights.queues),
             *(_write_fault(tried, exchange, key) for exchange, key in _written(rights)),
         )
+    except BrokerUnreachableError as error:
+        return str(error)
     except (aiormq.exceptions.AMQPError, OSError, TimeoutError) as error:
-        return _unreachable(error)
+        return refusal_of(error)
     return "\n".join(dict.fromkeys(fault for fault in faults if fault)) or None
 
 
@@ -134,9 +138,9 @@ async def _refusal(url: str, attempt: Attempt) -> Refusal | None:
     What the attempt itself raises may be no more than that the channel was closed meanwhile, and
     what it sends on a channel just closed ends the whole connection.
     """
-    connection = await aiormq.connect(url)
+    connection = await connecting.connect(url, name="check")
     try:
-        channel = await connection.channel(publisher_confirms=False)
+        channel = await connection.amqp.channel(publisher_confirms=False)
         closing = channel.closing
         try:
             await attempt(channel)
@@ -153,17 +157,6 @@ async def _refusal(url: str, attempt: Attempt) -> Refusal | None:
 
 async def _ignore(_message: object) -> None:
     """Take no delivery: none ever comes."""
-
-
-def _unreachable(error: Exception) -> str:
-    match error:
-        case aiormq.exceptions.AuthenticationError() | ProbableAuthenticationError():
-            return "the login of AMQP_URL is refused: its user or password is wrong"
-        case aiormq.exceptions.ConnectionNotAllowed() | aiormq.exceptions.InvalidFrameError():
-            # The library expects anything but the broker's no when it asks for the vhost.
-            return "the vhost of AMQP_URL is missing or not its user's: run nexus-topology apply"
-        case _:
-            return f"not reachable: {type(error).__name__}"
 
 
 def _topology(settings: TopologySettings) -> Check:

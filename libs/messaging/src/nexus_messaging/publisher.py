@@ -20,6 +20,7 @@ from nexus_messaging.cancellation import only_if_asked_for
 from nexus_messaging.connecting import BrokerUnreachableError, Connection, connect
 from nexus_messaging.errors import PublishError, PublishTimeoutError, UnroutableError
 from nexus_messaging.message import Message
+from nexus_messaging.refusals import refusal_of
 
 PUBLISH_TIMEOUT: Final = 10.0
 """Seconds. Publishes neither confirm nor fail while the broker is in alarm."""
@@ -92,10 +93,10 @@ class Publisher:
                         publisher_confirms=True, on_return_raises=True
                     )
         except BrokerUnreachableError as error:
-            raise PublishError(f"the broker is not reachable: {error}") from None
+            raise PublishError(f"the broker: {error}") from None
         except Exception as error:  # noqa: BLE001 - aiormq lets even a bare Exception out of here
             await self._close_connection()
-            raise PublishError(f"the broker is not reachable: {type(error).__name__}") from None
+            raise PublishError(f"the broker: {refusal_of(error)}") from None
         return self._channel
 
     async def _keep_open(self, channel: AbstractChannel) -> None:

@@ -1,15 +1,20 @@
 """Settings from environment variables, each also as ``NAME_FILE`` naming a file that holds it."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from nexus_contracts.wording import rule
+from nexus_messaging.addresses import hosts_of
+from nexus_messaging.database_url import DatabaseUrl
 from nexus_messaging.flood import FloodLimit
+
+BYTE_ORDER_MARK: Final = "\ufeff"
+QUOTES: Final = ("'", '"')
 
 
 class SettingsError(Exception):
@@ -20,24 +25,35 @@ class SettingsError(Exception):
         self.problems = problems
 
 
-def _address(*schemes: str) -> AfterValidator:
-    def check(url: SecretStr) -> SecretStr:
-        if not url.get_secret_value().startswith(schemes):
-            raise ValueError(f"must begin with {' or '.join(schemes)}")
-        try:
-            parts = urlsplit(url.get_secret_value())
-            usable = bool(parts.hostname) and parts.port != 0
-        except ValueError:  # its own text repeats the address, password and all
-            usable = False
-        if not usable:
-            raise ValueError("is no address; are special characters in its password quoted?")
-        return url
-
-    return AfterValidator(check)
+def _begins(url: str, *schemes: str) -> None:
+    if not url.startswith(schemes):
+        raise ValueError(f"must begin with {' or '.join(schemes)}")
 
 
-AmqpUrl = Annotated[SecretStr, _address("amqp://", "amqps://")]
-"""The address of the broker, with its login and its vhost."""
+def _broker_url(url: SecretStr) -> SecretStr:
+    _begins(url.get_secret_value(), "amqp://", "amqps://")
+    hosts_of(url.get_secret_value())
+    return url
+
+
+def _database_url(url: SecretStr) -> SecretStr:
+    _begins(url.get_secret_value(), "postgresql://", "postgres://")
+    DatabaseUrl.of(url.get_secret_value())
+    return url
+
+
+def _token(token: SecretStr) -> SecretStr:
+    if not re.fullmatch("[!-~]+", token.get_secret_value()):
+        raise ValueError("must be one word of ASCII characters: is it more than the key alone?")
+    return token
+
+
+Token = Annotated[SecretStr, AfterValidator(_token)]
+"""A secret that travels in an HTTP header, which takes no spaces, line breaks or accents."""
+
+
+AmqpUrl = Annotated[SecretStr, AfterValidator(_broker_url)]
+"""Where the broker is, with its login and its vhost."""
 
 
 class BrokerSettings(BaseModel):
@@ -46,7 +62,7 @@ class BrokerSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     amqp_url: AmqpUrl
-    """`amqp://` or `amqps://user:password@host:port/vhost`."""
+    """`amqp://` or `amqps://user:password@host:port/vhost`; `host1:port,host2:port` for several."""
 
 
 class DatabaseSettings(BaseModel):
@@ -54,8 +70,9 @@ class DatabaseSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
-    database_url: Annotated[SecretStr, _address("postgresql://", "postgres://")]
-    """`postgresql://role:password@host:port/database`, the service's role, not the owner's."""
+    database_url: Annotated[SecretStr, AfterValidator(_database_url)]
+    """`postgresql://role:password@host:port/database`, the service's role, not the owner's;
+    `host1:port,host2:port` for several, and libpq's parameters."""
 
 
 class ServiceSettings(DatabaseSettings, BrokerSettings):
@@ -93,38 +110,65 @@ def load(kind: type[SettingsT], environment: Mapping[str, str] = os.environ) -> 
         SettingsError: names every missing, unreadable and invalid variable at once.
     """
     values: dict[str, Any] = {}
-    problems: list[str] = []
+    problems: dict[str, str] = {}
     for field in kind.model_fields:
         name = field.upper()
         try:
-            value = _value(name, environment)
-        except (OSError, UnicodeDecodeError) as error:
-            problems.append(f"{name}_FILE: can't be read ({type(error).__name__})")
+            value = read_value(name, environment)
+        except SettingsError as error:
+            problems[name] = str(error)
             continue
         if value is not None:
             values[field] = value
     try:
         settings = kind.model_validate(values)
     except ValidationError as error:
-        unread = {problem.partition("_FILE:")[0] for problem in problems}
-        problems += [text for name, text in _problems(error) if name not in unread]
+        problems = _problems(error) | problems
     else:
         if not problems:
             return settings
-    raise SettingsError(*problems)
+    raise SettingsError(*problems.values())
 
 
-def _value(name: str, environment: Mapping[str, str]) -> str | None:
-    if path := environment.get(f"{name}_FILE"):
-        return Path(path).read_text(encoding="utf-8").strip()
-    return environment.get(name) or None
+def read_value(name: str, environment: Mapping[str, str]) -> str | None:
+    """Return what the variable ``name`` or the file in ``<name>_FILE`` holds, if that is anything.
+
+    Raises:
+        SettingsError: the file can't be read, or what is there could be no setting's value.
+    """
+    named = environment.get(f"{name}_FILE")
+    source = f"{name}_FILE" if named else name
+    try:
+        path = cleaned(named or "")
+        text = Path(path).read_text(encoding="utf-8") if path else environment.get(name, "")
+        return cleaned(text) or None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{source}: can't be read ({type(error).__name__})") from None
+    except ValueError as error:
+        raise SettingsError(f"{source}: {error}") from None
 
 
-def _problems(error: ValidationError) -> list[tuple[str, str]]:
-    named = []
+def cleaned(text: str) -> str:
+    """Return ``text`` without what editors and shells put around a value.
+
+    That is a byte order mark, white space, and one pair of quotes, which files of variables keep
+    and a shell would have removed.
+
+    Raises:
+        ValueError: there are line breaks, other control characters or undecodable bytes within.
+    """
+    text = text.removeprefix(BYTE_ORDER_MARK).strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in QUOTES:
+        text = text[1:-1].strip()
+    if not text.isprintable():
+        raise ValueError("holds a line break or another character that can't be printed")
+    return text
+
+
+def _problems(error: ValidationError) -> dict[str, str]:
+    named = {}
     for detail in error.errors(include_input=False, include_url=False):
         name = str(detail["loc"][0]).upper() if detail["loc"] else "settings"
         missing = detail["type"] == "missing"
-        text = f"{name}: not set (nor {name}_FILE)" if missing else f"{name}: {rule(detail)}"
-        named.append((name, text))
+        named[name] = f"{name}: not set (nor {name}_FILE)" if missing else f"{name}: {rule(detail)}"
     return named

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from nexus_messaging.console import Tone, complain, show_line
 from nexus_messaging.definitions import definitions
@@ -20,6 +19,7 @@ from nexus_messaging.management import (
     read_drift,
 )
 from nexus_messaging.program import ended
+from nexus_messaging.settings import SettingsError, read_value
 from nexus_messaging.topology import DEFAULT_BROKER_VERSION, VHOST, metering_topology
 
 FINE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
@@ -48,10 +48,6 @@ _DONE = {
     Standing.DIFFERENT: "changed",
     Standing.STALE: "removed",
 }
-
-
-class SettingsError(Exception):
-    """Settings are missing or unreadable; the text names each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +79,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
 
 def _read(environment: Mapping[str, str], name: str) -> str:
-    path = environment.get(f"{name}_FILE")
-    if not path:
-        return environment.get(name, "")
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{name}_FILE cannot be read: {path}") from error
+    return read_value(name, environment) or ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

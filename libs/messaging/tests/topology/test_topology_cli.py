@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from nexus_messaging.settings import SettingsError
 from nexus_messaging.topology import metering_topology
-from nexus_messaging.topology_cli import SettingsError, main, read_settings
+from nexus_messaging.topology_cli import main, read_settings
 
 COMPLETE = {
     "MANAGEMENT_URL": "http://root:s3cret@127.0.0.1:1",
@@ -49,7 +50,7 @@ def test_a_setting_may_come_from_a_file(tmp_path: Path) -> None:
 
 def test_a_secret_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """The setting and its path are named, so that a mount can be mended."""
-    with pytest.raises(SettingsError, match="BROKER_PASSWORD_OPERATOR_FILE cannot be read"):
+    with pytest.raises(SettingsError, match="BROKER_PASSWORD_OPERATOR_FILE: can't be read"):
         read_settings(COMPLETE | {"BROKER_PASSWORD_OPERATOR_FILE": str(tmp_path / "none")})
 
 

@@ -5,7 +5,7 @@ import sys
 from customer_provisioner.app import CHECKS, NAME, PACKAGE, serve
 from customer_provisioner.commands import COMMANDS, FAULTS
 from customer_provisioner.settings import Settings
-from nexus_database import MigrationError, RevisionMismatchError, migrate
+from nexus_database import MigrationError, UnfitDatabaseError, migrate
 from nexus_messaging.command import Service, run
 
 SERVICE = Service(
@@ -15,7 +15,7 @@ SERVICE = Service(
     serve=serve,
     checks=CHECKS,
     migrate=lambda url: migrate(url, PACKAGE),
-    faults=(MigrationError, RevisionMismatchError, *FAULTS),
+    faults=(MigrationError, UnfitDatabaseError, *FAULTS),
     commands=COMMANDS,
 )
 

@@ -63,7 +63,7 @@ async def serve(settings: Settings) -> None:
 
     Raises:
         StartError: the HTTP port is taken.
-        RevisionMismatchError: the database is at another revision.
+        UnfitDatabaseError: the database is at another revision, or another service's.
         StoppedError: told to stop while waiting for the broker or the database.
     """
     stop = stop_on_signal()

@@ -66,7 +66,7 @@ class Profiles:
     """The profiles in the service's database.
 
     Every method raises DatabaseUnavailableError while the database can't be used, and the writing
-    ones RowRefusedError for values that it will never take.
+    ones RowRefusedError for values that it will never take, RowsBusyError for a user being changed.
     """
 
     def __init__(self, database: Database) -> None:
@@ -189,23 +189,22 @@ class Profiles:
 
         return await self._database.run(work)
 
-    async def mark_announced(self, announced: Sequence[Profile], now: datetime) -> None:
-        """Note that the broker has confirmed the announcements of these profiles."""
+    async def mark_announced(self, announced: Sequence[Profile], now: datetime) -> int:
+        """Mark those that no other transaction holds as announced; return how many that were."""
 
-        async def work(connection: AsyncConnection) -> None:
-            # In one order everywhere, or two relays at once deadlock.
-            for profile in sorted(announced, key=lambda profile: profile.user_id):
-                values = {"announced_generation": profile.generation}
-                await _change(
-                    connection,
-                    profile.attempt,
-                    now,
-                    values,
-                    Taken.ANNOUNCED,
-                    state=State.PROVISIONED,
+        async def work(connection: AsyncConnection) -> int:
+            told = profiles.c.user_id.in_([profile.user_id for profile in announced])
+            query = select(profiles.c.user_id).where(told).with_for_update(skip_locked=True)
+            free = set(await connection.scalars(query))
+            marked = 0
+            for each in filter(lambda profile: profile.user_id in free, announced):
+                values = {"announced_generation": each.generation}
+                marked += await _change(
+                    connection, each.attempt, now, values, Taken.ANNOUNCED, state=State.PROVISIONED
                 )
+            return marked
 
-        await self._database.run(work)
+        return await self._database.run(work)
 
     async def _settle(
         self,

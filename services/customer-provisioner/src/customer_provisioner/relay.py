@@ -55,10 +55,11 @@ class Relay:
         told = [each for each, error in zip(waiting, errors, strict=True) if error is None]
         failed = [error for error in errors if error is not None]
         self._log_outage(failed[0] if failed else None, len(failed), len(told))
+        marked = 0
         if told:
-            await self._profiles.mark_announced(told, self._now())
+            marked = await self._profiles.mark_announced(told, self._now())
             self._metrics.announced(len(told))
-        return len(waiting) == MOST and not failed
+        return marked == MOST
 
     def _log_outage(self, cause: PublishError | None, failed: int, told: int) -> None:
         """Log the first round that fails and the first that succeeds again."""

@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from customer_provisioner.api_keys import ApiKey, read_api_keys
-from nexus_messaging.settings import ServiceSettings
+from nexus_messaging.settings import ServiceSettings, Token
 
 
 class StripeSettings(BaseModel):
@@ -13,7 +13,7 @@ class StripeSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
-    stripe_secret_key: SecretStr = Field(min_length=1)
+    stripe_secret_key: Token
     """A secret or restricted key: it writes and reads customers."""
     stripe_api_base: str = Field("", pattern=r"^(https?://[^\s]+)?$")
     """Where Stripe is, for an emulator; empty: the real one."""

@@ -9,6 +9,7 @@ import structlog
 from customer_provisioner.inquiries import Inquiries
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.provisioning import Provisioning
+from nexus_database import RowsBusyError
 from nexus_messaging.errors import PermanentError, TransientError
 
 MOST: Final = 20
@@ -46,6 +47,8 @@ class Sweep:
                 await self._provisioning.provision(user_id)
             except PermanentError as error:
                 log.warning("user_refused", user_id=str(user_id), error=str(error))
+            except RowsBusyError:
+                continue  # it is this user alone whom another transaction holds
             except TransientError:
                 # The next user would hardly fare better: all of them are due again soon.
                 going = False

@@ -14,7 +14,7 @@ from nexus_database import (
     Database,
     DatabaseUnavailableError,
     MigrationError,
-    RevisionMismatchError,
+    UnfitDatabaseError,
     migrate,
     require_current,
     revision_fault,
@@ -72,7 +72,7 @@ async def serve(settings: Settings) -> None:
 
     Raises:
         StartError: the HTTP port is taken.
-        RevisionMismatchError: the database is at another revision.
+        UnfitDatabaseError: the database is at another revision, or another service's.
         StoppedError: told to stop while waiting for the broker or the database.
     """
     stop = stop_on_signal()
@@ -225,6 +225,6 @@ SERVICE = Service(
     serve=serve,
     checks=CHECKS,
     migrate=lambda url: migrate(url, PACKAGE),
-    faults=(MigrationError, RevisionMismatchError, DatabaseUnavailableError),
+    faults=(MigrationError, UnfitDatabaseError, DatabaseUnavailableError),
     commands=COMMANDS,
 )

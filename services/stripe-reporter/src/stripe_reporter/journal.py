@@ -6,10 +6,10 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from nexus_database import Database, RowRefusedError
+from nexus_database import Database, RowRefusedError, RowsBusyError
 from stripe_reporter import rows
 from stripe_reporter.entries import CALL_LIFETIME, Entry
-from stripe_reporter.fence import Call, Decision, Taken, decide
+from stripe_reporter.fence import BeingCalled, Call, Decision, Taken, decide
 from stripe_reporter.groups import Groups
 from stripe_reporter.meanings import Meaning
 from stripe_reporter.reports import Report
@@ -50,22 +50,29 @@ class Journal:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._claims = Groups(self._claim, somebodys_fault=(RowRefusedError,))
-        self._answers = Groups(self._record, somebodys_fault=(RowRefusedError,))
+        of_one = (RowRefusedError, RowsBusyError)
+        self._claims = Groups(self._claim, somebodys_fault=of_one)
+        self._answers = Groups(self._record, somebodys_fault=of_one)
 
     async def claim(self, report: Report, now: datetime) -> Decision:
         """Decide on ``report`` and, if it is to be called, commit that it is being called.
+
+        Whoever holds its row in a transaction is deciding on it, or has answered, at this moment.
 
         Raises:
             DatabaseUnavailableError: nothing was claimed, or nobody knows; do not call.
             RowRefusedError: the report can never be stored.
         """
-        return await self._claims.one(_Claim(report, now))
+        try:
+            return await self._claims.one(_Claim(report, now))
+        except RowsBusyError:
+            return BeingCalled()
 
     async def record(self, call: Call, meaning: Meaning, at: datetime) -> Entry:
         """Commit what became of ``call`` and return the row.
 
         Raises:
+            RowsBusyError: another transaction holds the row, which says ``calling``.
             DatabaseUnavailableError: the row still says ``calling``, which becomes ``unknown``.
         """
         return await self._answers.one(_Answer(call, meaning, at))
@@ -99,9 +106,12 @@ async def _claimed(connection: AsyncConnection, group: Sequence[_Claim]) -> list
     inserted = await rows.insert(connection, [call for _, call in fresh.values()])
     won = {fresh[identifier][0] for identifier in inserted}
     met = [place for place in range(len(group)) if place not in won]
-    found = await rows.locked(connection, [group[place].report.identifier for place in met])
+    found, held = await rows.locked(connection, [group[place].report.identifier for place in met])
     claimed: dict[str, Entry] = {}
     for place in met:
+        if group[place].report.identifier in held:
+            decisions[place] = BeingCalled()
+            continue
         decisions[place] = decision = group[place].met(found)
         if isinstance(decision, Call):
             claimed[decision.report.identifier] = decision.entry
@@ -118,7 +128,9 @@ async def _recorded(connection: AsyncConnection, group: Sequence[_Answer]) -> li
         {answer.identifier: entry for answer, entry in zip(group, entries, strict=True)},
     )
     late = [place for place, answer in enumerate(group) if answer.identifier not in written]
-    found = await rows.locked(connection, [group[place].identifier for place in late])
+    found, held = await rows.locked(connection, [group[place].identifier for place in late])
+    if held:
+        raise RowsBusyError
     for place in late:
         name = group[place].identifier
         entries[place] = found[name] = group[place].applied(found[name])

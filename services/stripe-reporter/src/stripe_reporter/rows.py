@@ -45,10 +45,11 @@ ON CONFLICT DO NOTHING
 RETURNING identifier
 """)
 
-# Locked in the order of the key: two groups with the same rows never wait for each other in turn.
 _LOCKED: Final = text("""
-SELECT * FROM meter_calls WHERE identifier = ANY(:identifiers) ORDER BY identifier FOR UPDATE
+SELECT * FROM meter_calls WHERE identifier = ANY(:identifiers) ORDER BY identifier
+   FOR UPDATE SKIP LOCKED
 """)
+_HELD: Final = text("SELECT identifier FROM meter_calls WHERE identifier = ANY(:identifiers)")
 
 _WRITE: Final = """
 UPDATE meter_calls AS m
@@ -92,13 +93,19 @@ async def insert(connection: AsyncConnection, calls: Sequence[Call]) -> set[str]
     return {row.identifier for row in await connection.execute(_INSERT, columns)}
 
 
-async def locked(connection: AsyncConnection, identifiers: Iterable[str]) -> dict[str, Entry]:
-    """Return the rows there are, locked until the commit."""
-    wanted = sorted(set(identifiers))
-    if not wanted:
-        return {}
-    found = await connection.execute(_LOCKED, {"identifiers": wanted})
-    return {row.identifier: _entry(row) for row in found}
+async def locked(
+    connection: AsyncConnection, identifiers: Iterable[str]
+) -> tuple[dict[str, Entry], set[str]]:
+    """Lock rows until the commit; return those, and the identifiers that other transactions hold.
+
+    Nobody is waited for: a peer that was frozen while it held a row would stop every other report.
+    """
+    wanted = set(identifiers)
+    found = await connection.execute(_LOCKED, {"identifiers": sorted(wanted)}) if wanted else ()
+    entries = {row.identifier: _entry(row) for row in found}
+    missing = sorted(wanted - entries.keys())
+    held = await connection.execute(_HELD, {"identifiers": missing}) if missing else ()
+    return entries, {row.identifier for row in held}
 
 
 async def write(connection: AsyncConnection, entries: Mapping[str, Entry]) -> None:

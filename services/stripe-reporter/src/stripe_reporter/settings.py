@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from nexus_messaging.settings import ServiceSettings
+from nexus_messaging.settings import ServiceSettings, Token
 
 SANDBOX_CALLS_PER_SECOND = 20.0
 """Stripe's sandboxes take 25 calls a second of all kinds together."""
@@ -24,7 +24,7 @@ class StripeSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
-    stripe_secret_key: Annotated[SecretStr, AfterValidator(_secret_key)]
+    stripe_secret_key: Annotated[Token, AfterValidator(_secret_key)]
     """A secret or restricted key: it writes meter events, and reads and creates meters."""
     stripe_api_base: str = Field("", pattern=r"^(https?://[^/\s]+)?$")
     """Where Stripe is, for an emulator; empty: the real one."""

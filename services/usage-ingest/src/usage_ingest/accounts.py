@@ -101,6 +101,7 @@ class Accounts:
         What is more than ``most`` events of it is left to the sweep.
 
         Raises:
+            RowsBusyError: another transaction holds the account; nothing was kept.
             DatabaseUnavailableError: nothing was kept.
         """
 

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_contracts import CallRecord
-from nexus_database import Database
+from nexus_database import WAIT_FOR_LOCKS, Database
 from usage_ingest import adoption_rows as rows
 from usage_ingest.adoption import Plan, plan
 from usage_ingest.matching import Claim, Group, match
@@ -119,6 +119,7 @@ class Adoptions:
 
 async def _planned(connection: AsyncConnection, records: Sequence[CallRecord]) -> tuple[Plan, int]:
     """Plan what the ledger takes back; tell also how many of the reports it has."""
+    await connection.execute(WAIT_FOR_LOCKS)
     await connection.execute(LOCK, {"key": ADVISORY_LOCK})
     latest = {record.report.report_id: record for record in records}
     ledger = await rows.ledger(connection, list(latest.values()))

@@ -12,7 +12,8 @@ from nexus_database import (
     Database,
     DatabaseUnavailableError,
     MigrationError,
-    RevisionMismatchError,
+    RowsBusyError,
+    UnfitDatabaseError,
     migrate,
     require_current,
     revision_fault,
@@ -78,7 +79,7 @@ async def serve(settings: Settings) -> None:
 
     Raises:
         StartError: the HTTP port is taken.
-        RevisionMismatchError: the database is at another revision.
+        UnfitDatabaseError: the database is at another revision, or another service's.
         StoppedError: told to stop while waiting for the broker or the database.
     """
     stop = stop_on_signal()
@@ -214,6 +215,12 @@ SERVICE = Service(
     serve=serve,
     checks=CHECKS,
     migrate=lambda url: migrate(url, PACKAGE),
-    faults=(MigrationError, RevisionMismatchError, DatabaseUnavailableError, PublishError),
+    faults=(
+        MigrationError,
+        UnfitDatabaseError,
+        DatabaseUnavailableError,
+        RowsBusyError,
+        PublishError,
+    ),
     commands=COMMANDS,
 )

@@ -15,7 +15,7 @@ from nexus_contracts import (
     UsageReportedV1,
     read_event,
 )
-from nexus_database import RowRefusedError
+from nexus_database import RowRefusedError, RowsBusyError
 from nexus_messaging.consumption import Handler
 from nexus_messaging.errors import PermanentError
 from nexus_messaging.message import Delivery
@@ -27,7 +27,7 @@ from usage_ingest.accounts import Accounts
 from usage_ingest.ledger import Duplicate, Entry, IdTaken, Ledger, Recorded, Result
 from usage_ingest.metering import BillingRules, BillingState, is_from_the_future, readings
 from usage_ingest.metrics import UNREADABLE, IngestMetrics
-from usage_ingest.reports import Answer, Reports
+from usage_ingest.reports import Answer, Applied, Reports
 
 Clock = Callable[[], datetime]
 
@@ -60,6 +60,7 @@ class UsageRecorder:
 
         Raises:
             PermanentError: one row of the batch can never be stored.
+            RowsBusyError: another transaction holds one of them; nothing was recorded.
             DatabaseUnavailableError: nothing was recorded.
         """
         now = self._now()
@@ -75,6 +76,8 @@ class UsageRecorder:
     async def _recorded(self, entries: Sequence[Entry]) -> Sequence[Result]:
         with self._metrics.working("record"):
             results = await self._stored(entries)
+        if isinstance(results, RowsBusyError):
+            raise results
         if isinstance(results, RowRefusedError):
             if len(entries) == 1:
                 self._metrics.refused(Reason.UNSTORABLE.value)
@@ -85,11 +88,13 @@ class UsageRecorder:
         self._count(entries, results, outcomes)
         return results
 
-    async def _stored(self, entries: Sequence[Entry]) -> Sequence[Result] | RowRefusedError:
+    async def _stored(
+        self, entries: Sequence[Entry]
+    ) -> Sequence[Result] | RowRefusedError | RowsBusyError:
         try:
             return await self._ledger.record(entries)
-        except RowRefusedError as error:
-            return error  # a bad row is no sign that recording stands still
+        except (RowRefusedError, RowsBusyError) as error:
+            return error  # such a row is no sign that recording stands still
 
     def _count(
         self, entries: Sequence[Entry], results: Sequence[Result], outcomes: Counter[str]
@@ -161,6 +166,7 @@ class OutcomeApplier:
         """Apply a batch of answers in one transaction.
 
         Raises:
+            RowsBusyError: another transaction holds one of their reports; nothing was applied.
             DatabaseUnavailableError: nothing was applied.
         """
         read = [self._read(delivery) for delivery in batch]
@@ -180,9 +186,17 @@ class OutcomeApplier:
 
     async def _applied(self, answers: Sequence[Answer]) -> set[UUID]:
         with self._metrics.working("apply"):
-            applied = await self._reports.answer(answers)
+            applied = await self._answered(answers)
+        if isinstance(applied, RowsBusyError):
+            raise applied
         self._metrics.answered(applied.states, applied.reported)
         return applied.strangers
+
+    async def _answered(self, answers: Sequence[Answer]) -> Applied | RowsBusyError:
+        try:
+            return await self._reports.answer(answers)
+        except RowsBusyError as error:
+            return error  # such a row is no sign that applying stands still
 
     def _read(self, delivery: Delivery) -> Answer | Exception:
         try:

@@ -107,6 +107,7 @@ class Ledger:
 
         Raises:
             RowRefusedError: one of the entries can't be stored; none of them was.
+            RowsBusyError: another transaction is recording one of them; none of them was.
             DatabaseUnavailableError: nothing was recorded.
         """
         first: dict[UUID, Entry] = {}

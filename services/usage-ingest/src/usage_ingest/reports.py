@@ -30,14 +30,19 @@ RETURNING r.report_id, r.identifier, r.meter, r.value, r.stripe_customer_id, r.d
           r.occurred_at, r.event_count, r.claim_id
 """)
 
+# What another transaction holds is being answered, or its lease runs out and it is repeated.
 FORWARDED: Final = text("""
 UPDATE usage_reports SET state = 'forwarded', forwarded_at = :now
- WHERE report_id = ANY(CAST(:ids AS uuid[])) AND state = 'pending'
+ WHERE report_id IN (SELECT report_id FROM usage_reports
+                      WHERE report_id = ANY(CAST(:ids AS uuid[])) AND state = 'pending'
+                        FOR UPDATE SKIP LOCKED)
 """)
 
 RELEASED: Final = text("""
 UPDATE usage_reports SET leased_until = NULL
- WHERE report_id = ANY(CAST(:ids AS uuid[])) AND state = 'pending'
+ WHERE report_id IN (SELECT report_id FROM usage_reports
+                      WHERE report_id = ANY(CAST(:ids AS uuid[])) AND state = 'pending'
+                        FOR UPDATE SKIP LOCKED)
 """)
 
 TRACED: Final = text("""
@@ -154,6 +159,7 @@ class Reports:
         otherwise deadlock.
 
         Raises:
+            RowsBusyError: another transaction holds one of the reports; nothing was applied.
             DatabaseUnavailableError: nothing was applied.
         """
         ids = [answer.report_id for answer in answers]

@@ -1,1 +1,6 @@
 """The revisions of the usage-ingest database."""
+
+from typing import Final
+
+OWN_TABLE: Final = "usage_events"
+"""The table by which the database is told from another service's: every revision has it."""
