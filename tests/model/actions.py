@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from model.flight import Flight, answer_of, with_new_key
 from model.transitions import Cause
 from model.world import Fate, Work, World
+from nexus_stripe.answers import Answer
 from rig.events import tool_run
-from stripe_reporter.answers import Answer
 from stripe_reporter.meanings import TABLE, Effect
 from usage_ingest.metering import ToolRun
 

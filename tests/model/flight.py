@@ -17,7 +17,7 @@ from nexus_messaging.errors import PermanentError, TransientError
 from nexus_messaging.message import Delivery, Message
 from nexus_messaging.retry import Done
 from nexus_messaging.topology import INTERNAL, USAGE_RECORDED_QUEUE
-from stripe_reporter.answers import Answer
+from nexus_stripe.answers import Answer
 from stripe_reporter.entries import Entry
 from stripe_reporter.fence import BeingCalled, Call, Counted, Decision, Fenced, Taken, TooOld
 from stripe_reporter.gate import Gate, GateShutError

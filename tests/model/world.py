@@ -10,8 +10,8 @@ from model.flight import Flight, Outcome
 from model.reference import Key, Reference, Stripe, Usage
 from model.stage import Seen, Stage
 from nexus_contracts import CustomerProvisioned, UsageRecorded, UsageRejected
+from nexus_stripe.answers import Answer as StripeAnswer
 from rig.events import provisioned
-from stripe_reporter.answers import Answer as StripeAnswer
 from stripe_reporter.reports import Report
 from usage_ingest.ledger import Duplicate, Entry, IdTaken, Recorded, Result
 from usage_ingest.metering import BillingRules, ToolRun

@@ -6,7 +6,7 @@ import stripe
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stripe_reporter.answers import Answer, Receipt, Wording, recognise
+from nexus_stripe.answers import Answer, Receipt, Wording, recognise
 from stripe_reporter.meanings import TABLE, Effect, Then, markdown, meaning_of
 from stripe_reporter.stripe_api import answer_of
 

@@ -35,7 +35,7 @@ class Sweep:
         """Provision up to ``MOST`` users that are due; tell whether there may be more at once.
 
         Raises:
-            StripeKeyRefusedError: Stripe refuses the key.
+            StripePausedError: no user can be served now.
             DatabaseUnavailableError: the database can't be used.
         """
         self._metrics.show(await self._inquiries.counts(), self._now())
