@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 PAGE: Final = 100
 """Objects of a page, the most that Stripe gives (https://docs.stripe.com/api/pagination)."""
 
-MOST_PAGES: Final = 1000
+MOST_PAGES: Final = 100
 """Pages of one list. A list that never ends is not Stripe's."""
 
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,255}$")]
