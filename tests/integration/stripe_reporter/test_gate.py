@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from structlog.testing import capture_logs
 
-from integration.stripe_reporter.bench import KEY, METER, Bench
+from integration.stripe_reporter.bench import KEY, METER, Bench, add_meters
 from local_stack.ports import free_ports
 from local_stack.servers import Database
 from local_stack.sql import run_sql
@@ -111,6 +111,37 @@ async def test_a_missing_meter_pauses_and_resumes(bench: Bench) -> None:
         await bench.outcomes(1)
 
     assert bench.counted(event.data.stripe_customer_id) == 1
+
+
+async def test_a_meter_beyond_the_first_page_opens_the_gate(bench: Bench) -> None:
+    """With 101 newer meters in the account, the probe still finds the one there is."""
+    event = bench.report(bench.customer())
+    meters, now = bench.account.meters, bench.account.clock.now()
+    meter = meters.listed({})["data"][0]["id"]
+    add_meters(bench, 101)
+    meters.deactivate(meter, now)
+    async with bench.reporting() as parts:
+        await bench.send(event)
+        await eventually(lambda: _cause(parts), lambda cause: cause == "meter")
+        meters.reactivate(meter, now)
+        await bench.outcomes(1)
+
+    assert bench.counted(event.data.stripe_customer_id) == 1
+
+
+async def test_what_waits_for_its_turn_makes_no_call_once_the_gate_is_shut(bench: Bench) -> None:
+    """Of many reports in hand few have called when Stripe refuses the key; the others do not."""
+    events = [bench.report(bench.customer()) for _ in range(40)]
+    bench.account.keys.put(KEY, KeyState.REVOKED)
+    async with bench.reporting(stripe_max_calls_per_second=10.0) as parts:
+        await bench.send(*events)
+        await eventually(lambda: _paused_by(parts), lambda cause: cause == "GateShutError")
+        calls = len(bench.account.journal.requests(1000))
+        bench.account.keys.put(KEY, KeyState.VALID)
+        await bench.outcomes(40)
+
+    assert calls <= 3
+    assert [bench.counted(event.data.stripe_customer_id) for event in events] == [1.0] * 40
 
 
 async def test_one_missing_meter_of_two_holds_up_only_its_own_reports(bench: Bench) -> None:

@@ -77,14 +77,16 @@ class Entry:
             return self
         unknown = self.started_at if meaning.effect is Effect.UNKNOWN else None
         first_unknown_at = self.first_unknown_at or unknown
+        state = _state_after(meaning, ever_unknown=first_unknown_at is not None)
+        reason = meaning.reason if state is State.REFUSED else None
         return replace(
             self,
-            state=_state_after(meaning, ever_unknown=first_unknown_at is not None),
+            state=state,
             key_n=self.key_n if meaning.same_key else self.key_n + 1,
             first_unknown_at=first_unknown_at,
             answered_at=at,
             answer=meaning.name,
-            reason=meaning.reason.value if meaning.reason else None,
+            reason=reason.value if reason else None,
         )
 
 
