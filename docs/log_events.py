@@ -15,7 +15,7 @@ MEANINGS: Final = {
     "broker_unreachable": "… and no address of the broker leads to a new one yet",
     "cancel_lost": "a pause lost its connection; what was in hand is delivered again",
     "circuit_closed": "Stripe answers again: users get their customers",
-    "circuit_opened": "no user gets a customer: `key` refused, or `outage`; one call at a time tries",
+    "circuit_opened": "Stripe is not called, for `key` or `outage`, but for one call that tries",
     "consumer_cancelled_by_broker": "the broker ended a consumer: its queue was deleted or moved",
     "consume_refused": "a queue is missing, or may not be read: apply the topology",
     "consumption_paused": "the database or Stripe is away: nothing is taken until a probe finds it",

@@ -109,19 +109,19 @@ def random_answer(rng: random.Random) -> Wire:
 def _body(rng: random.Random) -> tuple[bytes, bool]:
     """Return a body, and whether it holds an error object of Stripe's."""
     kind = rng.choice(("text", "success", "refusal", "refusal", "broken", "foreign"))
-    told: object = None
+    value: object = None
     match kind:
         case "text":
             return rng.choice(TEXTS), False
         case "success":
-            told = rng.choice(SUCCESSES)
+            value = rng.choice(SUCCESSES)
         case "refusal":
-            told = {"error": rng.choice(REFUSALS)}
+            value = {"error": rng.choice(REFUSALS)}
         case "broken":
             field = rng.choice(list(BROKEN))
-            told = {"error": {**rng.choice(REFUSALS), field: rng.choice(BROKEN[field])}}
+            value = {"error": {**rng.choice(REFUSALS), field: rng.choice(BROKEN[field])}}
         case _:
             scrap = rng.choice((*SCRAPS, *TEXT_SCRAPS, "forbidden", None))
             foreign = {rng.choice(("error", "errors", "message")): scrap}
-            told = rng.choice((foreign, [foreign]))
-    return json.dumps(told).encode(), kind == "refusal"
+            value = rng.choice((foreign, [foreign]))
+    return json.dumps(value).encode(), kind == "refusal"

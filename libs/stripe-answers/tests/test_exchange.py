@@ -28,9 +28,9 @@ def answered(
     status: int, body: object, headers: dict[str, str] | None = None, *, understood: bool = False
 ) -> Answer:
     """Return what an answer with a JSON body says."""
-    told = body if isinstance(body, bytes) else json.dumps(body).encode()
+    sent = body if isinstance(body, bytes) else json.dumps(body).encode()
     given_headers = MINE if headers is None else headers
-    return answer_of(Exchange(True, status, given_headers, told), understood=understood)
+    return answer_of(Exchange(True, status, given_headers, sent), understood=understood)
 
 
 def test_stripes_refusal_is_read_without_its_message() -> None:
@@ -135,7 +135,7 @@ def test_headers_are_read_without_regard_to_case() -> None:
 @given(
     status=st.integers(100, 599),
     headers=HEADERS,
-    body=st.binary() | JSON.map(lambda told: json.dumps(told).encode()),
+    body=st.binary() | JSON.map(lambda value: json.dumps(value).encode()),
     understood=st.booleans(),
 )
 def test_no_answer_raises(

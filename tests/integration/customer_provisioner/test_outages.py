@@ -108,6 +108,17 @@ async def test_after_the_pause_one_call_tries_and_all_go_on(stripe: Stripe) -> N
     await api.close()
 
 
+async def test_a_key_that_cannot_be_sent_is_named(stripe: Stripe) -> None:
+    """As `check` shows it; nothing of the key is shown."""
+    api = StripeApi(f"{DEFAULT_KEY}\n", stripe.url, Metrics(CollectorRegistry()))
+
+    with pytest.raises(TransientError, match=r"the key holds .* can't be sent") as raised:
+        await api.fate("cus_check")
+
+    assert DEFAULT_KEY not in str(raised.value)
+    await api.close()
+
+
 async def test_an_outage_dead_letters_nobody(
     vhost: Vhost, stripe: Stripe, spawn: Spawn, environment: dict[str, str]
 ) -> None:

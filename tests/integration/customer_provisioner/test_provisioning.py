@@ -241,8 +241,8 @@ async def test_a_customer_on_the_second_page_of_its_address_is_adopted(
         await bench.provisioning.provision(data.user_id)
     (customer,) = bench.stripe.customers(data.user_id)
     for _ in range(101):
-        stranger = {"email": data.email, "metadata": {"user_id": str(user().user_id)}}
-        bench.stripe.account.customers.create(stranger, bench.stripe.account.clock.now())
+        other = {"email": data.email, "metadata": {"user_id": str(user().user_id)}}
+        bench.stripe.account.customers.create(other, bench.stripe.account.clock.now())
     bench.stripe.set_options(search_lag_seconds=3600.0)
 
     await bench.provisioning.provision(data.user_id)

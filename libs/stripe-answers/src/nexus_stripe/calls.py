@@ -119,9 +119,9 @@ class StripeHttp(stripe.HTTPClient):
         ) as response:
             exchange.status, exchange.headers = response.status, response.headers
             exchange.body = body = await _whole(response.content)
-        told = CIMultiDict(response.headers)
-        told.popall("Stripe-Notice", None)  # the SDK would write it to stderr as a warning
-        return body, response.status, told
+        kept = CIMultiDict(response.headers)
+        kept.popall("Stripe-Notice", None)  # the SDK would write it to stderr as a warning
+        return body, response.status, kept
 
     async def close_async(self) -> None:
         """Close the connections."""

@@ -85,10 +85,10 @@ def _refuses_the_key(status: int, headers: Mapping[str, str]) -> bool:
 def _error_object(body: bytes) -> Mapping[str, Any] | None:
     """Return Stripe's error object (https://docs.stripe.com/api/errors), or None if it is none."""
     try:
-        told = json.loads(body)
+        decoded = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    error = told.get("error") if isinstance(told, dict) else None
+    error = decoded.get("error") if isinstance(decoded, dict) else None
     if not isinstance(error, dict) or _matching(_NAME, error.get("type")) is None:
         return None
     message, code, param = error.get("message"), error.get("code"), error.get("param")

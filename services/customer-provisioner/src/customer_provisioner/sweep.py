@@ -9,6 +9,7 @@ import structlog
 from customer_provisioner.inquiries import Inquiries
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.provisioning import Provisioning
+from customer_provisioner.stripe_api import StripePausedError
 from nexus_messaging.errors import PermanentError, TransientError
 
 MOST: Final = 20
@@ -35,7 +36,6 @@ class Sweep:
         """Provision up to ``MOST`` users that are due; tell whether there may be more at once.
 
         Raises:
-            StripePausedError: no user can be served now.
             DatabaseUnavailableError: the database can't be used.
         """
         self._metrics.show(await self._inquiries.counts(), self._now())
@@ -46,7 +46,7 @@ class Sweep:
                 await self._provisioning.provision(user_id)
             except PermanentError as error:
                 log.warning("user_refused", user_id=str(user_id), error=str(error))
-            except TransientError:
+            except (TransientError, StripePausedError):
                 # The next user would hardly fare better: all of them are due again soon.
                 going = False
                 break

@@ -53,7 +53,7 @@ class Fenced:
 
 @dataclass(frozen=True, slots=True)
 class NotCounted:
-    """A person found that Stripe has not counted it; only the refusal is to be told."""
+    """A person found that Stripe has not counted it; only the refusal is to be published."""
 
     entry: Entry
 
