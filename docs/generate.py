@@ -82,6 +82,11 @@ ANSWERS: Final = """\
 The table that stripe-reporter acts by, read from the top: the first row that fits counts. This page
 is made from the code (`make docs`). "Waits" spends no budget; in the last tier it repeats. A gate
 that is closed pauses all reports until a probe finds its cause gone.
+
+An answer is Stripe's if it carries Stripe's `Request-Id` and, being no success, Stripe's error
+object; a 401 for an unknown key has `WWW-Authenticate: Bearer realm="Stripe"` instead of the id.
+Once a call's outcome was unknown, a refusal says nothing about it: instead of `usage.rejected`
+there is a dead letter `outcome_unknown`.
 """
 
 STATES: Final = """\

@@ -12,6 +12,8 @@ MEANINGS: Final = {
     "ack_lost": "a message was processed and its ack did not arrive: it comes again, harmlessly",
     "announced_again": "the broker confirms announcements again; so many publishes had failed",
     "cancel_lost": "a pause lost its connection; what was in hand is delivered again",
+    "circuit_closed": "Stripe answers again: users get their customers",
+    "circuit_opened": "Stripe is not called, for `key` or `outage`, but for one call that tries",
     "consuming_again": "what kept a queue from being consumed is over",
     "consumption_paused": "the database or Stripe is away: nothing is taken until a probe finds it",
     "consumption_resumed": "it is back",

@@ -16,6 +16,7 @@ RUN python -m venv --without-pip /opt/build \
 COPY libs/contracts libs/contracts
 COPY libs/messaging libs/messaging
 COPY libs/database libs/database
+COPY libs/stripe-answers libs/stripe-answers
 ARG SERVICE
 COPY services/${SERVICE} services/${SERVICE}
 RUN pip --python /opt/build wheel --no-deps --no-build-isolation --wheel-dir=wheels \

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from model.flight import Flight, answer_of, with_new_key
 from model.transitions import Cause
 from model.world import Fate, Work, World
+from nexus_stripe.answers import Answer
 from rig.events import tool_run
-from stripe_reporter.answers import Answer
 from stripe_reporter.meanings import TABLE, Effect
 from usage_ingest.metering import ToolRun
 
@@ -132,8 +132,8 @@ def answer(world: World, data: st.DataObject) -> Work:
 
 
 def settle_by_hand(world: World, data: st.DataObject) -> Work:
-    """Have a person look at Stripe for a fenced report."""
-    return world.settle_by_hand(data.draw(st.sampled_from(world.fenced())))
+    """Have a person look at Stripe for a report."""
+    return world.settle_by_hand(data.draw(st.sampled_from(world.in_doubt())))
 
 
 def wait(world: World, data: st.DataObject) -> Work:
@@ -166,7 +166,7 @@ ACTIONS: Final = {
         Action(go_on, 9, {Cause.CALLED, Cause.HEARD}, lambda world: world.flights),
         Action(crash, 2, possible=lambda world: world.flights),
         Action(answer, 5, {Cause.ANSWERED}, lambda world: world.outcomes),
-        Action(settle_by_hand, 2, {Cause.SETTLED}, lambda world: world.fenced()),
+        Action(settle_by_hand, 2, {Cause.SETTLED}, lambda world: world.in_doubt()),
     )
 }
 

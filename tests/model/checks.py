@@ -77,22 +77,17 @@ def money(seen: Seen, stripe: Stripe) -> None:
 
 
 def all_settled(seen: Seen, reference: Reference, stripe: Stripe, now: datetime) -> None:
-    """Check what must be true once everything was delivered and nothing failed any more.
-
-    Stripe may have counted what ingest calls rejected in one case: the answer was lost, and the
-    customer was deleted before the next call. Ingest then says that it was once unknown.
-    """
+    """Check what must be true once everything was delivered and nothing failed any more."""
     for event in seen.events.values():
         assert event.billing_state != "due"
         assert event.billing_state != "waiting" or event.user_id not in reference.accounts
     for key, row in seen.reports.items():
         refused = row.state == "rejected" and row.reason in UNSENDABLE
         settled = row.state in {"reported", "superseded"} or refused
-        assert settled or _beyond_help(row, reference.verdict(key, now), stripe, now)
+        assert settled or _beyond_help(row, reference.verdict(key, now), now)
     counted = {report.identifier for report in stripe.counted}
     reported = {row.identifier for row in seen.reports.values() if row.state == "reported"}
-    doubtful = {row.identifier for row in seen.reports.values() if row.ever_unknown}
-    assert reported <= counted <= reported | doubtful
+    assert reported == counted
     billed = {key: row for key, row in seen.reports.items() if row.identifier in counted}
     sums = _sums((row.stripe_customer_id, row.meter, row.value) for row in billed.values())
     calls = [each.facts for each in stripe.counted]
@@ -104,10 +99,9 @@ def all_settled(seen: Seen, reference: Reference, stripe: Stripe, now: datetime)
     )
 
 
-def _beyond_help(row: Row[Any], verdict: str, stripe: Stripe, now: datetime) -> bool:
+def _beyond_help(row: Row[Any], verdict: str, now: datetime) -> bool:
     """Whether nobody can settle a report: Stripe has it not, and takes it no more."""
-    gone = row.stripe_customer_id in stripe.deleted
-    return verdict == "fenced" and (gone or now - row.occurred_at >= OLDEST - SLACK)
+    return verdict == "fenced" and now - row.occurred_at >= OLDEST - SLACK
 
 
 def _sums(values: Iterable[tuple[str, str, int]]) -> Counter[tuple[str, str]]:
@@ -137,4 +131,5 @@ def _bill(row: Row[Any]) -> Bill:
 
 
 def _calls(row: Row[Any]) -> Calls:
-    return Calls(row.started_at, row.state, row.attempts, row.key_n, row.first_unknown_at)
+    by_hand = (row.state, row.answer) == ("refused", "by_hand")
+    return Calls(row.started_at, row.state, row.attempts, row.key_n, row.first_unknown_at, by_hand)

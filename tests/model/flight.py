@@ -17,9 +17,18 @@ from nexus_messaging.errors import PermanentError, TransientError
 from nexus_messaging.message import Delivery, Message
 from nexus_messaging.retry import Done
 from nexus_messaging.topology import INTERNAL, USAGE_RECORDED_QUEUE
-from stripe_reporter.answers import Answer
+from nexus_stripe.answers import Answer
 from stripe_reporter.entries import Entry
-from stripe_reporter.fence import BeingCalled, Call, Counted, Decision, Fenced, Taken, TooOld
+from stripe_reporter.fence import (
+    BeingCalled,
+    Call,
+    Counted,
+    Decision,
+    Fenced,
+    NotCounted,
+    Taken,
+    TooOld,
+)
 from stripe_reporter.gate import Gate, GateShutError
 from stripe_reporter.journal import Journal
 from stripe_reporter.lanes import Lanes
@@ -35,13 +44,20 @@ Outcome = UsageReported | UsageRejected
 VERDICTS: Final[dict[type[Decision], str]] = {
     Call: "called",
     Counted: "counted",
+    NotCounted: "not counted",
     BeingCalled: "being called",
     Fenced: "fenced",
     TooOld: "too old",
     Taken: "taken",
 }
 
-FATES: Final = {"counted": "done", "being called": "later", "fenced": "dead", "too old": "dead"}
+FATES: Final = {
+    "counted": "done",
+    "not counted": "done",
+    "being called": "later",
+    "fenced": "dead",
+    "too old": "dead",
+}
 """What becomes of a delivery that may not call: its end is known without asking Stripe."""
 
 
@@ -201,7 +217,8 @@ class Flight:
         assert fate == self.fate or untold
         row = self.reference.journal.get(self.key)
         for told in self.told.outcomes:
-            assert told.ever_unknown == bool(row and row.unknown_since)
+            assert told.ever_unknown == bool(row and row.unknown_since and not row.by_hand)
+            assert isinstance(told, UsageReported) or not told.ever_unknown
             assert isinstance(told, UsageReported) == bool(row and row.state == "accepted")
 
 

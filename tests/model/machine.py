@@ -97,7 +97,7 @@ class Billing(RuleBasedStateMachine):
         self.world.leases.clear()
 
     def _deliver_well(self, key: Key) -> None:
-        if key in self.world.fenced():
+        if key in self.world.in_doubt():
             self.course.do(ANY, self.world.settle_by_hand(key))
         self.course.do(ANY, self.world.deliver(key, reaches=True, calls=True))
         for flight in list(self.world.flights):

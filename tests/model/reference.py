@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from stripe_reporter.meanings import Effect, Meaning, Then
+from stripe_reporter.meanings import Effect, Meaning
 from stripe_reporter.reports import Report
 
 WINDOW: Final = timedelta(seconds=10)
@@ -62,6 +62,7 @@ class Calls:
     attempts: int = 1
     key_n: int = 1
     unknown_since: datetime | None = None
+    by_hand: bool = False
 
     @property
     def open_since(self) -> datetime | None:
@@ -178,6 +179,8 @@ class Reference:
         before, young = self.journal.get(key), now - self.reports[key].at < OLDEST - SLACK
         if before and before.state == "accepted":
             return "counted"
+        if before and before.by_hand:
+            return "not counted"
         if before and before.state == "calling" and now - before.started <= CALL:
             return "being called"
         unknown_since = before and before.open_since
@@ -202,8 +205,7 @@ class Reference:
         if ours or (meaning.effect is Effect.COUNTED and calls.state != "accepted"):
             if meaning.effect is Effect.UNKNOWN:
                 calls.unknown_since = calls.unknown_since or calls.started
-            open_outcome = calls.unknown_since and meaning.then is not Then.REJECT
-            refused = "unknown" if open_outcome else "refused"
+            refused = "unknown" if calls.unknown_since else "refused"
             calls.state = "accepted" if meaning.effect is Effect.COUNTED else refused
             calls.key_n += not meaning.same_key
         return ours

@@ -64,7 +64,7 @@ def audit(tables: tuple[str, ...]) -> str:
 MOVES: Final = text("SELECT * FROM moves WHERE number > :last")
 
 SETTLED: Final = text("""
-UPDATE meter_calls SET state = 'accepted', answered_at = :at, answer = 'by_hand', reason = NULL
+UPDATE meter_calls SET state = :state, answered_at = :at, answer = 'by_hand', reason = :reason
  WHERE identifier = :identifier
 """)
 
@@ -213,7 +213,8 @@ class Stage:
             moved | called,
         )
 
-    async def settle_by_hand(self, identifier: str, at: datetime) -> None:
-        """Tell the journal that a report was counted, as the README of stripe-reporter says."""
-        values = {"identifier": identifier, "at": at}
+    async def settle_by_hand(self, identifier: str, at: datetime, *, counted: bool) -> None:
+        """Tell the journal whether a report was counted, as docs/runbook.md says."""
+        state, reason = ("accepted", None) if counted else ("refused", "no_such_customer")
+        values = {"identifier": identifier, "at": at, "state": state, "reason": reason}
         await self.journal.run(lambda connection: connection.execute(SETTLED, values))

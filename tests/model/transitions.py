@@ -54,7 +54,12 @@ REPORT: Final = (
     Move("pending", "reported", Cause.ANSWERED, "Stripe counted it; the answer overtook the mark"),
     Move("pending", "rejected", Cause.ANSWERED, "Stripe refused it; the answer overtook the mark"),
     Move("forwarded", "reported", Cause.ANSWERED, "Stripe counted it"),
-    Move("forwarded", "rejected", Cause.ANSWERED, "Stripe refused it"),
+    Move(
+        "forwarded",
+        "rejected",
+        Cause.ANSWERED,
+        "Stripe refused it, or never counted it, as a person found",
+    ),
     Move("rejected", "reported", Cause.ANSWERED, "moved by an operator, and counted"),
     Move("rejected", "rejected", Cause.ANSWERED, "moved by an operator, and refused again"),
     Move("rejected", "superseded", Cause.SWEPT, "its customer was deleted and there is a new one"),
@@ -64,15 +69,24 @@ CALL: Final = (
     Move("", "calling", Cause.CALLED, "its first call"),
     Move("calling", "accepted", Cause.HEARD, "counted"),
     Move("calling", "refused", Cause.HEARD, "not counted, and no outcome is open"),
-    Move("calling", "unknown", Cause.HEARD, "no answer, or an earlier outcome is still open"),
+    Move(
+        "calling",
+        "unknown",
+        Cause.HEARD,
+        "no answer, or a refusal while an earlier outcome is open",
+    ),
     Move("calling", "calling", Cause.CALLED, "the caller was lost for more than 20 seconds"),
     Move("unknown", "calling", Cause.CALLED, "again, within 23 hours"),
     Move("refused", "calling", Cause.CALLED, "again, before it is 35 days old"),
     Move("unknown", "accepted", Cause.HEARD, "an earlier call's answer came late: counted"),
-    Move("refused", "accepted", Cause.HEARD, "an earlier call's answer came late: counted"),
-    Move("unknown", "accepted", Cause.SETTLED, "fenced, and found or made at Stripe by a person"),
+    Move("unknown", "accepted", Cause.SETTLED, "found or made at Stripe by a person"),
     Move("calling", "accepted", Cause.SETTLED, "fenced, and found or made at Stripe by a person"),
-    Move("refused", "accepted", Cause.SETTLED, "fenced, and found or made at Stripe by a person"),
+    Move(
+        "unknown", "refused", Cause.SETTLED, "found not to be counted, its customer being deleted"
+    ),
+    Move(
+        "calling", "refused", Cause.SETTLED, "found not to be counted, its customer being deleted"
+    ),
 )
 
 TABLES: Final[Mapping[str, tuple[str, str, tuple[Move, ...]]]] = {

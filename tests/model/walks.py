@@ -62,6 +62,11 @@ class Walk(Course):
         """Deliver a report that may not be called now."""
         self.step(self.world.deliver(key, reaches=True, calls=True))
 
+    def turned_away_settled(self, key: Key) -> None:
+        """Have a person settle a report, and deliver it: it makes no call any more."""
+        self.step(self.world.settle_by_hand(key), Cause.SETTLED)
+        self.turned_away(key)
+
     def called(self, key: Key, *, reaches: bool = True) -> Flight:
         """Deliver a report up to its call."""
         self.step(self.world.deliver(key, reaches=reaches, calls=True), Cause.CALLED)
@@ -128,12 +133,28 @@ def moved_by_an_operator(walk: Walk) -> None:
 
 
 def customer_deleted(walk: Walk, *before: str) -> None:
-    """Refused for a deleted customer, and replaced for the next one if no answer was ever lost."""
+    """Refused for a deleted customer, and replaced for the next one.
+
+    If an answer was lost before, it is replaced once a person found that Stripe has not counted it.
+    """
     key = walk.forwarded()
     for answer in before:
         walk.hear(walk.called(key, reaches=False), answer)
     walk.step(walk.world.reprovision(USER), Cause.PROVISIONED)
     walk.hear(walk.called(key), "no_such_customer")
+    if before:
+        walk.turned_away_settled(key)
+    walk.told()
+    walk.sweep()
+
+
+def lost_and_deleted(walk: Walk) -> None:
+    """A caller dies, its customer is deleted, and a person finds nothing counted."""
+    key = walk.forwarded()
+    walk.step(walk.world.crash(walk.called(key, reaches=False)))
+    walk.step(walk.world.reprovision(USER), Cause.PROVISIONED)
+    walk.pass_hours(24)
+    walk.turned_away_settled(key)
     walk.told()
     walk.sweep()
 
@@ -177,6 +198,7 @@ WALKS: Final[tuple[Callable[[Walk], None], ...]] = (
     moved_by_an_operator,
     customer_deleted,
     lambda walk: customer_deleted(walk, "lost"),
+    lost_and_deleted,
     nothing_waiting_is_claimed,
     frozen_before_its_call,
     lambda walk: late_answer(walk, "lost"),

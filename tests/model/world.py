@@ -10,8 +10,8 @@ from model.flight import Flight, Outcome
 from model.reference import Key, Reference, Stripe, Usage
 from model.stage import Seen, Stage
 from nexus_contracts import CustomerProvisioned, UsageRecorded, UsageRejected
+from nexus_stripe.answers import Answer as StripeAnswer
 from rig.events import provisioned
-from stripe_reporter.answers import Answer as StripeAnswer
 from stripe_reporter.reports import Report
 from usage_ingest.ledger import Duplicate, Entry, IdTaken, Recorded, Result
 from usage_ingest.metering import BillingRules, ToolRun
@@ -199,19 +199,27 @@ class World:
         await flight.crash()
         self._land(flight)
 
-    def fenced(self) -> list[Key]:
+    def in_doubt(self) -> list[Key]:
         """Return the reports that wait for a person to look for them at Stripe."""
-        keys = self.messages
-        return [key for key in keys if self.reference.verdict(key, self.now) == "fenced"]
+        return [key for key in self.messages if self._in_doubt(key)]
 
     async def settle_by_hand(self, key: Key) -> None:
-        """Look for a fenced report at Stripe, make it there if it is missing, tell the journal."""
+        """Look for a report at Stripe, make it there if that is possible, tell the journal."""
         report = Report.of(self.messages[key])
         if report not in self.stripe.counted:
             self.stripe.receive(report, self.now)
+        calls = self.reference.journal[key]
         if report in self.stripe.counted:
-            await self.stage.settle_by_hand(report.identifier, self.now)
-            self.reference.journal[key].state = "accepted"
+            await self.stage.settle_by_hand(report.identifier, self.now, counted=True)
+            calls.state = "accepted"
+        elif report.facts.stripe_customer_id in self.stripe.deleted:
+            await self.stage.settle_by_hand(report.identifier, self.now, counted=False)
+            calls.state, calls.by_hand = "refused", True
+
+    def _in_doubt(self, key: Key) -> bool:
+        calls, bill = self.reference.journal.get(key), self.reference.reports[key]
+        refused = bill.customer in self.stripe.deleted and calls and calls.state == "unknown"
+        return bool(refused) or self.reference.verdict(key, self.now) == "fenced"
 
     def _order(self, report: UsageRecorded) -> tuple[object, ...]:
         """Return what orders reports alike in every run, which their random ids don't."""

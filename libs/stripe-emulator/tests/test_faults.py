@@ -17,6 +17,7 @@ SEEN: dict[str, tuple[type[Exception], int | None, str | None]] = {
     "truncated": (aiohttp.ClientPayloadError, None, None),
     "server_error": (stripe.APIError, 500, None),
     "html_503": (stripe.APIError, 503, None),
+    "foreign": (stripe.APIError, 502, None),
     "rate_limited": (stripe.RateLimitError, 429, "global-rate"),
     "lock_timeout": (stripe.RateLimitError, 429, None),
     "conflict": (stripe.APIError, 409, None),

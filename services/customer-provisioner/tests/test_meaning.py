@@ -1,70 +1,70 @@
 """What each answer of Stripe's means here, whatever its text says."""
 
-from functools import partial
-from typing import Any
-
 import pytest
-import stripe
 
 from customer_provisioner.stripe_api import (
     KeySpentError,
     NotThereError,
     StripeKeyRefusedError,
-    _meaning,
+    meaning_of,
 )
 from nexus_messaging.errors import PermanentError, TransientError
+from nexus_stripe.answers import Answer, Receipt
 
-QUOTED = "Invalid email address: ada@example.com"
 
-
-def failure(
-    kind: type[stripe.StripeError], status: int | None, *, body: bool = True
-) -> stripe.StripeError:
-    """Return an error as the SDK raises it for an answer with that status."""
-    told = {"message": QUOTED, "type": "api_error", "code": "email_invalid", "param": "email"}
-    error: Any = kind
-    if kind is stripe.InvalidRequestError:
-        error = partial(error, param="email")
-    raised: stripe.StripeError = error(
-        QUOTED,
-        http_status=status,
-        json_body={"error": told} if body else None,
-        headers={"request-id": "req_1"},
+def answered(status: int, type_: str | None = None) -> Answer:
+    """Return an answer of Stripe's own."""
+    return Answer(
+        Receipt.ANSWERED,
+        status=status,
+        type=type_,
+        code="email_invalid",
+        param="email",
+        request_id="req_1",
     )
-    return raised
+
+
+def foreign(status: int) -> Answer:
+    """Return an answer that something between here and Stripe made."""
+    return Answer(Receipt.UNREADABLE, status=status)
 
 
 @pytest.mark.parametrize(
-    ("error", "answer", "expected"),
+    ("answer", "name", "expected"),
     [
-        (failure(stripe.APIConnectionError, None, body=False), "unknown", TransientError),
-        (failure(stripe.APIError, 200, body=False), "unknown", TransientError),
-        (failure(stripe.APIError, 500, body=False), "unknown", TransientError),
-        (failure(stripe.APIError, 500), "key_spent", KeySpentError),
-        (failure(stripe.APIError, 502), "unknown", TransientError),
-        (failure(stripe.APIError, 503, body=False), "unknown", TransientError),
-        (failure(stripe.APIError, 409), "busy", TransientError),
-        (failure(stripe.RateLimitError, 429), "throttled", TransientError),
-        (failure(stripe.AuthenticationError, 401), "key_refused", StripeKeyRefusedError),
-        (failure(stripe.PermissionError, 403), "key_refused", StripeKeyRefusedError),
-        (failure(stripe.IdempotencyError, 400), "key_spent", KeySpentError),
-        (failure(stripe.InvalidRequestError, 400), "refused", PermanentError),
-        (failure(stripe.APIError, 402), "refused", PermanentError),
-        (failure(stripe.InvalidRequestError, 404), "refused", NotThereError),
+        (Answer(Receipt.NEVER_SENT), "never_sent", TransientError),
+        (Answer(Receipt.LOST), "lost", TransientError),
+        *((foreign(status), "unreadable", TransientError) for status in (200, 302, 400, 401)),
+        *((foreign(status), "unreadable", TransientError) for status in (403, 404, 407, 409, 500)),
+        (answered(302), "unknown", TransientError),
+        (answered(500), "key_spent", KeySpentError),
+        (answered(502), "unknown", TransientError),
+        (answered(409), "busy", TransientError),
+        (answered(409, "idempotency_error"), "busy", TransientError),
+        (answered(429), "throttled", TransientError),
+        (answered(401), "key_refused", StripeKeyRefusedError),
+        (answered(403), "key_refused", StripeKeyRefusedError),
+        (answered(400, "idempotency_error"), "key_spent", KeySpentError),
+        (answered(400), "refused", PermanentError),
+        (answered(402), "refused", PermanentError),
+        (answered(404), "refused", NotThereError),
     ],
 )
-def test_an_answer_has_one_meaning(
-    error: stripe.StripeError, answer: str, expected: type[Exception]
-) -> None:
-    """A 500 with Stripe's own body is kept under the key; one from before it is not."""
-    named, meaning = _meaning(error)
+def test_an_answer_has_one_meaning(answer: Answer, name: str, expected: type[Exception]) -> None:
+    """Only what Stripe itself says is ever a refusal, of a user or of the key."""
+    named, error = meaning_of(answer)
 
-    assert (named, type(meaning)) == (answer, expected)
-    assert "ada@example.com" not in str(meaning)
+    assert (named, type(error)) == (name, expected)
+
+
+def test_a_success_has_no_error() -> None:
+    """Whether it is a first answer or one that Stripe had kept."""
+    assert meaning_of(Answer(Receipt.ANSWERED, status=200)) == ("ok", None)
+    assert meaning_of(Answer(Receipt.ANSWERED, status=200, replayed=True)) == ("replayed", None)
 
 
 def test_a_refusal_names_status_code_parameter_and_nothing_else() -> None:
     """What a person needs to find the cause, and no value."""
-    _, meaning = _meaning(failure(stripe.InvalidRequestError, 400))
+    _, error = meaning_of(answered(400))
 
-    assert str(meaning) == "InvalidRequestError, status 400, email_invalid, param email, req_1"
+    assert str(error) == "status 400, email_invalid, param email, req_1"

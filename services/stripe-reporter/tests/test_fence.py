@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from uuid import UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stripe_reporter.entries import CALL_LIFETIME, Entry, State, calling
+from stripe_reporter.entries import BY_HAND, CALL_LIFETIME, Entry, State, calling
 from stripe_reporter.fence import (
     FENCE,
     OLDEST,
@@ -17,12 +18,13 @@ from stripe_reporter.fence import (
     Counted,
     Decision,
     Fenced,
+    NotCounted,
     Taken,
     TooOld,
     decide,
     may_start,
 )
-from stripe_reporter.meanings import TABLE, Effect, Meaning
+from stripe_reporter.meanings import TABLE, Effect, Meaning, Then
 from stripe_reporter.reports import Facts, Report
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -233,6 +235,26 @@ def test_a_definite_refusal_does_not_settle_an_earlier_unknown_call() -> None:
     row = entry(State.REFUSED, unknown=START)
 
     assert decide(REPORT, row, START + FENCE) == Fenced(START)
+
+
+@pytest.mark.parametrize("name", [row.name for row in TABLE if row.then is Then.REJECT])
+def test_a_refusal_leaves_a_report_unknown_that_was_ever_unknown(name: str) -> None:
+    """Not even a deleted customer tells whether the call before was counted."""
+    again = calling(REPORT, entry(State.UNKNOWN, unknown=START), START + timedelta(minutes=1))
+
+    after = again.answered(again.attempts, meaning(name), again.started_at)
+
+    assert after.state is State.UNKNOWN
+    assert after.first_unknown_at == START
+    assert after.reason is None
+
+
+def test_what_a_person_found_to_be_uncounted_makes_no_call() -> None:
+    """However old the doubt is; there is none any more."""
+    settled = replace(entry(State.REFUSED, unknown=START), answer=BY_HAND)
+
+    assert decide(REPORT, settled, START + timedelta(days=90)) == NotCounted(settled)
+    assert not settled.ever_unknown
 
 
 def test_an_unknown_report_that_grew_too_old_is_fenced() -> None:

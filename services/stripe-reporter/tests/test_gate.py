@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stripe_reporter.answers import Answer, Receipt
+from nexus_stripe.answers import Answer, Receipt
 from stripe_reporter.gate import LONGEST_PAUSE, UNKNOWN_RUNNING, GateState
 from stripe_reporter.meanings import TABLE, Cause, Meaning
 

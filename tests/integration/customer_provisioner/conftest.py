@@ -34,6 +34,7 @@ DOOR_KEY = "door key of the tests"
 DOOR_KEYS = f"hub:{sha256(DOOR_KEY.encode()).hexdigest()}:hub:user.created"
 
 Clone = Callable[[str], Awaitable[str]]
+Spawn = Callable[[dict[str, str]], ServerProcess]
 
 
 def user(email: str | None = None, *, name: str | None = None) -> UserCreated:

@@ -212,6 +212,68 @@ async def test_a_customer_made_by_a_call_unknown_for_a_day_is_found_not_made_aga
     assert (await steps_of(database, data))[-1] == "adopted"
 
 
+async def test_retries_do_not_renew_the_20_hours_of_a_key(bench: Bench, database: Database) -> None:
+    """They count from the first call under the key, as Stripe's 24 do."""
+    data = user()
+    await bench.keep(data)
+    bench.stripe.befall("reset", when="after")
+    for hours in (15, 6):
+        with pytest.raises(TransientError):
+            await bench.provisioning.provision(data.user_id)
+        bench.stripe.befall("reset", when="before")
+        bench.advance(hours=hours)
+    bench.stripe.account.faults.remove()
+
+    await bench.provisioning.provision(data.user_id)
+
+    assert len(bench.stripe.requests("POST")) == 2
+    assert (await steps_of(database, data))[-1] == "adopted"
+
+
+async def test_a_customer_on_the_second_page_of_its_address_is_adopted(
+    bench: Bench, database: Database
+) -> None:
+    """With 101 newer customers of the same address, while search still lags."""
+    data = user()
+    await bench.keep(data)
+    bench.stripe.befall("server_error", when="after")
+    with pytest.raises(KeySpentError):
+        await bench.provisioning.provision(data.user_id)
+    (customer,) = bench.stripe.customers(data.user_id)
+    for _ in range(101):
+        other = {"email": data.email, "metadata": {"user_id": str(user().user_id)}}
+        bench.stripe.account.customers.create(other, bench.stripe.account.clock.now())
+    bench.stripe.set_options(search_lag_seconds=3600.0)
+
+    await bench.provisioning.provision(data.user_id)
+
+    assert (await profile_of(database, data)).stripe_customer_id == customer["id"]
+    assert len(bench.stripe.requests("POST")) == 1
+
+
+@pytest.mark.parametrize("search_lag", [0.0, 3600.0])
+@pytest.mark.parametrize("marked", [2, 101])
+async def test_of_several_marked_customers_the_oldest_is_adopted(
+    bench: Bench, database: Database, search_lag: float, marked: int
+) -> None:
+    """However many there are: it is the one that may have usage; the others are surplus."""
+    data = user()
+    await bench.keep(data)
+    bench.stripe.befall("server_error", when="before")
+    with pytest.raises(KeySpentError):
+        await bench.provisioning.provision(data.user_id)
+    made, account = [], bench.stripe.account
+    for _ in range(marked):
+        body = {"email": data.email, "metadata": {"user_id": str(data.user_id)}}
+        made.append(account.customers.create(body, account.clock.now())["id"])
+        account.clock.advance(1.0)
+    bench.stripe.set_options(search_lag_seconds=search_lag)
+
+    await bench.provisioning.provision(data.user_id)
+
+    assert (await profile_of(database, data)).stripe_customer_id == made[0]
+
+
 async def test_a_customer_is_found_by_its_mark_when_its_address_was_changed(
     bench: Bench, database: Database
 ) -> None:
@@ -377,6 +439,24 @@ async def test_a_second_customer_is_never_taken_over_the_first(
 
     assert late is Stored.SURPLUS
     assert (await profile_of(database, data)).stripe_customer_id == profile.stripe_customer_id
+
+
+async def test_a_late_answer_of_the_former_generation_is_not_stored_for_the_next(
+    bench: Bench, database: Database
+) -> None:
+    """The next generation has no customer yet, and that one is the deleted one's rival."""
+    data = user()
+    await bench.keep(data)
+    await bench.provisioning.provision(data.user_id)
+    former = await profile_of(database, data)
+    assert await bench.profiles.renew(former, bench.clock())
+
+    late = await bench.profiles.store(former.attempt, "cus_late", Taken.CREATED, bench.clock())
+
+    profile = await profile_of(database, data)
+    assert late is Stored.SURPLUS
+    assert (profile.generation, profile.state) == (2, State.PROVISIONING)
+    assert profile.stripe_customer_id is None
 
 
 async def test_a_new_generation_gets_a_new_customer_and_not_the_deleted_one(

@@ -1,7 +1,7 @@
 """The running service: from ``user.created`` to a customer that the others know."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,7 @@ from rig.waiting import eventually
 from stripe_emulator.keys import KeyState
 from stripe_emulator.running import DEFAULT_KEY
 
-from .conftest import DOOR_KEY, Bench, Stripe, created, start, user
-
-Spawn = Callable[[dict[str, str]], ServerProcess]
+from .conftest import DOOR_KEY, Bench, Spawn, Stripe, created, start, user
 
 
 async def announcements(vhost: Vhost, users: int = 1) -> list[Event[CustomerProvisioned]]:

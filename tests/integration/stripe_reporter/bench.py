@@ -37,6 +37,17 @@ KEY = "sk_test_reporter"
 METER = "tool_call_executed"
 
 
+def add_meters(bench: "Bench", number: int) -> None:
+    """Give the account so many more active meters, newer than those it has."""
+    for n in range(number):
+        described = {
+            "display_name": "Other",
+            "event_name": f"other_{n}",
+            "default_aggregation": {"formula": "sum"},
+        }
+        bench.account.meters.create(described, bench.account.clock.now())
+
+
 @dataclass
 class Bench:
     """Everything a test of the reporter touches; ``offset`` moves the reporter's clock."""

@@ -11,9 +11,9 @@ import pytest
 from integration.stripe_reporter.bench import KEY, METER, Bench
 from metering_chaos.roads import Road
 from nexus_contracts import Event, UsageRecorded
+from nexus_stripe import calls
 from stripe_emulator.answers import Answer
 from stripe_emulator.keys import KeyState
-from stripe_reporter import stripe_api
 from stripe_reporter.reports import Report, idempotency_key
 
 
@@ -85,7 +85,7 @@ async def no_road(scene: Scene) -> AsyncIterator[None]:
 async def no_answer_in_time(scene: Scene) -> AsyncIterator[None]:
     """Let Stripe count, and answer after the reporter's patience, shortened, has run out."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stripe_api, "CALL_TIMEOUT", 1.5)
+        patch.setattr(calls, "CALL_TIMEOUT", 1.5)
         async with fault("latency", when="after", seconds=4.0)(scene):
             yield
 
@@ -160,6 +160,13 @@ def clock(ahead: timedelta) -> Cause:
     return cause
 
 
+GATEWAY: Final = {"status": 403, "body": '{"error": "forbidden"}'}
+ANOTHER_EVENT: Final = {
+    "status": 200,
+    "body": '{"object": "billing.meter_event", "identifier": "another"}',
+    "request_id": True,
+}
+
 TWO_METERS: Final = {"stripe_tokens_meter_event_name": "tokens_used"}
 
 RECIPES: Final = (
@@ -172,6 +179,14 @@ RECIPES: Final = (
     Recipe("lost", "no answer in time", no_answer_in_time, counted=True),
     Recipe("unreadable", "a proxy's page before the effect", fault("html_503")),
     Recipe("unreadable", "a proxy's page after it", fault("html_503", when="after"), counted=True),
+    Recipe("unreadable", "a gateway's JSON before it", fault("foreign", **GATEWAY)),
+    Recipe(
+        "unreadable",
+        "a gateway's JSON after it",
+        fault("foreign", when="after", **GATEWAY),
+        counted=True,
+    ),
+    Recipe("unreadable", "a 200 for another event", fault("foreign", **ANOTHER_EVENT)),
     Recipe("server_error", "before the effect", fault("server_error")),
     Recipe("server_error", "after the effect", fault("server_error", when="after"), counted=True),
     Recipe("unavailable", "503 before the effect", fault("status", status=503)),

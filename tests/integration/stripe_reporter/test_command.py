@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from integration.stripe_reporter.bench import KEY, METER, Bench
+from integration.stripe_reporter.bench import KEY, METER, Bench, add_meters
 from local_stack.catalogue import base_environment
 from local_stack.ports import free_ports
 from nexus_contracts import CallRecord, CallRecordsEnd, read_call_record
@@ -86,6 +86,27 @@ async def test_check_names_a_refused_key_without_showing_it(bench: Bench) -> Non
     assert "stripe key (test mode): Stripe: 401 (api_key_expired)" in printed
     assert KEY not in printed
     assert code == 1
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\nx", f"{KEY} x", f"{KEY}\u200b"])
+async def test_check_names_a_key_that_cannot_be_sent(bench: Bench, key: str) -> None:
+    """Nothing was asked of Stripe, and the operator learns that it is the key."""
+    code, printed = await run(bench, "check", STRIPE_SECRET_KEY=key)
+
+    assert "can't be sent" in printed
+    assert KEY not in printed
+    assert code == 1
+
+
+async def test_a_meter_beyond_the_first_page_is_found(bench: Bench) -> None:
+    """Stripe lists the newest first: with 101 newer ones ours is on the second page."""
+    add_meters(bench, 101)
+
+    code, printed = await run(bench, "check")
+    ensured, _ = await run(bench, "meters", "ensure")
+
+    assert f"meter {METER}: ok" in printed
+    assert (code, ensured) == (0, 0)
 
 
 async def test_meters_ensure_creates_what_is_missing(bench: Bench) -> None:

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from structlog.testing import capture_logs
 
-from integration.stripe_reporter.bench import KEY, METER, Bench
+from integration.stripe_reporter.bench import KEY, METER, Bench, add_meters
 from local_stack.ports import free_ports
 from local_stack.servers import Database
 from local_stack.sql import run_sql
@@ -113,6 +113,38 @@ async def test_a_missing_meter_pauses_and_resumes(bench: Bench) -> None:
     assert bench.counted(event.data.stripe_customer_id) == 1
 
 
+async def test_a_meter_beyond_the_first_page_opens_the_gate(bench: Bench) -> None:
+    """With 101 newer meters in the account, the probe still finds the one there is."""
+    event = bench.report(bench.customer())
+    meters, now = bench.account.meters, bench.account.clock.now()
+    meter = meters.listed({})["data"][0]["id"]
+    add_meters(bench, 101)
+    meters.deactivate(meter, now)
+    async with bench.reporting() as parts:
+        await bench.send(event)
+        await eventually(lambda: _cause(parts), lambda cause: cause == "meter")
+        meters.reactivate(meter, now)
+        await bench.outcomes(1)
+
+    assert bench.counted(event.data.stripe_customer_id) == 1
+
+
+async def test_what_waits_for_its_turn_makes_no_call_once_the_gate_is_shut(bench: Bench) -> None:
+    """Of many reports in hand few have called when Stripe refuses the key; the others do not."""
+    events = [bench.report(bench.customer()) for _ in range(60)]
+    async with bench.reporting(stripe_max_calls_per_second=10.0) as parts:
+        await bench.send(*events)
+        await eventually(lambda: _in_hand(bench), lambda reports: reports >= 30)
+        bench.account.keys.put(KEY, KeyState.REVOKED)
+        await eventually(lambda: _paused_by(parts), lambda cause: cause == "GateShutError")
+        refused = [each for each in bench.account.journal.requests(1000) if each["status"] == 401]
+        bench.account.keys.put(KEY, KeyState.VALID)
+        await bench.outcomes(60)
+
+    assert len(refused) <= 3
+    assert [bench.counted(event.data.stripe_customer_id) for event in events] == [1.0] * 60
+
+
 async def test_one_missing_meter_of_two_holds_up_only_its_own_reports(bench: Bench) -> None:
     """Its reports wait in the last tier, the others are sent."""
     tokens = bench.report(bench.customer(), meter="tokens_used")
@@ -177,6 +209,10 @@ async def test_a_backlog_of_one_customer_is_counted_to_the_last(bench: Bench) ->
 
 async def _cause(parts: Parts) -> Cause | None:
     return parts.gate.cause
+
+
+async def _in_hand(bench: Bench) -> float:
+    return bench.registry.get_sample_value("stripe_reporter_in_hand") or 0.0
 
 
 async def _opened(bench: Bench, parts: Parts, before: int) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -9,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from nexus_database import Database, DatabaseUnavailableError, RowRefusedError
-from stripe_reporter.entries import State
+from stripe_reporter.entries import CALL_LIFETIME, State
 from stripe_reporter.fence import BeingCalled, Call, Counted, Taken
 from stripe_reporter.journal import Journal
 from stripe_reporter.meanings import TABLE, Meaning
@@ -62,6 +63,34 @@ async def test_of_many_claims_of_a_lost_caller_one_is_won(database: Database) ->
     (call,) = (decision for decision in decisions if isinstance(decision, Call))
     assert call.entry.first_unknown_at == NOW
     assert decisions.count(BeingCalled()) == 7
+
+
+async def test_of_two_processes_on_a_lost_row_one_calls(
+    clone: Callable[[str], Awaitable[str]],
+) -> None:
+    """Each reads the row only once the other is through with it: the row's lock is for that."""
+    url = await clone("stripe_reporter")
+    databases = [Database(url, name=f"process {n}") for n in range(2)]
+    journals = [Journal(database) for database in databases]
+    for number in range(40):
+        one = replace(report(), identifier=f"r-{number}")
+        await journals[0].claim(one, NOW)
+        both = (journal.claim(one, NOW + timedelta(minutes=1)) for journal in journals)
+
+        decisions = await asyncio.gather(*both)
+
+        assert sum(isinstance(decision, Call) for decision in decisions) == 1
+    for database in databases:
+        await database.close()
+
+
+async def test_a_lost_caller_counts_as_the_oldest_unknown(database: Database) -> None:
+    """Its call may have been counted; one that may still be under way tells nothing yet."""
+    journal = Journal(database)
+    await journal.claim(report(), NOW)
+
+    assert await journal.oldest_unknown(NOW + CALL_LIFETIME) is None
+    assert await journal.oldest_unknown(NOW + timedelta(minutes=1)) == NOW
 
 
 async def test_the_row_is_what_was_decided(database: Database) -> None:

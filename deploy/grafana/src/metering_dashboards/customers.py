@@ -52,7 +52,7 @@ _STRIPE = Section(
     (
         Panel(
             "Calls by operation and answer",
-            "unknown may have had its effect and is looked up; key_refused is the key.",
+            "never_sent, lost, unreadable and unknown are an outage; key_refused is the key.",
             "ops",
             (rates("customer_provisioner_stripe_calls_total", "call, answer"),),
             "stripeauthfailing",

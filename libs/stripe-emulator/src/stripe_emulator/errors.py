@@ -72,7 +72,7 @@ def missing_key() -> StripeError:
         "You did not provide an API key. You need to provide your API key in the Authorization "
         "header, using Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY'). See "
         f"{_DOCS}/api#authentication for details.",
-        headers={"WWW-Authenticate": 'Basic realm="Stripe"'},
+        headers={"WWW-Authenticate": 'Bearer realm="Stripe"'},
     )
 
 
@@ -81,7 +81,7 @@ def invalid_key(key: str) -> StripeError:
     return StripeError(
         401,
         f"Invalid API Key provided: {masked(key)}",
-        headers={"WWW-Authenticate": 'Basic realm="Stripe"'},
+        headers={"WWW-Authenticate": 'Bearer realm="Stripe"'},
     )
 
 
@@ -91,7 +91,7 @@ def expired_key(key: str) -> StripeError:
         401,
         f"Expired API Key provided: {masked(key)}",
         code="api_key_expired",
-        headers={"WWW-Authenticate": 'Basic realm="Stripe"'},
+        headers={"WWW-Authenticate": 'Bearer realm="Stripe"'},
     )
 
 

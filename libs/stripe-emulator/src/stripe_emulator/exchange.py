@@ -15,7 +15,7 @@ from stripe_emulator.faults import Fault, FaultKind, Target, When
 from stripe_emulator.forms import Form, FormValue
 from stripe_emulator.journal import RequestRecord
 
-_WIRE = (FaultKind.RESET, FaultKind.TRUNCATED, FaultKind.HTML_503)
+_WIRE = (FaultKind.RESET, FaultKind.TRUNCATED, FaultKind.HTML_503, FaultKind.FOREIGN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +46,23 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What goes back: an answer, and what happens to it on the wire, if anything does."""
+    """What goes back: an answer, and the fault that befalls it on the wire, if any does."""
 
     answer: Answer
-    wire: FaultKind | None = None
+    fault: Fault | None = None
+
+    @property
+    def wire(self) -> FaultKind | None:
+        """Return what happens to the answer on the wire."""
+        return None if self.fault is None else self.fault.kind
 
     @property
     def status(self) -> int | None:
         """Return the status the client gets to see, None when it sees none."""
         if self.wire is FaultKind.RESET:
             return None
+        if self.fault is not None and self.fault.kind is FaultKind.FOREIGN:
+            return self.fault.status
         return 503 if self.wire is FaultKind.HTML_503 else self.answer.status
 
 
@@ -176,7 +183,7 @@ class Exchange:
 def spoiled(fault: Fault, answer: Answer) -> Outcome:
     """Return what a fault makes of an answer."""
     if fault.kind in _WIRE:
-        return Outcome(answer, fault.kind)
+        return Outcome(answer, fault)
     refusal = _refusal(fault)
     return Outcome(answer if refusal is None else Answer.of(refusal))
 

@@ -21,6 +21,8 @@ class FaultKind(StrEnum):
     """500 from the API itself, kept under the idempotency key."""
     HTML_503 = "html_503"
     """503 with an HTML body, from something in front of the API."""
+    FOREIGN = "foreign"
+    """The ``status`` and ``body`` that are given, from something in front of the API."""
     RATE_LIMITED = "rate_limited"
     """429 with ``Stripe-Rate-Limited-Reason``."""
     LOCK_TIMEOUT = "lock_timeout"
@@ -58,7 +60,10 @@ class Fault:
         identifier: A meter event's identifier.
         customer: The customer a request is about.
         reason: The rate-limit reason of ``rate_limited``.
-        status: The HTTP status of ``status``, from 300 to 599.
+        status: The HTTP status of ``status`` and ``foreign``, from 300 (``foreign``: 200) to 599.
+        body: What ``foreign`` answers with.
+        content_type: The media type of that.
+        request_id: Whether ``foreign`` carries a ``Request-Id`` as the API's answers do.
     """
 
     kind: FaultKind
@@ -73,6 +78,9 @@ class Fault:
     customer: str | None = None
     reason: str = "global-rate"
     status: int = 502
+    body: str = ""
+    content_type: str = "application/json"
+    request_id: bool = False
 
     @classmethod
     def read(cls, described: dict[str, Any]) -> "Fault":
@@ -110,8 +118,9 @@ def _require_ranges(described: dict[str, Any]) -> None:
         raise InvalidFaultError("times must be a positive whole number or null")
     if not isinstance(probability, int | float) or not 0 < probability <= 1:
         raise InvalidFaultError("probability must be above 0 and at most 1")
-    if not isinstance(status, int) or not 300 <= status < 600:  # noqa: PLR2004 - HTTP's errors
-        raise InvalidFaultError("status must be a whole number from 300 to 599")
+    least = 200 if described.get("kind") == FaultKind.FOREIGN else 300
+    if not isinstance(status, int) or not least <= status < 600:  # noqa: PLR2004 - HTTP's statuses
+        raise InvalidFaultError(f"status must be a whole number from {least} to 599")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import json
 import socket
 import struct
+from http import HTTPStatus
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -11,7 +12,7 @@ from stripe_emulator.account import Account
 from stripe_emulator.answers import Answer
 from stripe_emulator.errors import StripeError, not_utf8, wrong_content_type
 from stripe_emulator.exchange import Call, Exchange, Outcome
-from stripe_emulator.faults import FaultKind
+from stripe_emulator.faults import Fault, FaultKind
 from stripe_emulator.forms import Form, decode
 from stripe_emulator.ids import new_id
 from stripe_emulator.inspection import inspection_routes
@@ -47,10 +48,19 @@ class _Door:
                 return await _truncated(request, outcome.answer, headers)
             case FaultKind.HTML_503:
                 return web.Response(status=503, body=_HTML_503, content_type="text/html")
+            case FaultKind.FOREIGN:
+                return _foreign(outcome.fault, headers)
             case _:
                 return web.Response(
                     status=outcome.answer.status, body=_body(outcome.answer), headers=headers
                 )
+
+
+def _foreign(fault: Fault | None, headers: dict[str, str]) -> web.StreamResponse:
+    assert fault is not None
+    kept = {"Request-Id": headers["Request-Id"]} if fault.request_id else {}
+    kept["Content-Type"] = fault.content_type
+    return web.Response(status=fault.status, body=fault.body.encode(), headers=kept)
 
 
 async def _call(request: web.Request, request_id: str) -> Call:
@@ -84,6 +94,9 @@ def _headers(request: web.Request, request_id: str, answer: Answer) -> dict[str,
     key = request.headers.get("Idempotency-Key")
     if key and request.method == "POST":
         headers |= {"Idempotency-Key": key, "Original-Request": request_id}
+    if answer.status == HTTPStatus.UNAUTHORIZED:
+        # The one answer of the live API without a Request-Id.
+        del headers["Request-Id"]
     return {**headers, **answer.headers}
 
 

@@ -20,10 +20,13 @@ async def test_an_unknown_key_is_a_401_that_hides_the_key(client: Any, conforms:
     assert refusal.value.http_status == 401
     assert "Invalid API Key provided: sk_test_" in str(refusal.value.user_message)
     assert key not in str(refusal.value.user_message)
+    headers = refusal.value.headers or {}
+    assert headers["WWW-Authenticate"] == 'Bearer realm="Stripe"'
+    assert "Request-Id" not in headers
 
 
 async def test_every_answer_names_its_request(client: Any, customer: Any) -> None:
-    """Successes and refusals carry a Request-Id each."""
+    """Successes and refusals carry a Request-Id each, but for a refusal of the key."""
     found = await client.v1.customers.retrieve_async(customer.id)
     with pytest.raises(stripe.InvalidRequestError) as refusal:
         await client.v1.customers.retrieve_async("cus_doesnotexist")

@@ -19,7 +19,7 @@ from customer_provisioner.provisioning import Provisioning
 from customer_provisioner.relay import Relay
 from customer_provisioner.rounds import Rounds
 from customer_provisioner.settings import Settings, StripeSettings
-from customer_provisioner.stripe_api import StripeApi, StripeKeyRefusedError
+from customer_provisioner.stripe_api import StripeApi, StripePausedError
 from customer_provisioner.sweep import Sweep
 from nexus_database import Database, DatabaseUnavailableError, require_current, revision_fault
 from nexus_messaging.breaker import Breakers
@@ -116,6 +116,7 @@ class Parts:
 
     connections: Connections
     breakers: Breakers
+    stripe: StripeApi
     consumption: SingleConsumption
     rounds: Mapping[str, Rounds]
     loops: Mapping[str, Loop]
@@ -136,6 +137,11 @@ def wire(
     provisioning = Provisioning(profiles, stripe, metrics, on_provisioned=relay.wake, now=utc_now)
     sweeping = Sweep(inquiries, provisioning, metrics, utc_now)
     messaging = MessagingMetrics(registry, service=NAME, queues=[USER_CREATED_QUEUE])
+
+    async def probe() -> None:
+        await database.probe()
+        stripe.require_closed()
+
     publisher.watch_failures(messaging.not_published)
     settlement = Settlement(publisher, messaging, service=NAME, limit=settings.flood_limit())
     url = settings.amqp_url.get_secret_value()
@@ -144,14 +150,14 @@ def wire(
         consumer,
         user_created_handler(Routes(), profiles, provisioning, metrics, utc_now),
         settlement,
-        Outage((DatabaseUnavailableError, StripeKeyRefusedError), database.probe),
+        Outage((DatabaseUnavailableError, StripePausedError), probe),
     )
     messaging.watch_pauses(USER_CREATED_QUEUE, consumption.is_paused)
     rounds = {"relay": relay, "sweep": Rounds(sweeping.sweep, every=ROUND_SECONDS)}
     connections = Connections(publisher, [consumer])
     loops: dict[str, Loop] = {"receive": consumer.run, "consume": consumption.run}
     loops |= {name: each.run for name, each in rounds.items()}
-    return Parts(connections, settlement.breakers, consumption, rounds, loops)
+    return Parts(connections, settlement.breakers, stripe, consumption, rounds, loops)
 
 
 class Checked:
@@ -170,6 +176,7 @@ class Checked:
         self.readiness["broker"] = parts.connections.fault
         self.health["broker"] = parts.connections.stalled
         self.remarks["consumption"] = parts.breakers.remark
+        self.remarks["stripe"] = parts.stripe.remark
         for name, rounds in parts.rounds.items():
             self.health[name] = _progress(rounds)
 
@@ -225,7 +232,7 @@ async def _stripe_fault(settings: StripeSettings) -> str | None:
     async with stripe_of(settings, Metrics(CollectorRegistry())) as stripe:
         try:
             await stripe.fate("cus_check")
-        except (StripeKeyRefusedError, TransientError, PermanentError) as error:
+        except (StripePausedError, TransientError, PermanentError) as error:
             return str(error)
     return None
 

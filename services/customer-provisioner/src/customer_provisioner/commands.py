@@ -15,7 +15,7 @@ from customer_provisioner.inquiries import Inquiries
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.profiles import Profiles
 from customer_provisioner.settings import StripeSettings
-from customer_provisioner.stripe_api import Fate, StripeKeyRefusedError
+from customer_provisioner.stripe_api import Fate, StripePausedError
 from customer_provisioner.user_list import read_users
 from nexus_database import DatabaseUnavailableError
 from nexus_messaging.command import FAILED, FINE, Command, moment, positive, utf_8
@@ -28,7 +28,7 @@ from nexus_messaging.settlement import utc_now
 FAULTS: Final = (
     DatabaseUnavailableError,
     PublishError,
-    StripeKeyRefusedError,
+    StripePausedError,
     TransientError,
     PermanentError,
 )

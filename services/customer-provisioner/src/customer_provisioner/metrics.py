@@ -5,6 +5,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from customer_provisioner.circuit import Cause
 from customer_provisioner.profile import Counts
 
 CALLS: Final = ("create", "search", "list", "retrieve")
@@ -16,6 +17,9 @@ ANSWERS: Final = (
     "throttled",
     "key_refused",
     "key_spent",
+    "never_sent",
+    "lost",
+    "unreadable",
     "unknown",
 )
 
@@ -37,12 +41,17 @@ class Metrics:
         self._unannounced = Gauge(
             f"{prefix}_unannounced_customers", "Customers not announced yet", registry=registry
         )
-        # Calls to Stripe by what came of them; `unknown` may have had its effect.
+        # Calls to Stripe by what came of them; `lost`, `unreadable` and `unknown` may have had
+        # their effect.
         self._calls = Counter(
             f"{prefix}_stripe_calls", "Calls to Stripe", ["call", "answer"], registry=registry
         )
         self._seconds = Histogram(
             f"{prefix}_stripe_call_seconds", "Duration of calls", ["call"], registry=registry
+        )
+        # 1 while Stripe is not called for this cause, but for one call at a time that tries.
+        self._circuit = Gauge(
+            f"{prefix}_circuit_open", "Whether the circuit is open", ["cause"], registry=registry
         )
         # Customers stored: `created`, or `adopted` where one was found to exist already.
         self._customers = Counter(
@@ -66,6 +75,8 @@ class Metrics:
             self._seconds.labels(call)
             for answer in ANSWERS:
                 self._calls.labels(call, answer)
+        for cause in Cause:
+            self._circuit.labels(cause.value)
         for how in ("created", "adopted"):
             self._customers.labels(how)
 
@@ -73,6 +84,11 @@ class Metrics:
         """Count a call to Stripe and its duration."""
         self._calls.labels(call, answer).inc()
         self._seconds.labels(call).observe(seconds)
+
+    def circuit(self, cause: Cause | None) -> None:
+        """Show for what cause Stripe is not called, if it is not."""
+        for each in Cause:
+            self._circuit.labels(each.value).set(each is cause)
 
     def stored(self, how: str) -> None:
         """Count a customer that was stored."""

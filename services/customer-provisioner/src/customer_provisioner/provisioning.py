@@ -10,7 +10,7 @@ import structlog
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.profile import Attempt, Create, InHand, LookUpFirst, Nothing
 from customer_provisioner.profiles import Profiles, Stored, Taken
-from customer_provisioner.stripe_api import KeySpentError, StripeApi, StripeKeyRefusedError
+from customer_provisioner.stripe_api import KeySpentError, StripeApi, StripePausedError
 from nexus_messaging.errors import PermanentError, TransientError
 from nexus_messaging.topology import TIERS
 
@@ -47,10 +47,11 @@ class Provisioning:
         Raises:
             TransientError: not yet; the same call will succeed later.
             PermanentError: Stripe refuses this customer.
-            StripeKeyRefusedError: Stripe refuses the key.
+            StripePausedError: no user can be served now.
             DatabaseUnavailableError: the database can't be used.
         """
         for _ in range(MOST_STEPS):
+            self._stripe.require_closed()  # before the claim, which would be for nothing
             step = await self._profiles.claim(user_id, self._now())
             match step:
                 case Nothing():
@@ -72,7 +73,7 @@ class Provisioning:
         except KeySpentError as error:
             await self._profiles.spend_key(attempt, str(error), self._now())
             raise
-        except (TransientError, StripeKeyRefusedError) as error:
+        except (TransientError, StripePausedError) as error:
             await self._profiles.give_up(attempt, str(error), self._now())
             raise
         await self._store(attempt, customer_id, Taken.CREATED)
@@ -80,7 +81,7 @@ class Provisioning:
     async def _look_up(self, attempt: Attempt, email: str) -> None:
         try:
             found = await self._stripe.find(str(attempt.user_id), email)
-        except (TransientError, PermanentError, StripeKeyRefusedError) as error:
+        except (TransientError, PermanentError, StripePausedError) as error:
             await self._profiles.give_up(attempt, str(error), self._now())
             raise
         if not found:

@@ -9,6 +9,7 @@ import structlog
 from customer_provisioner.inquiries import Inquiries
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.provisioning import Provisioning
+from customer_provisioner.stripe_api import StripePausedError
 from nexus_database import RowsBusyError
 from nexus_messaging.errors import PermanentError, TransientError
 
@@ -36,7 +37,6 @@ class Sweep:
         """Provision up to ``MOST`` users that are due; tell whether there may be more at once.
 
         Raises:
-            StripeKeyRefusedError: Stripe refuses the key.
             DatabaseUnavailableError: the database can't be used.
         """
         self._metrics.show(await self._inquiries.counts(), self._now())
@@ -49,7 +49,7 @@ class Sweep:
                 log.warning("user_refused", user_id=str(user_id), error=str(error))
             except RowsBusyError:
                 continue  # it is this user alone whom another transaction holds
-            except TransientError:
+            except (TransientError, StripePausedError):
                 # The next user would hardly fare better: all of them are due again soon.
                 going = False
                 break

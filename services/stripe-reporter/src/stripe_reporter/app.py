@@ -40,7 +40,7 @@ from nexus_messaging.settings import DatabaseSettings
 from nexus_messaging.settlement import Settlement, utc_now
 from nexus_messaging.singles import SingleConsumption
 from nexus_messaging.topology import USAGE_RECORDED_QUEUE
-from stripe_reporter.answers import Answer
+from nexus_stripe.answers import Answer
 from stripe_reporter.checks import StripeChecks
 from stripe_reporter.commands import COMMANDS
 from stripe_reporter.gate import Gate, GateShutError

@@ -4,7 +4,7 @@ import time
 from typing import Final
 
 from nexus_messaging.checking import Check
-from stripe_reporter.answers import Answer
+from nexus_stripe.answers import Answer
 from stripe_reporter.meanings import Effect, meaning_of, told
 from stripe_reporter.meters import Meter, display_name, fault
 from stripe_reporter.settings import StripeSettings

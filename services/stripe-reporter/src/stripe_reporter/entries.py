@@ -5,12 +5,16 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from stripe_reporter.meanings import Effect, Meaning, Then
+from stripe_reporter.meanings import Effect, Meaning
 from stripe_reporter.reports import Facts, Report
 
 CALL_LIFETIME: Final = timedelta(seconds=20)
 """From the claim of a report until its answer is written: 5 s to start, 10 s until the call times
 out, 5 s to write. A row that says ``calling`` for longer has lost its caller."""
+
+
+BY_HAND: Final = "by_hand"
+"""The ``answer`` of a row that a person settled, having looked at Stripe (docs/runbook.md)."""
 
 
 class State(StrEnum):
@@ -44,8 +48,13 @@ class Entry:
 
     @property
     def ever_unknown(self) -> bool:
-        """Whether some call's outcome was unknown, if only for a while."""
-        return self.first_unknown_at is not None
+        """Whether some call's outcome was unknown, unless a person found that none was counted."""
+        return self.first_unknown_at is not None and not self.settled_as_refused
+
+    @property
+    def settled_as_refused(self) -> bool:
+        """Whether a person found that Stripe has counted no call of it."""
+        return self.state is State.REFUSED and self.answer == BY_HAND
 
     def unknown_since(self, now: datetime) -> datetime | None:
         """Return when the first call began whose outcome nobody knew, a lost caller's included."""
@@ -68,14 +77,16 @@ class Entry:
             return self
         unknown = self.started_at if meaning.effect is Effect.UNKNOWN else None
         first_unknown_at = self.first_unknown_at or unknown
+        state = _state_after(meaning, ever_unknown=first_unknown_at is not None)
+        reason = meaning.reason if state is State.REFUSED else None
         return replace(
             self,
-            state=_state_after(meaning, ever_unknown=first_unknown_at is not None),
+            state=state,
             key_n=self.key_n if meaning.same_key else self.key_n + 1,
             first_unknown_at=first_unknown_at,
             answered_at=at,
             answer=meaning.name,
-            reason=meaning.reason.value if meaning.reason else None,
+            reason=reason.value if reason else None,
         )
 
 
@@ -99,6 +110,6 @@ def calling(report: Report, before: Entry | None, now: datetime) -> Entry:
 def _state_after(meaning: Meaning, *, ever_unknown: bool) -> State:
     if meaning.effect is Effect.COUNTED:
         return State.ACCEPTED
-    # An answer such as 429 says nothing about an earlier call that nobody knows about.
-    settled = meaning.then is Then.REJECT or not ever_unknown
-    return State.REFUSED if settled else State.UNKNOWN
+    # No refusal says anything about an earlier call that nobody knows about, not even that there
+    # is no such customer: that call may have been counted before the customer was deleted.
+    return State.UNKNOWN if ever_unknown else State.REFUSED

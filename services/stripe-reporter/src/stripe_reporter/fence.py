@@ -52,6 +52,13 @@ class Fenced:
 
 
 @dataclass(frozen=True, slots=True)
+class NotCounted:
+    """A person found that Stripe has not counted it; only the refusal is to be published."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
 class TooOld:
     """Stripe takes no event of that age, and it was certainly not counted before."""
 
@@ -63,7 +70,7 @@ class Taken:
     """The identifier belongs to a report with other contents."""
 
 
-Held = Counted | BeingCalled | Fenced | TooOld | Taken
+Held = Counted | NotCounted | BeingCalled | Fenced | TooOld | Taken
 """Why there is no call now."""
 
 Decision = Call | Held
@@ -76,14 +83,20 @@ def decide(report: Report, entry: Entry | None, now: datetime) -> Decision:
         return Call(report, calling(report, None, now)) if young else TooOld(None)
     if entry.facts != report.facts:
         return Taken()
-    if entry.state is State.ACCEPTED and entry.answered_at is not None:
-        return Counted(entry.answered_at, entry.ever_unknown)
+    if settled := _settled(entry):
+        return settled
     if entry.state is State.CALLING and not entry.lost_caller(now):
         return BeingCalled()
     since = entry.unknown_since(now)
     if since is not None and (now - since >= FENCE or not young):
         return Fenced(since)
     return Call(report, calling(report, entry, now)) if young else TooOld(entry)
+
+
+def _settled(entry: Entry) -> Counted | NotCounted | None:
+    if entry.state is State.ACCEPTED and entry.answered_at is not None:
+        return Counted(entry.answered_at, entry.ever_unknown)
+    return NotCounted(entry) if entry.settled_as_refused else None
 
 
 def may_start(call: Call, now: datetime) -> bool:

@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from stripe_reporter.answers import Answer, Receipt
+from nexus_stripe.answers import Answer, Receipt
 from stripe_reporter.meanings import Cause, Meaning
 
 UNKNOWN_RUNNING: Final = 5

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from nexus_messaging.reasons import Reason
-from stripe_reporter.answers import Answer, Receipt, Wording
+from nexus_stripe.answers import Answer, Receipt, Wording
 
 
 class Effect(StrEnum):
@@ -94,7 +94,10 @@ TABLE: Final = (
     ),
     Meaning(
         "never_sent",
-        Signal("no connection could be made", receipt=Receipt.NEVER_SENT),
+        Signal(
+            "nothing was sent, as without a connection",
+            receipt=Receipt.NEVER_SENT,
+        ),
         Effect.NOT_COUNTED,
         Then.WAIT,
         same_key=True,
@@ -110,7 +113,10 @@ TABLE: Final = (
     ),
     Meaning(
         "unreadable",
-        Signal("an answer not of Stripe's making", receipt=Receipt.UNREADABLE),
+        Signal(
+            "an answer not of Stripe's making",
+            receipt=Receipt.UNREADABLE,
+        ),
         Effect.UNKNOWN,
         Then.WAIT,
         same_key=True,
@@ -232,9 +238,11 @@ def meaning_of(answer: Answer) -> Meaning:
 
 
 def told(answer: Answer) -> str:
-    """Return for people what Stripe answered: no values, only its own words for kinds of faults."""
-    detail = ", ".join(part for part in (answer.code, answer.param) if part)
+    """Return for people what came back: no values, only names for kinds of faults."""
     says = f"Stripe: {meaning_of(answer).signal.says}"
+    foreign = answer.status if answer.receipt is Receipt.UNREADABLE else None
+    parts = (foreign and f"status {foreign}", answer.code, answer.param, answer.cause)
+    detail = ", ".join(part for part in parts if part)
     return f"{says} ({detail})" if detail else says
 
 

@@ -16,7 +16,7 @@ from nexus_messaging.message import Delivery
 from nexus_messaging.reasons import Reason
 from nexus_messaging.retry import Done, HandedBack, Outcome
 from nexus_messaging.topology import TIERS
-from stripe_reporter.answers import Answer, Receipt
+from nexus_stripe.answers import Answer, Receipt
 from stripe_reporter.entries import Entry
 from stripe_reporter.fence import (
     BeingCalled,
@@ -24,6 +24,7 @@ from stripe_reporter.fence import (
     Counted,
     Fenced,
     Held,
+    NotCounted,
     Taken,
     TooOld,
     may_start,
@@ -166,6 +167,10 @@ class Reporter:
             case TooOld(before):
                 text = "occurred_at: older than 35 days, not sent"
                 raise await self._rejected(report, Reason.TIMESTAMP_TOO_OLD, before, text)
+            case NotCounted(entry):
+                reason = Reason(entry.reason or Reason.REFUSED_BY_STRIPE)
+                await self._tell_refusal(report, reason, entry)
+                return Done()
             case BeingCalled() | Fenced() | Taken():
                 raise self._held(report, result)
 
@@ -176,7 +181,16 @@ class Reporter:
     async def _rejected(
         self, report: Report, reason: Reason, entry: Entry | None, text: str
     ) -> PermanentError:
-        """Tell of the refusal, then return what dead-letters the message."""
+        """Tell of the refusal, then return what dead-letters the message.
+
+        After a call of unknown outcome there is nothing to tell: that call may have been counted.
+        """
+        if entry is not None and entry.first_unknown_at is not None:
+            return self._in_doubt(report, entry.first_unknown_at, f"{text}; ")
+        await self._tell_refusal(report, reason, entry)
+        return PermanentError(reason, text, subject=report.facts.stripe_customer_id)
+
+    async def _tell_refusal(self, report: Report, reason: Reason, entry: Entry | None) -> None:
         await self._outcomes.rejected(
             report,
             reason,
@@ -185,7 +199,14 @@ class Reporter:
             attempts=entry.attempts if entry is not None else 0,
         )
         self._metrics.handled("rejected")
-        return PermanentError(reason, text, subject=report.facts.stripe_customer_id)
+
+    def _in_doubt(self, report: Report, since: datetime, before: str = "") -> PermanentError:
+        """Return what dead-letters a report that may have been counted: a person has to look."""
+        self._metrics.handled("fenced")
+        moment = since.isoformat(timespec="seconds")
+        text = f"{before}unknown since {moment} whether Stripe has it"
+        subject = report.facts.stripe_customer_id
+        return PermanentError(Reason.OUTCOME_UNKNOWN, text, subject=subject)
 
     def _held(self, report: Report, why: BeingCalled | Fenced | Taken) -> Exception:
         match why:
@@ -197,10 +218,7 @@ class Reporter:
                 text = "identifier: the journal has it for another report"
                 return PermanentError(Reason.EVENT_ID_TAKEN, text)
             case Fenced(since):
-                self._metrics.handled("fenced")
-                text = f"unknown since {since.isoformat(timespec='seconds')} whether Stripe has it"
-                customer = report.facts.stripe_customer_id
-                return PermanentError(Reason.OUTCOME_UNKNOWN, text, subject=customer)
+                return self._in_doubt(report, since)
 
     def _put_off(self, meaning: Meaning, text: str) -> Exception:
         self._metrics.handled("waiting")

@@ -1,4 +1,4 @@
-"""What came back from a call to Stripe, free of values: what the table of meanings is asked."""
+"""What is known of a call to Stripe afterwards: values without any text of the answer."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,11 +11,11 @@ class Receipt(StrEnum):
     ANSWERED = "answered"
     """An answer of Stripe's own."""
     UNREADABLE = "unreadable"
-    """An answer that is not Stripe's JSON: something in between spoke."""
+    """An answer that Stripe did not make, or that is not what was asked for."""
     LOST = "lost"
-    """No answer: timeout, or the connection broke."""
+    """No answer: timeout, or the connection broke after the request was written."""
     NEVER_SENT = "never_sent"
-    """No connection could be made, so nothing was sent."""
+    """Nothing of the request was written, so it can't have had an effect."""
 
 
 class Wording(StrEnum):
@@ -60,9 +60,19 @@ def recognise(message: str | None, code: str | None) -> Wording | None:
 class Answer:
     """What is known of a call afterwards, free of values.
 
-    ``param`` is the path of the field that a refusal is about.
-    ``should_retry`` and ``limited_by`` are the headers ``Stripe-Should-Retry`` and
-    ``Stripe-Rate-Limited-Reason``; ``date`` is Stripe's clock in unix seconds.
+    Attributes:
+        receipt: What came back.
+        status: The HTTP status, where there was one.
+        type: Stripe's type of the error.
+        code: Stripe's code of the error.
+        param: The path of the field that a refusal is about.
+        wording: What a refusal's message says.
+        should_retry: The header ``Stripe-Should-Retry``.
+        limited_by: The header ``Stripe-Rate-Limited-Reason``.
+        replayed: Whether Stripe repeated an answer that it keeps under the idempotency key.
+        request_id: Stripe's name for the request.
+        date: Stripe's clock, in unix seconds.
+        cause: For people, what kept the answer from us: the class of an error, or a text of ours.
     """
 
     receipt: Receipt
@@ -73,4 +83,30 @@ class Answer:
     wording: Wording | None = None
     should_retry: bool | None = None
     limited_by: str | None = None
+    replayed: bool = False
+    request_id: str | None = None
     date: float | None = None
+    cause: str | None = None
+
+    @property
+    def success(self) -> bool:
+        """Whether Stripe did what it was asked to do."""
+        return self.receipt is Receipt.ANSWERED and _is_success(self.status)
+
+    def describe(self) -> str:
+        """Return for people what is known, without any value: Stripe's names for kinds of faults.
+
+        Where there was no answer of Stripe's, it names what came instead.
+        """
+        parts = (
+            self.status and f"status {self.status}",
+            self.code or self.type,
+            self.param and f"param {self.param}",
+            self.cause,
+            self.request_id,
+        )
+        return ", ".join(str(part) for part in parts if part)
+
+
+def _is_success(status: int | None) -> bool:
+    return status is not None and 200 <= status < 300  # noqa: PLR2004 - HTTP's successes

@@ -1,0 +1,111 @@
+"""What passed over the wire for one call, and what it says: the one place that decides so.
+
+The decision rests on bytes and headers, never on the class of an exception: the SDK raises one of
+its own for a refusal, and whatever it stumbles over for a body that Stripe did not make.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+from nexus_stripe.answers import Answer, Receipt, recognise
+
+_SUCCESS: Final = range(200, 300)
+_UNAUTHORIZED: Final = 401
+
+_REQUEST_ID: Final = re.compile(r"req_[A-Za-z0-9_]{1,100}")
+_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+_PATH: Final = re.compile(r"[\x21-\x7e]{1,200}")
+_REALM: Final = re.compile(r'realm="Stripe"', re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and its answer, as far as either came.
+
+    ``written`` says whether the request was handed to a connection. ``body`` is absent until
+    all of it was received. ``headers`` are read without regard to case.
+    """
+
+    written: bool = False
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+
+
+def answer_of(exchange: Exchange, *, understood: bool, cause: str | None = None) -> Answer:
+    """Turn what passed over the wire into an answer; it never raises.
+
+    Args:
+        exchange: The call's only request, or its last one.
+        understood: Whether the body of a success was what was asked for.
+        cause: What was raised instead, for people.
+    """
+    if exchange.status is None or exchange.body is None:
+        receipt = Receipt.LOST if exchange.written else Receipt.NEVER_SENT
+        return Answer(receipt, cause=cause)
+    headers = {name.lower(): value for name, value in exchange.headers.items()}
+    request_id = _matching(_REQUEST_ID, headers.get("request-id"))
+    unreadable = Answer(Receipt.UNREADABLE, status=exchange.status, request_id=request_id)
+    if request_id is None and not _refuses_the_key(exchange.status, headers):
+        return unreadable
+    if exchange.status in _SUCCESS:
+        error: Mapping[str, Any] | None = {} if understood else None
+    else:
+        error = _error_object(exchange.body)
+    if error is None:
+        return unreadable
+    return Answer(
+        Receipt.ANSWERED,
+        status=exchange.status,
+        type=error.get("type"),
+        code=error.get("code"),
+        param=error.get("param"),
+        wording=recognise(error.get("message"), error.get("code")),
+        should_retry={"true": True, "false": False}.get(headers.get("stripe-should-retry", "")),
+        limited_by=headers.get("stripe-rate-limited-reason"),
+        replayed=headers.get("idempotent-replayed") == "true",
+        request_id=request_id,
+        date=_date(headers.get("date")),
+    )
+
+
+def _refuses_the_key(status: int, headers: Mapping[str, str]) -> bool:
+    """Whether it is Stripe that refuses the key: the one answer it gives without a Request-Id.
+
+    Seen of the live API: 401, ``WWW-Authenticate: Bearer realm="Stripe"``, no ``Request-Id``.
+    """
+    realm = _REALM.search(headers.get("www-authenticate", ""))
+    return status == _UNAUTHORIZED and realm is not None
+
+
+def _error_object(body: bytes) -> Mapping[str, Any] | None:
+    """Return Stripe's error object (https://docs.stripe.com/api/errors), or None if it is none."""
+    try:
+        decoded = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    error = decoded.get("error") if isinstance(decoded, dict) else None
+    if not isinstance(error, dict) or _matching(_NAME, error.get("type")) is None:
+        return None
+    message, code, param = error.get("message"), error.get("code"), error.get("param")
+    fits = (
+        (message is None or isinstance(message, str))
+        and (code is None or _matching(_NAME, code) is not None)
+        and (param is None or _matching(_PATH, param) is not None)
+    )
+    return error if fits else None
+
+
+def _matching(pattern: re.Pattern[str], value: object) -> str | None:
+    return value if isinstance(value, str) and pattern.fullmatch(value) else None
+
+
+def _date(value: str | None) -> float | None:
+    try:
+        return None if value is None else parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError, OSError):
+        return None

@@ -1,0 +1,92 @@
+"""Answers that Stripe did not make, and calls that were never sent: an outage, nobody's fault."""
+
+from datetime import timedelta
+
+import pytest
+
+from integration.stripe_reporter.bench import KEY, Bench
+from nexus_messaging.topology import USAGE_RECORDED_QUEUE
+from rig.waiting import eventually
+from stripe_reporter.app import Parts
+from stripe_reporter.meanings import Cause
+
+BODIES = (
+    '{"error": "forbidden"}',
+    '{"error": ["forbidden"]}',
+    '{"error": null}',
+    '{"error": {"message": 7, "type": {"a": 1}, "param": []}}',
+    '{"error": {"type": "invalid_request_error", "message": "No such customer"}}',
+    '{"message": "Unauthorized"}',
+    "<html>407 Proxy Authentication Required</html>",
+    "",
+)
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 407, 429, 500])
+async def test_a_gateways_answers_are_an_outage(bench: Bench, status: int) -> None:
+    """Whatever it says and with whatever status: all wait, and count once when it is gone."""
+    events = [bench.report(bench.customer()) for _ in BODIES]
+    for body, event in zip(BODIES, events, strict=True):
+        identifier = event.data.identifier
+        bench.fault("foreign", status=status, body=body, times=None, identifier=identifier)
+    async with bench.reporting() as parts:
+        await bench.send(*events)
+        await eventually(lambda: _cause(parts), lambda cause: cause == "outage")
+        assert all([await bench.state(event) != "refused" for event in events])
+        bench.account.faults.remove()
+        await bench.outcomes(len(events))
+
+    assert [bench.counted(event.data.stripe_customer_id) for event in events] == [1.0] * len(events)
+    assert not await bench.vhost.dead_letters(USAGE_RECORDED_QUEUE)
+
+
+async def test_a_probe_that_a_gateway_answers_opens_no_gate(bench: Bench) -> None:
+    """Its 403 is not Stripe's, which would say that only reading is forbidden."""
+    events = [bench.report(bench.customer()) for _ in range(5)]
+    gateway = {"status": 403, "body": BODIES[0], "times": None}
+    bench.fault("foreign", **gateway)
+    bench.fault("foreign", **gateway, method="GET", path_prefix="/v1/billing/meters")
+    async with bench.reporting() as parts:
+        await bench.send(*events)
+        await eventually(lambda: _probes(bench), lambda probes: probes >= 2)
+        assert parts.gate.cause is Cause.OUTAGE
+        bench.account.faults.remove()
+        await bench.outcomes(len(events))
+
+
+async def test_a_200_that_names_another_event_is_no_acceptance(bench: Bench) -> None:
+    """Only Stripe's word on this very identifier counts it."""
+    event = bench.report(bench.customer())
+    other = '{"object": "billing.meter_event", "identifier": "r-another"}'
+    bench.fault("foreign", status=200, body=other, request_id=True)
+    async with bench.reporting():
+        await bench.send(event)
+        (outcome,) = await bench.outcomes(1)
+
+    assert outcome.data.ever_unknown
+    assert bench.counted(event.data.stripe_customer_id) == 1
+    assert (await bench.row(event))["attempts"] == 2
+
+
+async def test_a_key_that_cannot_be_sent_fences_nothing(bench: Bench) -> None:
+    """No call was made, so after two days of it every report is still sent."""
+    events = [bench.report(bench.customer()) for _ in range(6)]
+    async with bench.reporting(stripe_secret_key=f"{KEY}\nx") as parts:
+        await bench.send(*events)
+        await eventually(lambda: _cause(parts), lambda cause: cause == "outage")
+        assert (await bench.row(events[0]))["answer"] == "never_sent"
+    bench.pass_time(timedelta(days=2))
+    async with bench.second().reporting():
+        outcomes = await bench.outcomes(len(events))
+
+    assert not any(outcome.data.ever_unknown for outcome in outcomes)
+    assert [bench.counted(event.data.stripe_customer_id) for event in events] == [1.0] * 6
+
+
+async def _cause(parts: Parts) -> Cause | None:
+    return parts.gate.cause
+
+
+async def _probes(bench: Bench) -> int:
+    journal = bench.account.journal.requests(1000)
+    return sum(each["path"] == "/v1/billing/meters" for each in journal)
