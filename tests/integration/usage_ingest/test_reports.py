@@ -134,21 +134,38 @@ async def test_a_new_customer_takes_over_what_the_deleted_one_refused(
     assert sorted(await states(database)) == ["pending", "superseded"]
 
 
-@pytest.mark.parametrize("later_first", [False, True])
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]], ids=["in order", "later first"])
+async def test_acceptance_beats_a_later_dated_rejection_in_one_batch(
+    database: Database, order: list[int]
+) -> None:
+    """What Stripe counted stays counted, whatever was answered to a repetition afterwards."""
+    await pending(database, uuid4())
+    reports = Reports(database)
+    [report] = await reports.lease(NOW)
+    refusal = replace(answer(report, "rejected"), at=NOW + timedelta(hours=1))
+    batch = [answer(report, "reported"), refusal]
+
+    applied = await reports.answer([batch[place] for place in order])
+
+    assert applied.states == {"reported": 1}
+    assert await states(database) == ["reported"]
+
+
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]], ids=["in order", "later first"])
+@pytest.mark.parametrize("doubtful", [0, 1], ids=["earlier doubtful", "later doubtful"])
 async def test_of_two_refusals_in_one_batch_the_later_counts_and_no_doubt_is_lost(
-    database: Database,
-    later_first: bool,  # noqa: FBT001 - a parameter of the test
+    database: Database, doubtful: int, order: list[int]
 ) -> None:
     """Whichever is read first: otherwise a report that may have been counted is superseded."""
     user = uuid4()
     await pending(database, user)
     reports, accounts = Reports(database), Accounts(database)
     [report] = await reports.lease(NOW)
-    refusal = answer(report, "rejected", unknown=False)
-    later = replace(refusal, at=NOW + timedelta(hours=1), reason="refused_by_stripe")
-    batch = [refusal, replace(later, ever_unknown=True)]
+    refusal = answer(report, "rejected")
+    batch = [refusal, replace(refusal, at=NOW + timedelta(hours=1), reason="refused_by_stripe")]
+    batch[doubtful] = replace(batch[doubtful], ever_unknown=True)
 
-    await reports.answer(batch[::-1] if later_first else batch)
+    await reports.answer([batch[place] for place in order])
 
     query = text("SELECT reason, ever_unknown FROM usage_reports")
     rows = await database.run(lambda c: c.execute(query))
