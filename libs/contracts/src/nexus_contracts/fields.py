@@ -12,6 +12,9 @@ MAX_VALUE: Final = 999_999_999_999_999
 Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """A short name without control characters; PostgreSQL could not store a null byte."""
 
+MeterName = Annotated[Text, Field(max_length=100)]
+"""The event name of a meter at Stripe, which takes at most 100 characters."""
+
 StripeCustomerId = Annotated[str, Field(pattern=r"^cus_[A-Za-z0-9_]{1,200}$")]
 Identifier = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._:-]+$")]
 """A meter event's identifier; Stripe takes at most 100 characters."""
