@@ -136,13 +136,13 @@ class World:
         if at_once:
             first = self.stage.slow.reports.lease(self.now)
             leased, none = await self.stage.held.during(first, reports.lease(self.now))
-            assert none == []
+            assert none.reports == []
         else:
             leased = await reports.lease(self.now)
         expected = self.reference.lease(self.now)
-        assert {self.seen.key_of(each.report_id) for each in leased} == expected
-        if leased:
-            self.leases.append(sorted(leased, key=self._order))
+        assert {self.seen.key_of(each.report_id) for each in leased.reports} == expected
+        if leased.reports:
+            self.leases.append(sorted(leased.reports, key=self._order))
 
     async def publish(
         self, lease: Sequence[UsageRecorded], fates: Sequence[Fate], *, marked: bool

@@ -58,7 +58,7 @@ async def test_rows_without_a_trace_are_rows_like_others(database: Database) -> 
     await database.run(lambda c: c.execute(events, values))
     await database.run(lambda c: c.execute(reports, values))
 
-    [report] = await Reports(database).lease(datetime.now(UTC))
+    [report] = (await Reports(database).lease(datetime.now(UTC))).reports
     assert report.identifier == "nexus:old"
     assert await Reports(database).contexts([report]) == {}
 

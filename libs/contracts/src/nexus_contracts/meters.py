@@ -11,6 +11,9 @@ def _none_if_empty(value: object) -> object:
     return None if value == "" else value
 
 
+_Optional = Annotated[MeterName | None, BeforeValidator(_none_if_empty)]
+
+
 class Meters(BaseModel):
     """The event names of Stripe's meters, as settings of both services."""
 
@@ -18,9 +21,7 @@ class Meters(BaseModel):
 
     stripe_meter_event_name: MeterName = "tool_call_executed"
     """The meter that counts tool runs."""
-    stripe_tokens_meter_event_name: Annotated[
-        MeterName | None, BeforeValidator(_none_if_empty)
-    ] = None
+    stripe_tokens_meter_event_name: _Optional = None
     """A second meter, which sums `token_count`; empty: tokens are not billed."""
 
     @field_validator("stripe_tokens_meter_event_name")

@@ -21,6 +21,7 @@ REPORT_STEPS: Final = (
     "created",
     "forwarded",
     "not_forwarded",
+    "set_aside",
     "reported",
     "rejected",
     "superseded",
@@ -162,6 +163,10 @@ class IngestMetrics:
         """Count reports that the broker confirmed, and those that it did not."""
         self._reports.labels("forwarded").inc(reports)
         self._reports.labels("not_forwarded").inc(failed)
+
+    def set_aside(self, reports: int) -> None:
+        """Count reports that no event can carry, each time they are tried."""
+        self._reports.labels("set_aside").inc(reports)
 
     def answered(self, states: Mapping[str, int], values: Mapping[str, int]) -> None:
         """Count reports that reached another state, and the reported value of each meter."""
