@@ -10,6 +10,7 @@ from nexus_database.migrations import (
     require_current,
     revision_fault,
 )
+from nexus_database.replication import commit_replicated
 
 __all__ = [
     "Database",
@@ -17,6 +18,7 @@ __all__ = [
     "MigrationError",
     "RevisionMismatchError",
     "RowRefusedError",
+    "commit_replicated",
     "downgrade",
     "migrate",
     "require_current",

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from nexus_database import Database
+from nexus_database import Database, commit_replicated
 from nexus_messaging.tracing import worth_a_link
 from usage_ingest.metering import (
     BillingRules,
@@ -119,6 +119,7 @@ class Ledger:
             met = [event_id for event_id in first if event_id not in inserted]
             holders = {}
             if met:
+                await commit_replicated(connection)
                 found = await connection.execute(HOLDERS, {"ids": met})
                 holders = {row.event_id: (row.digest, row.source) for row in found}
             return _results(entries, first, inserted, holders)
