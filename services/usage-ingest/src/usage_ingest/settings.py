@@ -23,7 +23,9 @@ class Settings(Meters, ServiceSettings):
     stripe_meter_dimensions: Annotated[tuple[Dimension, ...], BeforeValidator(_split)] = ()
     """What reports are grouped by besides: `server_id`, `tool_name`, comma-separated."""
     report_window_seconds: Annotated[int, AfterValidator(fits_a_minute)] = DEFAULT_SECONDS
-    """The span of event times in one report: a divisor of 60; `0` reports every run by itself."""
+    """The span of event times in one report, which carries the earliest: so much of a billing
+    period's first usage may count for the period before. A divisor of 60; `0` reports every run by
+    itself."""
     billable_statuses: Annotated[
         tuple[Status, ...], BeforeValidator(_split), Field(min_length=1)
     ] = ("succeeded",)
