@@ -187,8 +187,7 @@ async def recording(vhost: Vhost, url: str) -> AsyncIterator[Database]:
         publisher = await Publisher.connect(amqp, name="usage-ingest")
         stack.push_async_callback(publisher.close)
         parts = wire(settings, database, publisher, CollectorRegistry())
-        loops = {name: parts.loops[name] for name in ("receive runs", "record")}
-        tasks = [asyncio.create_task(keep_going(name, loop)) for name, loop in loops.items()]
+        tasks = [asyncio.create_task(keep_going(name, loop)) for name, loop in parts.loops.items()]
         yield database
         for task in tasks:
             task.cancel()
