@@ -13,7 +13,7 @@ from nexus_contracts import CustomerProvisioned, UsageRecorded, UsageRejected
 from rig.events import provisioned
 from stripe_reporter.answers import Answer as StripeAnswer
 from stripe_reporter.reports import Report
-from usage_ingest.ledger import Duplicate, Entry, IdTaken, Recorded, Result
+from usage_ingest.ledger import Duplicate, Entry, HeldByNewer, IdTaken, Recorded, Result
 from usage_ingest.metering import BillingRules, ToolRun
 from usage_ingest.reports import Answer
 
@@ -49,6 +49,8 @@ def word(result: Result) -> str:
             return "duplicate"
         case IdTaken():
             return "taken"
+        case HeldByNewer():
+            return "held by a later release"
 
 
 def customer(user: UUID, generation: int) -> CustomerProvisioned:
