@@ -41,6 +41,7 @@ MEANINGS: Final = {
     "publisher_waits": "… and is not there yet",
     "reporting_paused": "REPORTING_PAUSED is set: usage is recorded, and none is reported",
     "reports_forwarded_again": "the broker confirms reports again; so many publishes had failed",
+    "report_set_aside": "no event can carry a report: `broken` says which rule; the runbook helps",
     "reports_not_forwarded": "the broker did not confirm reports; they are repeated",
     "resume_asked_for": "SIGUSR1 came; what a flood had stopped or held back goes on",
     "serving": "the service is ready",

@@ -13,7 +13,7 @@ from nexus_contracts import CustomerProvisioned, UsageRecorded, UsageRejected
 from nexus_stripe.answers import Answer as StripeAnswer
 from rig.events import provisioned
 from stripe_reporter.reports import Report
-from usage_ingest.ledger import Duplicate, Entry, IdTaken, Recorded, Result
+from usage_ingest.ledger import Duplicate, Entry, HeldByNewer, IdTaken, Recorded, Result
 from usage_ingest.metering import BillingRules, ToolRun
 from usage_ingest.reports import Answer
 
@@ -49,6 +49,8 @@ def word(result: Result) -> str:
             return "duplicate"
         case IdTaken():
             return "taken"
+        case HeldByNewer():
+            return "held by a later release"
 
 
 def customer(user: UUID, generation: int) -> CustomerProvisioned:
@@ -136,13 +138,13 @@ class World:
         if at_once:
             first = self.stage.slow.reports.lease(self.now)
             leased, none = await self.stage.held.during(first, reports.lease(self.now))
-            assert none == []
+            assert none.reports == []
         else:
             leased = await reports.lease(self.now)
         expected = self.reference.lease(self.now)
-        assert {self.seen.key_of(each.report_id) for each in leased} == expected
-        if leased:
-            self.leases.append(sorted(leased, key=self._order))
+        assert {self.seen.key_of(each.report_id) for each in leased.reports} == expected
+        if leased.reports:
+            self.leases.append(sorted(leased.reports, key=self._order))
 
     async def publish(
         self, lease: Sequence[UsageRecorded], fates: Sequence[Fate], *, marked: bool

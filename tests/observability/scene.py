@@ -115,7 +115,7 @@ class Scene:
             *(tool_run(good, time=past + timedelta(seconds=n)) for n in range(10)),
         )
         self.faults["DeadLettersPresent"] = time.monotonic()
-        # Apart from the others: its batch is halved down to it.
+        # Recorded, though without its metadata.
         await self.publish(tool_run(good, time=past, metadata={"name\u0000": "x"}))
 
     async def _stray_messages(self, good: UUID) -> None:

@@ -67,7 +67,7 @@ async def test_the_ledgers_figures_are_shown_by_state_with_the_age_of_the_oldest
 
     await record(2, timedelta(minutes=3))
     await claims.claim(NOW)
-    leased = await reports.lease(NOW)
+    leased = (await reports.lease(NOW)).reports
     await reports.settle_lease(NOW, forwarded=[each.report_id for each in leased], failed=[])
     await record(1, timedelta(minutes=2))
     await claims.claim(NOW)

@@ -9,12 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_contracts import Event, ToolExecuted
+from nexus_contracts.fields import EARLIEST
 from usage_ingest.metering import (
+    DIGEST_VERSION,
     FUTURE_TOLERANCE,
     OLDEST_REPORTABLE,
     BillingRules,
     BillingState,
     ToolRun,
+    UnknownDigestError,
     digest,
     first_state,
     is_from_the_future,
@@ -81,6 +84,59 @@ def test_metadata_a_new_id_and_lost_microseconds_leave_a_fact_the_same() -> None
     again = run(NOON + timedelta(microseconds=123_000), metadata={"b": [2]})
 
     assert digest(told) == digest(again)
+
+
+SHORT = datetime(2038, 6, 10, 22, 9, 31, 345_000, tzinfo=UTC)
+"""A time of which a float of seconds falls a millisecond short."""
+
+OLD_DIGESTS = (
+    (
+        {"time": NOON + timedelta(milliseconds=1)},
+        "8815f72a3a10a9b40e3574ff74ba72ed86eaf7592039c0561026e9f59196fc6a",
+    ),
+    (
+        {"tool_name": 'é"\\', "token_count": None, "status": "failed"},
+        "d050a1f7947e81afb1c3435152233874e6d47ef02628d60223623185c3e88d01",
+    ),
+    ({"time": SHORT}, "38e8f934240935e71804b72278de681d1769350917389801a3894ddc9de8a0d3"),
+)
+"""Made by the release that had no other version."""
+
+MINUTES = st.integers(0, 60 * 24 * 365 * 90)
+
+
+@given(minutes=MINUTES, milliseconds=st.integers(0, 59_999), below=st.integers(0, 999))
+def test_digits_below_the_millisecond_change_no_digest_in_any_year(
+    minutes: int, milliseconds: int, below: int
+) -> None:
+    """From 1970 to 2060: a float of seconds is short of every fourth in 2038."""
+    whole = EARLIEST + timedelta(minutes=minutes, milliseconds=milliseconds)
+
+    assert digest(run(whole)) == digest(run(whole + timedelta(microseconds=below)))
+    assert digest(run(whole)) != digest(run(whole + timedelta(milliseconds=1)))
+
+
+@pytest.mark.parametrize(("event_fields", "old"), OLD_DIGESTS)
+def test_a_digest_of_the_first_version_is_what_it_was(
+    event_fields: dict[str, Any], old: str
+) -> None:
+    """Those are in ledgers for ever, and old events may come again as long."""
+    assert digest(run(**event_fields), 1).hex() == old
+
+
+def test_the_first_version_lets_lost_microseconds_make_another_fact_in_2038() -> None:
+    """Why there is a second one; today's events have the same digest in both."""
+    whole, exact = run(SHORT), run(SHORT + timedelta(microseconds=999))
+
+    assert digest(whole, 1) != digest(exact, 1)
+    assert digest(whole, 2) == digest(exact, 2)
+    assert digest(run(), 1) == digest(run(), 2)
+
+
+def test_a_version_that_a_later_release_made_is_told_apart() -> None:
+    """Nobody here can compare by it, so nothing may be said of the event."""
+    with pytest.raises(UnknownDigestError):
+        digest(run(), DIGEST_VERSION + 1)
 
 
 @pytest.mark.parametrize(

@@ -34,3 +34,24 @@ def test_everything_wrong_is_named_at_once_and_no_value_is_told() -> None:
         assert name in str(error.value)
     assert "hunter2" not in str(error.value)
     assert "hunter2" not in repr(load(Settings, NEEDED))
+
+
+@pytest.mark.parametrize(
+    ("runs", "tokens", "named"),
+    [
+        ("runs", "runs", "STRIPE_TOKENS_METER_EVENT_NAME: must be another meter"),
+        ("", "tool_call_executed", "STRIPE_TOKENS_METER_EVENT_NAME: must be another meter"),
+        ("runs\x1b[2J", "", "STRIPE_METER_EVENT_NAME: "),
+        ("runs", "to\nkens", "STRIPE_TOKENS_METER_EVENT_NAME: "),
+        ("r" * 101, "", "STRIPE_METER_EVENT_NAME: "),
+    ],
+    ids=["one name twice", "the default twice", "control character", "newline", "too long"],
+)
+def test_meter_names_that_no_report_could_carry_are_refused(
+    runs: str, tokens: str, named: str
+) -> None:
+    """Under one name for both meters a run would read its tokens in place of itself."""
+    names = {"STRIPE_METER_EVENT_NAME": runs, "STRIPE_TOKENS_METER_EVENT_NAME": tokens}
+
+    with pytest.raises(SettingsError, match=named):
+        load(Settings, NEEDED | names)

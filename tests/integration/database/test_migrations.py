@@ -146,7 +146,7 @@ async def test_the_database_says_which_releases_its_revision_serves(
         told.append(run_sql(owner_url, "SELECT obj_description('alembic_version'::regclass)"))
 
     assert [each.strip() for each in told] == [
-        "revision 0002 serves releases from revision 0001 on",
+        "revision 0003 serves releases from revision 0001 on",
         "revision 0001 serves releases from revision 0001 on",
         "",
     ]

@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from integration.usage_ingest.losses import MINUTE, RUNS, TOKENS, Loss
 from local_stack.servers import Database as PostgresServer
+from local_stack.sql import run_sql
 from rig.events import tool_run
 from rig.waiting import eventually
 from usage_ingest.metering import ToolRun
@@ -20,6 +21,10 @@ from usage_ingest.metering import ToolRun
 ONE = UUID(int=1)
 
 RIVAL_CLAIM = "UPDATE usage_events SET billing_state = 'claimed', claim_id = gen_random_uuid()"
+CHANGE = """
+UPDATE usage_reports SET meter = 'runs' || chr(7)
+ WHERE identifier = (SELECT min(identifier) FROM usage_reports)
+"""
 BLOCKED = """
 SELECT count(*)::int FROM pg_stat_activity
  WHERE datname = current_database() AND wait_event_type = 'Lock'
@@ -316,3 +321,20 @@ async def test_many_reports_are_taken_back_in_batches(loss: Loss) -> None:
         0, f"{reports} 0 0 {reports} {len(runs)}"
     )
     assert await loss.disagreeing() == []
+
+
+async def test_report_that_no_event_could_carry_is_named_as_one_the_ledger_has_otherwise(
+    loss: Loss, password: str
+) -> None:
+    """A row that was changed by hand stops the taking back of no other."""
+    await loss.record(run(1), run(12))
+    await loss.claim()
+    told = await loss.told()
+    name = loss.url.rpartition("/")[2]
+    run_sql(loss.postgres.url(name, "usage_ingest_owner", password), CHANGE)
+
+    code, lines = await loss.adopt(told)
+
+    assert code == 1
+    [(changed,)] = await loss.rows("SELECT identifier FROM usage_reports WHERE meter LIKE 'runs%'")
+    assert lines[-1] == f"reports that the ledger has otherwise: 1 ({changed} 1)"

@@ -44,7 +44,7 @@ async def forwarded(database: Database) -> tuple[ToolRun, Reports, Answer]:
     await Ledger(database).record([Entry.of(run, RULES, NOW)])
     await Claims(database, window=timedelta(0), dimensions=()).claim(NOW)
     reports = Reports(database)
-    [report] = await reports.lease(NOW)
+    [report] = (await reports.lease(NOW)).reports
     earlier = NOW - timedelta(hours=1, minutes=1)
     await reports.settle_lease(earlier, forwarded=[report.report_id], failed=[])
     return run, reports, Answer(report.report_id, "reported", NOW, None, ever_unknown=False)
@@ -193,7 +193,7 @@ async def test_replay_forwards_every_report_once_whatever_the_page(database: Dat
     await Ledger(database).record([Entry.of(run, RULES, NOW) for run in runs])
     await Claims(database, window=timedelta(0), dimensions=()).claim(NOW)
     reports = Reports(database)
-    leased = [each.report_id for each in await reports.lease(NOW)]
+    leased = [each.report_id for each in (await reports.lease(NOW)).reports]
     await reports.settle_lease(NOW - timedelta(hours=2), forwarded=leased, failed=[])
 
     inquiries = Inquiries(database)

@@ -1,17 +1,21 @@
 """The ledger on a real PostgreSQL: each run once, facts that nobody can change."""
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
 
+from nexus_contracts import ToolExecuted, read_event
 from nexus_database import Database, DatabaseUnavailableError, RowRefusedError
 from rig.events import provisioned, tool_run
 from usage_ingest.accounts import Accounts
-from usage_ingest.ledger import Duplicate, Entry, IdTaken, Ledger, Recorded
-from usage_ingest.metering import BillingRules, BillingState, ToolRun
+from usage_ingest.ledger import Duplicate, Entry, HeldByNewer, IdTaken, Ledger, Recorded
+from usage_ingest.metering import BillingRules, BillingState, ToolRun, digest
 from usage_ingest.reports import Reports
 
 RULES = BillingRules("tool_call_executed", "tokens_used", frozenset({"succeeded"}))
@@ -58,9 +62,94 @@ async def test_rows_without_a_trace_are_rows_like_others(database: Database) -> 
     await database.run(lambda c: c.execute(events, values))
     await database.run(lambda c: c.execute(reports, values))
 
-    [report] = await Reports(database).lease(datetime.now(UTC))
+    [report] = (await Reports(database).lease(datetime.now(UTC))).reports
     assert report.identifier == "nexus:old"
     assert await Reports(database).contexts([report]) == {}
+
+
+async def test_metadata_that_cannot_be_stored_is_left_out_and_the_run_recorded(
+    database: Database,
+) -> None:
+    """The row tells it from a run without any; its repetition is a duplicate like others."""
+    ledger, user = Ledger(database), uuid4()
+    beyond = tool_run(user, metadata={"a": 4321})
+    runs = [
+        tool_run(user, metadata={"name\u0000": 1}),
+        read_event(beyond.body().replace(b"4321", b"1e400"), [ToolExecuted]),
+        tool_run(user).leaving_out(),
+        tool_run(user, metadata={"a": 1}),
+        tool_run(user),
+    ]
+
+    first = await ledger.record([entry(each) for each in runs])
+    second = await ledger.record([entry(each) for each in runs])
+
+    assert first == [Recorded(BillingState.WAITING)] * 5
+    assert second == [Duplicate()] * 5
+    query = text("SELECT event_id, metadata, metadata_left_out FROM usage_events")
+    rows = {
+        row.event_id: (row[1], row[2]) for row in await database.run(lambda c: c.execute(query))
+    }
+    lacking, kept = (None, True), ({"a": 1}, False)
+    assert [rows[each.id] for each in runs] == [lacking, lacking, lacking, kept, (None, False)]
+
+
+def old_row(event: ToolRun) -> Mapping[str, Any]:
+    """Return what the release before there were versions inserted for ``event``."""
+    run = event.data
+    return {
+        "event_id": event.id,
+        "source": event.source,
+        "digest": digest(event, 1),
+        "user_id": run.user_id,
+        "occurred_at": event.time,
+    }
+
+
+OLD_INSERT = text("""
+INSERT INTO usage_events (event_id, source, schema_version, digest, user_id, server_id, tool_name,
+    origin, status, readings, occurred_at, billing_state)
+VALUES (:event_id, :source, 1, :digest, :user_id, 'weather', 'forecast', 'direct', 'succeeded',
+    '{"tool_call_executed": 1}', :occurred_at, 'waiting')
+""")
+
+
+async def test_an_event_of_an_older_digest_is_compared_by_that(database: Database) -> None:
+    """The two versions differ for this time: compared by the new one, it would be another fact."""
+    event = tool_run(time=datetime(2038, 6, 10, 22, 9, 31, 345_000, tzinfo=UTC))
+    other = tool_run(event.data.user_id, event_id=event.id, time=event.time, tool_name="radar")
+    assert digest(event, 1) != digest(event)
+    await database.run(lambda c: c.execute(OLD_INSERT, old_row(event)))
+
+    results = await Ledger(database).record([entry(event), entry(other)])
+
+    assert results == [Duplicate(), IdTaken(event.source)]
+
+
+async def test_an_event_of_a_later_digest_is_left_to_who_can_compare_it(
+    database: Database,
+) -> None:
+    """Neither a duplicate nor another fact; a later release goes on with it."""
+    event = tool_run()
+    insert = text(
+        str(OLD_INSERT)
+        .replace("billing_state)", "billing_state, digest_version)")
+        .replace("'waiting')", "'waiting', 99)")
+    )
+    await database.run(lambda c: c.execute(insert, old_row(event)))
+
+    assert await Ledger(database).record([entry(event)]) == [HeldByNewer()]
+
+
+async def test_new_events_have_the_newest_digest(database: Database) -> None:
+    """Lost microseconds make no other fact of them, whatever the year."""
+    event = tool_run(time=datetime(2038, 6, 10, 22, 9, 31, 345_678, tzinfo=UTC))
+    whole = event.time.replace(microsecond=345_000)
+    again = tool_run(event.data.user_id, event_id=event.id, time=whole)
+
+    await Ledger(database).record([entry(event)])
+
+    assert await Ledger(database).record([entry(again)]) == [Duplicate()]
 
 
 async def test_an_id_with_another_meaning_is_refused_and_names_its_holder(
@@ -106,6 +195,7 @@ async def test_two_consumers_with_the_same_batch_at_once_record_each_event_once(
     [
         "UPDATE usage_events SET token_count = 1",
         "UPDATE usage_events SET digest = digest",
+        "UPDATE usage_events SET digest_version = 2",
         "DELETE FROM usage_events",
         "TRUNCATE usage_events",
         "UPDATE usage_reports SET value = 1",
@@ -143,10 +233,10 @@ async def test_each_event_starts_in_the_state_its_facts_call_for(database: Datab
 
 async def test_a_row_that_cannot_be_stored_refuses_its_batch_whole(database: Database) -> None:
     """Nothing of a refused batch is in the ledger, and the error quotes no value."""
-    bad = tool_run(metadata={"secret\u0000name": 1})
+    bad = replace(entry(tool_run()), readings="secret")
 
     with pytest.raises(RowRefusedError) as refusal:
-        await Ledger(database).record([entry(tool_run()), entry(bad)])
+        await Ledger(database).record([entry(tool_run()), bad])
 
     assert "secret" not in str(refusal.value)
     assert await count(database) == 0

@@ -49,7 +49,7 @@ async def test_two_relays_at_once_never_lease_the_same_report(database: Database
 
     leases = await asyncio.gather(*(reports.lease(NOW, most=15) for _ in range(4)))
 
-    leased = [report.report_id for lease in leases for report in lease]
+    leased = [report.report_id for lease in leases for report in lease.reports]
     assert len(leased) == len(set(leased)) == 40
 
 
@@ -57,10 +57,10 @@ async def test_a_lease_that_ran_out_is_taken_again(database: Database) -> None:
     """A relay that died between publish and mark delays its reports, no more."""
     await pending(database, uuid4())
     reports = Reports(database)
-    first = await reports.lease(NOW)
+    first = (await reports.lease(NOW)).reports
 
-    meanwhile = await reports.lease(NOW + LEASE / 2)
-    afterwards = await reports.lease(NOW + LEASE + timedelta(seconds=1))
+    meanwhile = (await reports.lease(NOW + LEASE / 2)).reports
+    afterwards = (await reports.lease(NOW + LEASE + timedelta(seconds=1))).reports
 
     assert meanwhile == []
     assert afterwards == first
@@ -70,12 +70,12 @@ async def test_what_the_broker_did_not_confirm_is_pending_at_once(database: Data
     """Only confirmed reports are marked forwarded."""
     await pending(database, uuid4(), reports=2)
     reports = Reports(database)
-    sent, unsent = await reports.lease(NOW)
+    sent, unsent = (await reports.lease(NOW)).reports
 
     await reports.settle_lease(NOW, forwarded=[sent.report_id], failed=[unsent.report_id])
 
     assert await states(database) == ["forwarded", "pending"]
-    assert await reports.lease(NOW) == [unsent]
+    assert (await reports.lease(NOW)).reports == [unsent]
 
 
 @pytest.mark.parametrize("order", list(permutations(["forwarded", "rejected", "reported"])))
@@ -85,7 +85,7 @@ async def test_marks_in_any_order_end_in_the_highest_state(
     """A late mark of a lower state changes nothing."""
     await pending(database, uuid4())
     reports = Reports(database)
-    [report] = await reports.lease(NOW)
+    [report] = (await reports.lease(NOW)).reports
 
     for mark in order:
         if mark == "forwarded":
@@ -100,7 +100,7 @@ async def test_an_answer_to_a_report_nobody_made_is_told_apart(database: Databas
     """After a restore from a backup such answers must not vanish."""
     await pending(database, uuid4())
     reports = Reports(database)
-    [report] = await reports.lease(NOW)
+    [report] = (await reports.lease(NOW)).reports
     stranger = Answer(uuid4(), "reported", NOW, None, ever_unknown=False)
 
     applied = await reports.answer([answer(report, "reported"), stranger])
@@ -118,7 +118,7 @@ async def test_a_new_customer_takes_over_what_the_deleted_one_refused(
     user = uuid4()
     await pending(database, user)
     reports, accounts = Reports(database), Accounts(database)
-    [report] = await reports.lease(NOW)
+    [report] = (await reports.lease(NOW)).reports
     await reports.answer([answer(report, "rejected")])
 
     before = await accounts.sweep(NOW)
@@ -127,28 +127,45 @@ async def test_a_new_customer_takes_over_what_the_deleted_one_refused(
     again = await accounts.sweep(NOW)
 
     assert (before.superseded, after.superseded, again.superseded) == (0, 1, 0)
-    [successor] = await reports.lease(NOW)
+    [successor] = (await reports.lease(NOW)).reports
     assert successor.stripe_customer_id == "cus_second"
     assert successor.identifier != report.identifier
     assert (successor.value, successor.occurred_at) == (report.value, report.occurred_at)
     assert sorted(await states(database)) == ["pending", "superseded"]
 
 
-@pytest.mark.parametrize("later_first", [False, True])
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]], ids=["in order", "later first"])
+async def test_acceptance_beats_a_later_dated_rejection_in_one_batch(
+    database: Database, order: list[int]
+) -> None:
+    """What Stripe counted stays counted, whatever was answered to a repetition afterwards."""
+    await pending(database, uuid4())
+    reports = Reports(database)
+    [report] = (await reports.lease(NOW)).reports
+    refusal = replace(answer(report, "rejected"), at=NOW + timedelta(hours=1))
+    batch = [answer(report, "reported"), refusal]
+
+    applied = await reports.answer([batch[place] for place in order])
+
+    assert applied.states == {"reported": 1}
+    assert await states(database) == ["reported"]
+
+
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]], ids=["in order", "later first"])
+@pytest.mark.parametrize("doubtful", [0, 1], ids=["earlier doubtful", "later doubtful"])
 async def test_of_two_refusals_in_one_batch_the_later_counts_and_no_doubt_is_lost(
-    database: Database,
-    later_first: bool,  # noqa: FBT001 - a parameter of the test
+    database: Database, doubtful: int, order: list[int]
 ) -> None:
     """Whichever is read first: otherwise a report that may have been counted is superseded."""
     user = uuid4()
     await pending(database, user)
     reports, accounts = Reports(database), Accounts(database)
-    [report] = await reports.lease(NOW)
-    refusal = answer(report, "rejected", unknown=False)
-    later = replace(refusal, at=NOW + timedelta(hours=1), reason="refused_by_stripe")
-    batch = [refusal, replace(later, ever_unknown=True)]
+    [report] = (await reports.lease(NOW)).reports
+    refusal = answer(report, "rejected")
+    batch = [refusal, replace(refusal, at=NOW + timedelta(hours=1), reason="refused_by_stripe")]
+    batch[doubtful] = replace(batch[doubtful], ever_unknown=True)
 
-    await reports.answer(batch[::-1] if later_first else batch)
+    await reports.answer([batch[place] for place in order])
 
     query = text("SELECT reason, ever_unknown FROM usage_reports")
     rows = await database.run(lambda c: c.execute(query))
@@ -164,7 +181,7 @@ async def test_a_refused_report_that_was_ever_unknown_is_never_superseded(
     user = uuid4()
     await pending(database, user)
     reports, accounts = Reports(database), Accounts(database)
-    [report] = await reports.lease(NOW)
+    [report] = (await reports.lease(NOW)).reports
     await reports.answer([answer(report, "rejected", unknown=True)])
 
     await accounts.apply(provisioned(user, "cus_second", generation=2).data)
@@ -237,7 +254,7 @@ async def test_the_billing_view_shows_the_identifier_once_reported(database: Dat
     """Who asks whether a run was billed finds Stripe's identifier, and nothing before that."""
     await pending(database, uuid4())
     reports = Reports(database)
-    [report] = await reports.lease(NOW)
+    [report] = (await reports.lease(NOW)).reports
     query = text(
         "SELECT user_id, tool_name, server_id, token_count, created_at, stripe_event_id"
         " FROM billing_usage_events"

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 
 from local_stack.servers import Database as PostgresServer
+from local_stack.sql import run_sql
 from nexus_contracts import Event, UsageRecorded, UsageReported, read_event
 from nexus_database import Database
 from nexus_messaging.lifecycle import keep_going
@@ -27,6 +28,9 @@ from rig.vhost import Vhost
 from rig.waiting import eventually
 from usage_ingest.app import wire
 from usage_ingest.settings import Settings
+
+REFUSAL = "ALTER TABLE usage_events ADD CHECK (tool_name <> 'refused')"
+"""What a row may break, where all that the contract lets through can be stored."""
 
 PAST = datetime.now(UTC) - timedelta(minutes=1)
 
@@ -59,10 +63,12 @@ async def reasons(vhost: Vhost, queue: str) -> list[str]:
 
 
 async def test_a_row_that_cannot_be_stored_takes_none_of_its_neighbours_along(
-    vhost: Vhost, running: Database
+    vhost: Vhost, running: Database, postgres: PostgresServer, password: str
 ) -> None:
     """One bad row in a batch: it alone is dead-lettered, its bytes unchanged, all others stored."""
-    bad = tool_run(metadata={"name\u0000": "x"})
+    name = str(running.engine.url.database)
+    run_sql(postgres.url(name, "usage_ingest_owner", password), REFUSAL)
+    bad = tool_run(tool_name="refused")
     good = [tool_run() for _ in range(60)]
 
     await vhost.publish(*good[:30], bad, *good[30:])
@@ -73,6 +79,20 @@ async def test_a_row_that_cannot_be_stored_takes_none_of_its_neighbours_along(
     )
     assert letter.headers["nexus-reason"] == "unstorable"
     assert letter.body == bad.body()
+
+
+async def test_metadata_costs_no_run(vhost: Vhost, running: Database) -> None:
+    """Whatever is in it: the run is recorded, and nothing is dead-lettered."""
+    bodies = [
+        tool_run(metadata={"a": "@@"}).body().replace(b'"@@"', written)
+        for written in (b"1e400", rb'"\u0000"', rb'"\ud800"', b"9" * 5000, b"[" * 900 + b"]" * 900)
+    ]
+
+    for body in bodies:
+        await vhost.publish_raw(body, "tool.executed.v1")
+
+    await eventually(lambda: recorded(running), lambda count: count == len(bodies))
+    assert await vhost.dead_letters(TOOL_EXECUTED_QUEUE) == []
 
 
 async def test_what_no_retry_can_mend_is_dead_lettered_with_its_reason(

@@ -30,7 +30,7 @@ _USERS = Section(
             "Events in the ledger whose user has no customer yet.",
             "short",
             (Query('max by (state) (usage_ingest_events_in_state{state="waiting"})', "{{state}}"),),
-            "usagewaiting30days",
+            "usagewithoutcustomer",
         ),
         Panel(
             "Oldest usage without a customer",
@@ -42,7 +42,7 @@ _USERS = Section(
                     "{{state}}",
                 ),
             ),
-            "usagewaiting30days",
+            "usagewithoutcustomer",
         ),
     ),
 )

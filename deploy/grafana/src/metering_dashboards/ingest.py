@@ -14,7 +14,8 @@ _RECORD = Section(
         Panel(
             "Tool runs by outcome",
             "due and waiting are new and billable; duplicate is harmless; id_taken, unreadable,"
-            " timestamp_in_future and unstorable became dead letters.",
+            " timestamp_in_future and unstorable became dead letters; held_by_newer waits for the"
+            " release that recorded it first.",
             "ops",
             (rates("usage_ingest_events_total", "outcome"),),
             "deadletterspresent",

@@ -25,7 +25,7 @@ _NOW = Section(
             "Age of the oldest usage whose user has no Stripe customer. At 35 days it is lost.",
             "s",
             (Query('max(usage_ingest_oldest_event_seconds{state="waiting"})', "age"),),
-            "usagewaiting30days",
+            "usagewithoutcustomer",
             worry_from=86400,
             width=4,
         ),

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Final, Generic, Literal, Self, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, PrivateAttr, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from nexus_contracts.errors import InvalidEventError, UnreadableError, UnsupportedVersionError
-from nexus_contracts.fields import Moment, Text, TraceParent, trace_context
+from nexus_contracts.fields import JsonMediaType, Moment, Text, TraceParent, trace_context
+from nexus_contracts.leaving_out import without
 from nexus_contracts.wording import describe
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
@@ -35,6 +36,8 @@ class EventData(BaseModel):
     model_config = _CONFIG
 
     TYPE: ClassVar[str]
+    FREE_FORM: ClassVar[str | None] = None
+    """The field that is the publisher's own: left out if it can't be read, and refusing nothing."""
 
 
 DataT_co = TypeVar("DataT_co", bound=EventData, covariant=True)
@@ -56,9 +59,10 @@ class Event(BaseModel, Generic[DataT_co]):
     source: Text
     type: str
     time: Moment
-    datacontenttype: Literal["application/json"] = "application/json"
+    datacontenttype: JsonMediaType = "application/json"
     traceparent: TraceParent = None
     data: DataT_co
+    _left_out: bool = PrivateAttr(default=False)
 
     @classmethod
     def of(
@@ -77,6 +81,17 @@ class Event(BaseModel, Generic[DataT_co]):
         )
         return event
 
+    @property
+    def left_out(self) -> bool:
+        """Whether the free-form field of the data could not be read, and is absent for that."""
+        return self._left_out
+
+    def leaving_out(self) -> Self:
+        """Return it as one whose free-form field could not be read."""
+        event = self.model_copy()
+        event._left_out = True  # noqa: SLF001 - its own class, another instance
+        return event
+
     def body(self) -> bytes:
         """Return the event as structured CloudEvents JSON in UTF-8, absent fields left out."""
         return self.model_dump_json(exclude_none=True).encode()
@@ -85,6 +100,8 @@ class Event(BaseModel, Generic[DataT_co]):
 def read_event(body: bytes, accepted: Sequence[type[DataT]]) -> Event[DataT]:
     """Read a body as one of the ``accepted`` kinds of data, chosen by the envelope's ``type``.
 
+    A body that is no readable JSON for its free-form field alone is read without that field.
+
     Raises:
         UnreadableError: no JSON, no envelope, or more than ``MAX_BODY_BYTES``.
         UnsupportedVersionError: another major version of an accepted event.
@@ -92,6 +109,23 @@ def read_event(body: bytes, accepted: Sequence[type[DataT]]) -> Event[DataT]:
     """
     if len(body) > MAX_BODY_BYTES:
         raise UnreadableError(f"the body has {len(body)} bytes, the limit is {MAX_BODY_BYTES}")
+    try:
+        return _read(body, accepted)
+    except UnreadableError:
+        rest = _without_free_form(body, accepted)
+        if rest is None:
+            raise
+    return _read(rest, accepted).leaving_out()
+
+
+def _without_free_form(body: bytes, accepted: Sequence[type[EventData]]) -> bytes | None:
+    rest = None
+    for name in {data.FREE_FORM for data in accepted} - {None}:
+        rest = without(rest or body, ("data", str(name))) or rest
+    return rest
+
+
+def _read(body: bytes, accepted: Sequence[type[DataT]]) -> Event[DataT]:
     kind = _type_of(body)
     by_type = {data.TYPE: data for data in accepted}
     if kind not in by_type:

@@ -1,10 +1,10 @@
 """The field types that several events share."""
 
 import re
-from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, TypeAdapter
 
 from nexus_contracts.wording import form
 
@@ -20,6 +20,9 @@ Text = Annotated[
     ),
 ]
 """A short name without control characters; PostgreSQL could not store a null byte."""
+
+MeterName = Annotated[Text, Field(max_length=100)]
+"""The event name of a meter at Stripe, which takes at most 100 characters."""
 
 StripeCustomerId = Annotated[
     str,
@@ -48,7 +51,30 @@ LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)
 """Beyond these, AMQP's timestamps or a change of time zone would fail somewhere downstream."""
 
 
+_LEAP_SECOND: Final = re.compile(r"(.*[Tt]\d\d:\d\d):60(?:\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+_MOMENT: Final = TypeAdapter(AwareDatetime)
+
+
+def _before_leap_second(minute: str, offset: str) -> datetime:
+    """Return the last microsecond before a leap second, which Python's times have none of.
+
+    So it stays on its day, and in its month. There are some at the ends of months alone
+    (https://www.rfc-editor.org/rfc/rfc3339#section-5.7).
+    """
+    moment = _MOMENT.validate_python(f"{minute}:59.999999{offset}")
+    try:
+        utc = moment.astimezone(UTC)
+        ends_a_month = utc.month != (utc + timedelta(seconds=1)).month
+    except OverflowError:
+        ends_a_month = False
+    if not ends_a_month:
+        raise ValueError("a leap second ends a month")
+    return moment
+
+
 def _as_written(value: object) -> object:
+    if isinstance(value, str) and (leap := _LEAP_SECOND.fullmatch(value)):
+        return _before_leap_second(*leap.groups())
     # pydantic would take 1700000000, and guess from its size whether it means milliseconds.
     if isinstance(value, datetime) or (isinstance(value, str) and "T" in value.upper()):
         return value
@@ -67,7 +93,36 @@ Moment = Annotated[
     BeforeValidator(_as_written),
     AfterValidator(_representable),
 ]
-"""A time in RFC 3339 with its offset from UTC; digits beyond microseconds are dropped."""
+"""A time in RFC 3339 with its offset from UTC; digits beyond microseconds are dropped.
+
+A leap second is read as the last microsecond before it.
+"""
+
+_WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PARAMETER: Final = rf'[ \t]*{_WORD}=({_WORD}|"([^"\\]|\\.)*")'
+_JSON_MEDIA_TYPE: Final = (
+    rf"^[ \t]*{_WORD}/({_WORD}\+)?[Jj][Ss][Oo][Nn]([ \t]*;({_PARAMETER})?)*[ \t]*$"
+)
+
+
+def _json_media_type(value: object) -> object:
+    if value is None or (isinstance(value, str) and re.fullmatch(_JSON_MEDIA_TYPE, value)):
+        return "application/json"
+    return value
+
+
+JsonMediaType = Annotated[
+    Literal["application/json"],
+    Field(description="A media type whose subtype is `json` or ends in `+json`; null: JSON, too."),
+    BeforeValidator(
+        _json_media_type,
+        json_schema_input_type=Annotated[str, Field(pattern=_JSON_MEDIA_TYPE)] | None,
+    ),
+]
+"""A media type as HTTP has them (https://www.rfc-editor.org/rfc/rfc9110#section-8.3.1), of JSON.
+
+Case and parameters do not matter: data within a JSON envelope is JSON in the envelope's encoding.
+"""
 
 _TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 

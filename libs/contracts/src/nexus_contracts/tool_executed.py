@@ -16,6 +16,7 @@ class ToolExecutedV1(EventData):
     """One tool run. ``token_count`` counts what the run consumed, where its tool knows it."""
 
     TYPE: ClassVar[str] = "tool.executed.v1"
+    FREE_FORM: ClassVar[str | None] = "metadata"
 
     user_id: UUID
     server_id: Text

@@ -1,12 +1,17 @@
 """`usage.recorded`: a report is ready to be sent to Stripe."""
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 from uuid import UUID
 
-from pydantic import Field
-
 from nexus_contracts.envelope import EventData
-from nexus_contracts.fields import Identifier, Moment, PositiveQuantity, StripeCustomerId, Text
+from nexus_contracts.fields import (
+    Identifier,
+    MeterName,
+    Moment,
+    PositiveQuantity,
+    StripeCustomerId,
+    Text,
+)
 
 
 class UsageRecordedV1(EventData):
@@ -21,7 +26,7 @@ class UsageRecordedV1(EventData):
 
     report_id: UUID
     identifier: Identifier
-    meter: Annotated[Text, Field(max_length=100)]
+    meter: MeterName
     value: PositiveQuantity
     stripe_customer_id: StripeCustomerId
     dimensions: dict[Text, Text] | None = None

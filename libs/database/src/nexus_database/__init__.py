@@ -11,6 +11,7 @@ from nexus_database.migrations import (
     require_current,
     revision_fault,
 )
+from nexus_database.replication import commit_replicated
 
 __all__ = [
     "WAIT_FOR_LOCKS",
@@ -21,6 +22,7 @@ __all__ = [
     "RowRefusedError",
     "RowsBusyError",
     "UnfitDatabaseError",
+    "commit_replicated",
     "downgrade",
     "migrate",
     "require_current",

@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, ConfigDict, Field, SecretStr
 
+from nexus_contracts.meters import Meters
 from nexus_messaging.settings import ServiceSettings, Token
 
 SANDBOX_CALLS_PER_SECOND = 20.0
@@ -19,7 +20,7 @@ def _secret_key(key: SecretStr) -> SecretStr:
     return key
 
 
-class StripeSettings(BaseModel):
+class StripeSettings(Meters):
     """How Stripe is reached, and which meters there are."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
@@ -28,21 +29,11 @@ class StripeSettings(BaseModel):
     """A secret or restricted key: it writes meter events, and reads and creates meters."""
     stripe_api_base: str = Field("", pattern=r"^(https?://[^/\s]+)?$")
     """Where Stripe is, for an emulator; empty: the real one."""
-    stripe_meter_event_name: str = Field("tool_call_executed", min_length=1, max_length=100)
-    """The meter that counts tool runs."""
-    stripe_tokens_meter_event_name: str = Field("", max_length=100)
-    """A second meter that reports may be for; empty: none."""
 
     @property
     def live(self) -> bool:
         """Whether the key charges real money."""
         return "_live_" in self.stripe_secret_key.get_secret_value()[:8]
-
-    @property
-    def meters(self) -> tuple[str, ...]:
-        """Return the event names of the meters that reports are for."""
-        names = (self.stripe_meter_event_name, self.stripe_tokens_meter_event_name)
-        return tuple(name for name in names if name)
 
 
 class Settings(StripeSettings, ServiceSettings):

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from nexus_contracts import CallRecord
 from usage_ingest.adoption import Account, Mark, Plan, Row
 from usage_ingest.matching import Candidate, Claim, Group
-from usage_ingest.reports import recorded_report
+from usage_ingest.reports import stored_report
 
 REPORTS: Final = text("""
 SELECT report_id, claim_id, identifier, user_id, stripe_customer_id, generation, meter, value,
@@ -113,7 +113,7 @@ def _row(found: ResultRow[Any]) -> Row:
         found.state, found.forwarded_at, found.answered_at, found.reason, found.ever_unknown
     )
     account = Account(found.user_id, found.generation)
-    return Row(recorded_report(found._asdict()), found.claim_id, account, mark)
+    return Row(stored_report(found._asdict()), found.claim_id, account, mark)
 
 
 async def accounts(connection: AsyncConnection, customers: Iterable[str]) -> dict[str, Account]:

@@ -34,6 +34,7 @@ from usage_ingest.condition import TITLES as QUEUE_TITLES
 from usage_ingest.explanation import TITLES, explain, table
 from usage_ingest.inquiries import Inquiries, Standing
 from usage_ingest.loops import publication
+from usage_ingest.reports import InexpressibleError
 from usage_ingest.restoring import ADOPT
 
 NAME: Final = "usage-ingest"
@@ -141,15 +142,21 @@ async def _replay(settings: ReplaySettings, parsed: argparse.Namespace) -> int:
             return FINE
         publisher = await Publisher.connect(settings.amqp_url.get_secret_value(), name=NAME)
         stack.push_async_callback(publisher.close)
-        done = 0
+        done, unsent = 0, 0
         with steps("reports forwarded again", number) as progress:
             async for report in inquiries.unanswered(before):
+                if isinstance(report, InexpressibleError):
+                    unsent += 1
+                    complain(NAME, f"report {report.report_id}: {report}")
+                    continue
                 await publisher.publish(publication(report, utc_now()))
                 done += 1
                 progress.advance()
                 await asyncio.sleep(1 / parsed.throttle)
     show_line(f"{done} reports were forwarded again")
-    return FINE
+    if unsent:
+        show_line(f"{unsent} can't be sent as they are stored", Tone.BAD)
+    return FAILED if unsent else FINE
 
 
 def _status_arguments(parser: argparse.ArgumentParser) -> None:

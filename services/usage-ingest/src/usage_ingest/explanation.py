@@ -34,6 +34,8 @@ def explain(trace: Trace) -> Iterator[str]:
     )
     if event["traceparent"]:
         yield f"trace {event['traceparent'].split('-')[1]}"
+    if event["metadata_left_out"]:
+        yield "its metadata can't be stored and was left out; nothing is billed by it"
     yield f"worth {_worth(event['readings'])}"
     if event["billing_state"] != "claimed":
         yield f"{event['billing_state']}: {NEXT[event['billing_state']]}"

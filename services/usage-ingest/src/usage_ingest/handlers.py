@@ -17,14 +17,14 @@ from nexus_contracts import (
 )
 from nexus_database import RowRefusedError, RowsBusyError
 from nexus_messaging.consumption import Handler
-from nexus_messaging.errors import PermanentError
+from nexus_messaging.errors import PermanentError, TransientError
 from nexus_messaging.message import Delivery
 from nexus_messaging.reasons import Reason
 from nexus_messaging.retry import Done, Failed, Outcome
 from nexus_messaging.routes import Routes
 from nexus_messaging.topology import CUSTOMER_PROVISIONED_QUEUE
 from usage_ingest.accounts import Accounts
-from usage_ingest.ledger import Duplicate, Entry, IdTaken, Ledger, Recorded, Result
+from usage_ingest.ledger import Duplicate, Entry, HeldByNewer, IdTaken, Ledger, Recorded, Result
 from usage_ingest.metering import BillingRules, BillingState, is_from_the_future, readings
 from usage_ingest.metrics import UNREADABLE, IngestMetrics
 from usage_ingest.reports import Answer, Applied, Reports
@@ -102,11 +102,14 @@ class UsageRecorder:
         now = self._now()
         values: Counter[str] = Counter()
         delays = []
+        left_out = 0
         for entry, result in zip(entries, results, strict=True):
+            left_out += isinstance(result, Recorded) and entry.metadata_left_out
             if isinstance(result, Recorded) and result.state is not BillingState.EXPIRED:
                 delays.append((now - entry.event.time).total_seconds())
                 values.update(readings(entry.event.data, self._rules))
         self._metrics.recorded(outcomes, delays, values)
+        self._metrics.metadata_left_out(left_out)
 
     def _read(self, delivery: Delivery, now: datetime) -> "Entry | Exception":
         try:
@@ -127,6 +130,8 @@ class UsageRecorder:
 
 
 def _outcome(entry: Entry, result: Result) -> Outcome:
+    if isinstance(result, HeldByNewer):
+        return Failed(TransientError("id: held by a later release, which can tell what it is of"))
     if isinstance(result, IdTaken):
         text = f"id: another event of source {result.source!r} holds it"
         return Failed(PermanentError(Reason.EVENT_ID_TAKEN, text))
@@ -141,6 +146,8 @@ def _name(result: Result) -> str:
             return "duplicate"
         case IdTaken():
             return "id_taken"
+        case HeldByNewer():
+            return "held_by_newer"
 
 
 def account_keeper(routes: Routes, accounts: Accounts, wake: Callable[[], None]) -> Handler:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_contracts import UsageRecorded
 from nexus_database import Database
-from usage_ingest.reports import recorded_report
+from usage_ingest.reports import InexpressibleError, recorded_report
 
 MOST_COUNTED: Final = 100_000
 """Of a state. What is unfinished is read row by row, so counting has to end somewhere."""
@@ -191,8 +191,10 @@ class Inquiries:
 
     async def unanswered(
         self, before: datetime, *, page: int = 100
-    ) -> AsyncIterator[UsageRecorded]:
+    ) -> AsyncIterator[UsageRecorded | InexpressibleError]:
         """Yield reports forwarded ``before`` and never answered, the oldest first.
+
+        In place of a row that no event can carry comes what is wrong with it.
 
         Raises:
             DatabaseUnavailableError: it can't be asked.
@@ -200,7 +202,10 @@ class Inquiries:
         last: dict[str, Any] = {"created_at": BEGINNING, "report_id": FIRST_ID}
         while rows := await self._page({"before": before, "most": page, **last}):
             for row in rows:
-                yield recorded_report(row)
+                try:
+                    yield recorded_report(row)
+                except InexpressibleError as error:
+                    yield error
             last = {name: rows[-1][name] for name in last}
 
     async def _page(self, values: Mapping[str, Any]) -> Sequence[RowMapping]:

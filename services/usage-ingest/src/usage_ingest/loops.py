@@ -18,7 +18,7 @@ from usage_ingest.accounts import Accounts
 from usage_ingest.claims import MOST_EVENTS, Claimed, Claims
 from usage_ingest.figures import Figures
 from usage_ingest.metrics import IngestMetrics
-from usage_ingest.reports import Reports
+from usage_ingest.reports import InexpressibleError, Reports
 
 SOURCE: Final = "nexus/usage-ingest"
 
@@ -133,9 +133,11 @@ class RelayLoop:
         Raises:
             DatabaseUnavailableError: what was published stays leased and will be repeated.
         """
-        reports = await self._reports.lease(self._now())
+        leased = await self._reports.lease(self._now())
+        self._tell_of(leased.set_aside)
+        reports = leased.reports
         if not reports:
-            return False
+            return bool(leased.set_aside)
         results = await self._published(reports)
         answered = list(zip(reports, results, strict=True))
         forwarded = [report.report_id for report, error in answered if error is None]
@@ -152,6 +154,11 @@ class RelayLoop:
         elif cause is None and self._not_forwarded:
             log.info("reports_forwarded_again", failed=self._not_forwarded)
         self._not_forwarded = self._not_forwarded + failed if failed else 0
+
+    def _tell_of(self, set_aside: Sequence[InexpressibleError]) -> None:
+        for error in set_aside:
+            log.error("report_set_aside", report_id=str(error.report_id), broken=str(error))
+        self._metrics.set_aside(len(set_aside))
 
     async def _published(self, reports: Sequence[UsageRecorded]) -> list[PublishError | None]:
         claims = await self._reports.contexts(reports) if is_on() else {}

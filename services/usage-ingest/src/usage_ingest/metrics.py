@@ -21,6 +21,7 @@ REPORT_STEPS: Final = (
     "created",
     "forwarded",
     "not_forwarded",
+    "set_aside",
     "reported",
     "rejected",
     "superseded",
@@ -31,6 +32,7 @@ OUTCOMES: Final = (
     *(state.value for state in BillingState if state is not BillingState.CLAIMED),
     "duplicate",
     "id_taken",
+    "held_by_newer",
     *REFUSALS,
 )
 UNFINISHED_EVENTS: Final = ("waiting", "due")
@@ -52,6 +54,10 @@ class IngestMetrics:
         # Tool runs by what recording them found: a billing state, or why not.
         self._events = Counter(
             f"{prefix}_events", "Tool runs received", ["outcome"], registry=registry
+        )
+        # New events whose metadata can't be kept: recorded and billed without it.
+        self._metadata_left_out = Counter(
+            f"{prefix}_metadata_left_out", "Events kept without metadata", registry=registry
         )
         # From a tool run until its commit: of new events, unless they came too late to be billed.
         self._delay = Histogram(
@@ -153,6 +159,10 @@ class IngestMetrics:
         """Count a message that is no acceptable event, by one of ``REFUSALS``."""
         self._events.labels(why).inc()
 
+    def metadata_left_out(self, events: int) -> None:
+        """Count new events that are kept without the metadata they came with."""
+        self._metadata_left_out.inc(events)
+
     def claimed(self, events: int, reports: int) -> None:
         """Count a claim."""
         self._claimed.inc(events)
@@ -162,6 +172,10 @@ class IngestMetrics:
         """Count reports that the broker confirmed, and those that it did not."""
         self._reports.labels("forwarded").inc(reports)
         self._reports.labels("not_forwarded").inc(failed)
+
+    def set_aside(self, reports: int) -> None:
+        """Count reports that no event can carry, each time they are tried."""
+        self._reports.labels("set_aside").inc(reports)
 
     def answered(self, states: Mapping[str, int], values: Mapping[str, int]) -> None:
         """Count reports that reached another state, and the reported value of each meter."""

@@ -11,14 +11,19 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from pydantic import ValidationError
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_contracts import UsageRecorded, UsageRejected, UsageReported
+from nexus_contracts.wording import describe
 from nexus_database import Database
 
 LEASE: Final = timedelta(seconds=60)
 """Longer than any batch of publishes takes; a lease that runs out repeats reports, harmlessly."""
+
+SET_ASIDE_FOR: Final = timedelta(minutes=10)
+"""How long a row that no event can carry is left alone: soon enough after somebody corrected it."""
 
 TAKE: Final = text("""
 UPDATE usage_reports r SET leased_until = :until
@@ -28,6 +33,10 @@ UPDATE usage_reports r SET leased_until = :until
  WHERE r.report_id = p.report_id
 RETURNING r.report_id, r.identifier, r.meter, r.value, r.stripe_customer_id, r.dimensions,
           r.occurred_at, r.event_count, r.claim_id
+""")
+
+SET_ASIDE: Final = text("""
+UPDATE usage_reports SET leased_until = :until WHERE report_id = ANY(CAST(:ids AS uuid[]))
 """)
 
 # What another transaction holds is being answered, or its lease runs out and it is repeated.
@@ -73,6 +82,25 @@ RETURNING r.state, r.meter, r.value
 """)
 
 
+class InexpressibleError(Exception):
+    """A report's row breaks the contract of the event that would carry it.
+
+    The text names fields and rules, and no value.
+    """
+
+    def __init__(self, report_id: UUID, broken: str) -> None:
+        super().__init__(broken)
+        self.report_id = report_id
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """Reports to forward, and those rows that were set aside because no event can carry them."""
+
+    reports: list[UsageRecorded]
+    set_aside: list[InexpressibleError]
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What the reporter said of one report."""
@@ -112,16 +140,28 @@ class Reports:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def lease(self, now: datetime, *, most: int = 500) -> list[UsageRecorded]:
+    async def lease(self, now: datetime, *, most: int = 500) -> Leased:
         """Take up to ``most`` pending reports, oldest first, for this process alone.
+
+        A row that no event can carry holds up none of the others: it stays pending and is tried
+        again after ``SET_ASIDE_FOR``.
 
         Raises:
             DatabaseUnavailableError: nothing was taken.
         """
 
-        async def work(connection: AsyncConnection) -> list[UsageRecorded]:
+        async def work(connection: AsyncConnection) -> Leased:
             rows = await connection.execute(TAKE, {"now": now, "until": now + LEASE, "most": most})
-            return [recorded_report(row._asdict()) for row in rows]
+            leased = Leased([], [])
+            for row in rows:
+                try:
+                    leased.reports.append(recorded_report(row._asdict()))
+                except InexpressibleError as error:
+                    leased.set_aside.append(error)
+            if leased.set_aside:
+                ids = [error.report_id for error in leased.set_aside]
+                await connection.execute(SET_ASIDE, {"ids": ids, "until": now + SET_ASIDE_FOR})
+            return leased
 
         return await self._database.run(work)
 
@@ -190,5 +230,22 @@ def _applied(marked: Sequence[Row[Any]], strangers: set[UUID]) -> Applied:
 
 
 def recorded_report(row: Mapping[Any, Any]) -> UsageRecorded:
-    """Return the event that a report's row is forwarded as."""
-    return UsageRecorded.model_validate({**row, "dimensions": row["dimensions"] or None})
+    """Return the event that a report's row is forwarded as.
+
+    Raises:
+        InexpressibleError: there is none, by a mistake of ours or a change by hand.
+    """
+    try:
+        return UsageRecorded.model_validate(_fields(row))
+    except ValidationError as error:
+        raise InexpressibleError(row["report_id"], describe(error)) from None
+
+
+def stored_report(row: Mapping[Any, Any]) -> UsageRecorded:
+    """Return a report's row as it is stored, to be compared with others and never to be sent."""
+    return UsageRecorded.model_construct(**_fields(row))
+
+
+def _fields(row: Mapping[Any, Any]) -> dict[str, Any]:
+    fields = {name: row[name] for name in UsageRecorded.model_fields}
+    return {**fields, "dimensions": row["dimensions"] or None}

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from nexus_contracts.meters import Meters
 from nexus_contracts.tool_executed import Status
 from nexus_messaging.settings import ServiceSettings
 from usage_ingest.metering import BillingRules
@@ -16,17 +17,15 @@ def _split(value: object) -> object:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
-class Settings(ServiceSettings):
+class Settings(Meters, ServiceSettings):
     """Windows, meters and what is billed; lists are comma-separated."""
 
-    stripe_meter_event_name: str = Field("tool_call_executed", min_length=1, max_length=100)
-    """The meter that counts tool runs."""
-    stripe_tokens_meter_event_name: str = Field("", max_length=100)
-    """A second meter, which sums `token_count`; empty: tokens are not billed."""
     stripe_meter_dimensions: Annotated[tuple[Dimension, ...], BeforeValidator(_split)] = ()
     """What reports are grouped by besides: `server_id`, `tool_name`, comma-separated."""
     report_window_seconds: Annotated[int, AfterValidator(fits_a_minute)] = DEFAULT_SECONDS
-    """The span of event times in one report: a divisor of 60; `0` reports every run by itself."""
+    """The span of event times in one report, which carries the earliest: so much of a billing
+    period's first usage may count for the period before. A divisor of 60; `0` reports every run by
+    itself."""
     billable_statuses: Annotated[
         tuple[Status, ...], BeforeValidator(_split), Field(min_length=1)
     ] = ("succeeded",)
@@ -38,6 +37,6 @@ class Settings(ServiceSettings):
         """Return what these settings mean for one event."""
         return BillingRules(
             runs_meter=self.stripe_meter_event_name,
-            tokens_meter=self.stripe_tokens_meter_event_name or None,
+            tokens_meter=self.stripe_tokens_meter_event_name,
             billable_statuses=frozenset(self.billable_statuses),
         )

@@ -1,0 +1,198 @@
+"""With a synchronous standby nothing is acked that it has not got, whether it was news or not."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import pytest
+from prometheus_client import CollectorRegistry
+from sqlalchemy import text
+
+from customer_provisioner.profile import Create
+from customer_provisioner.profiles import Profiles
+from customer_provisioner.profiles import Taken as Step
+from local_stack.postgres import PostgresServer
+from local_stack.sql import run_sql
+from nexus_database import Database
+from nexus_messaging.lifecycle import keep_going
+from nexus_messaging.publisher import Publisher
+from nexus_messaging.settings import load
+from nexus_messaging.topology import TOOL_EXECUTED_QUEUE
+from rig.databases import make_database
+from rig.events import provisioned, report, tool_run, user_created
+from rig.standbys import Pair, commits_waiting, frozen, replicated
+from rig.vhost import Vhost
+from rig.waiting import eventually
+from stripe_reporter.fence import Call
+from stripe_reporter.journal import Journal
+from stripe_reporter.meanings import TABLE
+from stripe_reporter.reports import Report
+from usage_ingest.accounts import Accounts
+from usage_ingest.app import wire
+from usage_ingest.claims import Claims
+from usage_ingest.ledger import Entry, Ledger
+from usage_ingest.metering import BillingRules
+from usage_ingest.reports import Answer, Reports
+from usage_ingest.settings import Settings
+
+NOW = datetime.now(UTC)
+RULES = BillingRules("tool_call_executed", None, frozenset({"succeeded"}))
+COUNT = "SELECT count(*) FROM usage_events"
+
+Again = Callable[[], Awaitable[object]]
+Case = Callable[[Database], Awaitable[Again]]
+
+
+async def run_that_is_recorded(database: Database) -> Again:
+    """A redelivered run is a duplicate."""
+    entry = Entry.of(tool_run(), RULES, NOW)
+    return lambda: Ledger(database).record([entry])
+
+
+async def outcome_that_is_applied(database: Database) -> Again:
+    """A redelivered answer changes no report."""
+    user = uuid4()
+    await Accounts(database).apply(provisioned(user, "cus_1").data)
+    run = tool_run(user, time=NOW - timedelta(minutes=1))
+    await Ledger(database).record([Entry.of(run, RULES, NOW)])
+    await Claims(database, window=timedelta(0), dimensions=()).claim(NOW)
+    [leased] = (await Reports(database).lease(NOW)).reports
+    answer = Answer(leased.report_id, "reported", NOW, None, ever_unknown=False)
+    return lambda: Reports(database).answer([answer])
+
+
+async def customer_that_is_kept(database: Database) -> Again:
+    """Redelivered news of a customer are no news."""
+    news = provisioned(uuid4(), "cus_2").data
+    return lambda: Accounts(database).apply(news)
+
+
+async def report_that_is_counted(database: Database) -> Again:
+    """A redelivered report is answered from the journal, without a call."""
+    sent = Report.of(report("cus_3").data)
+    call = await Journal(database).claim(sent, NOW)
+    assert isinstance(call, Call)
+    accepted = next(row for row in TABLE if row.name == "accepted")
+    await Journal(database).record(call, accepted, NOW)
+    return lambda: Journal(database).claim(sent, NOW)
+
+
+async def user_who_is_kept(database: Database) -> Again:
+    """A redelivered user is kept already."""
+    user = user_created(uuid4()).data
+    return lambda: Profiles(database).keep(user, NOW)
+
+
+async def user_who_has_a_customer(database: Database) -> Again:
+    """Nothing is left to do for a user who has a customer."""
+    profiles, user = Profiles(database), user_created(uuid4()).data
+    await profiles.keep(user, NOW)
+    step = await profiles.claim(user.user_id, NOW)
+    assert isinstance(step, Create)
+    await profiles.store(step.attempt, "cus_4", Step.CREATED, NOW)
+    return lambda: profiles.claim(user.user_id, NOW)
+
+
+CASES: Final[dict[Case, str]] = {
+    run_that_is_recorded: "usage_ingest",
+    outcome_that_is_applied: "usage_ingest",
+    customer_that_is_kept: "usage_ingest",
+    report_that_is_counted: "stripe_reporter",
+    user_who_is_kept: "customer_provisioner",
+    user_who_has_a_customer: "customer_provisioner",
+}
+
+
+@pytest.fixture(scope="module")
+def pair(server_directory: Path) -> Iterator[Pair]:
+    """Return a primary and its synchronous standby."""
+    with replicated(server_directory / "pair") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def urls(pair: Pair, password: str) -> dict[str, str]:
+    """Return the URLs of the services' databases at the primary."""
+    services = sorted(set(CASES.values()))
+    return {each: asyncio.run(make_database(pair.primary, each, password)) for each in services}
+
+
+@pytest.fixture
+async def database(urls: dict[str, str], case: Case) -> AsyncIterator[Database]:
+    """Return the database that the case is about, as its service's role."""
+    opened = Database(urls[CASES[case]], name="test")
+    yield opened
+    await opened.close()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+async def test_what_is_there_already_is_answered_once_the_standby_has_it(
+    pair: Pair, database: Database, case: Case
+) -> None:
+    """The commit before may have been given up while it waited: its rows may not be replicated."""
+    again = await case(database)
+    await again()
+
+    with frozen(pair.standby):
+        repeated = asyncio.ensure_future(again())
+        await eventually(lambda: _waiting(pair.primary), lambda number: number == 1, within=10)
+        assert not repeated.done()
+
+    await repeated
+
+
+async def _waiting(primary: PostgresServer) -> int:
+    return await asyncio.to_thread(commits_waiting, primary)
+
+
+async def test_run_whose_replication_was_given_up_survives_the_primary(
+    vhost: Vhost, tmp_path: Path, password: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Committed at the primary alone, redelivered as a duplicate, and not acked for that."""
+    monkeypatch.setattr("nexus_database.database.STATEMENT_TIMEOUT", 2.0)
+    with replicated(tmp_path) as pair:
+        url = await make_database(pair.primary, "usage_ingest", password)
+        owner = pair.primary.url("usage_ingest", "usage_ingest_owner", password)
+        await vhost.publish(tool_run())
+        pair.standby.kill()
+        async with recording(vhost, url):
+            await eventually(
+                lambda: asyncio.to_thread(run_sql, owner, COUNT), lambda rows: int(rows) == 1
+            )
+            # It comes again, is known as a duplicate, and that commit waits like the first one.
+            await eventually(lambda: _waiting(pair.primary), lambda number: number > 0)
+        assert await vhost.depth(TOOL_EXECUTED_QUEUE) == 1
+
+        pair.primary.kill()
+        pair.standby.restart()
+        pair.standby.promote()
+        promoted = pair.standby.url("usage_ingest", "usage_ingest", password)
+        async with recording(vhost, promoted) as database:
+            recorded = await eventually(lambda: _recorded(database), lambda rows: rows > 0)
+    assert recorded == 1
+
+
+@asynccontextmanager
+async def recording(vhost: Vhost, url: str) -> AsyncIterator[Database]:
+    """Run usage-ingest on the database at ``url`` and drain it at the end."""
+    database = Database(url, name="test")
+    amqp = vhost.url("usage-ingest")
+    settings = load(Settings, {"AMQP_URL": amqp, "DATABASE_URL": url})
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(database.close)
+        publisher = await Publisher.connect(amqp, name="usage-ingest")
+        stack.push_async_callback(publisher.close)
+        parts = wire(settings, database, publisher, CollectorRegistry())
+        tasks = [asyncio.create_task(keep_going(name, loop)) for name, loop in parts.loops.items()]
+        yield database
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _recorded(database: Database) -> int:
+    return int((await database.run(lambda c: c.execute(text(COUNT)))).scalar_one())
