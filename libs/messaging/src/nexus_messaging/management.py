@@ -33,8 +33,9 @@ from nexus_messaging.topology import VHOST, metering_topology
 
 _REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30)
 
-REJECTED_AT_ONCE: Final = 100
-"""Messages in one request, so that no answer is long."""
+REJECTED_AT_ONCE: Final = 25
+"""Messages in one request. The broker's channel keeps rejections beyond 32 for later, and a request
+ends before that: those would come back into the queue."""
 
 # Where an entry of each kind lives; a binding is posted to a list instead.
 _PATHS: Mapping[Kind, tuple[str, ...]] = MappingProxyType(

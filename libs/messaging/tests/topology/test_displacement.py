@@ -32,9 +32,9 @@ def policy(name: str, priority: int, pattern: str = ".*", **settings: object) ->
     }
 
 
-def operator_policy(name: str, **settings: object) -> dict[str, Any]:
+def operator_policy(name: str, pattern: str = ".*", **settings: object) -> dict[str, Any]:
     """Write an operator policy as the broker exports it."""
-    value = policy(name, 0, **settings)
+    value = policy(name, 0, pattern, **settings)
     return {
         "component": "operator_policy",
         "vhost": value.pop("vhost"),
@@ -122,7 +122,7 @@ def test_settings_that_move_no_message_are_passed_over() -> None:
 )
 def test_an_operator_policy_is_laid_over_ours(settings: dict[str, object], said: str) -> None:
     """Of numbers the smaller holds, of all else the operator policy's."""
-    laid_over = operator_policy("managed", pattern="^retry[.]5s$", **settings)
+    laid_over = operator_policy("managed", "^retry[.]5s$", **settings)
 
     found = displaced(broker(parameters=[laid_over]))
 
