@@ -134,6 +134,18 @@ def dead_letter_queue(queue: str) -> str:
     return f"{queue}.dlq"
 
 
+def home_queue(event_type: str | None, arrived_in: str, *, from_outside: bool) -> str:
+    """Name the queue whose consumer reads ``event_type``.
+
+    A wrong move does not change where a message belongs. Of a type that nobody consumes, or of
+    none, it is the queue it arrived in. The same holds for one of our own types that came
+    ``from_outside``: an operator who moved it on would lend a publisher rights that it lacks.
+    """
+    routes = _OUTSIDE_ROUTES if from_outside else _OUTSIDE_ROUTES | _INSIDE_ROUTES
+    name, _, _version = (event_type or "").rpartition(".")
+    return routes.get(name, arrived_in)
+
+
 def metering_topology(
     vhost: str = VHOST,
     tier_scale: float = 1.0,
