@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import aio_pika
@@ -307,6 +308,41 @@ async def test_draining_sends_home_what_a_displaced_policy_left_behind(broker: B
     # The last one has a wait, and leaves by itself as soon as nothing is before it.
     assert drained in [(0, f"sent {number} messages of {tier} home\n") for number in (250, 251)]
     assert again == (0, f"sent 0 messages of {tier} home\n")
+
+
+async def test_a_message_with_its_own_wait_is_dropped_by_a_tier_without_policy(
+    broker: Broker,
+) -> None:
+    """Why copies carry none: the policy is also the way home. A tier that blocks loses nothing."""
+    tier = TIERS[0].name
+    await broker.ask("admin", "DELETE", f"policies/{{vhost}}/nexus.{tier}")
+    async with broker.channel("usage-ingest") as channel:
+        await publish(channel, tier, TOOL_EXECUTED_QUEUE, expiration=timedelta(milliseconds=50))
+        await eventually(lambda: depth(broker, tier), lambda waiting: waiting == 0)
+        await publish(channel, tier, TOOL_EXECUTED_QUEUE)
+
+        code, shown = await run_cli(broker, "apply", "--tier-scale", str(TIER_SCALE))
+        await eventually(lambda: depth(broker, TOOL_EXECUTED_QUEUE), lambda found: found == 1)
+
+    assert code == 0
+    assert f"sent 1 messages of {tier} home" in shown
+    assert await depth(broker, UNROUTABLE) == 0
+
+
+async def test_draining_the_longest_tier_mixes_up_nobody_s_messages(broker: Broker) -> None:
+    """All services wait there together; each message comes to its own queue, before its time."""
+    tier = TIERS[-1].name
+    async with broker.channel("admin") as channel:
+        for queue in WORK_QUEUES:
+            await publish(channel, tier, queue, headers={"nexus-waits": 4}, message_id=queue)
+
+        code, _ = await run_cli(broker, "drain", tier)
+        got = [await arrival(channel, queue) for queue in WORK_QUEUES]
+
+    assert code == 0
+    assert [each.message_id for each in got] == list(WORK_QUEUES)
+    assert {each.exchange for each in got} == {RETRY_RETURN}
+    assert {each.headers["nexus-waits"] for each in got} == {4}
 
 
 async def test_a_former_tier_keeps_its_policy_until_it_is_gone(broker: Broker) -> None:

@@ -301,6 +301,11 @@ def _user_body(user: Entry, passwords: Mapping[str, str]) -> Entry:
 
 
 async def _refusal(method: str, address: str, answer: aiohttp.ClientResponse) -> str:
+    if answer.status in {401, 403} and address.endswith("/get"):
+        return (
+            "the broker refused the user of MANAGEMENT_URL to take messages:"
+            " give it the permission to read the vhost's queues"
+        )
     if answer.status in {401, 403}:
         return (
             "the broker refused the user of MANAGEMENT_URL: name an administrator and its password"
