@@ -208,7 +208,7 @@ async def test_drift_is_named_object_by_object(full_size: Vhost) -> None:
 
 async def test_a_policy_of_others_that_displaces_ours_is_named(full_size: Vhost) -> None:
     """Ours stands unchanged beside it, and the tier has no wait: what comes in would stay."""
-    theirs = {"pattern": "^retry", "priority": 50, "definition": {"ha-mode": "all"}}
+    theirs = {"pattern": "^retry", "priority": 50, "definition": {"max-length": 9}}
     await full_size.ask("PUT", "policies/{vhost}/theirs", theirs | {"apply-to": "all"})
 
     found = await drift(full_size)
@@ -216,8 +216,8 @@ async def test_a_policy_of_others_that_displaces_ours_is_named(full_size: Vhost)
     assert len(found) == len(TIERS)
     assert found[0] == (
         "different settings of queue retry.5s: dead-letter-exchange is absent, should be"
-        " retry.return; dead-letter-strategy is absent, should be at-least-once; message-ttl is"
-        " absent, should be 5000; overflow is absent, should be reject-publish; in force: policy"
+        " retry.return; dead-letter-strategy is absent, should be at-least-once; max-length is"
+        " 9, should be absent; message-ttl is absent, should be 5000; overflow is absent, should be reject-publish; in force: policy"
         " theirs (priority 50); remove what is not described there, narrow its pattern, or lower"
         " its priority"
     )
