@@ -4,7 +4,8 @@
 #
 #   deploy/docker/secrets.sh            and the local Stripe, unless another was chosen before
 #   deploy/docker/secrets.sh emulator   and the local Stripe (`docker compose --profile demo`)
-#   deploy/docker/secrets.sh stripe     and the real Stripe; its key is read from standard input
+#   deploy/docker/secrets.sh stripe     and the real Stripe; standard input holds two keys of it, a
+#                                       line each: customer-provisioner's, then stripe-reporter's
 #
 # SECRETS_DIR is where they are (.local/docker/secrets). PostgreSQL and RabbitMQ take their
 # passwords when their volumes are empty: `docker compose down --volumes` before the folder goes.
@@ -13,6 +14,7 @@ set -eu
 cd -- "$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)/../.."
 directory=${SECRETS_DIR:-.local/docker/secrets}
 services="customer-provisioner usage-ingest stripe-reporter"
+stripe_users="customer-provisioner stripe-reporter"
 emulator=http://stripe-emulator:12111
 
 # write NAME TEXT. The files are readable, because the containers' users are not the caller; the
@@ -36,19 +38,26 @@ secret() {
 choose_stripe() {
     case $1 in
     emulator)
-        write stripe-secret-key "sk_test_$(random)"
+        for service in $stripe_users; do
+            write "stripe-secret-key-$service" "sk_test_$(random)"
+        done
         write stripe-api-base "$emulator"
         ;;
     stripe)
-        read -r key
-        case $key in
-        sk_* | rk_*) ;;
-        *)
-            echo "secrets: standard input holds no key of Stripe's (sk_... or rk_...)" >&2
-            exit 2
-            ;;
-        esac
-        write stripe-secret-key "$key"
+        read -r provisioner_key || :
+        read -r reporter_key || :
+        for key in "$provisioner_key" "$reporter_key"; do
+            case $key in
+            sk_* | rk_*) ;;
+            *)
+                echo "secrets: standard input does not hold two keys of Stripe's (sk_... or rk_...), a line" \
+                    "each: customer-provisioner's, then stripe-reporter's" >&2
+                exit 2
+                ;;
+            esac
+        done
+        write stripe-secret-key-customer-provisioner "$provisioner_key"
+        write stripe-secret-key-stripe-reporter "$reporter_key"
         # An empty address is the real Stripe's.
         write stripe-api-base ""
         ;;
@@ -83,9 +92,16 @@ for service in $services; do
         "postgresql://${database}_owner:$owner@postgres:5432/$database"
 done
 [ -e "$directory/api-keys" ] || write api-keys ""
+# Before, both services had one key.
+if [ -s "$directory/stripe-secret-key" ]; then
+    for service in $stripe_users; do
+        write "stripe-secret-key-$service" "$(cat "$directory/stripe-secret-key")"
+    done
+    rm "$directory/stripe-secret-key"
+fi
 if [ $# -gt 0 ]; then
     choose_stripe "$1"
-elif [ ! -s "$directory/stripe-secret-key" ]; then
+elif [ ! -s "$directory/stripe-secret-key-stripe-reporter" ]; then
     choose_stripe emulator
 fi
 

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from customer_provisioner.settings import Settings as ProvisionerSettings
+from local_stack.rabbitmq_settings import MAX_MESSAGE_BYTES as LOCAL_MAX_MESSAGE_BYTES
 from local_stack.rabbitmq_settings import PLUGINS
+from nexus_contracts import MAX_BODY_BYTES
 from nexus_messaging.settings import ServiceSettings, load
-from nexus_messaging.topology import metering_topology
+from nexus_messaging.topology import MAX_MESSAGE_BYTES, metering_topology
 from nexus_messaging.topology_cli import read_settings
 from stripe_reporter.settings import Settings as ReporterSettings
 from usage_ingest.settings import Settings as IngestSettings
@@ -119,6 +121,14 @@ def test_a_service_starts_after_its_broker_and_its_tables(
 
     for job in ("topology", f"{service}-migration"):
         assert needed[job] == {"condition": "service_completed_successfully"}
+
+
+def test_the_broker_takes_messages_of_the_described_size_at_most() -> None:
+    """Without the limit, one publisher's messages fill the memory of whoever consumes them."""
+    limits = (ROOT / "deploy/docker/rabbitmq/90-metering.conf").read_text(encoding="utf-8")
+
+    assert f"\nmax_message_size = {MAX_MESSAGE_BYTES}\n" in limits
+    assert LOCAL_MAX_MESSAGE_BYTES == MAX_MESSAGE_BYTES >= 2 * MAX_BODY_BYTES
 
 
 def test_the_broker_has_the_same_plugins_as_the_local_one() -> None:

@@ -7,7 +7,14 @@ from typing import Any
 
 from .conftest import Script
 
-KEY = "sk_test_" + "k" * 24
+PROVISIONER_KEY, REPORTER_KEY = "rk_test_" + "p" * 24, "rk_test_" + "r" * 24
+KEYS = f"{PROVISIONER_KEY}\n{REPORTER_KEY}\n"
+KEY_FILES = ("stripe-secret-key-customer-provisioner", "stripe-secret-key-stripe-reporter")
+
+
+def keys_in(directory: Path) -> list[str]:
+    """Return customer-provisioner's key, then stripe-reporter's."""
+    return [(directory / name).read_text().strip() for name in KEY_FILES]
 
 
 def test_every_secret_that_is_mounted_is_made(
@@ -56,42 +63,61 @@ def test_running_it_again_keeps_every_secret(make_secrets: Script, secrets_direc
     assert {each.name: each.read_text() for each in secrets_directory.iterdir()} == before
 
 
-def test_a_real_key_goes_to_the_real_stripe_and_is_not_shown(
+def test_real_keys_go_to_the_real_stripe_and_are_not_shown(
     make_secrets: Script, secrets_directory: Path
 ) -> None:
-    """Key and address change together, so no real key reaches the local Stripe."""
+    """Keys and address change together, so no real key reaches the local Stripe."""
     make_secrets("emulator").check_returncode()
 
-    done = make_secrets("stripe", stdin=KEY + "\n")
+    done = make_secrets("stripe", stdin=KEYS)
 
     assert done.returncode == 0
-    assert (secrets_directory / "stripe-secret-key").read_text().strip() == KEY
+    assert keys_in(secrets_directory) == [PROVISIONER_KEY, REPORTER_KEY]
     assert (secrets_directory / "stripe-api-base").read_text().strip() == ""
-    assert KEY not in done.stdout + done.stderr
+    assert not any(key in done.stdout + done.stderr for key in (PROVISIONER_KEY, REPORTER_KEY))
     assert "real Stripe" in done.stderr
 
 
 def test_the_choice_of_stripe_outlives_a_further_run(
     make_secrets: Script, secrets_directory: Path
 ) -> None:
-    """Only who asks for the local Stripe gets it back."""
-    make_secrets("stripe", stdin=KEY + "\n").check_returncode()
+    """Only who asks for the local Stripe gets it back, with a key for each service."""
+    make_secrets("stripe", stdin=KEYS).check_returncode()
 
     make_secrets().check_returncode()
-    kept = (secrets_directory / "stripe-secret-key").read_text().strip()
+    kept = keys_in(secrets_directory)
     make_secrets("emulator").check_returncode()
+    local = keys_in(secrets_directory)
 
-    assert kept == KEY
-    assert (secrets_directory / "stripe-secret-key").read_text().strip() != KEY
+    assert kept == [PROVISIONER_KEY, REPORTER_KEY]
+    assert len({*kept, *local}) == 4
     assert "stripe-emulator" in (secrets_directory / "stripe-api-base").read_text()
 
 
-def test_what_is_no_key_is_refused(make_secrets: Script, secrets_directory: Path) -> None:
-    """A publishable key or an empty line changes nothing."""
+def test_the_one_key_of_before_becomes_each_service_s(
+    make_secrets: Script, secrets_directory: Path
+) -> None:
+    """Whoever had chosen the real Stripe is not put on the local one by an upgrade."""
+    make_secrets("stripe", stdin=KEYS).check_returncode()
+    for name in KEY_FILES:
+        (secrets_directory / name).unlink()
+    (secrets_directory / "stripe-secret-key").write_text(REPORTER_KEY + "\n")
+
+    done = make_secrets()
+
+    assert keys_in(secrets_directory) == [REPORTER_KEY, REPORTER_KEY]
+    assert not (secrets_directory / "stripe-secret-key").exists()
+    assert "real Stripe" in done.stderr
+
+
+def test_what_is_no_pair_of_keys_is_refused(make_secrets: Script, secrets_directory: Path) -> None:
+    """A publishable key, a single one or an empty line changes nothing."""
     make_secrets("emulator").check_returncode()
-    before = (secrets_directory / "stripe-secret-key").read_text()
+    before = keys_in(secrets_directory)
 
-    refused = [make_secrets("stripe", stdin=text) for text in ("pk_test_1\n", "\n", "")]
+    texts = ("pk_test_1\npk_test_2\n", REPORTER_KEY + "\n", REPORTER_KEY + "\n\n", "\n", "")
+    refused = [make_secrets("stripe", stdin=text) for text in texts]
 
-    assert [done.returncode != 0 for done in refused] == [True, True, True]
-    assert (secrets_directory / "stripe-secret-key").read_text() == before
+    assert [done.returncode for done in refused] == [2] * len(texts)
+    assert all("two keys of Stripe's" in done.stderr for done in refused)
+    assert keys_in(secrets_directory) == before

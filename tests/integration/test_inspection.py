@@ -15,6 +15,7 @@ from nexus_messaging.inspection import broker_fault, topology_fault, vhost_of
 from nexus_messaging.topology import (
     DEAD,
     INTERNAL,
+    MAX_MESSAGE_BYTES,
     TIERS,
     TOOL_EXECUTED_QUEUE,
     USAGE_OUTCOMES_QUEUE,
@@ -149,6 +150,20 @@ async def test_missing_queues_and_exchanges_are_named_at_once(vhost: Vhost) -> N
     ]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (MAX_MESSAGE_BYTES // 2, f"takes messages of more than {MAX_MESSAGE_BYTES // 2} bytes"),
+        (MAX_MESSAGE_BYTES * 2, f"takes messages of {MAX_MESSAGE_BYTES} bytes at most"),
+    ],
+)
+async def test_another_limit_of_message_size_is_named(vhost: Vhost, wanted: int, said: str) -> None:
+    """Too high as the broker's default is, or too low; with the line for its configuration."""
+    found = await broker_fault(vhost.url(INGEST), rights_of(INGEST), message_bytes=wanted)
+
+    assert found == f"the broker {said}: set max_message_size = {wanted} in its rabbitmq.conf"
+
+
 async def test_a_wrong_password_and_an_absent_broker_are_told_apart(vhost: Vhost) -> None:
     """The one is mended in the settings, the other is waited for."""
     url = vhost.url(INGEST)
@@ -189,6 +204,24 @@ async def test_drift_is_named_object_by_object(full_size: Vhost) -> None:
     assert f"missing policy nexus.{TOOL_EXECUTED_QUEUE}" in found
     assert any(line.startswith(f"missing binding {DEAD} queue") for line in found)
     assert any(line.startswith(f"different permission {INGEST}: write is .*") for line in found)
+
+
+async def test_a_policy_of_others_that_displaces_ours_is_named(full_size: Vhost) -> None:
+    """Ours stands unchanged beside it, and the tier has no wait: what comes in would stay."""
+    theirs = {"pattern": "^retry", "priority": 50, "definition": {"max-length": 9}}
+    await full_size.ask("PUT", "policies/{vhost}/theirs", theirs | {"apply-to": "all"})
+
+    found = await drift(full_size)
+
+    assert len(found) == len(TIERS)
+    assert found[0] == (
+        "different settings of queue retry.5s: dead-letter-exchange is absent, should be"
+        " retry.return; dead-letter-strategy is absent, should be at-least-once; max-length is"
+        " 9, should be absent; message-ttl is absent, should be 5000; overflow is absent, should"
+        " be reject-publish; in force: policy theirs (priority 50); remove what is not described"
+        " there, narrow its pattern, or lower"
+        " its priority"
+    )
 
 
 async def test_a_refused_administrator_is_said_to_be_refused(vhost: Vhost) -> None:

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import aio_pika
@@ -34,6 +35,7 @@ from nexus_messaging.topology import (
     dead_letter_queue,
     metering_topology,
 )
+from rig.waiting import eventually
 
 TIER_SCALE = 0.01
 DEADLINE = 20.0
@@ -232,6 +234,135 @@ async def test_drift_is_shown_and_what_is_ours_is_mended(broker: Broker) -> None
     ]
     assert [str(difference) for difference in left] == await broker.drift()
     assert {difference.subject for difference in left} == {"policy theirs", "queue theirs"}
+
+
+def others_policy(priority: int, **settings: object) -> dict[str, object]:
+    """Return a policy for all retry tiers, as somebody else may set one."""
+    definition = {"max-length": 1000, **settings}
+    return {
+        "pattern": "^retry",
+        "priority": priority,
+        "definition": definition,
+        "apply-to": "queues",
+    }
+
+
+async def test_applying_refuses_while_a_policy_of_others_displaces_ours(broker: Broker) -> None:
+    """It says which, and of which priority; ours alone can't have any effect."""
+    operators = others_policy(11)
+    await broker.ask("operator", "PUT", "policies/{vhost}/theirs", **operators)
+
+    code, shown = await run_cli(broker, "apply", "--tier-scale", str(TIER_SCALE))
+    await broker.ask("operator", "DELETE", "policies/{vhost}/theirs")
+    mended = await run_cli(broker, "apply", "--tier-scale", str(TIER_SCALE))
+
+    assert code == 1
+    assert "different settings of queue retry.1h: dead-letter-exchange is absent" in shown
+    assert shown.count("in force: policy theirs (priority 11); remove what is not") == len(TIERS)
+    assert mended == (0, "nothing to change\n")
+
+
+async def test_applying_sends_home_what_blocked_a_tier_without_its_policy(broker: Broker) -> None:
+    """A message that came in without a wait, and all behind it, return; new ones wait again."""
+    tier, outcomes = TIERS[0].name, "usage-ingest.usage-outcomes"
+    await broker.ask("admin", "DELETE", f"policies/{{vhost}}/nexus.{tier}")
+    async with broker.channel("usage-ingest") as channel:
+        await publish(channel, tier, TOOL_EXECUTED_QUEUE, headers={"nexus-attempt": 2})
+        await publish(channel, tier, outcomes)
+
+        code, shown = await run_cli(broker, "apply", "--tier-scale", str(TIER_SCALE))
+        first = await arrival(channel, TOOL_EXECUTED_QUEUE)
+        second = await arrival(channel, outcomes)
+        await publish(channel, tier, outcomes)
+        third = await arrival(channel, outcomes)
+
+    assert code == 0
+    assert f"created policy nexus.{tier}" in shown
+    assert f"sent 2 messages of {tier} home" in shown
+    assert first.headers["nexus-attempt"] == 2
+    assert {each.exchange for each in (first, second, third)} == {RETRY_RETURN}
+
+
+async def test_draining_sends_home_what_a_displaced_policy_left_behind(broker: Broker) -> None:
+    """After the foreign policy has gone all is as described, and yet the tier stands still."""
+    tier = TIERS[0].name
+    path = "policies/{vhost}/theirs"
+    await broker.ask("operator", "PUT", path, **others_policy(11))
+    async with broker.channel("usage-ingest") as channel:
+        for _ in range(250):
+            await publish(channel, tier, TOOL_EXECUTED_QUEUE)
+        refused = await run_cli(broker, "drain", tier)
+        await broker.ask("operator", "DELETE", path)
+        await publish(channel, tier, TOOL_EXECUTED_QUEUE)
+        applied = await run_cli(broker, "apply", "--tier-scale", str(TIER_SCALE))
+        blocked = await depth(broker, tier)
+
+        drained = await run_cli(broker, "drain", tier)
+        await eventually(lambda: depth(broker, TOOL_EXECUTED_QUEUE), lambda found: found == 251)
+        again = await run_cli(broker, "drain", tier)
+
+    assert refused[0] == 1
+    assert f"{tier} does not send home what is taken from it" in refused[1]
+    assert applied == (0, "nothing to change\n")
+    assert blocked == 251
+    # The last one has a wait, and leaves by itself as soon as nothing is before it.
+    assert drained in [(0, f"sent {number} messages of {tier} home\n") for number in (250, 251)]
+    assert again == (0, f"sent 0 messages of {tier} home\n")
+
+
+async def test_a_message_with_its_own_wait_is_dropped_by_a_tier_without_policy(
+    broker: Broker,
+) -> None:
+    """Why copies carry none: the policy is also the way home. A tier that blocks loses nothing."""
+    tier = TIERS[0].name
+    await broker.ask("admin", "DELETE", f"policies/{{vhost}}/nexus.{tier}")
+    async with broker.channel("usage-ingest") as channel:
+        await publish(channel, tier, TOOL_EXECUTED_QUEUE, expiration=timedelta(milliseconds=50))
+        await eventually(lambda: depth(broker, tier), lambda waiting: waiting == 0)
+        await publish(channel, tier, TOOL_EXECUTED_QUEUE)
+
+        code, shown = await run_cli(broker, "apply", "--tier-scale", str(TIER_SCALE))
+        await eventually(lambda: depth(broker, TOOL_EXECUTED_QUEUE), lambda found: found == 1)
+
+    assert code == 0
+    assert f"sent 1 messages of {tier} home" in shown
+    assert await depth(broker, UNROUTABLE) == 0
+
+
+async def test_draining_the_longest_tier_mixes_up_nobody_s_messages(broker: Broker) -> None:
+    """All services wait there together; each message comes to its own queue, before its time."""
+    tier = TIERS[-1].name
+    async with broker.channel("admin") as channel:
+        for queue in WORK_QUEUES:
+            await publish(channel, tier, queue, headers={"nexus-waits": 4}, message_id=queue)
+
+        code, _ = await run_cli(broker, "drain", tier)
+        got = [await arrival(channel, queue) for queue in WORK_QUEUES]
+
+    assert code == 0
+    assert [each.message_id for each in got] == list(WORK_QUEUES)
+    assert {each.exchange for each in got} == {RETRY_RETURN}
+    assert {each.headers["nexus-waits"] for each in got} == {4}
+
+
+async def test_a_former_tier_keeps_its_policy_until_it_is_gone(broker: Broker) -> None:
+    """Without the policy the broker would drop what waits there as soon as its time is over."""
+    former = {
+        "pattern": r"^retry\.30s$",
+        "apply-to": "queues",
+        "definition": {"message-ttl": 3_600_000, "dead-letter-exchange": RETRY_RETURN},
+    }
+    await broker.ask("admin", "PUT", "policies/{vhost}/nexus.retry.30s", **former)
+    arguments = {"x-queue-type": "quorum"}
+    await broker.ask("admin", "PUT", "queues/{vhost}/retry.30s", durable=True, arguments=arguments)
+
+    kept = await run_cli(broker, "apply", "--tier-scale", str(TIER_SCALE))
+    await broker.ask("admin", "DELETE", "queues/{vhost}/retry.30s")
+    removed = await run_cli(broker, "apply", "--tier-scale", str(TIER_SCALE))
+
+    assert kept[0] == 0
+    assert "extra policy nexus.retry.30s: still obeyed by retry.30s: empty it" in kept[1]
+    assert removed == (0, "removed policy nexus.retry.30s\n")
 
 
 async def test_a_queue_of_the_wrong_type_is_reported_and_kept(bare: Broker) -> None:

@@ -2,15 +2,22 @@
 
 import re
 import subprocess
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import yaml
 
 from local_stack.prometheus import CONFIGURATION
-from nexus_messaging.topology import metering_topology
+from nexus_messaging.topology import (
+    TIERS,
+    WORK_QUEUES,
+    dead_letter_queue,
+    metering_topology,
+)
 from rig.prometheus import ROOT, promtool
 
+MINUTE = timedelta(minutes=1)
 TESTS = sorted((CONFIGURATION / "rules-tests").glob("*.yml"))
 
 
@@ -83,26 +90,57 @@ def test_the_runbook_has_a_section_for_every_alert_and_for_no_other() -> None:
             assert part in words, f"{name}: {part}"
 
 
+def recorded(name: str, pattern: str) -> set[str]:
+    """Return the queues that a recording rule selects by their names."""
+    [rule] = [each for each in rules("recording.yml") if each["record"] == name]
+    found = re.search(pattern, rule["expr"])
+    assert found is not None
+    return {each.replace("\\\\.", ".") for each in found[1].split("|")}
+
+
 def test_the_queues_that_are_ours_are_those_of_the_topology() -> None:
     """A queue added to the topology raises no alert, and any other does."""
-    [alert] = [each for each in ALERTS if each["alert"] == "UnknownQueue"]
-    known = re.search(r'queue!~"([^"]+)"', alert["expr"])
-
-    assert known is not None
     described = {queue.name for queue in metering_topology().queues}
-    assert {each.replace("\\\\.", ".") for each in known[1].split("|")} == described
+
+    assert recorded("queue:unknown_messages:sum", r'queue!~"([^"]+)"') == described
 
 
-def test_work_queues_are_told_from_all_others_by_their_names() -> None:
-    """The recording rule adds up exactly the queues that services consume."""
-    [rule] = [
-        each for each in rules("recording.yml") if each["record"] == "queue:work_messages:sum"
-    ]
-    pattern = re.search(r'queue=~"([^"]+)"', rule["expr"])
+def test_work_and_dead_letters_are_told_from_all_others_by_their_names() -> None:
+    """What a mistyped move made looks like a queue of ours, and is counted as none."""
+    dead = {dead_letter_queue(queue) for queue in WORK_QUEUES}
 
-    assert pattern is not None
-    matches = re.compile(pattern[1].replace("\\\\", "\\"))
-    for queue in metering_topology().queues:
-        is_work = "." in queue.name and not queue.name.startswith("retry.")
-        expected = is_work and not queue.name.endswith(".dlq")
-        assert bool(matches.fullmatch(queue.name)) is expected, queue.name
+    assert recorded("queue:work_messages:sum", r'queue=~"([^"]+)"') == set(WORK_QUEUES)
+    assert recorded("queue:dead_letters:sum", r'queue=~"([^"]+)"') == dead
+
+
+def test_every_queue_of_the_topology_is_missed() -> None:
+    """The alert names each, since a queue that is absent has no series."""
+    [alert] = [each for each in ALERTS if each["alert"] == "QueueMissing"]
+
+    missed = re.findall(
+        r'absent\(rabbitmq_detailed_queue_messages{queue="([^"]+)"}\)', alert["expr"]
+    )
+
+    assert sorted(missed) == sorted(queue.name for queue in metering_topology().queues)
+
+
+def test_every_work_queue_is_watched_for_its_consumer() -> None:
+    """And no other: a queue that a mistyped move made wakes nobody."""
+    [alert] = [each for each in ALERTS if each["alert"] == "QueueWithoutConsumer"]
+
+    watched = re.findall(r'consumers{queue=~?"([^"]+)"}', alert["expr"])
+
+    names = {each.replace("\\\\.", ".") for part in watched for each in part.split("|")}
+    assert names == set(WORK_QUEUES)
+
+
+def test_every_retry_tier_is_watched_for_longer_than_it_waits() -> None:
+    """Each has its own window: its wait and five minutes."""
+    found = {
+        rule["labels"]["queue"]: re.search(r"\[(\d+)m\]", rule["expr"])
+        for rule in rules("recording.yml")
+        if rule["record"] == "queue:retried_within_wait:increase"
+    }
+    minutes = {name: int(window[1]) for name, window in found.items() if window}
+
+    assert minutes == {tier.name: tier.wait // MINUTE + 5 for tier in TIERS}

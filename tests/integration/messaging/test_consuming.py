@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 from integration.messaging.bench import (
     DEAD_LETTERS,
@@ -16,8 +17,8 @@ from nexus_messaging.errors import PermanentError, TransientError
 from nexus_messaging.message import Delivery
 from nexus_messaging.reasons import Reason
 from nexus_messaging.retry import ATTEMPT, BUDGET, CRASHED_FROM, HANDLED_ALONE_FROM, Done, Outcome
-from nexus_messaging.topology import EVENTS, RETRY_RETURN, TIERS
-from rig.events import tool_run
+from nexus_messaging.topology import EVENTS, RETRY_RETURN, TIERS, USER_CREATED_QUEUE
+from rig.events import tool_run, user_created
 from rig.waiting import eventually
 
 
@@ -94,6 +95,28 @@ async def test_a_permanent_failure_is_dead_lettered_at_once_and_whole(bench: Ben
     assert letter.headers["nexus-service"] == "usage-ingest"
     assert letter.headers["nexus-requeue-to"] == QUEUE
     assert bench.count("dead_lettered", reason="event_id_taken") == 1
+
+
+async def test_a_wrong_move_ends_well_by_following_the_header(bench: Bench) -> None:
+    """A user that was moved to the queue of tool runs gets to its own queue."""
+    vhost, event = bench.vhost, user_created(uuid4())
+    bench.behave = read_as_tool_run
+
+    async with bench.consuming():
+        # As a move does, which leaves nothing of where the message was.
+        await vhost.publish_raw(event.body(), QUEUE, exchange="", type=event.type)
+        (letter,) = await bench.dead_letters(1)
+        await vhost.move(DEAD_LETTERS, str(letter.headers["nexus-requeue-to"]))
+        message = await vhost.take(USER_CREATED_QUEUE)
+
+    assert letter.headers["nexus-reason"] == "invalid"
+    assert message.body == event.body()
+
+
+async def read_as_tool_run(delivery: Delivery) -> Outcome:
+    """Read the body as the consumer of tool runs does."""
+    read_event(delivery.message.body, [ToolExecuted])
+    return Done()
 
 
 async def refuse(_delivery: Delivery) -> Outcome:

@@ -117,5 +117,5 @@ def _doors(secrets: Path, ports: Mapping[str, int]) -> Doors:
         ledger=Address(LOOPBACK, ports["POSTGRES_PORT"]).postgres_url(ledger, "usage_ingest"),
         ingest=Address(LOOPBACK, ports["USAGE_INGEST_PORT"]).http_url,
         emulator=Address(LOOPBACK, ports["STRIPE_EMULATOR_PORT"]).http_url,
-        stripe_key=secret("stripe-secret-key"),
+        stripe_key=secret("stripe-secret-key-stripe-reporter"),
     )

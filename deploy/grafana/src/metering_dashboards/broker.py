@@ -68,6 +68,20 @@ _QUEUES = Section(
             "stripe-outage",
         ),
         Panel(
+            "Overdue in retry tiers",
+            "Messages that wait in a tier beyond what came in within its wait. Above 0 for long:"
+            " one of them has no end of its wait, and blocks all behind it.",
+            "short",
+            (
+                Query(
+                    'clamp_min(sum by (queue) (rabbitmq_detailed_queue_messages{queue=~"retry.+"})'
+                    " - on (queue) queue:retried_within_wait:increase, 0)",
+                    "{{queue}}",
+                ),
+            ),
+            "retrytierblocked",
+        ),
+        Panel(
             "Unroutable",
             "Messages that had no queue to go to, kept in the queue unroutable.",
             "short",

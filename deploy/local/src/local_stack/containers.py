@@ -16,7 +16,7 @@ from testcontainers.core.container import DockerContainer
 from local_stack.errors import LocalStackError
 from local_stack.management import broker_version, listens_for_amqp
 from local_stack.ports import LOOPBACK, free_ports
-from local_stack.rabbitmq_settings import ADMIN, enabled_plugins
+from local_stack.rabbitmq_settings import ADMIN, MAX_MESSAGE_BYTES, enabled_plugins
 from local_stack.sql import SqlFailedError, run_sql
 from local_stack.urls import Address, Login
 
@@ -111,6 +111,8 @@ class RabbitContainer:
             },
         )
         self._server.put(enabled_plugins(), "/etc/rabbitmq/enabled_plugins")
+        limit = f"max_message_size = {MAX_MESSAGE_BYTES}\n"
+        self._server.put(limit, "/etc/rabbitmq/conf.d/90-metering.conf")
 
     @classmethod
     def start(cls) -> Self:

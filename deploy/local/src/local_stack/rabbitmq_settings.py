@@ -17,6 +17,9 @@ PLUGINS = (
     "rabbitmq_shovel_management",
 )
 
+MAX_MESSAGE_BYTES = 512 * 1024
+"""As production sets it (docs/operations.md), so that what is tried here meets the same limit."""
+
 _STANDARD_PORTS = (5672, 15672, 15692)
 # One scheduler: on a small machine the idle ones of a node cost more than they give.
 _ERLANG_ARGUMENTS = "+S 1:1 +A 4 -kernel inet_dist_use_interface {127,0,0,1}"
@@ -57,6 +60,7 @@ def configuration(ports: RabbitPorts, admin: Login) -> str:
         "default_user_tags.administrator": "true",
         "vm_memory_high_watermark.absolute": "1GB",
         "disk_free_limit.absolute": "50MB",
+        "max_message_size": MAX_MESSAGE_BYTES,
         # The write-ahead log of quorum queues is kept in memory up to this size (default 512 MB).
         "raft.wal_max_size_bytes": 64 * 1024 * 1024,
         "log.console.level": "info",

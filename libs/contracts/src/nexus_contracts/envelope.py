@@ -165,6 +165,12 @@ def _unexpected(
     return InvalidEventError(f"type: not an event of this queue, which takes {known}")
 
 
+def event_type_of(body: bytes) -> str | None:
+    """Return the ``type`` that a body claims, whatever may be wrong with the rest of it."""
+    kind = _field_of(body, "type")
+    return kind if isinstance(kind, str) else None
+
+
 def traceparent_of(body: bytes) -> str | None:
     """Return the trace context that a body carries, whatever may be wrong with the rest of it."""
     return trace_context(_field_of(body, "traceparent"))

@@ -27,14 +27,15 @@ SALT_BYTES = 4
 class Kind:
     """One section of a definitions document: what names its entries, and what else must agree.
 
-    Entries of a ``fixed`` kind cannot be changed, only deleted with all they hold: a person's call.
+    ``by_hand`` says what a person must do about an entry of a kind that cannot be changed here; it
+    may name parts of the entry.
     """
 
     section: str
     noun: str
     key: tuple[str, ...]
     settings: tuple[str, ...] = ()
-    fixed: bool = False
+    by_hand: str = ""
 
     def name(self, entry: Entry) -> str:
         """Name ``entry`` so that no two entries of the kind share the name."""
@@ -42,16 +43,33 @@ class Kind:
         return " ".join(part if isinstance(part, str) else json.dumps(part) for part in parts)
 
 
+_HOLDS_MESSAGES = "cannot be changed: empty it, delete it, apply again"
+
 VHOSTS = Kind("vhosts", "vhost", ("name",))
 EXCHANGES = Kind(
     "exchanges",
     "exchange",
     ("name",),
     ("type", "durable", "auto_delete", "internal", "arguments"),
-    fixed=True,
+    by_hand=_HOLDS_MESSAGES,
 )
 POLICIES = Kind("policies", "policy", ("name",), ("pattern", "apply-to", "definition", "priority"))
-QUEUES = Kind("queues", "queue", ("name",), ("durable", "auto_delete", "arguments"), fixed=True)
+QUEUES = Kind(
+    "queues",
+    "queue",
+    ("name",),
+    ("durable", "auto_delete", "arguments"),
+    by_hand=_HOLDS_MESSAGES,
+)
+IN_FORCE = Kind(
+    "in_force",
+    "settings of queue",
+    ("name",),
+    ("definition",),
+    by_hand="in force: {source}; remove what is not described there, narrow its pattern,"
+    " or lower its priority",
+)
+"""What policies make of each queue: no section of the broker's, see ``displacement``."""
 BINDINGS = Kind(
     "bindings",
     "binding",
@@ -69,6 +87,7 @@ KINDS = (
     EXCHANGES,
     # Before the queues: one that works without its policy may lose what it dead-letters.
     POLICIES,
+    IN_FORCE,
     QUEUES,
     BINDINGS,
     USERS,

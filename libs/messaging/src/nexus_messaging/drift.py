@@ -4,7 +4,7 @@ import base64
 import binascii
 import hmac
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from nexus_messaging.blueprint import Topology
@@ -12,6 +12,7 @@ from nexus_messaging.definitions import (
     BINDINGS,
     EXCHANGES,
     HASHING,
+    IN_FORCE,
     KINDS,
     PERMISSIONS,
     POLICIES,
@@ -23,6 +24,11 @@ from nexus_messaging.definitions import (
     Kind,
     definitions,
     hash_password,
+)
+from nexus_messaging.displacement import (
+    obeying,
+    settings_described,
+    settings_in_force,
 )
 from nexus_messaging.topology import POLICY_PREFIX
 
@@ -43,19 +49,22 @@ class Difference:
     """One object in which broker and description disagree.
 
     ``wanted`` is the described entry, ``found`` the broker's; ``None`` where there is none.
+    ``obeyed_by`` names the queues, not described any more, that a policy still governs: without it
+    the broker would drop what waits there as soon as its wait is over.
     """
 
     kind: Kind
     standing: Standing
     wanted: Entry | None
     found: Entry | None
+    obeyed_by: tuple[str, ...] = ()
 
     @property
     def repairable(self) -> bool:
         """Whether the broker can be brought to the description without losing a message."""
         if self.standing is Standing.DIFFERENT:
-            return not self.kind.fixed
-        return self.standing is not Standing.FOREIGN
+            return not self.kind.by_hand
+        return self.standing is not Standing.FOREIGN and not self.obeyed_by
 
     @property
     def subject(self) -> str:
@@ -65,6 +74,12 @@ class Difference:
     def __str__(self) -> str:
         if self.standing is Standing.FOREIGN:
             return f"{self.standing.value} {self.subject}: not described, left alone"
+        if self.obeyed_by:
+            queues = ", ".join(self.obeyed_by)
+            return (
+                f"{self.standing.value} {self.subject}: still obeyed by {queues}:"
+                " empty it, delete it, apply again"
+            )
         if self.wanted is None or self.found is None:
             return f"{self.standing.value} {self.subject}"
         disagreements = "; ".join(
@@ -72,8 +87,9 @@ class Difference:
             for setting in self.kind.settings
             for text in _disagreements(setting, self.found.get(setting), self.wanted[setting])
         )
-        advice = "; cannot be changed: empty it, delete it, apply again" if self.kind.fixed else ""
-        return f"{self.standing.value} {self.subject}: {disagreements}{advice}"
+        advice = self.kind.by_hand.format_map(self.found)
+        parts = "; ".join(part for part in (disagreements, advice) if part)
+        return f"{self.standing.value} {self.subject}: {parts}"
 
 
 def _disagreements(setting: str, found: object, wanted: object) -> Iterator[str]:
@@ -95,12 +111,20 @@ def compare(
         passwords: Described users' passwords, by user name; the others' are not compared.
     """
     return tuple(
-        difference
+        _held(difference, topology, found)
         for kind in KINDS
         for difference in _compare_kind(
             kind, topology, _wanted(kind, topology), _found(kind, topology, found, passwords)
         )
     )
+
+
+def _held(difference: Difference, topology: Topology, found: Definitions) -> Difference:
+    """Keep a stale policy that governs a queue of an older description: it may hold messages."""
+    policy = difference.found
+    if difference.kind is not POLICIES or difference.standing is not Standing.STALE or not policy:
+        return difference
+    return replace(difference, obeyed_by=obeying(policy["name"], topology, found))
 
 
 def _compare_kind(
@@ -119,16 +143,20 @@ def _compare_kind(
             yield Difference(kind, standing, None, entry)
 
 
-def _wanted(kind: Kind, topology: Topology) -> dict[str, Entry]:
+def _wanted(kind: Kind, topology: Topology) -> Mapping[str, Entry]:
     if kind is USERS:
         users = topology.users
         return {u.name: {"name": u.name, "tags": sorted(u.tags), "password": "set"} for u in users}
+    if kind is IN_FORCE:
+        return settings_described(topology)
     return {kind.name(entry): entry for entry in definitions(topology).get(kind.section, ())}
 
 
 def _found(
     kind: Kind, topology: Topology, found: Definitions, passwords: Mapping[str, str]
-) -> dict[str, Entry]:
+) -> Mapping[str, Entry]:
+    if kind is IN_FORCE:
+        return settings_in_force(topology, found)
     entries = [entry for entry in found.get(kind.section, ()) if _concerns(kind, topology, entry)]
     if kind is EXCHANGES:
         # RabbitMQ 4.3 leaves out what is false.

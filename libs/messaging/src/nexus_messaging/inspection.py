@@ -1,6 +1,7 @@
 """Looking at the broker as one service sees it, for its ``check`` command: nothing is disturbed."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 from urllib.parse import unquote
@@ -19,7 +20,7 @@ from nexus_messaging.drift import Standing
 from nexus_messaging.management import ManagementError, connect, read_drift
 from nexus_messaging.refusals import refusal_of
 from nexus_messaging.settings import BrokerSettings
-from nexus_messaging.topology import DEAD, INTERNAL, TIERS, Rights, rights_of
+from nexus_messaging.topology import DEAD, INTERNAL, MAX_MESSAGE_BYTES, TIERS, Rights, rights_of
 
 SECONDS: Final = 10.0
 AT_ONCE: Final = 4
@@ -64,8 +65,16 @@ def _broker(settings: BrokerSettings, service: str) -> Check:
     return lambda: broker_fault(settings.amqp_url.get_secret_value(), rights_of(service))
 
 
-async def broker_fault(url: str, rights: Rights) -> str | None:
-    """Say what keeps a service from working: queues and exchanges missing, permissions lacking."""
+async def broker_fault(
+    url: str, rights: Rights, *, message_bytes: int = MAX_MESSAGE_BYTES
+) -> str | None:
+    """Say what keeps a service from working: what is missing, not permitted, or not limited.
+
+    Args:
+        url: The service's own AMQP URL.
+        rights: What it needs.
+        message_bytes: The size at which the broker should limit messages.
+    """
     room = asyncio.Semaphore(AT_ONCE)
 
     async def tried(attempt: Attempt) -> Refusal | None:
@@ -76,6 +85,7 @@ async def broker_fault(url: str, rights: Rights) -> str | None:
         faults = await asyncio.gather(
             *(_queue_fault(tried, queue) for queue in rights.queues),
             *(_write_fault(tried, exchange, key) for exchange, key in _written(rights)),
+            _size_fault(tried, *next(_written(rights)), message_bytes),
         )
     except BrokerUnreachableError as error:
         return str(error)
@@ -130,6 +140,28 @@ async def _write_fault(tried: Trial, exchange: str, key: str) -> str | None:
             return f"exchange {exchange}: no permission to publish {key}: run nexus-topology apply"
         case _:
             return None
+
+
+async def _size_fault(tried: Trial, exchange: str, key: str, wanted: int) -> str | None:
+    """Say whether the broker's limit of a message's size is another than ``wanted`` bytes.
+
+    The broker names its limit only to who exceeds it, so one byte too many is published in a
+    transaction that is never committed.
+    """
+
+    async def publish(channel: AbstractChannel) -> None:
+        await channel.tx_select()
+        await channel.basic_publish(bytes(wanted + 1), exchange=exchange, routing_key=key)
+        await channel.tx_rollback()
+
+    refusal = await tried(publish)
+    advice = f"set max_message_size = {wanted} in its rabbitmq.conf"
+    if refusal is None:
+        return f"the broker takes messages of more than {wanted} bytes: {advice}"
+    limit = re.search(r"configured max size (\d+)", str(refusal))
+    if limit is None or int(limit[1]) == wanted:
+        return None
+    return f"the broker takes messages of {limit[1]} bytes at most: {advice}"
 
 
 async def _refusal(url: str, attempt: Attempt) -> Refusal | None:

@@ -3,8 +3,9 @@
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 import aiohttp
@@ -26,10 +27,15 @@ from nexus_messaging.definitions import (
     Kind,
     hash_password,
 )
+from nexus_messaging.displacement import returns_home, tiers_held
 from nexus_messaging.drift import Difference, compare
 from nexus_messaging.topology import VHOST, metering_topology
 
 _REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30)
+
+REJECTED_AT_ONCE: Final = 25
+"""Messages in one request. The broker's channel keeps rejections beyond 32 for later, and a request
+ends before that: those would come back into the queue."""
 
 # Where an entry of each kind lives; a binding is posted to a list instead.
 _PATHS: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
@@ -111,6 +117,30 @@ class Management:
             path = await self._binding(found) if kind is BINDINGS else _path(kind, found)
             await self._request("DELETE", *path)
 
+    async def reject(self, vhost: str, queue: str) -> int:
+        """Have the broker dead-letter what waits in ``queue`` now; return how many it took.
+
+        What comes in meanwhile may stay. Each message is taken by a *Get* and rejected, as the
+        management UI does it: where nothing catches what the queue dead-letters, it is dropped.
+
+        Raises:
+            ManagementError: The broker is away or refused.
+        """
+        body = {
+            "count": REJECTED_AT_ONCE,
+            "ackmode": "reject_requeue_false",
+            "encoding": "base64",
+            "truncate": 1,
+        }
+        taken, waiting = 0, 1
+        while taken < waiting:
+            got = await self._request("POST", "queues", vhost, queue, "get", body=body)
+            if not got:
+                break
+            waiting = waiting if taken else len(got) + got[-1]["message_count"]
+            taken += len(got)
+        return taken
+
     async def _binding(self, binding: Entry) -> tuple[str, ...]:
         """Find where one binding lives: the broker makes up the last part of its path."""
         path = _binding_path(binding)
@@ -126,7 +156,9 @@ class Management:
             async with self._session.request(method, url, json=body) as answer:
                 if not answer.ok:
                     raise ManagementError(await _refusal(method, address, answer))
-                return await answer.json() if method == "GET" else None
+                return (
+                    await answer.json(content_type=None) if answer.status == HTTPStatus.OK else None
+                )
         except (aiohttp.ClientError, TimeoutError) as error:
             cause = str(error) or type(error).__name__
             raise ManagementError(
@@ -184,10 +216,12 @@ async def apply_topology(
     vhost: str = VHOST,
     tier_scale: float = 1.0,
     on_change: Callable[[Difference], None] = lambda _: None,
+    on_drain: Callable[[str, int], None] = lambda _tier, _messages: None,
 ) -> tuple[Difference, ...]:
     """Bring a broker to its description, and return what could not be changed or is foreign.
 
-    Nothing that may hold messages is ever deleted. Safe to repeat and to interrupt.
+    Nothing that may hold messages is ever deleted. A retry tier whose wait was mended is drained,
+    as ``drain`` says why. Safe to repeat and to interrupt.
 
     Args:
         management: The broker.
@@ -195,16 +229,42 @@ async def apply_topology(
         vhost: Where the topology lives; made if missing.
         tier_scale: Multiplies the tiers' waits.
         on_change: Called after each change.
+        on_drain: Called with each drained tier and how many messages it held.
 
     Raises:
         ManagementError: The broker is away or refused.
     """
-    differences = await read_drift(management, passwords, vhost=vhost, tier_scale=tier_scale)
+    before = await management.definitions()
+    topology = metering_topology(vhost, tier_scale, before["rabbitmq_version"])
+    differences = compare(topology, before, passwords)
     for difference in differences:
         if difference.repairable:
             await management.repair(difference, passwords)
             on_change(difference)
+    if held := tiers_held(topology, before):
+        after = await management.definitions()
+        for tier in held:
+            if returns_home(tier, vhost, after) and (
+                messages := await management.reject(vhost, tier)
+            ):
+                on_drain(tier, messages)
     return tuple(difference for difference in differences if not difference.repairable)
+
+
+async def drain(management: Management, tier: str, *, vhost: str = VHOST) -> int:
+    """Send what waits in a retry tier home now, as if its wait were over; return how many.
+
+    A message that came into the tier while no wait was in force never leaves by itself, and all
+    behind it wait with it: mending the policy reaches only what comes in later.
+
+    Raises:
+        ManagementError: The broker is away or refused, or would drop what it takes from the tier.
+    """
+    if not returns_home(tier, vhost, await management.definitions()):
+        raise ManagementError(
+            f"{tier} does not send home what is taken from it: run nexus-topology apply first"
+        )
+    return await management.reject(vhost, tier)
 
 
 def _address(url: str) -> URL:
@@ -241,6 +301,11 @@ def _user_body(user: Entry, passwords: Mapping[str, str]) -> Entry:
 
 
 async def _refusal(method: str, address: str, answer: aiohttp.ClientResponse) -> str:
+    if answer.status in {401, 403} and address.endswith("/get"):
+        return (
+            "the broker refused the user of MANAGEMENT_URL to take messages:"
+            " give it the permission to read the vhost's queues"
+        )
     if answer.status in {401, 403}:
         return (
             "the broker refused the user of MANAGEMENT_URL: name an administrator and its password"

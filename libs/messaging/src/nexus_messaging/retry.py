@@ -14,6 +14,7 @@ from nexus_messaging.topology import TIERS, Tier
 ATTEMPT: Final = "nexus-attempt"
 WAITS: Final = "nexus-waits"
 FIRST_FAILED_AT: Final = "nexus-first-failed-at"
+REQUEUE_TO: Final = "nexus-requeue-to"
 
 BUDGET: Final = 5
 """Deliveries a message gets while its failure is not understood."""
@@ -117,7 +118,7 @@ class DeadLetter:
             FIRST_FAILED_AT: self.first_failed_at.isoformat(),
             "nexus-failed-at": now.isoformat(),
             "nexus-service": service,
-            "nexus-requeue-to": requeue_to,
+            REQUEUE_TO: requeue_to,
         }
 
 

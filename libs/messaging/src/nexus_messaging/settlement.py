@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from nexus_contracts.envelope import event_type_of
 from nexus_messaging import tracing
 from nexus_messaging.breaker import Breakers
 from nexus_messaging.errors import PublishError
@@ -20,7 +21,9 @@ from nexus_messaging.logs import where
 from nexus_messaging.message import Delivery
 from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.publisher import Publication, Publisher
+from nexus_messaging.reasons import Reason
 from nexus_messaging.retry import (
+    REQUEUE_TO,
     Acknowledge,
     DeadLetter,
     Decision,
@@ -30,7 +33,7 @@ from nexus_messaging.retry import (
     Retry,
     decide,
 )
-from nexus_messaging.topology import DEAD
+from nexus_messaging.topology import DEAD, OUTSIDE_QUEUES, home_queue
 from nexus_messaging.unconfirmed import Unconfirmed
 
 LONGEST_PAUSE: Final = 5.0
@@ -122,7 +125,7 @@ class Settlement:
                 return Publication(tier.name, delivery.queue, message)
             case DeadLetter():
                 headers = decision.headers(
-                    service=self._service, requeue_to=delivery.queue, now=self._now()
+                    service=self._service, requeue_to=home(delivery, decision), now=self._now()
                 )
                 return Publication(DEAD, delivery.queue, replace(delivery.message, headers=headers))
 
@@ -172,3 +175,20 @@ class Settlement:
                     reason=reason.value,
                     error=detail,
                 )
+
+
+def home(delivery: Delivery, letter: DeadLetter) -> str:
+    """Name the queue that a dead letter belongs to, wherever it was moved meanwhile.
+
+    The body's type decides, as it does for every reader; of one that its readers died on, the
+    property alone is looked at. What an outsiders' queue got otherwise than by a move is an
+    outsider's, and stays one when it is moved.
+    """
+    crashed = letter.reason is Reason.CRASHED_CONSUMER
+    message = delivery.message
+    came_to = delivery.headers.get(REQUEUE_TO) if delivery.moved else delivery.queue
+    return home_queue(
+        message.type if crashed else event_type_of(message.body),
+        delivery.queue,
+        from_outside=came_to in OUTSIDE_QUEUES,
+    )

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from nexus_messaging.blueprint import (
     Binding,
@@ -48,6 +49,25 @@ prefetched message, so a smaller number would take innocent messages along."""
 
 SHORTEST_WAIT = timedelta(milliseconds=50)
 """No scaled tier waits less: below it a retry is a busy loop."""
+
+MAX_MESSAGE_BYTES: Final = 512 * 1024
+"""The broker's ``max_message_size``, which no definitions hold: a setting of its configuration.
+
+Twice what the contract allows a body, so that a body a little too long still becomes a dead letter
+with its reason; what is longer is refused to its publisher. A consumer's memory is bounded by its
+prefetch times this, where the broker's own default allows 16 MiB (4.x) or 128 MiB.
+"""
+
+SAFE_DEAD_LETTERING: Final = {
+    "dead-letter-strategy": "at-least-once",
+    "overflow": "reject-publish",
+}
+"""Settings under which the broker drops nothing that it dead-letters.
+
+At-least-once silently becomes at-most-once under any other overflow
+(https://www.rabbitmq.com/docs/quorum-queues#dead-lettering). No queue has a maximum length, so
+nothing is ever refused for it.
+"""
 
 POLICY_PREFIX = "nexus."
 """Policies named so are ours: the only ones ever replaced or removed."""
@@ -112,6 +132,18 @@ def rights_of(service: str) -> Rights:
 def dead_letter_queue(queue: str) -> str:
     """Name the queue that keeps what ``queue``'s consumer gave up on."""
     return f"{queue}.dlq"
+
+
+def home_queue(event_type: str | None, arrived_in: str, *, from_outside: bool) -> str:
+    """Name the queue whose consumer reads ``event_type``.
+
+    A wrong move does not change where a message belongs. Of a type that nobody consumes, or of
+    none, it is the queue it arrived in. The same holds for one of our own types that came
+    ``from_outside``: an operator who moved it on would lend a publisher rights that it lacks.
+    """
+    routes = _OUTSIDE_ROUTES if from_outside else _OUTSIDE_ROUTES | _INSIDE_ROUTES
+    name, _, _version = (event_type or "").rpartition(".")
+    return routes.get(name, arrived_in)
 
 
 def metering_topology(
@@ -183,7 +215,7 @@ def _work_policy(queue: str) -> Policy:
             "dead-letter-exchange": DEAD,
             # A message keeps its event type as routing key; `dead` routes by queue name.
             "dead-letter-routing-key": queue,
-            **_SAFE_DEAD_LETTERING,
+            **SAFE_DEAD_LETTERING,
         },
     )
 
@@ -196,15 +228,9 @@ def _tier_policy(tier: Tier, scale: float) -> Policy:
         {
             "message-ttl": round(wait.total_seconds() * 1000),
             "dead-letter-exchange": RETRY_RETURN,
-            **_SAFE_DEAD_LETTERING,
+            **SAFE_DEAD_LETTERING,
         },
     )
-
-
-# At-least-once silently becomes at-most-once under any other overflow
-# (https://www.rabbitmq.com/docs/quorum-queues#dead-lettering). No queue has a maximum length, so
-# nothing is ever refused for it.
-_SAFE_DEAD_LETTERING = {"dead-letter-strategy": "at-least-once", "overflow": "reject-publish"}
 
 
 def _keeping_policies(broker_version: str) -> tuple[Policy, ...]:

@@ -1,4 +1,4 @@
-"""``nexus-topology``: bring a broker to the metering topology, print it, or show the drift."""
+"""``nexus-topology``: bring a broker to the metering topology, print it, show the drift, drain."""
 
 import argparse
 import asyncio
@@ -16,16 +16,17 @@ from nexus_messaging.management import (
     ManagementError,
     apply_topology,
     connect,
+    drain,
     read_drift,
 )
 from nexus_messaging.program import ended
 from nexus_messaging.settings import SettingsError, read_value
-from nexus_messaging.topology import DEFAULT_BROKER_VERSION, VHOST, metering_topology
+from nexus_messaging.topology import DEFAULT_BROKER_VERSION, TIERS, VHOST, metering_topology
 
 FINE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
 _EPILOG = f"""\
-settings, each also as NAME_FILE (render needs VHOST alone):
+settings, each also as NAME_FILE (render needs VHOST alone, drain no password of a user):
   MANAGEMENT_URL           http://user:password@host:port, an administrator's
   VHOST                    where the topology lives ({VHOST})
   BROKER_PASSWORD_<USER>   for each of {", ".join(user.name for user in metering_topology().users)}
@@ -40,6 +41,7 @@ exit codes:
 examples:
   nexus-topology apply
   nexus-topology check
+  nexus-topology drain retry.1h
   nexus-topology render --broker-version 3.10.8 | jq .policies
 """
 
@@ -59,13 +61,17 @@ class Settings:
     passwords: Mapping[str, str] = field(repr=False)
 
 
-def read_settings(environment: Mapping[str, str]) -> Settings:
+def read_settings(environment: Mapping[str, str], *, with_passwords: bool = True) -> Settings:
     """Read the settings from environment variables, each also as ``<NAME>_FILE``.
+
+    Args:
+        environment: The variables.
+        with_passwords: Whether the broker users' passwords are needed.
 
     Raises:
         SettingsError: One or more are missing, or a file cannot be read.
     """
-    users = metering_topology().users
+    users = metering_topology().users if with_passwords else ()
     names = ["MANAGEMENT_URL", *(user.password_setting for user in users)]
     values = {name: _read(environment, name) for name in names}
     missing = [name for name, value in values.items() if not value]
@@ -92,6 +98,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         if options.command == "render":
             return _render(options.tier_scale, options.broker_version)
+        if options.command == "drain":
+            settings = read_settings(os.environ, with_passwords=False)
+            return asyncio.run(_drain(settings, options.tier))
         settings = read_settings(os.environ)
         act = _apply if options.command == "apply" else _check
         return asyncio.run(act(settings, options.tier_scale))
@@ -106,7 +115,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nexus-topology",
-        description="Bring a broker to the metering topology, print it, or show the drift.",
+        description="Bring a broker to the metering topology, print it, show drift, drain a tier.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=_EPILOG,
     )
@@ -115,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         ("apply", "bring the broker at MANAGEMENT_URL to the topology; safe to repeat"),
         ("check", "print how the broker differs from the topology; exit 1 if it does"),
         ("render", "print the topology as RabbitMQ definitions, without passwords"),
+        ("drain", "send what waits in a retry tier home now, as if its wait were over"),
     ):
         command = commands.add_parser(
             name,
@@ -123,6 +133,9 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             epilog=_EPILOG,
         )
+        if name == "drain":
+            command.add_argument("tier", choices=[tier.name for tier in TIERS])
+            continue
         command.add_argument(
             "--tier-scale",
             type=_scale,
@@ -178,6 +191,7 @@ async def _apply(settings: Settings, tier_scale: float) -> int:
             vhost=settings.vhost,
             tier_scale=tier_scale,
             on_change=report,
+            on_drain=_show_drained,
         )
     _show(left)
     if not changes:
@@ -196,10 +210,21 @@ async def _check(settings: Settings, tier_scale: float) -> int:
     return FAILED if drift else FINE
 
 
+async def _drain(settings: Settings, tier: str) -> int:
+    async with connect(settings.management_url) as management:
+        messages = await drain(management, tier, vhost=settings.vhost)
+    _show_drained(tier, messages)
+    return FINE
+
+
+def _show_drained(tier: str, messages: int) -> None:
+    show_line(f"sent {messages} messages of {tier} home", Tone.GOOD)
+
+
 def _show(differences: Iterable[Difference]) -> None:
     for difference in differences:
-        foreign = difference.standing is Standing.FOREIGN
-        show_line(str(difference), Tone.NOTE if foreign else Tone.BAD)
+        mildly = difference.standing is Standing.FOREIGN or difference.obeyed_by
+        show_line(str(difference), Tone.NOTE if mildly else Tone.BAD)
 
 
 def _complain(error: Exception, code: int) -> int:

@@ -140,8 +140,13 @@ def test_what_is_not_described_is_ours_only_if_nobody_else_can_have_made_it(
 ) -> None:
     """Stale routes and policies of ours may be removed; the rest is shown and left alone."""
     broker = applied()
-    routing = {"routing_key": "#", "arguments": {}} if section == "bindings" else {}
-    broker.setdefault(section, []).append({"vhost": TOPOLOGY.vhost, **routing, **entry})
+    others: dict[str, dict[str, Any]] = {
+        "bindings": {"routing_key": "#", "arguments": {}},
+        "policies": {"pattern": "", "apply-to": "all", "definition": {}, "priority": 0},
+    }
+    broker.setdefault(section, []).append(
+        {"vhost": TOPOLOGY.vhost, **others.get(section, {}), **entry}
+    )
 
     (difference,) = compare(TOPOLOGY, broker, PASSWORDS)
 

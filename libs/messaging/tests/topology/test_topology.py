@@ -9,16 +9,21 @@ from hypothesis import strategies as st
 
 from nexus_messaging.blueprint import Topology, User
 from nexus_messaging.topology import (
+    CUSTOMER_PROVISIONED_QUEUE,
     DEAD,
     EVENTS,
     INTERNAL,
     RETRY_RETURN,
     SHORTEST_WAIT,
     TIERS,
+    TOOL_EXECUTED_QUEUE,
     UNROUTABLE,
+    USAGE_OUTCOMES_QUEUE,
     USAGE_RECORDED_QUEUE,
+    USER_CREATED_QUEUE,
     WORK_QUEUES,
     dead_letter_queue,
+    home_queue,
     metering_topology,
 )
 
@@ -172,6 +177,38 @@ def test_the_publisher_writes_its_own_event_types_only(key: str, *, allowed: boo
 
     assert topic.exchange == EVENTS
     assert bool(re.search(topic.write, key)) is allowed
+
+
+@pytest.mark.parametrize(
+    ("event_type", "home"),
+    [
+        ("tool.executed.v1", TOOL_EXECUTED_QUEUE),
+        ("tool.executed.v9", TOOL_EXECUTED_QUEUE),
+        ("user.created.v1", USER_CREATED_QUEUE),
+        ("customer.provisioned.v1", CUSTOMER_PROVISIONED_QUEUE),
+        ("usage.recorded.v1", USAGE_RECORDED_QUEUE),
+        ("usage.reported.v1", USAGE_OUTCOMES_QUEUE),
+        ("usage.rejected.v2", USAGE_OUTCOMES_QUEUE),
+        ("nobody.cares.v1", UNROUTABLE),
+        ("tool.executed", UNROUTABLE),
+        ("", UNROUTABLE),
+        (None, UNROUTABLE),
+    ],
+)
+def test_the_home_of_an_event_is_the_queue_of_its_consumer(
+    event_type: str | None, home: str
+) -> None:
+    """Whatever its version; what is no event of ours stays where it arrived."""
+    assert home_queue(event_type, UNROUTABLE, from_outside=False) == home
+
+
+@pytest.mark.parametrize("event", ["usage.recorded.v1", "usage.reported.v1"])
+def test_an_outsider_s_message_has_no_home_among_our_own_queues(event: str) -> None:
+    """A forged event of ours must not be named to an operator as one to be moved there."""
+    home = home_queue(event, TOOL_EXECUTED_QUEUE, from_outside=True)
+
+    assert home == TOOL_EXECUTED_QUEUE
+    assert home_queue("user.created.v1", home, from_outside=True) == USER_CREATED_QUEUE
 
 
 def test_the_operator_reads_what_waits_for_a_person() -> None:

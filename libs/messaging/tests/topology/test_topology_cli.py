@@ -84,6 +84,8 @@ def test_render_needs_neither_broker_nor_settings(
         ["apply", "--tier-scale", "0"],
         ["apply", "--tier-scale", "nan"],
         ["check", "--broker-version", "4.0.5"],
+        ["drain"],
+        ["drain", "retry.2h"],
         ["render", "--broker-version", "newest"],
     ],
 )
@@ -125,12 +127,26 @@ def test_an_unusable_address_exits_with_2_and_is_not_repeated(
 
 
 @pytest.mark.enable_socket
-@pytest.mark.parametrize("command", ["apply", "check"])
+def test_draining_needs_no_password_of_a_user(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who frees a tier at night need not know what services log in with."""
+    for name in COMPLETE:
+        if name != "MANAGEMENT_URL":
+            monkeypatch.delenv(name)
+
+    assert main(["drain", "retry.1h"]) == 1
+
+    assert "no answer from the management API" in capsys.readouterr().err
+
+
+@pytest.mark.enable_socket
+@pytest.mark.parametrize("command", ["apply", "check", "drain retry.1h"])
 def test_an_absent_broker_exits_with_1_in_one_line(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The line says where it tried and what to look at, without the password."""
-    assert main([command]) == 1
+    assert main(command.split()) == 1
 
     shown = capsys.readouterr().err
     assert shown.startswith(
@@ -140,7 +156,7 @@ def test_an_absent_broker_exits_with_1_in_one_line(
     assert "s3cret" not in shown
 
 
-@pytest.mark.parametrize("command", ["apply", "check", "render"])
+@pytest.mark.parametrize("command", ["apply", "check", "render", "drain"])
 def test_help_names_settings_exit_codes_and_examples(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
