@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_messaging.batches import groups
-from nexus_messaging.consumer import Received, times_returned
 from nexus_messaging.message import Delivery, Message
+from nexus_messaging.received import Received, times_returned
 from nexus_messaging.retry import HANDLED_ALONE_FROM
 
 

@@ -6,11 +6,13 @@ import aio_pika
 import pytest
 
 from integration.messaging.bench import Bench, DownError
+from nexus_messaging import consumer
 from nexus_messaging.batches import MOST_BYTES
 from nexus_messaging.consumer import BYTES_IN_HAND, READ_AGAIN_AFTER
 from nexus_messaging.message import Delivery
 from nexus_messaging.retry import Done, Outcome
 from nexus_messaging.topology import EVENTS
+from rig.events import tool_run
 from rig.vhost import Vhost
 from rig.waiting import eventually
 
@@ -83,3 +85,21 @@ async def test_an_outage_hands_back_what_the_limit_held_up(vhost: Vhost, kind: s
         await eventually(bench.waiting, lambda waiting: waiting == MESSAGES - 1, within=60)
         bench.down = False
         await bench.all_done(MESSAGES)
+
+
+async def test_a_message_too_large_to_be_copied_is_dead_lettered_by_the_broker(
+    vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was published under another limit; whoever waits behind it goes on."""
+    monkeypatch.setattr(consumer, "MAX_MESSAGE_BYTES", LARGE - 1)
+    bench = Bench(vhost, "batch")
+    await vhost.publish_raw(bytes(LARGE), "tool.executed.v1", exchange=EVENTS)
+    await vhost.publish(tool_run())
+
+    async with bench.consuming():
+        await bench.all_done(1)
+        [letter] = await bench.dead_letters(1)
+
+    assert letter.headers["x-death"][0]["reason"] == "rejected"  # type: ignore[index,call-overload]
+    assert len(letter.body) == LARGE
+    assert len(bench.handled) == 1

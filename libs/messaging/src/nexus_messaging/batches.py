@@ -6,10 +6,11 @@ A fault that is no outage is pinned on its delivery by halving the batch until t
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from nexus_messaging.consumer import Consumer, Received
+from nexus_messaging.consumer import Consumer
 from nexus_messaging.consumption import Consumption, Outage
 from nexus_messaging.flood import Flood
 from nexus_messaging.message import Delivery
+from nexus_messaging.received import Received
 from nexus_messaging.retry import HANDLED_ALONE_FROM, Failed, HandedBack, Outcome
 from nexus_messaging.settlement import Settlement
 from nexus_messaging.tracing import processing_batch

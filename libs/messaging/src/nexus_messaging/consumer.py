@@ -7,8 +7,6 @@ again after any kind of loss, a consumer cancelled by the broker included.
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
@@ -19,9 +17,10 @@ from aiormq.abc import AbstractChannel, DeliveredMessage
 from nexus_messaging.cancellation import only_if_asked_for
 from nexus_messaging.connecting import BrokerUnreachableError, Connection, connect
 from nexus_messaging.in_hand import InHand
-from nexus_messaging.message import Delivery, Message
 from nexus_messaging.properties import tolerate_strange_properties
+from nexus_messaging.received import Received, delivery_of
 from nexus_messaging.retry import HANDLED_ALONE_FROM
+from nexus_messaging.topology import MAX_MESSAGE_BYTES
 
 LONGEST_PAUSE: Final = 10.0
 
@@ -60,15 +59,6 @@ REFUSED: Final = tuple(REFUSED_BECAUSE)
 """What only a person can mend: the topology is not applied, or not as this release needs it."""
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A delivery and the channel whose tag acks it: a tag means nothing on another channel."""
-
-    delivery: Delivery
-    channel: AbstractChannel
-    tag: int
 
 
 class Consumer:
@@ -310,12 +300,28 @@ class Consumer:
     async def _received(self, message: DeliveredMessage) -> None:
         if message.channel is not self._channel or message.delivery_tag is None:
             return
-        delivery = _delivery(self.queue, message)
+        if len(message.body) > MAX_MESSAGE_BYTES:
+            await self._reject(message.delivery_tag)
+            return
+        delivery = delivery_of(self.queue, message)
         self._buffer.append(Received(delivery, message.channel, message.delivery_tag))
         self._in_hand.add(message.delivery_tag, len(delivery.message.body))
         if self._in_hand.bytes >= BYTES_IN_HAND:
             self._pause_reading()
         self._arrived.set()
+
+    async def _reject(self, tag: int) -> None:
+        """Have the broker dead-letter a message that is too large to be copied.
+
+        It was published under another limit. A copy would be refused again and again, and every
+        refusal closes the channel of all other copies.
+        """
+        log.warning("message_too_large", queue=self.queue)
+        try:
+            if self._channel is not None:
+                await self._channel.basic_reject(tag, requeue=False)
+        except LOST as error:
+            log.warning("ack_lost", queue=self.queue, cause=type(error).__name__)
 
     def _pause_reading(self) -> None:
         if self._connection is not None and self._connection.transport.is_reading():
@@ -346,33 +352,3 @@ class Consumer:
         self._narrow = True
         self._buffer.clear()
         self._in_hand = InHand()
-
-
-def _delivery(queue: str, message: DeliveredMessage) -> Delivery:
-    properties = message.header.properties
-    headers: Mapping[str, object] = properties.headers or {}
-    stamp = properties.timestamp
-    return Delivery(
-        message=Message(
-            body=bytes(message.body),
-            message_id=properties.message_id,
-            type=properties.message_type,
-            content_type=properties.content_type,
-            content_encoding=properties.content_encoding,
-            timestamp=stamp if isinstance(stamp, datetime) else None,
-        ),
-        queue=queue,
-        exchange=message.exchange or "",
-        returned=times_returned(headers, redelivered=bool(message.redelivered)),
-        headers=headers,
-    )
-
-
-def times_returned(headers: Mapping[str, object], *, redelivered: bool) -> int:
-    """Return the quorum queue's own count of a message's earlier deliveries without an ack.
-
-    It counts only on a redelivery. Before one, the header is another queue's: *Move messages*
-    takes along how often the dead letter was looked at.
-    """
-    count = headers.get("x-delivery-count", 0) if redelivered else 0
-    return count if isinstance(count, int) else 0

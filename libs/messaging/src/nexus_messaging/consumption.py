@@ -13,9 +13,10 @@ from typing import Final
 
 import structlog
 
-from nexus_messaging.consumer import Consumer, Received
+from nexus_messaging.consumer import Consumer
 from nexus_messaging.flood import Flood
 from nexus_messaging.message import Delivery
+from nexus_messaging.received import Received
 from nexus_messaging.retry import CRASHED_FROM, HandedBack, Outcome, crashed
 from nexus_messaging.settlement import Settlement, utc_now
 

@@ -3,10 +3,11 @@
 import asyncio
 from typing import Final
 
-from nexus_messaging.consumer import Consumer, Received
+from nexus_messaging.consumer import Consumer
 from nexus_messaging.consumption import Consumption, Handler, Outage
 from nexus_messaging.flood import Flood
 from nexus_messaging.message import Delivery
+from nexus_messaging.received import Received
 from nexus_messaging.retry import Failed, HandedBack, Outcome
 from nexus_messaging.settlement import Settlement
 from nexus_messaging.tracing import processing
