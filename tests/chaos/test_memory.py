@@ -13,6 +13,8 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 MESSAGES = 50_000
 MOST_MIB = 140.0
+MOST_MIB_OF_LARGE = 300.0
+"""What operations are promised."""
 
 
 @pytest.mark.parametrize("scenario", ["recording", "claiming", "releasing"])
@@ -25,6 +27,18 @@ async def test_a_backlog_is_worked_off_within_bounded_memory(
     print(measured)
     assert measured.finished
     assert max(measured.peaks.values()) < MOST_MIB
+
+
+@pytest.mark.parametrize("scenario", ["large-runs", "large-rubbish"])
+async def test_large_messages_take_no_more_memory_than_the_limit_in_bytes(
+    platform: Platform, scenario: str
+) -> None:
+    """Half a gigabyte or more waits, and all of it is done."""
+    measured = await SCENARIOS[scenario](platform, MESSAGES, 400)
+
+    print(measured)
+    assert measured.finished
+    assert max(measured.peaks.values()) < MOST_MIB_OF_LARGE
 
 
 @pytest.mark.parametrize("scenario", ["reporting", "shut-out", "provisioning"])

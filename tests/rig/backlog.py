@@ -19,6 +19,8 @@ from rig.waiting import eventually
 
 AT_ONCE = 500
 BODY_BYTES = 1024
+LARGE_BYTES = 250_000
+"""Nearly as large as the contract allows."""
 
 DUE_EVENTS = """
 INSERT INTO usage_events (event_id, source, schema_version, digest, user_id, server_id, tool_name,
@@ -44,10 +46,10 @@ class Example:
         return cls(event.type, str(event.id).encode(), event.body())
 
 
-def runs(users: Sequence[UUID]) -> list[Example]:
-    """Return examples of tool runs of a minute ago, one of each user, of a kilobyte each."""
+def runs(users: Sequence[UUID], size: int = BODY_BYTES) -> list[Example]:
+    """Return examples of tool runs of a minute ago, one of each user, of ``size`` bytes each."""
     moment = datetime.now(UTC) - timedelta(minutes=1)
-    return [Example.of(_padded(user, moment)) for user in users]
+    return [Example.of(_padded(user, moment, size)) for user in users]
 
 
 def reports(customers: Sequence[str]) -> list[Example]:
@@ -101,9 +103,14 @@ async def fill_ledger(owner_url: str, users: Sequence[UUID], count: int, state: 
         await connection.close()
 
 
-def _padded(user: UUID, moment: datetime) -> Event[EventData]:
+def unreadable(event_type: str, size: int) -> list[Example]:
+    """Return an example of what is no event of any kind, of ``size`` bytes."""
+    return [Example(event_type, b"no id", bytes(size))]
+
+
+def _padded(user: UUID, moment: datetime, size: int) -> Event[EventData]:
     bare = tool_run(user, time=moment, metadata={"padding": ""})
-    padding = "x" * (BODY_BYTES - len(bare.body()))
+    padding = "x" * (size - len(bare.body()))
     return tool_run(user, time=moment, event_id=bare.id, metadata={"padding": padding})
 
 

@@ -15,16 +15,20 @@ from yarl import URL
 from nexus_messaging.topology import (
     EVENTS,
     INTERNAL,
+    MAX_MESSAGE_BYTES,
     TOOL_EXECUTED_QUEUE,
     USAGE_RECORDED_QUEUE,
     USER_CREATED_QUEUE,
+    dead_letter_queue,
 )
-from rig.backlog import fill_ledger, newcomers, pile_up, reports, runs
+from rig.backlog import LARGE_BYTES, fill_ledger, newcomers, pile_up, reports, runs, unreadable
 from rig.events import provisioned
 from rig.platform import Platform
 
 CUSTOMERS: Final = 100
 LOOK_EVERY: Final = 1.0
+MOST_LARGE: Final = 2000
+"""Large messages: as many as usage-ingest prefetches, half a gigabyte and more."""
 
 OPEN_ACCOUNTS: Final = """
 INSERT INTO billing_accounts (user_id, stripe_customer_id, generation)
@@ -67,6 +71,46 @@ async def recording(platform: Platform, count: int, patience: float) -> Measured
     reported, reports = await _row(platform, REPORTED)
     what = f"tool runs queued ({reported} of them in {reports} reports counted by then)"
     return Measured(what, _peaks(platform), seconds, recorded, recorded == count)
+
+
+async def large_runs(platform: Platform, count: int, patience: float) -> Measured:
+    """Pile up tool runs nearly as large as the contract allows."""
+    count = min(count, MOST_LARGE)
+    users = await _users_with_accounts(platform)
+    examples = runs(users, LARGE_BYTES)
+    await pile_up(platform.vhost, examples, count, exchange=EVENTS, queue=TOOL_EXECUTED_QUEUE)
+    began = time.monotonic()
+    platform.start("usage-ingest")
+    recorded = await _until(lambda: _number(platform, RECORDED), count, patience)
+    seconds = time.monotonic() - began
+    what = f"{count} tool runs of {LARGE_BYTES} bytes queued"
+    return Measured(what, _peaks(platform), seconds, recorded, recorded == count)
+
+
+async def large_rubbish(platform: Platform, count: int, patience: float) -> Measured:
+    """Pile up the largest messages that the broker takes, unreadable, before every service."""
+    count = min(count, MOST_LARGE)
+    platform.settings["DEAD_LETTER_SHARE_LIMIT"] = "1"
+    queues = {
+        TOOL_EXECUTED_QUEUE: (EVENTS, "tool.executed.v1"),
+        USER_CREATED_QUEUE: (EVENTS, "user.created.v1"),
+        USAGE_RECORDED_QUEUE: (INTERNAL, "usage.recorded.v1"),
+    }
+    for queue, (exchange, event_type) in queues.items():
+        examples = unreadable(event_type, MAX_MESSAGE_BYTES)
+        await pile_up(platform.vhost, examples, count, exchange=exchange, queue=queue)
+    platform.start_stripe()
+    began = time.monotonic()
+    platform.start("usage-ingest", "customer-provisioner", "stripe-reporter")
+
+    async def dead() -> int:
+        return sum([await platform.vhost.depth(dead_letter_queue(queue)) for queue in queues])
+
+    ended = await _until(dead, len(queues) * count, patience)
+    what = f"{count} unreadable messages of {MAX_MESSAGE_BYTES} bytes queued for each service"
+    return Measured(
+        what, _peaks(platform), time.monotonic() - began, ended, ended == len(queues) * count
+    )
 
 
 async def reporting(platform: Platform, count: int, patience: float) -> Measured:
@@ -115,6 +159,8 @@ SCENARIOS: Final[Mapping[str, Callable[[Platform, int, float], Awaitable[Measure
     MappingProxyType(
         {
             "recording": recording,
+            "large-runs": large_runs,
+            "large-rubbish": large_rubbish,
             "reporting": reporting,
             "shut-out": shut_out,
             "claiming": claiming,
