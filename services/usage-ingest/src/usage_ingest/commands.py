@@ -29,13 +29,13 @@ from nexus_messaging.inspection import vhost_of
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.settings import AmqpUrl, BrokerSettings, DatabaseSettings
 from nexus_messaging.settlement import utc_now
-from usage_ingest.condition import QUEUES, findings, queue_rows
-from usage_ingest.condition import TITLES as QUEUE_TITLES
 from usage_ingest.explanation import TITLES, explain, table
 from usage_ingest.inquiries import Inquiries, Standing
 from usage_ingest.loops import publication
 from usage_ingest.reports import InexpressibleError
 from usage_ingest.restoring import ADOPT
+from usage_ingest.status import QUEUES, findings, queue_rows
+from usage_ingest.status import TITLES as QUEUE_TITLES
 
 NAME: Final = "usage-ingest"
 
