@@ -10,6 +10,7 @@ from nexus_database import Database
 from nexus_messaging.lifecycle import keep_going
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.settings import load
+from rig.databases import url_of
 from rig.vhost import Vhost
 from usage_ingest.app import wire
 from usage_ingest.settings import Settings
@@ -19,7 +20,7 @@ from usage_ingest.settings import Settings
 async def running_ingest(vhost: Vhost, database: Database) -> AsyncIterator[None]:
     """Run every loop of usage-ingest while the context lasts; they are cancelled at its end."""
     amqp = vhost.url("usage-ingest")
-    url = database.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    url = url_of(database)
     settings = load(Settings, {"AMQP_URL": amqp, "DATABASE_URL": url})
     async with AsyncExitStack() as stack:
         publisher = await Publisher.connect(amqp, name="usage-ingest")

@@ -3,21 +3,28 @@
 import pytest
 
 from customer_provisioner.stripe_api import KeySpentError
+from nexus_contracts import UserCreated
 from nexus_database import Database
 from nexus_messaging.errors import TransientError
 
 from .conftest import Bench, profile_of, steps_of, user
 
 
+async def unfinished(bench: Bench, fault: str, when: str) -> UserCreated:
+    """Keep a user whose first creation meets ``fault``, ``before`` or ``after`` its effect."""
+    data = user()
+    await bench.keep(data)
+    bench.stripe.befall(fault, when=when)
+    with pytest.raises(KeySpentError if fault == "server_error" else TransientError):
+        await bench.provisioning.provision(data.user_id)
+    return data
+
+
 async def test_a_customer_made_by_a_call_unknown_for_a_day_is_found_not_made_again(
     bench: Bench, database: Database
 ) -> None:
     """Past 20 hours the key protects no more: the customer is looked for and adopted."""
-    data = user()
-    await bench.keep(data)
-    bench.stripe.befall("reset", when="after")
-    with pytest.raises(TransientError):
-        await bench.provisioning.provision(data.user_id)
+    data = await unfinished(bench, "reset", "after")
     bench.advance(hours=25)
 
     await bench.provisioning.provision(data.user_id)
@@ -50,11 +57,7 @@ async def test_a_customer_on_the_second_page_of_its_address_is_adopted(
     bench: Bench, database: Database
 ) -> None:
     """With 101 newer customers of the same address, while search still lags."""
-    data = user()
-    await bench.keep(data)
-    bench.stripe.befall("server_error", when="after")
-    with pytest.raises(KeySpentError):
-        await bench.provisioning.provision(data.user_id)
+    data = await unfinished(bench, "server_error", "after")
     (customer,) = bench.stripe.customers(data.user_id)
     for _ in range(101):
         other = {"email": data.email, "metadata": {"user_id": str(user().user_id)}}
@@ -73,11 +76,7 @@ async def test_of_several_marked_customers_the_oldest_is_adopted(
     bench: Bench, database: Database, search_lag: float, marked: int
 ) -> None:
     """However many there are: it is the one that may have usage; the others are surplus."""
-    data = user()
-    await bench.keep(data)
-    bench.stripe.befall("server_error", when="before")
-    with pytest.raises(KeySpentError):
-        await bench.provisioning.provision(data.user_id)
+    data = await unfinished(bench, "server_error", "before")
     made, account = [], bench.stripe.account
     for _ in range(marked):
         body = {"email": data.email, "metadata": {"user_id": str(data.user_id)}}
@@ -94,11 +93,7 @@ async def test_a_customer_is_found_by_its_mark_when_its_address_was_changed(
     bench: Bench, database: Database
 ) -> None:
     """Search goes by metadata; the list by address would miss it."""
-    data = user()
-    await bench.keep(data)
-    bench.stripe.befall("reset", when="after")
-    with pytest.raises(TransientError):
-        await bench.provisioning.provision(data.user_id)
+    data = await unfinished(bench, "reset", "after")
     (customer,) = bench.stripe.customers(data.user_id)
     account = bench.stripe.account
     account.customers.update(customer["id"], {"email": "new@example.com"}, account.clock.now())
@@ -115,8 +110,8 @@ async def test_a_call_unknown_for_a_day_without_effect_is_made_again_under_a_new
 ) -> None:
     """Where there is nothing to find, the customer is created; other people's are not taken."""
     data = user()
-    stranger = {"email": data.email, "metadata": {"user_id": str(user().user_id)}}
-    bench.stripe.account.customers.create(stranger, bench.stripe.account.clock.now())
+    other = {"email": data.email, "metadata": {"user_id": str(user().user_id)}}
+    bench.stripe.account.customers.create(other, bench.stripe.account.clock.now())
     await bench.keep(data)
     bench.stripe.befall("reset", when="before")
     with pytest.raises(TransientError):

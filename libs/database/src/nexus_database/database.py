@@ -66,12 +66,11 @@ class Database:
     """Runs pieces of work, each in one transaction that is short and waits for no network.
 
     The URL is libpq's, with several hosts and TLS where wanted:
-    ``postgresql://…@host1,host2/db?sslmode=verify-full&sslrootcert=FILE``; the engine's own URL,
-    which names the driver, too, is taken as well.
+    ``postgresql://…@host1,host2/db?sslmode=verify-full&sslrootcert=FILE``.
     """
 
     def __init__(self, url: str, *, name: str, pool_size: int = 5) -> None:
-        read = DatabaseUrl.of(url.replace(f"{DRIVER}://", "postgresql://", 1))
+        read = DatabaseUrl.of(url)
         self.engine: AsyncEngine = create_async_engine(
             _shown(read),
             async_creator=Connector(read, name).connect,
