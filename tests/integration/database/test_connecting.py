@@ -4,9 +4,10 @@ import asyncio
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -18,6 +19,7 @@ from local_stack.servers import Database as Server
 from local_stack.sql import run_sql
 from nexus_database import Database, DatabaseUnavailableError
 from rig.hosts import OTHER_LOOPBACK, mute, resolve
+from rig.waiting import eventually
 
 LIMIT = 1
 """Seconds for each address, as the URLs of these tests have it."""
@@ -190,6 +192,27 @@ async def test_outage_is_logged_once_with_its_cause(other: PostgresServer) -> No
     told = [line for line in logged if line["event"] == "database_unavailable"]
     assert [line["log_level"] for line in told] == ["warning"]
     assert told[0]["cause"].startswith("the database")
+
+
+async def test_end_of_an_outage_is_logged_once(other: PostgresServer) -> None:
+    """After some seconds without a fault: some work may go on in an outage."""
+    async with opened(other.superuser_url) as database:
+        with capture_logs() as logged:
+            other.kill()
+            with pytest.raises(DatabaseUnavailableError):
+                await database.probe()
+            other.restart()
+            await eventually(lambda: events(database, logged), lambda names: len(names) >= 2)
+            names = await events(database, logged)
+
+    assert names == ["database_unavailable", "database_available"]
+
+
+async def events(database: Database, logged: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Probe the database; return the names of all log lines until now."""
+    with suppress(DatabaseUnavailableError):
+        await database.probe()
+    return [str(line["event"]) for line in logged]
 
 
 async def test_session_bounds_what_it_may_hold_up(url: str) -> None:
