@@ -1,9 +1,7 @@
 """What a test does to the running stack: hold a step open from outside, kill, restart, count."""
 
-import os
 import secrets
 import shutil
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from metering_chaos.roads import Road
 from metering_chaos.witnesses import customers_by_user, read_depths, read_letters
 from nexus_contracts import Event, EventData, ToolExecuted, UserCreated
 from rig.events import tool_run
+from rig.freezing import freeze
 from rig.metrics import sample
 from rig.secrecy import admin_url, leaks, secrets_of, tap, told_by
 from rig.vhost import message
@@ -137,11 +136,8 @@ class Scene:
         """Stop a process without its knowledge, and let it go on at the end."""
         pid = self.arena.stack.services[process].pid
         assert pid is not None
-        os.kill(pid, signal.SIGSTOP)
-        try:
+        with freeze(pid):
             yield
-        finally:
-            os.kill(pid, signal.SIGCONT)
 
     @asynccontextmanager
     async def commits_held(self, service: str, table: str, event: str) -> AsyncIterator[None]:

@@ -11,7 +11,6 @@ from itertools import cycle, islice
 from typing import Any
 from uuid import UUID, uuid4
 
-import aio_pika
 import aiohttp
 import pytest
 from sqlalchemy import text
@@ -25,7 +24,7 @@ from nexus_messaging.topology import (
 )
 from rig.events import provisioned, tool_run, user_created
 from rig.platform import Platform
-from rig.vhost import message
+from rig.vhost import bad_message, message
 from rig.waiting import eventually
 
 SMALL: Mapping[str, str] = {"DEAD_LETTER_WINDOW": "100"}
@@ -60,12 +59,6 @@ async def count(platform: Platform, table: str) -> int:
     return int(str(rows[0][0]))
 
 
-def bad(source: str | None, event_type: str) -> aio_pika.Message:
-    """Return a message of ``source`` that breaks the contract, or one that nobody can read."""
-    envelope = f'{{"specversion":"1.0","type":"{event_type}","source":"{source}"}}'
-    return aio_pika.Message(b"{" if source is None else envelope.encode(), delivery_mode=2)
-
-
 async def flood(
     platform: Platform,
     number: int,
@@ -76,7 +69,7 @@ async def flood(
     async with platform.vhost.channel("publisher") as channel:
         exchange = await channel.get_exchange("events", ensure=False)
         for source in islice(cycle(sources), number):
-            await exchange.publish(bad(source, event_type), event_type)
+            await exchange.publish(bad_message(source, event_type), event_type)
 
 
 async def delays(platform: Platform, sources: Sequence[str | None]) -> list[float]:
@@ -101,7 +94,7 @@ async def delays(platform: Platform, sources: Sequence[str | None]) -> list[floa
                 good = tool_run(source="hub/good")
                 published[good.id] = time.monotonic()
                 await exchange.publish(message(good), good.type)
-                await exchange.publish(bad(source, good.type), good.type)
+                await exchange.publish(bad_message(source, good.type), good.type)
                 await asyncio.sleep(PAUSE)
         await looking
     finally:
@@ -173,7 +166,7 @@ async def test_a_stopped_service_ends_at_once_and_goes_on_after_a_restart(
 
 
 async def test_a_flood_of_users_is_stopped_and_resumed_alike(platform: Platform) -> None:
-    """The queues that FastStream subscribes to keep the same rule."""
+    """A queue whose messages are handled one by one keeps the same rule."""
     platform.settings |= SMALL
     platform.start("customer-provisioner")
     vhost, dead = platform.vhost, dead_letter_queue(USER_CREATED_QUEUE)

@@ -2,14 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
 import pytest
-from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 
 from customer_provisioner.profile import Create
@@ -18,12 +17,10 @@ from customer_provisioner.profiles import Taken as Step
 from local_stack.postgres import PostgresServer
 from local_stack.sql import run_sql
 from nexus_database import Database
-from nexus_messaging.lifecycle import keep_going
-from nexus_messaging.publisher import Publisher
-from nexus_messaging.settings import load
 from nexus_messaging.topology import TOOL_EXECUTED_QUEUE
 from rig.databases import make_database
 from rig.events import provisioned, report, tool_run, user_created
+from rig.ingest import running_ingest
 from rig.standbys import Pair, commits_waiting, frozen, replicated
 from rig.vhost import Vhost
 from rig.waiting import eventually
@@ -32,12 +29,10 @@ from stripe_reporter.journal import Journal
 from stripe_reporter.meanings import TABLE
 from stripe_reporter.reports import Report
 from usage_ingest.accounts import Accounts
-from usage_ingest.app import wire
 from usage_ingest.claims import Claims
 from usage_ingest.ledger import Entry, Ledger
 from usage_ingest.metering import BillingRules
 from usage_ingest.reports import Answer, Reports
-from usage_ingest.settings import Settings
 
 NOW = datetime.now(UTC)
 RULES = BillingRules("tool_call_executed", None, frozenset({"succeeded"}))
@@ -178,20 +173,13 @@ async def test_run_whose_replication_was_given_up_survives_the_primary(
 
 @asynccontextmanager
 async def recording(vhost: Vhost, url: str) -> AsyncIterator[Database]:
-    """Run usage-ingest on the database at ``url`` and drain it at the end."""
+    """Run usage-ingest on the database at ``url`` while the context lasts."""
     database = Database(url, name="test")
-    amqp = vhost.url("usage-ingest")
-    settings = load(Settings, {"AMQP_URL": amqp, "DATABASE_URL": url})
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(database.close)
-        publisher = await Publisher.connect(amqp, name="usage-ingest")
-        stack.push_async_callback(publisher.close)
-        parts = wire(settings, database, publisher, CollectorRegistry())
-        tasks = [asyncio.create_task(keep_going(name, loop)) for name, loop in parts.loops.items()]
-        yield database
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    try:
+        async with running_ingest(vhost, database):
+            yield database
+    finally:
+        await database.close()
 
 
 async def _recorded(database: Database) -> int:

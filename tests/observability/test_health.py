@@ -16,6 +16,7 @@ from local_stack.servers import Database as PostgresServer
 from nexus_contracts import Event, UserCreated
 from nexus_database import Database
 from nexus_messaging.progress import STALLED_AFTER
+from rig.databases import url_of
 from rig.events import provisioned, tool_run
 from rig.platform import Platform
 from rig.waiting import eventually
@@ -73,8 +74,8 @@ async def stands_still_since_a_minute(platform: Platform) -> None:
 def owner(platform: Platform, service: str, password: str) -> Database:
     """Return a service's database as its owner, who may lock and change everything."""
     database = Database(platform.databases[service], name="test")
-    url = database.engine.url.set(username=f"{service}_owner", password=password)
-    return Database(url.render_as_string(hide_password=False), name="test owner")
+    url = url_of(database, username=f"{service}_owner", password=password)
+    return Database(url, name="test owner")
 
 
 @pytest.mark.long

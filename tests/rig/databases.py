@@ -2,7 +2,14 @@
 
 from local_stack.servers import Database
 from local_stack.sql import run_sql
+from nexus_database import Database as Open
 from nexus_database import migrate
+
+
+def url_of(database: Open, username: str | None = None, password: str | None = None) -> str:
+    """Return the URL of an open database as services are given it, or with another login."""
+    url = database.engine.url.set(drivername="postgresql", username=username, password=password)
+    return url.render_as_string(hide_password=False)
 
 
 async def make_database(postgres: Database, service: str, password: str) -> str:

@@ -1,7 +1,5 @@
 """A primary with a synchronous standby, and the standby frozen: alive, connected, and silent."""
 
-import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ from pathlib import Path
 from local_stack.postgres import PostgresServer
 from local_stack.sql import run_sql
 from local_stack.standby import Standby
+from rig.freezing import freeze
 
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 
@@ -35,14 +34,8 @@ def replicated(directory: Path) -> Iterator[Pair]:
 @contextmanager
 def frozen(standby: Standby) -> Iterator[None]:
     """Stop every process of ``standby`` while the context lasts: COMMIT waits at its primary."""
-    processes = [pid for parent in standby.pids for pid in (parent, *_children(parent))]
-    for pid in processes:
-        os.kill(pid, signal.SIGSTOP)
-    try:
+    with freeze(*(pid for parent in standby.pids for pid in (parent, *_children(parent)))):
         yield
-    finally:
-        for pid in processes:
-            os.kill(pid, signal.SIGCONT)
 
 
 def commits_waiting(primary: PostgresServer) -> int:

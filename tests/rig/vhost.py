@@ -166,6 +166,13 @@ class Vhost:
         return str(url.with_user(admin.user).with_password(admin.password))
 
 
+def bad_message(source: str | None, event_type: str) -> aio_pika.Message:
+    """Return a message of ``source`` that breaks the contract, or one that nobody can read."""
+    envelope = f'{{"specversion":"1.0","type":"{event_type}","source":"{source}"}}'
+    body = b"{" if source is None else envelope.encode()
+    return aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+
+
 def message(event: Event[EventData]) -> aio_pika.Message:
     """Return ``event`` as a well-behaved outside service publishes it."""
     return aio_pika.Message(

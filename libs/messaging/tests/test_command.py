@@ -8,7 +8,7 @@ import pytest
 
 from nexus_messaging.checking import Check, Checks
 from nexus_messaging.command import Command, Service, duration, moment, positive, run, utf_8
-from nexus_messaging.given import UnreadableFileError
+from nexus_messaging.input_files import UnreadableFileError
 from nexus_messaging.lifecycle import StartError, StoppedError
 from nexus_messaging.settings import BrokerSettings, DatabaseSettings, ServiceSettings
 

@@ -3,18 +3,18 @@
 from customer_provisioner.circuit import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
-    SILENT_RUNNING,
+    OUTAGE_FROM,
     TRIAL_LASTS,
     Cause,
     Circuit,
 )
 
 
-def silenced(users: int = SILENT_RUNNING) -> Circuit:
+def silenced(users: int = OUTAGE_FROM) -> Circuit:
     """Return the circuit after so many users got no answer at time 0."""
     circuit = Circuit()
     for user in range(users):
-        circuit = circuit.unheard(str(user), 0.0)
+        circuit = circuit.unanswered(str(user), 0.0)
     return circuit
 
 
@@ -22,18 +22,18 @@ def test_silence_for_several_users_opens_the_circuit() -> None:
     """Not for fewer, and not for one user however often."""
     again = Circuit()
     for _ in range(20):
-        again = again.unheard("one", 0.0)
+        again = again.unanswered("one", 0.0)
 
-    assert silenced(SILENT_RUNNING - 1).cause is None
+    assert silenced(OUTAGE_FROM - 1).cause is None
     assert silenced().cause is Cause.OUTAGE
     assert again.cause is None
 
 
 def test_an_answer_in_between_begins_the_count_anew() -> None:
     """An outage is silence for everybody."""
-    heard = silenced(SILENT_RUNNING - 1).heard()
+    heard = silenced(OUTAGE_FROM - 1).answered()
 
-    assert heard.unheard("last", 0.0).cause is None
+    assert heard.unanswered("last", 0.0).cause is None
 
 
 def test_a_refused_key_opens_the_circuit_at_once() -> None:
@@ -51,7 +51,7 @@ def test_after_the_pause_one_call_tries_and_closes_the_circuit() -> None:
 
     assert trying.blocks(FIRST_PAUSE)
     assert not trying.blocks(FIRST_PAUSE + TRIAL_LASTS)
-    assert trying.heard() == Circuit()
+    assert trying.answered() == Circuit()
 
 
 def test_the_pause_doubles_while_trials_fail() -> None:
@@ -60,7 +60,7 @@ def test_the_pause_doubles_while_trials_fail() -> None:
     for _ in range(6):
         pauses.append(circuit.trial_from - now)
         now = circuit.trial_from
-        circuit = circuit.called(now).unheard("x", now)
+        circuit = circuit.called(now).unanswered("x", now)
 
     assert pauses == [FIRST_PAUSE, 10.0, 20.0, 40.0, LONGEST_PAUSE, LONGEST_PAUSE]
 
@@ -69,4 +69,4 @@ def test_calls_under_way_when_it_opens_prolong_no_pause() -> None:
     """Twenty calls that fail together are one sign."""
     opened = silenced()
 
-    assert opened.unheard("late", 1.0).trial_from == opened.trial_from
+    assert opened.unanswered("late", 1.0).trial_from == opened.trial_from

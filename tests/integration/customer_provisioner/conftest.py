@@ -13,7 +13,9 @@ from uuid import UUID, uuid4
 import pytest
 from prometheus_client import CollectorRegistry
 
+from customer_provisioner.inquiries import Inquiries
 from customer_provisioner.metrics import Metrics
+from customer_provisioner.profile import Profile
 from customer_provisioner.profiles import Profiles
 from customer_provisioner.provisioning import Provisioning
 from customer_provisioner.stripe_api import StripeApi
@@ -46,6 +48,18 @@ def user(email: str | None = None, *, name: str | None = None) -> UserCreated:
 def created(data: UserCreated) -> Event[UserCreated]:
     """Return the event that tells of a user."""
     return Event.of(data, source="test/app", id=uuid4(), time=datetime.now(UTC))
+
+
+async def profile_of(database: Database, data: UserCreated) -> Profile:
+    """Return the kept profile of a user."""
+    profile = await Inquiries(database).find(data.user_id)
+    assert profile is not None
+    return profile
+
+
+async def steps_of(database: Database, data: UserCreated) -> list[str]:
+    """Return the steps taken for a user."""
+    return [taken.step for taken in await Inquiries(database).history(data.user_id)]
 
 
 class Clock:

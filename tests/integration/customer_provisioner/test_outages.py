@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry
 
-from customer_provisioner.circuit import SILENT_RUNNING, Circuit
+from customer_provisioner.circuit import OUTAGE_FROM, Circuit
 from customer_provisioner.inquiries import Inquiries
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.profile import State
@@ -79,26 +79,26 @@ async def kept(bench: Bench, users: int) -> list[UserCreated]:
 @pytest.mark.parametrize("fault", ["reset", "html_503", "foreign"])
 async def test_silence_for_several_users_pauses_the_calls(bench: Bench, fault: str) -> None:
     """Those that come then cost neither a call nor an attempt."""
-    people = await kept(bench, SILENT_RUNNING + 3)
+    people = await kept(bench, OUTAGE_FROM + 3)
     bench.stripe.befall(fault, times=None)
 
     errors = await asyncio.gather(
-        *(bench.provisioning.provision(each.user_id) for each in people[:SILENT_RUNNING]),
+        *(bench.provisioning.provision(each.user_id) for each in people[:OUTAGE_FROM]),
         return_exceptions=True,
     )
-    for data in people[SILENT_RUNNING:]:
+    for data in people[OUTAGE_FROM:]:
         with pytest.raises(StripeUnavailableError):
             await bench.provisioning.provision(data.user_id)
 
     assert sum(isinstance(error, StripeUnavailableError) for error in errors) == 1
-    assert len(bench.stripe.requests("POST")) == SILENT_RUNNING
+    assert len(bench.stripe.requests("POST")) == OUTAGE_FROM
 
 
 async def test_after_the_pause_one_call_tries_and_all_go_on(stripe: Stripe) -> None:
     """The circuit closes with the first answer of Stripe's."""
     api = StripeApi(DEFAULT_KEY, stripe.url, Metrics(CollectorRegistry()))
-    for number in range(SILENT_RUNNING):
-        api._circuit = api._circuit.unheard(str(number), 0.0)
+    for number in range(OUTAGE_FROM):
+        api._circuit = api._circuit.unanswered(str(number), 0.0)
     assert await api.remark() == "the circuit is open for outage: users wait"
 
     await api.fate("cus_any")
@@ -129,7 +129,7 @@ async def test_an_outage_dead_letters_nobody(
     await start(service)
 
     await vhost.publish(*(created(data) for data in people))
-    await stripe.asked("POST", SILENT_RUNNING)
+    await stripe.asked("POST", OUTAGE_FROM)
     stripe.account.faults.remove()
 
     async def served() -> int:

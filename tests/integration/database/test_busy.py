@@ -11,6 +11,7 @@ from sqlalchemy import text
 from local_stack.servers import Database as Server
 from local_stack.sql import run_sql
 from nexus_database import Database, DatabaseUnavailableError, RowsBusyError
+from rig.databases import url_of
 
 CHANGE = text("UPDATE t SET v = v + 1 WHERE n = :row")
 
@@ -31,8 +32,7 @@ async def database(postgres: Server) -> AsyncIterator[Database]:
 @pytest.fixture
 async def holder(database: Database) -> AsyncIterator[asyncpg.Connection]:
     """Return a session in a transaction that nothing ends."""
-    url = database.engine.url.set(drivername="postgresql")
-    session = await asyncpg.connect(url.render_as_string(hide_password=False))
+    session = await asyncpg.connect(url_of(database))
     await session.execute("BEGIN")
     yield session
     await session.close()

@@ -4,20 +4,22 @@ import asyncio
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from integration.database.hosts import SILENT, resolve, silent
 from local_stack.postgres import PostgresServer
 from local_stack.servers import Database as Server
 from local_stack.sql import run_sql
 from nexus_database import Database, DatabaseUnavailableError
+from rig.hosts import OTHER_LOOPBACK, mute, resolve
+from rig.waiting import eventually
 
 LIMIT = 1
 """Seconds for each address, as the URLs of these tests have it."""
@@ -75,24 +77,31 @@ async def test_silent_first_address_of_a_name_costs_its_own_limit_only(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next address is reached, and tried first from then on."""
-    resolve(monkeypatch, {"database.test": (SILENT, "127.0.0.1")})
+    resolve(monkeypatch, {"database.test": (OTHER_LOOPBACK, "127.0.0.1")})
 
-    async with silent(port_of(url)) as taken, opened(at(url, "database.test"), size=2) as database:
+    async with (
+        mute(port=port_of(url)) as silent,
+        opened(at(url, "database.test"), size=2) as database,
+    ):
         first = await took(database)
         async with database.engine.connect():
             second = await took(database)
 
     assert LIMIT <= first < LIMIT + 3
     assert second < LIMIT
-    assert len(taken) == 1
+    assert silent.accepted == 1
 
 
 async def test_silent_hosts_of_a_list_cost_a_limit_each(url: str) -> None:
     """And so does one that can't be resolved: the last one of four is reached."""
-    hosts = (SILENT, "127.0.0.3", "nowhere.invalid", "127.0.0.1")
+    hosts = (OTHER_LOOPBACK, "127.0.0.3", "nowhere.invalid", "127.0.0.1")
     port = port_of(url)
 
-    async with silent(port), silent(port, "127.0.0.3"), opened(at(url, *hosts)) as database:
+    async with (
+        mute(port=port),
+        mute("127.0.0.3", port),
+        opened(at(url, *hosts)) as database,
+    ):
         seconds = await took(database)
 
     assert 2 * LIMIT <= seconds < 3 * LIMIT + 3
@@ -100,28 +109,28 @@ async def test_silent_hosts_of_a_list_cost_a_limit_each(url: str) -> None:
 
 async def test_database_that_no_host_has_says_why_for_each(url: str) -> None:
     """The operator reads which of them to look at."""
-    hosts = (SILENT, "127.0.0.4", "nowhere.invalid")
+    hosts = (OTHER_LOOPBACK, "127.0.0.4", "nowhere.invalid")
 
-    async with silent(port_of(url)), opened(at(url, *hosts)) as database:
+    async with mute(port=port_of(url)), opened(at(url, *hosts)) as database:
         with pytest.raises(DatabaseUnavailableError) as caught:
             await database.probe()
 
     port = port_of(url)
     assert str(caught.value) == (
-        f"no server of the database can be used: {SILENT}:{port}: TimeoutError;"
+        f"no server of the database can be used: {OTHER_LOOPBACK}:{port}: TimeoutError;"
         f" 127.0.0.4:{port}: ConnectionRefusedError; nowhere.invalid:{port}: gaierror"
     )
 
 
 async def test_refused_login_ends_the_search(url: str, password: str) -> None:
     """As libpq has it: the next server would refuse it as well, and lock the role perhaps."""
-    wrong = at(url, "127.0.0.1", SILENT).replace(password, "wrong")
+    wrong = at(url, "127.0.0.1", OTHER_LOOPBACK).replace(password, "wrong")
 
-    async with silent(port_of(url)) as taken, opened(wrong) as database:
+    async with mute(port=port_of(url)) as silent, opened(wrong) as database:
         with pytest.raises(DatabaseUnavailableError, match="password is refused"):
             await database.probe()
 
-    assert not taken
+    assert not silent.accepted
 
 
 async def test_server_that_only_reads_is_passed_over(url: str, other: PostgresServer) -> None:
@@ -183,6 +192,27 @@ async def test_outage_is_logged_once_with_its_cause(other: PostgresServer) -> No
     told = [line for line in logged if line["event"] == "database_unavailable"]
     assert [line["log_level"] for line in told] == ["warning"]
     assert told[0]["cause"].startswith("the database")
+
+
+async def test_end_of_an_outage_is_logged_once(other: PostgresServer) -> None:
+    """After some seconds without a fault: some work may go on in an outage."""
+    async with opened(other.superuser_url) as database:
+        with capture_logs() as logged:
+            other.kill()
+            with pytest.raises(DatabaseUnavailableError):
+                await database.probe()
+            other.restart()
+            await eventually(lambda: events(database, logged), lambda names: len(names) >= 2)
+            names = await events(database, logged)
+
+    assert names == ["database_unavailable", "database_available"]
+
+
+async def events(database: Database, logged: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Probe the database; return the names of all log lines until now."""
+    with suppress(DatabaseUnavailableError):
+        await database.probe()
+    return [str(line["event"]) for line in logged]
 
 
 async def test_session_bounds_what_it_may_hold_up(url: str) -> None:

@@ -1,6 +1,6 @@
 """A failover that reaches a standby for a moment: the services go on by themselves after it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
@@ -9,11 +9,11 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
-from integration.database.hosts import SILENT, silent
 from local_stack.servers import Database as Server
 from local_stack.sql import run_sql
 from nexus_messaging.topology import EVENTS
 from rig.events import tool_run, user_created
+from rig.hosts import OTHER_LOOPBACK, mute
 from rig.platform import Platform
 from rig.waiting import eventually
 
@@ -87,18 +87,15 @@ async def test_services_that_reached_a_standby_go_on_when_it_is_promoted(
         assert "it only reads" in log
 
 
-Clone = Callable[[str], Awaitable[str]]
-
-
 @pytest.mark.timeout(240)
 async def test_services_start_behind_a_host_that_is_silent(platform: Platform) -> None:
     """Commands and checks go the same way: the next host of the list is asked in time."""
     [port] = {urlsplit(url).port for url in platform.databases.values()}
     assert port is not None
-    listed = {name: _behind(url, SILENT) for name, url in platform.databases.items()}
+    listed = {name: _behind(url, OTHER_LOOPBACK) for name, url in platform.databases.items()}
     behind = replace(platform, databases=listed)
 
-    async with silent(port):
+    async with mute(port=port):
         behind.start()
         try:
             code, output = await behind.command("usage_ingest", "status", "--json")

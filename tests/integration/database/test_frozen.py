@@ -1,7 +1,5 @@
 """Transactions that nobody ends, a frozen process's or a person's: everybody else goes on."""
 
-import os
-import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -21,6 +19,7 @@ from nexus_messaging.topology import (
     dead_letter_queue,
 )
 from rig.events import report, tool_run, user_created
+from rig.freezing import freeze
 from rig.platform import Platform
 from rig.waiting import eventually
 
@@ -89,11 +88,8 @@ def frozen(platform: Platform, name: str) -> Iterator[None]:
     """Freeze a service's process while the context lasts."""
     pid = platform.services[name].pid
     assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with freeze(pid):
         yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 async def number(session: asyncpg.Connection, query: str) -> int:

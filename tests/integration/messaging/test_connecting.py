@@ -7,12 +7,12 @@ import pytest
 from yarl import URL
 
 from integration.messaging.bench import QUEUE, SERVICE, Bench
-from integration.messaging.silence import OTHER_LOOPBACK, deaf, mute, resolve
 from nexus_messaging.connecting import ADDRESS_TIMEOUT, BrokerUnreachableError, connect
 from nexus_messaging.connections import UNCONNECTED_FOR, Connections
 from nexus_messaging.consumer import Consumer
 from nexus_messaging.publisher import Publisher
 from rig.events import tool_run
+from rig.hosts import OTHER_LOOPBACK, deaf, mute, resolve
 from rig.vhost import Vhost
 from rig.waiting import eventually
 
@@ -25,10 +25,10 @@ async def silent(request: pytest.FixtureRequest, vhost: Vhost) -> AsyncIterator[
     port = URL(vhost.url(SERVICE)).port
     assert port is not None
     if request.param == "deaf":
-        with deaf(OTHER_LOOPBACK, port):
+        with deaf(port=port):
             yield port
     else:
-        async with mute(OTHER_LOOPBACK, port):
+        async with mute(port=port):
             yield port
 
 
@@ -37,7 +37,7 @@ async def test_a_name_whose_first_address_is_silent_is_reached_by_the_next(
     vhost: Vhost, silent: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether it takes no connection or says nothing on it."""
-    resolve(monkeypatch, NAME, OTHER_LOOPBACK, "127.0.0.1")
+    resolve(monkeypatch, {NAME: (OTHER_LOOPBACK, "127.0.0.1")})
 
     async with asyncio.timeout(ADDRESS_TIMEOUT + 5):
         connection = await connect(
@@ -69,10 +69,10 @@ async def test_a_list_of_hosts_is_gone_through_for_publishing_and_consuming(
 
 async def test_a_broker_that_is_silent_everywhere_is_given_up_within_its_time() -> None:
     """The error names what happened at each address, once, and not the password."""
-    async with mute("127.0.0.1") as first, mute(OTHER_LOOPBACK) as second:
-        url = f"amqp://u:secret@127.0.0.1:{first},{OTHER_LOOPBACK}:{second}/v"
+    async with mute("127.0.0.1") as first, mute() as second:
+        url = f"amqp://u:secret@127.0.0.1:{first.port},{OTHER_LOOPBACK}:{second.port}/v"
         async with asyncio.timeout(2 * ADDRESS_TIMEOUT + 5):
-            with pytest.raises(BrokerUnreachableError, match=r"^TimeoutError$"):
+            with pytest.raises(BrokerUnreachableError, match=r"^not reachable: TimeoutError$"):
                 await connect(url, name="test")
 
 
@@ -80,16 +80,16 @@ async def test_an_unreachable_broker_is_told_by_readiness_at_once_and_later_by_l
     vhost: Vhost,
 ) -> None:
     """A restart is worth trying after minutes, and only while consuming is wanted at all."""
-    async with mute("127.0.0.1") as port:
+    async with mute("127.0.0.1") as silent:
         publisher = await Publisher.connect(vhost.url(SERVICE), name="test")
-        consumer = Consumer(f"amqp://u:p@127.0.0.1:{port}/v", QUEUE, prefetch=1, name="test")
+        consumer = Consumer(f"amqp://u:p@127.0.0.1:{silent.port}/v", QUEUE, prefetch=1, name="test")
         connections = Connections(publisher, [consumer])
         assert await connections.fault() is None
         consumer.open()
         receiving = asyncio.create_task(consumer.run())
 
         fault = await eventually(connections.fault, lambda text: "TimeoutError" in (text or ""))
-        assert fault == f"{QUEUE} is not consumed: TimeoutError"
+        assert fault == f"{QUEUE} is not consumed: not reachable: TimeoutError"
         assert await connections.stalled() is None
         consumer._unconnected_since -= UNCONNECTED_FOR
         stalled = await connections.stalled()

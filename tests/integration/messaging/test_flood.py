@@ -22,7 +22,7 @@ from nexus_messaging.retry import ATTEMPT, Done, Outcome
 from nexus_messaging.sources import KNOWN_AFTER
 from nexus_messaging.topology import EVENTS
 from rig.events import tool_run
-from rig.vhost import Vhost, message
+from rig.vhost import Vhost, bad_message, message
 from rig.waiting import eventually
 
 LIMIT = FloodLimit(0.5, 200)
@@ -53,15 +53,7 @@ def bench(request: pytest.FixtureRequest, vhost: Vhost) -> Bench:
 
 def bad(sources: Iterable[str | None], number: int) -> list[aio_pika.Message]:
     """Return messages that break the contract, of each source in turn; `None`: unreadable."""
-    return [
-        aio_pika.Message(
-            b"{"
-            if source is None
-            else f'{{"specversion":"1.0","type":"{KEY}","source":"{source}"}}'.encode(),
-            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-        )
-        for source in islice(cycle(sources), number)
-    ]
+    return [bad_message(source, KEY) for source in islice(cycle(sources), number)]
 
 
 async def publish(vhost: Vhost, messages: list[aio_pika.Message]) -> None:

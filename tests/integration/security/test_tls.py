@@ -105,7 +105,7 @@ async def test_a_publisher_refuses_a_broker_it_cannot_trust(distrusted: str) -> 
 
 
 async def test_a_consumer_refuses_a_broker_it_cannot_trust(distrusted: str) -> None:
-    """It says so once, and never consumes."""
+    """It says so, and never consumes."""
     consumer = Consumer(distrusted, TOOL_EXECUTED_QUEUE, prefetch=1, name=SERVICE)
     consumer.open()
 

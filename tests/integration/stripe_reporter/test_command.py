@@ -90,12 +90,13 @@ async def test_check_names_a_refused_key_without_showing_it(bench: Bench) -> Non
 
 @pytest.mark.parametrize("key", [f"{KEY}\nx", f"{KEY} x", f"{KEY}\u200b"])
 async def test_check_names_a_key_that_cannot_be_sent(bench: Bench, key: str) -> None:
-    """Nothing was asked of Stripe, and the operator learns that it is the key."""
+    """The settings refuse it: Stripe is not asked, and the operator learns that it is the key."""
     code, printed = await run(bench, "check", STRIPE_SECRET_KEY=key)
 
-    assert "can't be sent" in printed
+    assert printed.startswith("settings: STRIPE_SECRET_KEY: ")
+    assert "stripe: not asked" in printed
     assert KEY not in printed
-    assert code == 1
+    assert code == 2
 
 
 async def test_a_meter_beyond_the_first_page_is_found(bench: Bench) -> None:

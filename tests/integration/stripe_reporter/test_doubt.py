@@ -1,5 +1,7 @@
 """A refusal after a call of unknown outcome: it settles nothing, a person does."""
 
+from pathlib import Path
+
 import pytest
 from sqlalchemy import text
 
@@ -17,6 +19,14 @@ NOT_COUNTED = (
     " reason = 'no_such_customer'"
 )
 """What docs/runbook.md says for either case."""
+
+RUNBOOK = Path(__file__).parents[3] / "docs" / "runbook.md"
+
+
+@pytest.mark.parametrize("statement", [COUNTED, NOT_COUNTED])
+def test_the_runbook_says_what_is_tried_here(statement: str) -> None:
+    """For one report: a person copies it."""
+    assert f"`{statement} WHERE identifier = '…';`" in RUNBOOK.read_text(encoding="utf-8")
 
 
 async def in_doubt(bench: Bench, when: str) -> Event[UsageRecorded]:

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from nexus_database import Database
 from nexus_messaging.topology import USAGE_RECORDED_QUEUE
+from rig.databases import url_of
 from rig.events import provisioned, tool_run
 from rig.secrecy import leaks, secrets_in
 from rig.terminal import in_a_pipe, on_a_terminal
@@ -24,7 +25,7 @@ NOW = datetime.now(UTC)
 
 def settings_of(database: Database, amqp_url: str = "") -> dict[str, str]:
     """Return the settings of the commands."""
-    url = database.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    url = url_of(database)
     return {"DATABASE_URL": url, "AMQP_URL": amqp_url}
 
 

@@ -1,22 +1,16 @@
 """usage-ingest wired as in production, on a real broker: what becomes of each kind of message."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 
 from local_stack.servers import Database as PostgresServer
 from local_stack.sql import run_sql
 from nexus_contracts import Event, UsageRecorded, UsageReported, read_event
 from nexus_database import Database
-from nexus_messaging.lifecycle import keep_going
-from nexus_messaging.publisher import Publisher
-from nexus_messaging.settings import load
 from nexus_messaging.topology import (
     INTERNAL,
     TOOL_EXECUTED_QUEUE,
@@ -24,10 +18,9 @@ from nexus_messaging.topology import (
     USAGE_RECORDED_QUEUE,
 )
 from rig.events import provisioned, tool_run
+from rig.ingest import running_ingest
 from rig.vhost import Vhost
 from rig.waiting import eventually
-from usage_ingest.app import wire
-from usage_ingest.settings import Settings
 
 REFUSAL = "ALTER TABLE usage_events ADD CHECK (tool_name <> 'refused')"
 """What a row may break, where all that the contract lets through can be stored."""
@@ -38,17 +31,8 @@ PAST = datetime.now(UTC) - timedelta(minutes=1)
 @pytest.fixture
 async def running(vhost: Vhost, database: Database) -> AsyncIterator[Database]:
     """Run usage-ingest; return its database."""
-    url = database.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    settings = load(Settings, {"AMQP_URL": vhost.url("usage-ingest"), "DATABASE_URL": url})
-    async with AsyncExitStack() as stack:
-        publisher = await Publisher.connect(vhost.url("usage-ingest"), name="usage-ingest")
-        stack.push_async_callback(publisher.close)
-        parts = wire(settings, database, publisher, CollectorRegistry())
-        tasks = [asyncio.create_task(keep_going(name, loop)) for name, loop in parts.loops.items()]
+    async with running_ingest(vhost, database):
         yield database
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def recorded(database: Database) -> int:

@@ -13,6 +13,7 @@ from nexus_contracts import UsageRecorded, read_event
 from nexus_database import Database
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.topology import USAGE_RECORDED_QUEUE
+from rig.databases import url_of
 from rig.terminal import in_a_pipe
 from rig.vhost import Vhost
 from usage_ingest.loops import Bell, RelayLoop
@@ -89,7 +90,7 @@ async def test_replay_names_a_report_that_cannot_be_sent_and_sends_the_others(
     """Somebody changed the table by hand, say; the exit code tells that not all was sent."""
     bad = await insert(database, "runs\x07", state="forwarded")
     await insert(database, "runs", state="forwarded")
-    url = database.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    url = url_of(database)
 
     shown = await in_a_pipe(
         *("usage_ingest", "replay", "--execute"),

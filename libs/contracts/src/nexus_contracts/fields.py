@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, TypeAdapter
 
-from nexus_contracts.wording import form
+from nexus_contracts.wording import NOT_A_TIME, form
 
 MAX_VALUE: Final = 999_999_999_999_999
 """Stripe refuses meter values of more than 15 significant digits."""
@@ -56,10 +56,13 @@ _MOMENT: Final = TypeAdapter(AwareDatetime)
 
 
 def _before_leap_second(minute: str, offset: str) -> datetime:
-    """Return the last microsecond before a leap second, which Python's times have none of.
+    """Return the last microsecond before a leap second, of which Python's times have none.
 
-    So it stays on its day, and in its month. There are some at the ends of months alone
+    So it stays on its day, and in its month. Leap seconds end months only
     (https://www.rfc-editor.org/rfc/rfc3339#section-5.7).
+
+    Raises:
+        ValueError: it ends no month, or the rest of it is no time.
     """
     moment = _MOMENT.validate_python(f"{minute}:59.999999{offset}")
     try:
@@ -78,7 +81,7 @@ def _as_written(value: object) -> object:
     # pydantic would take 1700000000, and guess from its size whether it means milliseconds.
     if isinstance(value, datetime) or (isinstance(value, str) and "T" in value.upper()):
         return value
-    raise ValueError("must be a time as RFC 3339 writes it: 2026-03-01T12:00:00Z")
+    raise ValueError(NOT_A_TIME)
 
 
 def _representable(moment: datetime) -> datetime:

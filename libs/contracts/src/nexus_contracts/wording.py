@@ -19,7 +19,7 @@ _WHOLE: Final = "must be a whole number"
 _NUMBER: Final = "must be a number"
 _CHOICE: Final = "must be true or false"
 _UUID: Final = "must be a UUID"
-_TIME: Final = "must be a time as RFC 3339 writes it: 2026-03-01T12:00:00Z"
+NOT_A_TIME: Final = "must be a time as RFC 3339 writes it: 2026-03-01T12:00:00Z"
 _JSON: Final = "is not JSON"
 _UTF_8: Final = "is not UTF-8"
 
@@ -65,10 +65,10 @@ _RULES: Final[Mapping[str, str]] = MappingProxyType(
         "enum": "must be {expected}",
         "uuid_type": _UUID,
         "uuid_parsing": _UUID,
-        "datetime_type": _TIME,
-        "datetime_parsing": _TIME,
-        "datetime_object_invalid": _TIME,
-        "datetime_from_date_parsing": _TIME,
+        "datetime_type": NOT_A_TIME,
+        "datetime_parsing": NOT_A_TIME,
+        "datetime_object_invalid": NOT_A_TIME,
+        "datetime_from_date_parsing": NOT_A_TIME,
         "timezone_aware": "must say how far it is from UTC: 2026-03-01T12:00:00Z",
     }
 )

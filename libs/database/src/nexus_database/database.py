@@ -31,19 +31,19 @@ DRIVER: Final = "postgresql+asyncpg"
 TRIES: Final = 5
 
 OLDEST_SESSION: Final = 600
-"""Seconds. Whatever a session has come to, it ends with the session."""
+"""Seconds after which a session is replaced: whatever state it has got into ends with it."""
 
-HURRY: Final = 5.0
-"""Seconds after rows were found busy, during which nobody waits for locks: the rest of a batch is
-looked through piece by piece then, and a wait for each piece would hold up everybody else."""
+BUSY_FOR: Final = 5.0
+"""Seconds after rows were found busy, during which waits for locks are short: the rest of a batch
+is tried piece by piece then, and a long wait for each piece would hold up everybody else."""
 
 OVER_AFTER: Final = 5.0
 """Seconds without a fault after which an outage is logged as over: some work may go on in it."""
 
 WAIT_FOR_LOCKS: Final = text("SET LOCAL lock_timeout = 0")
-"""For a transaction that nobody waits behind, a person's command: as long as a statement takes."""
+"""For a person's command, which nobody waits behind: it waits as long as a statement may take."""
 
-_HURRY: Final = text("SET LOCAL lock_timeout = '10ms'")
+_SHORT_WAITS: Final = text("SET LOCAL lock_timeout = '10ms'")
 
 _READS_ONLY: Final = text("SELECT current_setting('transaction_read_only') = 'on'")
 
@@ -66,12 +66,11 @@ class Database:
     """Runs pieces of work, each in one transaction that is short and waits for no network.
 
     The URL is libpq's, with several hosts and TLS where wanted:
-    ``postgresql://…@host1,host2/db?sslmode=verify-full&sslrootcert=FILE``; the engine's own URL,
-    which names the driver, too, is taken as well.
+    ``postgresql://…@host1,host2/db?sslmode=verify-full&sslrootcert=FILE``.
     """
 
     def __init__(self, url: str, *, name: str, pool_size: int = 5) -> None:
-        read = DatabaseUrl.of(url.replace(f"{DRIVER}://", "postgresql://", 1))
+        read = DatabaseUrl.of(url)
         self.engine: AsyncEngine = create_async_engine(
             _shown(read),
             async_creator=Connector(read, name).connect,
@@ -82,7 +81,7 @@ class Database:
             hide_parameters=True,
         )
         event.listen(self.engine.sync_engine, "handle_error", _distrust_sessions)
-        self._hurry_until = 0.0
+        self._busy_until = 0.0
         self._fault: str | None = None
         self._failed_at = 0.0
 
@@ -97,7 +96,7 @@ class Database:
         try:
             result = await self._tried(work)
         except RowsBusyError:
-            self._hurry_until = time.monotonic() + HURRY
+            self._busy_until = time.monotonic() + BUSY_FOR
             await self._require_unlocked_tables()
             raise
         except DatabaseUnavailableError as error:
@@ -130,12 +129,16 @@ class Database:
 
     async def _once(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         async with self.engine.begin() as connection:
-            if time.monotonic() < self._hurry_until:
-                await connection.execute(_HURRY)
+            if time.monotonic() < self._busy_until:
+                await connection.execute(_SHORT_WAITS)
             return await work(connection)
 
     async def _require_unlocked_tables(self) -> None:
-        """Return if it was about rows that somebody was waited for, and not about a whole table."""
+        """Return if no other session locks a whole table, so that the busy rows are alone.
+
+        Raises:
+            DatabaseUnavailableError: one does: no work on that table can be done.
+        """
         if await self._tried(lambda connection: connection.scalar(_TABLE_LOCKED)):
             fault = "the database can't be used: another session locks a whole table"
             self._failed(fault)
@@ -143,7 +146,7 @@ class Database:
 
     def _failed(self, fault: str) -> None:
         self._failed_at = time.monotonic()
-        # Until logging is set up there is a command, which tells of its only fault itself.
+        # A command sets up no logging: it shows its fault itself.
         if fault != self._fault and structlog.is_configured():
             log.warning("database_unavailable", cause=fault)
         self._fault = fault
@@ -174,6 +177,6 @@ def _shown(read: DatabaseUrl) -> URL:
 
 
 def _distrust_sessions(context: ExceptionContext) -> None:
-    """Have neither this session nor one made before it used again, unless the fault spares them."""
+    """Have no session that is open now used again, unless the fault is known to spare them."""
     if not spares_sessions(context.original_exception):
         context.is_disconnect = True

@@ -21,8 +21,7 @@ LOCK_NOT_AVAILABLE: Final = "55P03"
 """Of ``lock_timeout`` and ``NOWAIT``."""
 
 HARMLESS_CLASSES: Final = (*ROW_CLASSES, "40", "53", "54")
-"""SQLSTATE classes that say nothing against the session that they came by, nor against its server:
-rows, rivals, a lack of room."""
+"""SQLSTATE classes of rows, rival transactions and a lack of room: the session is in order."""
 
 TOLD: Final = {
     "25006": "it only reads: it is a standby, or default_transaction_read_only is set",
@@ -84,9 +83,9 @@ def sqlstate(error: BaseException) -> str | None:
 
 
 def spares_sessions(error: BaseException) -> bool:
-    """Whether sessions can be used on after ``error``: only if it is known to be of other things.
+    """Whether open sessions may be used after ``error``: only if it is known not to be theirs.
 
-    A session whose server only reads answers for ever, and so does one that lost its statements.
+    Otherwise a session whose server only reads, or that lost its statements, would never be closed.
     """
     state = sqlstate(error)
     return state is not None and (state[:2] in HARMLESS_CLASSES or state == LOCK_NOT_AVAILABLE)

@@ -90,7 +90,7 @@ async def require_current(database: Database, package: str) -> None:
     expected = script.get_current_head()
 
     def standing(connection: Connection) -> tuple[str | None, bool]:
-        require_fit(connection, package)
+        _require_fit(connection, package)
         return revision_of(connection), is_ahead_but_serves(connection, script)
 
     async def writable_standing(connection: AsyncConnection) -> tuple[str | None, bool]:
@@ -120,7 +120,7 @@ async def revision_fault(database: Database, package: str) -> str | None:
     return None
 
 
-def require_fit(connection: Connection, package: str) -> None:
+def _require_fit(connection: Connection, package: str) -> None:
     """Return if the database of ``connection`` can be the one of ``package``.
 
     Raises:
@@ -156,7 +156,7 @@ async def _moved(url: str, package: str, move: Callable[[Config, Connection], No
     def under_lock(connection: Connection) -> str:
         connection.execute(WAIT_FOR_LOCKS)
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
-        require_fit(connection, package)
+        _require_fit(connection, package)
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
         config.attributes["connection"] = connection
         move(config, connection)

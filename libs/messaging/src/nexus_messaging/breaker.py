@@ -13,6 +13,7 @@ from typing import Final, Protocol
 import structlog
 
 from nexus_contracts.envelope import source_of
+from nexus_messaging.console import printable
 from nexus_messaging.flood import Flood, FloodLimit, FloodWindow, Letter
 from nexus_messaging.message import Delivery
 from nexus_messaging.reasons import Reason
@@ -180,13 +181,8 @@ class Breakers:
 
 
 def name_of(source: str | None) -> str:
-    """Return the name of a source for a person; what moves or hides text on a terminal is escaped.
-
-    By contract it is a service's name, of at most 200 characters.
-    """
-    if source is None:
-        return UNKNOWN
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in source)
+    """Return the name of a source for a person: by contract it has at most 200 characters."""
+    return UNKNOWN if source is None else printable(source)
 
 
 def _listed(held: Mapping[str | None, Flood]) -> str:

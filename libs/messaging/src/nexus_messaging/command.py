@@ -16,7 +16,7 @@ from nexus_contracts.fields import EARLIEST, LATEST
 from nexus_messaging.checking import SETTINGS, Check, Checks, findings
 from nexus_messaging.console import Tone, complain, printable, show_findings, show_line
 from nexus_messaging.exporting import chosen_exporters, exporting
-from nexus_messaging.given import UnreadableFileError
+from nexus_messaging.input_files import UnreadableFileError
 from nexus_messaging.lifecycle import StartError, StoppedError
 from nexus_messaging.logs import configure
 from nexus_messaging.program import ended

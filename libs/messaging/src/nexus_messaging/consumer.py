@@ -238,6 +238,12 @@ class Consumer:
         """Send the acks that were kept back, and return when the broker has applied them."""
         self._holds -= 1
         await self._send_acks(proven=False)
+        try:
+            if self._channel is not None and not self._channel.is_closed:
+                # Answered behind the ack, by the process that passes acks on.
+                await self._channel.queue_declare(self.queue, passive=True)
+        except LOST as error:
+            log.warning("ack_lost", queue=self.queue, cause=type(error).__name__)
         await asyncio.sleep(APPLIED_WITHIN)
 
     async def _send_acks(self, *, proven: bool) -> None:

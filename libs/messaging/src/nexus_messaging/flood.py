@@ -15,10 +15,10 @@ from nexus_messaging.reasons import Reason
 ONE_IN: Final = 10
 """One subject makes up at most this part of a flood."""
 
-TWICE: Final = 2
 ONE_SOURCE_IN: Final = 100
-"""A source that has this part of a flood's dead letters takes part in it, if that is at least two:
-one bad message says nothing of its publisher."""
+LEAST_OF_SOURCE: Final = 2
+"""A source takes part in a queue's flood with this part of the flood's dead letters, and with at
+least so many: one bad message says nothing of its publisher."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ class FloodLimit:
 
     @property
     def least_of_source(self) -> int:
-        """With how many dead letters a source takes part in the flood of a whole queue."""
-        return max(TWICE, self.most // ONE_SOURCE_IN)
+        """How many dead letters make a source take part in the flood of a whole queue."""
+        return max(LEAST_OF_SOURCE, self.most // ONE_SOURCE_IN)
 
 
 @dataclass(frozen=True, slots=True)

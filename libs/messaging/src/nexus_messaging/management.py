@@ -1,34 +1,18 @@
 """The broker's management HTTP API: reading what a broker holds, and bringing it to a topology."""
 
-import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
 
-from nexus_messaging.definitions import (
-    BINDINGS,
-    EXCHANGES,
-    HASHING,
-    PERMISSIONS,
-    POLICIES,
-    QUEUES,
-    SALT_BYTES,
-    TOPIC_PERMISSIONS,
-    USERS,
-    VHOSTS,
-    Definitions,
-    Entry,
-    Kind,
-    hash_password,
-)
+from nexus_messaging.definitions import BINDINGS, USERS, Definitions, Entry
 from nexus_messaging.displacement import returns_home, tiers_held
 from nexus_messaging.drift import Difference, compare
+from nexus_messaging.entry_paths import binding_path, path_of, user_body
 from nexus_messaging.topology import VHOST, metering_topology
 
 _REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30)
@@ -36,19 +20,6 @@ _REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30)
 REJECTED_AT_ONCE: Final = 25
 """Messages in one request. The broker's channel keeps rejections beyond 32 for later, and a request
 ends before that: those would come back into the queue."""
-
-# Where an entry of each kind lives; a binding is posted to a list instead.
-_PATHS: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
-    {
-        VHOSTS: ("vhosts", "{name}"),
-        EXCHANGES: ("exchanges", "{vhost}", "{name}"),
-        QUEUES: ("queues", "{vhost}", "{name}"),
-        POLICIES: ("policies", "{vhost}", "{name}"),
-        USERS: ("users", "{name}"),
-        PERMISSIONS: ("permissions", "{vhost}", "{user}"),
-        TOPIC_PERMISSIONS: ("topic-permissions", "{vhost}", "{user}"),
-    }
-)
 
 
 class ManagementError(Exception):
@@ -109,12 +80,12 @@ class Management:
         kind, wanted, found = difference.kind, difference.wanted, difference.found
         if wanted is not None:
             if kind is BINDINGS:
-                await self._request("POST", *_binding_path(wanted), body=wanted)
+                await self._request("POST", *binding_path(wanted), body=wanted)
             else:
-                body = _user_body(wanted, passwords) if kind is USERS else wanted
-                await self._request("PUT", *_path(kind, wanted), body=body)
+                body = user_body(wanted, passwords) if kind is USERS else wanted
+                await self._request("PUT", *path_of(kind, wanted), body=body)
         elif found is not None:
-            path = await self._binding(found) if kind is BINDINGS else _path(kind, found)
+            path = await self._binding(found) if kind is BINDINGS else path_of(kind, found)
             await self._request("DELETE", *path)
 
     async def reject(self, vhost: str, queue: str) -> int:
@@ -143,7 +114,7 @@ class Management:
 
     async def _binding(self, binding: Entry) -> tuple[str, ...]:
         """Find where one binding lives: the broker makes up the last part of its path."""
-        path = _binding_path(binding)
+        path = binding_path(binding)
         for entry in await self._request("GET", *path):
             if all(entry[part] == binding[part] for part in ("routing_key", "arguments")):
                 return (*path, entry["properties_key"])
@@ -273,31 +244,6 @@ def _address(url: str) -> URL:
     except ValueError:
         # The parser's own message repeats the address, password and all.
         raise ManagementAddressError from None
-
-
-def _path(kind: Kind, entry: Entry) -> tuple[str, ...]:
-    return tuple(part.format_map(entry) for part in _PATHS[kind])
-
-
-def _binding_path(binding: Entry) -> tuple[str, ...]:
-    end = "q" if binding["destination_type"] == "queue" else "e"
-    return (
-        "bindings",
-        binding["vhost"],
-        "e",
-        binding["source"],
-        end,
-        binding["destination"],
-    )
-
-
-def _user_body(user: Entry, passwords: Mapping[str, str]) -> Entry:
-    """Write a user as the API takes it: the password goes over the wire as a hash only."""
-    return {
-        "password_hash": hash_password(passwords[user["name"]], os.urandom(SALT_BYTES)),
-        "hashing_algorithm": HASHING,
-        "tags": ",".join(user["tags"]),
-    }
 
 
 async def _refusal(method: str, address: str, answer: aiohttp.ClientResponse) -> str:

@@ -178,11 +178,11 @@ class Settlement:
 
 
 def home(delivery: Delivery, letter: DeadLetter) -> str:
-    """Name the queue that a dead letter belongs to, wherever it was moved meanwhile.
+    """Name the queue whose consumer reads a dead letter, wherever it was moved meanwhile.
 
-    The body's type decides, as it does for every reader; of one that its readers died on, the
-    property alone is looked at. What an outsiders' queue got otherwise than by a move is an
-    outsider's, and stays one when it is moved.
+    The type in the body decides, as it does for every reader; where reading the body killed
+    consumers, the AMQP property ``type`` does. What a queue for outside publishers got otherwise
+    than by a move is from outside, and stays so when it is moved.
     """
     crashed = letter.reason is Reason.CRASHED_CONSUMER
     message = delivery.message

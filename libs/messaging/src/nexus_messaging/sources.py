@@ -1,9 +1,9 @@
 """Whose flood it is, on a queue that several publishers fill: one's, or everybody's.
 
 A decision over values, without I/O. The ``source`` of an envelope is what its publisher says of
-himself, so a name counts only once enough that bears it has ended well. All other names share one
-window with what nobody can read: a publisher who changes his name with each message has no more
-room than one who keeps it.
+itself, so a name counts only once enough messages that bear it have ended well. All other names
+share one window with what nobody can read: a publisher that changes its name with each message has
+no more room than one that keeps it.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -55,10 +55,10 @@ class Sources:
     def most_flood(self, letters: list[Letter]) -> bool:
         """Return whether most sources flood at once, by the dead letters of the queue's window.
 
-        Those that are held back already are dealt with, and prove nothing more.
-        Names that are not known take part only while no known source is well. Otherwise a single
-        publisher could be most of them, by many names. But if nobody is well, as with a release of
-        ours that can read nothing, nobody can become known either.
+        Those that are held back already do not count. Names that are not known count only while no
+        known source is well: otherwise one publisher could be most of the sources, by many names.
+        They must count then, because while a release of ours can read nothing, no name becomes
+        known.
         """
         ends = Counter(self._ends)
         dead = Counter(letter.source for letter in letters)

@@ -54,8 +54,9 @@ MAX_MESSAGE_BYTES: Final = 512 * 1024
 """The broker's ``max_message_size``, which no definitions hold: a setting of its configuration.
 
 Twice what the contract allows a body, so that a body a little too long still becomes a dead letter
-with its reason; what is longer is refused to its publisher. A consumer's memory is bounded by its
-prefetch times this, where the broker's own default allows 16 MiB (4.x) or 128 MiB.
+with its reason; what is longer is refused to its publisher. A consumer stops reading at
+``consumer.BYTES_IN_HAND`` and may hold one message more, which is 16 MiB (4.x) or 128 MiB by the
+broker's own default.
 """
 
 SAFE_DEAD_LETTERING: Final = {
@@ -137,9 +138,9 @@ def dead_letter_queue(queue: str) -> str:
 def home_queue(event_type: str | None, arrived_in: str, *, from_outside: bool) -> str:
     """Name the queue whose consumer reads ``event_type``.
 
-    A wrong move does not change where a message belongs. Of a type that nobody consumes, or of
-    none, it is the queue it arrived in. The same holds for one of our own types that came
-    ``from_outside``: an operator who moved it on would lend a publisher rights that it lacks.
+    A wrong move does not change it. Of a type that nobody consumes, or of none, it is the queue
+    ``arrived_in``. So it is of one of our own types that came ``from_outside``: a move to our queue
+    would give a publisher rights that it lacks.
     """
     routes = _OUTSIDE_ROUTES if from_outside else _OUTSIDE_ROUTES | _INSIDE_ROUTES
     name, _, _version = (event_type or "").rpartition(".")

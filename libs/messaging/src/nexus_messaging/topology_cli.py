@@ -223,8 +223,8 @@ def _show_drained(tier: str, messages: int) -> None:
 
 def _show(differences: Iterable[Difference]) -> None:
     for difference in differences:
-        mildly = difference.standing is Standing.FOREIGN or difference.obeyed_by
-        show_line(str(difference), Tone.NOTE if mildly else Tone.BAD)
+        left_alone = difference.standing is Standing.FOREIGN or difference.obeyed_by
+        show_line(str(difference), Tone.NOTE if left_alone else Tone.BAD)
 
 
 def _complain(error: Exception, code: int) -> int:

@@ -4,12 +4,12 @@ Without it each user would spend ten seconds, a transaction and a longer wait on
 nothing to do with the user.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-SILENT_RUNNING: Final = 5
-"""Different users in a row without an answer of Stripe's that mean an outage."""
+OUTAGE_FROM: Final = 5
+"""From so many different users in a row without an answer of Stripe's, it is an outage."""
 
 FIRST_PAUSE: Final = 5.0
 LONGEST_PAUSE: Final = 60.0
@@ -32,12 +32,12 @@ class Cause(StrEnum):
 class Circuit:
     """Closed (``cause`` is None), open until ``trial_from``, then half-open: one call tries.
 
-    ``silent`` are the users whose last calls all brought no answer; ``openings`` counts since
-    Stripe last answered. Times are seconds of one clock.
+    ``waiting`` are the users whose calls since Stripe's last answer brought none; ``openings``
+    counts since then. Times are seconds of one monotonic clock.
     """
 
     cause: Cause | None = None
-    silent: frozenset[str] = field(default=frozenset())
+    waiting: frozenset[str] = frozenset()
     openings: int = 0
     trial_from: float = 0.0
     trial: bool = False
@@ -52,14 +52,14 @@ class Circuit:
             return self
         return replace(self, trial=True, trial_from=now + TRIAL_LASTS)
 
-    def heard(self) -> "Circuit":
+    def answered(self) -> "Circuit":
         """Return the circuit after any answer of Stripe's but a refusal of the key."""
         return Circuit()
 
-    def unheard(self, user: str, now: float) -> "Circuit":
+    def unanswered(self, user: str, now: float) -> "Circuit":
         """Return the circuit after a call for ``user`` brought no answer of Stripe's."""
-        noted = replace(self, silent=self.silent | {user})
-        enough = self.trial or len(noted.silent) >= SILENT_RUNNING
+        noted = replace(self, waiting=self.waiting | {user})
+        enough = self.trial or len(noted.waiting) >= OUTAGE_FROM
         return noted.opened(Cause.OUTAGE, now) if enough else noted
 
     def refused(self, now: float) -> "Circuit":

@@ -21,7 +21,7 @@ from nexus_database import DatabaseUnavailableError
 from nexus_messaging.command import FAILED, FINE, Command, moment, positive, utf_8
 from nexus_messaging.console import complain, show_line, show_lines, steps
 from nexus_messaging.errors import PermanentError, PublishError, TransientError
-from nexus_messaging.given import lines_of
+from nexus_messaging.input_files import lines_of
 from nexus_messaging.settings import BrokerSettings, DatabaseSettings
 from nexus_messaging.settlement import utc_now
 

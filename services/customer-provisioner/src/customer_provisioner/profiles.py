@@ -193,8 +193,8 @@ class Profiles:
         """Mark those that no other transaction holds as announced; return how many that were."""
 
         async def work(connection: AsyncConnection) -> int:
-            told = profiles.c.user_id.in_([profile.user_id for profile in announced])
-            query = select(profiles.c.user_id).where(told).with_for_update(skip_locked=True)
+            theirs = profiles.c.user_id.in_([profile.user_id for profile in announced])
+            query = select(profiles.c.user_id).where(theirs).with_for_update(skip_locked=True)
             free = set(await connection.scalars(query))
             marked = 0
             for each in filter(lambda profile: profile.user_id in free, announced):

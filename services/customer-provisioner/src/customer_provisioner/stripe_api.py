@@ -186,9 +186,9 @@ class StripeApi:
         if isinstance(error, StripeKeyRefusedError):
             self._circuit = before.refused(now)
         elif _is_outage(answer):
-            self._circuit = before.unheard(user, now)
+            self._circuit = before.unanswered(user, now)
         else:
-            self._circuit = before.heard()
+            self._circuit = before.answered()
         self._show(before.cause, self._circuit.cause)
 
     def _show(self, before: Cause | None, after: Cause | None) -> None:

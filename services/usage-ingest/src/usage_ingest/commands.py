@@ -29,13 +29,13 @@ from nexus_messaging.inspection import vhost_of
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.settings import AmqpUrl, BrokerSettings, DatabaseSettings
 from nexus_messaging.settlement import utc_now
-from usage_ingest.condition import QUEUES, findings, queue_rows
-from usage_ingest.condition import TITLES as QUEUE_TITLES
 from usage_ingest.explanation import TITLES, explain, table
 from usage_ingest.inquiries import Inquiries, Standing
 from usage_ingest.loops import publication
 from usage_ingest.reports import InexpressibleError
 from usage_ingest.restoring import ADOPT
+from usage_ingest.status import QUEUES, findings, queue_rows
+from usage_ingest.status import TITLES as QUEUE_TITLES
 
 NAME: Final = "usage-ingest"
 
@@ -101,7 +101,7 @@ async def _depths(settings: StatusSettings) -> tuple[Depths | None, list[Finding
     try:
         return await look(url, QUEUES, address, vhost_of(url)), []
     except BrokerUnreachableError as error:
-        return None, [Finding("broker", f"not reachable: {error}", Tone.BAD)]
+        return None, [Finding("broker", str(error), Tone.BAD)]
 
 
 def _facts(standing: Standing | None, depths: Depths | None, now: datetime) -> dict[str, object]:

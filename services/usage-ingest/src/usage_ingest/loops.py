@@ -134,7 +134,7 @@ class RelayLoop:
             DatabaseUnavailableError: what was published stays leased and will be repeated.
         """
         leased = await self._reports.lease(self._now())
-        self._tell_of(leased.set_aside)
+        self._log_set_aside(leased.set_aside)
         reports = leased.reports
         if not reports:
             return bool(leased.set_aside)
@@ -155,7 +155,7 @@ class RelayLoop:
             log.info("reports_forwarded_again", failed=self._not_forwarded)
         self._not_forwarded = self._not_forwarded + failed if failed else 0
 
-    def _tell_of(self, set_aside: Sequence[InexpressibleError]) -> None:
+    def _log_set_aside(self, set_aside: Sequence[InexpressibleError]) -> None:
         for error in set_aside:
             log.error("report_set_aside", report_id=str(error.report_id), broken=str(error))
         self._metrics.set_aside(len(set_aside))

@@ -13,8 +13,8 @@ from nexus_messaging.topology import (
     USAGE_RECORDED_QUEUE,
     dead_letter_queue,
 )
-from usage_ingest.condition import QUEUES, STAGES, Stage, findings, queue_rows
 from usage_ingest.inquiries import Standing, Tally
+from usage_ingest.status import QUEUES, STAGES, Stage, findings, queue_rows
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ALLOWED = timedelta(minutes=15)

@@ -1,4 +1,4 @@
-"""The file that a person gives a command, or standard input."""
+"""The file that a command reads, or standard input."""
 
 import signal
 import sys
@@ -10,7 +10,7 @@ from typing import IO
 
 
 class UnreadableFileError(Exception):
-    """A given file can't be read, or is not what the command reads; the text says what helps."""
+    """A file can't be read, or is not what the command reads; the text says what helps."""
 
 
 def lines_of(file: str | None) -> Iterator[str]:

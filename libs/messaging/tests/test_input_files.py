@@ -1,4 +1,4 @@
-"""Files that a person gives a command."""
+"""The files that commands read."""
 
 import io
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nexus_messaging.given import UnreadableFileError, lines_of
+from nexus_messaging.input_files import UnreadableFileError, lines_of
 
 
 @pytest.mark.parametrize(

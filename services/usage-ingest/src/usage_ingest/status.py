@@ -34,18 +34,14 @@ class Stage:
 
 _INGEST: Final = "usage-ingest"
 _OUTAGE: Final = "it waits for its database, or stopped for a flood of bad messages"
+_STRIPE: Final = f"its circuit breaker is open, {_OUTAGE}"
 
 STAGES: Final = (
     Stage("recording", TOOL_EXECUTED_QUEUE, _INGEST, _OUTAGE),
-    Stage(
-        "reporting",
-        USAGE_RECORDED_QUEUE,
-        "stripe-reporter",
-        f"its circuit breaker is open, {_OUTAGE}",
-    ),
+    Stage("reporting", USAGE_RECORDED_QUEUE, "stripe-reporter", _STRIPE),
     Stage("applying answers", USAGE_OUTCOMES_QUEUE, _INGEST, _OUTAGE),
     Stage("learning of customers", CUSTOMER_PROVISIONED_QUEUE, _INGEST, _OUTAGE),
-    Stage("making customers", USER_CREATED_QUEUE, "customer-provisioner", _OUTAGE),
+    Stage("making customers", USER_CREATED_QUEUE, "customer-provisioner", _STRIPE),
 )
 
 QUEUES: Final = (

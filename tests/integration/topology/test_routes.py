@@ -1,0 +1,196 @@
+"""Who reaches which queue on a real broker, who does not, and what an operator can do."""
+
+from contextlib import suppress
+
+import aiohttp
+import pytest
+from aio_pika.exceptions import DeliveryError
+from aiormq.exceptions import ChannelAccessRefused
+
+from integration.topology.broker import Broker, arrival, depth, publish
+from nexus_messaging.topology import (
+    DEAD,
+    EVENTS,
+    INTERNAL,
+    RETRY_RETURN,
+    TIERS,
+    TOOL_EXECUTED_QUEUE,
+    UNROUTABLE,
+    USAGE_RECORDED_QUEUE,
+    USER_CREATED_QUEUE,
+    WORK_QUEUES,
+    dead_letter_queue,
+)
+
+ROUTES = [
+    ("publisher", EVENTS, "tool.executed.v1", TOOL_EXECUTED_QUEUE),
+    ("publisher", EVENTS, "user.created.v9", USER_CREATED_QUEUE),
+    ("customer-provisioner", INTERNAL, "user.created.v1", USER_CREATED_QUEUE),
+    (
+        "customer-provisioner",
+        INTERNAL,
+        "customer.provisioned.v1",
+        "usage-ingest.customer-provisioned",
+    ),
+    ("usage-ingest", INTERNAL, "usage.recorded.v1", USAGE_RECORDED_QUEUE),
+    ("stripe-reporter", INTERNAL, "usage.reported.v1", "usage-ingest.usage-outcomes"),
+    ("stripe-reporter", INTERNAL, "usage.rejected.v1", "usage-ingest.usage-outcomes"),
+]
+"""Who sends what where, and the queue it reaches."""
+
+
+@pytest.mark.parametrize("exchange", [*(tier.name for tier in TIERS), DEAD, INTERNAL])
+async def test_an_unknown_key_comes_back_to_the_sender(broker: Broker, exchange: str) -> None:
+    """A mistyped queue or event is returned, never swallowed, on each exchange of ours."""
+    async with broker.channel("admin") as channel:
+        with pytest.raises(DeliveryError):
+            await publish(channel, exchange, "usage-ingest.tool-exectued")
+
+
+@pytest.mark.parametrize("exchange", [*(tier.name for tier in TIERS), DEAD])
+async def test_a_service_cannot_reach_the_queue_of_another(broker: Broker, exchange: str) -> None:
+    """Tiers and the dead exchange take from a service only the names of its own queues."""
+    async with broker.channel("stripe-reporter") as channel:
+        await publish(channel, exchange, USAGE_RECORDED_QUEUE)
+        with pytest.raises(ChannelAccessRefused):
+            await publish(channel, exchange, TOOL_EXECUTED_QUEUE)
+
+
+@pytest.mark.parametrize(
+    ("user", "exchange", "key"),
+    [
+        ("publisher", INTERNAL, "tool.executed.v1"),
+        ("publisher", EVENTS, "usage.reported.v1"),
+        ("publisher", EVENTS, "tool.executed.v1.more"),
+        ("publisher", TIERS[0].name, TOOL_EXECUTED_QUEUE),
+        ("publisher", RETRY_RETURN, TOOL_EXECUTED_QUEUE),
+        ("publisher", "", TOOL_EXECUTED_QUEUE),
+        ("usage-ingest", INTERNAL, "usage.reported.v1"),
+        ("usage-ingest", EVENTS, "tool.executed.v1"),
+        ("usage-ingest", RETRY_RETURN, TOOL_EXECUTED_QUEUE),
+        ("usage-ingest", "", TOOL_EXECUTED_QUEUE),
+        ("stripe-reporter", INTERNAL, "usage.recorded.v1"),
+        ("customer-provisioner", INTERNAL, "usage.recorded.v1"),
+        ("operator", "", TOOL_EXECUTED_QUEUE),
+    ],
+)
+async def test_nobody_publishes_what_is_not_theirs(
+    broker: Broker, user: str, exchange: str, key: str
+) -> None:
+    """Each user is refused every exchange and event type that its task does not need."""
+    async with broker.channel(user) as channel:
+        with pytest.raises(ChannelAccessRefused):
+            await publish(channel, exchange, key)
+
+
+@pytest.mark.parametrize(("user", "exchange", "key", "queue"), ROUTES)
+async def test_an_event_reaches_the_queue_of_its_consumer(
+    broker: Broker, user: str, exchange: str, key: str, queue: str
+) -> None:
+    """Each event goes from its producer's user to its consumer's queue, read by that user."""
+    async with broker.channel(user) as channel:
+        await publish(channel, exchange, key)
+
+    async with broker.channel(queue.split(".", maxsplit=1)[0]) as channel:
+        message = await arrival(channel, queue)
+        await message.ack()
+
+    assert message.routing_key == key
+
+
+async def test_a_service_neither_declares_nor_reads_what_is_not_its_own(broker: Broker) -> None:
+    """No service has the right to configure, nor to consume from another's queue."""
+    async with broker.channel("usage-ingest") as channel:
+        with pytest.raises(ChannelAccessRefused):
+            await channel.declare_queue("mine", durable=True)
+    async with broker.channel("usage-ingest") as channel:
+        foreign = await channel.get_queue(USAGE_RECORDED_QUEUE, ensure=False)
+        with pytest.raises(ChannelAccessRefused):
+            await foreign.get(fail=False)
+
+
+@pytest.mark.parametrize("header", ["CC", "BCC"])
+async def test_a_publisher_cannot_forge_our_events_by_copies(broker: Broker, header: str) -> None:
+    """Old brokers let CC and BCC past topic permissions: no route from outside may use that."""
+    ours = WORK_QUEUES[2:]
+    forged = ["usage.recorded.v1", "usage.reported.v1", "customer.provisioned.v1", *ours]
+    async with broker.channel("publisher") as channel:
+        with suppress(ChannelAccessRefused):
+            await publish(channel, EVENTS, "tool.executed.v1", headers={header: forged})
+
+    assert [await depth(broker, queue) for queue in ours] == [0, 0, 0]
+
+
+async def test_an_event_without_a_route_is_kept(broker: Broker) -> None:
+    """An outside event that nothing is bound to is confirmed and waits in ``unroutable``."""
+    path = f"bindings/{{vhost}}/e/events/q/{TOOL_EXECUTED_QUEUE}/tool.executed.*"
+    await broker.ask("admin", "DELETE", path)
+
+    async with broker.channel("publisher") as channel:
+        await publish(channel, EVENTS, "tool.executed.v1")
+
+    async with broker.channel("operator") as channel:
+        message = await arrival(channel, UNROUTABLE)
+    assert (message.exchange, message.routing_key) == (EVENTS, "tool.executed.v1")
+
+
+@pytest.mark.parametrize(("user", "exchange", "key", "queue"), ROUTES)
+async def test_what_the_broker_gives_up_on_is_dead_lettered(
+    broker: Broker, user: str, exchange: str, key: str, queue: str
+) -> None:
+    """A rejected event goes to its queue's own dead letters, though its key is its type."""
+    async with broker.channel(user) as channel:
+        await publish(channel, exchange, key)
+
+    async with broker.channel("admin") as channel:
+        await (await arrival(channel, queue)).reject(requeue=False)
+        message = await arrival(channel, dead_letter_queue(queue))
+    assert (message.exchange, message.routing_key) == (DEAD, queue)
+
+
+async def test_an_operator_looks_at_a_dead_letter_and_moves_it_back(broker: Broker) -> None:
+    """Thirty looks lose nothing, and the management UI's move brings it back as it was."""
+    dead = dead_letter_queue(TOOL_EXECUTED_QUEUE)
+    async with broker.channel("usage-ingest") as channel:
+        await publish(channel, DEAD, TOOL_EXECUTED_QUEUE, headers={"nexus-reason": "poison"})
+
+    for _ in range(30):
+        look = {"count": 1, "ackmode": "ack_requeue_true", "encoding": "auto"}
+        seen = await broker.ask("operator", "POST", f"queues/{{vhost}}/{dead}/get", **look)
+        assert len(seen) == 1
+    await move(broker, dead, TOOL_EXECUTED_QUEUE)
+
+    async with broker.channel("usage-ingest") as channel:
+        message = await arrival(channel, TOOL_EXECUTED_QUEUE)
+    assert message.headers["nexus-reason"] == "poison"
+    assert (message.exchange, message.routing_key) == ("", TOOL_EXECUTED_QUEUE)
+
+
+async def move(broker: Broker, source: str, destination: str) -> None:
+    """Do what *Move messages* in the management UI does, with the operator's login."""
+    here = f"amqp:///{broker.vhost}"
+    shovel = {
+        "src-protocol": "amqp091",
+        "src-uri": here,
+        "src-queue": source,
+        "src-prefetch-count": 1000,
+        "src-delete-after": "queue-length",
+        "dest-protocol": "amqp091",
+        "dest-uri": here,
+        "dest-queue": destination,
+        "dest-add-forward-headers": False,
+        "ack-mode": "on-confirm",
+    }
+    await broker.ask(
+        "operator", "PUT", f"parameters/shovel/{{vhost}}/Move%20from%20{source}", value=shovel
+    )
+
+
+async def test_an_operator_changes_nothing_but_policies_and_shovels(broker: Broker) -> None:
+    """An operator neither declares, deletes nor publishes, and is no administrator."""
+    with pytest.raises(aiohttp.ClientResponseError, match=r"40[13]"):
+        await broker.ask("operator", "DELETE", f"queues/{{vhost}}/{USER_CREATED_QUEUE}")
+    with pytest.raises(aiohttp.ClientResponseError, match=r"40[13]"):
+        await broker.ask("operator", "PUT", "queues/{vhost}/theirs", durable=True)
+    with pytest.raises(aiohttp.ClientResponseError, match="401"):
+        await broker.ask("operator", "GET", "users")
