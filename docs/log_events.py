@@ -31,8 +31,8 @@ MEANINGS: Final = {
     "loop_failed": "a loop ended by an error and begins again after a pause",
     "message_dead_lettered": "a message waits for a person, with this reason",
     "message_retried": "a message failed and waits in a retry tier",
-    "message_too_large": "a body beyond max_message_size was already queued: the broker dead-letters"
-    " it, with the cause `rejected`",
+    "message_too_large": "a body beyond max_message_size was queued already: the broker"
+    " dead-letters it, with the cause `rejected`",
     "meter_missing": "Stripe has no active meter of that name: `stripe-reporter meters ensure`",
     "not_consuming": "a queue's connection is lost, no address of the broker answers, the queue is"
     " missing, or the broker ended the consumer: `cause`; it is tried on and on",

@@ -74,7 +74,7 @@ async def test_strange_properties_harm_neither_a_good_message_nor_its_neighbours
 
 
 async def test_bodies_of_any_size_become_dead_letters_unchanged(bench: Bench) -> None:
-    """Nothing, and the most that the broker takes: both byte for byte; what came behind is handled."""
+    """None, and the most that the broker takes: byte for byte, and what came behind is handled."""
     bench.behave = read
     huge = b"\x00\xff" * (MAX_MESSAGE_BYTES // 2)
 
