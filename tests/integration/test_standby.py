@@ -148,7 +148,7 @@ async def test_run_whose_replication_was_given_up_survives_the_primary(
     vhost: Vhost, tmp_path: Path, password: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Committed at the primary alone, redelivered as a duplicate, and not acked for that."""
-    monkeypatch.setattr("nexus_database.database.STATEMENT_TIMEOUT", 2.0)
+    monkeypatch.setattr("nexus_database.connecting.STATEMENT_TIMEOUT", 2.0)
     with replicated(tmp_path) as pair:
         url = await make_database(pair.primary, "usage_ingest", password)
         owner = pair.primary.url("usage_ingest", "usage_ingest_owner", password)
