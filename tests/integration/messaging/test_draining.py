@@ -1,10 +1,13 @@
 """Stopping with hands full: nothing counts as returned, and nothing comes twice."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
+from structlog.testing import capture_logs
 
 from integration.messaging.bench import QUEUE, Bench
+from nexus_messaging.consumer import Consumer, Received
 from nexus_messaging.message import Delivery
 from nexus_messaging.retry import Done, Outcome
 from rig.events import tool_run
@@ -52,3 +55,37 @@ async def test_stopping_with_a_full_prefetch_counts_and_doubles_nothing(
     left = await vhost.peek(QUEUE)
     assert len(left) == MESSAGES - done
     assert [each.headers.get("x-delivery-count", 0) for each in left if each.redelivered] == []
+
+
+@pytest.mark.parametrize("kind", ["batch", "single"])
+async def test_nothing_is_consumed_again_while_stopping(
+    vhost: Vhost, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A loop that fails meanwhile begins anew, and takes nothing."""
+    bench = Bench(vhost, kind)
+    stopping, hung, failed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    real = Consumer.ack
+
+    async def fail_while_stopping(consumer: Consumer, received: Sequence[Received]) -> None:
+        if stopping.is_set() and not failed.is_set():
+            failed.set()
+            raise LookupError
+        await real(consumer, received)
+
+    async def hang(_delivery: Delivery) -> Outcome:
+        if bench.ids()[1:]:
+            hung.set()
+            await stopping.wait()
+        return Done()
+
+    bench.behave = hang
+    monkeypatch.setattr(Consumer, "ack", fail_while_stopping)
+    await vhost.publish(*(tool_run() for _ in range(MESSAGES)))
+    with capture_logs() as logs:
+        async with bench.consuming():
+            await hung.wait()
+            asyncio.get_running_loop().call_later(0.3, stopping.set)
+
+    said = [each["event"] for each in logs]
+    assert "loop_failed" in said or kind == "single"
+    assert "consuming_again" not in said

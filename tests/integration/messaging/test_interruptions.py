@@ -14,6 +14,7 @@ from integration.messaging.bench import (
     close_connections,
     well,
 )
+from nexus_messaging.consumer import Consumer
 from nexus_messaging.message import Delivery
 from nexus_messaging.retry import ATTEMPT, Done, Outcome
 from rig.events import tool_run
@@ -73,6 +74,34 @@ async def test_a_consumer_cancelled_by_the_broker_consumes_again(
             await own_vhost.create(tier_scale=SHORTEST)
             await own_vhost.publish(tool_run())
             await bench.all_done(done)
+
+
+async def test_a_consumer_that_the_broker_forgot_consumes_again(
+    own_vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is told of it, as RabbitMQ 3.10 does now and then for a queue made anew at once."""
+
+    async def hear_nothing(_consumer: Consumer, _frame: object) -> None:
+        pass
+
+    monkeypatch.setattr(Consumer, "_cancelled", hear_nothing)
+    monkeypatch.setattr("nexus_messaging.consumer.LOOKED_AFTER", 1.0)
+    bench = Bench(own_vhost, "single")
+    async with bench.consuming():
+        await own_vhost.publish(tool_run())
+        await bench.all_done(1)
+        for done in (2, 3):
+            await eventually(lambda: idle(bench), bool)
+            await own_vhost.ask("DELETE", "queues/{vhost}/" + QUEUE)
+            await own_vhost.create(tier_scale=SHORTEST)
+            await own_vhost.publish(tool_run())
+            await bench.all_done(done)
+
+
+async def idle(bench: Bench) -> bool:
+    """Return whether all is acked that was delivered, and more would be."""
+    consumer = bench.consumer
+    return consumer is not None and not (consumer._narrow or len(consumer._in_hand))
 
 
 @pytest.mark.parametrize("kind", ["batch", "single"])

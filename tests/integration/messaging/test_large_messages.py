@@ -71,6 +71,30 @@ async def test_no_more_than_a_limit_in_bytes_is_in_hand(vhost: Vhost, kind: str)
     assert max(bench.batches, default=1) <= MOST_BYTES // LARGE
 
 
+async def test_little_is_read_for_heartbeats_while_hands_are_full(
+    vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work may stand still for hours, as while the broker confirms no copy."""
+    reads, pause = 20, 0.2
+    monkeypatch.setattr("nexus_messaging.consumer.READ_AGAIN_AFTER", pause)
+    monkeypatch.setattr("nexus_messaging.consumer.BYTES_IN_HAND", SLACK)
+    bench = Bench(vhost, "single", prefetch=1000)
+    held = Held(bench)
+    bench.behave = held.behave
+    await publish_large(vhost)
+
+    async with bench.consuming(grace=20):
+        await eventually(held.in_hand, lambda size: size >= SLACK)
+        await asyncio.sleep(pause)  # what was read already when reading stopped
+        before = await held.in_hand()
+        await asyncio.sleep(reads * pause)
+        grown = await held.in_hand() - before
+        held.going.set()
+        await bench.all_done(MESSAGES)
+
+    assert grown <= (reads + 1) * LARGE
+
+
 @pytest.mark.parametrize("kind", ["batch", "single"])
 async def test_an_outage_hands_back_what_the_limit_held_up(vhost: Vhost, kind: str) -> None:
     """The consumer is cancelled though the broker's answer comes behind megabytes."""

@@ -1,9 +1,12 @@
 """An error where nobody expects one, at every step between a delivery and its ack."""
 
+import asyncio
+from collections.abc import Sequence
+
 import pytest
 
 from integration.messaging.bench import DEAD_LETTERS, Bench, DownError
-from nexus_messaging.consumer import Consumer
+from nexus_messaging.consumer import Consumer, Received
 from nexus_messaging.consumption import Consumption
 from nexus_messaging.message import Delivery
 from nexus_messaging.retry import Done, HandedBack, Outcome
@@ -82,6 +85,75 @@ async def test_an_unforeseen_error_loses_no_message_and_no_place(
 
     assert once.raised
     assert await vhost.depth(DEAD_LETTERS) == 0
+
+
+async def test_an_unforeseen_error_beside_an_outage_loses_no_message_and_no_place(
+    vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ends badly after an outage was found comes again, as it would without one."""
+    bench = Bench(vhost, "single")
+    first, failing, others = (tool_run() for _ in range(3))
+    at_ack = {str(failing.id)}
+    real = Consumer.ack
+
+    async def meet_an_outage(delivery: Delivery) -> Outcome:
+        if delivery.message.message_id == str(failing.id) and not delivery.returned:
+            await eventually(bench.consumes, lambda consumes: not consumes)
+        elif delivery.message.message_id == str(others.id) and not delivery.came_back:
+            raise DownError
+        return Done()
+
+    async def fail_once(consumer: Consumer, received: Sequence[Received]) -> None:
+        if {each.delivery.message.message_id for each in received} & at_ack:
+            at_ack.clear()
+            raise LookupError
+        await real(consumer, received)
+
+    bench.behave = meet_an_outage
+    monkeypatch.setattr(Consumer, "ack", fail_once)
+    await vhost.publish(first, failing, others)
+    async with bench.consuming():
+        await eventually(lambda: times(bench, str(failing.id)), lambda number: number == 2)
+        await eventually(bench.waiting, lambda waiting: waiting == 0)
+
+    assert not at_ack
+
+
+@pytest.mark.parametrize("kind", ["batch", "single"])
+async def test_an_unforeseen_error_in_an_outage_leaves_no_queue_marked_as_paused(
+    vhost: Vhost, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Consuming begins anew; whoever watches is shown so."""
+    bench = Bench(vhost, kind)
+    bench.down = True
+    failed = asyncio.Event()
+    real = Consumption._shut_and_hand_back
+
+    async def fail_once_paused(consumption: Consumption) -> None:
+        await real(consumption)
+        if consumption.is_paused() and not failed.is_set():
+            failed.set()
+            raise LookupError
+
+    async def need_something(_delivery: Delivery) -> Outcome:
+        if bench.down:
+            raise DownError
+        return Done()
+
+    bench.behave = need_something
+    monkeypatch.setattr(Consumption, "_shut_and_hand_back", fail_once_paused)
+    await vhost.publish(tool_run())
+    async with bench.consuming():
+        await failed.wait()
+        bench.down = False
+        await bench.all_done(1)
+        assert bench.consumption is not None
+        assert not bench.consumption.is_paused()
+
+
+async def times(bench: Bench, message_id: str) -> int:
+    """Return how often a message was handled."""
+    return bench.ids().count(message_id)
 
 
 async def seen(bench: Bench) -> set[str | None]:

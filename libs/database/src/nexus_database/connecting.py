@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
+from weakref import WeakSet
 
 import asyncpg
 
@@ -23,6 +24,7 @@ from nexus_database.faults import (
 )
 from nexus_messaging.addresses import Host
 from nexus_messaging.database_url import DatabaseUrl
+from nexus_messaging.lookups import look_up
 
 STATEMENT_TIMEOUT: Final = 30.0
 """Seconds."""
@@ -80,6 +82,7 @@ class Connector:
         self._url = url
         self._settings = {"application_name": name, "timezone": "UTC", **url.session}
         self._last: Place | None = None
+        self._sessions: WeakSet[asyncpg.Connection] = WeakSet()
 
     async def connect(self) -> asyncpg.Connection:
         """Open a session.
@@ -99,20 +102,28 @@ class Connector:
                         raise unavailable(error) from None
                 else:
                     self._last = place
+                    self._sessions.add(session)
                     return session
         if len(faults) == 1:
             raise unavailable(*faults.values())
         causes = "; ".join(f"{place}: {cause_of(error)}" for place, error in faults.items())
         raise DatabaseUnavailableError(f"no server of the database can be used: {causes}")
 
+    def abort(self) -> None:
+        """End the sessions that are still open, without a word to a server that may be silent."""
+        for session in self._sessions:
+            session.terminate()
+
     async def _places(self, host: Host, faults: dict[str, Exception]) -> list[Place]:
         """Return each address of ``host``; if there is none, note why in ``faults``."""
+        if host.name.startswith("/"):
+            return [Place(host)]
         try:
-            async with asyncio.timeout(self._url.connect_seconds):
-                places = await _places_of(host)
+            found = await look_up(host, self._url.connect_seconds)
         except (OSError, TimeoutError) as error:
             faults[str(host)] = error
             return []
+        places = [Place(host, family, address) for family, _, _, _, address in found]
         return sorted(places, key=lambda each: each != self._last)
 
     def _was_not_last(self, host: Host) -> bool:
@@ -140,14 +151,6 @@ class Connector:
             session.terminate()
             raise ReadsOnlyError
         return session
-
-
-async def _places_of(host: Host) -> list[Place]:
-    if host.name.startswith("/"):
-        return [Place(host)]
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host.name, host.port, type=socket.SOCK_STREAM)
-    return [Place(host, family, address) for family, _, _, _, address in found]
 
 
 class _Dialing:

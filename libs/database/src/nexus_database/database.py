@@ -1,5 +1,6 @@
 """One service's database: a pool of sessions and the transaction around each piece of work."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
@@ -32,6 +33,9 @@ TRIES: Final = 5
 
 OLDEST_SESSION: Final = 600
 """Seconds after which a session is replaced: whatever state it has got into ends with it."""
+
+CLOSE_TIMEOUT: Final = 2.0
+"""Seconds for closing all sessions: the server, or what is between, may be silent."""
 
 BUSY_FOR: Final = 5.0
 """Seconds after rows were found busy, during which waits for locks are short: the rest of a batch
@@ -71,9 +75,10 @@ class Database:
 
     def __init__(self, url: str, *, name: str, pool_size: int = 5) -> None:
         read = DatabaseUrl.of(url)
+        self._connector = Connector(read, name)
         self.engine: AsyncEngine = create_async_engine(
             _shown(read),
-            async_creator=Connector(read, name).connect,
+            async_creator=self._connector.connect,
             pool_size=pool_size,
             max_overflow=0,
             pool_pre_ping=True,
@@ -114,8 +119,12 @@ class Database:
         await self.run(require_writable)
 
     async def close(self) -> None:
-        """Close every session."""
-        await self.engine.dispose()
+        """Close every session, without waiting for a server that does not answer."""
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self.engine.dispose()
+        except TimeoutError:
+            self._connector.abort()
 
     async def _tried(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         with translated():

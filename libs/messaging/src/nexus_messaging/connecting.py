@@ -5,7 +5,6 @@ alone waits for its answer without a limit, and tries a second address only if t
 """
 
 import asyncio
-import socket
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from yarl import URL
 
 from nexus_messaging.addresses import Host, hosts_of, url_of
 from nexus_messaging.cancellation import only_if_asked_for
+from nexus_messaging.lookups import look_up
 from nexus_messaging.refusals import refusal_of
 
 ADDRESS_TIMEOUT: Final = 5.0
@@ -74,9 +74,7 @@ async def connect(url: str, *, name: str) -> Connection:
 
 
 async def _addresses(host: Host) -> list[str]:
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(ADDRESS_TIMEOUT):
-        found = await loop.getaddrinfo(host.name, host.port, type=socket.SOCK_STREAM)
+    found = await look_up(host, ADDRESS_TIMEOUT)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 

@@ -33,9 +33,9 @@ BYTES_IN_HAND: Final = 32 * 1024 * 1024
 A prefetch counts messages only (https://www.rabbitmq.com/docs/consumer-prefetch): of the largest
 that the contract allows, 2,000 are half a gigabyte."""
 
-READ_AGAIN_AFTER: Final = 5.0
-"""Seconds without reading after which a little is read in any case: a heartbeat may be waiting,
-and a connection that seems silent counts as lost."""
+READ_AGAIN_AFTER: Final = 10.0
+"""Seconds without reading after which the socket is read once in any case, a quarter of a megabyte:
+a heartbeat may be waiting, and a connection that seems silent for 33 s counts as lost."""
 
 QUIET_WITHIN: Final = 2.0
 QUIET_POLL: Final = 0.02
@@ -46,6 +46,10 @@ APPLIED_WITHIN: Final = 0.5
 queue passes on 32 acks at a time and forgets the others if the connection closes meanwhile; their
 messages come again, counted as returned. One ack for everything, given this time, was never lost.
 """
+
+LOOKED_AFTER: Final = 30.0
+"""Seconds without a change after which the broker is asked whether it knows of the consumer. Of a
+queue that was deleted and made anew at once, RabbitMQ 3.10 may tell nothing (seen)."""
 
 LOST: Final = (aiormq.exceptions.AMQPError, OSError, TimeoutError, RuntimeError)
 
@@ -86,6 +90,7 @@ class Consumer:
         self._channel: AbstractChannel | None = None
         self._tag: str | None = None
         self._in_hand = InHand()
+        self._next_read: asyncio.TimerHandle | None = None
         self._holds = 0
         self._narrow = True
         self._unconnected_since = 0.0
@@ -298,10 +303,23 @@ class Consumer:
                     await self._consume(channel)
             waiting = asyncio.ensure_future(self._changed.wait())
             try:
-                await asyncio.wait({waiting, *lost}, return_when=asyncio.FIRST_COMPLETED)
+                happened, _ = await asyncio.wait(
+                    {waiting, *lost}, timeout=LOOKED_AFTER, return_when=asyncio.FIRST_COMPLETED
+                )
             finally:
                 waiting.cancel()
+            if not happened and await self._is_forgotten(channel):
+                self._note("the broker has forgotten it: the queue was deleted and made anew")
+                return
         self._note("the connection was lost")
+
+    async def _is_forgotten(self, channel: AbstractChannel) -> bool:
+        """Whether the queue has no consumer although this one has been answered to be one."""
+        async with self._turning:
+            if self._tag is None or len(self._in_hand):
+                return False
+            queue = await channel.queue_declare(self.queue, passive=True)
+            return queue.consumer_count == 0
 
     async def _received(self, message: DeliveredMessage) -> None:
         if message.channel is not self._channel or message.delivery_tag is None:
@@ -312,8 +330,7 @@ class Consumer:
         delivery = delivery_of(self.queue, message)
         self._buffer.append(Received(delivery, message.channel, message.delivery_tag))
         self._in_hand.add(message.delivery_tag, len(delivery.message.body))
-        if self._in_hand.bytes >= BYTES_IN_HAND:
-            self._pause_reading()
+        self._pause_if_full()
         self._arrived.set()
 
     async def _reject(self, tag: int) -> None:
@@ -333,7 +350,20 @@ class Consumer:
         if self._connection is not None and self._connection.transport.is_reading():
             transport = self._connection.transport
             transport.pause_reading()
-            asyncio.get_running_loop().call_later(READ_AGAIN_AFTER, transport.resume_reading)
+            loop = asyncio.get_running_loop()
+            if self._next_read is not None:
+                self._next_read.cancel()  # or there would be one for each pause, from then on
+            self._next_read = loop.call_later(READ_AGAIN_AFTER, self._read_once, transport)
+
+    def _read_once(self, transport: asyncio.Transport) -> None:
+        transport.resume_reading()
+        # The loop reads when it goes round next: pausing at its second round is after one read.
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_soon, self._pause_if_full)
+
+    def _pause_if_full(self) -> None:
+        if self._in_hand.bytes >= BYTES_IN_HAND:
+            self._pause_reading()
 
     async def _cancelled(self, _frame: aiormq.spec.Basic.Cancel) -> None:
         # Called by the channel's reader, which would wait for itself if this closed the channel.

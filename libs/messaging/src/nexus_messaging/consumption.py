@@ -53,6 +53,7 @@ class Consumption(ABC):
         self._breaker = settlement.breakers.of(consumer.queue)
         self._idle = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._draining = False
         self.paused_by: str | None = None
         self._relapse_pause = 0.0
         self._outage_ended: float | None = None
@@ -73,12 +74,13 @@ class Consumption(ABC):
         connection is dropped, so that none of them can be acked, and all of them come again.
         """
         self._task = asyncio.current_task()
-        self._consumer.open()
+        self._open()
         try:
             while True:
                 cause = await self._work_until_outage()
                 await self._sit_out(cause)
         except Exception:
+            self.paused_by = None
             await self._consumer.reset()
             await self._abandon()
             raise
@@ -88,6 +90,7 @@ class Consumption(ABC):
 
         Acks are held until the end: see ``Consumer.release_acks``.
         """
+        self._draining = True
         self._consumer.hold_acks()
         shutting = asyncio.ensure_future(self._consumer.shut())
         try:
@@ -121,7 +124,12 @@ class Consumption(ABC):
             self.paused_by = None
         await self._breaker.resumed()
         log.info("consumption_resumed", queue=self._consumer.queue)
-        self._consumer.open()
+        self._open()
+
+    def _open(self) -> None:
+        # An outage may end while the service stops, and a loop that failed begins again.
+        if not self._draining:
+            self._consumer.open()
 
     async def _end_of_outage(self) -> None:
         clock = asyncio.get_running_loop().time

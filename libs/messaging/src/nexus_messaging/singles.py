@@ -29,6 +29,7 @@ class SingleConsumption(Consumption):
         self._handle = handle
         self._running: dict[asyncio.Task[None], Received] = {}
         self._tripped: asyncio.Future[Exception | Flood] | None = None
+        self._unforeseen: BaseException | None = None
         self._at_once = MANY
         self._room = asyncio.Event()
 
@@ -42,6 +43,7 @@ class SingleConsumption(Consumption):
 
     async def _work_until_outage(self) -> Exception | Flood:
         tripped = self._tripped = asyncio.get_running_loop().create_future()
+        self._unforeseen = None
         feed = asyncio.create_task(self._feed())
         try:
             await asyncio.wait({tripped, feed}, return_when=asyncio.FIRST_COMPLETED)
@@ -53,6 +55,8 @@ class SingleConsumption(Consumption):
         await self._shut_and_hand_back()
         if self._running:
             await asyncio.wait(self._running)
+        if self._unforeseen is not None:
+            raise self._unforeseen
         self._at_once = 1
         return cause
 
@@ -99,6 +103,7 @@ class SingleConsumption(Consumption):
             return Failed(error)
 
     def _fail(self, unforeseen: BaseException) -> None:
+        self._unforeseen = unforeseen  # also when an outage was found first
         if self._tripped is not None and not self._tripped.done():
             self._tripped.set_exception(unforeseen)
 
