@@ -18,6 +18,7 @@ from aiormq.abc import AbstractConnection
 from nexus_messaging import connecting
 from nexus_messaging.connecting import BrokerUnreachableError
 from nexus_messaging.management import ManagementError, connect
+from nexus_messaging.refusals import refusal_of
 
 LOOK_TIMEOUT: Final = 10.0
 """Seconds for all queues, once there is a connection."""
@@ -82,7 +83,7 @@ async def _over_amqp(url: str, queues: Iterable[str]) -> dict[str, Depth]:
         async with asyncio.timeout(LOOK_TIMEOUT):
             found = {queue: await _declared(connection.amqp, queue) for queue in queues}
     except (aiormq.exceptions.AMQPError, OSError, TimeoutError) as error:
-        raise BrokerUnreachableError(type(error).__name__) from None
+        raise BrokerUnreachableError(refusal_of(error)) from None
     finally:
         await connection.close()
     return {queue: depth for queue, depth in found.items() if depth is not None}

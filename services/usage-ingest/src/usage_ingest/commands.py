@@ -101,7 +101,7 @@ async def _depths(settings: StatusSettings) -> tuple[Depths | None, list[Finding
     try:
         return await look(url, QUEUES, address, vhost_of(url)), []
     except BrokerUnreachableError as error:
-        return None, [Finding("broker", f"not reachable: {error}", Tone.BAD)]
+        return None, [Finding("broker", str(error), Tone.BAD)]
 
 
 def _facts(standing: Standing | None, depths: Depths | None, now: datetime) -> dict[str, object]:
