@@ -132,6 +132,19 @@ def test_token_that_no_header_can_carry_is_refused(key: str) -> None:
     assert "s3" not in str(caught.value)
 
 
+@pytest.mark.parametrize("host", ["127.0.0.2", "::", "::1", "localhost", "metering_1.internal"])
+def test_services_listen_on_a_name_or_an_address(host: str) -> None:
+    """An IPv6 address stands there without brackets."""
+    assert load(ServiceSettings, COMPLETE | {"HTTP_HOST": host}).http_host == host
+
+
+@pytest.mark.parametrize("host", ["a..b", "h" * 64, "[[[", "0.0.0.0:80", "h1,h2", "::g", "\u00e9"])
+def test_nothing_else_is_listened_on(host: str) -> None:
+    """Otherwise the look-up of such a name would end the service with a traceback."""
+    with pytest.raises(SettingsError, match="HTTP_HOST: must be one name or IP address"):
+        load(ServiceSettings, COMPLETE | {"HTTP_HOST": host})
+
+
 def test_urls_take_several_hosts() -> None:
     """Each with a port of its own, as libpq reads them."""
     several = {

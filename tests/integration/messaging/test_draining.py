@@ -7,8 +7,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from integration.messaging.bench import QUEUE, Bench
-from nexus_messaging.consumer import Consumer, Received
+from nexus_messaging.consumer import Consumer
 from nexus_messaging.message import Delivery
+from nexus_messaging.received import Received
 from nexus_messaging.retry import Done, Outcome
 from rig.events import tool_run
 from rig.vhost import Vhost

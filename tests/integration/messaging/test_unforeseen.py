@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import pytest
 
 from integration.messaging.bench import DEAD_LETTERS, Bench, DownError
-from nexus_messaging.consumer import Consumer, Received
+from nexus_messaging.consumer import Consumer
 from nexus_messaging.consumption import Consumption
 from nexus_messaging.message import Delivery
+from nexus_messaging.received import Received
 from nexus_messaging.retry import Done, HandedBack, Outcome
 from nexus_messaging.settlement import Settlement
 from rig.events import tool_run

@@ -111,7 +111,9 @@ async def test_a_parameter_that_cannot_be_encoded_is_never_sent() -> None:
 async def test_no_answer_to_a_written_request_is_lost() -> None:
     """It may have had its effect."""
     async with raw_server(lambda _: None) as base:
-        assert (await created(base)).receipt is Receipt.LOST
+        answer = await created(base)
+
+    assert (answer.receipt, answer.cause) == (Receipt.LOST, "TimeoutError")
 
 
 @pytest.mark.parametrize("whole", [b"", b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nRequest-Id: req_1\r\n"])

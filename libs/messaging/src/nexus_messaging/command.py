@@ -8,18 +8,18 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import inf
-from typing import Any, Final, Generic, NoReturn, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel
 
 from nexus_contracts.fields import EARLIEST, LATEST
 from nexus_messaging.checking import SETTINGS, Check, Checks, findings
-from nexus_messaging.console import Tone, complain, printable, show_findings, show_line
+from nexus_messaging.console import Tone, complain, show_findings, show_line
 from nexus_messaging.exporting import chosen_exporters, exporting
 from nexus_messaging.input_files import UnreadableFileError
 from nexus_messaging.lifecycle import StartError, StoppedError
 from nexus_messaging.logs import configure
-from nexus_messaging.program import ended
+from nexus_messaging.program import Parser, ended
 from nexus_messaging.settings import DatabaseSettings, ServiceSettings, SettingsError, load
 
 __all__ = ["Check", "Checks", "Command", "Service", "duration", "positive", "run"]
@@ -221,13 +221,8 @@ def utf_8(written: str) -> str:
     return written
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        super().error(printable(message))
-
-
 def _parser(service: Service[SettingsT]) -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog=service.name,
         description=service.purpose,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -51,7 +51,8 @@ async def serving(
         try:
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
-            raise StartError(f"HTTP_PORT {port}: {error.strerror}; choose another") from None
+            address = f"HTTP_HOST {host}, HTTP_PORT {port}"
+            raise StartError(f"{address}: {error.strerror}; choose others") from None
         yield
     finally:
         await runner.cleanup()

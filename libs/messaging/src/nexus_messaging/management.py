@@ -9,11 +9,14 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
+from nexus_messaging.addresses import hosts_in
 from nexus_messaging.definitions import BINDINGS, USERS, Definitions, Entry
 from nexus_messaging.displacement import returns_home, tiers_held
 from nexus_messaging.drift import Difference, compare
 from nexus_messaging.entry_paths import binding_path, path_of, user_body
 from nexus_messaging.topology import VHOST, metering_topology
+
+DEFAULT_PORT: Final = 15672
 
 _REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30)
 
@@ -148,13 +151,10 @@ async def connect(url: str) -> AsyncIterator[Management]:
     Raises:
         ManagementAddressError: The address is none, or lacks the user or the password.
     """
-    address = _address(url)
-    if not address.host or address.user is None or address.password is None:
-        raise ManagementAddressError
-    login = aiohttp.encode_basic_auth(address.user, address.password)
+    address, login = _address(url)
     headers = {"Authorization": login}
     async with aiohttp.ClientSession(headers=headers, timeout=_REQUEST_TIMEOUT) as session:
-        yield Management(session, address.with_user(None))
+        yield Management(session, address)
 
 
 async def read_drift(
@@ -238,12 +238,19 @@ async def drain(management: Management, tier: str, *, vhost: str = VHOST) -> int
     return await management.reject(vhost, tier)
 
 
-def _address(url: str) -> URL:
+def _address(url: str) -> tuple[URL, str]:
+    """Return the address without its login, and the header that logs in there."""
     try:
-        return URL(url)
+        address = URL(url)
+        hosts_in(address.host_subcomponent or "", DEFAULT_PORT)
+        login = aiohttp.encode_basic_auth(address.user or "", address.password or "")
     except ValueError:
         # The parser's own message repeats the address, password and all.
         raise ManagementAddressError from None
+    whole = address.user is not None and address.password is not None
+    if not whole or address.scheme not in {"http", "https"}:
+        raise ManagementAddressError
+    return address.with_user(None), login
 
 
 async def _refusal(method: str, address: str, answer: aiohttp.ClientResponse) -> str:

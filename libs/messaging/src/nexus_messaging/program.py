@@ -1,5 +1,6 @@
 """What every program does around its work: it writes to any terminal and ends quietly if unread."""
 
+import argparse
 import errno
 import io
 import os
@@ -7,13 +8,23 @@ import select
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, TextIO
+from typing import Final, NoReturn, TextIO
+
+from nexus_messaging.console import printable
 
 UNREAD: Final = 141
 """Exit code of a program whose output nobody reads on, as `… | head`: what SIGPIPE gives others."""
 
 _FAILED: Final = 1
 _NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class Parser(argparse.ArgumentParser):
+    """Reads arguments; what it says of wrong ones shows their characters and obeys none."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and exit with 2."""
+        super().error(printable(message))
 
 
 def ended(work: Callable[[], int]) -> int:

@@ -9,12 +9,13 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from nexus_contracts.wording import rule
-from nexus_messaging.addresses import hosts_of
+from nexus_messaging.addresses import hosts_in, hosts_of
 from nexus_messaging.database_url import DatabaseUrl
 from nexus_messaging.flood import FloodLimit
 
 BYTE_ORDER_MARK: Final = "\ufeff"
 QUOTES: Final = ("'", '"')
+DEFAULT_HTTP_PORT: Final = 8080
 
 
 class SettingsError(Exception):
@@ -48,6 +49,14 @@ def _token(token: SecretStr) -> SecretStr:
     return token
 
 
+def _listening_host(host: str) -> str:
+    try:
+        [_] = hosts_in(f"[{host}]" if ":" in host else host, DEFAULT_HTTP_PORT)
+    except ValueError:
+        raise ValueError("must be one name or IP address, without a port") from None
+    return host
+
+
 Token = Annotated[SecretStr, AfterValidator(_token)]
 """A secret that travels in an HTTP header, which takes no spaces, line breaks or accents."""
 
@@ -78,9 +87,9 @@ class DatabaseSettings(BaseModel):
 class ServiceSettings(DatabaseSettings, BrokerSettings):
     """What every service is told."""
 
-    http_host: str = "127.0.0.1"
+    http_host: Annotated[str, AfterValidator(_listening_host)] = "127.0.0.1"
     """Where `/healthz`, `/readyz` and `/metrics` listen."""
-    http_port: int = Field(8080, ge=1, le=65535)
+    http_port: int = Field(DEFAULT_HTTP_PORT, ge=1, le=65535)
     """Their port."""
     shutdown_grace_seconds: float = Field(20.0, gt=0)
     """How long SIGTERM leaves to finish or hand back what is in hand."""

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,11 +20,14 @@ from nexus_messaging.management import (
     drain,
     read_drift,
 )
-from nexus_messaging.program import ended
+from nexus_messaging.program import Parser, ended
 from nexus_messaging.settings import SettingsError, read_value
 from nexus_messaging.topology import DEFAULT_BROKER_VERSION, TIERS, VHOST, metering_topology
 
 FINE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+
+LARGEST_SCALE = 1000
+"""Of the tiers' waits: the broker takes less than 50 days, which is 1,193 times the longest."""
 
 _EPILOG = f"""\
 settings, each also as NAME_FILE (render needs VHOST alone, drain no password of a user):
@@ -113,7 +117,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="nexus-topology",
         description="Bring a broker to the metering topology, print it, show drift, drain a tier.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -158,13 +162,13 @@ def _scale(text: str) -> float:
         scale = float(text)
     except ValueError:
         scale = 0.0
-    if not 0 < scale < float("inf"):
-        raise argparse.ArgumentTypeError("must be a number greater than 0")
+    if not 0 < scale <= LARGEST_SCALE:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, {LARGEST_SCALE} at most")
     return scale
 
 
 def _version(text: str) -> str:
-    if not text.split(".", maxsplit=1)[0].isdecimal():
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9A-Za-z.+-]*)?", text):
         raise argparse.ArgumentTypeError("must look like 4.0.5")
     return text
 

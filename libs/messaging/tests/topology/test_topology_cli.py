@@ -83,10 +83,13 @@ def test_render_needs_neither_broker_nor_settings(
         ["forget"],
         ["apply", "--tier-scale", "0"],
         ["apply", "--tier-scale", "nan"],
+        ["render", "--tier-scale", "1e300"],
         ["check", "--broker-version", "4.0.5"],
         ["drain"],
         ["drain", "retry.2h"],
         ["render", "--broker-version", "newest"],
+        ["render", "--broker-version", "1" * 5000],
+        ["render", "--broker-version", "\u0663.1"],
     ],
 )
 def test_misuse_exits_with_2(arguments: list[str]) -> None:
@@ -111,7 +114,18 @@ def test_missing_settings_exit_with_2(
 
 
 @pytest.mark.parametrize(
-    "address", ["127.0.0.1:15672", "http://127.0.0.1:1", "http://root:s3cret@h:port", "s3cret"]
+    "address",
+    [
+        "127.0.0.1:15672",
+        "http://127.0.0.1:1",
+        "http://root:s3cret@h:port",
+        "s3cret",
+        "http://root:s3cret@h..x:1",
+        f"http://root:s3cret@{'h' * 64}:1",
+        "http://ro%3Aot:s3cret@127.0.0.1:1",
+        "ftp://root:s3cret@127.0.0.1:1",
+        "http://root:s3cret@:1",
+    ],
 )
 def test_an_unusable_address_exits_with_2_and_is_not_repeated(
     address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -170,11 +184,21 @@ def test_help_names_settings_exit_codes_and_examples(
         assert words in told
 
 
-@pytest.mark.parametrize("scale", ["0", "-1", "many", "inf"])
+def test_an_argument_is_shown_without_what_a_terminal_obeys(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A pasted command may hold what recolours or reorders the line."""
+    with pytest.raises(SystemExit):
+        main(["apply", "a\u202eb\x9b31m"])
+
+    assert r"unrecognized arguments: a\u202eb\x9b31m" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scale", ["0", "-1", "many", "inf", "1001"])
 def test_a_scale_that_is_none_is_refused(scale: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 2, and what is wanted instead."""
     with pytest.raises(SystemExit) as ended:
         main(["check", f"--tier-scale={scale}"])
 
     assert ended.value.code == 2
-    assert "must be a number greater than 0" in capsys.readouterr().err
+    assert "must be a number above 0, 1000 at most" in capsys.readouterr().err

@@ -64,8 +64,11 @@ async def ask(call: Callable[[], Awaitable[T]]) -> tuple[Answer, T | None]:
 
 
 def _origin(error: Exception) -> BaseException:
-    """Return what a vendor's error was raised for: it says more than the vendor's wrapping."""
-    return error.__cause__ or error
+    """Return what a vendor's error was raised for: it says more than the vendor's wrapping.
+
+    A timeout is raised for the cancellation that it made itself, which says less.
+    """
+    return error.__cause__ if isinstance(error.__cause__, Exception) else error
 
 
 class _Request(aiohttp.ClientRequest):

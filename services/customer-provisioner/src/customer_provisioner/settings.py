@@ -15,7 +15,7 @@ class StripeSettings(BaseModel):
 
     stripe_secret_key: Token
     """A secret or restricted key: it writes and reads customers."""
-    stripe_api_base: str = Field("", pattern=r"^(https?://[^\s]+)?$")
+    stripe_api_base: str = Field("", pattern=r"^(https?://[^/\s]+)?$")
     """Where Stripe is, for an emulator; empty: the real one."""
 
 
