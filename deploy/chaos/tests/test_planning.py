@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from metering_chaos.evidence import Sort
 from metering_chaos.load import make_load
-from metering_chaos.plan import OVERSLEPT, TARGETS, Kind, make_plan
+from metering_chaos.plan import OUTLASTS, TARGETS, Kind, make_plan
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -26,13 +26,15 @@ def test_a_plan_has_every_kind_if_it_is_long_enough() -> None:
     assert all(fault.target in TARGETS.get(fault.kind, ("",)) for fault in plan)
 
 
-def test_who_oversleeps_wakes_before_the_load_is_over() -> None:
-    """It is to meet what was done in its place, while there still is work."""
+def test_what_is_to_outlast_a_limit_is_over_before_the_load_is() -> None:
+    """A frozen transaction and a silent host last longer than what should end their effect."""
     plan = [fault for seed in range(20) for fault in make_plan(seed, 60, 170)]
-    slept = [fault for fault in plan if fault.kind is Kind.OVERSLEEP]
 
-    assert len(slept) >= 20
-    assert all(fault.seconds > OVERSLEPT and fault.at + fault.seconds <= 171 for fault in slept)
+    for kind, limit in OUTLASTS.items():
+        lasting = [fault for fault in plan if fault.kind is kind]
+        assert len(lasting) >= 20
+        assert all(fault.seconds > limit for fault in lasting)
+        assert all(fault.at + fault.seconds <= 171 for fault in lasting)
 
 
 def test_a_seed_repeats_the_load() -> None:

@@ -126,3 +126,41 @@ async def test_a_closed_road_refuses_connections_until_it_is_opened(road: Road) 
     again = await asyncio.open_connection(road.address.host, road.address.port)
     assert await _asked(again) == b"hello\n"
     again[1].transport.abort()
+
+
+async def test_a_road_that_ignores_answers_no_attempt_until_it_is_opened(
+    road: Road, connection: Connection
+) -> None:
+    """What there was is reset; whoever connects waits, and gets through when it is over."""
+    await road.ignore()
+
+    assert await _ended(connection)
+    attempt = asyncio.create_task(asyncio.open_connection(road.address.host, road.address.port))
+    _, waiting = await asyncio.wait({attempt}, timeout=0.2)
+    assert waiting
+
+    await road.open()
+
+    again = await asyncio.wait_for(attempt, 5)
+    assert await _asked(again) == b"hello\n"
+    again[1].transport.abort()
+
+
+async def test_a_mute_road_takes_connections_and_never_says_a_word(
+    road: Road, connection: Connection
+) -> None:
+    """What there was is reset; whoever connected meanwhile hears nothing afterwards either."""
+    road.mute()
+
+    assert await _ended(connection)
+    deaf = await asyncio.open_connection(road.address.host, road.address.port)
+    assert await _nothing_comes(deaf)
+    assert road.unanswered == 1
+
+    await road.open()
+
+    again = await asyncio.open_connection(road.address.host, road.address.port)
+    assert await _asked(again) == b"hello\n"
+    assert await _nothing_comes(deaf)
+    for each in (deaf, again):
+        each[1].transport.abort()

@@ -82,7 +82,7 @@ async def test_applying_refuses_while_a_policy_of_others_displaces_ours(broker: 
     mended = await run_cli(broker, "apply", "--tier-scale", str(TIER_SCALE))
 
     assert code == 1
-    assert "different settings of queue retry.1h: dead-letter-exchange is absent" in shown
+    assert "different settings of queue retry.1h: max-length is 1000, should be absent" in shown
     assert shown.count("in force: policy theirs (priority 11); remove what is not") == len(TIERS)
     assert mended == (0, "nothing to change\n")
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from local_stack.catalogue import ServicePlan, StackOptions
 from local_stack.claims import Claim
@@ -16,7 +16,7 @@ from local_stack.postgres import PostgresServer
 from local_stack.programs import ProgramFailedError
 from local_stack.rabbitmq import RabbitNode
 from local_stack.stack import Stack
-from local_stack.urls import Address, login_of
+from local_stack.urls import Address
 from metering_chaos.plan import ROADS
 from metering_chaos.roads import Road, open_roads
 from stripe_emulator.client import EmulatorClient
@@ -52,14 +52,14 @@ class RoadedStack(Stack):
         broker: RabbitNode,
     ) -> None:
         self._roads = options.roads if isinstance(options, RoadedOptions) else {}
-        self._lead(">broker", Address(LOOPBACK, broker.ports.amqp))
-        self._lead(">database", Address(LOOPBACK, postgres.port))
+        self._lead("broker", Address(LOOPBACK, broker.ports.amqp))
+        self._lead("database", Address(LOOPBACK, postgres.port))
         super().__init__(directory, options, claim, postgres, broker)
         self._lead("stripe", Address.of(self.emulator.url))
 
-    def _lead(self, ending: str, to: Address) -> None:
+    def _lead(self, part: str, to: Address) -> None:
         for name, road in self._roads.items():
-            if name.endswith(ending):
+            if _part(name) == part:
                 road.leads_to = to
 
     @property
@@ -69,23 +69,24 @@ class RoadedStack(Stack):
 
     def amqp_url(self, user: str) -> str:
         """Build the AMQP URL of a broker's user, by its road if it has one."""
-        return self._by_road(user, super().amqp_url(user))
+        return self._by_road(f"{user}>broker", super().amqp_url(user))
 
     def addresses_of(self, process: str, plan: ServicePlan) -> dict[str, str]:
         """Build what tells a process where broker and database are: on roads of its own."""
-        database = super().database_url(plan.name)
-        address = self._roads[f"{process}>database"].address
-        name = unquote(urlsplit(database).path[1:])
         return {
-            "AMQP_URL": self._by_road(process, super().amqp_url(plan.name)),
-            "DATABASE_URL": address.postgres_url(login_of(database), name),
+            "AMQP_URL": self._by_road(f"{process}>broker", super().amqp_url(plan.name)),
+            "DATABASE_URL": self._by_road(f"{process}>database", super().database_url(plan.name)),
         }
 
-    def _by_road(self, name: str, url: str) -> str:
-        road = self._roads.get(f"{name}>broker")
-        if road is None:
+    def _by_road(self, way: str, url: str) -> str:
+        """Put the roads of a way in place of the URL's own host; several are a list of hosts."""
+        roads = [road for name, road in self._roads.items() if _way(name) == way]
+        if not roads:
             return url
-        return road.address.amqp_url(login_of(url), unquote(urlsplit(url).path[1:]))
+        parts = urlsplit(url)
+        login, _, _ = parts.netloc.rpartition("@")
+        hosts = ",".join(f"{road.address.host}:{road.port}" for road in roads)
+        return parts._replace(netloc=f"{login}@{hosts}").geturl()
 
 
 @dataclass
@@ -103,6 +104,11 @@ class Arena:
     locks: Mapping[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     notes: list[str] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
+
+    def ports(self, process: str, part: str) -> frozenset[int]:
+        """Return the ports by which ``broker`` or ``database`` knows a process's connections."""
+        roads = (road for name, road in self.roads.items() if _way(name) == f"{process}>{part}")
+        return frozenset(port for road in roads for port in road.ports_there)
 
     def note(self, what: str) -> None:
         """Keep an oddity for the end, and say it."""
@@ -175,6 +181,16 @@ async def open_arena(directory: Path, say: Say, *, processes: int = 1) -> AsyncI
             await asyncio.wait({starting})
             if starting.exception() is None:
                 await in_thread(starting.result().stop)
+
+
+def _way(road: str) -> str:
+    """Return between whom a road is, such as ``usage-ingest 2>broker``; it may have another."""
+    return road.partition(",")[0]
+
+
+def _part(road: str) -> str:
+    """Return where a road leads to: ``broker``, ``database`` or ``stripe``."""
+    return _way(road).rpartition(">")[2]
 
 
 def _options(roads: Mapping[str, Road], processes: int) -> RoadedOptions:

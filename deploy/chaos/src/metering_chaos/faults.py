@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import aiohttp
+import aiormq
 import asyncpg
 
 from local_stack.errors import LocalStackError
@@ -15,6 +16,7 @@ from metering_chaos import (
     process_faults,
     road_faults,
     stripe_faults,
+    transaction_faults,
 )
 from metering_chaos.arena import Arena
 from metering_chaos.plan import Fault, Kind
@@ -28,6 +30,7 @@ _TROUBLE = (
     OSError,
     TimeoutError,
     aiohttp.ClientError,
+    aiormq.exceptions.AMQPError,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
 )
@@ -45,19 +48,24 @@ DOES: Final[Mapping[Kind, Does]] = {
     Kind.MEMORY_ALARM: broker_faults.alarm,
     Kind.APPLY_TOPOLOGY: broker_faults.apply_topology,
     Kind.CHANGE_POLICY: broker_faults.change_policy,
+    Kind.DISPLACE_POLICY: broker_faults.displace_policy,
     Kind.MOVE: broker_faults.move,
     Kind.WRONG_MOVE: broker_faults.move_wrongly,
     Kind.PEEK: broker_faults.peek,
     Kind.KILL_DATABASE: database_faults.kill,
     Kind.RESTART_DATABASE: database_faults.restart,
     Kind.LOCK_TABLE: database_faults.lock_table,
+    Kind.FREEZE_IN_TRANSACTION: transaction_faults.freeze,
     Kind.END_SESSIONS: database_faults.end_sessions,
+    Kind.REACH_STANDBY: database_faults.reach_standby,
     Kind.FILL_DISK: database_faults.fill_disk,
     Kind.CUT_ROAD: road_faults.cut,
     Kind.STALL_ROAD: road_faults.stall,
     Kind.CLOSE_ROAD: road_faults.close,
     Kind.SILENCE_ROAD: road_faults.silence,
     Kind.SLOW_ROAD: road_faults.slow_down,
+    Kind.SILENT_ADDRESS: road_faults.ignore,
+    Kind.SILENT_HANDSHAKE: road_faults.mute,
     Kind.STRIPE_ANSWER: stripe_faults.answer,
     Kind.REVOKE_KEY: stripe_faults.revoke_key,
     Kind.DELETE_CUSTOMER: stripe_faults.delete_customer,
@@ -106,6 +114,7 @@ _OF_THE_BROKER: Final = frozenset(
         Kind.MEMORY_ALARM,
         Kind.APPLY_TOPOLOGY,
         Kind.CHANGE_POLICY,
+        Kind.DISPLACE_POLICY,
         Kind.MOVE,
         Kind.WRONG_MOVE,
         Kind.PEEK,
@@ -116,7 +125,9 @@ _OF_THE_DATABASE: Final = frozenset(
         Kind.KILL_DATABASE,
         Kind.RESTART_DATABASE,
         Kind.LOCK_TABLE,
+        Kind.FREEZE_IN_TRANSACTION,
         Kind.END_SESSIONS,
+        Kind.REACH_STANDBY,
         Kind.FILL_DISK,
     }
 )

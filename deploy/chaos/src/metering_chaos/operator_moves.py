@@ -76,6 +76,15 @@ async def set_policy(stack: Stack, name: str, value: Mapping[str, Any]) -> None:
     await _ask(stack, "PUT", _policy_path(name), value)
 
 
+async def remove_policy(stack: Stack, name: str) -> None:
+    """Remove a policy.
+
+    Raises:
+        aiohttp.ClientError: the management API refused it, or went away.
+    """
+    await _ask(stack, "DELETE", _policy_path(name))
+
+
 def _policy_path(name: str) -> str:
     return f"policies/{_VHOST}/{quote(name, safe='')}"
 

@@ -21,13 +21,17 @@ class Kind(StrEnum):
     KILL_DATABASE = "kill_database"
     RESTART_DATABASE = "restart_database"
     LOCK_TABLE = "lock_table"
+    FREEZE_IN_TRANSACTION = "freeze_in_transaction"
     END_SESSIONS = "end_sessions"
+    REACH_STANDBY = "reach_standby"
     FILL_DISK = "fill_disk"
     CUT_ROAD = "cut_road"
     STALL_ROAD = "stall_road"
     CLOSE_ROAD = "close_road"
     SILENCE_ROAD = "silence_road"
     SLOW_ROAD = "slow_road"
+    SILENT_ADDRESS = "silent_address"
+    SILENT_HANDSHAKE = "silent_handshake"
     STRIPE_ANSWER = "stripe_answer"
     REVOKE_KEY = "revoke_key"
     DELETE_CUSTOMER = "delete_customer"
@@ -38,6 +42,7 @@ class Kind(StrEnum):
     PEEK = "peek"
     APPLY_TOPOLOGY = "apply_topology"
     CHANGE_POLICY = "change_policy"
+    DISPLACE_POLICY = "displace_policy"
 
 
 SERVICES: Final = ("customer-provisioner", "usage-ingest", "stripe-reporter")
@@ -53,6 +58,8 @@ WORK_QUEUES: Final = (
 )
 ROADS: Final = (
     *(f"{process}>{part}" for process in PROCESSES for part in ("broker", "database")),
+    # The second processes' URLs are lists of two hosts, the first ones' name a single one.
+    *(f"{service} 2>{part}, other" for service in SERVICES for part in ("broker", "database")),
     "publisher>broker",
     "stripe",
 )
@@ -63,6 +70,8 @@ TABLES: Final = (
     "stripe-reporter meter_calls",
     "customer-provisioner user_profiles",
 )
+# Tables in which a process's change is met soon; those of users have long quiet times.
+WRITTEN: Final = tuple(table for table in TABLES if not table.endswith("billing_accounts"))
 # A kind of the local Stripe's faults and on which side of the call's effect it befalls.
 ANSWERS: Final = (
     "rate_limited before",
@@ -86,9 +95,10 @@ DESTINATIONS: Final = tuple(
     for other in WORK_QUEUES
     if other != source
 )
+TIERS: Final = ("retry.5s", "retry.1m", "retry.10m", "retry.1h")
 # Policies of the topology, and what an operator makes of them.
 POLICIES: Final = (
-    *(f"nexus.retry.{tier} message-ttl" for tier in ("5s", "1m", "10m", "1h")),
+    *(f"nexus.{tier} message-ttl" for tier in TIERS),
     *(f"nexus.{queue} delivery-limit" for queue in WORK_QUEUES),
 )
 
@@ -98,17 +108,23 @@ TARGETS: Final[Mapping[Kind, tuple[str, ...]]] = {
     Kind.FREEZE_SERVICE: PROCESSES,
     Kind.OVERSLEEP: PROCESSES,
     Kind.LOCK_TABLE: TABLES,
+    Kind.FREEZE_IN_TRANSACTION: WRITTEN,
     Kind.END_SESSIONS: SERVICES,
+    Kind.REACH_STANDBY: SERVICES,
     Kind.CUT_ROAD: ROADS,
     Kind.STALL_ROAD: ROADS,
     Kind.CLOSE_ROAD: ROADS,
     Kind.SILENCE_ROAD: ROADS,
     Kind.SLOW_ROAD: ROADS,
+    Kind.SILENT_ADDRESS: ROADS,
+    Kind.SILENT_HANDSHAKE: ROADS,
     Kind.STRIPE_ANSWER: ANSWERS,
     Kind.MOVE: MOVED,
     Kind.WRONG_MOVE: DESTINATIONS,
     Kind.PEEK: MOVED,
     Kind.CHANGE_POLICY: POLICIES,
+    # The shortest wait, in which everything is that is handed back.
+    Kind.DISPLACE_POLICY: TIERS[:1],
 }
 WEIGHTS: Final[Mapping[Kind, int]] = {
     **dict.fromkeys(Kind, 2),
@@ -119,6 +135,7 @@ WEIGHTS: Final[Mapping[Kind, int]] = {
     Kind.STRIPE_ANSWER: 8,
     Kind.OVERSLEEP: 3,
     Kind.END_SESSIONS: 3,
+    Kind.FREEZE_IN_TRANSACTION: 3,
     Kind.KILL_BROKER: 1,
     Kind.RESTART_BROKER: 1,
 }
@@ -128,8 +145,15 @@ _FROM, _TO = 0.05, 0.97
 _GROWN = 0.4
 _SHORTEST, _LONGEST = 0.5, 6.0
 
-OVERSLEPT: Final = 35.0
-"""Seconds: longer than a call to Stripe and its record may take, and than two missed heartbeats."""
+OUTLASTS: Final[Mapping[Kind, float]] = {
+    Kind.OVERSLEEP: 35.0,
+    Kind.FREEZE_IN_TRANSACTION: 11.0,
+    Kind.SILENT_ADDRESS: 6.0,
+    Kind.SILENT_HANDSHAKE: 6.0,
+}
+"""Seconds that a fault lasts at least, longer than the limit that is to end its effect: of a call
+to Stripe with its record, and of two missed heartbeats; of an open transaction in which nothing
+happens, 10 s; of opening a connection to one address, 5 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,12 +191,12 @@ def make_plan(seed: int, faults: int, seconds: float) -> tuple[Fault, ...]:
 
 
 def _fault(rng: random.Random, at: float, kind: Kind, seconds: float) -> Fault:
-    """Draw a fault; one that oversleeps begins early enough to see what it missed."""
+    """Draw a fault; one that is to outlast something begins early enough to see what came of it."""
     target = rng.choice(TARGETS.get(kind, ("",)))
     lasts = round(rng.uniform(_SHORTEST, _LONGEST), 2)
     if kind is Kind.FILL_DISK:
         at = max(at, seconds * _GROWN)
-    if kind is Kind.OVERSLEEP:
-        lasts += OVERSLEPT
+    if kind in OUTLASTS:
+        lasts += OUTLASTS[kind]
         at = max(seconds * _FROM, min(at, seconds - lasts))
     return Fault(0, round(at, 3), kind, target, lasts, rng.randrange(1_000_000))

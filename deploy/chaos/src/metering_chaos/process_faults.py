@@ -44,34 +44,39 @@ async def stop(arena: Arena, fault: Fault) -> None:
 
 async def freeze(arena: Arena, fault: Fault) -> None:
     """Freeze it for a moment."""
-    async with _asleep(arena, fault):
+    async with asleep(arena, fault.target):
         await asyncio.sleep(fault.seconds)
 
 
 async def oversleep(arena: Arena, fault: Fault) -> None:
     """Freeze it until others have taken over what it had begun, and let it go on with that."""
-    road = arena.roads[f"{fault.target}>broker"]
-    async with _asleep(arena, fault):
+    async with asleep(arena, fault.target):
         await asyncio.sleep(1)
         begun = await _calls_begun(arena) if fault.target.startswith("stripe-reporter") else []
-        connections = road.ports_there
+        connections = arena.ports(fault.target, "broker")
         await asyncio.sleep(fault.seconds - 1)
         arena.seen["calls left under way by a sleeper"] += len(begun)
         arena.seen["calls taken over from a sleeper"] += await _taken_over(arena, begun)
-        given_up = len(connections - road.ports_there)
+        given_up = len(connections - arena.ports(fault.target, "broker"))
         arena.seen["connections of sleepers given up by the broker"] += given_up
 
 
 @asynccontextmanager
-async def _asleep(arena: Arena, fault: Fault) -> AsyncIterator[None]:
-    pid = arena.stack.services[fault.target].pid
+async def asleep(arena: Arena, process: str) -> AsyncIterator[None]:
+    """Freeze a process while the context lasts.
+
+    Raises:
+        ProcessLookupError: it does not run.
+    """
+    pid = arena.stack.services[process].pid
     if pid is None:
         raise ProcessLookupError
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):  # killed in its sleep
+            os.kill(pid, signal.SIGCONT)
 
 
 async def _calls_begun(arena: Arena) -> list[str]:

@@ -1,4 +1,4 @@
-"""Harm to a road between two parts: cut, held up, closed, silent, slow."""
+"""Harm to a road between two parts: cut, held up, closed, silent, slow, or mute to newcomers."""
 
 import asyncio
 from typing import Final
@@ -51,3 +51,25 @@ async def slow_down(arena: Arena, fault: Fault) -> None:
     finally:
         road.bytes_per_second = None
         arena.seen["bytes that crawled"] += road.crawled - before
+
+
+async def ignore(arena: Arena, fault: Fault) -> None:
+    """Reset its connections, and answer no attempt to connect for a while."""
+    road = arena.roads[fault.target]
+    await road.ignore()
+    try:
+        await asyncio.sleep(fault.seconds)
+    finally:
+        await road.open()
+
+
+async def mute(arena: Arena, fault: Fault) -> None:
+    """Reset its connections, and for a while take new ones and never say anything to them."""
+    road = arena.roads[fault.target]
+    before = road.unanswered
+    road.mute()
+    try:
+        await asyncio.sleep(fault.seconds)
+    finally:
+        await road.open()
+        arena.seen["handshakes without an answer"] += road.unanswered - before

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from local_stack.ports import LOOPBACK, free_ports
 from local_stack.urls import Address
 
 _CHUNK = 1 << 16
+# The system may take some connections for a listener that accepts none.
+_TAKEN_AT_MOST = 16
 
 
 class Way(StrEnum):
@@ -38,7 +41,7 @@ class Road:
     """A proxy on ``port`` of the loopback interface; ``leads_to`` may be set later.
 
     With ``bytes_per_second`` it is slow, each connection and way by itself; ``crawled`` counts the
-    bytes that passed so.
+    bytes that passed so, ``unanswered`` the connections that it took and said nothing to.
     """
 
     name: str
@@ -46,6 +49,9 @@ class Road:
     leads_to: Address | None = None
     bytes_per_second: float | None = None
     crawled: int = 0
+    unanswered: int = 0
+    _is_mute: bool = False
+    _ignoring: list[socket.socket] = field(default_factory=list)
     _server: asyncio.Server | None = None
     _journeys: set[_Journey] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -73,14 +79,43 @@ class Road:
         """Take connections, and let traffic move, as fast as it can."""
         self.release()
         self.bytes_per_second = None
+        self._is_mute = False
+        self._stop_ignoring()
         if self._server is None:
             self._server = await asyncio.start_server(self._travel, LOOPBACK, self.port)
 
     async def close(self) -> None:
         """Refuse connections, and reset those there are."""
+        self._stop_ignoring()
         if self._server is not None:
             self._server.close()
             self._server = None
+        self.cut()
+
+    async def ignore(self) -> None:
+        """Answer no attempt to connect, as if packets were dropped, and reset what there is."""
+        await self.close()
+        listener = socket.create_server((LOOPBACK, self.port), backlog=0)
+        self._ignoring.append(listener)
+        for _ in range(_TAKEN_AT_MOST):
+            client = socket.socket()
+            client.setblocking(False)
+            self._ignoring.append(client)
+            try:
+                async with asyncio.timeout(0.1):
+                    await asyncio.get_running_loop().sock_connect(client, (LOOPBACK, self.port))
+            except TimeoutError:
+                return
+        raise OSError(f"the system still takes connections on port {self.port}")
+
+    def _stop_ignoring(self) -> None:
+        for each in self._ignoring:
+            each.close()
+        self._ignoring.clear()
+
+    def mute(self) -> None:
+        """Say nothing to whoever connects from now on, for ever, and reset what there is."""
+        self._is_mute = True
         self.cut()
 
     def cut(self) -> None:
@@ -118,7 +153,11 @@ class Road:
                 self._tasks.discard(task)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.leads_to is None:
+        if self._is_mute:
+            self.unanswered += 1
+            while await reader.read(_CHUNK):
+                pass
+        if self.leads_to is None or self._is_mute:
             return
         back, there = await asyncio.open_connection(self.leads_to.host, self.leads_to.port)
         journey = _Journey(writer, there)

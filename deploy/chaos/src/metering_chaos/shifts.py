@@ -9,6 +9,7 @@ from yarl import URL
 
 from local_stack.catalogue import VHOST
 from metering_chaos.arena import Arena
+from metering_chaos.plan import PROCESSES
 
 QUEUE: Final = "stripe-reporter.usage-recorded"
 LOOK_EVERY: Final = 0.5
@@ -41,10 +42,7 @@ async def process_at_work(arena: Arena) -> str | None:
         for each in consumers
         if each["queue"]["name"] == QUEUE and each["active"]
     }
-    for name, road in arena.roads.items():
-        if ports & road.ports_there:
-            return name.partition(">")[0]
-    return None
+    return next((name for name in PROCESSES if ports & arena.ports(name, "broker")), None)
 
 
 async def _ask(arena: Arena, path: str) -> Any:

@@ -14,14 +14,11 @@ import asyncpg
 from local_stack.catalogue import VHOST
 from metering_chaos.arena import Arena
 from metering_chaos.evidence import Charge, Evidence, Fact, LedgerEvent, Letter, Report
-from metering_chaos.plan import WORK_QUEUES
+from metering_chaos.plan import TIERS, WORK_QUEUES
 from metering_chaos.publisher import LoadPublisher
 
 KEPT: Final = (*(f"{queue}.dlq" for queue in WORK_QUEUES), "unroutable")
-EMPTY_AT_REST: Final = (
-    *WORK_QUEUES,
-    *(f"retry.{tier}" for tier in ("5s", "1m", "10m", "1h")),
-)
+EMPTY_AT_REST: Final = (*WORK_QUEUES, *TIERS)
 
 EVENTS: Final = """
 SELECT event_id, user_id, server_id, tool_name, origin, status, token_count, billing_state, claim_id

@@ -1,7 +1,7 @@
 """The parts a broker's description is made of; what the metering broker has is in ``topology``."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 NOTHING = "^$"
 """The permission that no name satisfies."""
@@ -27,16 +27,22 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A quorum queue."""
+    """A quorum queue.
+
+    ``settings`` are, by their names in policies, those that it has by itself: no policy can take
+    them away. Of two numbers the smaller holds.
+    """
 
     name: str
     single_active_consumer: bool = False
+    settings: Mapping[str, str | int] = field(default_factory=dict)
 
     @property
-    def arguments(self) -> dict[str, str | bool]:
+    def arguments(self) -> dict[str, str | int]:
         """The queue's declaration arguments: only what can never change."""
         active = {"x-single-active-consumer": True} if self.single_active_consumer else {}
-        return {"x-queue-type": "quorum", **active}
+        own = {f"x-{name}": value for name, value in self.settings.items()}
+        return {"x-queue-type": "quorum", **active, **own}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
+from types import MappingProxyType
 from typing import Any, Final
 
 from nexus_messaging.blueprint import Topology
@@ -52,7 +53,8 @@ class InForce:
 
 def settings_described(topology: Topology) -> dict[str, Entry]:
     """Return the settings that each queue is described to have, by its name."""
-    return _settings(topology, definitions(topology)["policies"], ())
+    described = definitions(topology)
+    return _settings(topology, described["policies"], described)
 
 
 def settings_in_force(topology: Topology, found: Definitions) -> dict[str, Entry]:
@@ -66,7 +68,7 @@ def settings_in_force(topology: Topology, found: Definitions) -> dict[str, Entry
         if not policy["name"].startswith(POLICY_PREFIX) or obeying(policy["name"], topology, found)
     ]
     mended = [*others, *definitions(topology)["policies"]]
-    return _settings(topology, mended, _operator_policies(topology.vhost, found))
+    return _settings(topology, mended, found)
 
 
 def tiers_held(topology: Topology, found: Definitions) -> tuple[str, ...]:
@@ -74,12 +76,8 @@ def tiers_held(topology: Topology, found: Definitions) -> tuple[str, ...]:
 
     What came in under it holds back all that comes in later.
     """
-    there = {queue["name"] for queue in found.get("queues", ()) if queue["vhost"] == topology.vhost}
-    now = _settings(
-        topology,
-        _policies(topology.vhost, found),
-        _operator_policies(topology.vhost, found),
-    )
+    there = _arguments(topology.vhost, found)
+    now = _settings(topology, _policies(topology.vhost, found), found)
     return tuple(
         name
         for name, described in settings_described(topology).items()
@@ -91,7 +89,12 @@ def tiers_held(topology: Topology, found: Definitions) -> tuple[str, ...]:
 
 def returns_home(queue: str, vhost: str, found: Definitions) -> bool:
     """Whether what the broker takes from a tier's ``queue`` now goes home and is never dropped."""
-    there = in_force(queue, _policies(vhost, found), _operator_policies(vhost, found)).definition
+    there = in_force(
+        queue,
+        _policies(vhost, found),
+        _operator_policies(vhost, found),
+        _arguments(vhost, found).get(queue, {}),
+    ).definition
     wanted = {"dead-letter-exchange": RETRY_RETURN, **SAFE_DEAD_LETTERING}
     return all(there.get(setting) == value for setting, value in wanted.items())
 
@@ -108,23 +111,34 @@ def obeying(policy: str, topology: Topology, found: Definitions) -> tuple[str, .
     )
 
 
-def in_force(queue: str, policies: Iterable[Entry], operator_policies: Iterable[Entry]) -> InForce:
-    """Work out the settings of ``queue`` from the policies of its vhost.
+def in_force(
+    queue: str,
+    policies: Iterable[Entry],
+    operator_policies: Iterable[Entry],
+    arguments: Mapping[str, Any] = MappingProxyType({}),
+) -> InForce:
+    """Work out the settings of ``queue`` from the policies of its vhost and its own arguments.
 
     Of several policies of one priority the broker takes any: here the one that is not ours.
     """
     policy = _first(queue, policies)
     laid_over = _first(queue, operator_policies)
     definition = _decisive(policy)
-    for setting, value in _decisive(laid_over).items():
-        definition[setting] = _merged(definition.get(setting), value)
+    own = {name.removeprefix("x-"): value for name, value in arguments.items()}
+    for settings in (_decisive(laid_over), _decisive({"definition": own})):
+        for setting, value in settings.items():
+            definition[setting] = _merged(definition.get(setting), value)
     return InForce(definition, policy, laid_over)
 
 
 def _settings(
-    topology: Topology, policies: Collection[Entry], operator_policies: Collection[Entry]
+    topology: Topology, policies: Collection[Entry], found: Definitions
 ) -> dict[str, Entry]:
-    there = {q.name: in_force(q.name, policies, operator_policies) for q in topology.queues}
+    operators, own = _operator_policies(topology.vhost, found), _arguments(topology.vhost, found)
+    there = {
+        queue.name: in_force(queue.name, policies, operators, own.get(queue.name, {}))
+        for queue in topology.queues
+    }
     return {
         name: {"name": name, "definition": each.definition, "source": each.source}
         for name, each in there.items()
@@ -142,6 +156,12 @@ def _operator_policies(vhost: str, found: Definitions) -> list[Entry]:
         for each in found.get("parameters", ())
         if each["component"] == "operator_policy" and each["vhost"] == vhost
     ]
+
+
+def _arguments(vhost: str, found: Definitions) -> dict[str, Mapping[str, Any]]:
+    """Return the arguments of each queue of ``vhost``, by its name."""
+    queues = [queue for queue in found.get("queues", ()) if queue["vhost"] == vhost]
+    return {queue["name"]: queue.get("arguments", {}) for queue in queues}
 
 
 def _first(queue: str, policies: Iterable[Entry]) -> Entry:
@@ -168,8 +188,11 @@ def _decisive(policy: Entry) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name in DECISIVE}
 
 
-def _merged(ours: object, operators: object) -> object:
-    """Return what holds where policy and operator policy set the same: of numbers the smaller."""
-    if isinstance(ours, int) and isinstance(operators, int):
-        return min(ours, operators)
-    return operators
+def _merged(below: object, above: object) -> object:
+    """Return what holds where two set the same, of policy, operator policy and the queue itself.
+
+    Of numbers it is the smaller.
+    """
+    if isinstance(below, int) and isinstance(above, int):
+        return min(below, above)
+    return above

@@ -16,6 +16,7 @@ from nexus_messaging.definitions import (
     KINDS,
     PERMISSIONS,
     POLICIES,
+    QUEUES,
     SALT_BYTES,
     USERS,
     VHOSTS,
@@ -26,6 +27,7 @@ from nexus_messaging.definitions import (
     hash_password,
 )
 from nexus_messaging.displacement import (
+    DECISIVE,
     obeying,
     settings_described,
     settings_in_force,
@@ -65,6 +67,19 @@ class Difference:
         if self.standing is Standing.DIFFERENT:
             return not self.kind.by_hand
         return self.standing is not Standing.FOREIGN and not self.obeyed_by
+
+    @property
+    def by_policy_alone(self) -> bool:
+        """Whether it is a queue of an earlier release: its policy gives what a new one has itself.
+
+        It works as described until somebody else's policy displaces that one.
+        """
+        if self.kind is not QUEUES or self.wanted is None or self.found is None:
+            return False
+        own = {f"x-{setting}" for setting in DECISIVE}
+        bare = {name: value for name, value in self.wanted["arguments"].items() if name not in own}
+        wanted = {**self.wanted, "arguments": bare}
+        return all(self.found.get(setting) == wanted[setting] for setting in self.kind.settings)
 
     @property
     def subject(self) -> str:

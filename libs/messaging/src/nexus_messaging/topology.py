@@ -162,7 +162,7 @@ def metering_topology(
     return Topology(
         vhost=vhost,
         exchanges=_exchanges(),
-        queues=_queues(),
+        queues=_queues(tier_scale),
         bindings=tuple(_bindings()),
         policies=(
             *(_work_policy(queue) for queue in WORK_QUEUES),
@@ -187,10 +187,11 @@ def _exchanges() -> tuple[Exchange, ...]:
     )
 
 
-def _queues() -> tuple[Queue, ...]:
+def _queues(tier_scale: float) -> tuple[Queue, ...]:
     work = (Queue(name, name == USAGE_RECORDED_QUEUE) for name in WORK_QUEUES)
     dead = (Queue(dead_letter_queue(name)) for name in WORK_QUEUES)
-    return (*work, *dead, *(Queue(tier.name) for tier in TIERS), Queue(UNROUTABLE))
+    tiers = (Queue(tier.name, settings=_tier_settings(tier, tier_scale)) for tier in TIERS)
+    return (*work, *dead, *tiers, Queue(UNROUTABLE))
 
 
 def _bindings() -> Iterable[Binding]:
@@ -222,16 +223,17 @@ def _work_policy(queue: str) -> Policy:
 
 
 def _tier_policy(tier: Tier, scale: float) -> Policy:
+    """Give a tier that an earlier release made what a new one has by itself."""
+    return Policy(POLICY_PREFIX + tier.name, _exactly(tier.name), _tier_settings(tier, scale))
+
+
+def _tier_settings(tier: Tier, scale: float) -> dict[str, str | int]:
     wait = max(tier.wait * scale, SHORTEST_WAIT)
-    return Policy(
-        POLICY_PREFIX + tier.name,
-        _exactly(tier.name),
-        {
-            "message-ttl": round(wait.total_seconds() * 1000),
-            "dead-letter-exchange": RETRY_RETURN,
-            **SAFE_DEAD_LETTERING,
-        },
-    )
+    return {
+        "message-ttl": round(wait.total_seconds() * 1000),
+        "dead-letter-exchange": RETRY_RETURN,
+        **SAFE_DEAD_LETTERING,
+    }
 
 
 def _keeping_policies(broker_version: str) -> tuple[Policy, ...]:

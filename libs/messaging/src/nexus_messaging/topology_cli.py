@@ -200,7 +200,8 @@ async def _apply(settings: Settings, tier_scale: float) -> int:
     _show(left)
     if not changes:
         show_line("nothing to change", Tone.GOOD)
-    return FAILED if any(d.standing is Standing.DIFFERENT for d in left) else FINE
+    failed = any(d.standing is Standing.DIFFERENT and not d.by_policy_alone for d in left)
+    return FAILED if failed else FINE
 
 
 async def _check(settings: Settings, tier_scale: float) -> int:
@@ -227,7 +228,11 @@ def _show_drained(tier: str, messages: int) -> None:
 
 def _show(differences: Iterable[Difference]) -> None:
     for difference in differences:
-        left_alone = difference.standing is Standing.FOREIGN or difference.obeyed_by
+        left_alone = (
+            difference.standing is Standing.FOREIGN
+            or difference.obeyed_by
+            or difference.by_policy_alone
+        )
         show_line(str(difference), Tone.NOTE if left_alone else Tone.BAD)
 
 

@@ -50,6 +50,14 @@ def broker(*others: dict[str, Any], parameters: list[dict[str, Any]] | None = No
     return {**found, "parameters": parameters or []}
 
 
+def with_former_tiers(found: Any) -> Any:
+    """Return a broker whose tiers have only from their policies what new ones have themselves."""
+    for queue in found["queues"]:
+        if queue["name"] in {tier.name for tier in TIERS}:
+            queue["arguments"] = {"x-queue-type": "quorum"}
+    return found
+
+
 def displaced(found: Any) -> dict[str, str]:
     """Return what is said about each queue whose settings are not as described."""
     return {
@@ -124,7 +132,7 @@ def test_an_operator_policy_is_laid_over_ours(settings: dict[str, object], said:
     """Of numbers the smaller holds, of all else the operator policy's."""
     laid_over = operator_policy("managed", "^retry[.]5s$", **settings)
 
-    found = displaced(broker(parameters=[laid_over]))
+    found = displaced(with_former_tiers(broker(parameters=[laid_over])))
 
     assert list(found) == ([TIER] if said else [])
     assert said in found.get(TIER, "")
@@ -170,15 +178,25 @@ def test_a_tier_is_held_by_what_came_in_under_a_longer_wait(
     settings = {} if wait is None else {"message_ttl": wait}
     found = broker(policy("theirs", 50, "^retry[.]5s$", **settings))
 
-    assert tiers_held(TOPOLOGY, found) == ((TIER,) if held else ())
+    assert tiers_held(TOPOLOGY, with_former_tiers(found)) == ((TIER,) if held else ())
+
+
+def test_a_policy_of_others_takes_nothing_away_from_a_tier() -> None:
+    """It has its wait and its way home by itself; of waits the shorter holds."""
+    settings = {"message_ttl": 5_001, "dead_letter_exchange": "x", "overflow": "drop-head"}
+    found = broker(policy("theirs", 50, "^retry[.]5s$", **settings))
+
+    assert tiers_held(TOPOLOGY, found) == ()
+    assert returns_home(TIER, TOPOLOGY.vhost, found)
+    assert displaced(found) == {}
 
 
 def test_a_tier_returns_home_only_with_all_its_settings() -> None:
     """Rejected from a tier that lacks one of them, a message would be dropped."""
     theirs = policy("theirs", 50, "^retry", message_ttl=1, dead_letter_exchange="retry.return")
 
-    assert returns_home(TIER, TOPOLOGY.vhost, broker())
-    assert not returns_home(TIER, TOPOLOGY.vhost, broker(theirs))
+    assert returns_home(TIER, TOPOLOGY.vhost, with_former_tiers(broker()))
+    assert not returns_home(TIER, TOPOLOGY.vhost, with_former_tiers(broker(theirs)))
 
 
 def test_no_policy_at_all_is_said_so() -> None:

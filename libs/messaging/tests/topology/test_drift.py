@@ -94,13 +94,15 @@ def test_whatever_is_changed_is_different(changed: tuple[Any, int], data: st.Dat
     kind, index = changed
     setting = data.draw(st.sampled_from(kind.settings))
     broker = applied()
-    broker[kind.section][index][setting] = "tampered"
+    tampered = {"x-note": "tampered"} if setting == "arguments" else "tampered"
+    broker[kind.section][index][setting] = tampered
 
     (difference,) = compare(TOPOLOGY, broker, PASSWORDS)
 
     assert difference.standing is Standing.DIFFERENT
     assert difference.repairable is (kind.section not in {"queues", "exchanges"})
-    assert f"{setting} is tampered, should be " in str(difference)
+    noted = "x-note" if setting == "arguments" else setting
+    assert f"{noted} is tampered, should be " in str(difference)
 
 
 @pytest.mark.parametrize(
