@@ -240,3 +240,13 @@ async def test_a_row_that_cannot_be_stored_refuses_its_batch_whole(database: Dat
 
     assert "secret" not in str(refusal.value)
     assert await count(database) == 0
+
+
+async def test_an_id_with_two_meanings_in_one_batch_keeps_the_first(database: Database) -> None:
+    """The second is refused as it would be a batch later, and not taken for a repetition."""
+    event = tool_run(source="first/hub")
+    other = tool_run(event.data.user_id, event_id=event.id, source="second/hub")
+
+    results = await Ledger(database).record([entry(event), entry(other)])
+
+    assert results == [Recorded(BillingState.WAITING), IdTaken("first/hub")]
