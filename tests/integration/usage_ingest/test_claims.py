@@ -166,7 +166,7 @@ async def test_the_sum_of_events_and_the_sum_of_reports_are_the_same_for_each_cl
 async def test_a_run_at_the_border_of_two_windows_belongs_to_the_later(
     database: Database, user: UUID
 ) -> None:
-    """The earlier one has closed without it; claimed now, its own window would be reported twice."""
+    """Claimed with the earlier one, its own window would be reported twice over."""
     await record(database, tool_run(user, time=MINUTE + timedelta(seconds=10)))
 
     early = await claims(database).claim(MINUTE + timedelta(seconds=15))
