@@ -30,10 +30,10 @@ async def fail(_delivery: Delivery) -> Outcome:
 async def test_a_handled_message_is_gone(bench: Bench) -> None:
     """It is neither delivered again nor anywhere else, and it was counted."""
     async with bench.consuming():
-        await bench.vhost.publish(tool_run(), tool_run())
-        await bench.all_done(2)
+        await bench.vhost.publish(*(tool_run() for _ in range(PREFETCH)))
+        await bench.all_done(PREFETCH)
 
-    assert len(bench.handled) == 2
+    assert len(bench.handled) == PREFETCH
     assert await bench.waiting() == 0
     assert await bench.vhost.depth(DEAD_LETTERS) == 0
 

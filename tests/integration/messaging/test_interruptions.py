@@ -256,3 +256,34 @@ async def get_stuck(bench: Bench) -> None:
     connection = bench.consumer._channel.connection
     assert isinstance(connection, aiormq.Connection)
     connection._reader_task.cancel()
+
+
+async def test_an_ack_for_a_lost_connection_acks_nothing_on_the_next(bench: Bench) -> None:
+    """The tags of two connections are the same numbers: the wrong message would be lost."""
+    ends = [asyncio.Event(), asyncio.Event()]
+
+    async def take_until_its_end(_delivery: Delivery) -> Outcome:
+        place = len(bench.handled) - 1
+        if place < len(ends):
+            await ends[place].wait()
+        return Done()
+
+    bench.behave = take_until_its_end
+    await bench.vhost.publish(tool_run())
+    async with bench.consuming():
+        await eventually(bench.tried, lambda tried: tried == 1)
+        await close_connections(bench.vhost, 2)
+        await eventually(lambda: delivered(bench), lambda times: times == 2)
+        ends[0].set()
+        await bench.all_done(1)
+        await eventually(bench.tried, lambda tried: tried == 2)
+        await close_connections(bench.vhost, 2)
+        await eventually(bench.consumes, lambda consumes: not consumes)
+        ends[1].set()
+
+        await eventually(bench.tried, lambda tried: tried == 3)
+
+
+async def delivered(bench: Bench) -> int:
+    """Count what was handled and what waits for it in the consumer."""
+    return len(bench.handled) + (len(bench.consumer) if bench.consumer else 0)

@@ -1,6 +1,6 @@
 """Lost answers, dead callers, copies and moves: each report is charged at most once."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import text
@@ -8,6 +8,7 @@ from sqlalchemy import text
 from integration.stripe_reporter.bench import Bench
 from nexus_contracts import UsageReported
 from rig.waiting import eventually
+from stripe_reporter.fence import CALL_STARTS_WITHIN, Decision
 from stripe_reporter.journal import Journal
 from stripe_reporter.reports import Report
 
@@ -229,3 +230,43 @@ async def test_another_report_under_a_known_identifier_is_dead_lettered(bench: B
 
     assert letter.headers["nexus-reason"] == "event_id_taken"
     assert bench.counted(other.data.stripe_customer_id) == 0
+
+
+async def test_a_process_that_slept_after_its_claim_makes_no_call(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By then another may have sent the report; the next attempt sends it."""
+    event = bench.report(bench.customer(), value=4)
+    real, slept = Journal.claim, 0
+
+    async def sleep_once(self: Journal, report: Report, now: datetime) -> Decision:
+        nonlocal slept
+        decision = await real(self, report, now)
+        slept += 1
+        if slept == 1:
+            bench.pass_time(CALL_STARTS_WITHIN + timedelta(seconds=1))
+        return decision
+
+    monkeypatch.setattr(Journal, "claim", sleep_once)
+    async with bench.reporting():
+        await bench.send(event)
+        (outcome,) = await bench.outcomes(1)
+
+    assert isinstance(outcome.data, UsageReported)
+    assert (await bench.row(event))["attempts"] == 2
+    assert bench.attempts(event)["attempts"] == 1
+    assert bench.counted(event.data.stripe_customer_id) == 4
+
+
+async def test_a_refusal_of_what_was_settled_meanwhile_is_not_told(bench: Bench) -> None:
+    """A person found the report at Stripe while it was called again: its acceptance is told."""
+    event = bench.report("cus_never")
+    bench.account.options = bench.account.options.changed({"call_seconds": 2.0})
+    async with bench.reporting():
+        await bench.send(event)
+        await eventually(lambda: bench.state(event), lambda state: state == "calling")
+        async with bench.database() as database:
+            await database.run(lambda connection: connection.execute(text(SETTLE)))
+        (outcome,) = await bench.outcomes(1)
+
+    assert isinstance(outcome.data, UsageReported)

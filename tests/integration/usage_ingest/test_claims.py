@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Row, text
 
+from nexus_contracts.fields import MAX_TOKENS
 from nexus_database import Database
 from rig.events import provisioned, tool_run
 from usage_ingest.accounts import Accounts
@@ -160,3 +161,28 @@ async def test_the_sum_of_events_and_the_sum_of_reports_are_the_same_for_each_cl
         """,
     )
     assert differing == []
+
+
+async def test_a_run_at_the_border_of_two_windows_belongs_to_the_later(
+    database: Database, user: UUID
+) -> None:
+    """Claimed with the earlier one, its own window would be reported twice over."""
+    await record(database, tool_run(user, time=MINUTE + timedelta(seconds=10)))
+
+    early = await claims(database).claim(MINUTE + timedelta(seconds=15))
+    late = await claims(database).claim(MINUTE + timedelta(seconds=21))
+
+    assert (early.events, late.events) == (0, 1)
+
+
+async def test_runs_of_the_most_tokens_that_the_contract_allows_are_summed(
+    database: Database, user: UUID
+) -> None:
+    """One run alone exceeds 32 bits."""
+    runs = [tool_run(user, time=MINUTE, token_count=MAX_TOKENS) for _ in range(2)]
+    await record(database, *runs)
+
+    await claims(database).claim(LATER)
+
+    [tokens] = await rows(database, "SELECT value FROM usage_reports WHERE meter = 'tokens_used'")
+    assert tokens.value == 2 * MAX_TOKENS

@@ -5,14 +5,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
 
 from nexus_contracts import ToolExecuted, read_event
-from nexus_database import Database, DatabaseUnavailableError, RowRefusedError
+from nexus_database import Database, DatabaseUnavailableError, RowRefusedError, RowsBusyError
 from rig.events import provisioned, tool_run
+from rig.waiting import eventually
 from usage_ingest.accounts import Accounts
 from usage_ingest.ledger import Duplicate, Entry, HeldByNewer, IdTaken, Ledger, Recorded
 from usage_ingest.metering import BillingRules, BillingState, ToolRun, digest
@@ -240,3 +241,30 @@ async def test_a_row_that_cannot_be_stored_refuses_its_batch_whole(database: Dat
 
     assert "secret" not in str(refusal.value)
     assert await count(database) == 0
+
+
+async def test_an_id_with_two_meanings_in_one_batch_keeps_the_first(database: Database) -> None:
+    """The second is refused as it would be a batch later, and not taken for a repetition."""
+    event = tool_run(source="first/hub")
+    other = tool_run(event.data.user_id, event_id=event.id, source="second/hub")
+
+    results = await Ledger(database).record([entry(event), entry(other)])
+
+    assert results == [Recorded(BillingState.WAITING), IdTaken("first/hub")]
+
+
+async def test_batches_with_ids_in_common_wait_in_the_order_of_the_ids(database: Database) -> None:
+    """Whoever waits for a row holds none that comes after it: neither can wait for the other."""
+    low, high = (tool_run(event_id=UUID(int=number)) for number in (1, 2))
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+
+    async with database.engine.connect() as other:
+        await other.execute(OLD_INSERT, old_row(low))
+        recording = asyncio.create_task(Ledger(database).record([entry(high), entry(low)]))
+        await eventually(lambda: database.run(lambda c: c.scalar(waiting)), bool)
+        await other.execute(text("SET LOCAL lock_timeout = '10ms'"))
+        await other.execute(OLD_INSERT, old_row(high))
+        await other.commit()
+        await asyncio.wait({recording})
+
+    assert recording.exception() is None or isinstance(recording.exception(), RowsBusyError)

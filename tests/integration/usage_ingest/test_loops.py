@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 from structlog.testing import capture_logs
@@ -15,7 +16,7 @@ from rig.events import provisioned, tool_run
 from rig.vhost import Vhost
 from rig.waiting import eventually
 from usage_ingest.accounts import Accounts
-from usage_ingest.claims import Claims
+from usage_ingest.claims import MOST_EVENTS, Claims
 from usage_ingest.ledger import Entry, Ledger
 from usage_ingest.loops import Bell, ClaimLoop, RelayLoop
 from usage_ingest.metering import BillingRules
@@ -24,6 +25,15 @@ from usage_ingest.reports import Reports
 
 RULES = BillingRules("tool_call_executed", None, frozenset({"succeeded"}))
 BATCHES = 5
+
+MORE = text("""
+INSERT INTO usage_events (event_id, source, schema_version, digest, user_id, server_id, tool_name,
+                          origin, status, readings, occurred_at, billing_state)
+SELECT gen_random_uuid(), source, schema_version, digest, user_id, server_id, tool_name, origin,
+       status, readings, occurred_at, billing_state
+  FROM usage_events CROSS JOIN generate_series(1, :more)
+""")
+"""As many runs again, like the one that is there."""
 
 
 async def test_late_runs_of_several_batches_become_one_report(database: Database) -> None:
@@ -84,3 +94,29 @@ async def test_reports_that_an_outage_keeps_back_are_logged_once(
 async def _reports(database: Database) -> list[int]:
     query = text("SELECT value FROM usage_reports ORDER BY created_at")
     return [row.value for row in await database.run(lambda c: c.execute(query))]
+
+
+async def test_backlog_beyond_one_claim_is_claimed_without_a_pause(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop that waited to be woken after each claim would fall behind a busy day."""
+    monkeypatch.setattr("usage_ingest.loops.IDLE", timedelta(hours=1))
+    now, user = datetime.now(UTC), uuid4()
+    await Accounts(database).apply(provisioned(user, "cus_known").data)
+    one = Entry.of(tool_run(user, time=now - timedelta(minutes=5)), RULES, now)
+    await Ledger(database).record([one])
+    await database.run(lambda c: c.execute(MORE, {"more": MOST_EVENTS}))
+    loop = ClaimLoop(
+        Claims(database, window=timedelta(seconds=10), dimensions=()),
+        IngestMetrics(CollectorRegistry(), meters=RULES.meters),
+        Bell(),
+        now=lambda: datetime.now(UTC),
+        wake=Bell(),
+    )
+    claiming = asyncio.create_task(loop.run())
+    try:
+        await eventually(
+            lambda: _reports(database), lambda found: sum(found) == MOST_EVENTS + 1, within=20
+        )
+    finally:
+        claiming.cancel()

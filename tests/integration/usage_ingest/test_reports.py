@@ -12,9 +12,11 @@ from sqlalchemy import text
 from nexus_contracts import UsageRecorded
 from nexus_database import Database
 from rig.events import provisioned, tool_run
+from rig.events import report as a_report
 from usage_ingest.accounts import Accounts
 from usage_ingest.claims import Claims
 from usage_ingest.ledger import Entry, Ledger
+from usage_ingest.loops import usage_recorded
 from usage_ingest.metering import BillingRules
 from usage_ingest.reports import LEASE, Answer, Reports
 
@@ -278,3 +280,89 @@ async def test_all_that_waited_for_a_customer_is_released_in_portions(database: 
 
     assert [each.released for each in swept] == [10, 10, 5, 0]
     assert [each.more for each in swept] == [True, True, False, False]
+
+
+async def test_each_refused_report_has_one_successor(database: Database) -> None:
+    """Several at once keep apart, and a successor that is refused too is not replaced once more."""
+    user = uuid4()
+    await pending(database, user, reports=3)
+    reports, accounts = Reports(database), Accounts(database)
+    refused = (await reports.lease(NOW)).reports
+    await reports.answer([answer(report, "rejected") for report in refused])
+    await accounts.apply(provisioned(user, "cus_second", generation=2).data)
+
+    first = await accounts.sweep(NOW)
+    successors = (await reports.lease(NOW)).reports
+    await reports.answer([answer(report, "rejected") for report in successors])
+    second = await accounts.sweep(NOW)
+
+    assert len({report.identifier for report in [*refused, *successors]}) == 6
+    assert (first.superseded, second.superseded) == (3, 0)
+
+
+async def test_a_refused_report_of_35_days_is_not_replaced(database: Database) -> None:
+    """Stripe would refuse its successor for its age: it stays what it is."""
+    user = uuid4()
+    await pending(database, user)
+    reports, accounts = Reports(database), Accounts(database)
+    [report] = (await reports.lease(NOW)).reports
+    await reports.answer([answer(report, "rejected")])
+    await accounts.apply(provisioned(user, "cus_second", generation=2).data)
+
+    assert (await accounts.sweep(NOW + timedelta(days=35))).superseded == 0
+    assert await states(database) == ["rejected"]
+
+
+async def test_due_usage_that_nobody_claimed_for_35_days_expires(database: Database) -> None:
+    """As after a long pause of reporting: it is said, and never sent in vain."""
+    user = uuid4()
+    await Accounts(database).apply(provisioned(user, "cus_known").data)
+    await Ledger(database).record([Entry.of(tool_run(user, time=NOW), RULES, NOW)])
+
+    swept = await Accounts(database).sweep(NOW + timedelta(days=35))
+
+    claims = Claims(database, window=timedelta(0), dimensions=())
+    assert swept.expired == 1
+    assert (await claims.claim(NOW + timedelta(days=35))).events == 0
+
+
+async def test_a_customer_releases_the_usage_of_its_own_user_alone(database: Database) -> None:
+    """That of others goes on waiting, and is told of as waiting."""
+    user = uuid4()
+    runs = [tool_run(user), tool_run()]
+    await Ledger(database).record([Entry.of(each, RULES, NOW) for each in runs])
+
+    await Accounts(database).apply(provisioned(user, "cus_late").data)
+
+    query = text("SELECT user_id, billing_state FROM usage_events")
+    rows = (await database.run(lambda c: c.execute(query))).all()
+    assert {row.user_id: row.billing_state for row in rows} == {
+        user: "due",
+        runs[1].data.user_id: "waiting",
+    }
+
+
+async def test_a_report_that_another_transaction_holds_delays_no_other(
+    database: Database,
+) -> None:
+    """A relay that was frozen while it leased must not stop the one beside it."""
+    await pending(database, uuid4(), reports=2)
+    hold = text("SELECT report_id FROM usage_reports ORDER BY created_at LIMIT 1 FOR UPDATE")
+
+    async with database.engine.connect() as frozen:
+        held = (await frozen.execute(hold)).scalar_one()
+        leased = (await Reports(database).lease(NOW)).reports
+        await frozen.rollback()
+
+    assert len(leased) == 1
+    assert leased[0].report_id != held
+
+
+def test_a_report_forwarded_again_is_the_same_event() -> None:
+    """An operator, and whoever drops repetitions by their id, sees one event and not two."""
+    report = a_report("cus_known").data
+
+    first, again = (usage_recorded(report, NOW + timedelta(minutes=n)) for n in range(2))
+
+    assert first.id == again.id == report.report_id
+    assert first.data == again.data
