@@ -9,6 +9,7 @@ from nexus_messaging import consumer
 from nexus_messaging.message import Delivery
 from nexus_messaging.retry import Done, Outcome
 from rig.events import tool_run
+from rig.vhost import Vhost
 from rig.waiting import eventually
 
 MESSAGES = 2 * PREFETCH
@@ -101,3 +102,24 @@ async def test_reading_goes_on_as_soon_as_there_is_room(
     async with bench.consuming():
         await bench.vhost.publish(*(tool_run() for _ in range(MESSAGES)))
         await bench.all_done(MESSAGES)
+
+
+async def test_after_an_outage_many_are_handled_at_once_again(vhost: Vhost) -> None:
+    """One at first, and one more for each that ends well."""
+    bench = Bench(vhost, "single")
+    released = asyncio.Event()
+
+    async def hang(_delivery: Delivery) -> Outcome:
+        await released.wait()
+        return Done()
+
+    async with bench.consuming():
+        await sit_in_an_outage(bench)
+        end(bench)
+        await bench.all_done(MESSAGES)
+        tried = len(bench.handled)
+        bench.behave = hang
+        await vhost.publish(*(tool_run() for _ in range(PREFETCH)))
+        await eventually(bench.tried, lambda now: now == tried + PREFETCH)
+        released.set()
+        await bench.all_done(MESSAGES + PREFETCH)
