@@ -438,3 +438,40 @@ def test_passing_names_push_out_no_known_source() -> None:
         sources.done(f"s{number}")
 
     assert sources.known_as("known") == "known"
+
+
+def test_passing_names_keep_no_source_from_becoming_known() -> None:
+    """Those on their way there make room for who comes later, the oldest first."""
+    sources = Sources(FloodLimit(0.5, 10))
+    for number in range(2 * MOST_KNOWN):
+        sources.done(f"s{number}")
+
+    for _ in range(KNOWN_AFTER):
+        sources.done("new")
+
+    assert sources.known_as("new") == "new"
+
+
+async def test_sources_that_were_well_before_resuming_say_nothing_afterwards() -> None:
+    """Two of four go on and both flood: that is everybody who publishes now."""
+    all_of_them = Breakers(FloodLimit(0.5, 40), Heard())
+    breaker = all_of_them.of(TOOL_EXECUTED_QUEUE)
+    known(breaker, "a", "b", "c", "d")
+    for number in range(40):
+        passes(breaker, delivery("abcd"[number % 4]))
+    assert breaker.flood is not None
+
+    all_of_them.resume()
+    passed = sum(passes(breaker, delivery("ab"[number % 2])) for number in range(40))
+
+    assert passed == 21
+
+
+async def test_one_bad_message_of_each_source_stops_no_queue() -> None:
+    """It says nothing of its publisher, however low the limit is set."""
+    breaker = Breakers(FloodLimit(0.02, 1000), Heard()).of(TOOL_EXECUTED_QUEUE)
+    names = [f"s{number}" for number in range(30)]
+    known(breaker, *names)
+
+    assert all(passes(breaker, delivery(name)) for name in names)
+    assert breaker.flood is None
