@@ -303,3 +303,28 @@ async def test_a_remark_names_ten_sources_and_counts_the_rest() -> None:
 
     assert len(breaker.held) == 12
     assert str(await all_of_them.remark()).endswith("and 2 more")
+
+
+async def test_sources_that_were_well_before_resuming_say_nothing_afterwards() -> None:
+    """Two of four go on and both flood: that is everybody who publishes now."""
+    all_of_them = Breakers(FloodLimit(0.5, 40), Watcher())
+    breaker = all_of_them.of(TOOL_EXECUTED_QUEUE)
+    known(breaker, "a", "b", "c", "d")
+    for number in range(40):
+        passes(breaker, delivery("abcd"[number % 4]))
+    assert breaker.flood is not None
+
+    all_of_them.resume()
+    passed = sum(passes(breaker, delivery("ab"[number % 2])) for number in range(40))
+
+    assert passed == 21
+
+
+async def test_one_bad_message_of_each_source_stops_no_queue() -> None:
+    """It says nothing of its publisher, however low the limit is set."""
+    breaker = Breakers(FloodLimit(0.02, 1000), Watcher()).of(TOOL_EXECUTED_QUEUE)
+    names = [f"s{number}" for number in range(30)]
+    known(breaker, *names)
+
+    assert all(passes(breaker, delivery(name)) for name in names)
+    assert breaker.flood is None

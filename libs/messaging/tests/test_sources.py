@@ -31,3 +31,15 @@ def test_passing_names_push_out_no_known_source() -> None:
         sources.done(f"s{number}")
 
     assert sources.known_as("known") == "known"
+
+
+def test_passing_names_keep_no_source_from_becoming_known() -> None:
+    """Those on their way there make room for who comes later, the oldest first."""
+    sources = Sources(FloodLimit(0.5, 10))
+    for number in range(2 * MOST_KNOWN):
+        sources.done(f"s{number}")
+
+    for _ in range(KNOWN_AFTER):
+        sources.done("new")
+
+    assert sources.known_as("new") == "new"

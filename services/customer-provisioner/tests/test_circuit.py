@@ -66,7 +66,23 @@ def test_the_pause_doubles_while_trials_fail() -> None:
 
 
 def test_calls_under_way_when_it_opens_prolong_no_pause() -> None:
-    """Twenty calls that fail together are one sign."""
+    """Twenty calls that fail together are one sign, also after a trial that failed."""
     opened = silenced()
+    again = opened.called(FIRST_PAUSE).unanswered("trial", FIRST_PAUSE)
 
     assert opened.unanswered("late", 1.0).trial_from == opened.trial_from
+    assert again.unanswered("late", FIRST_PAUSE + 1.0).trial_from == again.trial_from
+
+
+def test_a_key_refused_after_a_long_outage_is_tried_again_soon() -> None:
+    """A refusal is an answer: the outage's pauses, doubled again and again, are over."""
+    circuit, now = silenced(), 0.0
+    for _ in range(4):
+        now = circuit.trial_from
+        circuit = circuit.called(now).unanswered("x", now)
+    now = circuit.trial_from
+
+    refused = circuit.called(now).refused(now)
+
+    assert refused.cause is Cause.KEY
+    assert refused.trial_from == now + FIRST_PAUSE

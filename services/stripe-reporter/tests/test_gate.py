@@ -1,10 +1,18 @@
 """What shuts the gate and what opens it again."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_stripe.answers import Answer, Receipt
-from stripe_reporter.gate import LONGEST_PAUSE, UNKNOWN_RUNNING, GateState
+from stripe_reporter.gate import (
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    UNKNOWN_RUNNING,
+    Gate,
+    GateShutError,
+    GateState,
+)
 from stripe_reporter.meanings import TABLE, Cause, Meaning
 
 METERS = frozenset({"runs", "tokens"})
@@ -98,6 +106,15 @@ def test_a_probe_opens_it_only_if_its_cause_is_gone() -> None:
     assert meter.probed(FINE, frozenset({"runs"})).cause is None
 
 
+def test_meter_that_stays_missing_does_not_shut_it_again_once_the_other_is_there() -> None:
+    """The probe found one of two: what was missing before it is forgotten."""
+    both = after(("no_meter", "r-1", "runs"), ("no_meter", "r-2", "tokens"))
+
+    opened = both.probed(FINE, frozenset({"runs"}))
+
+    assert after(("no_meter", "r-2", "tokens"), state=opened).cause is None
+
+
 def test_a_key_that_may_not_read_meters_is_tried_all_the_same() -> None:
     """A restricted key may write events without the right to list meters."""
     forbidden = Answer(Receipt.ANSWERED, status=403)
@@ -121,3 +138,24 @@ def test_nothing_but_a_probe_opens_it(answers: list[tuple[str, str, str]]) -> No
         state = after(answer, state=state)
         assert cause is None or state.cause is cause
         cause = state.cause
+
+
+async def test_stripe_is_probed_after_the_pause_and_not_before() -> None:
+    """However often the consumption asks: an outage costs few calls."""
+    times, probed_at = [0.0], list[float]()
+
+    async def probe() -> tuple[Answer, frozenset[str]]:
+        probed_at.append(times[-1])
+        return FINE, METERS
+
+    gate = Gate(METERS, probe, clock=lambda: times[-1], changed=lambda _cause: None)
+    gate.note(meaning("unauthorized"), "r-1", "runs")
+    for early in (0.0, FIRST_PAUSE / 2):
+        times.append(early)
+        with pytest.raises(GateShutError):
+            await gate.probe()
+    times.append(FIRST_PAUSE)
+    await gate.probe()
+
+    assert probed_at == [FIRST_PAUSE]
+    assert gate.cause is None

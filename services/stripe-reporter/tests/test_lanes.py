@@ -88,3 +88,31 @@ async def test_the_excess_comes_later_than_what_will_soon_be_needed() -> None:
         assert first == [True] * SOON + [False] * 2
         assert afterwards
     await asyncio.gather(*waiting)
+
+
+async def test_newcomer_waits_for_those_who_waited_before() -> None:
+    """Also once the first of them is through: Stripe takes no two calls of one lane at once."""
+    lanes, entered, inside = Lanes(Clock()), list[str](), asyncio.Event()
+    leave = {name: asyncio.Event() for name in ("first", "second", "newcomer")}
+
+    async def go(name: str) -> None:
+        async with lanes.turn("a"):
+            entered.append(name)
+            if name == "second":
+                inside.set()
+            await leave[name].wait()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(go("first"))
+        group.create_task(go("second"))
+        await asyncio.sleep(0)
+        leave["first"].set()
+        await inside.wait()
+        group.create_task(go("newcomer"))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert entered == ["first", "second"]
+        for each in leave.values():
+            each.set()
+
+    assert entered == ["first", "second", "newcomer"]

@@ -155,3 +155,11 @@ def test_a_report_of_a_customer_nobody_knows_waits_to_be_told_again() -> None:
     made = plan([told], [], {})
 
     assert (states(made), made.strangers) == ({}, [told])
+
+
+@pytest.mark.parametrize("state", ["calling", "unknown", "refused", "accepted"])
+def test_a_doubt_of_the_journal_is_kept_whatever_came_of_the_call(state: State) -> None:
+    """By it alone a report that may have been counted is never made anew."""
+    doubtful = record(1, state, GONE if state == "refused" else None, ever_unknown=True)
+
+    assert Mark.of(doubtful).ever_unknown

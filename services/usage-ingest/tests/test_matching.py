@@ -144,3 +144,14 @@ def test_what_was_counted_for_other_runs_is_told() -> None:
     match([claim], [late])
 
     assert claim.differences == {("cus_1", RUNS): 0, ("cus_1", TOKENS): 43}
+
+
+def test_a_later_claim_gets_the_event_of_its_time_before_an_earlier_one_fills_up() -> None:
+    """The earlier claim's others may be any of the window."""
+    first, second, third = event(1, number=1), event(3, number=2), event(5, number=3)
+    early, late = claim_of([first, third]), claim_of([second])
+
+    taken = match([early, late], [first, second, third])
+
+    assert taken[second.event_id] == late.first.claim_id
+    assert (early.missing, late.missing) == (0, 0)

@@ -17,7 +17,8 @@ from structlog.testing import capture_logs
 from local_stack.postgres import PostgresServer
 from local_stack.servers import Database as Server
 from local_stack.sql import run_sql
-from nexus_database import Database, DatabaseUnavailableError
+from nexus_database import Database, DatabaseUnavailableError, connecting
+from nexus_database import database as database_module
 from rig.hosts import OTHER_LOOPBACK, mute, resolve
 from rig.waiting import eventually
 
@@ -64,6 +65,15 @@ def port_of(url: str) -> int:
     port = urlsplit(url).port
     assert port is not None
     return port
+
+
+def make_the_same(server: PostgresServer, url: str) -> str:
+    """Make role and database of ``url`` on another server; return the database's name."""
+    parts = urlsplit(url)
+    role, name = parts.username, parts.path[1:]
+    run_sql(server.superuser_url, f"CREATE ROLE {role} LOGIN PASSWORD '{parts.password}'")
+    run_sql(server.superuser_url, f"CREATE DATABASE {name} OWNER {role}")
+    return name
 
 
 async def took(database: Database) -> float:
@@ -135,14 +145,8 @@ async def test_refused_login_ends_the_search(url: str, password: str) -> None:
 
 async def test_server_that_only_reads_is_passed_over(url: str, other: PostgresServer) -> None:
     """The one that can write is found behind it, however well the other answers."""
-    parts = urlsplit(url)
-    role, name = parts.username, parts.path[1:]
-    for statement in (
-        f"CREATE ROLE {role} LOGIN PASSWORD '{parts.password}'",
-        f"CREATE DATABASE {name} OWNER {role}",
-        f"ALTER DATABASE {name} SET default_transaction_read_only = on",
-    ):
-        run_sql(other.superuser_url, statement)
+    name = make_the_same(other, url)
+    run_sql(other.superuser_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
 
     async with opened(at(url, f"127.0.0.1:{other.port}", "127.0.0.1")) as database:
         await database.probe()
@@ -273,3 +277,52 @@ def reload(server: PostgresServer, setting: str) -> None:
         server.superuser_url, f"SET default_transaction_read_only = off; ALTER SYSTEM SET {setting}"
     )
     run_sql(server.superuser_url, "SELECT pg_reload_conf()")
+
+
+async def test_missing_database_ends_the_search(url: str) -> None:
+    """As a refused login does: the next host would cost its whole limit, and lack it as well."""
+    missing = urlsplit(at(url, "127.0.0.1", OTHER_LOOPBACK))._replace(path="/nowhere").geturl()
+
+    async with mute(port=port_of(url)) as silent, opened(missing) as database:
+        with pytest.raises(DatabaseUnavailableError, match="there is no such database"):
+            await database.probe()
+
+    assert not silent.accepted
+
+
+async def test_session_ends_at_its_age(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it has come to that nothing else notices."""
+    monkeypatch.setattr(database_module, "OLDEST_SESSION", 0)
+
+    async with opened(url) as database:
+        first, second = await sessions_of(database, 1), await sessions_of(database, 1)
+
+    assert first != second
+
+
+async def test_statement_ends_at_its_limit(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that hangs over one is unavailable; else its caller would wait for ever."""
+    monkeypatch.setattr(connecting, "STATEMENT_TIMEOUT", 0.5)
+
+    async with opened(url) as database, asyncio.timeout(20):
+        with pytest.raises(DatabaseUnavailableError):
+            await database.run(lambda c: c.execute(text("SELECT pg_sleep(60)")))
+
+
+async def test_server_that_only_reads_now_is_left_by_the_probe(
+    url: str, other: PostgresServer
+) -> None:
+    """Nothing was written since that would have met it: its session alone would stay for ever."""
+    make_the_same(other, url)
+    async with opened(at(url, f"127.0.0.1:{other.port}", "127.0.0.1")) as database:
+        assert await shown(database, "port") == str(other.port)
+        reload(other, "default_transaction_read_only = on")
+
+        async def probed() -> str | None:
+            try:
+                await database.probe()
+            except DatabaseUnavailableError:
+                return None
+            return await shown(database, "port")
+
+        await eventually(probed, lambda port: port == str(port_of(url)))

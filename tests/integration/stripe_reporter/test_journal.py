@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from nexus_database import Database, DatabaseUnavailableError, RowRefusedError
+from nexus_database import Database, DatabaseUnavailableError, RowRefusedError, RowsBusyError
 from stripe_reporter.entries import CALL_LIFETIME, State
 from stripe_reporter.fence import BeingCalled, Call, Counted, Taken
 from stripe_reporter.journal import Journal
@@ -174,3 +174,18 @@ async def test_the_role_can_neither_forget_nor_rewrite(database: Database, state
     """A report's facts are immutable by grant, and no row ever goes."""
     with pytest.raises(DatabaseUnavailableError, match="42501"):
         await execute(database, statement)
+
+
+async def test_late_answer_to_a_row_that_is_held_is_put_off(database: Database) -> None:
+    """Another process took the call over, and is deciding on it: nobody is at fault for that."""
+    journal, one, later = Journal(database), report(), NOW + timedelta(minutes=1)
+    first = await journal.claim(one, NOW)
+    assert isinstance(first, Call)
+    await journal.claim(one, later)
+
+    async with database.engine.begin() as rival:
+        await rival.execute(text("SELECT FROM meter_calls FOR UPDATE"))
+        with pytest.raises(RowsBusyError):
+            await journal.record(first, meaning("accepted"), later)
+
+    assert (await journal.record(first, meaning("accepted"), later)).state is State.ACCEPTED

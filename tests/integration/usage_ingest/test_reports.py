@@ -366,3 +366,15 @@ def test_a_report_forwarded_again_is_the_same_event() -> None:
 
     assert first.id == again.id == report.report_id
     assert first.data == again.data
+
+
+async def test_usage_without_a_customer_stays_waiting_through_sweeps(database: Database) -> None:
+    """Else nobody would be alerted to it; too much that expires at once goes in portions, too."""
+    accounts, late = Accounts(database), NOW + timedelta(days=36)
+    await Ledger(database).record([Entry.of(tool_run(), RULES, NOW) for _ in range(15)])
+
+    young = await accounts.sweep(NOW)
+    swept = [await accounts.sweep(late, most=10) for _ in range(2)]
+
+    assert young.released == 0
+    assert [(each.expired, each.more) for each in swept] == [(10, True), (5, False)]

@@ -1,0 +1,107 @@
+"""Rows that another transaction holds: whoever moves rows in sets leaves them, and only them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import text
+
+from nexus_database import Database
+from rig.events import provisioned, tool_run
+from usage_ingest.accounts import Accounts
+from usage_ingest.claims import Claims
+from usage_ingest.ledger import Entry, Ledger
+from usage_ingest.metering import BillingRules
+from usage_ingest.reports import Answer, Reports
+
+RULES = BillingRules("tool_call_executed", None, frozenset({"succeeded"}))
+NOW = datetime.now(UTC)
+
+
+@asynccontextmanager
+async def holding(database: Database, query: str, **values: Any) -> AsyncIterator[None]:
+    """Lock what ``query`` selects while the context lasts."""
+    async with database.engine.begin() as rival:
+        await rival.execute(text(f"{query} FOR UPDATE"), values)
+        yield
+
+
+async def waiting(database: Database, *users: UUID) -> None:
+    """Leave one run of each user waiting, though its account is known."""
+    events = [tool_run(user, time=NOW - timedelta(minutes=1)) for user in users]
+    await Ledger(database).record([Entry.of(each, RULES, NOW) for each in events])
+    for user in users:
+        await Accounts(database).apply(provisioned(user, f"cus_{user.hex}").data, most=0)
+
+
+async def leased(database: Database, *users: UUID) -> list[UUID]:
+    """Leave one leased report of each user and return them."""
+    await waiting(database, *users)
+    await Accounts(database).sweep(NOW)
+    await Claims(database, window=timedelta(0), dimensions=()).claim(NOW)
+    return [each.report_id for each in (await Reports(database).lease(NOW)).reports]
+
+
+async def test_held_report_is_left_and_all_others_are_marked(database: Database) -> None:
+    """Forwarded or pending again: the lease of the one that is held runs out."""
+    held, sent, unsent = await leased(database, uuid4(), uuid4(), uuid4())
+    reports = Reports(database)
+
+    async with holding(database, "SELECT FROM usage_reports WHERE report_id = :held", held=held):
+        await reports.settle_lease(NOW, forwarded=[held, sent], failed=[])
+        await reports.settle_lease(NOW, forwarded=[], failed=[held, unsent])
+
+    query = text("SELECT report_id, state, leased_until IS NULL FROM usage_reports")
+    found = {row[0]: (row[1], row[2]) for row in await database.run(lambda c: c.execute(query))}
+    assert found[sent][0] == "forwarded"
+    assert found[unsent] == ("pending", True)
+    assert found[held] == ("pending", False)
+
+
+async def test_held_run_is_left_waiting_and_all_others_are_released(database: Database) -> None:
+    """By the sweep, and by the news of the customer; a later sweep makes up for it."""
+    first, second = uuid4(), uuid4()
+    await waiting(database, first, second)
+    accounts = Accounts(database)
+
+    async with holding(database, "SELECT FROM usage_events WHERE user_id = :user", user=first):
+        swept = await accounts.sweep(NOW)
+        await accounts.apply(provisioned(first, "cus_new", generation=2).data)
+    afterwards = await accounts.sweep(NOW)
+
+    assert (swept.released, afterwards.released) == (1, 1)
+
+
+async def test_held_run_expires_later_than_all_others(database: Database) -> None:
+    """One that somebody looks at keeps none of the others from being given up."""
+    first, second = uuid4(), uuid4()
+    await waiting(database, first, second)
+    accounts, late = Accounts(database), NOW + timedelta(days=36)
+
+    async with holding(database, "SELECT FROM usage_events WHERE user_id = :user", user=first):
+        swept = await accounts.sweep(late)
+    afterwards = await accounts.sweep(late)
+
+    assert (swept.expired, afterwards.expired) == (1, 1)
+
+
+async def test_held_report_is_superseded_later_than_all_others(database: Database) -> None:
+    """A deleted customer's refused report that is held delays no other customer's."""
+    users = uuid4(), uuid4()
+    held, other = await leased(database, *users)
+    accounts = Accounts(database)
+    refusals = [
+        Answer(each, "rejected", NOW, "no_such_customer", ever_unknown=False)
+        for each in (held, other)
+    ]
+    await Reports(database).answer(refusals)
+    for user in users:
+        await accounts.apply(provisioned(user, f"cus_{user.hex}_2", generation=2).data)
+
+    async with holding(database, "SELECT FROM usage_reports WHERE report_id = :held", held=held):
+        swept = await accounts.sweep(NOW)
+    afterwards = await accounts.sweep(NOW)
+
+    assert (swept.superseded, afterwards.superseded) == (1, 1)
