@@ -67,7 +67,7 @@ class Count:
     duplicates: int
     reported: int
     rejected: int
-    waiting: int
+    unanswered: int
     customers: tuple[Customer, ...]
     dead: Mapping[tuple[str, str], int]
 
@@ -79,6 +79,16 @@ class Count:
             for (queue, reason), runs in self.dead.items()
             if queue == RUNS_QUEUE and reason in UNREADABLE
         )
+
+    @property
+    def in_doubt(self) -> int:
+        """Runs that Stripe may have counted before it refused them: a person looks at each."""
+        return self.dead.get((REPORTS_QUEUE, "outcome_unknown"), 0)
+
+    @property
+    def waiting(self) -> int:
+        """Runs that time alone brings to an end."""
+        return self.unanswered - self.in_doubt
 
     @property
     def dead_lettered(self) -> int:
@@ -93,9 +103,9 @@ class Count:
     def lost(self, published: int) -> int:
         """Runs that are nowhere, or that the ledger holds for reported and Stripe never counted."""
         unseen = published - self.recorded - self.duplicates - self.unreadable
-        unanswered = self.recorded - self.reported - self.rejected - self.waiting
+        nowhere = self.recorded - self.reported - self.rejected - self.unanswered
         uncounted = sum(max(0, each.ledger - each.stripe) for each in self.customers)
-        return abs(unseen) + abs(unanswered) + uncounted
+        return abs(unseen) + abs(nowhere) + uncounted
 
 
 async def count(
@@ -118,7 +128,7 @@ async def count(
         duplicates=await _duplicates(ingest_url),
         reported=reports["reported"],
         rejected=reports["rejected"],
-        waiting=events["unclaimed"] + reports["unanswered"],
+        unanswered=events["unclaimed"] + reports["unanswered"],
         customers=tuple(customers),
         dead=await _dead_letters(amqp_url, queues),
     )

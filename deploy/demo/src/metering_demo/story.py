@@ -86,7 +86,7 @@ async def _at_rest(doors: Doors, published: int, say: Say, patience: float) -> C
         found = await count(doors.ledger, doors.reader, doors.emulator, doors.ingest, QUEUES)
         say(
             f"recorded {found.recorded}, waiting {found.waiting}, reported {found.reported},"
-            f" rejected {found.rejected}"
+            f" rejected {found.rejected}, in doubt {found.in_doubt}"
         )
         return found
 

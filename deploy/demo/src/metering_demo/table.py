@@ -26,7 +26,7 @@ def last_line(count: Count, published: int, seconds: float) -> str:
     return (
         f"demo: published={published} recorded={count.recorded} duplicates={count.duplicates}"
         f" unreadable={count.unreadable} reported={count.reported} rejected={count.rejected}"
-        f" waiting={count.waiting} dead_lettered={count.dead_lettered}"
+        f" in_doubt={count.in_doubt} waiting={count.waiting} dead_lettered={count.dead_lettered}"
         f" lost={count.lost(published)} double_billed={count.double_billed}"
         f" seconds={seconds:.0f}"
     )
@@ -36,7 +36,7 @@ def holds(count: Count, published: int) -> bool:
     """Whether everything published is accounted for, to each customer's last run."""
     return (
         published == count.recorded + count.duplicates + count.unreadable
-        and count.recorded == count.reported + count.rejected + count.waiting
+        and count.recorded == count.reported + count.rejected + count.in_doubt
         and count.waiting == 0
         and all(each.agrees for each in count.customers)
     )

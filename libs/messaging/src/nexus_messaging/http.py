@@ -1,5 +1,6 @@
 """The HTTP side of every service: health, readiness and metrics."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
@@ -13,6 +14,10 @@ from nexus_messaging.lifecycle import StartError
 
 Check = Callable[[], Awaitable[str | None]]
 """Returns what is wrong, in a few words, or nothing."""
+
+ANSWER_WITHIN: Final = 2.0
+"""Seconds for each check: a probe that waits for a silent database learns nothing before it gives
+up itself, mostly after 5 seconds or less."""
 
 NOTHING: Final[Mapping[str, Check]] = MappingProxyType({})
 
@@ -72,7 +77,16 @@ def _answer(
 
 
 async def _found(checks: Mapping[str, Check]) -> dict[str, str]:
-    return {name: fault for name, check in checks.items() if (fault := await check())}
+    faults = await asyncio.gather(*map(_asked, checks.values()))
+    return {name: fault for name, fault in zip(checks, faults, strict=True) if fault}
+
+
+async def _asked(check: Check) -> str | None:
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN):
+            return await check()
+    except TimeoutError:
+        return f"no answer within {ANSWER_WITHIN:.0f} s"
 
 
 def _metrics(
