@@ -125,7 +125,8 @@ async def _explain(settings: DatabaseSettings, parsed: argparse.Namespace) -> in
         complain(
             NAME,
             f"{parsed.event_id} is not in the ledger: it was never published or confirmed,"
-            " still waits in usage-ingest.tool-executed, or lies in its dead-letter queue",
+            " still waits in usage-ingest.tool-executed or a retry tier, or lies in its"
+            " dead-letter queue",
         )
         return FAILED
     show_lines(explain(trace))
