@@ -72,12 +72,21 @@ def test_a_body_that_breaks_the_grammar_is_no_event(written: bytes) -> None:
         read_event(with_metadata(written), [ToolExecuted])
 
 
+@pytest.mark.parametrize("written", [b"[]", b'[{"a": 1}]', b'"x"', b"7", b"true", b"1e400"])
+def test_metadata_that_is_no_object_is_left_out(written: bytes) -> None:
+    """PHP writes an empty one as a list. The schema refuses it; the run is billed all the same."""
+    event = read_event(with_metadata(written), [ToolExecuted])
+
+    assert event.left_out
+    assert event.data == read_event(with_metadata(b"null"), [ToolExecuted]).data
+
+
 def test_only_the_free_form_field_is_left_out() -> None:
-    """What is wrong elsewhere still refuses the event, and so does metadata that is no object."""
+    """What is wrong elsewhere still refuses the event."""
     for body in (
         with_metadata(rb'{"a": "\ud800"}').replace(b'"failed"', rb'"\ud800"'),
         with_metadata(rb'{"a": "\ud800"}').replace(b'"failed"', b'"unsure"'),
-        with_metadata(b"[]"),
+        with_metadata(b"[]").replace(b'"failed"', b'"unsure"'),
     ):
         with pytest.raises(ContractError):
             read_event(body, [ToolExecuted])

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Final, Generic, Literal, Self, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, TypeAdapter, ValidationError
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from nexus_contracts.errors import InvalidEventError, UnreadableError, UnsupportedVersionError
 from nexus_contracts.fields import JsonMediaType, Moment, Text, TraceParent, trace_context
@@ -83,7 +83,7 @@ class Event(BaseModel, Generic[DataT_co]):
 
     @property
     def left_out(self) -> bool:
-        """Whether the free-form field of the data could not be read, and is absent for that."""
+        """Whether the free-form field was no object or not readable, and is absent for that."""
         return self._left_out
 
     def leaving_out(self) -> Self:
@@ -100,7 +100,8 @@ class Event(BaseModel, Generic[DataT_co]):
 def read_event(body: bytes, accepted: Sequence[type[DataT]]) -> Event[DataT]:
     """Read a body as one of the ``accepted`` kinds of data, chosen by the envelope's ``type``.
 
-    A body that is no readable JSON for its free-form field alone is read without that field.
+    A body that is no readable JSON, or breaks the contract, for its free-form field alone is read
+    without that field.
 
     Raises:
         UnreadableError: no JSON, no envelope, or more than ``MAX_BODY_BYTES``.
@@ -148,10 +149,20 @@ def _type_of(body: bytes) -> str:
 
 
 def _read_as(body: bytes, data: type[DataT]) -> Event[DataT]:
+    kind: type[Event[DataT]] = Event[data]  # type: ignore[valid-type]
     try:
-        return Event[data].model_validate_json(body)  # type: ignore[valid-type]
+        return kind.model_validate_json(body)
     except ValidationError as error:
-        raise InvalidEventError(describe(error)) from None
+        if not _is_of_free_form_alone(error, data):
+            raise InvalidEventError(describe(error)) from None
+    envelope = from_json(body)
+    del envelope["data"][data.FREE_FORM]
+    return kind.model_validate_json(to_json(envelope)).leaving_out()
+
+
+def _is_of_free_form_alone(error: ValidationError, data: type[EventData]) -> bool:
+    places = {detail["loc"][:2] for detail in error.errors(include_input=False, include_url=False)}
+    return data.FREE_FORM is not None and places == {("data", data.FREE_FORM)}
 
 
 def _unexpected(
