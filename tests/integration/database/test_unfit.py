@@ -108,8 +108,8 @@ async def test_replay_with_a_wrong_password_names_the_setting(clone: Clone, vhos
 @pytest.mark.parametrize(
     ("query", "code"),
     [
-        ("application_name=mine&options=-c%20geqo%3Doff&connect_timeout=3", 0),
-        ("channel_binding=prefer&pgbouncer=false", 0),
+        ("application_name=mine&options=-c%20geqo%3Doff&connect_timeout=3", 1),
+        ("channel_binding=prefer&pgbouncer=false", 1),
         ("channel_binding=require", 2),
         ("pgbouncer=true", 2),
         ("statement_cache_size=0", 2),
@@ -118,11 +118,12 @@ async def test_replay_with_a_wrong_password_names_the_setting(clone: Clone, vhos
 async def test_parameters_of_libpq_are_kept_or_refused_in_words(
     clone: Clone, query: str, code: int
 ) -> None:
-    """They came out as the driver's TypeErrors."""
+    """They came out as the driver's TypeErrors. With 1 the ledger is shown, and no broker."""
     told = await run_command("usage_ingest", "status", f"{await clone('usage_ingest')}?{query}")
 
     assert told.code == code, told.text
     assert "Traceback" not in told.text
+    assert ("oldest unanswered usage" in told.text) is (code == 1)
     assert (query.partition("=")[0] in told.text) is (code == 2)
 
 

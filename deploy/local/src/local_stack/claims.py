@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from local_stack.errors import LocalStackError
-from local_stack.identities import ProcessIdentity, await_exit
+from local_stack.identities import ProcessIdentity, await_exit, await_removal
 
 _GONE_WITHIN_SECONDS = 10.0
 
@@ -93,6 +93,7 @@ class Claim:
         for leftover in leftovers:
             leftover.send(signal.SIGKILL)
         await_exit(leftovers, seconds=_GONE_WITHIN_SECONDS)
+        await_removal(leftovers, seconds=_GONE_WITHIN_SECONDS)
 
 
 def _advice(path: Path, directory: Path) -> str:

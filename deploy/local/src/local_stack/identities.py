@@ -32,6 +32,11 @@ class ProcessIdentity:
         """Whether this very process still runs."""
         return ProcessIdentity.of(self.pid) == self
 
+    @property
+    def there(self) -> bool:
+        """Whether the process runs, or has ended and its number is not free yet."""
+        return self.alive or Path(f"/proc/{self.pid}").exists()
+
     def send(self, sent: signal.Signals) -> None:
         """Send a signal to the process, unless it is gone."""
         if self.alive:
@@ -62,6 +67,16 @@ def await_exit(processes: Iterable[ProcessIdentity], *, seconds: float) -> bool:
             return False
         time.sleep(_POLL_SECONDS)
     return True
+
+
+def await_removal(processes: Iterable[ProcessIdentity], *, seconds: float) -> None:
+    """Wait up to ``seconds`` until the numbers of ended processes are free.
+
+    PostgreSQL takes a number in its lock file for a running server as long as the number is taken.
+    """
+    deadline = time.monotonic() + seconds
+    while any(each.there for each in processes) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
 
 
 def end_orphans(orphans: Sequence[ProcessIdentity]) -> None:
