@@ -2,7 +2,12 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
+
+import aiormq
+import pytest
+from structlog.testing import capture_logs
 
 from integration.messaging.bench import (
     DEAD_LETTERS,
@@ -19,6 +24,7 @@ from nexus_messaging.reasons import Reason
 from nexus_messaging.retry import ATTEMPT, BUDGET, CRASHED_FROM, HANDLED_ALONE_FROM, Done, Outcome
 from nexus_messaging.topology import EVENTS, RETRY_RETURN, TIERS, USER_CREATED_QUEUE
 from rig.events import tool_run, user_created
+from rig.vhost import Vhost
 from rig.waiting import eventually
 
 
@@ -306,3 +312,33 @@ async def test_a_suspect_is_handled_alone(batch_bench: Bench) -> None:
     suspects = [each for each in batch_bench.handled if each.returned]
     assert [each.returned for each in suspects] == [HANDLED_ALONE_FROM] * 2
     assert batch_bench.batches[:2] == [1, 1]
+
+
+async def test_an_ack_that_is_slow_to_be_written_is_not_overtaken(
+    vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that speaks for older deliveries, too, would make their tags unknown to the broker."""
+    bench = Bench(vhost, "single")
+    write, held = aiormq.Channel.basic_ack, asyncio.Event()
+
+    async def slow_at_first(self: aiormq.Channel, tag: int, **options: Any) -> None:
+        if tag == 2:
+            held.set()
+            await asyncio.sleep(0.2)
+        await write(self, tag, **options)
+
+    async def second_before_third(delivery: Delivery) -> Outcome:
+        if bench.handled.index(delivery) == 2:
+            await held.wait()
+        return Done()
+
+    monkeypatch.setattr(aiormq.Channel, "basic_ack", slow_at_first)
+    bench.behave = second_before_third
+    await vhost.publish(*(tool_run() for _ in range(5)))
+    with capture_logs() as logged:
+        async with bench.consuming():
+            await eventually(bench.waiting, lambda waiting: waiting == 0)
+            await bench.all_done(5)
+
+    assert len(bench.handled) == 5
+    assert not [line for line in logged if line["event"] == "not_consuming"]

@@ -86,6 +86,7 @@ class Consumer:
         self._wanted = asyncio.Event()
         self._changed = asyncio.Event()
         self._turning = asyncio.Lock()
+        self._acking = asyncio.Lock()
         self._connection: Connection | None = None
         self._channel: AbstractChannel | None = None
         self._tag: str | None = None
@@ -252,17 +253,20 @@ class Consumer:
         await asyncio.sleep(APPLIED_WITHIN)
 
     async def _send_acks(self, *, proven: bool) -> None:
-        channel = self._channel
-        if self._holds or channel is None or channel.is_closed:
-            return
-        try:
-            with only_if_asked_for():
-                if self._narrow and proven:
-                    await self._widen(channel)
-                for ack in self._in_hand.acks():
-                    await channel.basic_ack(ack.tag, multiple=ack.multiple)
-        except LOST as error:
-            log.warning("ack_lost", queue=self.queue, cause=type(error).__name__)
+        # One after the other: a frame that speaks for older deliveries, too, must not overtake the
+        # frame of one of them, whose tag the broker would not know any more.
+        async with self._acking:
+            channel = self._channel
+            if self._holds or channel is None or channel.is_closed:
+                return
+            try:
+                with only_if_asked_for():
+                    if self._narrow and proven:
+                        await self._widen(channel)
+                    for ack in self._in_hand.acks():
+                        await channel.basic_ack(ack.tag, multiple=ack.multiple)
+            except LOST as error:
+                log.warning("ack_lost", queue=self.queue, cause=type(error).__name__)
 
     async def _widen(self, channel: AbstractChannel) -> None:
         # Before the ack: nothing else is on its way, or the broker would take it back and count it.
