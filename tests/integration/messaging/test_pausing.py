@@ -20,10 +20,17 @@ async def fail_down(_delivery: Delivery) -> Outcome:
     raise DownError
 
 
-async def sit_in_an_outage(bench: Bench) -> None:
-    """Publish messages and wait until all of them are handed back."""
+async def begin_an_outage(bench: Bench) -> None:
+    """Publish messages that can't be handled, before anything is consumed.
+
+    One that is published in the moment in which consuming is cancelled counts as returned.
+    """
     bench.down, bench.behave = True, fail_down
     await bench.vhost.publish(*(tool_run() for _ in range(MESSAGES)))
+
+
+async def sit_in_an_outage(bench: Bench) -> None:
+    """Wait until all messages are handed back."""
     await eventually(bench.probed, lambda probes: probes >= 1)
     await eventually(bench.waiting, lambda waiting: waiting == MESSAGES)
 
@@ -33,10 +40,17 @@ def end(bench: Bench) -> None:
     bench.down, bench.behave = False, well
 
 
+async def not_acked(bench: Bench) -> int:
+    """Return how many deliveries are in hand or wait for their ack."""
+    assert bench.consumer is not None
+    return len(bench.consumer._in_hand)
+
+
 async def test_stopping_in_an_outage_takes_no_grace(bench: Bench) -> None:
     """Nothing is in hand that could still end: a deploy does not wait for it."""
     clock = asyncio.get_running_loop().time
 
+    await begin_an_outage(bench)
     async with bench.consuming(grace=60):
         await sit_in_an_outage(bench)
         began = clock()
@@ -46,8 +60,11 @@ async def test_stopping_in_an_outage_takes_no_grace(bench: Bench) -> None:
 
 async def test_connection_lost_in_an_outage_brings_nothing_back(bench: Bench) -> None:
     """All was acked when it was handed back; else each message would come twice, and counted."""
+    await begin_an_outage(bench)
     async with bench.consuming():
         await sit_in_an_outage(bench)
+        # Acks rest while consuming is cancelled: before they are sent, all would come again.
+        await eventually(lambda: not_acked(bench), lambda number: number == 0)
         await close_connections(bench.vhost, 2)
         end(bench)
         await bench.all_done(MESSAGES)
@@ -63,6 +80,7 @@ async def test_outage_is_shown_while_it_lasts_and_no_longer(bench: Bench) -> Non
     async def paused() -> bool:
         return bench.consumption is not None and bench.consumption.is_paused()
 
+    await begin_an_outage(bench)
     async with bench.consuming():
         await sit_in_an_outage(bench)
         assert await paused()
@@ -113,6 +131,7 @@ async def test_after_an_outage_many_are_handled_at_once_again(vhost: Vhost) -> N
         await released.wait()
         return Done()
 
+    await begin_an_outage(bench)
     async with bench.consuming():
         await sit_in_an_outage(bench)
         end(bench)
