@@ -10,7 +10,7 @@ NO_BROKER = "amqp://nobody:nothing@127.0.0.1:1/metering"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Ended:
     """How a command ended, and all that it said."""
 
     code: int
@@ -24,7 +24,7 @@ async def run_command(
     *arguments: str,
     amqp_url: str = NO_BROKER,
     stripe_secret_key: str = "sk_test_none",
-) -> Told:
+) -> Ended:
     """Run a service's command; neither broker nor Stripe answer unless they are given."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", module, command, *arguments),
@@ -40,4 +40,4 @@ async def run_command(
     )
     output, _ = await process.communicate()
     assert process.returncode is not None
-    return Told(process.returncode, output.decode())
+    return Ended(process.returncode, output.decode())

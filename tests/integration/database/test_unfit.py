@@ -75,10 +75,10 @@ async def test_another_services_database_is_refused_though_its_revision_fits(
 
 async def test_command_on_another_services_database_says_what_is_missing(clone: Clone) -> None:
     """A code of five characters alone helps nobody."""
-    told = await run_command("usage_ingest", "status", await clone("stripe_reporter"))
+    ended = await run_command("usage_ingest", "status", await clone("stripe_reporter"))
 
-    assert told.code == 1
-    assert "SQLSTATE 42P01, a table is missing: is this another service's database?" in told.text
+    assert ended.code == 1
+    assert "SQLSTATE 42P01, a table is missing: is this another service's database?" in ended.text
 
 
 async def test_readiness_names_another_services_database(clone: Clone) -> None:
@@ -96,13 +96,13 @@ async def test_replay_with_a_wrong_password_names_the_setting(clone: Clone, vhos
     """Not the library's class, and not the password."""
     wrong = vhost.url("usage-ingest").replace(vhost.password, "hunter2")
 
-    told = await run_command(
+    ended = await run_command(
         "usage_ingest", "replay", await clone("usage_ingest"), "--execute", amqp_url=wrong
     )
 
-    assert told.code == 1
-    assert "the login of AMQP_URL is refused: its user or password is wrong" in told.text
-    assert "hunter2" not in told.text
+    assert ended.code == 1
+    assert "the login of AMQP_URL is refused: its user or password is wrong" in ended.text
+    assert "hunter2" not in ended.text
 
 
 @pytest.mark.parametrize(
@@ -119,22 +119,22 @@ async def test_parameters_of_libpq_are_kept_or_refused_in_words(
     clone: Clone, query: str, code: int
 ) -> None:
     """They came out as the driver's TypeErrors. With 1 the ledger is shown, and no broker."""
-    told = await run_command("usage_ingest", "status", f"{await clone('usage_ingest')}?{query}")
+    ended = await run_command("usage_ingest", "status", f"{await clone('usage_ingest')}?{query}")
 
-    assert told.code == code, told.text
-    assert "Traceback" not in told.text
-    assert ("oldest unanswered usage" in told.text) is (code == 1)
-    assert (query.partition("=")[0] in told.text) is (code == 2)
+    assert ended.code == code, ended.text
+    assert "Traceback" not in ended.text
+    assert ("oldest unanswered usage" in ended.text) is (code == 1)
+    assert (query.partition("=")[0] in ended.text) is (code == 2)
 
 
 async def test_stripe_key_of_two_lines_is_refused_at_check(clone: Clone) -> None:
     """Each call with it would fail before a byte was sent."""
-    told = await run_command(
+    ended = await run_command(
         "stripe_reporter",
         "check",
         await clone("stripe_reporter"),
         stripe_secret_key="sk_test_1\nsk_test_2",
     )
 
-    assert told.code == 2
-    assert "STRIPE_SECRET_KEY: holds a line break" in told.text
+    assert ended.code == 2
+    assert "STRIPE_SECRET_KEY: holds a line break" in ended.text

@@ -23,6 +23,9 @@ ADDRESS_TIMEOUT: Final = 5.0
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds for closing: the broker may be silent."""
 
+OPEN_TIMEOUT: Final = 10.0
+"""Seconds for opening a channel on a connection that stands."""
+
 READ_BUFFER: Final = 1024 * 1024
 """Bytes that asyncio buffers before it stops reading by itself, at twice as many, and later goes on
 by itself. Far above a frame, or it would soon undo every pause of ours."""

@@ -15,7 +15,7 @@ import structlog
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from nexus_messaging.cancellation import only_if_asked_for
-from nexus_messaging.connecting import BrokerUnreachableError, Connection, connect
+from nexus_messaging.connecting import OPEN_TIMEOUT, BrokerUnreachableError, Connection, connect
 from nexus_messaging.in_hand import InHand
 from nexus_messaging.properties import tolerate_strange_properties
 from nexus_messaging.received import Received, delivery_of
@@ -23,9 +23,6 @@ from nexus_messaging.retry import HANDLED_ALONE_FROM
 from nexus_messaging.topology import MAX_MESSAGE_BYTES
 
 LONGEST_PAUSE: Final = 10.0
-
-OPEN_TIMEOUT: Final = 10.0
-"""Seconds for opening a channel on a connection that stands."""
 
 BYTES_IN_HAND: Final = 32 * 1024 * 1024
 """Bytes of bodies that are not acked, beyond which nothing more is read from the connection.

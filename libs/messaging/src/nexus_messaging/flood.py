@@ -62,7 +62,7 @@ class Flood:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A dead letter: why, of whom, and who published it (``None``: nobody can say)."""
+    """A dead letter: why, whose fault it is, and who published it; ``None`` where nobody knows."""
 
     reason: Reason
     subject: str | None = field(default=None, repr=False)

@@ -17,7 +17,7 @@ import structlog
 from aiormq.abc import AbstractChannel
 
 from nexus_messaging.cancellation import only_if_asked_for
-from nexus_messaging.connecting import BrokerUnreachableError, Connection, connect
+from nexus_messaging.connecting import OPEN_TIMEOUT, BrokerUnreachableError, Connection, connect
 from nexus_messaging.errors import PublishError, PublishTimeoutError, UnroutableError
 from nexus_messaging.message import Message
 from nexus_messaging.refusals import refusal_of
@@ -26,8 +26,7 @@ PUBLISH_TIMEOUT: Final = 10.0
 """Seconds. Publishes neither confirm nor fail while the broker is in alarm."""
 
 RECONNECT_INTERVAL: Final = 1.0
-OPEN_TIMEOUT: Final = 10.0
-"""Seconds: between attempts to connect, and for opening a channel on a connection that stands."""
+"""Seconds between attempts to connect."""
 
 IN_FLIGHT: Final = 200
 

@@ -52,19 +52,19 @@ class Relay:
         errors = await self._publisher.publish_all([each.publication for each in sent])
         for sending, error in zip(sent, errors, strict=True):
             sending.ended(error)
-        told = [each for each, error in zip(waiting, errors, strict=True) if error is None]
+        confirmed = [each for each, error in zip(waiting, errors, strict=True) if error is None]
         failed = [error for error in errors if error is not None]
-        self._log_outage(failed[0] if failed else None, len(failed), len(told))
+        self._log_outage(failed[0] if failed else None, len(failed), len(confirmed))
         marked = 0
-        if told:
-            marked = await self._profiles.mark_announced(told, self._now())
-            self._metrics.announced(len(told))
+        if confirmed:
+            marked = await self._profiles.mark_announced(confirmed, self._now())
+            self._metrics.announced(len(confirmed))
         return marked == MOST
 
-    def _log_outage(self, cause: PublishError | None, failed: int, told: int) -> None:
+    def _log_outage(self, cause: PublishError | None, failed: int, confirmed: int) -> None:
         """Log the first round that fails and the first that succeeds again."""
         if cause is not None and not self._failed:
             log.warning("not_announced", customers=failed, cause=type(cause).__name__)
-        elif cause is None and told and self._failed:
+        elif cause is None and confirmed and self._failed:
             log.info("announced_again", failed=self._failed)
-        self._failed = self._failed + failed if failed or not told else 0
+        self._failed = self._failed + failed if failed or not confirmed else 0

@@ -55,7 +55,7 @@ class Entry:
         left_out = event.left_out or (event.data.metadata is not None and metadata is None)
         return cls(event, digest(event), json.dumps(read), metadata, left_out, state, context)
 
-    def is_told_by(self, held: bytes, version: int) -> bool:
+    def has_the_meaning_of(self, held: bytes, version: int) -> bool:
         """Whether the row of its id, with the digest ``held``, tells the same fact.
 
         Raises:
@@ -177,7 +177,7 @@ def _met(entry: Entry, first: Entry, holder: Row[Any] | None) -> Result:
     if holder is None:
         return Duplicate() if entry.digest == first.digest else IdTaken(first.event.source)
     try:
-        same = entry.is_told_by(holder.digest, holder.digest_version)
+        same = entry.has_the_meaning_of(holder.digest, holder.digest_version)
     except UnknownDigestError:
         return HeldByNewer()
     return Duplicate() if same else IdTaken(holder.source)

@@ -3,4 +3,4 @@
 from typing import Final
 
 OWN_TABLE: Final = "meter_calls"
-"""The table by which the database is told from another service's: every revision has it."""
+"""The table by which the database differs from another service's: every revision has it."""

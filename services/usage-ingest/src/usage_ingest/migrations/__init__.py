@@ -3,4 +3,4 @@
 from typing import Final
 
 OWN_TABLE: Final = "usage_events"
-"""The table by which the database is told from another service's: every revision has it."""
+"""The table by which the database differs from another service's: every revision has it."""
