@@ -30,11 +30,12 @@ SPOILT = 3000
 MUTATIONS = 10_500
 
 INGEST = "usage-ingest"
-OTHER_REASONS = ("event_id_taken", "timestamp_in_future", "unstorable")
+OTHER_REASONS = ("event_id_taken", "timestamp_in_future")
 """Of messages that keep the contract."""
 
 DUPLICATES = 'usage_ingest_events_total{outcome="duplicate"}'
 LEDGER = "SELECT event_id, source, tool_name FROM usage_events"
+LEFT_OUT = "SELECT count(*)::int FROM usage_events WHERE metadata_left_out"
 
 
 def origins(rng: random.Random, number: int) -> list[Origin]:
@@ -86,3 +87,6 @@ async def test_every_mutated_tool_run_ends_in_one_right_place(platform: Platform
     assert await platform.vhost.depth(USER_CREATED_QUEUE) == sum(wire.copies for wire in wires)
     assert len(ends.dead) > MUTATIONS / 3
     assert set(OTHER_REASONS) < ends.reasons().keys()
+    [(left_out,)] = await platform.rows("usage_ingest", LEFT_OUT)
+    assert isinstance(left_out, int)
+    assert left_out > 0

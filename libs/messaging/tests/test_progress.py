@@ -1,8 +1,10 @@
 """Work moves when it ends well; everything else is told by how long nothing did."""
 
+import asyncio
+
 import pytest
 
-from nexus_messaging.progress import STALLED_AFTER, Activity, stalled
+from nexus_messaging.progress import STALLED_AFTER, Activity, Stalls, stalled
 
 
 class Clock:
@@ -99,3 +101,40 @@ def test_what_stands_still_is_named(clock: Clock) -> None:
         pass
 
     assert stalled(loops) == "claim for 61 s"
+
+
+async def test_what_stands_still_is_excused_while_the_database_is_away_and_a_minute_longer(
+    clock: Clock,
+) -> None:
+    """Loops wait half a minute before they try again; then it is their own fault."""
+    activity, database = Activity(clock), "away"
+
+    async def needed() -> str | None:
+        return database or None
+
+    stalls = Stalls({"claim": activity}, needed, clock)
+    with activity.working():
+        clock.now += STALLED_AFTER + 1
+        away = await stalls.fault()
+        database = ""
+        clock.now += STALLED_AFTER - 1
+        back = await stalls.fault()
+        clock.now += 2
+        fault = await stalls.fault()
+
+    assert (away, back) == (None, None)
+    assert fault == "claim for 122 s"
+
+
+async def test_a_database_that_says_nothing_counts_as_away(clock: Clock) -> None:
+    """Liveness answers all the same: a probe gives up sooner than a silent database."""
+    activity = Activity(clock)
+
+    async def needed() -> str | None:
+        await asyncio.Event().wait()
+        return None
+
+    with activity.working():
+        clock.now += STALLED_AFTER + 1
+        async with asyncio.timeout(5):
+            assert await Stalls({"claim": activity}, needed, clock).fault() is None

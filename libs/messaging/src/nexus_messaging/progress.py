@@ -4,12 +4,17 @@ An outage is no stall: while the database or the broker is away, `/readyz` says 
 would mend nothing.
 """
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 from typing import Final
 
 STALLED_AFTER: Final = 60.0
 """Seconds: twice what the slowest single step, a statement at the database, may take."""
+
+ANSWERS_WITHIN: Final = 1.0
+"""Seconds after which what the work needs counts as away, if it has not answered."""
 
 
 class Activity:
@@ -72,3 +77,35 @@ def stalled(activities: dict[str, Activity]) -> str | None:
         )
         or None
     )
+
+
+class Stalls:
+    """What stands still, unless it is because of what the work needs: then a restart mends nothing.
+
+    ``needed`` says what is wrong there, or nothing; silence is wrong, too.
+    """
+
+    def __init__(
+        self,
+        activities: dict[str, Activity],
+        needed: Callable[[], Awaitable[str | None]],
+        clock: Callable[[], float],
+    ) -> None:
+        self._activities = activities
+        self._needed = needed
+        self._clock = clock
+        self._away_at = -inf
+
+    async def fault(self) -> str | None:
+        """Say what stands still; loops have a minute to move again once what they need is back."""
+        fault = stalled(self._activities)
+        if fault is not None and await self._is_away():
+            self._away_at = self._clock()
+        return None if self._clock() - self._away_at < STALLED_AFTER else fault
+
+    async def _is_away(self) -> bool:
+        try:
+            async with asyncio.timeout(ANSWERS_WITHIN):
+                return await self._needed() is not None
+        except TimeoutError:
+            return True

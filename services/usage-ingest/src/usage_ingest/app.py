@@ -1,12 +1,10 @@
 """The composition root of usage-ingest: the one room that knows every part."""
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from math import inf
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -39,7 +37,7 @@ from nexus_messaging.lifecycle import (
     until_available,
 )
 from nexus_messaging.metrics import MessagingMetrics
-from nexus_messaging.progress import STALLED_AFTER, Activity, stalled
+from nexus_messaging.progress import Activity, Stalls
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.routes import Routes
 from nexus_messaging.settings import DatabaseSettings
@@ -73,9 +71,6 @@ PREFETCH = 2000
 """Four batches: one being committed, the rest at hand."""
 
 PREFETCH_CUSTOMERS = 20
-
-DATABASE_ANSWERS_WITHIN = 1.0
-"""Seconds after which a silent database counts as away for liveness."""
 
 log = structlog.get_logger()
 
@@ -122,7 +117,8 @@ async def serve(settings: Settings) -> None:
         health["broker"] = parts.connections.stalled
         remarks["consumption"] = parts.breakers.remark
         resume_on_signal(parts.breakers.resume)
-        health["progress"] = Stalls(parts.activities, database).fault
+        stalls = Stalls(parts.activities, readiness["database"], time.monotonic)
+        health["progress"] = stalls.fault
         log.info("serving", port=port)
         await run_until(stop, parts.loops, parts.drained, grace=settings.shutdown_grace_seconds)
 
@@ -185,29 +181,6 @@ def wire(
         loops = {name: loop for name, loop in loops.items() if name not in REPORTING}
     connections = Connections(publisher, [runs, answers, customers])
     return Parts(connections, settlement.breakers, consumptions, loops, metrics.activities)
-
-
-class Stalls:
-    """What stands still, unless the database is away: then a restart mends nothing."""
-
-    def __init__(self, activities: dict[str, Activity], database: Database) -> None:
-        self._activities = activities
-        self._database = database
-        self._away_at = -inf
-
-    async def fault(self) -> str | None:
-        """Say what stands still; loops have a minute to move again once the database is back."""
-        fault = stalled(self._activities)
-        if fault is not None and await self._is_away():
-            self._away_at = time.monotonic()
-        return None if time.monotonic() - self._away_at < STALLED_AFTER else fault
-
-    async def _is_away(self) -> bool:
-        try:
-            async with asyncio.timeout(DATABASE_ANSWERS_WITHIN):
-                return await revision_fault(self._database, PACKAGE) is not None
-        except TimeoutError:
-            return True
 
 
 async def _starting() -> str | None:
