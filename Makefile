@@ -4,7 +4,8 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 BIN := .venv/bin
-PACKAGES := libs/contracts libs/messaging libs/database libs/stripe-answers libs/stripe-emulator \
+PACKAGES := libs/contracts libs/messaging libs/database libs/service libs/broker-admin \
+	libs/stripe-answers libs/stripe-emulator \
 	services/usage-ingest services/stripe-reporter services/customer-provisioner deploy/local deploy/demo deploy/chaos \
 	deploy/grafana
 TESTS := $(addsuffix /tests,$(filter-out deploy/demo,$(PACKAGES))) tests

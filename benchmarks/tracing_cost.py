@@ -27,8 +27,8 @@ from prometheus_client import CollectorRegistry
 from local_stack.provision import provide_postgres
 from local_stack.servers import Database as PostgresServer
 from nexus_database import Database
+from nexus_messaging.clock import utc_now
 from nexus_messaging.message import Delivery, Message
-from nexus_messaging.settlement import utc_now
 from nexus_messaging.topology import EVENTS, TOOL_EXECUTED_QUEUE
 from nexus_messaging.tracing import processing_batch, trace_with
 from rig.databases import make_database

@@ -13,8 +13,8 @@ from pydantic_core import PydanticUndefined
 
 from customer_provisioner.settings import Settings as ProvisionerSettings
 from model import transitions
-from nexus_messaging.inspection import TopologySettings
-from nexus_messaging.settings import ServiceSettings
+from nexus_broker_admin.inspection import TopologySettings
+from nexus_service.settings import ServiceSettings
 from stripe_reporter.meanings import markdown
 from stripe_reporter.settings import Settings as ReporterSettings
 from usage_ingest.settings import Settings as IngestSettings

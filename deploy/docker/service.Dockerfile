@@ -16,6 +16,8 @@ RUN python -m venv --without-pip /opt/build \
 COPY libs/contracts libs/contracts
 COPY libs/messaging libs/messaging
 COPY libs/database libs/database
+COPY libs/service libs/service
+COPY libs/broker-admin libs/broker-admin
 COPY libs/stripe-answers libs/stripe-answers
 ARG SERVICE
 COPY services/${SERVICE} services/${SERVICE}

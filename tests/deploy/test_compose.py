@@ -9,10 +9,10 @@ import pytest
 from customer_provisioner.settings import Settings as ProvisionerSettings
 from local_stack.rabbitmq_settings import MAX_MESSAGE_BYTES as LOCAL_MAX_MESSAGE_BYTES
 from local_stack.rabbitmq_settings import PLUGINS
+from nexus_broker_admin.cli import read_settings
 from nexus_contracts import MAX_BODY_BYTES
-from nexus_messaging.settings import ServiceSettings, load
 from nexus_messaging.topology import MAX_MESSAGE_BYTES, metering_topology
-from nexus_messaging.topology_cli import read_settings
+from nexus_service.settings import ServiceSettings, load
 from stripe_reporter.settings import Settings as ReporterSettings
 from usage_ingest.settings import Settings as IngestSettings
 

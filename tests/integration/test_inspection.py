@@ -11,7 +11,7 @@ from yarl import URL
 from local_stack.servers import Broker
 from local_stack.servers import Database as PostgresServer
 from local_stack.sql import run_sql
-from nexus_messaging.inspection import broker_fault, topology_fault, vhost_of
+from nexus_broker_admin.inspection import broker_fault, topology_fault, vhost_of
 from nexus_messaging.topology import (
     DEAD,
     INTERNAL,
@@ -274,11 +274,11 @@ async def test_the_topologys_own_check_looks_the_same_to_people_and_to_scripts(
             for user in metering_topology(full_size.name).users
         },
     }
-    sound = await in_a_pipe("nexus_messaging.topology_cli", "check", **settings)
+    sound = await in_a_pipe("nexus_broker_admin.cli", "check", **settings)
     await full_size.ask("DELETE", f"policies/{{vhost}}/nexus.{TOOL_EXECUTED_QUEUE}")
 
-    piped = await in_a_pipe("nexus_messaging.topology_cli", "check", **settings)
-    seen = await on_a_terminal("nexus_messaging.topology_cli", "check", **settings)
+    piped = await in_a_pipe("nexus_broker_admin.cli", "check", **settings)
+    seen = await on_a_terminal("nexus_broker_admin.cli", "check", **settings)
 
     assert (sound.code, sound.raw) == (0, "the broker is as described\n")
     assert (piped.code, piped.raw) == (1, f"missing policy nexus.{TOOL_EXECUTED_QUEUE}\n")

@@ -15,7 +15,7 @@ from local_stack.servers import Broker
 from local_stack.servers import Database as PostgresServer
 from nexus_contracts import Event, UserCreated
 from nexus_database import Database
-from nexus_messaging.progress import STALLED_AFTER
+from nexus_service.progress import STALLED_AFTER
 from rig.databases import url_of
 from rig.events import provisioned, tool_run
 from rig.platform import Platform

@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from prometheus_client import CollectorRegistry
 
 from nexus_database import Database
-from nexus_messaging.lifecycle import keep_going
 from nexus_messaging.publisher import Publisher
-from nexus_messaging.settings import load
+from nexus_service.lifecycle import keep_going
+from nexus_service.settings import load
 from rig.databases import url_of
 from rig.vhost import Vhost
 from usage_ingest.app import wire

@@ -13,8 +13,8 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from yarl import URL
 
 from local_stack.servers import Broker
+from nexus_broker_admin.definitions import HASHING, SALT_BYTES, definitions, hash_password
 from nexus_contracts import CONTENT_TYPE, Event, EventData
-from nexus_messaging.definitions import HASHING, SALT_BYTES, definitions, hash_password
 from nexus_messaging.topology import (
     EVENTS,
     TIERS,

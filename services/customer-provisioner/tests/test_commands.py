@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from customer_provisioner.__main__ import SERVICE
-from nexus_messaging.command import run
+from nexus_service.command import run
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "many", "inf", "nan"])

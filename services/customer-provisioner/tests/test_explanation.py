@@ -9,7 +9,7 @@ import pytest
 from customer_provisioner.explanation import explain, next_step
 from customer_provisioner.profile import Profile, State, StepTaken, create_request
 from nexus_contracts import UserCreated
-from nexus_messaging.console import rfc_3339
+from nexus_service.console import rfc_3339
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ADA = UserCreated(user_id=UUID(int=1), email="ada@example.com", name="Ada")

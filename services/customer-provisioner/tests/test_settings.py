@@ -3,7 +3,7 @@
 import pytest
 
 from customer_provisioner.settings import StripeSettings
-from nexus_messaging.settings import SettingsError, load
+from nexus_service.settings import SettingsError, load
 
 KEY = {"STRIPE_SECRET_KEY": "sk_test_key"}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nexus_messaging.settings import SettingsError, load
+from nexus_service.settings import SettingsError, load
 from stripe_reporter.settings import StripeSettings
 
 KEY = {"STRIPE_SECRET_KEY": "sk_test_1"}

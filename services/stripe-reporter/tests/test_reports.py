@@ -8,7 +8,7 @@ import pytest
 
 from nexus_contracts import UsageRecorded
 from nexus_messaging.reasons import Reason
-from nexus_messaging.settings import SettingsError, load
+from nexus_service.settings import SettingsError, load
 from stripe_reporter.checks import skew
 from stripe_reporter.meters import Meter, fault
 from stripe_reporter.reports import Report, idempotency_key, rejected, reported

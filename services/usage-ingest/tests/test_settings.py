@@ -2,7 +2,7 @@
 
 import pytest
 
-from nexus_messaging.settings import SettingsError, load
+from nexus_service.settings import SettingsError, load
 from usage_ingest.settings import Settings
 
 NEEDED = {"AMQP_URL": "amqp://u:hunter2@h/v", "DATABASE_URL": "postgresql://u:hunter2@h/d"}

@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from nexus_messaging.console import Finding, Tone
-from nexus_messaging.depths import Depth, Depths
+from nexus_broker_admin.depths import Depth, Depths
 from nexus_messaging.topology import (
     TOOL_EXECUTED_QUEUE,
     UNROUTABLE,
     USAGE_RECORDED_QUEUE,
     dead_letter_queue,
 )
+from nexus_service.console import Finding, Tone
 from usage_ingest.inquiries import Standing, Tally
 from usage_ingest.status import QUEUES, STAGES, Stage, findings, queue_rows
 

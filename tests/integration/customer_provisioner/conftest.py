@@ -24,7 +24,7 @@ from local_stack.ports import LOOPBACK, free_ports
 from local_stack.server_process import ServerProcess
 from nexus_contracts import Event, UserCreated
 from nexus_database import Database
-from nexus_messaging.settlement import utc_now
+from nexus_messaging.clock import utc_now
 from rig.secrecy import leaks, secrets_in, tap, told_by
 from rig.vhost import Vhost
 from rig.waiting import eventually

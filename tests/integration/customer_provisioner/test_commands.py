@@ -12,9 +12,9 @@ import pytest
 from customer_provisioner.inquiries import Inquiries
 from customer_provisioner.profile import announcement
 from local_stack.server_process import ServerProcess
+from nexus_broker_admin.inspection import NOT_COMPARED
 from nexus_contracts import UserCreated, read_event
 from nexus_database import Database
-from nexus_messaging.inspection import NOT_COMPARED
 from nexus_messaging.topology import CUSTOMER_PROVISIONED_QUEUE, USER_CREATED_QUEUE
 from rig.secrecy import leaks, secrets_in
 from rig.terminal import on_a_terminal

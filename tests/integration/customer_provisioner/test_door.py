@@ -18,11 +18,11 @@ from customer_provisioner.inquiries import Inquiries
 from local_stack.ports import LOOPBACK, free_ports
 from nexus_contracts import UserCreated, read_event
 from nexus_database import Database
+from nexus_messaging.clock import utc_now
 from nexus_messaging.errors import PermanentError
-from nexus_messaging.http import serving
 from nexus_messaging.publisher import Publisher
-from nexus_messaging.settlement import utc_now
 from nexus_messaging.topology import USER_CREATED_QUEUE
+from nexus_service.http import serving
 from rig.vhost import Vhost
 
 from .conftest import DOOR_KEY, DOOR_KEYS, Bench, user

@@ -18,8 +18,8 @@ from local_stack.ports import free_ports
 from local_stack.server_process import ServerProcess
 from nexus_contracts import CustomerProvisioned, Event, UserCreated, read_event
 from nexus_database import Database
+from nexus_messaging.clock import utc_now
 from nexus_messaging.publisher import Publisher
-from nexus_messaging.settlement import utc_now
 from nexus_messaging.topology import (
     CUSTOMER_PROVISIONED_QUEUE,
     TIERS,

@@ -9,11 +9,10 @@ from aio_pika.abc import AbstractIncomingMessage
 from prometheus_client import CollectorRegistry
 
 from nexus_messaging.batches import BatchConsumption
-from nexus_messaging.breaker import Breakers
 from nexus_messaging.consumer import Consumer
 from nexus_messaging.consumption import Consumption, Outage
 from nexus_messaging.flood import FloodLimit
-from nexus_messaging.lifecycle import run_until
+from nexus_messaging.flood_guard import FloodGuards
 from nexus_messaging.message import Delivery
 from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.publisher import Publisher
@@ -21,6 +20,7 @@ from nexus_messaging.retry import Done, Outcome
 from nexus_messaging.settlement import Settlement
 from nexus_messaging.singles import SingleConsumption
 from nexus_messaging.topology import TIERS, TOOL_EXECUTED_QUEUE, dead_letter_queue
+from nexus_service.lifecycle import run_until
 from rig.vhost import Vhost
 from rig.waiting import eventually
 
@@ -63,7 +63,7 @@ class Bench:
         self.prefetch = prefetch
         self.kind = kind
         self.limit = limit
-        self.breakers: Breakers | None = None
+        self.guards: FloodGuards | None = None
         self.behave: Behaviour = well
         self.handled: list[Delivery] = []
         self.batches: list[int] = []
@@ -91,12 +91,12 @@ class Bench:
 
     async def stopped(self) -> str | None:
         """Return why a flood has stopped the consumption, if one has."""
-        return None if self.breakers is None else await self.breakers.remark()
+        return None if self.guards is None else await self.guards.remark()
 
     def resume(self) -> None:
         """Do what SIGUSR1 does."""
-        assert self.breakers is not None
-        self.breakers.resume()
+        assert self.guards is not None
+        self.guards.resume()
 
     async def tried(self) -> int:
         """Return how often the handler was given a delivery."""
@@ -143,7 +143,7 @@ class Bench:
             publisher = await Publisher.connect(url, name=SERVICE)
             stack.push_async_callback(publisher.close)
             settlement = Settlement(publisher, self._metrics, service=SERVICE, limit=self.limit)
-            self.breakers = settlement.breakers
+            self.guards = settlement.guards
             outage = Outage((DownError,), self._probe)
             consumer = self.consumer = Consumer(url, QUEUE, prefetch=self.prefetch, name=SERVICE)
             work: Consumption = (

@@ -8,9 +8,9 @@ from yarl import URL
 
 from integration.messaging.bench import QUEUE, SERVICE, Bench
 from nexus_messaging.connecting import ADDRESS_TIMEOUT, BrokerUnreachableError, connect
-from nexus_messaging.connections import UNCONNECTED_FOR, Connections
 from nexus_messaging.consumer import Consumer
 from nexus_messaging.publisher import Publisher
+from nexus_service.connections import UNCONNECTED_FOR, Connections
 from rig.events import tool_run
 from rig.hosts import OTHER_LOOPBACK, deaf, mute, resolve
 from rig.vhost import Vhost

@@ -6,7 +6,7 @@ import aiohttp
 from prometheus_client import CollectorRegistry
 
 from local_stack.ports import LOOPBACK, free_ports
-from nexus_messaging.http import serving
+from nexus_service.http import serving
 
 
 async def test_a_check_that_hangs_is_named_before_a_probe_gives_up() -> None:

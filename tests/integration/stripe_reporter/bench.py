@@ -15,7 +15,6 @@ from sqlalchemy import text
 
 from nexus_contracts import Event, UsageRecorded, UsageRejected, UsageReported, read_event
 from nexus_database import Database
-from nexus_messaging.lifecycle import run_until
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.topology import (
     INTERNAL,
@@ -23,6 +22,7 @@ from nexus_messaging.topology import (
     USAGE_RECORDED_QUEUE,
     dead_letter_queue,
 )
+from nexus_service.lifecycle import run_until
 from rig.vhost import Vhost
 from rig.waiting import eventually
 from stripe_emulator.account import Account

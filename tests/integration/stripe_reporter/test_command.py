@@ -13,8 +13,8 @@ import pytest
 from integration.stripe_reporter.bench import KEY, METER, Bench, add_meters
 from local_stack.catalogue import base_environment
 from local_stack.ports import free_ports
+from nexus_broker_admin.inspection import NOT_COMPARED
 from nexus_contracts import CallRecord, CallRecordsEnd, read_call_record
-from nexus_messaging.inspection import NOT_COMPARED
 from rig.secrecy import leaks, secrets_in
 from rig.waiting import eventually
 from stripe_emulator.keys import KeyState

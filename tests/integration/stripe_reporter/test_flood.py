@@ -20,7 +20,7 @@ async def test_a_busy_deleted_customer_stops_nobody(bench: Bench) -> None:
         await bench.send(bench.report(other))
         await eventually(lambda: _counted(bench, other), lambda count: count == 2)
 
-        assert await parts.breakers.remark() is None
+        assert await parts.guards.remark() is None
 
 
 async def test_an_account_without_any_of_our_customers_stops_the_reporter(bench: Bench) -> None:
@@ -31,7 +31,7 @@ async def test_an_account_without_any_of_our_customers_stops_the_reporter(bench:
     letters = dead_letter_queue(USAGE_RECORDED_QUEUE)
     async with bench.reporting(dead_letter_window=WINDOW) as parts:
         await bench.send(*map(bench.report, customers))
-        await eventually(parts.breakers.remark, bool)
+        await eventually(parts.guards.remark, bool)
         await eventually(
             lambda: bench.vhost.depth(USAGE_RECORDED_QUEUE),
             lambda depth: depth == 3 * WINDOW - MOST,
@@ -40,7 +40,7 @@ async def test_an_account_without_any_of_our_customers_stops_the_reporter(bench:
 
         for customer in customers:
             bench.restore_customer(customer)
-        parts.breakers.resume()
+        parts.guards.resume()
         await eventually(lambda: _total(bench, customers), lambda count: count == 3 * WINDOW - MOST)
         await bench.revive()
         await eventually(lambda: _total(bench, customers), lambda count: count == 3 * WINDOW)

@@ -13,8 +13,8 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from yarl import URL
 
 from local_stack.rabbitmq import RabbitNode
-from nexus_messaging.drift import Difference
-from nexus_messaging.management import Management, apply_topology, read_drift
+from nexus_broker_admin.drift import Difference
+from nexus_broker_admin.management import Management, apply_topology, read_drift
 from nexus_messaging.topology import (
     metering_topology,
 )
@@ -113,7 +113,7 @@ async def run_cli(
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "nexus_messaging.topology_cli",
+        "nexus_broker_admin.cli",
         *arguments,
         env={
             "PYTHONPATH": ":".join(sys.path),

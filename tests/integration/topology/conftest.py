@@ -9,7 +9,7 @@ import pytest
 
 from integration.topology.broker import Broker, administration
 from local_stack.rabbitmq import RabbitNode
-from nexus_messaging.management import connect
+from nexus_broker_admin.management import connect
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,8 @@ import usage_ingest.app as ingest
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.settings import Settings as ProvisionerSettings
 from nexus_database import Database
-from nexus_messaging.lifecycle import Loop, keep_going
 from nexus_messaging.publisher import Publisher
+from nexus_service.lifecycle import Loop, keep_going
 from rig.vhost import Vhost
 from stripe_emulator.account import Account
 from stripe_emulator.running import running_emulator

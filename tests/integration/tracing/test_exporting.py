@@ -11,9 +11,9 @@ from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.trace import SpanKind
 
-from nexus_messaging.exporting import LAST_EXPORT_WITHIN, exporting
 from nexus_messaging.topology import TOOL_EXECUTED_QUEUE
 from nexus_messaging.tracing import begun
+from nexus_service.exporting import LAST_EXPORT_WITHIN, exporting
 from rig.events import tool_run
 from rig.platform import Platform
 from rig.spans import PUBLISHER, TRACE

@@ -94,7 +94,7 @@ class StackOptions:
 
 def topology_command(tier_scale: float) -> list[str]:
     """Build the command that brings the broker to the topology."""
-    module = "nexus_messaging.topology_cli"
+    module = "nexus_broker_admin.cli"
     return [sys.executable, "-m", module, "apply", "--tier-scale", str(tier_scale)]
 
 

@@ -109,3 +109,18 @@ def _described(error: ValidationError) -> Iterator[str]:
     for detail in error.errors(include_input=False, include_url=False)[:MOST_NAMED]:
         path = ".".join(str(part) for part in detail["loc"][:_PATH_DEPTH])
         yield f"{path or 'body'}: {rule(detail)}"
+
+
+def printable(text: str) -> str:
+    """Return ``text`` on one line, with escapes for what would move, hide or reorder other text.
+
+    That is what Unicode counts as control, format or separator characters, such as U+009B and
+    U+202E, and what stands for bytes that are no text.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else _escaped(each) for each in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")

@@ -22,8 +22,8 @@ from nexus_database.faults import (
     sqlstate,
     unavailable,
 )
+from nexus_database.url import DatabaseUrl
 from nexus_messaging.addresses import Host
-from nexus_messaging.database_url import DatabaseUrl
 from nexus_messaging.lookups import look_up
 
 STATEMENT_TIMEOUT: Final = 30.0

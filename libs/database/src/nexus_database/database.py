@@ -23,7 +23,7 @@ from nexus_database.faults import (
     translated,
     unavailable,
 )
-from nexus_messaging.database_url import DatabaseUrl
+from nexus_database.url import DatabaseUrl
 
 T = TypeVar("T")
 

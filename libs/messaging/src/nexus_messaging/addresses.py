@@ -95,3 +95,9 @@ def _is_host(parts: re.Match[str]) -> bool:
 
 def _is_port(text: str | None) -> bool:
     return not text or 1 <= int(text) <= LARGEST_PORT
+
+
+def require_scheme(url: str, *schemes: str) -> None:
+    """Raise ValueError unless ``url`` begins with one of ``schemes``, such as ``amqp://``."""
+    if not url.startswith(schemes):
+        raise ValueError(f"must begin with {' or '.join(schemes)}")

@@ -13,12 +13,13 @@ from typing import Final
 
 import structlog
 
+from nexus_messaging.clock import utc_now
 from nexus_messaging.consumer import Consumer
 from nexus_messaging.flood import Flood
 from nexus_messaging.message import Delivery
 from nexus_messaging.received import Received
 from nexus_messaging.retry import CRASHED_FROM, HandedBack, Outcome, crashed
-from nexus_messaging.settlement import Settlement, utc_now
+from nexus_messaging.settlement import Settlement
 
 LONGEST_PROBE_PAUSE: Final = 30.0
 
@@ -50,7 +51,7 @@ class Consumption(ABC):
         self._consumer = consumer
         self._settlement = settlement
         self._outage = outage
-        self._breaker = settlement.breakers.of(consumer.queue)
+        self._breaker = settlement.guards.of(consumer.queue)
         self._idle = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._draining = False
@@ -177,6 +178,6 @@ class Consumption(ABC):
     async def _dead_letter_if_crashing(self, received: Received) -> bool:
         if received.delivery.returned < CRASHED_FROM:
             return False
-        await self._settlement.bury(received.delivery, crashed(received.delivery, utc_now()))
+        await self._settlement.dead_letter(received.delivery, crashed(received.delivery, utc_now()))
         await self._consumer.ack([received])
         return True

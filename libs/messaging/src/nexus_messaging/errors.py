@@ -1,5 +1,7 @@
 """How processing a message can fail, told apart by what helps: nothing, waiting, or a look."""
 
+import traceback
+
 from nexus_messaging.reasons import Reason
 from nexus_messaging.topology import Tier
 
@@ -37,3 +39,14 @@ class UnroutableError(PublishError):
 
 class PublishTimeoutError(PublishError):
     """No confirm came in time, as during an alarm; the message may still arrive later."""
+
+
+def where(error: BaseException) -> str:
+    """Return the innermost place an error was raised from, such as ``ledger.py:88``.
+
+    An error's own text may quote the data it choked on; its place never does.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return "unknown"
+    return f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}"

@@ -7,17 +7,17 @@ before the original may be acked: a crash in between makes a duplicate, never a 
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 import structlog
 
 from nexus_contracts.envelope import event_type_of
 from nexus_messaging import tracing
-from nexus_messaging.breaker import Breakers
-from nexus_messaging.errors import PublishError
+from nexus_messaging.clock import utc_now
+from nexus_messaging.errors import PublishError, where
 from nexus_messaging.flood import FloodLimit
-from nexus_messaging.logs import where
+from nexus_messaging.flood_guard import FloodGuards
 from nexus_messaging.message import Delivery
 from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.publisher import Publication, Publisher
@@ -43,11 +43,6 @@ Failures = Sequence[tuple[Publication, PublishError]]
 log = structlog.get_logger()
 
 
-def utc_now() -> datetime:
-    """Return the current time, aware and in UTC."""
-    return datetime.now(UTC)
-
-
 @dataclass(frozen=True, slots=True)
 class Settled:
     """What follows for a delivery, and from what; a message dead-lettered unread has no outcome.
@@ -65,7 +60,7 @@ class Settlement:
     """Turns outcomes into copies and counts them; acking is left to the consumer.
 
     Beyond ``limit`` dead letters are handed back or held back instead: whoever consumes asks
-    ``breakers`` afterwards whether to stop.
+    ``guards`` afterwards whether to stop.
     """
 
     def __init__(
@@ -82,7 +77,7 @@ class Settlement:
         self._service = service
         self._now = now
         self._unconfirmed = Unconfirmed()
-        self.breakers = Breakers(limit or FloodLimit(), metrics)
+        self.guards = FloodGuards(limit or FloodLimit(), metrics)
 
     async def settle(self, deliveries: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
         """Carry out the outcomes of ``deliveries``; afterwards all of them may be acked.
@@ -98,12 +93,12 @@ class Settlement:
             ]
         )
 
-    async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
+    async def dead_letter(self, delivery: Delivery, letter: DeadLetter) -> None:
         """Dead-letter a delivery without an outcome of its own."""
         await self._carry_out([self._allowed(delivery, None, letter)])
 
     def _allowed(self, delivery: Delivery, outcome: Outcome | None, decision: Decision) -> Settled:
-        back = self.breakers.of(delivery.queue).overrule(delivery, decision)
+        back = self.guards.of(delivery.queue).overrule(delivery, decision)
         if back is None:
             return Settled(delivery, outcome, decision)
         instead = decide(back, Progress.of(delivery), self._now())

@@ -6,7 +6,7 @@ from customer_provisioner.app import CHECKS, NAME, PACKAGE, serve
 from customer_provisioner.commands import COMMANDS, FAULTS
 from customer_provisioner.settings import Settings
 from nexus_database import MigrationError, UnfitDatabaseError, migrate
-from nexus_messaging.command import Service, run
+from nexus_service.command import Service, run
 
 SERVICE = Service(
     name=NAME,

@@ -7,9 +7,9 @@ from uuid import UUID
 
 from customer_provisioner.inquiries import Inquiries
 from customer_provisioner.profile import announcement
-from nexus_messaging.console import Steps
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.sending import send
+from nexus_service.console import Steps
 
 PAGE: Final = 100
 FIRST_ID: Final = UUID(int=0)

@@ -21,29 +21,31 @@ from customer_provisioner.rounds import Rounds
 from customer_provisioner.settings import Settings, StripeSettings
 from customer_provisioner.stripe_api import StripeApi, StripePausedError
 from customer_provisioner.sweep import Sweep
+from nexus_broker_admin.inspection import broker_checks
 from nexus_database import Database, DatabaseUnavailableError, require_current, revision_fault
-from nexus_messaging.breaker import Breakers
-from nexus_messaging.checking import Check, Checks
-from nexus_messaging.connections import Connections
+from nexus_database.settings import DatabaseSettings
+from nexus_messaging.clock import utc_now
 from nexus_messaging.consumer import Consumer
 from nexus_messaging.consumption import Outage
 from nexus_messaging.errors import PermanentError, PublishError, TransientError
-from nexus_messaging.http import serving
-from nexus_messaging.inspection import broker_checks
-from nexus_messaging.lifecycle import (
+from nexus_messaging.flood_guard import FloodGuards
+from nexus_messaging.metrics import MessagingMetrics
+from nexus_messaging.publisher import Publisher
+from nexus_messaging.routes import Routes
+from nexus_messaging.settings import BrokerSettings
+from nexus_messaging.settlement import Settlement
+from nexus_messaging.singles import SingleConsumption
+from nexus_messaging.topology import USER_CREATED_QUEUE
+from nexus_service.checking import Check, Checks
+from nexus_service.connections import Connections
+from nexus_service.http import serving
+from nexus_service.lifecycle import (
     Loop,
     resume_on_signal,
     run_until,
     stop_on_signal,
     until_available,
 )
-from nexus_messaging.metrics import MessagingMetrics
-from nexus_messaging.publisher import Publisher
-from nexus_messaging.routes import Routes
-from nexus_messaging.settings import BrokerSettings, DatabaseSettings
-from nexus_messaging.settlement import Settlement, utc_now
-from nexus_messaging.singles import SingleConsumption
-from nexus_messaging.topology import USER_CREATED_QUEUE
 
 NAME: Final = SOURCE
 PACKAGE: Final = "customer_provisioner"
@@ -80,7 +82,7 @@ async def serve(settings: Settings) -> None:
         stripe = await stack.enter_async_context(stripe_of(settings, metrics))
         parts = wire(settings, database, publisher, stripe, metrics, registry)
         checked.include(parts)
-        resume_on_signal(parts.breakers.resume)
+        resume_on_signal(parts.guards.resume)
         log.info("serving", port=settings.http_port)
         grace = settings.shutdown_grace_seconds
         await run_until(stop, parts.loops, [parts.consumption], grace=grace)
@@ -115,7 +117,7 @@ class Parts:
     """What runs, and what is drained at the end."""
 
     connections: Connections
-    breakers: Breakers
+    guards: FloodGuards
     stripe: StripeApi
     consumption: SingleConsumption
     rounds: Mapping[str, Rounds]
@@ -157,7 +159,7 @@ def wire(
     connections = Connections(publisher, [consumer])
     loops: dict[str, Loop] = {"receive": consumer.run, "consume": consumption.run}
     loops |= {name: each.run for name, each in rounds.items()}
-    return Parts(connections, settlement.breakers, stripe, consumption, rounds, loops)
+    return Parts(connections, settlement.guards, stripe, consumption, rounds, loops)
 
 
 class Checked:
@@ -175,7 +177,7 @@ class Checked:
         """Check the running parts too."""
         self.readiness["broker"] = parts.connections.fault
         self.health["broker"] = parts.connections.stalled
-        self.remarks["consumption"] = parts.breakers.remark
+        self.remarks["consumption"] = parts.guards.remark
         self.remarks["stripe"] = parts.stripe.remark
         for name, rounds in parts.rounds.items():
             self.health[name] = _progress(rounds)

@@ -10,10 +10,10 @@ from customer_provisioner.inquiries import Inquiries
 from customer_provisioner.profile import SOURCE, Profile, State
 from customer_provisioner.user_list import Unusable
 from nexus_contracts import Event, UserCreated
-from nexus_messaging.console import Steps
 from nexus_messaging.message import Message
 from nexus_messaging.publisher import Publication, Publisher
 from nexus_messaging.topology import INTERNAL
+from nexus_service.console import Steps
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,13 @@ from customer_provisioner.settings import StripeSettings
 from customer_provisioner.stripe_api import Fate, StripePausedError
 from customer_provisioner.user_list import read_users
 from nexus_database import DatabaseUnavailableError
-from nexus_messaging.command import FAILED, FINE, Command, moment, positive, utf_8
-from nexus_messaging.console import complain, show_line, show_lines, steps
+from nexus_database.settings import DatabaseSettings
+from nexus_messaging.clock import utc_now
 from nexus_messaging.errors import PermanentError, PublishError, TransientError
-from nexus_messaging.input_files import lines_of
-from nexus_messaging.settings import BrokerSettings, DatabaseSettings
-from nexus_messaging.settlement import utc_now
+from nexus_messaging.settings import BrokerSettings
+from nexus_service.command import FAILED, FINE, Command, moment, positive, utf_8
+from nexus_service.console import complain, show_line, show_lines, steps
+from nexus_service.input_files import lines_of
 
 FAULTS: Final = (
     DatabaseUnavailableError,

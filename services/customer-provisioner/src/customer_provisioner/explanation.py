@@ -12,7 +12,7 @@ from customer_provisioner.profile import (
     StepTaken,
     decide,
 )
-from nexus_messaging.console import rfc_3339
+from nexus_service.console import rfc_3339
 
 
 def explain(profile: Profile, history: Sequence[StepTaken], now: datetime) -> Iterator[str]:

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from customer_provisioner.api_keys import ApiKey, read_api_keys
-from nexus_messaging.settings import ServiceSettings, Token
+from nexus_service.settings import ServiceSettings, Token
 
 
 class StripeSettings(BaseModel):

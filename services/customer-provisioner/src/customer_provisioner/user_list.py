@@ -12,7 +12,7 @@ from pydantic_core import from_json
 
 from nexus_contracts import UserCreated
 from nexus_contracts.wording import describe
-from nexus_messaging.input_files import UnreadableFileError
+from nexus_service.input_files import UnreadableFileError
 
 COLUMNS: Final = ("user_id", "email")
 """Those that a table must have; ``name`` is the third."""

@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry
 
+from nexus_broker_admin.inspection import broker_checks
 from nexus_database import (
     Database,
     DatabaseUnavailableError,
@@ -19,27 +20,27 @@ from nexus_database import (
     require_current,
     revision_fault,
 )
-from nexus_messaging.breaker import Breakers
-from nexus_messaging.checking import Check, Checks
-from nexus_messaging.command import Service
-from nexus_messaging.connections import Connections
+from nexus_database.settings import DatabaseSettings
+from nexus_messaging.clock import utc_now
 from nexus_messaging.consumer import Consumer
 from nexus_messaging.consumption import Outage
 from nexus_messaging.errors import PublishError
-from nexus_messaging.http import serving
-from nexus_messaging.inspection import broker_checks
-from nexus_messaging.lifecycle import (
+from nexus_messaging.flood_guard import FloodGuards
+from nexus_messaging.metrics import MessagingMetrics
+from nexus_messaging.publisher import Publisher
+from nexus_messaging.settlement import Settlement
+from nexus_messaging.singles import SingleConsumption
+from nexus_messaging.topology import USAGE_RECORDED_QUEUE
+from nexus_service.checking import Check, Checks
+from nexus_service.command import Service
+from nexus_service.connections import Connections
+from nexus_service.http import serving
+from nexus_service.lifecycle import (
     resume_on_signal,
     run_until,
     stop_on_signal,
     until_available,
 )
-from nexus_messaging.metrics import MessagingMetrics
-from nexus_messaging.publisher import Publisher
-from nexus_messaging.settings import DatabaseSettings
-from nexus_messaging.settlement import Settlement, utc_now
-from nexus_messaging.singles import SingleConsumption
-from nexus_messaging.topology import USAGE_RECORDED_QUEUE
 from nexus_stripe.answers import Answer
 from stripe_reporter.checks import StripeChecks
 from stripe_reporter.commands import COMMANDS
@@ -109,8 +110,8 @@ async def serve(settings: Settings) -> None:
         readiness["broker"] = parts.connections.fault
         health["broker"] = parts.connections.stalled
         remarks["gate"] = parts.gate_remark
-        remarks["consumption"] = parts.breakers.remark
-        resume_on_signal(parts.breakers.resume)
+        remarks["consumption"] = parts.guards.remark
+        resume_on_signal(parts.guards.resume)
         loops = {
             "receive": parts.consumer.run,
             "report": parts.consumption.run,
@@ -126,7 +127,7 @@ class Parts:
     """What runs."""
 
     connections: Connections
-    breakers: Breakers
+    guards: FloodGuards
     consumer: Consumer
     consumption: SingleConsumption
     gate: Gate
@@ -197,7 +198,7 @@ def wire(
     messaging.watch_pauses(USAGE_RECORDED_QUEUE, consumption.is_paused)
     measuring = Measuring(journal, metrics, now=now)
     connections = Connections(publisher, [consumer])
-    return Parts(connections, settlement.breakers, consumer, consumption, gate, measuring)
+    return Parts(connections, settlement.guards, consumer, consumption, gate, measuring)
 
 
 async def _starting() -> str | None:

@@ -3,7 +3,7 @@
 import time
 from typing import Final
 
-from nexus_messaging.checking import Check
+from nexus_service.checking import Check
 from nexus_stripe.answers import Answer
 from stripe_reporter.meanings import Effect, meaning_of, told
 from stripe_reporter.meters import Meter, display_name, fault

@@ -7,9 +7,9 @@ from typing import Final
 
 from nexus_contracts import CallRecordsEnd
 from nexus_database import Database
-from nexus_messaging.command import FAILED, FINE, Command, moment
-from nexus_messaging.console import Finding, Tone, rfc_3339, show_findings, show_json, show_line
-from nexus_messaging.settings import DatabaseSettings
+from nexus_database.settings import DatabaseSettings
+from nexus_service.command import FAILED, FINE, Command, moment
+from nexus_service.console import Finding, Tone, rfc_3339, show_findings, show_json, show_line
 from stripe_reporter.checks import ensure_meters
 from stripe_reporter.history import history
 from stripe_reporter.settings import StripeSettings

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, ConfigDict, Field, SecretStr
 
 from nexus_contracts.meters import Meters
-from nexus_messaging.settings import ServiceSettings, Token
+from nexus_service.settings import ServiceSettings, Token
 
 SANDBOX_CALLS_PER_SECOND = 20.0
 """Stripe's sandboxes take 25 calls a second of all kinds together."""

@@ -2,7 +2,7 @@
 
 import sys
 
-from nexus_messaging.command import run
+from nexus_service.command import run
 from usage_ingest.app import SERVICE
 
 

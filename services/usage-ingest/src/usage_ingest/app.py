@@ -9,6 +9,7 @@ from datetime import timedelta
 import structlog
 from prometheus_client import CollectorRegistry
 
+from nexus_broker_admin.inspection import broker_checks
 from nexus_database import (
     Database,
     DatabaseUnavailableError,
@@ -19,35 +20,35 @@ from nexus_database import (
     require_current,
     revision_fault,
 )
+from nexus_database.settings import DatabaseSettings
 from nexus_messaging.batches import BatchConsumption
-from nexus_messaging.breaker import Breakers
-from nexus_messaging.checking import Check, Checks
-from nexus_messaging.command import Service
-from nexus_messaging.connections import Connections
+from nexus_messaging.clock import utc_now
 from nexus_messaging.consumer import Consumer
 from nexus_messaging.consumption import Consumption, Outage
 from nexus_messaging.errors import PublishError
-from nexus_messaging.http import serving
-from nexus_messaging.inspection import broker_checks
-from nexus_messaging.lifecycle import (
-    Loop,
-    resume_on_signal,
-    run_until,
-    stop_on_signal,
-    until_available,
-)
+from nexus_messaging.flood_guard import FloodGuards
 from nexus_messaging.metrics import MessagingMetrics
-from nexus_messaging.progress import Activity, Stalls
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.routes import Routes
-from nexus_messaging.settings import DatabaseSettings
-from nexus_messaging.settlement import Settlement, utc_now
+from nexus_messaging.settlement import Settlement
 from nexus_messaging.singles import SingleConsumption
 from nexus_messaging.topology import (
     CUSTOMER_PROVISIONED_QUEUE,
     TOOL_EXECUTED_QUEUE,
     USAGE_OUTCOMES_QUEUE,
 )
+from nexus_service.checking import Check, Checks
+from nexus_service.command import Service
+from nexus_service.connections import Connections
+from nexus_service.http import serving
+from nexus_service.lifecycle import (
+    Loop,
+    resume_on_signal,
+    run_until,
+    stop_on_signal,
+    until_available,
+)
+from nexus_service.progress import Activity, Stalls
 from usage_ingest.accounts import Accounts
 from usage_ingest.claims import Claims
 from usage_ingest.commands import COMMANDS
@@ -115,8 +116,8 @@ async def serve(settings: Settings) -> None:
         parts = wire(settings, database, publisher, registry)
         readiness["broker"] = parts.connections.fault
         health["broker"] = parts.connections.stalled
-        remarks["consumption"] = parts.breakers.remark
-        resume_on_signal(parts.breakers.resume)
+        remarks["consumption"] = parts.guards.remark
+        resume_on_signal(parts.guards.resume)
         stalls = Stalls(parts.activities, readiness["database"], time.monotonic)
         health["progress"] = stalls.fault
         log.info("serving", port=port)
@@ -128,7 +129,7 @@ class Parts:
     """What runs, and what is drained at the end."""
 
     connections: Connections
-    breakers: Breakers
+    guards: FloodGuards
     drained: Sequence[Consumption]
     loops: Mapping[str, Loop]
     activities: dict[str, Activity]
@@ -180,7 +181,7 @@ def wire(
         metrics.reporting_is_paused()
         loops = {name: loop for name, loop in loops.items() if name not in REPORTING}
     connections = Connections(publisher, [runs, answers, customers])
-    return Parts(connections, settlement.breakers, consumptions, loops, metrics.activities)
+    return Parts(connections, settlement.guards, consumptions, loops, metrics.activities)
 
 
 async def _starting() -> str | None:

@@ -11,10 +11,16 @@ from uuid import UUID
 
 from pydantic import SecretStr
 
+from nexus_broker_admin.depths import Depths, look
+from nexus_broker_admin.inspection import vhost_of
 from nexus_database import Database, DatabaseUnavailableError
-from nexus_messaging.command import FAILED, FINE, Command, duration, positive
+from nexus_database.settings import DatabaseSettings
+from nexus_messaging.clock import utc_now
 from nexus_messaging.connecting import BrokerUnreachableError
-from nexus_messaging.console import (
+from nexus_messaging.publisher import Publisher
+from nexus_messaging.settings import AmqpUrl, BrokerSettings
+from nexus_service.command import FAILED, FINE, Command, duration, positive
+from nexus_service.console import (
     Finding,
     Tone,
     complain,
@@ -24,11 +30,6 @@ from nexus_messaging.console import (
     show_table,
     steps,
 )
-from nexus_messaging.depths import Depths, look
-from nexus_messaging.inspection import vhost_of
-from nexus_messaging.publisher import Publisher
-from nexus_messaging.settings import AmqpUrl, BrokerSettings, DatabaseSettings
-from nexus_messaging.settlement import utc_now
 from usage_ingest.explanation import TITLES, explain, table
 from usage_ingest.inquiries import Inquiries, Standing
 from usage_ingest.loops import publication

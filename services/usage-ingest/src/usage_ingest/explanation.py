@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from nexus_messaging.console import Row, Tone, rfc_3339
+from nexus_service.console import Row, Tone, rfc_3339
 from usage_ingest.inquiries import UNFINISHED, Standing, Tally, Trace
 
 TITLES: Final = ("of", "state", "meter", "number", "sum", "oldest")

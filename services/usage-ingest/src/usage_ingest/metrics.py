@@ -11,8 +11,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from nexus_messaging.progress import Activity
 from nexus_messaging.reasons import Reason
+from nexus_service.progress import Activity
 from usage_ingest.metering import BillingState
 
 LOOPS: Final = ("claim", "relay", "sweep", "measure")

@@ -20,9 +20,9 @@ from pydantic import AfterValidator
 
 from nexus_contracts import CallRecord, CallRecordsEnd, UnreadableError, read_call_record
 from nexus_database import Database
-from nexus_messaging.command import FAILED, FINE, Command
-from nexus_messaging.console import Tone, rfc_3339, show_line
-from nexus_messaging.settings import DatabaseSettings
+from nexus_database.settings import DatabaseSettings
+from nexus_service.command import FAILED, FINE, Command
+from nexus_service.console import Tone, rfc_3339, show_line
 from usage_ingest.adoptions import Adoptions, Matched, Returned
 from usage_ingest.windows import DEFAULT_SECONDS, fits_a_minute
 

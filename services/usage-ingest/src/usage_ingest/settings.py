@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from nexus_contracts.meters import Meters
 from nexus_contracts.tool_executed import Status
-from nexus_messaging.settings import ServiceSettings
+from nexus_service.settings import ServiceSettings
 from usage_ingest.metering import BillingRules
 from usage_ingest.windows import DEFAULT_SECONDS, fits_a_minute
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from nexus_messaging.console import Finding, Row, Tone, human
-from nexus_messaging.depths import Depths
+from nexus_broker_admin.depths import Depths
 from nexus_messaging.topology import (
     CUSTOMER_PROVISIONED_QUEUE,
     TIERS,
@@ -17,6 +16,7 @@ from nexus_messaging.topology import (
     USER_CREATED_QUEUE,
     dead_letter_queue,
 )
+from nexus_service.console import Finding, Row, Tone, human
 from usage_ingest.inquiries import Standing
 
 TITLES: Final = ("queue", "waiting", "consumers", "dead letters")

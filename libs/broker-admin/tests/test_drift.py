@@ -1,0 +1,196 @@
+"""Comparing a broker's definitions with the topology: what is drift, and what may be mended."""
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nexus_broker_admin.definitions import KINDS, USERS, definitions, hash_password
+from nexus_broker_admin.drift import Standing, compare
+from nexus_messaging.blueprint import Topology
+from nexus_messaging.topology import metering_topology
+
+TOPOLOGY = metering_topology()
+PASSWORDS = {user.name: f"secret of {user.name}" for user in TOPOLOGY.users}
+DESCRIBED = [
+    (kind, index)
+    for kind in KINDS
+    for index in range(len(definitions(TOPOLOGY).get(kind.section, [])))
+]
+
+
+def applied(topology: Topology = TOPOLOGY) -> dict[str, Any]:
+    """Write what a broker reports once the topology is applied, beside things of others."""
+    broker: dict[str, Any] = copy.deepcopy(definitions(topology))
+    for user in broker["users"]:
+        user["password_hash"] = hash_password(PASSWORDS[user["name"]], b"salt")
+        user["tags"] = [tag for tag in user["tags"].split(",") if tag]
+    admin = {
+        "name": "root",
+        "password_hash": "",
+        "hashing_algorithm": "x",
+        "tags": ["administrator"],
+    }
+    broker["users"].append(admin)
+    everything = {"configure": ".*", "write": ".*", "read": ".*"}
+    broker["permissions"].append({"user": "root", "vhost": topology.vhost, **everything})
+    broker["permissions"].append({"user": "guest", "vhost": "/", **everything})
+    broker["queues"].append({"name": "of others", "vhost": "/"})
+    broker["vhosts"].append({"name": "/"})
+    return broker
+
+
+@given(scale=st.floats(min_value=1e-3, max_value=10), version=st.sampled_from(["3.10.8", "4.3.6"]))
+def test_an_applied_topology_has_no_drift(scale: float, version: str) -> None:
+    """Administrators, other vhosts and users without rights here are no drift."""
+    topology = metering_topology(tier_scale=scale, broker_version=version)
+
+    assert compare(topology, applied(topology), PASSWORDS) == ()
+
+
+def test_a_broker_that_leaves_out_what_is_false_has_no_drift() -> None:
+    """RabbitMQ 4.3 exports no `internal` for an exchange that is not."""
+    broker = applied()
+    for exchange in broker["exchanges"]:
+        del exchange["internal"]
+
+    assert compare(TOPOLOGY, broker, PASSWORDS) == ()
+
+
+def test_an_empty_broker_lacks_everything_in_the_order_of_making() -> None:
+    """What others need comes first: the vhost, exchanges, policies, queues, then routes, rights."""
+    differences = compare(TOPOLOGY, {}, PASSWORDS)
+
+    sections = list(dict.fromkeys(difference.kind.section for difference in differences))
+    assert {difference.standing for difference in differences} == {Standing.MISSING}
+    assert sections == [
+        *("vhosts", "exchanges", "policies", "queues", "bindings"),
+        *("users", "topic_permissions", "permissions"),
+    ]
+
+
+@given(st.sampled_from(DESCRIBED))
+def test_whatever_is_taken_away_is_missing(taken: tuple[Any, int]) -> None:
+    """Each described object counts: none may be lost unseen."""
+    kind, index = taken
+    broker = applied()
+    gone = broker[kind.section].pop(index)
+
+    (difference,) = compare(TOPOLOGY, broker, PASSWORDS)
+
+    assert difference.standing is Standing.MISSING
+    assert difference.repairable
+    assert difference.subject == f"{kind.noun} {kind.name(gone)}"
+
+
+@given(
+    st.sampled_from([each for each in DESCRIBED if each[0].settings and each[0] is not USERS]),
+    st.data(),
+)
+def test_whatever_is_changed_is_different(changed: tuple[Any, int], data: st.DataObject) -> None:
+    """Each compared setting counts, and only what holds messages is left to a person."""
+    kind, index = changed
+    setting = data.draw(st.sampled_from(kind.settings))
+    broker = applied()
+    tampered = {"x-note": "tampered"} if setting == "arguments" else "tampered"
+    broker[kind.section][index][setting] = tampered
+
+    (difference,) = compare(TOPOLOGY, broker, PASSWORDS)
+
+    assert difference.standing is Standing.DIFFERENT
+    assert difference.repairable is (kind.section not in {"queues", "exchanges"})
+    noted = "x-note" if setting == "arguments" else setting
+    assert f"{noted} is tampered, should be " in str(difference)
+
+
+@pytest.mark.parametrize(
+    ("section", "entry", "standing"),
+    [
+        ("policies", {"name": "nexus.old"}, Standing.STALE),
+        ("policies", {"name": "theirs"}, Standing.FOREIGN),
+        ("queues", {"name": "theirs"}, Standing.FOREIGN),
+        ("exchanges", {"name": "theirs"}, Standing.FOREIGN),
+        ("parameters", {"component": "shovel", "name": "Move", "value": {}}, Standing.FOREIGN),
+        ("permissions", {"user": "guest"}, Standing.FOREIGN),
+        ("topic_permissions", {"user": "usage-ingest", "exchange": "e"}, Standing.FOREIGN),
+        (
+            "bindings",
+            {"source": "events", "destination_type": "exchange", "destination": "internal"},
+            Standing.STALE,
+        ),
+        (
+            "bindings",
+            {"source": "events", "destination_type": "queue", "destination": "unroutable"},
+            Standing.STALE,
+        ),
+        (
+            "bindings",
+            {"source": "events", "destination_type": "queue", "destination": "theirs"},
+            Standing.FOREIGN,
+        ),
+        (
+            "bindings",
+            {"source": "theirs", "destination_type": "queue", "destination": "unroutable"},
+            Standing.FOREIGN,
+        ),
+    ],
+)
+def test_what_is_not_described_is_ours_only_if_nobody_else_can_have_made_it(
+    section: str, entry: dict[str, Any], standing: Standing
+) -> None:
+    """Stale routes and policies of ours may be removed; the rest is shown and left alone."""
+    broker = applied()
+    others: dict[str, dict[str, Any]] = {
+        "bindings": {"routing_key": "#", "arguments": {}},
+        "policies": {"pattern": "", "apply-to": "all", "definition": {}, "priority": 0},
+    }
+    broker.setdefault(section, []).append(
+        {"vhost": TOPOLOGY.vhost, **others.get(section, {}), **entry}
+    )
+
+    (difference,) = compare(TOPOLOGY, broker, PASSWORDS)
+
+    assert difference.standing is standing
+    assert difference.repairable is (standing is Standing.STALE)
+
+
+@pytest.mark.parametrize("password_hash", ["", "x", hash_password("guessed", b"salt")])
+def test_another_password_is_drift_and_is_not_shown(password_hash: str) -> None:
+    """The hash is compared under its own salt; neither it nor the password is ever shown."""
+    broker = applied()
+    broker["users"][0]["password_hash"] = password_hash
+
+    (difference,) = compare(TOPOLOGY, broker, PASSWORDS)
+
+    assert str(difference) == "different user publisher: password is another, should be set"
+    assert "secret of publisher" not in repr(difference)
+    assert hash_password("guessed", b"salt") not in repr(difference)
+
+
+def test_a_password_under_another_hashing_is_drift() -> None:
+    """A hash of an algorithm we do not compute is replaced by one that we do."""
+    broker = applied()
+    broker["users"][0]["hashing_algorithm"] = "rabbit_password_hashing_sha512"
+
+    (difference,) = compare(TOPOLOGY, broker, PASSWORDS)
+
+    assert difference.standing is Standing.DIFFERENT
+
+
+def test_a_password_is_hashed_as_the_broker_documents() -> None:
+    """The example of https://www.rabbitmq.com/docs/passwords#this-is-the-algorithm."""
+    salt = bytes.fromhex("908dc60a")
+
+    assert hash_password("test12", salt) == "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR"
+
+
+def test_a_user_with_other_tags_is_different() -> None:
+    """A tag is power over the broker, wherever it came from."""
+    broker = applied()
+    broker["users"][0]["tags"] = "administrator"
+
+    (difference,) = compare(TOPOLOGY, broker, PASSWORDS)
+
+    assert str(difference) == "different user publisher: tags is ['administrator'], should be []"

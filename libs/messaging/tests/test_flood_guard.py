@@ -1,0 +1,330 @@
+"""What the breaker lets through of a flood, holds back, or stops.
+
+A queue that one service of ours fills is stopped: its flood is our own fault. On a queue that
+others fill the flood of one source is held back, and the queue goes on.
+"""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from nexus_messaging.flood import Flood, FloodLimit
+from nexus_messaging.flood_guard import FloodGuard, FloodGuards
+from nexus_messaging.message import Delivery, Message
+from nexus_messaging.reasons import Reason
+from nexus_messaging.retry import Acknowledge, DeadLetter, HandedBack, Progress, Retry, crashed
+from nexus_messaging.sources import KNOWN_AFTER
+from nexus_messaging.topology import (
+    EVENTS,
+    RETRY_RETURN,
+    TIERS,
+    TOOL_EXECUTED_QUEUE,
+    USAGE_OUTCOMES_QUEUE,
+    USAGE_RECORDED_QUEUE,
+)
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class Watcher:
+    """Keeps what the guards show."""
+
+    def __init__(self) -> None:
+        self.floods: list[tuple[str, Flood | None]] = []
+        self.held: dict[str, int] = {}
+
+    def flooded(self, queue: str, flood: Flood | None) -> None:
+        """Take note of a stop or its end."""
+        self.floods.append((queue, flood))
+
+    def sources_held(self, queue: str, sources: int) -> None:
+        """Take note of the number of sources held back."""
+        self.held[queue] = sources
+
+
+def guards(watcher: Watcher | None = None) -> FloodGuards:
+    """Return guards that let five of the last ten be dead-lettered."""
+    return FloodGuards(FloodLimit(0.5, 10), watcher or Watcher())
+
+
+def delivery(
+    source: str | None = None, *, queue: str = TOOL_EXECUTED_QUEUE, exchange: str = EVENTS
+) -> Delivery:
+    """Return a delivery of what ``source`` published, or of what nobody can read."""
+    body = b"{" if source is None else f'{{"source":"{source}"}}'.encode()
+    return Delivery(Message(body), queue, exchange)
+
+
+def of_ours(exchange: str = EVENTS) -> Delivery:
+    """Return a delivery of a queue that only a service of ours publishes to."""
+    return delivery("usage-ingest", queue=USAGE_RECORDED_QUEUE, exchange=exchange)
+
+
+def letter(reason: Reason = Reason.UNREADABLE) -> DeadLetter:
+    """Return the decision to dead-letter."""
+    return DeadLetter(reason, "", 1, NOW)
+
+
+def passes(breaker: FloodGuard, each: Delivery) -> bool:
+    """Return whether a dead letter of ``each`` passes."""
+    return breaker.overrule(each, letter()) is None
+
+
+def known(breaker: FloodGuard, *names: str) -> None:
+    """Have the breaker know sources: enough of each ended well."""
+    for name in names:
+        for _ in range(KNOWN_AFTER):
+            assert breaker.overrule(delivery(name), Acknowledge(name)) is None
+
+
+def flood(breaker: FloodGuard, name: str | None, number: int = 100) -> int:
+    """Dead-letter messages of one source; return how many passed."""
+    return sum(passes(breaker, delivery(name)) for _ in range(number))
+
+
+async def test_no_dead_letter_passes_once_a_flood_is_known() -> None:
+    """The one that shows it is the last; acks and retries of what is in hand still pass."""
+    breaker = guards().of(USAGE_RECORDED_QUEUE)
+
+    passed = [passes(breaker, of_ours()) for _ in range(20)]
+
+    assert passed == [True] * 6 + [False] * 14
+    assert breaker.overrule(of_ours(), letter()) == HandedBack()
+    assert breaker.overrule(of_ours(), Acknowledge()) is None
+    assert breaker.overrule(of_ours(), Retry(TIERS[0], Progress())) is None
+
+
+async def test_moved_dead_letters_that_are_still_wrong_stop_nothing() -> None:
+    """They were dead letters before; nor do they make a queue look healthy."""
+    breaker = guards().of(USAGE_RECORDED_QUEUE)
+
+    assert all(passes(breaker, of_ours(exchange="")) for _ in range(100))
+    for _ in range(100):
+        breaker.overrule(of_ours(exchange=""), Acknowledge())
+    assert breaker.flood is None
+    for _ in range(6):
+        passes(breaker, of_ours())
+    assert breaker.flood == Flood(6, 6, Reason.UNREADABLE)
+
+
+async def test_retries_count_neither_way() -> None:
+    """A message that is tried five times before it is dead is one dead letter, not a fifth."""
+    breaker = guards().of(USAGE_RECORDED_QUEUE)
+
+    for _ in range(6):
+        for _ in range(4):
+            breaker.overrule(of_ours(RETRY_RETURN), Retry(TIERS[0], Progress()))
+        passes(breaker, of_ours(RETRY_RETURN))
+
+    assert breaker.flood == Flood(6, 6, Reason.UNREADABLE)
+
+
+async def test_a_flooded_queue_stops_alone_and_is_resumed_with_a_clean_slate() -> None:
+    """Each queue is judged by itself; afterwards it takes as many again to stop it."""
+    watcher = Watcher()
+    both = guards(watcher)
+    flooded, other = both.of(USAGE_RECORDED_QUEUE), both.of(USAGE_OUTCOMES_QUEUE)
+    for _ in range(6):
+        passes(flooded, of_ours())
+    why = flooded.flood
+
+    assert other.flood is None
+    assert both.of(USAGE_RECORDED_QUEUE) is flooded
+    assert await both.remark() == f"{USAGE_RECORDED_QUEUE} is stopped: {why}"
+    both.resume()
+    await flooded.resumed()
+    await other.resumed()
+
+    assert watcher.floods == [(USAGE_RECORDED_QUEUE, why), (USAGE_RECORDED_QUEUE, None)]
+    assert await both.remark() is None
+    assert [passes(flooded, of_ours()) for _ in range(7)] == [True] * 6 + [False]
+
+
+async def test_a_source_that_floods_is_held_back_alone() -> None:
+    """Its dead letters wait in the longest tier; what is good of it passes, and all of others."""
+    watcher = Watcher()
+    all_of_them = guards(watcher)
+    breaker = all_of_them.of(TOOL_EXECUTED_QUEUE)
+    known(breaker, "bad", "good")
+
+    passed = flood(breaker, "bad")
+
+    assert passed == 6
+    assert breaker.overrule(delivery("bad"), letter()) == HandedBack(TIERS[-1])
+    assert breaker.overrule(delivery("bad"), Acknowledge("bad")) is None
+    assert passes(breaker, delivery("good"))
+    assert passes(breaker, delivery(None))
+    assert breaker.flood is None
+    assert watcher.held == {TOOL_EXECUTED_QUEUE: 1}
+    assert await all_of_them.remark() == (
+        f"{TOOL_EXECUTED_QUEUE} holds back dead letters of bad"
+        " (6 of the last 7 messages were dead-lettered, most of them as unreadable)"
+    )
+
+
+async def test_the_only_source_that_floods_is_held_back() -> None:
+    """Whoever publishes next is not harmed."""
+    breaker = guards().of(TOOL_EXECUTED_QUEUE)
+    known(breaker, "only")
+
+    flood(breaker, "only")
+
+    assert breaker.flood is None
+    assert set(breaker.held) == {"only"}
+
+
+async def test_what_nobody_can_read_counts_as_one_source() -> None:
+    """It stops nobody, as nobody can say whose it is."""
+    breaker = guards().of(TOOL_EXECUTED_QUEUE)
+    known(breaker, "good")
+
+    assert flood(breaker, None) == 6
+    assert breaker.flood is None
+    assert set(breaker.held) == {None}
+    assert passes(breaker, delivery("good"))
+
+
+@pytest.mark.parametrize("names", [1, 3, 1000])
+async def test_a_name_for_each_message_gets_round_no_limit(names: int) -> None:
+    """Names of which nothing has ended well share one window, and stop no queue of others."""
+    breaker = guards().of(TOOL_EXECUTED_QUEUE)
+    known(breaker, "good")
+
+    passed = 0
+    for number in range(1000):
+        breaker.overrule(delivery("good"), Acknowledge("good"))
+        passed += passes(breaker, delivery(f"bad{number % names}"))
+
+    assert passed == 6
+    assert breaker.flood is None
+    assert set(breaker.held) == {None}
+
+
+async def test_a_name_for_each_message_alone_stops_no_queue() -> None:
+    """Also while everybody else is silent."""
+    breaker = guards().of(TOOL_EXECUTED_QUEUE)
+
+    assert sum(passes(breaker, delivery(f"bad{number}")) for number in range(1000)) == 6
+    assert breaker.flood is None
+
+
+async def test_most_known_sources_at_once_stop_the_queue() -> None:
+    """That is a fault of ours, which shows at the limit of the queue, not of each source."""
+    breaker = guards().of(TOOL_EXECUTED_QUEUE)
+    known(breaker, "a", "b", "c")
+
+    passed = sum(passes(breaker, delivery("abc"[number % 3])) for number in range(30))
+
+    assert passed == 6
+    assert breaker.flood == Flood(6, 10, Reason.UNREADABLE)
+    assert not breaker.held
+    assert breaker.overrule(delivery("a"), letter()) == HandedBack()
+
+
+async def test_sources_of_which_nothing_ever_ended_well_stop_the_queue() -> None:
+    """So begins a release of ours that can read nothing: nobody can become known."""
+    breaker = guards().of(TOOL_EXECUTED_QUEUE)
+
+    passed = sum(passes(breaker, delivery("ab"[number % 2])) for number in range(30))
+
+    assert passed == 6
+    assert breaker.flood == Flood(6, 6, Reason.UNREADABLE)
+
+
+async def test_half_of_the_sources_stop_nothing() -> None:
+    """Two that flood beside two that are well are held back, one after the other."""
+    breaker = FloodGuards(FloodLimit(0.5, 40), Watcher()).of(TOOL_EXECUTED_QUEUE)
+    known(breaker, "a", "b", "c", "d")
+
+    for _ in range(100):
+        for bad in ("a", "b"):
+            passes(breaker, delivery(bad))
+        for good in ("c", "d"):
+            breaker.overrule(delivery(good), Acknowledge(good))
+
+    assert breaker.flood is None
+    assert set(breaker.held) == {"a", "b"}
+
+
+async def test_resuming_holds_nothing_against_a_source() -> None:
+    """It takes as many dead letters again until it is held back again."""
+    watcher = Watcher()
+    all_of_them = guards(watcher)
+    breaker = all_of_them.of(TOOL_EXECUTED_QUEUE)
+    known(breaker, "bad")
+    flood(breaker, "bad")
+
+    all_of_them.resume()
+
+    assert watcher.held == {TOOL_EXECUTED_QUEUE: 0}
+    assert await all_of_them.remark() is None
+    assert flood(breaker, "bad") == 6
+
+
+async def test_what_was_moved_passes_while_its_source_is_held_back() -> None:
+    """Whoever moved it looks for it in the dead-letter queue; nor does it make a source known."""
+    breaker = guards().of(TOOL_EXECUTED_QUEUE)
+    for _ in range(2 * KNOWN_AFTER):
+        breaker.overrule(delivery("bad", exchange=""), Acknowledge("bad"))
+    flood(breaker, "bad")
+
+    assert set(breaker.held) == {None}
+    assert passes(breaker, delivery("bad", exchange=""))
+
+
+async def test_what_kills_its_reader_is_dead_lettered_whatever_is_held_back() -> None:
+    """As a copy it would begin anew, and kill ten more."""
+    breaker = guards().of(TOOL_EXECUTED_QUEUE)
+    flood(breaker, None)
+
+    assert breaker.overrule(delivery(None), crashed(delivery(None), NOW)) is None
+
+
+async def test_a_name_is_shown_without_what_moves_text_on_a_terminal() -> None:
+    """The contract allows signs that turn the reading direction, or begin a terminal's command."""
+    all_of_them = guards()
+    breaker = all_of_them.of(TOOL_EXECUTED_QUEUE)
+    name = "caf\u00e9\u202e\u009b31m"
+    known(breaker, name)
+
+    flood(breaker, name)
+
+    assert "of caf\u00e9\\u202e\\x9b31m (" in str(await all_of_them.remark())
+
+
+async def test_a_remark_names_ten_sources_and_counts_the_rest() -> None:
+    """A line stays a line."""
+    all_of_them = FloodGuards(FloodLimit(0.5, 1000), Watcher())
+    breaker = all_of_them.of(TOOL_EXECUTED_QUEUE)
+    known(breaker, *(f"bad{number}" for number in range(12)), *(f"w{n}" for n in range(20)))
+
+    for number in range(12):
+        flood(breaker, f"bad{number}", 501)
+
+    assert len(breaker.held) == 12
+    assert str(await all_of_them.remark()).endswith("and 2 more")
+
+
+async def test_sources_that_were_well_before_resuming_say_nothing_afterwards() -> None:
+    """Two of four go on and both flood: that is everybody who publishes now."""
+    all_of_them = FloodGuards(FloodLimit(0.5, 40), Watcher())
+    breaker = all_of_them.of(TOOL_EXECUTED_QUEUE)
+    known(breaker, "a", "b", "c", "d")
+    for number in range(40):
+        passes(breaker, delivery("abcd"[number % 4]))
+    assert breaker.flood is not None
+
+    all_of_them.resume()
+    passed = sum(passes(breaker, delivery("ab"[number % 2])) for number in range(40))
+
+    assert passed == 21
+
+
+async def test_one_bad_message_of_each_source_stops_no_queue() -> None:
+    """It says nothing of its publisher, however low the limit is set."""
+    breaker = FloodGuards(FloodLimit(0.02, 1000), Watcher()).of(TOOL_EXECUTED_QUEUE)
+    names = [f"s{number}" for number in range(30)]
+    known(breaker, *names)
+
+    assert all(passes(breaker, delivery(name)) for name in names)
+    assert breaker.flood is None

@@ -1,0 +1,1 @@
+"""What every service is made of: settings, logs, probes, loops, shutdown and its command line."""

@@ -1,0 +1,131 @@
+"""A service's life: start its loops, keep them going, and stop without losing what is in hand."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, Protocol, TypeVar
+
+import structlog
+
+from nexus_messaging.cancellation import only_if_asked_for
+from nexus_messaging.errors import where
+
+LONGEST_PAUSE: Final = 30.0
+LONGEST_START_PAUSE: Final = 5.0
+DRAIN_SHARE: Final = 0.8
+"""Of the grace, what draining may use; the rest is for handing back and closing."""
+
+RESUME_SIGNAL: Final = signal.SIGUSR1
+"""Not SIGHUP, which a terminal sends as it is closed."""
+
+log = structlog.get_logger()
+
+Loop = Callable[[], Awaitable[None]]
+
+
+T = TypeVar("T")
+
+
+class StartError(Exception):
+    """The service can't start; the text says what to do about it."""
+
+
+class StoppedError(Exception):
+    """The service was told to stop before it had started."""
+
+
+class Drainable(Protocol):
+    """What finishes or hands back its work before the service ends."""
+
+    async def drain(self, seconds: float) -> None:
+        """Take nothing new, and be empty-handed after about ``seconds``."""
+
+
+def stop_on_signal() -> asyncio.Event:
+    """Return an event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    # Until there is something to resume; what it does by default is to end the process.
+    loop.add_signal_handler(RESUME_SIGNAL, lambda: None)
+    return stop
+
+
+def resume_on_signal(resume: Callable[[], None]) -> None:
+    """Call ``resume`` at each SIGUSR1."""
+    asyncio.get_running_loop().add_signal_handler(RESUME_SIGNAL, resume)
+
+
+async def until_available(
+    what: str,
+    connect: Callable[[], Awaitable[T]],
+    errors: tuple[type[Exception], ...],
+    stop: asyncio.Event,
+) -> T:
+    """Call ``connect`` until it raises none of ``errors``: it may start before what it needs.
+
+    Raises:
+        StoppedError: ``stop`` was set first.
+    """
+    pause = 0.2
+    while not stop.is_set():
+        try:
+            return await connect()
+        except errors as error:
+            log.warning("waiting_at_start", what=what, cause=f"{type(error).__name__}: {error}")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), pause)
+        pause = min(pause * 2, LONGEST_START_PAUSE)
+    raise StoppedError
+
+
+async def run_until(
+    stop: asyncio.Event,
+    loops: Mapping[str, Loop],
+    drained: Sequence[Drainable],
+    *,
+    grace: float,
+) -> None:
+    """Run ``loops`` until ``stop``; then drain within ``grace`` seconds and cancel them."""
+    tasks = [asyncio.create_task(keep_going(name, loop), name=name) for name, loop in loops.items()]
+    try:
+        await stop.wait()
+        log.info("stopping", grace_seconds=grace)
+        await _drain(drained, grace)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    log.info("stopped")
+
+
+async def _drain(drained: Sequence[Drainable], grace: float) -> None:
+    try:
+        async with asyncio.timeout(grace):
+            results = await asyncio.gather(
+                *(each.drain(grace * DRAIN_SHARE) for each in drained), return_exceptions=True
+            )
+    except TimeoutError:
+        log.warning("grace_exceeded")
+        return
+    for result in results:
+        if isinstance(result, BaseException):
+            log.warning("drain_failed", cause=type(result).__name__)
+
+
+async def keep_going(name: str, loop: Loop) -> None:
+    """Run ``loop`` again after anything that ends it, waiting longer each time it fails."""
+    pause = 0.5
+    while True:
+        began = asyncio.get_running_loop().time()
+        try:
+            with only_if_asked_for():
+                await loop()
+        except Exception as error:  # a loop that died silently would bill nobody
+            log.warning("loop_failed", loop=name, cause=type(error).__name__, where=where(error))
+        if asyncio.get_running_loop().time() - began > LONGEST_PAUSE:
+            pause = 0.5
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, LONGEST_PAUSE)

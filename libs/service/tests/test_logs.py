@@ -1,0 +1,100 @@
+"""One JSON object a line, and nothing in it that a library quotes."""
+
+import json
+import logging
+import os
+import pty
+
+import pytest
+import structlog
+
+from nexus_messaging.message import Delivery, Message
+from nexus_messaging.tracing import processing
+from nexus_service.logs import configure
+from rig.spans import recorded_spans, written
+
+
+def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    """Return what was logged."""
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_an_event_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """With its service, its level and its time."""
+    configure(service="usage-ingest", level="INFO", form="json")
+
+    structlog.get_logger().info("consumption_resumed", queue="q")
+    structlog.get_logger().debug("not told")
+
+    (line,) = logged(capsys)
+    assert (line["event"], line["service"], line["level"]) == (
+        "consumption_resumed",
+        "usage-ingest",
+        "info",
+    )
+    assert "timestamp" in line
+
+
+def test_a_line_within_a_span_names_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    """By which logs and traces are found from each other; without a span there is no such field."""
+    configure(service="usage-ingest", level="INFO", form="json")
+
+    with recorded_spans() as spans, processing(Delivery(Message(b"{}"), "q", "events")):
+        structlog.get_logger().info("message_retried")
+    structlog.get_logger().info("stopping")
+
+    within, without = logged(capsys)
+    (span,) = spans.all()
+    assert written(span.context)[:52] == f"00-{within['trace_id']}-{within['span_id']}"
+    assert not {"trace_id", "span_id"} & set(without)
+
+
+def test_a_librarys_warning_is_one_line_of_json_without_its_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Libraries quote bodies and addresses in their messages and tracebacks."""
+    configure(service="usage-ingest", level="INFO", form="json")
+
+    error = ValueError("s3cret@example.com")
+    logging.getLogger("vendor").error("handling %s", "s3cret@example.com", exc_info=error)
+    logging.getLogger("vendor").info("s3cret@example.com")
+
+    (line,) = logged(capsys)
+    assert (line["event"], line["logger"], line["level"]) == ("library_log", "vendor", "error")
+    assert line["error"] == "ValueError"
+    assert "s3cret" not in str(line)
+
+
+@pytest.mark.parametrize(("form", "as_json"), [("auto", False), ("console", False), ("json", True)])
+def test_a_terminal_gets_readable_lines_unless_json_is_asked_for(
+    form: str, *, as_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever starts a service by hand reads it; whoever collects logs gets what was asked for."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as stream:
+        monkeypatch.setattr("sys.stdout", stream)
+        configure(service="usage-ingest", level="INFO", form=form)
+        structlog.get_logger().info("serving", port=8080)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+
+    assert "serving" in shown
+    assert shown.startswith("{") is as_json
+
+
+def test_elsewhere_auto_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """In a container nobody has to ask for it."""
+    configure(service="usage-ingest", level="INFO", form="auto")
+
+    structlog.get_logger().info("serving", port=8080)
+
+    assert logged(capsys)[0]["event"] == "serving"
+
+
+def test_console_lines_in_a_file_have_no_colours(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody wants to read escape codes."""
+    configure(service="usage-ingest", level="INFO", form="console")
+
+    structlog.get_logger().info("serving", port=8080)
+
+    assert "\x1b" not in capsys.readouterr().out
