@@ -31,6 +31,7 @@ from nexus_messaging.clock import utc_now
 from nexus_messaging.message import Delivery, Message
 from nexus_messaging.topology import EVENTS, TOOL_EXECUTED_QUEUE
 from nexus_messaging.tracing import processing_batch, trace_with
+from nexus_service.work import Works
 from rig.databases import make_database
 from rig.events import tool_run
 from usage_ingest.handlers import UsageRecorder
@@ -123,9 +124,11 @@ async def recording(postgres: PostgresServer) -> AsyncIterator[UsageRecorder]:
     """Offer a recorder on a ledger of its own."""
     password = secrets.token_hex(16)
     database = Database(await make_database(postgres, SERVICE, password), name="benchmark")
-    metrics = IngestMetrics(CollectorRegistry(), meters=RULES.meters)
+    registry = CollectorRegistry()
+    metrics = IngestMetrics(registry, meters=RULES.meters)
+    work = Works(registry, service=SERVICE).add("record")
     try:
-        yield UsageRecorder(Ledger(database), RULES, metrics, now=utc_now, wake=lambda: None)
+        yield UsageRecorder(Ledger(database), RULES, metrics, work, now=utc_now, wake=lambda: None)
     finally:
         await database.close()
 

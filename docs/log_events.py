@@ -97,7 +97,7 @@ def log_page() -> Iterator[str]:
 
 
 def _sources() -> Iterator[Path]:
-    for pattern in ("libs/messaging/src", "libs/database/src", "services/*/src"):
+    for pattern in ("libs/*/src", "services/*/src"):
         for directory in sorted(ROOT.glob(pattern)):
             yield from sorted(directory.rglob("*.py"))
 

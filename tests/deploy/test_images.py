@@ -10,6 +10,8 @@ SHIPPED = (
     "libs/contracts",
     "libs/messaging",
     "libs/database",
+    "libs/service",
+    "libs/broker-admin",
     "libs/stripe-answers",
     "libs/stripe-emulator",
     "services/*",

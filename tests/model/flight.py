@@ -8,15 +8,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
-from uuid import uuid4
+
+from prometheus_client import CollectorRegistry
 
 from model.reference import CALL_STARTS, Key, Reference, Stripe
 from model.stage import Stage
 from nexus_contracts import Event, EventData, UsageRecorded, UsageRejected, UsageReported
 from nexus_messaging.errors import PermanentError, TransientError
-from nexus_messaging.message import Delivery, Message
 from nexus_messaging.retry import Done
-from nexus_messaging.topology import INTERNAL, USAGE_RECORDED_QUEUE
+from nexus_service.work import Works
 from nexus_stripe.answers import Answer
 from stripe_reporter.entries import Entry
 from stripe_reporter.fence import (
@@ -35,7 +35,6 @@ from stripe_reporter.lanes import Lanes
 from stripe_reporter.meanings import TABLE, Meaning, Then, meaning_of
 from stripe_reporter.outcomes import Outcomes
 from stripe_reporter.pace import Pacing
-from stripe_reporter.progress import Progress
 from stripe_reporter.reporting import Reporter, UnexpectedAnswerError
 from stripe_reporter.reports import Report
 
@@ -150,16 +149,14 @@ class Flight:
             Pacing(1000.0, lambda: 0.0),
             Lanes(lambda: 0.0),
             stage.metrics,
-            Progress(lambda: 0.0),
+            Works(CollectorRegistry(), service="model").add("report"),
             now=now,
         )
         self._task: asyncio.Task[Any] | None = None
 
     async def take_off(self, report: UsageRecorded) -> None:
         """Deliver ``report`` and follow it to where it halts or ends."""
-        event = Event.of(report, source="nexus/usage-ingest", id=uuid4(), time=self._now())
-        delivery = Delivery(Message.of(event), USAGE_RECORDED_QUEUE, INTERNAL)
-        self._task = asyncio.create_task(self._reporter.report_usage(delivery))
+        self._task = asyncio.create_task(self._reporter.report_usage(report))
         await self._follow()
 
     async def go_on(self, answer: Answer | None = None) -> None:

@@ -26,7 +26,7 @@ from usage_ingest.inquiries import (
     UNANSWERED_NUMBER,
 )
 from usage_ingest.ledger import Entry, Ledger
-from usage_ingest.loops import MeasureLoop
+from usage_ingest.loops import Measuring
 from usage_ingest.metering import BillingRules
 from usage_ingest.metrics import IngestMetrics
 from usage_ingest.reports import Reports
@@ -77,7 +77,7 @@ async def test_the_ledgers_figures_are_shown_by_state_with_the_age_of_the_oldest
     metrics = IngestMetrics(registry, meters=RULES.meters)
     later = datetime.now(UTC) + timedelta(minutes=5)
 
-    await MeasureLoop(Figures(database), metrics, now=lambda: later).measure()
+    await Measuring(Figures(database), metrics, lambda: later).measure()
 
     def shown(name: str, state: str) -> float:
         value = registry.get_sample_value(f"usage_ingest_{name}", {"state": state})

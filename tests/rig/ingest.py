@@ -4,15 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from prometheus_client import CollectorRegistry
-
 from nexus_database import Database
 from nexus_messaging.publisher import Publisher
+from nexus_service.app import App
 from nexus_service.lifecycle import keep_going
 from nexus_service.settings import load
 from rig.databases import url_of
 from rig.vhost import Vhost
-from usage_ingest.app import wire
+from usage_ingest.app import NAME, assemble
 from usage_ingest.settings import Settings
 
 
@@ -25,8 +24,9 @@ async def running_ingest(vhost: Vhost, database: Database) -> AsyncIterator[None
     async with AsyncExitStack() as stack:
         publisher = await Publisher.connect(amqp, name="usage-ingest")
         stack.push_async_callback(publisher.close)
-        parts = wire(settings, database, publisher, CollectorRegistry())
-        tasks = [asyncio.create_task(keep_going(name, loop)) for name, loop in parts.loops.items()]
+        app = App(NAME, settings, database, publisher)
+        assemble(app, settings)
+        tasks = [asyncio.create_task(keep_going(name, loop)) for name, loop in app.loops.items()]
         yield
         for task in tasks:
             task.cancel()

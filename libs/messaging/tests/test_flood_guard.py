@@ -1,4 +1,4 @@
-"""What the breaker lets through of a flood, holds back, or stops.
+"""What the guard lets through of a flood, holds back, or stops.
 
 A queue that one service of ours fills is stopped: its flood is our own fault. On a queue that
 others fill the flood of one source is held back, and the queue goes on.
@@ -12,7 +12,7 @@ from nexus_messaging.flood import Flood, FloodLimit
 from nexus_messaging.flood_guard import FloodGuard, FloodGuards
 from nexus_messaging.message import Delivery, Message
 from nexus_messaging.reasons import Reason
-from nexus_messaging.retry import Acknowledge, DeadLetter, HandedBack, Progress, Retry, crashed
+from nexus_messaging.retry import Acknowledge, DeadLetter, HandedBack, Progress, Retry
 from nexus_messaging.sources import KNOWN_AFTER
 from nexus_messaging.topology import (
     EVENTS,
@@ -65,58 +65,58 @@ def letter(reason: Reason = Reason.UNREADABLE) -> DeadLetter:
     return DeadLetter(reason, "", 1, NOW)
 
 
-def passes(breaker: FloodGuard, each: Delivery) -> bool:
+def passes(guard: FloodGuard, each: Delivery) -> bool:
     """Return whether a dead letter of ``each`` passes."""
-    return breaker.overrule(each, letter()) is None
+    return guard.overrule(each, letter()) is None
 
 
-def known(breaker: FloodGuard, *names: str) -> None:
-    """Have the breaker know sources: enough of each ended well."""
+def known(guard: FloodGuard, *names: str) -> None:
+    """Have the guard know sources: enough of each ended well."""
     for name in names:
         for _ in range(KNOWN_AFTER):
-            assert breaker.overrule(delivery(name), Acknowledge(name)) is None
+            assert guard.overrule(delivery(name), Acknowledge(name)) is None
 
 
-def flood(breaker: FloodGuard, name: str | None, number: int = 100) -> int:
+def flood(guard: FloodGuard, name: str | None, number: int = 100) -> int:
     """Dead-letter messages of one source; return how many passed."""
-    return sum(passes(breaker, delivery(name)) for _ in range(number))
+    return sum(passes(guard, delivery(name)) for _ in range(number))
 
 
 async def test_no_dead_letter_passes_once_a_flood_is_known() -> None:
     """The one that shows it is the last; acks and retries of what is in hand still pass."""
-    breaker = guards().of(USAGE_RECORDED_QUEUE)
+    guard = guards().of(USAGE_RECORDED_QUEUE)
 
-    passed = [passes(breaker, of_ours()) for _ in range(20)]
+    passed = [passes(guard, of_ours()) for _ in range(20)]
 
     assert passed == [True] * 6 + [False] * 14
-    assert breaker.overrule(of_ours(), letter()) == HandedBack()
-    assert breaker.overrule(of_ours(), Acknowledge()) is None
-    assert breaker.overrule(of_ours(), Retry(TIERS[0], Progress())) is None
+    assert guard.overrule(of_ours(), letter()) == HandedBack()
+    assert guard.overrule(of_ours(), Acknowledge()) is None
+    assert guard.overrule(of_ours(), Retry(TIERS[0], Progress())) is None
 
 
 async def test_moved_dead_letters_that_are_still_wrong_stop_nothing() -> None:
     """They were dead letters before; nor do they make a queue look healthy."""
-    breaker = guards().of(USAGE_RECORDED_QUEUE)
+    guard = guards().of(USAGE_RECORDED_QUEUE)
 
-    assert all(passes(breaker, of_ours(exchange="")) for _ in range(100))
+    assert all(passes(guard, of_ours(exchange="")) for _ in range(100))
     for _ in range(100):
-        breaker.overrule(of_ours(exchange=""), Acknowledge())
-    assert breaker.flood is None
+        guard.overrule(of_ours(exchange=""), Acknowledge())
+    assert guard.flood is None
     for _ in range(6):
-        passes(breaker, of_ours())
-    assert breaker.flood == Flood(6, 6, Reason.UNREADABLE)
+        passes(guard, of_ours())
+    assert guard.flood == Flood(6, 6, Reason.UNREADABLE)
 
 
 async def test_retries_count_neither_way() -> None:
     """A message that is tried five times before it is dead is one dead letter, not a fifth."""
-    breaker = guards().of(USAGE_RECORDED_QUEUE)
+    guard = guards().of(USAGE_RECORDED_QUEUE)
 
     for _ in range(6):
         for _ in range(4):
-            breaker.overrule(of_ours(RETRY_RETURN), Retry(TIERS[0], Progress()))
-        passes(breaker, of_ours(RETRY_RETURN))
+            guard.overrule(of_ours(RETRY_RETURN), Retry(TIERS[0], Progress()))
+        passes(guard, of_ours(RETRY_RETURN))
 
-    assert breaker.flood == Flood(6, 6, Reason.UNREADABLE)
+    assert guard.flood == Flood(6, 6, Reason.UNREADABLE)
 
 
 async def test_a_flooded_queue_stops_alone_and_is_resumed_with_a_clean_slate() -> None:
@@ -144,17 +144,17 @@ async def test_a_source_that_floods_is_held_back_alone() -> None:
     """Its dead letters wait in the longest tier; what is good of it passes, and all of others."""
     watcher = Watcher()
     all_of_them = guards(watcher)
-    breaker = all_of_them.of(TOOL_EXECUTED_QUEUE)
-    known(breaker, "bad", "good")
+    guard = all_of_them.of(TOOL_EXECUTED_QUEUE)
+    known(guard, "bad", "good")
 
-    passed = flood(breaker, "bad")
+    passed = flood(guard, "bad")
 
     assert passed == 6
-    assert breaker.overrule(delivery("bad"), letter()) == HandedBack(TIERS[-1])
-    assert breaker.overrule(delivery("bad"), Acknowledge("bad")) is None
-    assert passes(breaker, delivery("good"))
-    assert passes(breaker, delivery(None))
-    assert breaker.flood is None
+    assert guard.overrule(delivery("bad"), letter()) == HandedBack(TIERS[-1])
+    assert guard.overrule(delivery("bad"), Acknowledge("bad")) is None
+    assert passes(guard, delivery("good"))
+    assert passes(guard, delivery(None))
+    assert guard.flood is None
     assert watcher.held == {TOOL_EXECUTED_QUEUE: 1}
     assert await all_of_them.remark() == (
         f"{TOOL_EXECUTED_QUEUE} holds back dead letters of bad"
@@ -164,130 +164,130 @@ async def test_a_source_that_floods_is_held_back_alone() -> None:
 
 async def test_the_only_source_that_floods_is_held_back() -> None:
     """Whoever publishes next is not harmed."""
-    breaker = guards().of(TOOL_EXECUTED_QUEUE)
-    known(breaker, "only")
+    guard = guards().of(TOOL_EXECUTED_QUEUE)
+    known(guard, "only")
 
-    flood(breaker, "only")
+    flood(guard, "only")
 
-    assert breaker.flood is None
-    assert set(breaker.held) == {"only"}
+    assert guard.flood is None
+    assert set(guard.held) == {"only"}
 
 
 async def test_what_nobody_can_read_counts_as_one_source() -> None:
     """It stops nobody, as nobody can say whose it is."""
-    breaker = guards().of(TOOL_EXECUTED_QUEUE)
-    known(breaker, "good")
+    guard = guards().of(TOOL_EXECUTED_QUEUE)
+    known(guard, "good")
 
-    assert flood(breaker, None) == 6
-    assert breaker.flood is None
-    assert set(breaker.held) == {None}
-    assert passes(breaker, delivery("good"))
+    assert flood(guard, None) == 6
+    assert guard.flood is None
+    assert set(guard.held) == {None}
+    assert passes(guard, delivery("good"))
 
 
 @pytest.mark.parametrize("names", [1, 3, 1000])
 async def test_a_name_for_each_message_gets_round_no_limit(names: int) -> None:
     """Names of which nothing has ended well share one window, and stop no queue of others."""
-    breaker = guards().of(TOOL_EXECUTED_QUEUE)
-    known(breaker, "good")
+    guard = guards().of(TOOL_EXECUTED_QUEUE)
+    known(guard, "good")
 
     passed = 0
     for number in range(1000):
-        breaker.overrule(delivery("good"), Acknowledge("good"))
-        passed += passes(breaker, delivery(f"bad{number % names}"))
+        guard.overrule(delivery("good"), Acknowledge("good"))
+        passed += passes(guard, delivery(f"bad{number % names}"))
 
     assert passed == 6
-    assert breaker.flood is None
-    assert set(breaker.held) == {None}
+    assert guard.flood is None
+    assert set(guard.held) == {None}
 
 
 async def test_a_name_for_each_message_alone_stops_no_queue() -> None:
     """Also while everybody else is silent."""
-    breaker = guards().of(TOOL_EXECUTED_QUEUE)
+    guard = guards().of(TOOL_EXECUTED_QUEUE)
 
-    assert sum(passes(breaker, delivery(f"bad{number}")) for number in range(1000)) == 6
-    assert breaker.flood is None
+    assert sum(passes(guard, delivery(f"bad{number}")) for number in range(1000)) == 6
+    assert guard.flood is None
 
 
 async def test_most_known_sources_at_once_stop_the_queue() -> None:
     """That is a fault of ours, which shows at the limit of the queue, not of each source."""
-    breaker = guards().of(TOOL_EXECUTED_QUEUE)
-    known(breaker, "a", "b", "c")
+    guard = guards().of(TOOL_EXECUTED_QUEUE)
+    known(guard, "a", "b", "c")
 
-    passed = sum(passes(breaker, delivery("abc"[number % 3])) for number in range(30))
+    passed = sum(passes(guard, delivery("abc"[number % 3])) for number in range(30))
 
     assert passed == 6
-    assert breaker.flood == Flood(6, 10, Reason.UNREADABLE)
-    assert not breaker.held
-    assert breaker.overrule(delivery("a"), letter()) == HandedBack()
+    assert guard.flood == Flood(6, 10, Reason.UNREADABLE)
+    assert not guard.held
+    assert guard.overrule(delivery("a"), letter()) == HandedBack()
 
 
 async def test_sources_of_which_nothing_ever_ended_well_stop_the_queue() -> None:
     """So begins a release of ours that can read nothing: nobody can become known."""
-    breaker = guards().of(TOOL_EXECUTED_QUEUE)
+    guard = guards().of(TOOL_EXECUTED_QUEUE)
 
-    passed = sum(passes(breaker, delivery("ab"[number % 2])) for number in range(30))
+    passed = sum(passes(guard, delivery("ab"[number % 2])) for number in range(30))
 
     assert passed == 6
-    assert breaker.flood == Flood(6, 6, Reason.UNREADABLE)
+    assert guard.flood == Flood(6, 6, Reason.UNREADABLE)
 
 
 async def test_half_of_the_sources_stop_nothing() -> None:
     """Two that flood beside two that are well are held back, one after the other."""
-    breaker = FloodGuards(FloodLimit(0.5, 40), Watcher()).of(TOOL_EXECUTED_QUEUE)
-    known(breaker, "a", "b", "c", "d")
+    guard = FloodGuards(FloodLimit(0.5, 40), Watcher()).of(TOOL_EXECUTED_QUEUE)
+    known(guard, "a", "b", "c", "d")
 
     for _ in range(100):
         for bad in ("a", "b"):
-            passes(breaker, delivery(bad))
+            passes(guard, delivery(bad))
         for good in ("c", "d"):
-            breaker.overrule(delivery(good), Acknowledge(good))
+            guard.overrule(delivery(good), Acknowledge(good))
 
-    assert breaker.flood is None
-    assert set(breaker.held) == {"a", "b"}
+    assert guard.flood is None
+    assert set(guard.held) == {"a", "b"}
 
 
 async def test_resuming_holds_nothing_against_a_source() -> None:
     """It takes as many dead letters again until it is held back again."""
     watcher = Watcher()
     all_of_them = guards(watcher)
-    breaker = all_of_them.of(TOOL_EXECUTED_QUEUE)
-    known(breaker, "bad")
-    flood(breaker, "bad")
+    guard = all_of_them.of(TOOL_EXECUTED_QUEUE)
+    known(guard, "bad")
+    flood(guard, "bad")
 
     all_of_them.resume()
 
     assert watcher.held == {TOOL_EXECUTED_QUEUE: 0}
     assert await all_of_them.remark() is None
-    assert flood(breaker, "bad") == 6
+    assert flood(guard, "bad") == 6
 
 
 async def test_what_was_moved_passes_while_its_source_is_held_back() -> None:
     """Whoever moved it looks for it in the dead-letter queue; nor does it make a source known."""
-    breaker = guards().of(TOOL_EXECUTED_QUEUE)
+    guard = guards().of(TOOL_EXECUTED_QUEUE)
     for _ in range(2 * KNOWN_AFTER):
-        breaker.overrule(delivery("bad", exchange=""), Acknowledge("bad"))
-    flood(breaker, "bad")
+        guard.overrule(delivery("bad", exchange=""), Acknowledge("bad"))
+    flood(guard, "bad")
 
-    assert set(breaker.held) == {None}
-    assert passes(breaker, delivery("bad", exchange=""))
+    assert set(guard.held) == {None}
+    assert passes(guard, delivery("bad", exchange=""))
 
 
 async def test_what_kills_its_reader_is_dead_lettered_whatever_is_held_back() -> None:
     """As a copy it would begin anew, and kill ten more."""
-    breaker = guards().of(TOOL_EXECUTED_QUEUE)
-    flood(breaker, None)
+    guard = guards().of(TOOL_EXECUTED_QUEUE)
+    flood(guard, None)
 
-    assert breaker.overrule(delivery(None), crashed(delivery(None), NOW)) is None
+    assert guard.overrule(delivery(None), letter(Reason.CRASHED_CONSUMER)) is None
 
 
 async def test_a_name_is_shown_without_what_moves_text_on_a_terminal() -> None:
     """The contract allows signs that turn the reading direction, or begin a terminal's command."""
     all_of_them = guards()
-    breaker = all_of_them.of(TOOL_EXECUTED_QUEUE)
+    guard = all_of_them.of(TOOL_EXECUTED_QUEUE)
     name = "caf\u00e9\u202e\u009b31m"
-    known(breaker, name)
+    known(guard, name)
 
-    flood(breaker, name)
+    flood(guard, name)
 
     assert "of caf\u00e9\\u202e\\x9b31m (" in str(await all_of_them.remark())
 
@@ -295,36 +295,36 @@ async def test_a_name_is_shown_without_what_moves_text_on_a_terminal() -> None:
 async def test_a_remark_names_ten_sources_and_counts_the_rest() -> None:
     """A line stays a line."""
     all_of_them = FloodGuards(FloodLimit(0.5, 1000), Watcher())
-    breaker = all_of_them.of(TOOL_EXECUTED_QUEUE)
-    known(breaker, *(f"bad{number}" for number in range(12)), *(f"w{n}" for n in range(20)))
+    guard = all_of_them.of(TOOL_EXECUTED_QUEUE)
+    known(guard, *(f"bad{number}" for number in range(12)), *(f"w{n}" for n in range(20)))
 
     for number in range(12):
-        flood(breaker, f"bad{number}", 501)
+        flood(guard, f"bad{number}", 501)
 
-    assert len(breaker.held) == 12
+    assert len(guard.held) == 12
     assert str(await all_of_them.remark()).endswith("and 2 more")
 
 
 async def test_sources_that_were_well_before_resuming_say_nothing_afterwards() -> None:
     """Two of four go on and both flood: that is everybody who publishes now."""
     all_of_them = FloodGuards(FloodLimit(0.5, 40), Watcher())
-    breaker = all_of_them.of(TOOL_EXECUTED_QUEUE)
-    known(breaker, "a", "b", "c", "d")
+    guard = all_of_them.of(TOOL_EXECUTED_QUEUE)
+    known(guard, "a", "b", "c", "d")
     for number in range(40):
-        passes(breaker, delivery("abcd"[number % 4]))
-    assert breaker.flood is not None
+        passes(guard, delivery("abcd"[number % 4]))
+    assert guard.flood is not None
 
     all_of_them.resume()
-    passed = sum(passes(breaker, delivery("ab"[number % 2])) for number in range(40))
+    passed = sum(passes(guard, delivery("ab"[number % 2])) for number in range(40))
 
     assert passed == 21
 
 
 async def test_one_bad_message_of_each_source_stops_no_queue() -> None:
     """It says nothing of its publisher, however low the limit is set."""
-    breaker = FloodGuards(FloodLimit(0.02, 1000), Watcher()).of(TOOL_EXECUTED_QUEUE)
+    guard = FloodGuards(FloodLimit(0.02, 1000), Watcher()).of(TOOL_EXECUTED_QUEUE)
     names = [f"s{number}" for number in range(30)]
-    known(breaker, *names)
+    known(guard, *names)
 
-    assert all(passes(breaker, delivery(name)) for name in names)
-    assert breaker.flood is None
+    assert all(passes(guard, delivery(name)) for name in names)
+    assert guard.flood is None

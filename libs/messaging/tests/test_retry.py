@@ -21,10 +21,10 @@ from nexus_messaging.retry import (
     Done,
     Failed,
     HandedBack,
+    KilledReaders,
     Outcome,
     Progress,
     Retry,
-    crashed,
     decide,
     describe,
 )
@@ -212,8 +212,9 @@ def test_a_long_text_is_cut_to_one_kibibyte(detail: str) -> None:
 
 def test_a_message_that_kills_its_readers_is_told_with_its_deliveries() -> None:
     """The reason is its own, and the count is the broker's."""
-    letter = crashed(Delivery(Message(b""), TOOL_EXECUTED_QUEUE, EVENTS, returned=12), NOW)
+    letter = decide(KilledReaders(12), Progress(), NOW)
 
+    assert isinstance(letter, DeadLetter)
     assert (letter.reason, letter.attempts) == (Reason.CRASHED_CONSUMER, 12)
     assert letter.first_failed_at == NOW
 

@@ -143,7 +143,8 @@ async def test_one_failing_drain_does_not_stop_the_others(error: BaseException) 
 
 async def test_sigterm_sets_the_stop_event() -> None:
     """So that the end begins where the loops can be ended in order."""
-    stop = stop_on_signal()
+    stop = asyncio.Event()
+    stop_on_signal(stop)
     os.kill(os.getpid(), signal.SIGTERM)
 
     async with asyncio.timeout(5):
@@ -178,7 +179,8 @@ async def test_waiting_at_the_start_ends_when_told_to_stop() -> None:
 
 async def test_the_signal_to_resume_resumes_and_ends_nothing() -> None:
     """Also while the service still waits for its database, when there is nothing to resume."""
-    stop = stop_on_signal()
+    stop = asyncio.Event()
+    stop_on_signal(stop)
     resumed = asyncio.Event()
 
     os.kill(os.getpid(), signal.SIGUSR1)

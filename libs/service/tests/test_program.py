@@ -47,7 +47,9 @@ async def tell() -> None:
 
 async def serve() -> None:
     configure(service="s", level="INFO", form="json")
-    await run_until(stop_on_signal(), {"tell": tell}, [], grace=1)
+    stop = asyncio.Event()
+    stop_on_signal(stop)
+    await run_until(stop, {"tell": tell}, [], grace=1)
 
 def work() -> int:
     asyncio.run(serve())

@@ -138,3 +138,33 @@ async def test_a_database_that_says_nothing_counts_as_away(clock: Clock) -> None
         clock.now += STALLED_AFTER + 1
         async with asyncio.timeout(5):
             assert await Stalls({"claim": activity}, needed, clock).fault() is None
+
+
+def test_work_in_hand_of_which_nothing_moves_stands_still_however_it_ends(clock: Clock) -> None:
+    """Idle is healthy for ever; where failing is none, an end of any kind is movement."""
+    activity = Activity(clock, fails=False)
+    clock.now += 10 * STALLED_AFTER
+    assert activity.still() == 0
+
+    with activity.working():
+        clock.now += STALLED_AFTER + 1
+        assert activity.still() == STALLED_AFTER + 1
+        activity.moved()
+        assert activity.still() == 0
+        fail(activity)
+        clock.now += 1
+        assert activity.still() == 1
+
+    clock.now += STALLED_AFTER + 1
+    assert activity.still() == 0
+
+
+def test_work_stalls_after_the_limit_of_its_own(clock: Clock) -> None:
+    """A sweep that asks Stripe for twenty customers may take minutes."""
+    activities = {"sweep": Activity(clock, limit=600.0)}
+
+    with activities["sweep"].working():
+        clock.now += 600
+        assert stalled(activities) is None
+        clock.now += 1
+        assert stalled(activities) == "sweep for 601 s"

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import pytest
 
 from stripe_reporter.groups import LARGEST, Groups
-from stripe_reporter.progress import STALLED_AFTER, Progress
 
 
 class OddNumberError(Exception):
@@ -78,20 +77,3 @@ async def test_one_who_gave_up_disturbs_nobody() -> None:
     assert await stays == 8
     with pytest.raises(asyncio.CancelledError):
         await gone
-
-
-async def test_health_fails_when_work_stands_still_and_not_when_there_is_none() -> None:
-    """Idle is healthy for ever; work in hand that does not move is not."""
-    now = 0.0
-    progress = Progress(lambda: now)
-    now = 10 * STALLED_AFTER
-    assert await progress.fault() is None
-
-    with progress.working():
-        assert await progress.fault() is None
-        now += STALLED_AFTER + 1
-        assert await progress.fault() == "1 reports in hand, none moved for 61 s"
-        progress.moved()
-        assert await progress.fault() is None
-    now += STALLED_AFTER + 1
-    assert await progress.fault() is None

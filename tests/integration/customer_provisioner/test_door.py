@@ -74,8 +74,7 @@ async def caller(
     publisher = await Publisher.connect(vhost.url("customer-provisioner"), name="test")
     written = f"{DOOR_KEYS},tools:{sha256(TOOLS_KEY.encode()).hexdigest()}:*:tool.executed"
     keys: Any = read_api_keys(written)
-    door = Door(keys, Inquiries(database), utc_now)
-    door.publish_with(publisher)
+    door = Door(keys, Inquiries(database), lambda: publisher, utc_now)
     (port,) = free_ports(None)
     registry = CollectorRegistry()
     async with serving(LOOPBACK, port, registry, health={}, readiness={}, routes=door.routes()):

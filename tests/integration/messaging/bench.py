@@ -10,11 +10,12 @@ from prometheus_client import CollectorRegistry
 
 from nexus_messaging.batches import BatchConsumption
 from nexus_messaging.consumer import Consumer
-from nexus_messaging.consumption import Consumption, Outage
+from nexus_messaging.consumption import Consumption
 from nexus_messaging.flood import FloodLimit
 from nexus_messaging.flood_guard import FloodGuards
 from nexus_messaging.message import Delivery
 from nexus_messaging.metrics import MessagingMetrics
+from nexus_messaging.pipeline import Outage
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.retry import Done, Outcome
 from nexus_messaging.settlement import Settlement
@@ -142,14 +143,15 @@ class Bench:
         async with AsyncExitStack() as stack:
             publisher = await Publisher.connect(url, name=SERVICE)
             stack.push_async_callback(publisher.close)
-            settlement = Settlement(publisher, self._metrics, service=SERVICE, limit=self.limit)
-            self.guards = settlement.guards
+            settlement = Settlement(publisher, self._metrics, service=SERVICE)
+            self.guards = FloodGuards(self.limit or FloodLimit(), self._metrics)
+            guard = self.guards.of(QUEUE)
             outage = Outage((DownError,), self._probe)
             consumer = self.consumer = Consumer(url, QUEUE, prefetch=self.prefetch, name=SERVICE)
             work: Consumption = (
-                BatchConsumption(consumer, self._handle_batch, settlement, outage)
+                BatchConsumption(consumer, self._handle_batch, settlement, guard, outage)
                 if self.kind == "batch"
-                else SingleConsumption(consumer, self._handle, settlement, outage)
+                else SingleConsumption(consumer, self._handle, settlement, guard, outage)
             )
             self.consumption = work
             await run_until(

@@ -1,7 +1,6 @@
 """A reporter at work between a real broker, a real database and the emulator of Stripe."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -22,14 +21,14 @@ from nexus_messaging.topology import (
     USAGE_RECORDED_QUEUE,
     dead_letter_queue,
 )
-from nexus_service.lifecycle import run_until
+from nexus_service.app import App
 from rig.vhost import Vhost
 from rig.waiting import eventually
 from stripe_emulator.account import Account
 from stripe_emulator.faults import Fault
 from stripe_emulator.running import RunningEmulator
-from stripe_reporter.app import NAME, Parts, wire
-from stripe_reporter.progress import Progress
+from stripe_reporter.app import NAME, assemble
+from stripe_reporter.gate import Gate
 from stripe_reporter.settings import Settings
 from stripe_reporter.stripe_api import stripe_api
 
@@ -46,6 +45,14 @@ def add_meters(bench: "Bench", number: int) -> None:
             "default_aggregation": {"formula": "sum"},
         }
         bench.account.meters.create(described, bench.account.clock.now())
+
+
+@dataclass(frozen=True)
+class Running:
+    """A reporter that runs, and the gate before its calls."""
+
+    app: App
+    gate: Gate
 
 
 @dataclass
@@ -84,7 +91,7 @@ class Bench:
         return Settings.model_validate({**values, **changes})
 
     @asynccontextmanager
-    async def reporting(self, **changes: Any) -> AsyncIterator[Parts]:
+    async def reporting(self, **changes: Any) -> AsyncIterator[Running]:
         """Run a reporter while the context lasts, and drain it at the end."""
         settings = self.settings(**changes)
         async with AsyncExitStack() as stack:
@@ -93,28 +100,13 @@ class Bench:
             publisher = await Publisher.connect(settings.amqp_url.get_secret_value(), name=NAME)
             stack.push_async_callback(publisher.close)
             stripe = await stack.enter_async_context(stripe_api(settings))
-            parts = wire(
-                settings,
-                database,
-                publisher,
-                stripe,
-                self.registry,
-                Progress(time.monotonic),
-                now=self.now,
-            )
-            stop = asyncio.Event()
-            running = asyncio.create_task(
-                run_until(
-                    stop,
-                    {"receive": parts.consumer.run, "report": parts.consumption.run},
-                    [parts.consumption],
-                    grace=10.0,
-                )
-            )
+            app = App(NAME, settings, database, publisher, self.registry)
+            gate = assemble(app, settings, stripe, now=self.now)
+            running = asyncio.create_task(app.run())
             try:
-                yield parts
+                yield Running(app, gate)
             finally:
-                stop.set()
+                app.stop.set()
                 await running
 
     def customer(self) -> str:

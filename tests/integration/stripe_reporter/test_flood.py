@@ -14,13 +14,13 @@ async def test_a_busy_deleted_customer_stops_nobody(bench: Bench) -> None:
     deleted, other = bench.customer(), bench.customer()
     bench.delete_customer(deleted)
     refused = [bench.report(deleted) for _ in range(3 * WINDOW)]
-    async with bench.reporting(dead_letter_window=WINDOW) as parts:
+    async with bench.reporting(dead_letter_window=WINDOW) as running:
         await bench.send(*refused, bench.report(other))
         await bench.dead_letters(3 * WINDOW)
         await bench.send(bench.report(other))
         await eventually(lambda: _counted(bench, other), lambda count: count == 2)
 
-        assert await parts.guards.remark() is None
+        assert await running.app.remarks["consumption"]() is None
 
 
 async def test_an_account_without_any_of_our_customers_stops_the_reporter(bench: Bench) -> None:
@@ -29,9 +29,9 @@ async def test_an_account_without_any_of_our_customers_stops_the_reporter(bench:
     for customer in customers:
         bench.delete_customer(customer)
     letters = dead_letter_queue(USAGE_RECORDED_QUEUE)
-    async with bench.reporting(dead_letter_window=WINDOW) as parts:
+    async with bench.reporting(dead_letter_window=WINDOW) as running:
         await bench.send(*map(bench.report, customers))
-        await eventually(parts.guards.remark, bool)
+        await eventually(running.app.remarks["consumption"], bool)
         await eventually(
             lambda: bench.vhost.depth(USAGE_RECORDED_QUEUE),
             lambda depth: depth == 3 * WINDOW - MOST,
@@ -40,7 +40,7 @@ async def test_an_account_without_any_of_our_customers_stops_the_reporter(bench:
 
         for customer in customers:
             bench.restore_customer(customer)
-        parts.guards.resume()
+        running.app.resume()
         await eventually(lambda: _total(bench, customers), lambda count: count == 3 * WINDOW - MOST)
         await bench.revive()
         await eventually(lambda: _total(bench, customers), lambda count: count == 3 * WINDOW)

@@ -4,12 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from integration.stripe_reporter.bench import Bench
+from integration.stripe_reporter.bench import Bench, Running
 from local_stack.ports import free_ports
 from nexus_contracts import Event, UsageRecorded
 from nexus_messaging.topology import USAGE_RECORDED_QUEUE
 from rig.waiting import eventually
-from stripe_reporter.app import Parts
 from stripe_reporter.meanings import Cause
 
 BODIES = (
@@ -31,9 +30,9 @@ async def test_a_gateways_answers_are_an_outage(bench: Bench, status: int) -> No
     for body, event in zip(BODIES, events, strict=True):
         identifier = event.data.identifier
         bench.fault("foreign", status=status, body=body, times=None, identifier=identifier)
-    async with bench.reporting() as parts:
+    async with bench.reporting() as running:
         await bench.send(*events)
-        await eventually(lambda: _cause(parts), lambda cause: cause == "outage")
+        await eventually(lambda: _cause(running), lambda cause: cause == "outage")
         assert all([await bench.state(event) != "refused" for event in events])
         bench.account.faults.remove()
         await bench.outcomes(len(events))
@@ -48,10 +47,10 @@ async def test_a_probe_that_a_gateway_answers_opens_no_gate(bench: Bench) -> Non
     gateway = {"status": 403, "body": BODIES[0], "times": None}
     bench.fault("foreign", **gateway)
     bench.fault("foreign", **gateway, method="GET", path_prefix="/v1/billing/meters")
-    async with bench.reporting() as parts:
+    async with bench.reporting() as running:
         await bench.send(*events)
         await eventually(lambda: _probes(bench), lambda probes: probes >= 2)
-        assert parts.gate.cause is Cause.OUTAGE
+        assert running.gate.cause is Cause.OUTAGE
         bench.account.faults.remove()
         await bench.outcomes(len(events))
 
@@ -74,9 +73,9 @@ async def test_calls_that_were_never_sent_fence_nothing(bench: Bench) -> None:
     """No call was made, so after two days of it every report is still sent."""
     events = [bench.report(bench.customer()) for _ in range(6)]
     (port,) = free_ports(None)
-    async with bench.reporting(stripe_api_base=f"http://127.0.0.1:{port}") as parts:
+    async with bench.reporting(stripe_api_base=f"http://127.0.0.1:{port}") as running:
         await bench.send(*events)
-        await eventually(lambda: _cause(parts), lambda cause: cause == "outage")
+        await eventually(lambda: _cause(running), lambda cause: cause == "outage")
         await eventually(lambda: _answer(bench, events[0]), lambda name: name == "never_sent")
     bench.pass_time(timedelta(days=2))
     async with bench.second().reporting():
@@ -86,8 +85,8 @@ async def test_calls_that_were_never_sent_fence_nothing(bench: Bench) -> None:
     assert [bench.counted(event.data.stripe_customer_id) for event in events] == [1.0] * 6
 
 
-async def _cause(parts: Parts) -> Cause | None:
-    return parts.gate.cause
+async def _cause(running: Running) -> Cause | None:
+    return running.gate.cause
 
 
 async def _answer(bench: Bench, event: Event[UsageRecorded]) -> object:

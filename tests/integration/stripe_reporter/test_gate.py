@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from structlog.testing import capture_logs
 
-from integration.stripe_reporter.bench import KEY, METER, Bench, add_meters
+from integration.stripe_reporter.bench import KEY, METER, Bench, Running, add_meters
 from local_stack.ports import free_ports
 from local_stack.servers import Database
 from local_stack.sql import run_sql
@@ -12,7 +12,6 @@ from nexus_messaging.topology import TIERS, USAGE_RECORDED_QUEUE
 from rig.waiting import eventually
 from stripe_emulator.keys import KeyState
 from stripe_emulator.running import running_emulator
-from stripe_reporter.app import Parts
 from stripe_reporter.meanings import Cause
 
 EXPEL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'stripe_reporter'"
@@ -22,9 +21,9 @@ async def test_a_revoked_key_pauses_and_resumes(bench: Bench) -> None:
     """On the first 401 nothing more is sent; with the key back, everything is."""
     events = [bench.report(bench.customer()) for _ in range(8)]
     bench.account.keys.put(KEY, KeyState.REVOKED)
-    async with bench.reporting() as parts:
+    async with bench.reporting() as running:
         await bench.send(*events)
-        await eventually(lambda: _cause(parts), lambda cause: cause == "auth")
+        await eventually(lambda: _cause(running), lambda cause: cause == "auth")
         bench.account.keys.put(KEY, KeyState.VALID)
         await bench.outcomes(8)
 
@@ -36,9 +35,9 @@ async def test_an_outage_pauses_and_resumes_without_a_double_charge(bench: Bench
     """Five reports without an answer shut the gate; each counts once in the end."""
     events = [bench.report(bench.customer()) for _ in range(30)]
     bench.fault("reset", when="after", times=None)
-    async with bench.reporting() as parts:
+    async with bench.reporting() as running:
         await bench.send(*events)
-        await eventually(lambda: _cause(parts), lambda cause: cause == "outage")
+        await eventually(lambda: _cause(running), lambda cause: cause == "outage")
         bench.account.faults.remove()
         await bench.outcomes(30)
 
@@ -50,13 +49,13 @@ async def test_after_an_outage_reports_are_tried_one_at_a_time(bench: Bench) -> 
     """A probe that reads may succeed while calls that write do not: few reports are risked."""
     events = [bench.report(bench.customer()) for _ in range(40)]
     bench.fault("reset", times=None)
-    async with bench.reporting() as parts:
+    async with bench.reporting() as running:
         await bench.send(*events[:5])
-        await eventually(lambda: _cause(parts), lambda cause: cause == "outage")
+        await eventually(lambda: _cause(running), lambda cause: cause == "outage")
         before = await bench.calls()
         await bench.send(*events[5:])
-        await eventually(lambda: _opened(bench, parts, before), bool)
-        await eventually(lambda: _cause(parts), lambda cause: cause == "outage")
+        await eventually(lambda: _opened(bench, running, before), bool)
+        await eventually(lambda: _cause(running), lambda cause: cause == "outage")
         assert await bench.calls() == before + 1
         bench.account.faults.remove()
         await bench.outcomes(40)
@@ -81,14 +80,14 @@ async def test_a_database_outage_pauses_and_resumes(bench: Bench, postgres: Data
     """Without the journal nothing is called; what waits is counted once it is back."""
     name = bench.database_url.rpartition("/")[2]
     before, after = bench.report(bench.customer()), bench.report(bench.customer())
-    async with bench.reporting() as parts:
+    async with bench.reporting() as running:
         await bench.send(before)
         await bench.outcomes(1)
         run_sql(postgres.superuser_url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         run_sql(postgres.superuser_url, EXPEL)
         await bench.send(after)
         await eventually(
-            lambda: _paused_by(parts), lambda cause: cause == "DatabaseUnavailableError"
+            lambda: _paused_by(running), lambda cause: cause == "DatabaseUnavailableError"
         )
         calls = await bench.calls()
         run_sql(postgres.superuser_url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
@@ -104,9 +103,9 @@ async def test_a_missing_meter_pauses_and_resumes(bench: Bench) -> None:
     event = bench.report(bench.customer())
     meter = bench.account.meters.listed({})["data"][0]["id"]
     bench.account.meters.deactivate(meter, bench.account.clock.now())
-    async with bench.reporting() as parts:
+    async with bench.reporting() as running:
         await bench.send(event)
-        await eventually(lambda: _cause(parts), lambda cause: cause == "meter")
+        await eventually(lambda: _cause(running), lambda cause: cause == "meter")
         bench.account.meters.reactivate(meter, bench.account.clock.now())
         await bench.outcomes(1)
 
@@ -120,9 +119,9 @@ async def test_a_meter_beyond_the_first_page_opens_the_gate(bench: Bench) -> Non
     meter = meters.listed({})["data"][0]["id"]
     add_meters(bench, 101)
     meters.deactivate(meter, now)
-    async with bench.reporting() as parts:
+    async with bench.reporting() as running:
         await bench.send(event)
-        await eventually(lambda: _cause(parts), lambda cause: cause == "meter")
+        await eventually(lambda: _cause(running), lambda cause: cause == "meter")
         meters.reactivate(meter, now)
         await bench.outcomes(1)
 
@@ -132,11 +131,11 @@ async def test_a_meter_beyond_the_first_page_opens_the_gate(bench: Bench) -> Non
 async def test_what_waits_for_its_turn_makes_no_call_once_the_gate_is_shut(bench: Bench) -> None:
     """Of many reports in hand few have called when Stripe refuses the key; the others do not."""
     events = [bench.report(bench.customer()) for _ in range(60)]
-    async with bench.reporting(stripe_max_calls_per_second=10.0) as parts:
+    async with bench.reporting(stripe_max_calls_per_second=10.0) as running:
         await bench.send(*events)
         await eventually(lambda: _in_hand(bench), lambda reports: reports >= 30)
         bench.account.keys.put(KEY, KeyState.REVOKED)
-        await eventually(lambda: _paused_by(parts), lambda cause: cause == "GateShutError")
+        await eventually(lambda: _paused_by(running), lambda cause: cause == "GateShutError")
         refused = [each for each in bench.account.journal.requests(1000) if each["status"] == 401]
         bench.account.keys.put(KEY, KeyState.VALID)
         await bench.outcomes(60)
@@ -149,13 +148,13 @@ async def test_one_missing_meter_of_two_holds_up_only_its_own_reports(bench: Ben
     """Its reports wait in the last tier, the others are sent."""
     tokens = bench.report(bench.customer(), meter="tokens_used")
     runs = bench.report(bench.customer())
-    async with bench.reporting(stripe_tokens_meter_event_name="tokens_used") as parts:
+    async with bench.reporting(stripe_tokens_meter_event_name="tokens_used") as running:
         await bench.send(tokens)
         await eventually(lambda: bench.state(tokens), lambda state: state == "refused")
         await bench.send(runs)
         await bench.outcomes(1)
 
-        assert parts.gate.cause is None
+        assert running.gate.cause is None
         assert bench.counted(runs.data.stripe_customer_id) == 1
 
 
@@ -207,20 +206,20 @@ async def test_a_backlog_of_one_customer_is_counted_to_the_last(bench: Bench) ->
     assert await bench.calls() == 300
 
 
-async def _cause(parts: Parts) -> Cause | None:
-    return parts.gate.cause
+async def _cause(running: Running) -> Cause | None:
+    return running.gate.cause
 
 
 async def _in_hand(bench: Bench) -> float:
     return bench.registry.get_sample_value("stripe_reporter_in_hand") or 0.0
 
 
-async def _opened(bench: Bench, parts: Parts, before: int) -> bool:
-    return parts.gate.cause is None or await bench.calls() > before
+async def _opened(bench: Bench, running: Running, before: int) -> bool:
+    return running.gate.cause is None or await bench.calls() > before
 
 
-async def _paused_by(parts: Parts) -> str | None:
-    return parts.consumption.paused_by
+async def _paused_by(running: Running) -> str | None:
+    return running.app.consumptions[0].paused_by
 
 
 async def _counted(bench: Bench, customer: str) -> float:

@@ -4,7 +4,6 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 from structlog.testing import capture_logs
@@ -12,13 +11,16 @@ from structlog.testing import capture_logs
 from nexus_database import Database
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.topology import USAGE_RECORDED_QUEUE
+from nexus_service.periodic import Periodic
+from nexus_service.work import Works
 from rig.events import provisioned, tool_run
 from rig.vhost import Vhost
 from rig.waiting import eventually
 from usage_ingest.accounts import Accounts
+from usage_ingest.app import GATHER, IDLE, NAME
 from usage_ingest.claims import MOST_EVENTS, Claims
 from usage_ingest.ledger import Entry, Ledger
-from usage_ingest.loops import Bell, ClaimLoop, RelayLoop
+from usage_ingest.loops import Claiming, Relaying
 from usage_ingest.metering import BillingRules
 from usage_ingest.metrics import IngestMetrics
 from usage_ingest.reports import Reports
@@ -36,24 +38,30 @@ SELECT gen_random_uuid(), source, schema_version, digest, user_id, server_id, to
 """As many runs again, like the one that is there."""
 
 
+def claiming_of(database: Database, *, every: float = IDLE) -> Periodic:
+    """Return the claiming of a ledger, as the service does it."""
+    registry = CollectorRegistry()
+    claiming = Claiming(
+        Claims(database, window=timedelta(seconds=10), dimensions=()),
+        IngestMetrics(registry, meters=RULES.meters),
+        now=lambda: datetime.now(UTC),
+        wake=lambda: None,
+    )
+    work = Works(registry, service=NAME).add("claim", steady=True)
+    return Periodic(claiming.claim, work, every=every, gather=GATHER)
+
+
 async def test_late_runs_of_several_batches_become_one_report(database: Database) -> None:
     """A backlog comes in batch after batch: its windows are not reported once for each of them."""
     now = datetime.now(UTC)
     user, minute = uuid4(), now.replace(second=0, microsecond=0) - timedelta(minutes=5)
     await Accounts(database).apply(provisioned(user, "cus_known").data)
-    bell = Bell()
-    loop = ClaimLoop(
-        Claims(database, window=timedelta(seconds=10), dimensions=()),
-        IngestMetrics(CollectorRegistry(), meters=RULES.meters),
-        bell,
-        now=lambda: datetime.now(UTC),
-        wake=Bell(),
-    )
-    claiming = asyncio.create_task(loop.run())
+    claim = claiming_of(database)
+    claiming = asyncio.create_task(claim.run())
     try:
         for _ in range(BATCHES):
             await Ledger(database).record([Entry.of(tool_run(user, time=minute), RULES, now)])
-            bell.ring()
+            claim.wake()
         reports = await eventually(
             lambda: _reports(database), lambda found: sum(found) == BATCHES, within=20
         )
@@ -75,7 +83,7 @@ async def test_reports_that_an_outage_keeps_back_are_logged_once(
     await claims.claim(now)
     publisher = await Publisher.connect(vhost.url("usage-ingest"), name="usage-ingest")
     metrics = IngestMetrics(CollectorRegistry(), meters=RULES.meters)
-    relay = RelayLoop(Reports(database), publisher, metrics, Bell(), now=lambda: datetime.now(UTC))
+    relay = Relaying(Reports(database), publisher, metrics, now=lambda: datetime.now(UTC))
     await vhost.ask("DELETE", "queues/{vhost}/" + USAGE_RECORDED_QUEUE)
 
     with capture_logs() as logs:
@@ -97,23 +105,15 @@ async def _reports(database: Database) -> list[int]:
 
 
 async def test_backlog_beyond_one_claim_is_claimed_without_a_pause(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database,
 ) -> None:
     """A loop that waited to be woken after each claim would fall behind a busy day."""
-    monkeypatch.setattr("usage_ingest.loops.IDLE", timedelta(hours=1))
     now, user = datetime.now(UTC), uuid4()
     await Accounts(database).apply(provisioned(user, "cus_known").data)
     one = Entry.of(tool_run(user, time=now - timedelta(minutes=5)), RULES, now)
     await Ledger(database).record([one])
     await database.run(lambda c: c.execute(MORE, {"more": MOST_EVENTS}))
-    loop = ClaimLoop(
-        Claims(database, window=timedelta(seconds=10), dimensions=()),
-        IngestMetrics(CollectorRegistry(), meters=RULES.meters),
-        Bell(),
-        now=lambda: datetime.now(UTC),
-        wake=Bell(),
-    )
-    claiming = asyncio.create_task(loop.run())
+    claiming = asyncio.create_task(claiming_of(database, every=3600).run())
     try:
         await eventually(
             lambda: _reports(database), lambda found: sum(found) == MOST_EVENTS + 1, within=20

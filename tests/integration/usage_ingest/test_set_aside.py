@@ -16,7 +16,7 @@ from nexus_messaging.topology import USAGE_RECORDED_QUEUE
 from rig.databases import url_of
 from rig.terminal import in_a_pipe
 from rig.vhost import Vhost
-from usage_ingest.loops import Bell, RelayLoop
+from usage_ingest.loops import Relaying
 from usage_ingest.metrics import IngestMetrics
 from usage_ingest.reports import SET_ASIDE_FOR, Reports
 
@@ -54,7 +54,7 @@ async def test_report_that_no_event_can_carry_delays_no_other(
     good = await insert(database, "runs")
     registry = CollectorRegistry()
     metrics = IngestMetrics(registry, meters=["runs"])
-    relay = RelayLoop(Reports(database), publisher, metrics, Bell(), now=lambda: NOW)
+    relay = Relaying(Reports(database), publisher, metrics, now=lambda: NOW)
 
     with capture_logs() as logs:
         assert await relay.forward()

@@ -14,6 +14,7 @@ import aiormq
 import structlog
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
+from nexus_messaging.backoff import Backoff
 from nexus_messaging.cancellation import only_if_asked_for
 from nexus_messaging.connecting import OPEN_TIMEOUT, BrokerUnreachableError, Connection, connect
 from nexus_messaging.in_hand import InHand
@@ -180,20 +181,19 @@ class Consumer:
 
     async def run(self) -> None:
         """Connect, consume while wanted, and begin again whenever that ends; never returns."""
-        pause = 0.2
+        backoff = Backoff(0.2, LONGEST_PAUSE)
         while True:
             try:
                 with only_if_asked_for():
                     await self._session()
-                pause = 0.2
+                backoff.reset()
             except BrokerUnreachableError as error:
                 self._note(str(error))
             except REFUSED as error:
                 self._note(REFUSED_BECAUSE[type(error)])
             except Exception as error:  # noqa: BLE001 - aiormq lets even a bare Exception out of here
                 self._note(type(error).__name__)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+            await backoff.wait()
 
     async def take(self, most: int, most_bytes: int = BYTES_IN_HAND) -> list[Received]:
         """Wait for deliveries and return the oldest: up to ``most``, ending at ``most_bytes``."""

@@ -1,24 +1,21 @@
-"""The work on a queue's deliveries, through outages and floods and to the end.
+"""The consumption of a queue through outages and floods to the end.
 
-A handler returns what happened to each delivery and never acks. Its faults are told apart: an
-*outage* stops consuming and hands everything back unblamed; anything else is pinned on the one
-delivery that causes it.
+``batches`` and ``singles`` say how many deliveries are processed together or at once, ``pipeline``
+what each of them goes through.
 """
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
-from nexus_messaging.clock import utc_now
+from nexus_messaging.backoff import Backoff
 from nexus_messaging.consumer import Consumer
 from nexus_messaging.flood import Flood
-from nexus_messaging.message import Delivery
+from nexus_messaging.flood_guard import FloodGuard
+from nexus_messaging.pipeline import BatchHandler, Outage, Pipeline, Trace
 from nexus_messaging.received import Received
-from nexus_messaging.retry import CRASHED_FROM, HandedBack, Outcome, crashed
 from nexus_messaging.settlement import Settlement
 
 LONGEST_PROBE_PAUSE: Final = 30.0
@@ -28,35 +25,30 @@ LONGEST_RELAPSE_PAUSE: Final = 5.0
 """Seconds, both. An outage so soon after another is the same one, and the probe is blind to it: a
 database with a full disk answers. Without a pause everything would circulate at full speed."""
 
-Handler = Callable[[Delivery], Awaitable[Outcome]]
-
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Outage:
-    """What means that no delivery can be processed now, and how to ask whether that has ended.
-
-    ``probe`` returns when processing may go on and raises one of ``errors`` while it may not.
-    """
-
-    errors: tuple[type[Exception], ...]
-    probe: Callable[[], Awaitable[None]]
-
-
 class Consumption(ABC):
-    """Feeds the deliveries of one consumer to a handler and settles what comes back."""
+    """Feeds the deliveries of one consumer to its pipeline."""
 
-    def __init__(self, consumer: Consumer, settlement: Settlement, outage: Outage) -> None:
+    def __init__(
+        self,
+        consumer: Consumer,
+        handle: BatchHandler,
+        settlement: Settlement,
+        guard: FloodGuard,
+        outage: Outage,
+        trace: Trace,
+    ) -> None:
         self._consumer = consumer
-        self._settlement = settlement
+        self._pipeline = Pipeline(consumer, handle, settlement, guard, outage, trace)
         self._outage = outage
-        self._breaker = settlement.guards.of(consumer.queue)
+        self._guard = guard
         self._idle = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._draining = False
         self.paused_by: str | None = None
-        self._relapse_pause = 0.0
+        self._relapse = Backoff(0.5, LONGEST_RELAPSE_PAUSE)
         self._outage_ended: float | None = None
 
     @property
@@ -78,8 +70,8 @@ class Consumption(ABC):
         self._open()
         try:
             while True:
-                cause = await self._work_until_outage()
-                await self._sit_out(cause)
+                cause = await self._work_until_stopped()
+                await self._wait_for_the_end_of(cause)
         except Exception:
             self.paused_by = None
             await self._consumer.reset()
@@ -93,28 +85,28 @@ class Consumption(ABC):
         """
         self._draining = True
         self._consumer.hold_acks()
-        shutting = asyncio.ensure_future(self._consumer.shut())
+        cancelling = asyncio.ensure_future(self._consumer.shut())
         try:
             async with asyncio.timeout(seconds):
-                await asyncio.shield(shutting)
+                await asyncio.shield(cancelling)
                 await self._idle.wait()
         except TimeoutError:
             log.warning("drain_cut_short", queue=self._consumer.queue)
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
-        await self._hand_back([*await self._abandon(), *self._consumer.take_all()])
+        await self._pipeline.hand_back([*await self._abandon(), *self._consumer.take_all()])
         await self._consumer.release_acks()
 
     @abstractmethod
-    async def _work_until_outage(self) -> Exception | Flood:
+    async def _work_until_stopped(self) -> Exception | Flood:
         """Process deliveries; return the outage or flood that stopped it, with nothing in hand."""
 
     @abstractmethod
     async def _abandon(self) -> list[Received]:
         """Stop work on what was taken from the consumer and return what of it is not settled."""
 
-    async def _sit_out(self, cause: Exception | Flood) -> None:
+    async def _wait_for_the_end_of(self, cause: Exception | Flood) -> None:
         if isinstance(cause, Exception):
             self.paused_by = type(cause).__name__
             log.warning("consumption_paused", queue=self._consumer.queue, cause=self.paused_by)
@@ -123,7 +115,7 @@ class Consumption(ABC):
         if isinstance(cause, Exception):
             await self._end_of_outage()
             self.paused_by = None
-        await self._breaker.resumed()
+        await self._guard.resumed()
         log.info("consumption_resumed", queue=self._consumer.queue)
         self._open()
 
@@ -134,21 +126,20 @@ class Consumption(ABC):
 
     async def _end_of_outage(self) -> None:
         clock = asyncio.get_running_loop().time
-        relapsed = self._outage_ended is not None and clock() - self._outage_ended < RELAPSE_WITHIN
-        longer = max(0.5, min(self._relapse_pause * 2, LONGEST_RELAPSE_PAUSE))
-        self._relapse_pause = longer if relapsed else 0.0
-        await asyncio.sleep(self._relapse_pause)
+        if self._outage_ended is not None and clock() - self._outage_ended < RELAPSE_WITHIN:
+            await self._relapse.wait()
+        else:
+            self._relapse.reset()
         await self._probe_succeeds()
         self._outage_ended = clock()
 
     async def _probe_succeeds(self) -> None:
-        pause = 0.5
+        backoff = Backoff(0.5, LONGEST_PROBE_PAUSE)
         while True:
             try:
                 await self._outage.probe()
             except self._outage.errors:
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PROBE_PAUSE)
+                await backoff.wait()
             else:
                 return
 
@@ -158,26 +149,14 @@ class Consumption(ABC):
         Together, because the broker's answer comes behind what it has sent before, which is read
         only as fast as what is in hand grows less.
         """
-        shutting = asyncio.ensure_future(self._consumer.shut())
+        cancelling = asyncio.ensure_future(self._consumer.shut())
         try:
-            while not shutting.done() or len(self._consumer):
-                await self._hand_back(self._consumer.take_all())
+            while not cancelling.done() or len(self._consumer):
+                await self._pipeline.hand_back(self._consumer.take_all())
                 if not len(self._consumer):
                     arrival = asyncio.ensure_future(self._consumer.arrival())
-                    await asyncio.wait({shutting, arrival}, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait({cancelling, arrival}, return_when=asyncio.FIRST_COMPLETED)
                     arrival.cancel()
         finally:
-            shutting.cancel()
-        await shutting
-
-    async def _hand_back(self, received: Sequence[Received]) -> None:
-        outcomes = [HandedBack() for _ in received]
-        await self._settlement.settle([each.delivery for each in received], outcomes)
-        await self._consumer.ack(received)
-
-    async def _dead_letter_if_crashing(self, received: Received) -> bool:
-        if received.delivery.returned < CRASHED_FROM:
-            return False
-        await self._settlement.dead_letter(received.delivery, crashed(received.delivery, utc_now()))
-        await self._consumer.ack([received])
-        return True
+            cancelling.cancel()
+        await cancelling

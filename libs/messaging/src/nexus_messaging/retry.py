@@ -54,7 +54,17 @@ class HandedBack:
     tier: Tier | None = None
 
 
-Outcome = Done | Failed | HandedBack
+@dataclass(frozen=True, slots=True)
+class KilledReaders:
+    """Not processed, because it was delivered so many ``times`` without an answer to any.
+
+    It seems to kill whoever reads it.
+    """
+
+    times: int
+
+
+Outcome = Done | Failed | HandedBack | KilledReaders
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +146,9 @@ def decide(outcome: Outcome, progress: Progress, now: datetime) -> Decision:
             return Acknowledge(source)
         case HandedBack(tier):
             return Retry(tier or TIERS[0], progress)
+        case KilledReaders(times):
+            detail = f"delivered {times} times without an answer, and not read again"
+            return DeadLetter(Reason.CRASHED_CONSUMER, detail, times, now)
         case Failed(error):
             return _after(error, progress, progress.first_failed_at or now)
 
@@ -157,12 +170,6 @@ def _after(error: Exception, progress: Progress, first_failed_at: datetime) -> R
         case _:
             tried = Progress(progress.attempt + 1, progress.waits, first_failed_at)
             return Retry(_tier(progress.attempt - 1), tried)
-
-
-def crashed(delivery: Delivery, now: datetime) -> DeadLetter:
-    """Return the dead letter for a message that seems to kill whoever reads it."""
-    detail = f"delivered {delivery.returned} times without an answer, and not read again"
-    return DeadLetter(Reason.CRASHED_CONSUMER, detail, delivery.returned, now)
 
 
 def describe(error: Exception) -> str:

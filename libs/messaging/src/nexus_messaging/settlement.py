@@ -4,20 +4,17 @@ The one place where retries and dead letters come into being. A copy is confirme
 before the original may be acked: a crash in between makes a duplicate, never a loss.
 """
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Final
 
 import structlog
 
 from nexus_contracts.envelope import event_type_of
 from nexus_messaging import tracing
+from nexus_messaging.backoff import Backoff
 from nexus_messaging.clock import utc_now
 from nexus_messaging.errors import PublishError, where
-from nexus_messaging.flood import FloodLimit
-from nexus_messaging.flood_guard import FloodGuards
 from nexus_messaging.message import Delivery
 from nexus_messaging.metrics import MessagingMetrics
 from nexus_messaging.publisher import Publication, Publisher
@@ -29,9 +26,7 @@ from nexus_messaging.retry import (
     Decision,
     Failed,
     Outcome,
-    Progress,
     Retry,
-    decide,
 )
 from nexus_messaging.topology import DEAD, OUTSIDE_QUEUES, home_queue
 from nexus_messaging.unconfirmed import Unconfirmed
@@ -45,23 +40,19 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What follows for a delivery, and from what; a message dead-lettered unread has no outcome.
+    """What follows for a delivery, and from what.
 
     ``held_back``: it waits because its source floods the queue with dead letters.
     """
 
     delivery: Delivery
-    outcome: Outcome | None
+    outcome: Outcome
     decision: Decision
     held_back: bool = False
 
 
 class Settlement:
-    """Turns outcomes into copies and counts them; acking is left to the consumer.
-
-    Beyond ``limit`` dead letters are handed back or held back instead: whoever consumes asks
-    ``guards`` afterwards whether to stop.
-    """
+    """Publishes the copies that decisions ask for and counts what was decided."""
 
     def __init__(
         self,
@@ -69,47 +60,21 @@ class Settlement:
         metrics: MessagingMetrics,
         *,
         service: str,
-        limit: FloodLimit | None = None,
-        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._publisher = publisher
         self._metrics = metrics
         self._service = service
-        self._now = now
         self._unconfirmed = Unconfirmed()
-        self.guards = FloodGuards(limit or FloodLimit(), metrics)
 
-    async def settle(self, deliveries: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
-        """Carry out the outcomes of ``deliveries``; afterwards all of them may be acked.
+    async def carry_out(self, settled: Sequence[Settled]) -> None:
+        """Publish the copies that follow from decisions; afterwards the deliveries may be acked.
 
         Returns only once every copy is confirmed, however long the broker takes: giving up would
         mean either losing a message or acking none of its neighbours.
         """
-        now = self._now()
-        await self._carry_out(
-            [
-                self._allowed(delivery, outcome, decide(outcome, Progress.of(delivery), now))
-                for delivery, outcome in zip(deliveries, outcomes, strict=True)
-            ]
-        )
-
-    async def dead_letter(self, delivery: Delivery, letter: DeadLetter) -> None:
-        """Dead-letter a delivery without an outcome of its own."""
-        await self._carry_out([self._allowed(delivery, None, letter)])
-
-    def _allowed(self, delivery: Delivery, outcome: Outcome | None, decision: Decision) -> Settled:
-        back = self.guards.of(delivery.queue).overrule(delivery, decision)
-        if back is None:
-            return Settled(delivery, outcome, decision)
-        instead = decide(back, Progress.of(delivery), self._now())
-        return Settled(delivery, back, instead, held_back=back.tier is not None)
-
-    async def _carry_out(self, settled: Sequence[Settled]) -> None:
         await self._publish([self._copy(each.delivery, each.decision) for each in settled])
         for each in settled:
-            self._tell(each.delivery, each.outcome, each.decision)
-            if each.held_back:
-                self._metrics.held_back(each.delivery.queue)
+            self._count(each)
 
     def _copy(self, delivery: Delivery, decision: Decision) -> Publication | None:
         match decision:
@@ -120,7 +85,7 @@ class Settlement:
                 return Publication(tier.name, delivery.queue, message)
             case DeadLetter():
                 headers = decision.headers(
-                    service=self._service, requeue_to=home(delivery, decision), now=self._now()
+                    service=self._service, requeue_to=home(delivery, decision), now=utc_now()
                 )
                 return Publication(DEAD, delivery.queue, replace(delivery.message, headers=headers))
 
@@ -131,10 +96,9 @@ class Settlement:
                 await self._repeat(failed)
 
     async def _repeat(self, failed: Failures) -> None:
-        pause = 0.1
+        backoff = Backoff(0.1, LONGEST_PAUSE)
         while failed:
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+            await backoff.wait()
             self._unconfirmed.log_once(failed[0][1])
             failed = await self._attempt([copy for copy, _ in failed])
 
@@ -144,8 +108,11 @@ class Settlement:
             (copy, error) for copy, error in zip(copies, results, strict=True) if error is not None
         ]
 
-    def _tell(self, delivery: Delivery, outcome: Outcome | None, decision: Decision) -> None:
-        match decision:
+    def _count(self, settled: Settled) -> None:
+        delivery, outcome = settled.delivery, settled.outcome
+        if settled.held_back:
+            self._metrics.held_back(delivery.queue)
+        match settled.decision:
             case Acknowledge():
                 self._metrics.settled(delivery.queue)
             case Retry(tier):

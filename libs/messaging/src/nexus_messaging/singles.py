@@ -1,18 +1,25 @@
 """Consumption one by one, many at once: for work whose time is spent waiting for somebody else."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Final
 
 from nexus_messaging.consumer import Consumer
-from nexus_messaging.consumption import Consumption, Handler, Outage
+from nexus_messaging.consumption import Consumption
 from nexus_messaging.flood import Flood
+from nexus_messaging.flood_guard import FloodGuard
 from nexus_messaging.message import Delivery
+from nexus_messaging.pipeline import Outage
 from nexus_messaging.received import Received
-from nexus_messaging.retry import Failed, HandedBack, Outcome
+from nexus_messaging.retry import Outcome
 from nexus_messaging.settlement import Settlement
 from nexus_messaging.tracing import processing
 
 MANY: Final = 1_000_000
+
+Handler = Callable[[Delivery], Awaitable[Outcome]]
+"""Returns what happened to a delivery, and never acks."""
 
 
 class SingleConsumption(Consumption):
@@ -23,12 +30,20 @@ class SingleConsumption(Consumption):
     """
 
     def __init__(
-        self, consumer: Consumer, handle: Handler, settlement: Settlement, outage: Outage
+        self,
+        consumer: Consumer,
+        handle: Handler,
+        settlement: Settlement,
+        guard: FloodGuard,
+        outage: Outage,
     ) -> None:
-        super().__init__(consumer, settlement, outage)
-        self._handle = handle
+        async def handle_one(deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+            [delivery] = deliveries
+            return [await handle(delivery)]
+
+        super().__init__(consumer, handle_one, settlement, guard, outage, _trace)
         self._running: dict[asyncio.Task[None], Received] = {}
-        self._tripped: asyncio.Future[Exception | Flood] | None = None
+        self._stopped: asyncio.Future[Exception | Flood] | None = None
         self._unforeseen: BaseException | None = None
         self._at_once = MANY
         self._room = asyncio.Event()
@@ -41,17 +56,17 @@ class SingleConsumption(Consumption):
             await asyncio.wait(running)
         return [received for task, received in running.items() if task.cancelled()]
 
-    async def _work_until_outage(self) -> Exception | Flood:
-        tripped = self._tripped = asyncio.get_running_loop().create_future()
+    async def _work_until_stopped(self) -> Exception | Flood:
+        stopped = self._stopped = asyncio.get_running_loop().create_future()
         self._unforeseen = None
         feed = asyncio.create_task(self._feed())
         try:
-            await asyncio.wait({tripped, feed}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({stopped, feed}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             feed.cancel()
-        if not tripped.done():
+        if not stopped.done():
             await feed  # raises what ended it
-        cause: Exception | Flood = await tripped
+        cause: Exception | Flood = await stopped
         await self._shut_and_hand_back()
         if self._running:
             await asyncio.wait(self._running)
@@ -68,7 +83,7 @@ class SingleConsumption(Consumption):
                 await self._room.wait()
             for received in await self._consumer.take(1):
                 self._idle.clear()
-                task = asyncio.create_task(self._process(received))
+                task = asyncio.create_task(self._pipeline.process([received], self._stop))
                 self._running[task] = received
                 task.add_done_callback(self._finished)
 
@@ -84,29 +99,16 @@ class SingleConsumption(Consumption):
         if not self._running and not len(self._consumer):
             self._idle.set()
 
-    async def _process(self, received: Received) -> None:
-        with processing(received.delivery):
-            if not await self._dead_letter_if_crashing(received):
-                outcome = await self._outcome(received.delivery)
-                await self._settlement.settle([received.delivery], [outcome])
-                await self._consumer.ack([received])
-        if self._breaker.flood is not None:
-            self._trip(self._breaker.flood)
-
-    async def _outcome(self, delivery: Delivery) -> Outcome:
-        try:
-            return await self._handle(delivery)
-        except self._outage.errors as error:
-            self._trip(error)
-            return HandedBack()
-        except Exception as error:
-            return Failed(error)
-
     def _fail(self, unforeseen: BaseException) -> None:
         self._unforeseen = unforeseen  # also when an outage was found first
-        if self._tripped is not None and not self._tripped.done():
-            self._tripped.set_exception(unforeseen)
+        if self._stopped is not None and not self._stopped.done():
+            self._stopped.set_exception(unforeseen)
 
-    def _trip(self, cause: Exception | Flood) -> None:
-        if self._tripped is not None and not self._tripped.done():
-            self._tripped.set_result(cause)
+    def _stop(self, cause: Exception | Flood) -> None:
+        if self._stopped is not None and not self._stopped.done():
+            self._stopped.set_result(cause)
+
+
+def _trace(_queue: str, deliveries: Sequence[Delivery]) -> AbstractContextManager[None]:
+    [delivery] = deliveries
+    return processing(delivery)

@@ -6,6 +6,8 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel
 
+from nexus_database import Database, revision_fault
+from nexus_database.settings import DatabaseSettings
 from nexus_service.console import Finding, Tone
 from nexus_service.settings import SettingsError, load
 
@@ -63,3 +65,16 @@ async def _of_group(group: Checks[OwnSettingsT]) -> list[Finding]:
 async def _finding(name: str, check: Check) -> Finding:
     fault = await check()
     return Finding(name) if fault is None else Finding(name, fault, Tone.BAD)
+
+
+def database_checks(service: str) -> Checks[DatabaseSettings]:
+    """Return the check that a database is reached, its own and at this release's revision."""
+
+    async def fault(settings: DatabaseSettings) -> str | None:
+        database = Database(settings.database_url.get_secret_value(), name=f"{service} check")
+        try:
+            return await revision_fault(database, service.replace("-", "_"))
+        finally:
+            await database.close()
+
+    return Checks("database", DatabaseSettings, lambda given: {"database": lambda: fault(given)})

@@ -1,7 +1,6 @@
 """A service's connections to the broker, as its readiness and its liveness see them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from nexus_messaging.consumer import Consumer
@@ -12,15 +11,17 @@ UNCONNECTED_FOR: Final = 180.0
 is limited to seconds, so by then the process may know no way back, such as to a new address."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Connections:
     """One connection for publishing, and one for each queue that is consumed."""
 
-    publisher: Publisher
-    consumers: Sequence[Consumer]
+    publisher: Publisher | None = None
+    consumers: list[Consumer] = field(default_factory=list)
 
     async def fault(self) -> str | None:
         """Say what is wrong, for readiness."""
+        if self.publisher is None or not self.consumers:
+            return "starting"
         faults = [] if self.publisher.connected else ["not connected for publishing"]
         faults += [fault for each in self.consumers if (fault := each.fault())]
         return "; ".join(faults) or None

@@ -8,6 +8,7 @@ from typing import Final, Protocol, TypeVar
 
 import structlog
 
+from nexus_messaging.backoff import Backoff
 from nexus_messaging.cancellation import only_if_asked_for
 from nexus_messaging.errors import where
 
@@ -42,15 +43,13 @@ class Drainable(Protocol):
         """Take nothing new, and be empty-handed after about ``seconds``."""
 
 
-def stop_on_signal() -> asyncio.Event:
-    """Return an event that SIGTERM and SIGINT set."""
-    stop = asyncio.Event()
+def stop_on_signal(stop: asyncio.Event) -> None:
+    """Have SIGTERM and SIGINT set ``stop``."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     # Until there is something to resume; what it does by default is to end the process.
     loop.add_signal_handler(RESUME_SIGNAL, lambda: None)
-    return stop
 
 
 def resume_on_signal(resume: Callable[[], None]) -> None:
@@ -69,15 +68,14 @@ async def until_available(
     Raises:
         StoppedError: ``stop`` was set first.
     """
-    pause = 0.2
+    backoff = Backoff(0.2, LONGEST_START_PAUSE)
     while not stop.is_set():
         try:
             return await connect()
         except errors as error:
             log.warning("waiting_at_start", what=what, cause=f"{type(error).__name__}: {error}")
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), pause)
-        pause = min(pause * 2, LONGEST_START_PAUSE)
+            await asyncio.wait_for(stop.wait(), backoff.next())
     raise StoppedError
 
 
@@ -117,7 +115,7 @@ async def _drain(drained: Sequence[Drainable], grace: float) -> None:
 
 async def keep_going(name: str, loop: Loop) -> None:
     """Run ``loop`` again after anything that ends it, waiting longer each time it fails."""
-    pause = 0.5
+    backoff = Backoff(0.5, LONGEST_PAUSE)
     while True:
         began = asyncio.get_running_loop().time()
         try:
@@ -126,6 +124,5 @@ async def keep_going(name: str, loop: Loop) -> None:
         except Exception as error:  # a loop that died silently would bill nobody
             log.warning("loop_failed", loop=name, cause=type(error).__name__, where=where(error))
         if asyncio.get_running_loop().time() - began > LONGEST_PAUSE:
-            pause = 0.5
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, LONGEST_PAUSE)
+            backoff.reset()
+        await backoff.wait()

@@ -2,7 +2,7 @@
 
 import sys
 
-from customer_provisioner.app import CHECKS, NAME, PACKAGE, serve
+from customer_provisioner.app import CHECKS, NAME, serve
 from customer_provisioner.commands import COMMANDS, FAULTS
 from customer_provisioner.settings import Settings
 from nexus_database import MigrationError, UnfitDatabaseError, migrate
@@ -14,7 +14,7 @@ SERVICE = Service(
     settings=Settings,
     serve=serve,
     checks=CHECKS,
-    migrate=lambda url: migrate(url, PACKAGE),
+    migrate=lambda url: migrate(url, "customer_provisioner"),
     faults=(MigrationError, UnfitDatabaseError, *FAULTS),
     commands=COMMANDS,
 )

@@ -32,18 +32,20 @@ class Door:
     """`POST /v1/customers` and `GET /v1/customers/{user_id}`, for holders of a key.
 
     Answers never hold an address. Asking publishes ``user.created``, so that a customer comes about
-    in one way only, and what was accepted survives this process.
+    in one way only, and what was accepted survives this process. ``publisher`` raises PublishError
+    before there is one.
     """
 
     def __init__(
         self,
         keys: tuple[ApiKey, ...],
         inquiries: Inquiries,
+        publisher: Callable[[], Publisher],
         now: Callable[[], datetime],
     ) -> None:
         self._keys = keys
         self._inquiries = inquiries
-        self._publisher: Publisher | None = None
+        self._publisher = publisher
         self._now = now
 
     def routes(self) -> list[web.RouteDef]:
@@ -52,10 +54,6 @@ class Door:
             web.post("/v1/customers", _guarded(self._create)),
             web.get("/v1/customers/{user_id}", _guarded(self._show)),
         ]
-
-    def publish_with(self, publisher: Publisher) -> None:
-        """Take users from now on: before, there is no broker to keep them."""
-        self._publisher = publisher
 
     async def _create(self, request: web.Request) -> web.Response:
         key = self._authorized(request)
@@ -92,9 +90,7 @@ class Door:
 
     async def _publish(self, user: UserCreated, key: ApiKey, follows: str | None) -> None:
         event = Event.of(user, source=key.source, id=uuid4(), time=self._now())
-        if self._publisher is None:
-            raise PublishError("the broker was not there yet")
-        await send(self._publisher, event, follows=follows)
+        await send(self._publisher(), event, follows=follows)
 
     async def _awaited(self, user_id: UUID) -> Profile | None:
         loop = asyncio.get_running_loop()

@@ -108,6 +108,11 @@ class Gate:
         """Return why the gate is shut, or nothing if it is open."""
         return self._state.cause
 
+    async def remark(self) -> str | None:
+        """Say why no report is sent, if it is Stripe's side that keeps us from it."""
+        cause = self.cause
+        return None if cause is None else f"shut for {cause.value}: nothing is sent until it ends"
+
     def require_open(self) -> None:
         """Return if calls may be made.
 

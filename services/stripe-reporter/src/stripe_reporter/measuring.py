@@ -1,14 +1,10 @@
 """What only the journal can tell those who watch, asked every few seconds."""
 
-import asyncio
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final
 
 from stripe_reporter.journal import Journal
 from stripe_reporter.metrics import ReporterMetrics
-
-MEASURE_EVERY: Final = 10.0
 
 
 class Measuring:
@@ -20,12 +16,6 @@ class Measuring:
         self._journal = journal
         self._metrics = metrics
         self._now = now
-
-    async def run(self) -> None:
-        """Measure every few seconds until cancelled."""
-        while True:
-            await self.measure()
-            await asyncio.sleep(MEASURE_EVERY)
 
     async def measure(self) -> None:
         """Measure once.

@@ -9,13 +9,13 @@ from typing import Final, Protocol
 
 import structlog
 
-from nexus_contracts import UsageRecorded, read_event
+from nexus_contracts import UsageRecorded
 from nexus_database import RowRefusedError
 from nexus_messaging.errors import PermanentError, TransientError
-from nexus_messaging.message import Delivery
 from nexus_messaging.reasons import Reason
 from nexus_messaging.retry import Done, HandedBack, Outcome
 from nexus_messaging.topology import TIERS
+from nexus_service.work import Work
 from nexus_stripe.answers import Answer, Receipt
 from stripe_reporter.entries import Entry
 from stripe_reporter.fence import (
@@ -36,7 +36,6 @@ from stripe_reporter.meanings import Meaning, Then, meaning_of, told
 from stripe_reporter.metrics import SEND, ReporterMetrics
 from stripe_reporter.outcomes import Outcomes
 from stripe_reporter.pace import Pacing
-from stripe_reporter.progress import Progress
 from stripe_reporter.reports import Report
 
 PAUSES_HERE: Final = (0.2, 0.5, 1.0, 2.0)
@@ -78,7 +77,7 @@ class Reporter:
         pacing: Pacing,
         lanes: Lanes,
         metrics: ReporterMetrics,
-        progress: Progress,
+        work: Work,
         *,
         now: Callable[[], datetime],
     ) -> None:
@@ -89,11 +88,11 @@ class Reporter:
         self._pacing = pacing
         self._lanes = lanes
         self._metrics = metrics
-        self._progress = progress
+        self._work = work
         self._now = now
 
-    async def report_usage(self, delivery: Delivery) -> Outcome:
-        """Send the report in ``delivery`` unless it was sent, and tell what Stripe said.
+    async def report_usage(self, usage: UsageRecorded) -> Outcome:
+        """Send a report unless it was sent, and publish what Stripe answered.
 
         Raises:
             PermanentError: Stripe refused it, or it must not be sent any more.
@@ -102,9 +101,9 @@ class Reporter:
             DatabaseUnavailableError: nothing can be claimed now.
             UnexpectedAnswerError: retried within the message's budget.
         """
-        report = Report.of(read_event(delivery.message.body, [UsageRecorded]).data)
+        report = Report.of(usage)
         try:
-            with self._progress.working():
+            with self._work.round():
                 async with self._lanes.turn(report.lane):
                     result = await self._sent(report)
                 # The next one's call need not wait until this one's outcome is told.
@@ -139,7 +138,7 @@ class Reporter:
         else:
             answer = Answer(Receipt.NEVER_SENT)
         meaning = meaning_of(answer)
-        self._progress.moved()
+        self._work.moved()
         self._metrics.called(SEND, meaning, time.perf_counter() - began)
         self._gate.note(meaning, call.report.identifier, call.report.facts.meter)
         if meaning.slows:

@@ -4,8 +4,10 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Annotated, Final
 from uuid import UUID
+
+from faststream import Context
 
 from nexus_contracts import (
     ContractError,
@@ -17,13 +19,18 @@ from nexus_contracts import (
     read_event,
 )
 from nexus_database import RowRefusedError, RowsBusyError
-from nexus_messaging.consumption import Handler
 from nexus_messaging.errors import PermanentError, TransientError
 from nexus_messaging.message import Delivery
 from nexus_messaging.reasons import Reason
 from nexus_messaging.retry import Done, Failed, Outcome
-from nexus_messaging.routes import Routes
-from nexus_messaging.topology import CUSTOMER_PROVISIONED_QUEUE
+from nexus_messaging.router import Router
+from nexus_messaging.topology import (
+    CUSTOMER_PROVISIONED_QUEUE,
+    TOOL_EXECUTED_QUEUE,
+    USAGE_OUTCOMES_QUEUE,
+)
+from nexus_service.periodic import Periodic
+from nexus_service.work import Work
 from usage_ingest.accounts import Accounts
 from usage_ingest.ledger import Duplicate, Entry, HeldByNewer, IdTaken, Ledger, Recorded, Result
 from usage_ingest.metering import BillingRules, BillingState, is_from_the_future, readings
@@ -31,6 +38,11 @@ from usage_ingest.metrics import UNREADABLE, IngestMetrics
 from usage_ingest.reports import Answer, Applied, Reports
 
 Clock = Callable[[], datetime]
+
+PREFETCH: Final = 2000
+"""Four batches: one being committed, the rest at hand."""
+
+PREFETCH_CUSTOMERS: Final = 20
 
 ANSWERS: Final[Sequence[type[UsageReportedV1 | UsageRejectedV1]]] = (
     UsageReportedV1,
@@ -46,6 +58,7 @@ class UsageRecorder:
         ledger: Ledger,
         rules: BillingRules,
         metrics: IngestMetrics,
+        work: Work,
         *,
         now: Clock,
         wake: Callable[[], None],
@@ -53,6 +66,7 @@ class UsageRecorder:
         self._ledger = ledger
         self._rules = rules
         self._metrics = metrics
+        self._work = work
         self._now = now
         self._wake = wake
 
@@ -90,7 +104,7 @@ class UsageRecorder:
         return read
 
     async def _recorded(self, entries: Sequence[Entry]) -> Sequence[Result]:
-        with self._metrics.working("record"):
+        with self._work.round():
             results = await self._stored(entries)
         if isinstance(results, RowsBusyError):
             raise results
@@ -166,24 +180,13 @@ def _name(result: Result) -> str:
             return "held_by_newer"
 
 
-def account_keeper(routes: Routes, accounts: Accounts, wake: Callable[[], None]) -> Handler:
-    """Return the handler of `customer.provisioned`; ``wake`` is called after each."""
-
-    @routes.subscriber(CUSTOMER_PROVISIONED_QUEUE)
-    async def keep_account(event: Event[CustomerProvisioned]) -> Outcome:
-        await accounts.apply(event.data)
-        wake()
-        return Done()
-
-    return keep_account
-
-
 class OutcomeApplier:
     """Applies batches of `usage.reported` and `usage.rejected` to the reports."""
 
-    def __init__(self, reports: Reports, metrics: IngestMetrics) -> None:
+    def __init__(self, reports: Reports, metrics: IngestMetrics, work: Work) -> None:
         self._reports = reports
         self._metrics = metrics
+        self._work = work
 
     async def apply_outcomes(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
         """Apply a batch of answers in one transaction.
@@ -208,7 +211,7 @@ class OutcomeApplier:
         return outcomes
 
     async def _applied(self, answers: Sequence[Answer]) -> set[UUID]:
-        with self._metrics.working("apply"):
+        with self._work.round():
             applied = await self._answered(answers)
         if isinstance(applied, RowsBusyError):
             raise applied
@@ -227,3 +230,34 @@ class OutcomeApplier:
         except ContractError as error:
             return error
         return Answer.of(event.data)
+
+
+router = Router()
+
+
+@router.batch_subscriber(TOOL_EXECUTED_QUEUE, prefetch=PREFETCH)
+async def record_usage(
+    batch: Sequence[Delivery], recorder: Annotated[UsageRecorder, Context()]
+) -> Sequence[Outcome]:
+    """Record tool runs in the ledger."""
+    return await recorder.record_usage(batch)
+
+
+@router.batch_subscriber(USAGE_OUTCOMES_QUEUE, prefetch=PREFETCH)
+async def apply_outcomes(
+    batch: Sequence[Delivery], applier: Annotated[OutcomeApplier, Context()]
+) -> Sequence[Outcome]:
+    """Apply what Stripe answered to the reports."""
+    return await applier.apply_outcomes(batch)
+
+
+@router.subscriber(CUSTOMER_PROVISIONED_QUEUE, prefetch=PREFETCH_CUSTOMERS)
+async def keep_account(
+    event: Event[CustomerProvisioned],
+    accounts: Annotated[Accounts, Context()],
+    claim: Annotated[Periodic, Context()],
+) -> Outcome:
+    """Keep whom a user's usage is billed to, and claim what waited for it."""
+    await accounts.apply(event.data)
+    claim.wake()
+    return Done()

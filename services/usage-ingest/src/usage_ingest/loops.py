@@ -1,8 +1,7 @@
-"""The two loops behind the ledger, and the sweep that makes up for every race and lost wake-up."""
+"""What is done every so often: claim, forward, sweep, measure; each function is one round."""
 
-import asyncio
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 import structlog
@@ -22,71 +21,33 @@ from usage_ingest.reports import InexpressibleError, Reports
 
 SOURCE: Final = "nexus/usage-ingest"
 
-IDLE: Final = timedelta(seconds=1)
-"""Without a wake-up a loop looks again after this: windows close by the clock alone."""
-
-GATHERED_FOR: Final = timedelta(milliseconds=500)
-"""Between being woken and claiming. A backlog is recorded batch by batch: claimed after the first
-of them, each window of it would be reported many times over, and Stripe's limit is on reports."""
-
-SWEEP_EVERY: Final = timedelta(seconds=3)
-
-MEASURE_EVERY: Final = timedelta(seconds=10)
-"""As often as anybody looks: a scrape takes the figures as they are and asks nothing."""
-
 Clock = Callable[[], datetime]
 
 log = structlog.get_logger()
 
 
-class Bell:
-    """Wakes a loop early; ringing twice before it wakes is ringing once."""
-
-    def __init__(self) -> None:
-        self._rung = asyncio.Event()
-
-    def ring(self) -> None:
-        """Wake the loop, now or when it next waits."""
-        self._rung.set()
-
-    async def wait(self, most: timedelta) -> None:
-        """Return when rung, or after ``most``."""
-        try:
-            async with asyncio.timeout(most.total_seconds()):
-                await self._rung.wait()
-        except TimeoutError:
-            return
-        finally:
-            self._rung.clear()
-
-
-class ClaimLoop:
-    """Claims due events until none is left, then waits for more and lets them gather."""
+class Claiming:
+    """Makes reports of due events; ``wake`` is called when there are some to forward."""
 
     def __init__(
-        self, claims: Claims, metrics: IngestMetrics, bell: Bell, *, now: Clock, wake: Bell
+        self, claims: Claims, metrics: IngestMetrics, *, now: Clock, wake: Callable[[], None]
     ) -> None:
         self._claims = claims
         self._metrics = metrics
-        self._bell = bell
         self._now = now
         self._wake = wake
 
-    async def run(self) -> None:
-        """Claim until cancelled."""
-        while True:
-            await asyncio.sleep(GATHERED_FOR.total_seconds())
-            while await self._claim() == MOST_EVENTS:
-                pass
-            await self._bell.wait(IDLE)
+    async def claim(self) -> bool:
+        """Claim once; return whether more is due.
 
-    async def _claim(self) -> int:
-        with self._metrics.working("claim"):
-            claimed = await self._claimed()
+        Raises:
+            DatabaseUnavailableError: nothing was claimed.
+        """
+        claimed = await self._claimed()
         self._metrics.claimed(claimed.events, claimed.reports)
         if claimed.reports:
-            self._wake.ring()
-        return claimed.events
+            self._wake()
+        return claimed.events == MOST_EVENTS
 
     async def _claimed(self) -> Claimed:
         work = Undertaking("claim usage")
@@ -97,7 +58,7 @@ class ClaimLoop:
         return claimed
 
 
-class RelayLoop:
+class Relaying:
     """Forwards pending reports: leases, publishes with confirms, marks. No lock spans the network.
 
     A crash after a confirm repeats the report; the reporter knows it by its identifier.
@@ -108,24 +69,14 @@ class RelayLoop:
         reports: Reports,
         publisher: Publisher,
         metrics: IngestMetrics,
-        bell: Bell,
         *,
         now: Clock,
     ) -> None:
         self._reports = reports
         self._publisher = publisher
         self._metrics = metrics
-        self._bell = bell
         self._now = now
         self._not_forwarded = 0
-
-    async def run(self) -> None:
-        """Forward until cancelled."""
-        while True:
-            with self._metrics.working("relay"):
-                more = await self.forward()
-            if not more:
-                await self._bell.wait(IDLE)
 
     async def forward(self) -> bool:
         """Forward one batch; return whether there is reason to go on at once.
@@ -172,49 +123,42 @@ class RelayLoop:
         return results
 
 
-class SweepLoop:
+class Sweeping:
     """Releases, expires and replaces what waits without a reason."""
 
     def __init__(
-        self, accounts: Accounts, metrics: IngestMetrics, *, now: Clock, wake: tuple[Bell, Bell]
+        self,
+        accounts: Accounts,
+        metrics: IngestMetrics,
+        *,
+        now: Clock,
+        wake: Sequence[Callable[[], None]],
     ) -> None:
         self._accounts = accounts
         self._metrics = metrics
         self._now = now
         self._wake = wake
 
-    async def run(self) -> None:
-        """Sweep every few seconds until cancelled, and at once where more is left."""
-        while True:
-            with self._metrics.working("sweep"):
-                swept = await self._accounts.sweep(self._now())
-            self._metrics.superseded(swept.superseded)
-            if swept.released or swept.superseded:
-                log.info(
-                    "usage_released", events=swept.released, reports_superseded=swept.superseded
-                )
-                for bell in self._wake:
-                    bell.ring()
-            if swept.expired:
-                log.warning("usage_expired", events=swept.expired)
-            if not swept.more:
-                await asyncio.sleep(SWEEP_EVERY.total_seconds())
+    async def sweep(self) -> bool:
+        """Sweep once; return whether more is left."""
+        swept = await self._accounts.sweep(self._now())
+        self._metrics.superseded(swept.superseded)
+        if swept.released or swept.superseded:
+            log.info("usage_released", events=swept.released, reports_superseded=swept.superseded)
+            for wake in self._wake:
+                wake()
+        if swept.expired:
+            log.warning("usage_expired", events=swept.expired)
+        return swept.more
 
 
-class MeasureLoop:
+class Measuring:
     """Keeps the figures on the ledger fresh for whoever scrapes them."""
 
-    def __init__(self, figures: Figures, metrics: IngestMetrics, *, now: Clock) -> None:
+    def __init__(self, figures: Figures, metrics: IngestMetrics, now: Clock) -> None:
         self._figures = figures
         self._metrics = metrics
         self._now = now
-
-    async def run(self) -> None:
-        """Measure every few seconds until cancelled."""
-        while True:
-            with self._metrics.working("measure"):
-                await self.measure()
-            await asyncio.sleep(MEASURE_EVERY.total_seconds())
 
     async def measure(self) -> None:
         """Measure once.

@@ -4,19 +4,14 @@ Each label value is born at 0, so that its first increase shows; no label holds 
 processes may run at once: counters add up, the gauges on the ledger are the same from each.
 """
 
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from nexus_messaging.reasons import Reason
-from nexus_service.progress import Activity
 from usage_ingest.metering import BillingState
 
-LOOPS: Final = ("claim", "relay", "sweep", "measure")
-BATCHES: Final = ("record", "apply")
 REPORT_STEPS: Final = (
     "created",
     "forwarded",
@@ -40,14 +35,10 @@ UNFINISHED_REPORTS: Final = ("pending", "forwarded", "rejected")
 
 _DELAYS: Final = (0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 86400.0)
 _SIZES: Final = (1, 5, 25, 50, 100, 200, 300, 400, 500)
-_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class IngestMetrics:
-    """What the ledger took in, what became of the reports, and whether the work moves.
-
-    ``activities`` are the loops and batches by name, for the health check.
-    """
+    """What the ledger took in, and what became of the reports."""
 
     def __init__(self, registry: CollectorRegistry, *, meters: Iterable[str]) -> None:
         prefix = "usage_ingest"
@@ -69,18 +60,6 @@ class IngestMetrics:
         # Events of one recording transaction.
         self._batch_size = Histogram(
             f"{prefix}_batch_size", "Events in a batch", buckets=_SIZES, registry=registry
-        )
-        # Seconds of one round of work: of `record` and `apply` a transaction, of loops a round.
-        self._seconds = Histogram(
-            f"{prefix}_work_seconds",
-            "Duration of a round",
-            ["work"],
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        # Seconds for which that work has stood still though it should move.
-        still = Gauge(
-            f"{prefix}_work_still_seconds", "Without progress", ["work"], registry=registry
         )
         # Billable quantities, by meter: taken into the ledger, and counted by Stripe.
         self._recorded_value = Counter(
@@ -114,12 +93,6 @@ class IngestMetrics:
         self._measured = Gauge(
             f"{prefix}_measured_timestamp_seconds", "Time of the figures", registry=registry
         )
-        self.activities = {
-            name: Activity(time.monotonic, steady=name in LOOPS) for name in (*LOOPS, *BATCHES)
-        }
-        self._rounds = {name: self._seconds.labels(name) for name in self.activities}
-        for name, activity in self.activities.items():
-            still.labels(name).set_function(activity.still)
         _touch(self._events, OUTCOMES)
         _touch(self._reports, REPORT_STEPS)
         _touch(self._events_now, UNFINISHED_EVENTS)
@@ -128,14 +101,6 @@ class IngestMetrics:
         _touch(self._oldest_report, UNFINISHED_REPORTS[:2])
         for value in (self._recorded_value, self._reported_value):
             _touch(value, meters)
-
-    @contextmanager
-    def working(self, name: str) -> Iterator[None]:
-        """Time a round of the work ``name`` and note whether it ended well."""
-        began = time.perf_counter()
-        with self.activities[name].working():
-            yield
-        self._rounds[name].observe(time.perf_counter() - began)
 
     def recorded(
         self, outcomes: Mapping[str, int], delays: Iterable[float], values: Mapping[str, int]

@@ -1,0 +1,143 @@
+"""A service's handlers, as FastStream's users write them: decorated functions, by queue.
+
+FastStream registers a handler of single events, has the message read into its argument, injects
+what ``Context()`` names and calls it. It receives nothing itself: this project's own consumer does,
+and feeds it, because FastStream's subscription drops what arrives while it stops, and knows no
+pause for an outage (docs/decisions/0017).
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar, get_type_hints
+
+from faststream import AckPolicy, ContextRepo
+from faststream.rabbit import RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
+
+from nexus_contracts import Event, EventData, read_event
+from nexus_messaging.message import Delivery
+from nexus_messaging.pipeline import BatchHandler
+from nexus_messaging.retry import Outcome
+from nexus_messaging.singles import Handler
+
+NEVER_CONNECTED: Final = "amqp://localhost"
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Awaitable[Any]])
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A queue and the function that handles what it delivers.
+
+    ``prefetch``: how many deliveries are in hand at most. ``max_size``: how many of them make a
+    batch, ``None`` where each is handled alone.
+    """
+
+    queue: str
+    function: Callable[..., Awaitable[Any]]
+    prefetch: int
+    max_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """What a service consumes, and by which functions; it connects to nothing."""
+
+    routes: list[Route] = field(default_factory=list)
+
+    def subscriber(self, queue: str, *, prefetch: int) -> Callable[[FunctionT], FunctionT]:
+        """Register a handler of single events; its first argument's annotation says of which.
+
+        Further arguments are annotated with FastStream's ``Context()``. What the function returns
+        or raises decides what follows for the message; a body that breaks the contract never
+        reaches it.
+        """
+
+        def register(function: FunctionT) -> FunctionT:
+            self.routes.append(Route(queue, function, prefetch))
+            return function
+
+        return register
+
+    def batch_subscriber(
+        self, queue: str, *, prefetch: int, max_size: int = 500
+    ) -> Callable[[FunctionT], FunctionT]:
+        """Register a handler of up to ``max_size`` deliveries, which reads them itself."""
+
+        def register(function: FunctionT) -> FunctionT:
+            self.routes.append(Route(queue, function, prefetch, max_size))
+            return function
+
+        return register
+
+
+class Handlers:
+    """The functions of a router, ready to be called with deliveries.
+
+    ``provided`` has, by the name of the argument, what functions are given beside their events.
+    A function that needs more raises LookupError here, not when its first message arrives.
+    """
+
+    def __init__(self, provided: Mapping[str, Any]) -> None:
+        self._provided = provided
+        context = ContextRepo()
+        for name, value in provided.items():
+            context.set_global(name, value)
+        self._broker = RabbitBroker(NEVER_CONNECTED, logger=None, context=context)
+        self._broker._setup_logger()  # noqa: SLF001 - its start does, before it connects
+
+    def single(self, route: Route) -> Handler:
+        """Return a handler that raises what the function raises, and ContractError."""
+        self._injected(route.function)
+        subscriber = self._broker.subscriber(
+            RabbitQueue(route.queue, declare=False),
+            RabbitExchange(declare=False),
+            parser=_parse,
+            decoder=_decoder(event_type(route.function)),
+            ack_policy=AckPolicy.MANUAL,
+            no_reply=True,  # or a publisher's reply_to would make us publish
+        )
+        subscriber(route.function)
+        subscriber._build_fastdepends_model()  # noqa: SLF001 - its start does, before it subscribes
+
+        async def handle(delivery: Delivery) -> Outcome:
+            response = await subscriber.process_message(delivery)  # type: ignore[arg-type] # see _parse
+            outcome: Outcome = response.body
+            return outcome
+
+        return handle
+
+    def batch(self, route: Route) -> BatchHandler:
+        """Return the function with its further arguments filled in."""
+        injected = self._injected(route.function)
+
+        async def handle(batch: Sequence[Delivery]) -> Sequence[Outcome]:
+            outcomes: Sequence[Outcome] = await route.function(batch, **injected)
+            return outcomes
+
+        return handle
+
+    def _injected(self, function: Callable[..., Any]) -> dict[str, Any]:
+        _event, *names = inspect.signature(function).parameters
+        if missing := set(names) - self._provided.keys():
+            raise LookupError(f"{function.__name__} is not given {', '.join(sorted(missing))}")
+        return {name: self._provided[name] for name in names}
+
+
+async def _parse(delivery: Any) -> RabbitMessage:
+    message = delivery.message
+    return RabbitMessage(delivery, message.body, message_id=message.message_id)
+
+
+def _decoder(kind: type[EventData]) -> Callable[[RabbitMessage], Awaitable[Event[EventData]]]:
+    async def decode(message: RabbitMessage) -> Event[EventData]:
+        return read_event(message.body, [kind])
+
+    return decode
+
+
+def event_type(function: Callable[..., object]) -> type[EventData]:
+    """Return which event's data a handler of single events takes."""
+    event = next(iter(get_type_hints(function).values()))
+    kind: type[EventData] = event.model_fields["data"].annotation
+    return kind

@@ -1,0 +1,129 @@
+"""What this project needs of FastStream: it registers handlers, reads for them, and calls them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import uuid4
+
+import pytest
+from faststream import Context
+
+from nexus_contracts import Event, InvalidEventError, UnreadableError, UserCreated
+from nexus_messaging.errors import TransientError
+from nexus_messaging.message import Delivery, Message
+from nexus_messaging.retry import Done, Outcome
+from nexus_messaging.router import Handlers, Router
+from nexus_messaging.singles import Handler
+
+QUEUE = "customer-provisioner.user-created"
+
+
+def delivery() -> Delivery:
+    """Return the delivery of a user."""
+    user = UserCreated(user_id=uuid4(), email="ada@example.com", name="Ada")
+    event = Event.of(user, source="test", id=uuid4(), time=datetime.now(UTC))
+    return Delivery(Message.of(event), QUEUE, "events")
+
+
+def handler_of(router: Router, **provided: object) -> Handler:
+    """Return the only handler of ``router``."""
+    [route] = router.routes
+    return Handlers(provided).single(route)
+
+
+async def test_a_handler_gets_the_event_it_is_annotated_with() -> None:
+    """Its outcome is what the consumption settles by."""
+    router, handled = Router(), []
+
+    @router.subscriber(QUEUE, prefetch=1)
+    async def keep(event: Event[UserCreated]) -> Outcome:
+        handled.append(event)
+        return Done()
+
+    outcome = await handler_of(router)(delivery())
+
+    assert outcome == Done()
+    assert [(event.source, event.data.name) for event in handled] == [("test", "Ada")]
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b"{", UnreadableError),
+        (b'{"specversion": "1.0", "type": "usage.rejected.v1"}', InvalidEventError),
+    ],
+)
+async def test_a_message_that_breaks_the_contract_is_told_by_its_error(
+    body: bytes, error: type[Exception]
+) -> None:
+    """FastStream neither swallows it nor puts one of its own in its place."""
+    router = Router()
+
+    @router.subscriber(QUEUE, prefetch=1)
+    async def keep(_event: Event[UserCreated]) -> Outcome:
+        return Done()
+
+    broken = delivery()
+    with pytest.raises(error):
+        await handler_of(router)(replace(broken, message=replace(broken.message, body=body)))
+
+
+async def test_what_a_handler_raises_reaches_the_consumption() -> None:
+    """Otherwise a failure would be acked."""
+    router = Router()
+
+    @router.subscriber(QUEUE, prefetch=1)
+    async def keep(_event: Event[UserCreated]) -> Outcome:
+        raise TransientError("later")
+
+    with pytest.raises(TransientError, match="later"):
+        await handler_of(router)(delivery())
+
+
+async def test_handler_is_given_what_it_is_annotated_with_by_name() -> None:
+    """Two services of one process share a router and no part."""
+    router = Router()
+
+    @router.subscriber(QUEUE, prefetch=1)
+    async def keep(_event: Event[UserCreated], kept: Annotated[list[str], Context()]) -> Outcome:
+        kept.append("kept")
+        return Done()
+
+    one: list[str] = []
+    two: list[str] = []
+    await handler_of(router, kept=one)(delivery())
+    await handler_of(router, kept=two)(delivery())
+
+    assert (one, two) == (["kept"], ["kept"])
+
+
+async def test_batch_handler_gets_deliveries_and_what_it_is_annotated_with() -> None:
+    """It reads the messages itself, all of them at once."""
+    router = Router()
+
+    @router.batch_subscriber(QUEUE, prefetch=10, max_size=5)
+    async def count(
+        batch: Sequence[Delivery], sizes: Annotated[list[int], Context()]
+    ) -> Sequence[Outcome]:
+        sizes.append(len(batch))
+        return [Done() for _ in batch]
+
+    [route] = router.routes
+    sizes: list[int] = []
+    outcomes = await Handlers({"sizes": sizes}).batch(route)([delivery(), delivery()])
+
+    assert (sizes, outcomes) == ([2], [Done(), Done()])
+    assert (route.prefetch, route.max_size) == (10, 5)
+
+
+def test_handler_that_lacks_a_part_is_refused_at_the_start() -> None:
+    """Otherwise each of its messages would fail, and be dead-lettered after five attempts."""
+    router = Router()
+
+    @router.subscriber(QUEUE, prefetch=1)
+    async def keep(_event: Event[UserCreated], kept: Annotated[list[str], Context()]) -> Outcome:
+        raise AssertionError(kept)
+
+    with pytest.raises(LookupError, match="keep is not given kept"):
+        handler_of(router)

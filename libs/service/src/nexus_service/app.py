@@ -1,0 +1,230 @@
+"""A running service: what it consumes, what it does every so often, what it shows of itself.
+
+A service's own ``app`` says these in a page. Metrics, readiness, stall detection, draining and the
+order of stopping follow from them.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+import structlog
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from nexus_database import Database, DatabaseUnavailableError, require_current, revision_fault
+from nexus_messaging.batches import BatchConsumption
+from nexus_messaging.consumer import Consumer
+from nexus_messaging.consumption import Consumption
+from nexus_messaging.errors import PublishError
+from nexus_messaging.flood_guard import FloodGuards
+from nexus_messaging.metrics import MessagingMetrics
+from nexus_messaging.pipeline import Outage
+from nexus_messaging.publisher import Publisher
+from nexus_messaging.router import Handlers, Route, Router
+from nexus_messaging.settlement import Settlement
+from nexus_messaging.singles import SingleConsumption
+from nexus_service.checking import Check
+from nexus_service.connections import Connections
+from nexus_service.http import serving
+from nexus_service.lifecycle import (
+    Loop,
+    resume_on_signal,
+    run_until,
+    stop_on_signal,
+    until_available,
+)
+from nexus_service.periodic import Job, Periodic
+from nexus_service.progress import STALLED_AFTER, Stalls
+from nexus_service.settings import ServiceSettings
+from nexus_service.work import Work, Works
+
+POOL_SIZE: Final = 5
+"""Connections to the database; further work waits for one of them."""
+
+log = structlog.get_logger()
+
+
+class App:
+    """The parts of a service, which run once all of them are registered.
+
+    ``name`` is the service's everywhere: at the broker, at the database, in metrics, and, with
+    underscores, as a Python package, whose migrations say which revision the database must have.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: ServiceSettings,
+        database: Database,
+        publisher: Publisher | None = None,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
+        self.name = name
+        self._package = name.replace("-", "_")
+        self.database = database
+        self.registry = registry or CollectorRegistry()
+        self._connections = Connections(publisher)
+        self.readiness: dict[str, Check] = {
+            "broker": self._connections.fault,
+            "database": lambda: revision_fault(database, self._package),
+        }
+        self.health: dict[str, Check] = {"broker": self._connections.stalled}
+        self.remarks: dict[str, Check] = {}
+        self.consumptions: list[Consumption] = []
+        self.loops: dict[str, Loop] = {}
+        self.stop = asyncio.Event()
+        self._settings = settings
+        self._works = Works(self.registry, service=name)
+        self._guards: FloodGuards | None = None
+
+    @property
+    def publisher(self) -> Publisher:
+        """The service's publisher.
+
+        Raises:
+            PublishError: the broker has not been reached yet, since the service started.
+        """
+        if self._connections.publisher is None:
+            raise PublishError("the broker was not there yet")
+        return self._connections.publisher
+
+    def work(
+        self, name: str, *, steady: bool = False, fails: bool = True, limit: float = STALLED_AFTER
+    ) -> Work:
+        """Return work that `/healthz` fails for once it stands still; see ``Activity``."""
+        return self._works.add(name, steady=steady, fails=fails, limit=limit)
+
+    def every(
+        self,
+        seconds: float,
+        name: str,
+        job: Job,
+        *,
+        gather: float = 0.0,
+        fails: bool = True,
+        limit: float = STALLED_AFTER,
+    ) -> Periodic:
+        """Do ``job`` every so many seconds, and whenever it is woken; see ``Periodic``."""
+        work = self.work(name, steady=True, fails=fails, limit=limit)
+        periodic = Periodic(job, work, every=seconds, gather=gather)
+        self.loops[name] = periodic.run
+        return periodic
+
+    def consume(self, router: Router, outage: Outage, **provided: object) -> None:
+        """Consume the queues of ``router``; ``provided`` is injected into its handlers by name."""
+        queues = [route.queue for route in router.routes]
+        metrics = MessagingMetrics(self.registry, service=self.name, queues=queues)
+        self.publisher.watch_failures(metrics.not_published)
+        settlement = Settlement(self.publisher, metrics, service=self.name)
+        guards = self._guards = FloodGuards(self._settings.flood_limit(), metrics)
+        self.remarks["consumption"] = guards.remark
+        handlers = Handlers(provided)
+        for route in router.routes:
+            consumer = self._consumer(route)
+            guard = guards.of(route.queue)
+            consumption: Consumption
+            if route.max_size is None:
+                consumption = SingleConsumption(
+                    consumer, handlers.single(route), settlement, guard, outage
+                )
+            else:
+                consumption = BatchConsumption(
+                    consumer,
+                    handlers.batch(route),
+                    settlement,
+                    guard,
+                    outage,
+                    max_size=route.max_size,
+                )
+            metrics.watch_pauses(route.queue, consumption.is_paused)
+            self.consumptions.append(consumption)
+            self.loops |= {
+                f"receive {route.queue}": consumer.run,
+                f"consume {route.queue}": consumption.run,
+            }
+
+    def rest(self, jobs: Iterable[str]) -> None:
+        """Leave out periodic jobs that are registered."""
+        for name in jobs:
+            del self.loops[name]
+
+    async def run(self) -> None:
+        """Run every part until ``stop``, then drain within the grace that the settings leave."""
+        self.health["progress"] = Stalls(
+            self._works.activities, self.readiness["database"], time.monotonic
+        ).fault
+        grace = self._settings.shutdown_grace_seconds
+        await run_until(self.stop, self.loops, self.consumptions, grace=grace)
+
+    async def connect(self) -> None:
+        """Wait for a database at the right revision and for the broker.
+
+        Raises:
+            UnfitDatabaseError: the database is at another revision, or another service's.
+            StoppedError: ``stop`` was set first.
+        """
+        await until_available(
+            "database",
+            lambda: require_current(self.database, self._package),
+            (DatabaseUnavailableError,),
+            self.stop,
+        )
+        url = self._settings.amqp_url.get_secret_value()
+        self._connections.publisher = await until_available(
+            "broker", lambda: Publisher.connect(url, name=self.name), (PublishError,), self.stop
+        )
+
+    def resume(self) -> None:
+        """Have every queue consumed again that a flood stopped, and every source pass."""
+        if self._guards is not None:
+            self._guards.resume()
+
+    def _consumer(self, route: Route) -> Consumer:
+        url = self._settings.amqp_url.get_secret_value()
+        consumer = Consumer(url, route.queue, prefetch=route.prefetch, name=self.name)
+        self._connections.consumers.append(consumer)
+        return consumer
+
+
+@asynccontextmanager
+async def starting(
+    name: str,
+    settings: ServiceSettings,
+    *,
+    pool_size: int = POOL_SIZE,
+    routes: Callable[[App], Iterable[web.RouteDef]] = lambda _: (),
+) -> AsyncIterator[App]:
+    """Offer a service that answers on HTTP and has reached its database and its broker.
+
+    SIGTERM and SIGINT stop it. Leaving the context closes everything.
+
+    Raises:
+        StartError: the HTTP port is taken.
+        UnfitDatabaseError: the database is at another revision, or another service's.
+        StoppedError: told to stop while waiting for the broker or the database.
+    """
+    url = settings.database_url.get_secret_value()
+    database = Database(url, name=name, pool_size=pool_size)
+    app = App(name, settings, database)
+    stop_on_signal(app.stop)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(database.close)
+        await stack.enter_async_context(
+            serving(
+                settings.http_host,
+                settings.http_port,
+                app.registry,
+                health=app.health,
+                readiness=app.readiness,
+                remarks=app.remarks,
+                routes=routes(app),
+            )
+        )
+        await app.connect()
+        stack.push_async_callback(app.publisher.close)
+        resume_on_signal(app.resume)
+        log.info("serving", port=settings.http_port)
+        yield app
