@@ -1,4 +1,4 @@
-"""Writes the pages made from the code: settings, Stripe's answers, log events, states."""
+"""Writes the pages made from the code: settings, Stripe's answers, log events, states, AsyncAPI."""
 
 import argparse
 import sys
@@ -6,17 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, get_args
 
+from asyncapi import asyncapi_page
 from log_events import log_page
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from customer_provisioner.handlers import router as provisioner_router
 from customer_provisioner.settings import Settings as ProvisionerSettings
 from model import transitions
 from nexus_broker_admin.inspection import TopologySettings
 from nexus_service.settings import ServiceSettings
+from stripe_reporter.handlers import router as reporter_router
 from stripe_reporter.meanings import markdown
 from stripe_reporter.settings import Settings as ReporterSettings
+from usage_ingest.handlers import router as ingest_router
 from usage_ingest.settings import Settings as IngestSettings
 
 HERE: Final = Path(__file__).parent
@@ -24,6 +28,12 @@ SERVICES: Final[dict[str, type[BaseModel]]] = {
     "usage-ingest": IngestSettings,
     "stripe-reporter": ReporterSettings,
     "customer-provisioner": ProvisionerSettings,
+}
+
+ROUTERS: Final = {
+    "usage-ingest": ingest_router,
+    "stripe-reporter": reporter_router,
+    "customer-provisioner": provisioner_router,
 }
 
 SETTINGS: Final = """\
@@ -166,6 +176,7 @@ def main() -> int:
         "stripe-answers.md": answers_page(),
         "logs.md": log_page(),
         "states.md": states_page(),
+        **{f"asyncapi/{name}.json": asyncapi_page(name, each) for name, each in ROUTERS.items()},
     }.items():
         text, page = "\n".join(lines).rstrip() + "\n", HERE / name
         if check and (not page.exists() or page.read_text(encoding="utf-8") != text):

@@ -102,7 +102,7 @@ async def test_batch_handler_gets_deliveries_and_what_it_is_annotated_with() -> 
     """It reads the messages itself, all of them at once."""
     router = Router()
 
-    @router.batch_subscriber(QUEUE, prefetch=10, max_size=5)
+    @router.batch_subscriber(QUEUE, UserCreated, prefetch=10, max_size=5)
     async def count(
         batch: Sequence[Delivery], sizes: Annotated[list[int], Context()]
     ) -> Sequence[Outcome]:

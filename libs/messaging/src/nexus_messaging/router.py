@@ -1,9 +1,10 @@
 """A service's handlers, as FastStream's users write them: decorated functions, by queue.
 
-FastStream registers a handler of single events, has the message read into its argument, injects
-what ``Context()`` names and calls it. It receives nothing itself: this project's own consumer does,
-and feeds it, because FastStream's subscription drops what arrives while it stops, and knows no
-pause for an outage (docs/decisions/0017).
+FastStream registers a handler of single events, has the message read into its argument and calls
+it. It receives nothing itself: this project's own consumer does, and feeds it, because FastStream's
+subscription drops what arrives while it stops, and knows no pause for an outage. What ``Context()``
+marks is filled in here, once: FastStream would do it for each message, in a thread
+(docs/decisions/0017).
 """
 
 import inspect
@@ -11,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, get_type_hints
 
-from faststream import AckPolicy, ContextRepo
+from faststream import AckPolicy
 from faststream.rabbit import RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
 
 from nexus_contracts import Event, EventData, read_event
@@ -27,7 +28,7 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Awaitable[Any]])
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A queue and the function that handles what it delivers.
+    """A queue and the function that handles what it delivers: the data of these ``events``.
 
     ``prefetch``: how many deliveries are in hand at most. ``max_size``: how many of them make a
     batch, ``None`` where each is handled alone.
@@ -37,6 +38,7 @@ class Route:
     function: Callable[..., Awaitable[Any]]
     prefetch: int
     max_size: int | None = None
+    events: tuple[type[EventData], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +50,25 @@ class Router:
     def subscriber(self, queue: str, *, prefetch: int) -> Callable[[FunctionT], FunctionT]:
         """Register a handler of single events; its first argument's annotation says of which.
 
-        Further arguments are annotated with FastStream's ``Context()``. What the function returns
-        or raises decides what follows for the message; a body that breaks the contract never
-        reaches it.
+        Further arguments are marked with FastStream's ``Context()`` and given by name. What the
+        function returns or raises decides what follows for the message; a body that breaks the
+        contract never reaches it.
         """
 
         def register(function: FunctionT) -> FunctionT:
-            self.routes.append(Route(queue, function, prefetch))
+            events = (_data_of(function),)
+            self.routes.append(Route(queue, function, prefetch, events=events))
             return function
 
         return register
 
     def batch_subscriber(
-        self, queue: str, *, prefetch: int, max_size: int = 500
+        self, queue: str, *events: type[EventData], prefetch: int, max_size: int = 500
     ) -> Callable[[FunctionT], FunctionT]:
-        """Register a handler of up to ``max_size`` deliveries, which reads them itself."""
+        """Register a handler of up to ``max_size`` deliveries, which reads ``events`` from them."""
 
         def register(function: FunctionT) -> FunctionT:
-            self.routes.append(Route(queue, function, prefetch, max_size))
+            self.routes.append(Route(queue, function, prefetch, max_size, events))
             return function
 
         return register
@@ -80,24 +83,26 @@ class Handlers:
 
     def __init__(self, provided: Mapping[str, Any]) -> None:
         self._provided = provided
-        context = ContextRepo()
-        for name, value in provided.items():
-            context.set_global(name, value)
-        self._broker = RabbitBroker(NEVER_CONNECTED, logger=None, context=context)
+        self._broker = RabbitBroker(NEVER_CONNECTED, logger=None)
         self._broker._setup_logger()  # noqa: SLF001 - its start does, before it connects
 
     def single(self, route: Route) -> Handler:
         """Return a handler that raises what the function raises, and ContractError."""
-        self._injected(route.function)
+        injected = self._injected(route.function)
+
+        async def call(event: Any) -> Any:
+            return await route.function(event, **injected)
+
+        call.__annotations__["event"] = _event_of(route.function)
         subscriber = self._broker.subscriber(
             RabbitQueue(route.queue, declare=False),
             RabbitExchange(declare=False),
             parser=_parse,
-            decoder=_decoder(event_type(route.function)),
+            decoder=_decoder(route.events),
             ack_policy=AckPolicy.MANUAL,
             no_reply=True,  # or a publisher's reply_to would make us publish
         )
-        subscriber(route.function)
+        subscriber(call)
         subscriber._build_fastdepends_model()  # noqa: SLF001 - its start does, before it subscribes
 
         async def handle(delivery: Delivery) -> Outcome:
@@ -129,15 +134,19 @@ async def _parse(delivery: Any) -> RabbitMessage:
     return RabbitMessage(delivery, message.body, message_id=message.message_id)
 
 
-def _decoder(kind: type[EventData]) -> Callable[[RabbitMessage], Awaitable[Event[EventData]]]:
+def _decoder(
+    events: Sequence[type[EventData]],
+) -> Callable[[RabbitMessage], Awaitable[Event[EventData]]]:
     async def decode(message: RabbitMessage) -> Event[EventData]:
-        return read_event(message.body, [kind])
+        return read_event(message.body, events)
 
     return decode
 
 
-def event_type(function: Callable[..., object]) -> type[EventData]:
-    """Return which event's data a handler of single events takes."""
-    event = next(iter(get_type_hints(function).values()))
-    kind: type[EventData] = event.model_fields["data"].annotation
+def _event_of(function: Callable[..., object]) -> Any:
+    return next(iter(get_type_hints(function).values()))
+
+
+def _data_of(function: Callable[..., object]) -> type[EventData]:
+    kind: type[EventData] = _event_of(function).model_fields["data"].annotation
     return kind

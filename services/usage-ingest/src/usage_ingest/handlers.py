@@ -235,7 +235,7 @@ class OutcomeApplier:
 router = Router()
 
 
-@router.batch_subscriber(TOOL_EXECUTED_QUEUE, prefetch=PREFETCH)
+@router.batch_subscriber(TOOL_EXECUTED_QUEUE, ToolExecuted, prefetch=PREFETCH)
 async def record_usage(
     batch: Sequence[Delivery], recorder: Annotated[UsageRecorder, Context()]
 ) -> Sequence[Outcome]:
@@ -243,7 +243,7 @@ async def record_usage(
     return await recorder.record_usage(batch)
 
 
-@router.batch_subscriber(USAGE_OUTCOMES_QUEUE, prefetch=PREFETCH)
+@router.batch_subscriber(USAGE_OUTCOMES_QUEUE, *ANSWERS, prefetch=PREFETCH)
 async def apply_outcomes(
     batch: Sequence[Delivery], applier: Annotated[OutcomeApplier, Context()]
 ) -> Sequence[Outcome]:
