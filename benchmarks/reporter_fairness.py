@@ -32,7 +32,7 @@ from rig.waiting import eventually
 
 SERVICE: Final = "stripe_reporter"
 
-PUT_OFF: Final = 'stripe_reporter_reports_total{outcome="lane_full"}'
+PUT_OFF: Final = 'stripe_reporter_reports_total{outcome="customer_busy"}'
 """Deliveries whose customer had too many before them."""
 
 TICK: Final = 0.05

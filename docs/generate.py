@@ -18,8 +18,8 @@ from model import transitions
 from nexus_broker_admin.inspection import TopologySettings
 from nexus_service.settings import ServiceSettings
 from stripe_reporter.handlers import router as reporter_router
-from stripe_reporter.meanings import markdown
 from stripe_reporter.settings import Settings as ReporterSettings
+from stripe_reporter.stripe.responses import markdown
 from usage_ingest.handlers import router as ingest_router
 from usage_ingest.settings import Settings as IngestSettings
 
@@ -90,8 +90,8 @@ ANSWERS: Final = """\
 # What Stripe's answers mean
 
 The table that stripe-reporter acts by, read from the top: the first row that fits counts. This page
-is made from the code (`make docs`). "Waits" spends no budget; in the last tier it repeats. A gate
-that is closed pauses all reports until a probe finds its cause gone.
+is made from the code (`make docs`). "Waits" spends no budget; in the last tier it repeats. A cause
+in the last column opens the circuit: all reports wait until a probe finds the cause gone.
 
 An answer is Stripe's if it carries Stripe's `Request-Id` and, being no success, Stripe's error
 object; a 401 for an unknown key has `WWW-Authenticate: Bearer realm="Stripe"` instead of the id.

@@ -10,10 +10,14 @@ ROOT: Final = Path(__file__).parent.parent
 
 MEANINGS: Final = {
     "ack_lost": "a message was processed and its ack did not arrive: it comes again, harmlessly",
-    "announced_again": "the broker confirms announcements again; so many publishes had failed",
+    "address_ignored": "a known user came with another address; the first one stays",
+    "announcements_confirmed_again": "the broker confirms `customer.provisioned` again; so many"
+    " publishes had failed",
+    "announcements_not_confirmed": "the broker did not confirm `customer.provisioned`; the relay"
+    " repeats it",
     "cancel_lost": "a pause lost its connection; what was in hand is delivered again",
-    "circuit_closed": "Stripe answers again: users get their customers",
-    "circuit_opened": "Stripe is not called, for `key` or `outage`, but for one call that tries",
+    "circuit_closed": "Stripe is called again: by stripe-reporter, one report first, or for users",
+    "circuit_opened": "Stripe is not called, for `key`, `outage` or `meter`, but to try",
     "consuming_again": "what kept a queue from being consumed is over",
     "consumption_paused": "the database or Stripe is away: nothing is taken until a probe finds it",
     "consumption_resumed": "it is back",
@@ -24,8 +28,6 @@ MEANINGS: Final = {
     "database_unavailable": "the database can't be written to, and why; one line for each outage",
     "drain_cut_short": "not all in hand could be finished or handed back: it is delivered again",
     "drain_failed": "stopping met an error; what was in hand is delivered again",
-    "gate_opened": "reports are sent again, one first",
-    "gate_shut": "no report is sent: `auth`, `outage` or `meter`",
     "grace_exceeded": "stopping took longer than SHUTDOWN_GRACE_SECONDS",
     "library_log": "a library logged something; its words are left out, they may quote data",
     "loop_failed": "a loop ended by an error and begins again after a pause",
@@ -36,8 +38,6 @@ MEANINGS: Final = {
     "meter_missing": "Stripe has no active meter of that name: `stripe-reporter meters ensure`",
     "not_consuming": "a queue's connection is lost, no address of the broker answers, the queue is"
     " missing, or the broker ended the consumer: `cause`; it is tried on and on",
-    "not_announced": "the broker did not confirm customers' announcements; they are repeated",
-    "other_address_not_taken": "a known user came with another address; the first one stands",
     "publisher_connected": "the publishing connection stands again, after so many attempts",
     "publisher_lost": "the publishing connection is lost; it is made anew",
     "publisher_waits": "… and is not there yet",

@@ -10,19 +10,20 @@ from uuid import uuid4
 import pytest
 from prometheus_client import CollectorRegistry
 
-from customer_provisioner.circuit import Circuit
+from customer_provisioner.circuit import CircuitBreaker, StripeKeyRefusedError
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.profile import Attempt, Create
-from customer_provisioner.stripe_api import KeySpentError, NotThereError, StripeKeyRefusedError
-from customer_provisioner.stripe_api import StripeApi as Provisioner
+from customer_provisioner.stripe.api import StripeApi as Provisioner
+from customer_provisioner.stripe.responses import CustomerNotFoundError, KeySpentError
 from fuzz.answers import Wire, random_answer
 from nexus_messaging.errors import PermanentError, TransientError
 from nexus_stripe import calls
+from nexus_stripe.answer_classes import Effect
 from rig.raw_http import raw_server
-from stripe_reporter.meanings import Effect, Then, meaning_of
-from stripe_reporter.meters import Meter
 from stripe_reporter.reports import Facts, Report
-from stripe_reporter.stripe_api import StripeApi as Reporter
+from stripe_reporter.stripe.api import StripeApi as Reporter
+from stripe_reporter.stripe.meters import Meter
+from stripe_reporter.stripe.responses import Next, response_to
 
 SEED = int(os.environ.get("NEXUS_TEST_SEED", "20261129"))
 ANSWERS = int(os.environ.get("NEXUS_TEST_ANSWERS", "300"))
@@ -87,27 +88,27 @@ async def _reported(reporter: Reporter, wire: Wire) -> str:
     listed, meters = await reporter.active_meters()
     made = await reporter.create_meter(Meter("m"), "M")
 
-    meaning = meaning_of(answer)
+    response = response_to(answer)
     assert meters == []
     assert not answer.success, wire
     assert not made.success, wire
     assert (answer.receipt, answer.status) == (listed.receipt, listed.status), (wire, listed)
     if wire.refusal:
-        assert meaning.name not in {"lost", "unreadable", "never_sent"}, wire
+        assert response.name not in {"lost", "unreadable", "never_sent"}, wire
         return "reporter: refused"
-    assert meaning.effect is Effect.UNKNOWN, wire
-    assert meaning.then is Then.WAIT, wire
-    return f"reporter: {meaning.name}"
+    assert response.effect is Effect.UNKNOWN, wire
+    assert response.next is Next.WAIT, wire
+    return f"reporter: {response.name}"
 
 
 async def _provisioned(provisioner: Provisioner, wire: Wire) -> str:
     errors = []
     for call in (
         lambda: provisioner.create(CREATE),
-        lambda: provisioner.fate("cus_1"),
+        lambda: provisioner.status_of("cus_1"),
         lambda: provisioner.find(str(CREATE.attempt.user_id), "a@example.com"),
     ):
-        provisioner._circuit = Circuit()
+        provisioner._breaker = CircuitBreaker()
         try:
             result = await call()
         except (TransientError, PermanentError, StripeKeyRefusedError) as error:
@@ -118,5 +119,5 @@ async def _provisioned(provisioner: Provisioner, wire: Wire) -> str:
         return "provisioner: refused"
     kinds = {type(error) for error in errors}
     assert kinds == {TransientError}, (kinds, wire)
-    assert not kinds & {KeySpentError, NotThereError}
+    assert not kinds & {KeySpentError, CustomerNotFoundError}
     return "provisioner: waits"

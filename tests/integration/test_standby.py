@@ -12,8 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from customer_provisioner.profile import Create
-from customer_provisioner.profiles import Profiles
-from customer_provisioner.profiles import Taken as Step
+from customer_provisioner.storage.writer import ProfileWriter, Step
 from local_stack.postgres import PostgresServer
 from local_stack.sql import run_sql
 from nexus_database import Database
@@ -25,9 +24,9 @@ from rig.standbys import Pair, commits_waiting, frozen, replicated
 from rig.vhost import Vhost
 from rig.waiting import eventually
 from stripe_reporter.fence import Call
-from stripe_reporter.journal import Journal
-from stripe_reporter.meanings import TABLE
 from stripe_reporter.reports import Report
+from stripe_reporter.storage.journal import Journal
+from stripe_reporter.stripe.responses import TABLE
 from usage_ingest.accounts import Accounts
 from usage_ingest.claims import Claims
 from usage_ingest.ledger import Entry, Ledger
@@ -79,12 +78,12 @@ async def report_that_is_counted(database: Database) -> Again:
 async def user_who_is_kept(database: Database) -> Again:
     """A redelivered user is kept already."""
     user = user_created(uuid4()).data
-    return lambda: Profiles(database).keep(user, NOW)
+    return lambda: ProfileWriter(database).keep(user, NOW)
 
 
 async def user_who_has_a_customer(database: Database) -> Again:
     """Nothing is left to do for a user who has a customer."""
-    profiles, user = Profiles(database), user_created(uuid4()).data
+    profiles, user = ProfileWriter(database), user_created(uuid4()).data
     await profiles.keep(user, NOW)
     step = await profiles.claim(user.user_id, NOW)
     assert isinstance(step, Create)

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from model.flight import Flight, answer_of, with_new_key
 from model.transitions import Cause
 from model.world import Fate, Work, World
+from nexus_stripe.answer_classes import Effect
 from nexus_stripe.answers import Answer
 from rig.events import tool_run
-from stripe_reporter.meanings import TABLE, Effect
+from stripe_reporter.stripe.responses import TABLE
 from usage_ingest.metering import ToolRun
 
 USERS: Final = tuple(UUID(int=number) for number in (1, 2, 3))
@@ -116,7 +117,7 @@ def deliver(world: World, data: st.DataObject) -> Work:
 def go_on(world: World, data: st.DataObject) -> Work:
     """Let a halted delivery go on: into its call, or with an answer."""
     flight = data.draw(st.sampled_from(world.flights))
-    flight.told.arrives, flight.told.confirmed = data.draw(LIKELY), data.draw(LIKELY)
+    flight.published.arrives, flight.published.confirmed = data.draw(LIKELY), data.draw(LIKELY)
     return world.go_on(flight, _answer(flight, data) if flight.place == "called" else None)
 
 
@@ -204,5 +205,5 @@ def _possible(flight: Flight) -> list[str]:
     if flight.truth is not None:
         return [flight.truth] * len(lost) + lost
     own = {"no_such_customer", "too_old"}  # of these Stripe decides, and only if it is reached
-    unmoved = (row for row in TABLE if row.effect is Effect.NOT_COUNTED and row.name not in own)
+    unmoved = (row for row in TABLE if row.effect is Effect.NOT_APPLIED and row.name not in own)
     return [*lost, *(row.name for row in unmoved), *["refused"] * len(lost)]

@@ -13,41 +13,41 @@ from prometheus_client import CollectorRegistry
 
 from model.reference import CALL_STARTS, Key, Reference, Stripe
 from model.stage import Stage
-from nexus_contracts import Event, EventData, UsageRecorded, UsageRejected, UsageReported
-from nexus_messaging.errors import PermanentError, TransientError
+from nexus_contracts import UsageRecorded, UsageRejected, UsageReported, read_event
+from nexus_messaging.errors import PermanentError, PublishError, TransientError
+from nexus_messaging.publisher import Publication, Publisher
 from nexus_messaging.retry import Done
 from nexus_service.work import Works
 from nexus_stripe.answers import Answer
-from stripe_reporter.entries import Entry
+from stripe_reporter.circuit import CircuitBreaker, CircuitOpenError
 from stripe_reporter.fence import (
-    BeingCalled,
+    AlreadyCounted,
     Call,
-    Counted,
+    CallInProgress,
     Decision,
+    Entry,
     Fenced,
-    NotCounted,
-    Taken,
+    IdentifierReused,
+    RefusedByHand,
     TooOld,
 )
-from stripe_reporter.gate import Gate, GateShutError
-from stripe_reporter.journal import Journal
-from stripe_reporter.lanes import Lanes
-from stripe_reporter.meanings import TABLE, Meaning, Then, meaning_of
-from stripe_reporter.outcomes import Outcomes
-from stripe_reporter.pace import Pacing
-from stripe_reporter.reporting import Reporter, UnexpectedAnswerError
+from stripe_reporter.handlers import Reporter
+from stripe_reporter.limits import CustomerLimit, RateLimit
+from stripe_reporter.outcomes import UnexpectedAnswerError
 from stripe_reporter.reports import Report
+from stripe_reporter.storage.journal import Journal
+from stripe_reporter.stripe.responses import TABLE, Next, Response, response_to
 
 Outcome = UsageReported | UsageRejected
 
 VERDICTS: Final[dict[type[Decision], str]] = {
     Call: "called",
-    Counted: "counted",
-    NotCounted: "not counted",
-    BeingCalled: "being called",
+    AlreadyCounted: "counted",
+    RefusedByHand: "not counted",
+    CallInProgress: "being called",
     Fenced: "fenced",
     TooOld: "too old",
-    Taken: "taken",
+    IdentifierReused: "taken",
 }
 
 FATES: Final = {
@@ -62,32 +62,34 @@ FATES: Final = {
 
 def answer_of(name: str) -> Answer:
     """Return an answer that means the row ``name`` of the table."""
-    signal = next(row.signal for row in TABLE if row.name == name)
+    pattern = next(row.to for row in TABLE if row.name == name)
     answer = Answer(
-        signal.receipt,
-        status=signal.statuses[0] if signal.statuses else 300,
-        type=signal.type,
-        wording=signal.wording,
-        limited_by="global-rate" if signal.limited else None,
+        pattern.receipt,
+        status=pattern.statuses[0] if pattern.statuses else 300,
+        type=pattern.type,
+        wording=pattern.wording,
+        limited_by="global-rate" if pattern.limited else None,
     )
-    assert meaning_of(answer).name == name
+    assert response_to(answer).name == name
     return answer
 
 
-class Told(Outcomes):
-    """Keeps what is told; the broker may take it and not say so, or not even take it."""
+class Published(Publisher):
+    """Keeps what is published; the broker may take it and not confirm it, or not even take it."""
 
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
         self.arrives = True
         self.confirmed = True
 
-    async def _publish(self, event: Event[EventData]) -> None:
-        assert isinstance(event.data, UsageReported | UsageRejected)
+    async def publish(self, publication: Publication) -> None:
+        """Keep the outcome, if it arrives."""
+        kinds: list[type[Outcome]] = [UsageReported, UsageRejected]
+        event = read_event(publication.message.body, kinds)
         if self.arrives:
             self.outcomes.append(event.data)
         if not (self.arrives and self.confirmed):
-            raise TransientError("the outcome could not be told")
+            raise PublishError("not confirmed")
 
 
 class PredictedJournal(Journal):
@@ -107,11 +109,11 @@ class PredictedJournal(Journal):
             await self._flight.halt("claimed")
         return decision
 
-    async def record(self, call: Call, meaning: Meaning, at: datetime) -> Entry:
+    async def record(self, call: Call, response: Response, at: datetime) -> Entry:
         """Record as the journal does."""
-        ours = self._flight.reference.end_call(self._flight.key, call.entry.attempts, meaning)
-        entry = await super().record(call, meaning, at)
-        settled = {Then.REPORT: "done", Then.REJECT: "dead"}.get(meaning.then, "later")
+        ours = self._flight.reference.end_call(self._flight.key, call.entry.attempts, response)
+        entry = await super().record(call, response, at)
+        settled = {Next.REPORT: "done", Next.REJECT: "dead"}.get(response.next, "later")
         self._flight.fate = settled if ours else "later"
         return entry
 
@@ -133,7 +135,7 @@ class Flight:
     ) -> None:
         self.reference = reference
         self.key = key
-        self.told = Told()
+        self.published = Published()
         self.place = self.fate = ""
         self.reaches = True
         self.truth: str | None = None
@@ -144,10 +146,12 @@ class Flight:
         self._reporter = Reporter(
             PredictedJournal(self, stage),
             self,
-            self.told,
-            Gate(frozenset({key[1]}), _no_probe, clock=lambda: 0.0, changed=lambda _: None),
-            Pacing(1000.0, lambda: 0.0),
-            Lanes(lambda: 0.0),
+            self.published,
+            CircuitBreaker(
+                frozenset({key[1]}), _no_probe, clock=lambda: 0.0, changed=lambda _: None
+            ),
+            RateLimit(1000.0, lambda: 0.0),
+            CustomerLimit(lambda: 0.0),
             stage.metrics,
             Works(CollectorRegistry(), service="model").add("report"),
             now=now,
@@ -206,21 +210,21 @@ class Flight:
                 fate = "done"
             case PermanentError():
                 fate = "dead"
-            case TransientError() | GateShutError() | UnexpectedAnswerError():
+            case TransientError() | CircuitOpenError() | UnexpectedAnswerError():
                 fate = "later"
             case _:
                 raise error
-        untold = fate == "later" and not (self.told.arrives and self.told.confirmed)
-        assert fate == self.fate or untold
+        confirmed = self.published.arrives and self.published.confirmed
+        assert fate == self.fate or (fate == "later" and not confirmed)
         row = self.reference.journal.get(self.key)
-        for told in self.told.outcomes:
-            assert told.ever_unknown == bool(row and row.unknown_since and not row.by_hand)
-            assert isinstance(told, UsageReported) or not told.ever_unknown
-            assert isinstance(told, UsageReported) == bool(row and row.state == "accepted")
+        for outcome in self.published.outcomes:
+            assert outcome.ever_unknown == bool(row and row.unknown_since and not row.by_hand)
+            assert isinstance(outcome, UsageReported) or not outcome.ever_unknown
+            assert isinstance(outcome, UsageReported) == bool(row and row.state == "accepted")
 
 
 async def _no_probe() -> tuple[Answer, frozenset[str]]:
-    raise AssertionError("no gate is probed: each delivery has a reporter of its own")
+    raise AssertionError("no circuit is probed: each delivery has a reporter of its own")
 
 
 def with_new_key(answer: Answer) -> Answer:

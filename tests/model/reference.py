@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from stripe_reporter.meanings import Effect, Meaning
+from nexus_stripe.answer_classes import Effect
 from stripe_reporter.reports import Report
+from stripe_reporter.stripe.responses import Response
 
 WINDOW: Final = timedelta(seconds=10)
 STRAGGLERS: Final = timedelta(seconds=1)
@@ -79,7 +80,7 @@ class Stripe:
     deleted: set[str] = field(default_factory=set)
 
     def receive(self, report: Report, now: datetime) -> str:
-        """Count ``report`` or not; return the name of the answer in the table of meanings."""
+        """Count ``report`` or not; return the name of the answer in the table of responses."""
         if report.facts.stripe_customer_id in self.deleted:
             return "no_such_customer"
         if now - report.facts.occurred_at > OLDEST:
@@ -198,16 +199,16 @@ class Reference:
             self.journal[key] = Calls(now)
         return verdict
 
-    def end_call(self, key: Key, attempt: int, meaning: Meaning) -> bool:
+    def end_call(self, key: Key, attempt: int, response: Response) -> bool:
         """Take in what a call was answered; return whether it was still that report's call."""
         calls = self.journal[key]
         ours = calls.state == "calling" and calls.attempts == attempt
-        if ours or (meaning.effect is Effect.COUNTED and calls.state != "accepted"):
-            if meaning.effect is Effect.UNKNOWN:
+        if ours or (response.effect is Effect.APPLIED and calls.state != "accepted"):
+            if response.effect is Effect.UNKNOWN:
                 calls.unknown_since = calls.unknown_since or calls.started
             refused = "unknown" if calls.unknown_since else "refused"
-            calls.state = "accepted" if meaning.effect is Effect.COUNTED else refused
-            calls.key_n += not meaning.same_key
+            calls.state = "accepted" if response.effect is Effect.APPLIED else refused
+            calls.key_n += not response.same_key
         return ours
 
     def _release(self, user: UUID) -> None:

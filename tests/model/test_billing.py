@@ -15,7 +15,7 @@ from model.machine import Billing
 from model.stage import Stage, audit
 from model.transitions import TABLES, Move, states
 from model.walks import WALKS, Walk
-from stripe_reporter import reporting
+from stripe_reporter import handlers
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def stage(
     """Return the real parts on databases that note every move."""
     run_sql(administration["usage_ingest"], audit(("usage_events", "usage_reports")))
     run_sql(administration["stripe_reporter"], audit(("meter_calls",)))
-    monkeypatch.setattr(reporting, "PAUSES_HERE", (0.0,))
+    monkeypatch.setattr(handlers, "SHORT_PAUSES", (0.0,))
     watchers = (administration["usage_ingest"], administration["stripe_reporter"])
     fresh = Stage(urls["usage_ingest"], urls["stripe_reporter"], watchers)
     yield fresh

@@ -236,4 +236,4 @@ class World:
     def _land(self, flight: Flight) -> None:
         if flight.place not in {"claimed", "called"}:
             self.flights.remove(flight)
-            self.outcomes += [(flight.key, each) for each in flight.told.outcomes]
+            self.outcomes += [(flight.key, each) for each in flight.published.outcomes]

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_database import Database
 from rig.events import provisioned, tool_run
-from stripe_reporter.rows import _OLDEST_UNKNOWN
+from stripe_reporter.storage.journal import _OLDEST_UNKNOWN
 from usage_ingest.accounts import EXPIRE, Accounts
 from usage_ingest.claims import Claims
 from usage_ingest.figures import MEASURE, MOST_COUNTED, Figures

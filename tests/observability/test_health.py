@@ -178,15 +178,15 @@ async def test_stripe_is_no_part_of_health_or_readiness(platform: Platform) -> N
     )
 
     for service, name, labels in (
-        (REPORTER, "stripe_reporter_gate_shut", {"cause": "auth"}),
-        (PROVISIONER, "customer_provisioner_stripe_calls_total", {"answer": "key_refused"}),
+        (REPORTER, "stripe_reporter_circuit_open", {"cause": "key"}),
+        (PROVISIONER, "customer_provisioner_stripe_calls_total", {"answer": "unauthorized"}),
     ):
         await eventually(
             partial(metric, platform, service, name, **labels), lambda value: value >= 1
         )
         assert (await ask(platform, service, "healthz")).well
         assert (await ask(platform, service, "readyz")).well
-    assert "auth" in (await ask(platform, REPORTER, "readyz")).remarks["gate"]
+    assert "key" in (await ask(platform, REPORTER, "readyz")).remarks["stripe"]
 
 
 async def test_a_service_that_reports_nothing_on_purpose_says_so_and_is_well(

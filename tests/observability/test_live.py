@@ -29,7 +29,7 @@ JOBS = (*(plan.name for plan in SERVICES), "rabbitmq", "rabbitmq-queues", "postg
 NEVER_HERE = {
     # No report is 23 hours old here, and nobody's lane gets longer than 25.
     ("stripe_reporter_reports_total", "fenced"),
-    ("stripe_reporter_reports_total", "lane_full"),
+    ("stripe_reporter_reports_total", "customer_busy"),
     # Both need another copy of a report while its call is under way.
     ("stripe_reporter_reports_total", "deferred"),
     # The broker confirms everything here.

@@ -1,7 +1,7 @@
-"""How the properties are tried out."""
+"""Settings of hypothesis."""
 
 from hypothesis import settings
 
-# Without a deadline: a busy machine is no fault of the code.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
+# No deadline: examples take longer on a busy machine.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")

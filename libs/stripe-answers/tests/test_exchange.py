@@ -1,4 +1,4 @@
-"""Whose answer it is, decided by what passed over the wire."""
+"""Whether Stripe made an answer, decided by what passed over the wire."""
 
 import json
 from typing import Any
@@ -27,13 +27,13 @@ HEADERS = st.dictionaries(
 def answered(
     status: int, body: object, headers: dict[str, str] | None = None, *, understood: bool = False
 ) -> Answer:
-    """Return what an answer with a JSON body says."""
+    """Return the answer that a response with a JSON body amounts to."""
     sent = body if isinstance(body, bytes) else json.dumps(body).encode()
     given_headers = MINE if headers is None else headers
     return answer_of(Exchange(True, status, given_headers, sent), understood=understood)
 
 
-def test_stripes_refusal_is_read_without_its_message() -> None:
+def test_a_refusal_is_read_without_its_message() -> None:
     """Type, code, parameter and what the message is about; never the message."""
     answer = answered(400, {"error": {**REFUSAL, "code": "resource_missing", "param": "payload"}})
 
@@ -78,7 +78,7 @@ def test_stripes_refusal_is_read_without_its_message() -> None:
 )
 @pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 407, 429, 500, 503])
 def test_a_body_without_stripes_error_object_is_unreadable(body: object, status: int) -> None:
-    """Whatever its status says, and even with a Request-Id."""
+    """With any status, and even with a Request-Id."""
     assert answered(status, body).receipt is Receipt.UNREADABLE
 
 
@@ -87,7 +87,7 @@ def test_a_body_without_stripes_error_object_is_unreadable(body: object, status:
 def test_an_answer_without_stripes_request_id_is_unreadable(
     request_id: str | None, status: int
 ) -> None:
-    """A gateway may well copy the form of the error object."""
+    """A gateway may copy the form of the error object."""
     headers = {} if request_id is None else {"Request-Id": request_id}
 
     answer = answered(status, {"error": REFUSAL}, headers, understood=True)
@@ -95,8 +95,8 @@ def test_an_answer_without_stripes_request_id_is_unreadable(
     assert answer.receipt is Receipt.UNREADABLE
 
 
-def test_a_refused_key_is_stripes_without_a_request_id() -> None:
-    """The live API names none when it does not know the key; a gateway's 401 names no realm."""
+def test_a_refused_key_is_answered_without_a_request_id() -> None:
+    """The live API sends none for an unknown key; a gateway's 401 has no realm of Stripe."""
     realm = {"www-authenticate": 'Bearer realm="Stripe"'}
 
     assert answered(401, {"error": REFUSAL}, realm).receipt is Receipt.ANSWERED
@@ -105,14 +105,14 @@ def test_a_refused_key_is_stripes_without_a_request_id() -> None:
     assert answered(401, {"error": "no"}, realm).receipt is Receipt.UNREADABLE
 
 
-def test_a_success_counts_only_if_it_was_understood() -> None:
-    """A 200 with anything else in it was not made by Stripe, or is not what was asked for."""
+def test_a_success_that_was_not_understood_is_unreadable() -> None:
+    """A 200 with another body was not made by Stripe, or is not the requested object."""
     assert answered(200, {}, understood=True).success
     assert answered(200, {}, understood=False).receipt is Receipt.UNREADABLE
 
 
-def test_what_was_not_written_was_never_sent_and_the_rest_is_lost() -> None:
-    """Half a body is no answer."""
+def test_an_unwritten_request_is_never_sent_a_written_one_lost() -> None:
+    """A body that is cut off is no answer."""
     assert answer_of(Exchange(), understood=False).receipt is Receipt.NEVER_SENT
     assert answer_of(Exchange(written=True), understood=False).receipt is Receipt.LOST
     cut_off = Exchange(written=True, status=200, headers=MINE)
@@ -120,7 +120,7 @@ def test_what_was_not_written_was_never_sent_and_the_rest_is_lost() -> None:
 
 
 def test_headers_are_read_without_regard_to_case() -> None:
-    """As HTTP has it; a value that is none of Stripe's says nothing."""
+    """As HTTP demands; an unknown value is ignored."""
     headers = {"REQUEST-ID": "req_1", "stripe-should-RETRY": "false", "date": "nonsense"}
 
     answer = answered(409, {"error": REFUSAL}, headers)
@@ -138,15 +138,15 @@ def test_headers_are_read_without_regard_to_case() -> None:
     body=st.binary() | JSON.map(lambda value: json.dumps(value).encode()),
     understood=st.booleans(),
 )
-def test_no_answer_raises(
+def test_any_response_becomes_a_value(
     status: int, headers: dict[str, str], body: bytes, *, understood: bool
 ) -> None:
-    """Whatever comes, it becomes a value."""
+    """None of them raises."""
     answer = answer_of(Exchange(True, status, headers, body), understood=understood)
 
     assert answer.receipt in {Receipt.ANSWERED, Receipt.UNREADABLE}
 
 
 def test_a_code_outranks_the_message() -> None:
-    """Where Stripe gives a code, its wording may change."""
+    """Stripe may change a message, but not a code."""
     assert recognise("No such customer: 'x'", "archived_meter") is Wording.NO_METER

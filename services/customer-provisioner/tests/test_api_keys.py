@@ -1,23 +1,23 @@
-"""Who may use the HTTP door, and for what."""
+"""Who may use the HTTP API, and for what."""
 
 from hashlib import sha256
 from typing import Any
 
 import pytest
 
-from customer_provisioner.api_keys import ApiKey, holder, read_api_keys
+from customer_provisioner.api_keys import ApiKey, key_of, read_api_keys
 
 DIGEST = sha256(b"open sesame").hexdigest()
 
 
-def keys(written: str) -> tuple[ApiKey, ...]:
+def keys(text: str) -> tuple[ApiKey, ...]:
     """Read keys as the settings do."""
-    read: Any = read_api_keys(written)
+    read: Any = read_api_keys(text)
     return tuple(read)
 
 
 def test_keys_are_read_with_their_sources_and_types() -> None:
-    """Comma-separated keys; several sources and types are joined by |; a source may hold colons."""
+    """Commas separate keys, | separates sources and types, and a source may have colons."""
     read = keys(f"hub:{DIGEST}:urn:acme:hub|web:user.created, any:{DIGEST.upper()}:*:*")
 
     assert read == (
@@ -28,13 +28,13 @@ def test_keys_are_read_with_their_sources_and_types() -> None:
 
 
 @pytest.mark.parametrize(
-    "written",
+    "text",
     ["hub", "hub:open sesame:*:*", f":{DIGEST}:*:*", f"hub:{DIGEST}:*", f"hub:{DIGEST}::"],
 )
-def test_a_key_written_otherwise_is_refused_without_being_repeated(written: str) -> None:
-    """The secret itself, pasted in place of its digest, is not shown in the refusal."""
+def test_a_key_of_another_form_is_refused_and_not_shown(text: str) -> None:
+    """It may be the secret itself, pasted in place of its digest."""
     with pytest.raises(ValueError, match="name:sha256:sources:types") as refusal:
-        keys(written)
+        keys(text)
 
     assert "sesame" not in str(refusal.value)
 
@@ -50,8 +50,8 @@ def test_a_key_written_otherwise_is_refused_without_being_repeated(written: str)
         ("tool.executed|user.created", True),
     ],
 )
-def test_a_key_covers_its_events_only(*, types: str, allowed: bool) -> None:
-    """By name in every version, or one version of it."""
+def test_a_key_allows_its_event_types_only(*, types: str, allowed: bool) -> None:
+    """A name allows every version, a type one version."""
     (key,) = keys(f"hub:{DIGEST}:*:{types}")
 
     assert key.may_publish("user.created.v1") is allowed
@@ -73,11 +73,11 @@ def test_a_key_covers_its_events_only(*, types: str, allowed: bool) -> None:
         ("\udcff", False),
     ],
 )
-def test_a_holder_is_known_by_the_key_itself(*, authorization: str | None, known: bool) -> None:
-    """The digest, which is all that is configured, opens nothing."""
-    assert (holder(keys(f"hub:{DIGEST}:*:*"), authorization) is not None) is known
+def test_only_the_key_itself_is_accepted(*, authorization: str | None, known: bool) -> None:
+    """The configured digest is not accepted as a key."""
+    assert (key_of(authorization, keys(f"hub:{DIGEST}:*:*")) is not None) is known
 
 
-def test_without_keys_nobody_is_known() -> None:
-    """An unset API_KEYS closes the door."""
-    assert holder((), "Bearer open sesame") is None
+def test_without_configured_keys_none_is_accepted() -> None:
+    """The default of API_KEYS refuses every request."""
+    assert key_of("Bearer open sesame", ()) is None

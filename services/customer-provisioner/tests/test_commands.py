@@ -1,4 +1,4 @@
-"""The command line, as far as it goes without a database or a broker."""
+"""The parts of the command line that need no database and no broker."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from nexus_service.command import run
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "many", "inf", "nan"])
-def test_a_pace_that_is_none_is_refused(rate: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 2, and what is wanted instead, before anything is read."""
+def test_an_invalid_rate_is_refused(rate: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2, before anything is read; the message says what is valid."""
     with pytest.raises(SystemExit) as ending:
         run(SERVICE, ["backfill", f"--throttle={rate}"])
 
@@ -20,7 +20,7 @@ def test_a_pace_that_is_none_is_refused(rate: str, capsys: pytest.CaptureFixture
 
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Name a broker and a database that are never asked here."""
+    """Set addresses of a broker and a database, to which no test here connects."""
     monkeypatch.setenv("AMQP_URL", "amqp://u:s3cret@127.0.0.1:1/v")
     monkeypatch.setenv("DATABASE_URL", "postgresql://u:s3cret@127.0.0.1:1/d")
 
@@ -40,29 +40,29 @@ LISTS: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("execute", [[], ["--execute"]], ids=["dry", "execute"])
 @pytest.mark.parametrize("content", LISTS)
 @pytest.mark.usefixtures("settings")
-def test_what_is_no_list_ends_with_2_and_is_not_repeated(
+def test_an_unreadable_list_ends_with_2_and_is_not_shown(
     content: str, execute: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One line, no traceback, before broker and database are asked."""
-    written, told = LISTS[content]
+    """One line, no traceback, and no connection to broker or database."""
+    written, fault = LISTS[content]
     file = tmp_path / "users.csv"
     file.write_bytes(written)
 
     assert run(SERVICE, ["backfill", str(file), *execute]) == 2
 
     shown = capsys.readouterr()
-    assert told in shown.err
+    assert fault in shown.err
     assert shown.err.count("\n") == 1
     assert "s3cret" not in shown.out + shown.err
 
 
 @pytest.mark.usefixtures("settings")
-def test_a_list_that_cannot_be_read_ends_with_2_and_is_named(
+def test_a_missing_list_ends_with_2_and_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A mistyped name, and a folder."""
     for name, cause in (("nowhere.csv", "No such file"), (".", "Is a directory")):
         assert run(SERVICE, ["backfill", str(tmp_path / name)]) == 2
 
-        told = capsys.readouterr().err
-        assert f"{tmp_path / name} can't be read: {cause}" in told
+        message = capsys.readouterr().err
+        assert f"{tmp_path / name} can't be read: {cause}" in message

@@ -1,4 +1,4 @@
-"""What support is told about a user."""
+"""What `explain` prints about a user."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -6,8 +6,8 @@ from uuid import UUID
 
 import pytest
 
-from customer_provisioner.explanation import explain, next_step
-from customer_provisioner.profile import Profile, State, StepTaken, create_request
+from customer_provisioner.explanation import describe_next_step, explain
+from customer_provisioner.profile import HistoryEntry, Profile, State, create_request
 from nexus_contracts import UserCreated
 from nexus_service.console import rfc_3339
 
@@ -36,25 +36,25 @@ SERVED = replace(NEW, state=State.PROVISIONED, stripe_customer_id="cus_1", provi
 
 
 @pytest.mark.parametrize(
-    ("profile", "told"),
+    ("profile", "text"),
     [
         (NEW, "the customer is created under this key"),
         (replace(NEW, call_started_at=NOON), "the customer is created again under this key"),
-        (replace(NEW, key_spent=True), "the customer is looked for at Stripe"),
-        (replace(NEW, claimed_until=NOON + timedelta(seconds=9)), "an attempt is in hand"),
-        (replace(NEW, refused_as="email_invalid"), "a person's move"),
+        (replace(NEW, key_spent=True), "the customer is looked up at Stripe"),
+        (replace(NEW, claimed_until=NOON + timedelta(seconds=9)), "an attempt is in progress"),
+        (replace(NEW, refused_as="email_invalid"), "an operator's action"),
         (SERVED, "the service announces the customer"),
-        (replace(SERVED, announced_generation=1), "nothing: there is a customer"),
+        (replace(SERVED, announced_generation=1), "nothing: the user has a customer"),
     ],
 )
-def test_the_next_step_is_told_for_every_state(profile: Profile, told: str) -> None:
-    """Who does what, in words."""
-    assert next_step(profile, NOON).startswith(told)
+def test_every_state_has_a_next_step_in_words(profile: Profile, text: str) -> None:
+    """It says who does what."""
+    assert describe_next_step(profile, NOON).startswith(text)
 
 
 def test_an_explanation_has_the_history_and_no_address() -> None:
-    """State, key, last fault, every step, and what is next."""
-    history = [StepTaken(NOON, 1, "kept", None), StepTaken(NOON, 1, "refused", "status 400")]
+    """State, key, last fault, every step, and the next one."""
+    history = [HistoryEntry(NOON, 1, "kept", None), HistoryEntry(NOON, 1, "refused", "status 400")]
 
     lines = list(explain(replace(NEW, last_fault="status 400"), history, NOON))
 

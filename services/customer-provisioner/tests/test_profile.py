@@ -1,4 +1,4 @@
-"""What is done next for a user, decided from its row and the time alone."""
+"""The next step for a user, decided from its row and the time only."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from customer_provisioner.profile import (
-    SAFE_TO_REPEAT,
+    KEY_REPEATABLE_FOR,
     Create,
-    InHand,
-    LookUpFirst,
-    Nothing,
+    InProgress,
+    LookUp,
     Profile,
+    Provisioned,
     State,
     announcement,
     create_request,
-    decide,
+    next_step,
 )
 from nexus_contracts import UserCreated
 
@@ -61,24 +61,20 @@ profiles = st.builds(
 
 
 @given(profiles, moments)
-def test_a_creation_is_only_repeated_under_a_key_that_still_protects(
-    profile: Profile, now: datetime
-) -> None:
-    """Neither a spent key nor one first sent 20 hours ago is ever sent again."""
-    step = decide(profile, now)
+def test_a_creation_is_repeated_only_under_a_valid_key(profile: Profile, now: datetime) -> None:
+    """A spent key is never sent again, nor one first sent 20 hours ago."""
+    step = next_step(profile, now)
 
     if isinstance(step, Create):
         started = profile.call_started_at
         assert not profile.key_spent
-        assert started is None or now - started < SAFE_TO_REPEAT
+        assert started is None or now - started < KEY_REPEATABLE_FOR
 
 
 @given(profiles, moments)
-def test_what_is_created_is_the_kept_request_under_the_profiles_key(
-    profile: Profile, now: datetime
-) -> None:
-    """The body is never made anew, so that the same key always comes with the same body."""
-    step = decide(profile, now)
+def test_a_creation_sends_the_stored_request_and_key(profile: Profile, now: datetime) -> None:
+    """The body is never rebuilt, so that the same key always comes with the same body."""
+    step = next_step(profile, now)
 
     if isinstance(step, Create):
         assert step.body is profile.create_request
@@ -87,25 +83,23 @@ def test_what_is_created_is_the_kept_request_under_the_profiles_key(
 
 @given(profiles, moments)
 def test_a_claimed_user_is_left_alone_until_the_claim_ends(profile: Profile, now: datetime) -> None:
-    """Before its end nothing is done, from then on something is."""
+    """No step is taken before, and one is taken from then on."""
     claimed = profile.claimed_until is not None and profile.claimed_until > now
 
-    assert isinstance(decide(profile, now), InHand) is claimed
+    assert isinstance(next_step(profile, now), InProgress) is claimed
 
 
 @given(profiles, moments)
 def test_no_step_shows_an_address_or_a_name(profile: Profile, now: datetime) -> None:
     """Steps and profiles may be logged."""
-    shown = f"{decide(profile, now)!r} {profile!r}"
+    shown = f"{next_step(profile, now)!r} {profile!r}"
 
     assert "ada@" not in shown
     assert "Ada" not in shown
 
 
 @given(profiles, profiles)
-def test_keys_are_equal_exactly_for_the_same_generation_and_number(
-    one: Profile, other: Profile
-) -> None:
+def test_keys_differ_by_generation_and_number(one: Profile, other: Profile) -> None:
     """Two requests that may differ never share a key."""
     same = (one.generation, one.key_n) == (other.generation, other.key_n)
 
@@ -118,29 +112,31 @@ def test_keys_are_equal_exactly_for_the_same_generation_and_number(
         (None, False, Create),
         (0, False, Create),
         (19.99, False, Create),
-        (20, False, LookUpFirst),
-        (500, False, LookUpFirst),
-        (1, True, LookUpFirst),
+        (20, False, LookUp),
+        (500, False, LookUp),
+        (1, True, LookUp),
     ],
 )
-def test_an_unknown_outcome_is_repeated_for_20_hours_and_then_looked_up(
+def test_a_creation_is_repeated_for_20_hours_then_looked_up(
     *, hours: float | None, spent: bool, expected: type
 ) -> None:
-    """Stripe forgets keys after 24 hours; a kept 500 ends a key at once."""
+    """Stripe forgets keys after 24 hours; a 500 spends a key at once."""
     started = None if hours is None else NOON - timedelta(hours=hours)
 
-    step = decide(replace(NEW, call_started_at=started, key_spent=spent), NOON)
+    step = next_step(replace(NEW, call_started_at=started, key_spent=spent), NOON)
 
     assert isinstance(step, expected)
 
 
-def test_a_user_with_a_customer_needs_nothing() -> None:
-    """Whatever else the row says."""
-    assert decide(replace(SERVED, call_started_at=NOON - timedelta(days=9)), NOON) == Nothing()
+def test_a_user_with_a_customer_needs_no_step() -> None:
+    """Whatever else is in the row."""
+    served = replace(SERVED, call_started_at=NOON - timedelta(days=9))
+
+    assert next_step(served, NOON) == Provisioned()
 
 
-def test_the_first_key_of_a_generation_is_the_documented_one() -> None:
-    """Others are told apart by generation, then by number."""
+def test_an_idempotency_key_has_the_documented_form() -> None:
+    """User and generation, and the number from the second key on."""
     renewed = replace(NEW, generation=2, key_n=3)
 
     assert NEW.idempotency_key == f"customer-create:{ADA.user_id}:1"
@@ -149,7 +145,7 @@ def test_the_first_key_of_a_generation_is_the_documented_one() -> None:
 
 @pytest.mark.parametrize("name", [None, ""])
 def test_an_empty_name_is_not_sent(name: str | None) -> None:
-    """To Stripe an empty string means to unset what is not set."""
+    """To Stripe an empty string means to unset the field."""
     user = UserCreated(user_id=UUID(int=2), email="eve@example.com", name=name)
 
     assert create_request(user) == {
@@ -158,20 +154,20 @@ def test_an_empty_name_is_not_sent(name: str | None) -> None:
     }
 
 
-def test_an_announcement_is_the_same_however_often_it_is_made() -> None:
-    """Two relays, or one twice, publish one event and not two."""
+def test_an_announcement_made_again_is_the_same_event() -> None:
+    """Two relays, or one relay twice, publish the same event."""
     assert announcement(SERVED).body() == announcement(replace(SERVED, attempts=7)).body()
 
 
-def test_each_generation_is_announced_as_an_event_of_its_own() -> None:
-    """Its id differs, or it would be taken for the former one."""
+def test_each_generation_is_announced_by_its_own_event() -> None:
+    """With the same id it would count as a duplicate of the previous one."""
     later = replace(SERVED, generation=2, stripe_customer_id="cus_2")
 
     assert announcement(later).id != announcement(SERVED).id
     assert announcement(later).data.generation == 2
 
 
-def test_nobody_is_announced_without_a_customer() -> None:
-    """There is nothing to tell."""
+def test_a_user_without_a_customer_is_not_announced() -> None:
+    """The event needs the customer's id."""
     with pytest.raises(ValueError, match="without a customer"):
         announcement(NEW)

@@ -1,4 +1,4 @@
-"""What the service is told of Stripe."""
+"""The settings for Stripe."""
 
 import pytest
 
@@ -10,6 +10,6 @@ KEY = {"STRIPE_SECRET_KEY": "sk_test_key"}
 
 @pytest.mark.parametrize("base", ["http://stripe/", "http://stripe/v1", "stripe:12111"])
 def test_a_base_with_a_path_is_refused(base: str) -> None:
-    """Calls to //v1/customers would be answered 404, which reads as a customer that is missing."""
+    """Calls to //v1/customers would get a 404, which looks like an unknown customer."""
     with pytest.raises(SettingsError, match="STRIPE_API_BASE"):
         load(StripeSettings, KEY | {"STRIPE_API_BASE": base})

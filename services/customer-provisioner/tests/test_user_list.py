@@ -1,4 +1,4 @@
-"""Lists of users: two formats, and entries that are no users."""
+"""Lists of users: three formats, and entries that are not users."""
 
 import contextlib
 import json
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from customer_provisioner.user_list import UnreadableListError, Unusable, read_users
+from customer_provisioner.user_list import UnreadableListError, UnusableEntry, read_users
 from nexus_contracts import UserCreated
 
 ADA = UserCreated(user_id=UUID(int=1), email="ada@example.com", name="Ada, Countess")
@@ -16,7 +16,7 @@ EVE = UserCreated(user_id=UUID(int=2), email="eve@example.com")
 
 
 def test_json_lines_are_read_one_by_one() -> None:
-    """Empty lines are no entries, unknown fields are ignored."""
+    """Empty lines and unknown fields are ignored."""
     lines = ["\n", ADA.model_dump_json() + "\n", f'{{"plan": 1, {EVE.model_dump_json()[1:]}']
 
     assert list(read_users(lines)) == [ADA, EVE]
@@ -33,29 +33,29 @@ def test_a_table_is_read_by_its_header() -> None:
     assert list(read_users(lines)) == [ADA, EVE]
 
 
-def test_an_entry_that_is_no_user_stops_nothing_and_is_not_repeated() -> None:
-    """It is told by its number, with fields and rules."""
+def test_an_unusable_entry_is_reported_and_not_shown() -> None:
+    """The report has its number, fields and rules; the next entry is read."""
     lines = ["user_id,email", f"{ADA.user_id},secret", f"{EVE.user_id},{EVE.email}"]
 
     first, second = read_users(lines)
 
-    assert first == Unusable(1, "email: must be an e-mail address")
+    assert first == UnusableEntry(1, "email: must be an e-mail address")
     assert second == EVE
 
 
 def test_a_json_array_is_read_on_one_line_or_on_many() -> None:
-    """As programs write it, for machines or for people."""
+    """Compact or indented."""
     users = [json.loads(each.model_dump_json()) for each in (ADA, EVE)]
 
     for indent in (None, 2):
         lines = json.dumps([*users, "secret"], indent=indent).splitlines(keepends=True)
 
-        assert list(read_users(lines)) == [ADA, EVE, Unusable(3, "body: must be an object")]
+        assert list(read_users(lines)) == [ADA, EVE, UnusableEntry(3, "body: must be an object")]
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", ", "])
-def test_a_table_is_read_whatever_separates_its_columns(separator: str) -> None:
-    """Excel writes semicolons in half of the world."""
+def test_a_table_is_read_with_each_separator(separator: str) -> None:
+    """Where the comma is the decimal separator, Excel writes semicolons."""
     rows = [("Email", "USER_ID", "plan"), (EVE.email, str(EVE.user_id), "pro")]
 
     assert list(read_users(separator.join(row) + "\r\n" for row in rows)) == [EVE]
@@ -63,42 +63,42 @@ def test_a_table_is_read_whatever_separates_its_columns(separator: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "\n \n", "user_id,email,name\n", "[]", " [ ]\n"])
 def test_a_list_without_an_entry_is_refused(text: str) -> None:
-    """It is what a failed export looks like; "0 read" would pass for success."""
+    """A failed export looks like this, and "0 read" would look like success."""
     with pytest.raises(UnreadableListError, match="holds no user"):
         list(read_users(text.splitlines(keepends=True)))
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "fault"),
     [
         (f"{ADA.user_id},{ADA.email}\n", "no column user_id and no column email"),
         ("user_id|email\nsecret|secret\n", "no column user_id and no column email"),
         ("user_id,mail\nsecret,secret\n", "the first line names no column email"),
         ("sep=;\nuser_id;email\n", "no column user_id and no column email"),
-        ('[{"user_id": "secret"', "is not JSON"),
-        ("[" * 5000, "is not JSON"),
+        ('[{"user_id": "secret"', "but is not JSON"),
+        ("[" * 5000, "but is not JSON"),
     ],
 )
-def test_what_is_no_list_is_refused_and_not_repeated(text: str, told: str) -> None:
-    """Each entry of it would be unusable, for a reason that is said once instead."""
-    with pytest.raises(UnreadableListError, match=told) as refusal:
+def test_an_unreadable_list_is_refused_and_not_shown(text: str, fault: str) -> None:
+    """The fault is reported once, not for each entry."""
+    with pytest.raises(UnreadableListError, match=fault) as refusal:
         list(read_users(text.splitlines(keepends=True)))
 
     assert "secret" not in str(refusal.value)
 
 
-def test_a_table_that_breaks_off_says_so_without_quoting() -> None:
-    """A cell beyond every measure ends the reading; what came before was read."""
+def test_a_table_that_is_cut_off_is_refused_and_not_shown() -> None:
+    """A cell above the size limit ends the reading; the entries before it are valid."""
     users = read_users(["user_id,email", f"{EVE.user_id},{EVE.email}", f'"{"secret" * 30_000}'])
 
     assert next(users) == EVE
-    with pytest.raises(UnreadableListError, match="breaks off") as error:
+    with pytest.raises(UnreadableListError, match="is cut off") as error:
         next(users)
     assert "secret" not in str(error.value)
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\r\n"))))
-def test_no_list_makes_reading_fail(lines: list[str]) -> None:
-    """Whatever is in it: it is refused whole, or each entry is a user or unusable."""
+def test_any_text_is_read_or_refused(lines: list[str]) -> None:
+    """The list is refused, or each of its entries is a user or unusable."""
     with contextlib.suppress(UnreadableListError):
-        assert all(isinstance(entry, UserCreated | Unusable) for entry in read_users(lines))
+        assert all(isinstance(entry, UserCreated | UnusableEntry) for entry in read_users(lines))

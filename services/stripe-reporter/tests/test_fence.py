@@ -9,23 +9,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stripe_reporter.entries import BY_HAND, CALL_LIFETIME, Entry, State, calling
+from nexus_stripe.answer_classes import Effect
 from stripe_reporter.fence import (
+    BY_HAND,
+    CALL_LIFETIME,
     FENCE,
     OLDEST,
-    BeingCalled,
+    AlreadyCounted,
     Call,
-    Counted,
+    CallInProgress,
     Decision,
+    Entry,
     Fenced,
-    NotCounted,
-    Taken,
+    IdentifierReused,
+    RefusedByHand,
+    State,
     TooOld,
+    calling,
     decide,
     may_start,
 )
-from stripe_reporter.meanings import TABLE, Effect, Meaning, Then
 from stripe_reporter.reports import Facts, Report
+from stripe_reporter.stripe.responses import TABLE, Next, Response
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 WINDOW = timedelta(hours=24)
@@ -41,7 +46,7 @@ FACTS = Facts(
 REPORT = Report("r-1", FACTS)
 
 
-def meaning(name: str) -> Meaning:
+def response(name: str) -> Response:
     """Return a row of the table."""
     return next(row for row in TABLE if row.name == name)
 
@@ -62,25 +67,25 @@ def entry(state: State, *, started: datetime = START, unknown: datetime | None =
 
 @dataclass(frozen=True)
 class Step:
-    """Time passes, then a copy is delivered; its caller may die before writing the answer."""
+    """Time passes, then a copy is delivered; its caller may die before it writes the answer."""
 
     after: timedelta
-    meaning: Meaning
+    response: Response
     caller_dies: bool
 
 
 @dataclass
 class Account:
-    """A Stripe that forgets an identifier after exactly the promised time, the worst it may do."""
+    """A Stripe that forgets an identifier after exactly the promised time, the worst case."""
 
     held_until: datetime | None = None
     charges: int = 0
     calls: list[tuple[datetime, Effect]] = field(default_factory=list)
 
     def call(self, at: datetime, effect: Effect) -> None:
-        """Take a call; one of unknown outcome is counted, the worst it may mean."""
+        """Take a call; one of unknown outcome is counted, the worst case."""
         self.calls.append((at, effect))
-        if effect is Effect.NOT_COUNTED or (self.held_until is not None and at < self.held_until):
+        if effect is Effect.NOT_APPLIED or (self.held_until is not None and at < self.held_until):
             return
         self.charges += 1
         self.held_until = at + WINDOW
@@ -94,7 +99,7 @@ STEPS = st.lists(
             st.timedeltas(timedelta(), timedelta(hours=30)),
             st.timedeltas(timedelta(), timedelta(days=40)),
         ),
-        meaning=st.sampled_from(TABLE),
+        response=st.sampled_from(TABLE),
         caller_dies=st.booleans(),
     ),
     max_size=30,
@@ -110,15 +115,15 @@ def play(steps: list[Step], account: Account) -> list[tuple[datetime, Decision]]
         decisions.append((now, decision))
         if isinstance(decision, Call):
             row = decision.entry
-            account.call(now, step.meaning.effect)
+            account.call(now, step.response.effect)
             if not step.caller_dies:
-                row = row.answered(row.attempts, step.meaning, now)
+                row = row.after(row.attempts, step.response, now)
     return decisions
 
 
 @given(STEPS)
 def test_no_history_charges_twice(steps: list[Step]) -> None:
-    """Whatever Stripe answers, whoever dies and however late copies come: at most one charge."""
+    """Whatever Stripe answers, whichever caller dies, however late copies come."""
     account = Account()
 
     play(steps, account)
@@ -133,7 +138,7 @@ def test_possibly_counted_calls_are_never_further_apart_than_the_fence(steps: li
 
     play(steps, account)
 
-    possibly = [at for at, effect in account.calls if effect is not Effect.NOT_COUNTED]
+    possibly = [at for at, effect in account.calls if effect is not Effect.NOT_APPLIED]
     assert not possibly or max(possibly) - min(possibly) < FENCE
 
 
@@ -146,15 +151,15 @@ def test_nothing_is_called_after_it_was_accepted(steps: list[Step]) -> None:
     play(living, account)
 
     effects = [effect for _, effect in account.calls]
-    assert Effect.COUNTED not in effects[:-1]
+    assert Effect.APPLIED not in effects[:-1]
 
 
 @given(STEPS)
-def test_a_report_that_was_certainly_not_counted_is_sent_until_it_is_too_old(
+def test_a_report_that_was_only_refused_is_sent_until_it_is_too_old(
     steps: list[Step],
 ) -> None:
     """Only definite refusals, at whatever intervals, never lead to the fence."""
-    refused = [replace(step, meaning=meaning("refused"), caller_dies=False) for step in steps]
+    refused = [replace(step, response=response("refused"), caller_dies=False) for step in steps]
 
     decisions = play(refused, Account())
 
@@ -164,8 +169,8 @@ def test_a_report_that_was_certainly_not_counted_is_sent_until_it_is_too_old(
 
 
 @given(STEPS)
-def test_a_call_that_may_be_under_way_is_not_joined(steps: list[Step]) -> None:
-    """After a caller died nobody else calls before its call must have ended."""
+def test_no_second_call_starts_while_one_may_be_under_way(steps: list[Step]) -> None:
+    """After a caller died, the next call starts once its call must have ended."""
     account = Account()
     dying = [replace(step, caller_dies=True) for step in steps]
 
@@ -195,16 +200,16 @@ def test_the_outcome_is_unknown_since_the_call_began() -> None:
 
 def test_a_call_is_unknown_from_its_start_on() -> None:
     """Stripe may have counted it the moment it was made, not when we gave up waiting."""
-    row = calling(REPORT, None, START).answered(1, meaning("lost"), START + timedelta(seconds=10))
+    row = calling(REPORT, None, START).after(1, response("lost"), START + timedelta(seconds=10))
 
     assert row.first_unknown_at == START
     assert row.answered_at == START + timedelta(seconds=10)
 
 
 def test_the_next_key_follows_from_the_answer() -> None:
-    """A lost answer is to be had under the same key; after a 500 or a refusal a new one is due."""
+    """Stripe repeats a lost answer under the same key; after a 500 or a refusal the key is new."""
     keys = {
-        name: calling(REPORT, None, START).answered(1, meaning(name), START).key_n
+        name: calling(REPORT, None, START).after(1, response(name), START).key_n
         for name in ("lost", "rate_limited", "conflict", "unavailable", "server_error", "refused")
     }
 
@@ -218,11 +223,11 @@ def test_the_next_key_follows_from_the_answer() -> None:
     }
 
 
-def test_a_dead_caller_counts_as_unknown_since_it_began() -> None:
-    """A row left at ``calling`` goes through the fence like any unknown outcome."""
+def test_a_lost_call_is_unknown_since_it_began() -> None:
+    """The fence treats a row left at ``calling`` like any unknown outcome."""
     row = entry(State.CALLING)
 
-    assert isinstance(decide(REPORT, row, START + CALL_LIFETIME), BeingCalled)
+    assert isinstance(decide(REPORT, row, START + CALL_LIFETIME), CallInProgress)
     again = decide(REPORT, row, START + CALL_LIFETIME + timedelta(seconds=1))
     assert isinstance(again, Call)
     assert again.entry.first_unknown_at == START
@@ -237,46 +242,48 @@ def test_a_definite_refusal_does_not_settle_an_earlier_unknown_call() -> None:
     assert decide(REPORT, row, START + FENCE) == Fenced(START)
 
 
-@pytest.mark.parametrize("name", [row.name for row in TABLE if row.then is Then.REJECT])
+@pytest.mark.parametrize("name", [row.name for row in TABLE if row.next is Next.REJECT])
 def test_a_refusal_leaves_a_report_unknown_that_was_ever_unknown(name: str) -> None:
-    """Not even a deleted customer tells whether the call before was counted."""
+    """Not even a deleted customer says whether the call before was counted."""
     again = calling(REPORT, entry(State.UNKNOWN, unknown=START), START + timedelta(minutes=1))
 
-    after = again.answered(again.attempts, meaning(name), again.started_at)
+    after = again.after(again.attempts, response(name), again.started_at)
 
     assert after.state is State.UNKNOWN
     assert after.first_unknown_at == START
     assert after.reason is None
 
 
-def test_what_a_person_found_to_be_uncounted_makes_no_call() -> None:
-    """However old the doubt is; there is none any more."""
+def test_a_report_settled_as_not_counted_is_not_called() -> None:
+    """However long its outcome was unknown; a person has settled it."""
     settled = replace(entry(State.REFUSED, unknown=START), answer=BY_HAND)
 
-    assert decide(REPORT, settled, START + timedelta(days=90)) == NotCounted(settled)
+    assert decide(REPORT, settled, START + timedelta(days=90)) == RefusedByHand(settled)
     assert not settled.ever_unknown
 
 
 def test_an_unknown_report_that_grew_too_old_is_fenced() -> None:
-    """It can't be sent any more and may have been counted: a person has to look."""
+    """It can't be sent any more and may have been counted: a person decides."""
     old = replace(REPORT, facts=replace(FACTS, occurred_at=START - OLDEST))
     row = replace(entry(State.UNKNOWN, unknown=START), facts=old.facts)
 
     assert decide(old, row, START + timedelta(seconds=1)) == Fenced(START)
 
 
-def test_an_accepted_report_is_only_told_again() -> None:
-    """The outcome keeps the time of the acceptance, however late the copy."""
+def test_an_accepted_report_is_only_published_again() -> None:
+    """The outcome keeps the time of the acceptance, however late the delivery."""
     row = entry(State.ACCEPTED, unknown=START)
 
-    assert decide(REPORT, row, START + timedelta(days=90)) == Counted(START, ever_unknown=True)
+    assert decide(REPORT, row, START + timedelta(days=90)) == AlreadyCounted(
+        START, ever_unknown=True
+    )
 
 
 def test_another_report_under_the_same_identifier_is_refused() -> None:
-    """Neither is its outcome told nor is it sent: Stripe would take it for the first one."""
+    """It is neither sent nor answered: Stripe would take it for the first one."""
     other = replace(REPORT, facts=replace(FACTS, value=4))
 
-    assert decide(other, entry(State.ACCEPTED), START) == Taken()
+    assert decide(other, entry(State.ACCEPTED), START) == IdentifierReused()
 
 
 def test_another_body_of_the_same_report_gets_a_new_key() -> None:
@@ -289,29 +296,29 @@ def test_another_body_of_the_same_report_gets_a_new_key() -> None:
     assert call.entry.key_n == 2
 
 
-def test_a_process_that_slept_after_its_claim_does_not_call() -> None:
-    """By then another may have taken the report over."""
+def test_a_process_that_was_frozen_after_its_claim_does_not_call() -> None:
+    """Another may have taken the report over since."""
     call = Call(REPORT, calling(REPORT, None, START))
 
     assert may_start(call, START + timedelta(seconds=5))
     assert not may_start(call, START + timedelta(seconds=6))
 
 
-def test_an_answer_that_comes_after_a_takeover_changes_nothing_unless_it_is_an_acceptance() -> None:
-    """The later caller's row says more; that Stripe counted it is true whoever hears it."""
+def test_after_a_takeover_only_an_acceptance_changes_the_row() -> None:
+    """The later call's row says more than any other answer to the earlier one."""
     first = calling(REPORT, None, START)
     later = START + timedelta(minutes=1)
     second = calling(REPORT, first, later)
 
-    assert second.answered(first.attempts, meaning("refused"), later) == second
-    assert second.answered(first.attempts, meaning("accepted"), later).state is State.ACCEPTED
+    assert second.after(first.attempts, response("refused"), later) == second
+    assert second.after(first.attempts, response("accepted"), later).state is State.ACCEPTED
 
 
 def test_a_rate_limit_says_nothing_about_an_earlier_unknown_call() -> None:
-    """The report stays unknown until something is known of it."""
+    """The report stays unknown."""
     again = calling(REPORT, entry(State.UNKNOWN, unknown=START), START + timedelta(minutes=1))
 
-    after = again.answered(again.attempts, meaning("rate_limited"), again.started_at)
+    after = again.after(again.attempts, response("rate_limited"), again.started_at)
 
     assert after.state is State.UNKNOWN
     assert after.first_unknown_at == START

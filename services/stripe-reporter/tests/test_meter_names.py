@@ -1,4 +1,4 @@
-"""Which meters stripe-reporter accepts: by the rule that the ledger names them by."""
+"""Which names of meters stripe-reporter accepts: the same as the ledger."""
 
 import pytest
 
@@ -19,6 +19,6 @@ def test_two_meters_are_two_names() -> None:
 
 @pytest.mark.parametrize("name", ["tool_call_executed", "a\x1bb", "x" * 101])
 def test_a_second_meter_of_the_same_or_of_no_possible_name_is_refused(name: str) -> None:
-    """Reports for it could never be told from the first meter's, or never be sent."""
+    """Its reports could not be distinguished from the first meter's, or never be sent."""
     with pytest.raises(SettingsError, match="STRIPE_TOKENS_METER_EVENT_NAME"):
         load(StripeSettings, {**KEY, "STRIPE_TOKENS_METER_EVENT_NAME": name})

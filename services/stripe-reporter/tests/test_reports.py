@@ -1,4 +1,4 @@
-"""What is asked of Stripe for a report, and what is told of it."""
+"""What is sent to Stripe for a report, and the settings and checks around it."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -7,12 +7,11 @@ from uuid import UUID
 import pytest
 
 from nexus_contracts import UsageRecorded
-from nexus_messaging.reasons import Reason
 from nexus_service.settings import SettingsError, load
-from stripe_reporter.checks import skew
-from stripe_reporter.meters import Meter, fault
-from stripe_reporter.reports import Report, idempotency_key, rejected, reported
+from stripe_reporter.reports import Report, idempotency_key
 from stripe_reporter.settings import Settings
+from stripe_reporter.stripe.checks import skew
+from stripe_reporter.stripe.meters import Meter, fault
 
 AT = datetime(2026, 1, 1, 12, 0, 0, 900_000, tzinfo=UTC)
 DATA = UsageRecorded(
@@ -57,43 +56,27 @@ def test_the_idempotency_key_begins_with_the_identifier() -> None:
     assert idempotency_key("r-1", 2) == "r-1:2"
 
 
-def test_an_outcome_told_twice_is_one_event() -> None:
-    """The same acceptance gives the same event, byte for byte; another refusal another one."""
-    first = reported(REPORT, at=AT, ever_unknown=False)
-    refusals = [
-        rejected(REPORT, at=AT, reason=reason, ever_unknown=False, attempts=attempts)
-        for reason, attempts in [
-            (Reason.NO_SUCH_CUSTOMER, 1),
-            (Reason.NO_SUCH_CUSTOMER, 2),
-            (Reason.REFUSED_BY_STRIPE, 1),
-        ]
-    ]
-
-    assert first.body() == reported(REPORT, at=AT, ever_unknown=False).body()
-    assert len({event.id for event in (first, *refusals)}) == 4
-
-
 def test_a_meter_that_differs_is_named() -> None:
-    """A meter that counts otherwise than we report is a fault, as is none at all."""
+    """A meter that counts otherwise than reports need it is a fault, and so is a missing one."""
     assert fault("x", [Meter("x")]) is None
     assert "not found" in str(fault("x", [Meter("y")]))
     assert "formula is 'count'" in str(fault("x", [Meter("x", formula="count")]))
     assert "time_window is 'day'" in str(fault("x", [Meter("x", time_window="day")]))
 
 
-def test_a_clock_that_is_off_is_told() -> None:
+def test_a_clock_that_is_off_is_named() -> None:
     """Seconds are normal, a minute is not: ages and times ahead are judged by both clocks."""
     assert skew(1000.0, 1030.0) is None
     assert skew(1000.0, 1090.0) == "+90 s from Stripe's"
     assert skew(1000.0, 900.0) == "-100 s from Stripe's"
-    assert skew(None, 900.0) == "Stripe did not tell its time"
+    assert skew(None, 900.0) == "Stripe did not say its time"
 
 
 @pytest.mark.parametrize(
     ("key", "rate"),
     [("sk_test_x", 20.0), ("rk_test_x", 20.0), ("sk_live_x", 800.0), ("rk_live_x", 800.0)],
 )
-def test_the_kind_of_key_sets_the_pace(key: str, rate: float) -> None:
+def test_the_kind_of_key_sets_the_rate(key: str, rate: float) -> None:
     """A sandbox takes far fewer calls than a live account."""
     settings = load(Settings, {**ENVIRONMENT, "STRIPE_SECRET_KEY": key})
 

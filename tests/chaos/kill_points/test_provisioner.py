@@ -67,7 +67,7 @@ async def test_provisioner_between_an_answer_and_its_record(scene: Scene) -> Non
     await made_unheard(scene, user)
     async with scene.locked(PROVISIONER, "user_profiles"):
         scene.road(PROVISIONER, "stripe").release()
-        await scene.until_blocked(PROVISIONER, "SELECT user_profiles")
+        await scene.until_blocked(PROVISIONER, "SELECT user_id, email")
         await scene.kill(PROVISIONER)
     await end_attempt(scene, user)
     await scene.restart(PROVISIONER)

@@ -1,4 +1,4 @@
-"""customer-provisioner between a real broker, a real database and the local Stripe."""
+"""customer-provisioner with a real broker, a real database and the local Stripe."""
 
 import asyncio
 import sys
@@ -13,12 +13,12 @@ from uuid import UUID, uuid4
 import pytest
 from prometheus_client import CollectorRegistry
 
-from customer_provisioner.inquiries import Inquiries
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.profile import Profile
-from customer_provisioner.profiles import Profiles
-from customer_provisioner.provisioning import Provisioning
-from customer_provisioner.stripe_api import StripeApi
+from customer_provisioner.provisioning import Provisioner
+from customer_provisioner.storage.reader import ProfileReader
+from customer_provisioner.storage.writer import ProfileWriter
+from customer_provisioner.stripe.api import StripeApi
 from local_stack.catalogue import base_environment
 from local_stack.ports import LOOPBACK, free_ports
 from local_stack.server_process import ServerProcess
@@ -32,8 +32,8 @@ from stripe_emulator.account import Account
 from stripe_emulator.faults import Fault
 from stripe_emulator.running import DEFAULT_KEY, RunningEmulator, running_emulator
 
-DOOR_KEY = "door key of the tests"
-DOOR_KEYS = f"hub:{sha256(DOOR_KEY.encode()).hexdigest()}:hub:user.created"
+API_KEY = "API key of the tests"
+API_KEYS = f"hub:{sha256(API_KEY.encode()).hexdigest()}:hub:user.created"
 
 Clone = Callable[[str], Awaitable[str]]
 Spawn = Callable[[dict[str, str]], ServerProcess]
@@ -46,24 +46,24 @@ def user(email: str | None = None, *, name: str | None = None) -> UserCreated:
 
 
 def created(data: UserCreated) -> Event[UserCreated]:
-    """Return the event that tells of a user."""
+    """Return the `user.created` of a user."""
     return Event.of(data, source="test/app", id=uuid4(), time=datetime.now(UTC))
 
 
 async def profile_of(database: Database, data: UserCreated) -> Profile:
-    """Return the kept profile of a user."""
-    profile = await Inquiries(database).find(data.user_id)
+    """Return the stored profile of a user."""
+    profile = await ProfileReader(database).find(data.user_id)
     assert profile is not None
     return profile
 
 
 async def steps_of(database: Database, data: UserCreated) -> list[str]:
     """Return the steps taken for a user."""
-    return [taken.step for taken in await Inquiries(database).history(data.user_id)]
+    return [entry.step for entry in await ProfileReader(database).history(data.user_id)]
 
 
 class Clock:
-    """A clock that runs, and that a test can set forward."""
+    """A running clock that a test can set forward."""
 
     def __init__(self) -> None:
         self.ahead = timedelta()
@@ -75,32 +75,32 @@ class Clock:
 
 @dataclass(frozen=True)
 class Stripe:
-    """The local Stripe, looked into from this very process."""
+    """The local Stripe, which runs in this process."""
 
     url: str
     account: Account
 
     def customers(self, user_id: UUID) -> list[dict[str, Any]]:
         """Return the customers that are marked with a user and not deleted."""
-        everyone = self.account.customers.as_of(self.account.clock.now())
-        return [each for each in everyone if each["metadata"].get("user_id") == str(user_id)]
+        customers = self.account.customers.as_of(self.account.clock.now())
+        return [each for each in customers if each["metadata"].get("user_id") == str(user_id)]
 
     def delete(self, customer_id: str) -> None:
-        """Delete a customer, as somebody does in Stripe's dashboard."""
+        """Delete a customer, as in Stripe's dashboard."""
         self.account.customers.delete(customer_id, self.account.clock.now())
 
-    def befall(self, kind: str, **conditions: Any) -> None:
-        """Arm a fault; by default it befalls the next creation."""
+    def inject(self, kind: str, **conditions: Any) -> None:
+        """Inject a fault, by default into the next creation."""
         described = {"method": "POST", "path_prefix": "/v1/customers", **conditions}
         self.account.faults.add(Fault.read({"kind": kind, **described}))
 
     def requests(self, method: str, path: str = "/v1/customers") -> list[dict[str, Any]]:
-        """Return the requests of one kind, the oldest first."""
+        """Return the requests with a method and a path, the oldest first."""
         journal = self.account.journal.requests(10_000)
         return [each for each in journal if (each["method"], each["path"]) == (method, path)]
 
-    async def asked(self, method: str, least: int = 1) -> list[dict[str, Any]]:
-        """Wait for so many requests of one kind to have begun, and return them."""
+    async def wait_for(self, method: str, least: int = 1) -> list[dict[str, Any]]:
+        """Wait until so many requests with a method have begun, and return them."""
 
         async def begun() -> list[dict[str, Any]]:
             return self.requests(method)
@@ -114,19 +114,19 @@ class Stripe:
 
 @dataclass(frozen=True)
 class Bench:
-    """The service's inner parts on a real database and the local Stripe, with a clock to set."""
+    """The service's parts on a real database and the local Stripe, with a clock to set."""
 
-    profiles: Profiles
-    provisioning: Provisioning
+    profiles: ProfileWriter
+    provisioner: Provisioner
     stripe: Stripe
     clock: Clock
 
     async def keep(self, data: UserCreated) -> None:
-        """Keep a user as its event does."""
+        """Store a user, as the handler of its event does."""
         await self.profiles.keep(data, self.clock())
 
     def advance(self, **time: float) -> None:
-        """Let time pass, here and at Stripe."""
+        """Set both clocks forward, the service's and Stripe's."""
         self.clock.ahead += timedelta(**time)
         self.stripe.account.clock.advance(timedelta(**time).total_seconds())
 
@@ -158,17 +158,17 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def bench(database: Database, stripe: Stripe) -> AsyncIterator[Bench]:
-    """Return the inner parts, put together as the service does."""
+    """Return the parts, joined as in the service."""
     clock, metrics = Clock(), Metrics(CollectorRegistry())
     api = StripeApi(DEFAULT_KEY, stripe.url, metrics)
-    profiles = Profiles(database)
-    provisioning = Provisioning(profiles, api, metrics, on_provisioned=_nothing, now=clock)
-    yield Bench(profiles, provisioning, stripe, clock)
+    profiles = ProfileWriter(database)
+    provisioner = Provisioner(profiles, api, metrics, wake_relay=_nothing, now=clock)
+    yield Bench(profiles, provisioner, stripe, clock)
     await api.close()
 
 
 def _nothing() -> None:
-    """Wake nobody."""
+    """Do nothing."""
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def environment(vhost: Vhost, database_url: str, stripe: Stripe) -> dict[str, st
         "DATABASE_URL": database_url,
         "STRIPE_SECRET_KEY": DEFAULT_KEY,
         "STRIPE_API_BASE": stripe.url,
-        "API_KEYS": DOOR_KEYS,
+        "API_KEYS": API_KEYS,
         "HTTP_HOST": LOOPBACK,
         "HTTP_PORT": str(port),
     }
@@ -193,7 +193,7 @@ async def spawn(
 ) -> AsyncIterator[Callable[[dict[str, str]], ServerProcess]]:
     """Return a function that prepares a service process; all of them stop after the test.
 
-    The test fails at its end if anything they told people holds a secret or an address.
+    The test fails at its end if a log, an answer or a dead letter has a secret or an address.
     """
     processes: list[ServerProcess] = []
     await tap(vhost.admin_url)
@@ -214,7 +214,7 @@ async def spawn(
 
     yield prepare
     told = await told_by(processes, vhost.admin_url)
-    assert leaks(told, vhost.personal | secrets_in(environment) | {DOOR_KEY}) == []
+    assert leaks(told, vhost.personal | secrets_in(environment) | {API_KEY}) == []
 
 
 @pytest.fixture
@@ -226,6 +226,6 @@ def service(
 
 
 async def start(service: ServerProcess) -> None:
-    """Start a service while this process goes on serving the local Stripe."""
+    """Start a service. This process serves the local Stripe meanwhile."""
     service.launch()
     await asyncio.to_thread(service.await_ready)

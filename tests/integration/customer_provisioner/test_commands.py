@@ -1,4 +1,4 @@
-"""The commands for people, as processes: what they print, change and never tell."""
+"""The operators' commands, as processes: what they print, what they change, and no secrets."""
 
 import asyncio
 import json
@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from customer_provisioner.inquiries import Inquiries
 from customer_provisioner.profile import announcement
+from customer_provisioner.storage.reader import ProfileReader
 from local_stack.server_process import ServerProcess
 from nexus_broker_admin.inspection import NOT_COMPARED
 from nexus_contracts import UserCreated, read_event
@@ -56,22 +56,22 @@ def command(environment: dict[str, str]) -> Command:
     return Command(environment)
 
 
-async def served(bench: Bench) -> UserCreated:
+async def provisioned_user(bench: Bench) -> UserCreated:
     """Return a user that has a customer."""
     data = user()
     await bench.keep(data)
-    await bench.provisioning.provision(data.user_id)
+    await bench.provisioner.provision(data.user_id)
     return data
 
 
 async def customer_of(database: Database, user_id: UUID) -> str | None:
     """Return the customer of a user."""
-    profile = await Inquiries(database).find(user_id)
+    profile = await ProfileReader(database).find(user_id)
     return profile.stripe_customer_id if profile else None
 
 
-async def test_check_says_that_all_is_well(command: Command) -> None:
-    """Settings, broker, database and Stripe's opinion of the key, in one line each."""
+async def test_check_prints_ok_for_each_part(command: Command) -> None:
+    """Settings, broker, database, and whether Stripe accepts the key."""
     code, out, err = await command.run("check")
 
     assert (code, err) == (0, "")
@@ -85,7 +85,7 @@ async def test_check_says_that_all_is_well(command: Command) -> None:
 
 
 async def test_check_names_a_key_that_stripe_refuses(command: Command, stripe: Stripe) -> None:
-    """Exit code 1, and the line says what is wrong without telling the key."""
+    """Exit code 1, and the line says what is wrong without the key."""
     stripe.account.keys.put(DEFAULT_KEY, KeyState.REVOKED)
 
     code, out, _ = await command.run("check")
@@ -95,12 +95,12 @@ async def test_check_names_a_key_that_stripe_refuses(command: Command, stripe: S
     assert DEFAULT_KEY not in out
 
 
-async def test_a_backfill_only_counts_until_it_is_told_to_publish(
+async def test_a_backfill_without_execute_only_counts(
     command: Command, bench: Bench, vhost: Vhost
 ) -> None:
-    """Dry by default: who has a customer, who would be asked for, and which lines are no users."""
-    there, fresh = await served(bench), user()
-    lines = [there.model_dump_json(), "", fresh.model_dump_json(), '{"email": "secret"}']
+    """It prints how many have a customer and how many do not, and which entries are unusable."""
+    known, fresh = await provisioned_user(bench), user()
+    lines = [known.model_dump_json(), "", fresh.model_dump_json(), '{"email": "secret"}']
 
     code, out, err = await command.run("backfill", given="\n".join(lines))
 
@@ -112,13 +112,13 @@ async def test_a_backfill_only_counts_until_it_is_told_to_publish(
     assert await vhost.depth(USER_CREATED_QUEUE) == 0
 
 
-async def test_a_backfill_publishes_whoever_has_no_customer(
+async def test_a_backfill_publishes_users_without_a_customer(
     command: Command, bench: Bench, vhost: Vhost, tmp_path: Path
 ) -> None:
-    """From CSV, at the wanted pace; a user that has a customer is passed over."""
-    there, fresh = await served(bench), user(name="Ada")
+    """From CSV, at the given rate; a user that has a customer is skipped."""
+    known, fresh = await provisioned_user(bench), user(name="Ada")
     table = tmp_path / "users.csv"
-    rows = [f"{each.user_id},{each.email},{each.name or ''},x" for each in (there, fresh)]
+    rows = [f"{each.user_id},{each.email},{each.name or ''},x" for each in (known, fresh)]
     table.write_text("\n".join(["user_id,email,name,plan", *rows]), encoding="utf-8")
 
     code, out, _ = await command.run("backfill", str(table), "--execute", "--throttle", "50")
@@ -128,14 +128,14 @@ async def test_a_backfill_publishes_whoever_has_no_customer(
     assert read_event(letter.body, [UserCreated]).data == fresh
 
 
-async def test_customers_are_announced_again_as_they_were_and_only_if_told(
+async def test_announce_with_execute_publishes_the_same_events_again(
     command: Command, bench: Bench, database: Database, vhost: Vhost
 ) -> None:
-    """Since a time: the same event to the last byte, whoever was told of it before."""
-    earlier, there = await served(bench), await served(bench)
+    """Those since a time, equal to the last byte, whether published before or not."""
+    earlier, later = await provisioned_user(bench), await provisioned_user(bench)
     await bench.keep(user())
-    profiles = {each: await Inquiries(database).find(each.user_id) for each in (earlier, there)}
-    since = profiles[there]
+    profiles = {each: await ProfileReader(database).find(each.user_id) for each in (earlier, later)}
+    since = profiles[later]
     assert since is not None
     assert since.provisioned_at is not None
     arguments = ("announce", "--since", since.provisioned_at.isoformat())
@@ -148,16 +148,16 @@ async def test_customers_are_announced_again_as_they_were_and_only_if_told(
     assert dry[:2] == (0, "1 customers would be announced again; nothing was: add --execute\n")
     assert done[:2] == (0, "1 customers were announced again\n")
     assert everyone[:2] == (0, "2 customers were announced again\n")
-    told = [letter.body for letter in await vhost.peek(CUSTOMER_PROVISIONED_QUEUE)]
+    published = [letter.body for letter in await vhost.peek(CUSTOMER_PROVISIONED_QUEUE)]
     bodies = [announcement(each).body() for each in profiles.values() if each is not None]
-    assert told[0] == bodies[1]
-    assert sorted(told[1:]) == sorted(bodies)
+    assert published[0] == bodies[1]
+    assert sorted(published[1:]) == sorted(bodies)
 
 
-async def test_a_backfill_on_a_terminal_shows_how_many_are_left(
+async def test_a_backfill_on_a_terminal_shows_its_progress(
     environment: dict[str, str], vhost: Vhost, tmp_path: Path
 ) -> None:
-    """The list is counted first; what is unusable is told above the bar."""
+    """Of the whole list; unusable entries are named above the bar."""
     lines = tmp_path / "users.jsonl"
     written = [user().model_dump_json(), '{"email": "secret"}', user().model_dump_json()]
     lines.write_text("\n".join(written), encoding="utf-8")
@@ -174,9 +174,9 @@ async def test_a_backfill_on_a_terminal_shows_how_many_are_left(
 
 
 async def test_users_are_found_by_exact_address_only(command: Command, bench: Bench) -> None:
-    """Ids come out, addresses do not."""
-    data = await served(bench)
-    await served(bench)
+    """The output has ids and no addresses."""
+    data = await provisioned_user(bench)
+    await provisioned_user(bench)
     (customer,) = bench.stripe.customers(data.user_id)
 
     found = await command.run("find", data.email)
@@ -184,12 +184,12 @@ async def test_users_are_found_by_exact_address_only(command: Command, bench: Be
 
     assert found == (0, f"{data.user_id} provisioned {customer['id']}\n", "")
     assert (none[0], none[1]) == (1, "")
-    assert "nobody is kept under exactly this address" in none[2]
+    assert "no user has exactly this address" in none[2]
 
 
-async def test_a_users_way_is_explained_without_the_address(command: Command, bench: Bench) -> None:
-    """Every step in order, and what comes next."""
-    data = await served(bench)
+async def test_a_user_is_explained_without_the_address(command: Command, bench: Bench) -> None:
+    """Every step in order, and the next one."""
+    data = await provisioned_user(bench)
 
     code, out, _ = await command.run("explain", str(data.user_id))
 
@@ -200,11 +200,11 @@ async def test_a_users_way_is_explained_without_the_address(command: Command, be
     assert data.email not in out
 
 
-async def test_a_deleted_customer_is_made_anew_and_announced_as_the_next_generation(
+async def test_a_deleted_customer_is_replaced_as_the_next_generation(
     command: Command, service: ServerProcess, bench: Bench, database: Database, vhost: Vhost
 ) -> None:
-    """The command begins the generation, the running service does the rest."""
-    data = await served(bench)
+    """The command begins the generation; the running service creates and announces the customer."""
+    data = await provisioned_user(bench)
     (former,) = bench.stripe.customers(data.user_id)
     bench.stripe.delete(former["id"])
     await start(service)
@@ -218,17 +218,17 @@ async def test_a_deleted_customer_is_made_anew_and_announced_as_the_next_generat
     letters = await eventually(
         lambda: vhost.peek(CUSTOMER_PROVISIONED_QUEUE), lambda found: len(found) == 2
     )
-    told = [json.loads(letter.body)["data"]["generation"] for letter in letters]
+    generations = [json.loads(letter.body)["data"]["generation"] for letter in letters]
     assert (code, out[:23]) == (0, "generation 2 has begun;")
     assert now == customer["id"]
-    assert sorted(told) == [1, 2]
+    assert sorted(generations) == [1, 2]
 
 
-async def test_a_living_customer_is_not_replaced(
+async def test_an_existing_customer_is_not_replaced(
     command: Command, bench: Bench, database: Database
 ) -> None:
     """Two customers of one user would both be billed."""
-    data = await served(bench)
+    data = await provisioned_user(bench)
     (customer,) = bench.stripe.customers(data.user_id)
 
     code, _, err = await command.run("reprovision", str(data.user_id))
@@ -238,23 +238,23 @@ async def test_a_living_customer_is_not_replaced(
     assert await customer_of(database, data.user_id) == customer["id"]
 
 
-async def test_a_customer_stripe_never_knew_is_replaced_only_on_insistence(
+async def test_a_customer_unknown_to_stripe_needs_missing_to_be_replaced(
     command: Command, bench: Bench, database: Database
 ) -> None:
-    """It may be the wrong account's key: a 404 alone decides nothing."""
-    data = await served(bench)
-    bench.stripe.account.customers = Customers()  # another account, and nobody in it
+    """Without it a 404 may mean that the key is of another account."""
+    data = await provisioned_user(bench)
+    bench.stripe.account.customers = Customers()  # another account, without customers
 
-    refused, _, err = await command.run("reprovision", str(data.user_id))
-    insisted, _, _ = await command.run("reprovision", str(data.user_id), "--missing")
+    without, _, err = await command.run("reprovision", str(data.user_id))
+    with_missing, _, _ = await command.run("reprovision", str(data.user_id), "--missing")
 
-    assert (refused, insisted) == (1, 0)
+    assert (without, with_missing) == (1, 0)
     assert "is this the key of the account" in err
     assert await customer_of(database, data.user_id) is None
 
 
-async def test_an_unknown_user_is_said_to_be_unknown(command: Command) -> None:
-    """Both commands exit with 1 and say so."""
+async def test_an_unknown_user_is_reported(command: Command) -> None:
+    """By both commands, with exit code 1."""
     explained = await command.run("explain", str(uuid4()))
     replaced = await command.run("reprovision", str(uuid4()))
 

@@ -1,8 +1,8 @@
-"""A customer that may exist already: it is looked for at Stripe before another is made."""
+"""A customer that may exist: the service looks it up at Stripe before it creates another."""
 
 import pytest
 
-from customer_provisioner.stripe_api import KeySpentError
+from customer_provisioner.stripe.responses import KeySpentError
 from nexus_contracts import UserCreated
 from nexus_database import Database
 from nexus_messaging.errors import TransientError
@@ -11,23 +11,23 @@ from .conftest import Bench, profile_of, steps_of, user
 
 
 async def unfinished(bench: Bench, fault: str, when: str) -> UserCreated:
-    """Keep a user whose first creation meets ``fault``, ``before`` or ``after`` its effect."""
+    """Store a user whose first creation fails with ``fault``, before or after its effect."""
     data = user()
     await bench.keep(data)
-    bench.stripe.befall(fault, when=when)
+    bench.stripe.inject(fault, when=when)
     with pytest.raises(KeySpentError if fault == "server_error" else TransientError):
-        await bench.provisioning.provision(data.user_id)
+        await bench.provisioner.provision(data.user_id)
     return data
 
 
-async def test_a_customer_made_by_a_call_unknown_for_a_day_is_found_not_made_again(
+async def test_a_customer_of_an_unknown_call_is_adopted_after_a_day(
     bench: Bench, database: Database
 ) -> None:
-    """Past 20 hours the key protects no more: the customer is looked for and adopted."""
+    """After 20 hours the key is not repeated: the customer is looked up and adopted."""
     data = await unfinished(bench, "reset", "after")
     bench.advance(hours=25)
 
-    await bench.provisioning.provision(data.user_id)
+    await bench.provisioner.provision(data.user_id)
 
     (customer,) = bench.stripe.customers(data.user_id)
     assert (await profile_of(database, data)).stripe_customer_id == customer["id"]
@@ -36,27 +36,27 @@ async def test_a_customer_made_by_a_call_unknown_for_a_day_is_found_not_made_aga
 
 
 async def test_retries_do_not_renew_the_20_hours_of_a_key(bench: Bench, database: Database) -> None:
-    """They count from the first call under the key, as Stripe's 24 do."""
+    """They count from the first call under the key, like the 24 hours of Stripe."""
     data = user()
     await bench.keep(data)
-    bench.stripe.befall("reset", when="after")
+    bench.stripe.inject("reset", when="after")
     for hours in (15, 6):
         with pytest.raises(TransientError):
-            await bench.provisioning.provision(data.user_id)
-        bench.stripe.befall("reset", when="before")
+            await bench.provisioner.provision(data.user_id)
+        bench.stripe.inject("reset", when="before")
         bench.advance(hours=hours)
     bench.stripe.account.faults.remove()
 
-    await bench.provisioning.provision(data.user_id)
+    await bench.provisioner.provision(data.user_id)
 
     assert len(bench.stripe.requests("POST")) == 2
     assert (await steps_of(database, data))[-1] == "adopted"
 
 
-async def test_a_customer_on_the_second_page_of_its_address_is_adopted(
+async def test_a_customer_on_the_second_page_of_the_list_is_adopted(
     bench: Bench, database: Database
 ) -> None:
-    """With 101 newer customers of the same address, while search still lags."""
+    """There are 101 newer customers of the same address, and search still lags."""
     data = await unfinished(bench, "server_error", "after")
     (customer,) = bench.stripe.customers(data.user_id)
     for _ in range(101):
@@ -64,7 +64,7 @@ async def test_a_customer_on_the_second_page_of_its_address_is_adopted(
         bench.stripe.account.customers.create(other, bench.stripe.account.clock.now())
     bench.stripe.set_options(search_lag_seconds=3600.0)
 
-    await bench.provisioning.provision(data.user_id)
+    await bench.provisioner.provision(data.user_id)
 
     assert (await profile_of(database, data)).stripe_customer_id == customer["id"]
     assert len(bench.stripe.requests("POST")) == 1
@@ -75,7 +75,7 @@ async def test_a_customer_on_the_second_page_of_its_address_is_adopted(
 async def test_of_several_marked_customers_the_oldest_is_adopted(
     bench: Bench, database: Database, search_lag: float, marked: int
 ) -> None:
-    """However many there are: it is the one that may have usage; the others are surplus."""
+    """The oldest one may have usage; the others are surplus."""
     data = await unfinished(bench, "server_error", "before")
     made, account = [], bench.stripe.account
     for _ in range(marked):
@@ -84,41 +84,41 @@ async def test_of_several_marked_customers_the_oldest_is_adopted(
         account.clock.advance(1.0)
     bench.stripe.set_options(search_lag_seconds=search_lag)
 
-    await bench.provisioning.provision(data.user_id)
+    await bench.provisioner.provision(data.user_id)
 
     assert (await profile_of(database, data)).stripe_customer_id == made[0]
 
 
-async def test_a_customer_is_found_by_its_mark_when_its_address_was_changed(
+async def test_a_customer_whose_address_was_changed_is_adopted(
     bench: Bench, database: Database
 ) -> None:
-    """Search goes by metadata; the list by address would miss it."""
+    """Search finds it by metadata; the list by address would miss it."""
     data = await unfinished(bench, "reset", "after")
     (customer,) = bench.stripe.customers(data.user_id)
     account = bench.stripe.account
     account.customers.update(customer["id"], {"email": "new@example.com"}, account.clock.now())
     bench.advance(hours=21)
 
-    await bench.provisioning.provision(data.user_id)
+    await bench.provisioner.provision(data.user_id)
 
     assert (await profile_of(database, data)).stripe_customer_id == customer["id"]
     assert len(bench.stripe.requests("POST")) == 1
 
 
-async def test_a_call_unknown_for_a_day_without_effect_is_made_again_under_a_new_key(
+async def test_an_unknown_call_without_effect_is_repeated_with_a_new_key(
     bench: Bench, database: Database
 ) -> None:
-    """Where there is nothing to find, the customer is created; other people's are not taken."""
+    """The look-up finds nothing; a customer of another user is not adopted."""
     data = user()
     other = {"email": data.email, "metadata": {"user_id": str(user().user_id)}}
     bench.stripe.account.customers.create(other, bench.stripe.account.clock.now())
     await bench.keep(data)
-    bench.stripe.befall("reset", when="before")
+    bench.stripe.inject("reset", when="before")
     with pytest.raises(TransientError):
-        await bench.provisioning.provision(data.user_id)
+        await bench.provisioner.provision(data.user_id)
     bench.advance(hours=25)
 
-    await bench.provisioning.provision(data.user_id)
+    await bench.provisioner.provision(data.user_id)
 
     (customer,) = bench.stripe.customers(data.user_id)
     last = bench.stripe.requests("POST")[-1]
@@ -128,18 +128,18 @@ async def test_a_call_unknown_for_a_day_without_effect_is_made_again_under_a_new
 
 @pytest.mark.parametrize("search_lag", [0.0, 3600.0])
 @pytest.mark.parametrize(("when", "last"), [("after", "adopted"), ("before", "created")])
-async def test_a_500_is_followed_by_a_look_and_only_then_by_a_new_key(
+async def test_a_500_is_followed_by_a_look_up_before_a_new_key(
     bench: Bench, database: Database, when: str, last: str, search_lag: float
 ) -> None:
-    """Stripe repeats its 500 under the key, effect or none; the list shows which, without lag."""
+    """Stripe repeats a 500 under its key, with or without an effect; the list shows which."""
     data = user()
     await bench.keep(data)
     bench.stripe.set_options(search_lag_seconds=search_lag)
-    bench.stripe.befall("server_error", when=when)
+    bench.stripe.inject("server_error", when=when)
 
     with pytest.raises(KeySpentError):
-        await bench.provisioning.provision(data.user_id)
-    await bench.provisioning.provision(data.user_id)
+        await bench.provisioner.provision(data.user_id)
+    await bench.provisioner.provision(data.user_id)
 
     (customer,) = bench.stripe.customers(data.user_id)
     assert (await profile_of(database, data)).stripe_customer_id == customer["id"]

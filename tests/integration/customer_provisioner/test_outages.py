@@ -1,15 +1,19 @@
-"""Stripe out of reach, or something else that answers for it: nobody is refused, calls pause."""
+"""Stripe does not respond, or a gateway answers for it: no user is refused, calls pause."""
 
 import asyncio
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from customer_provisioner.circuit import OUTAGE_FROM, Circuit
-from customer_provisioner.inquiries import Inquiries
+from customer_provisioner.circuit import (
+    FAILURE_THRESHOLD,
+    CircuitBreaker,
+    StripeUnavailableError,
+)
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.profile import State
-from customer_provisioner.stripe_api import StripeApi, StripeUnavailableError
+from customer_provisioner.storage.reader import ProfileReader
+from customer_provisioner.stripe.api import StripeApi
 from nexus_contracts import UserCreated
 from nexus_database import Database
 from nexus_messaging.errors import TransientError
@@ -31,45 +35,45 @@ BODIES = (
 
 
 @pytest.mark.parametrize("status", [200, 302, 400, 401, 402, 403, 404, 407, 409, 429, 500, 503])
-async def test_a_gateways_answer_refuses_nobody(
+async def test_a_gateways_answer_refuses_no_user(
     bench: Bench, database: Database, status: int
 ) -> None:
-    """Whatever it says, the user is provisioned by the next attempt, under the same key."""
+    """The next attempt provisions the user under the same key."""
     for body in BODIES:
         data = user()
         await bench.keep(data)
-        bench.stripe.befall("foreign", status=status, body=body)
+        bench.stripe.inject("foreign", status=status, body=body)
         with pytest.raises(TransientError):
-            await bench.provisioning.provision(data.user_id)
+            await bench.provisioner.provision(data.user_id)
 
-        await bench.provisioning.provision(data.user_id)
+        await bench.provisioner.provision(data.user_id)
 
-        profile = await Inquiries(database).find(data.user_id)
+        profile = await ProfileReader(database).find(data.user_id)
         assert profile is not None
         assert (profile.state, profile.refused_as, profile.key_n) == (State.PROVISIONED, None, 1)
 
 
-async def test_a_gateways_answer_to_a_look_up_finds_nobody_missing(bench: Bench) -> None:
-    """Its 404 is not Stripe's: no second customer is made on its word."""
+async def test_a_gateways_404_to_a_look_up_makes_no_second_customer(bench: Bench) -> None:
+    """Only Stripe's own 404 says that there is no customer."""
     data = user()
     await bench.keep(data)
-    bench.stripe.befall("reset", when="after")
+    bench.stripe.inject("reset", when="after")
     with pytest.raises(TransientError):
-        await bench.provisioning.provision(data.user_id)
+        await bench.provisioner.provision(data.user_id)
     bench.advance(hours=25)
     for path in ("/v1/customers/search", "/v1/customers/cus"):
-        bench.stripe.befall("foreign", method="GET", path_prefix=path, status=404, body=BODIES[0])
+        bench.stripe.inject("foreign", method="GET", path_prefix=path, status=404, body=BODIES[0])
         with pytest.raises(TransientError):
-            await bench.provisioning.provision(data.user_id)
+            await bench.provisioner.provision(data.user_id)
 
-    await bench.provisioning.provision(data.user_id)
+    await bench.provisioner.provision(data.user_id)
 
     assert len(bench.stripe.customers(data.user_id)) == 1
     assert len(bench.stripe.requests("POST")) == 1
 
 
-async def kept(bench: Bench, users: int) -> list[UserCreated]:
-    """Keep so many users."""
+async def stored_users(bench: Bench, users: int) -> list[UserCreated]:
+    """Store so many users."""
     people = [user() for _ in range(users)]
     for data in people:
         await bench.keep(data)
@@ -77,59 +81,48 @@ async def kept(bench: Bench, users: int) -> list[UserCreated]:
 
 
 @pytest.mark.parametrize("fault", ["reset", "html_503", "foreign"])
-async def test_silence_for_several_users_pauses_the_calls(bench: Bench, fault: str) -> None:
-    """Those that come then cost neither a call nor an attempt."""
-    people = await kept(bench, OUTAGE_FROM + 3)
-    bench.stripe.befall(fault, times=None)
+async def test_several_users_without_response_open_the_breaker(bench: Bench, fault: str) -> None:
+    """Further users cost neither a call nor an attempt."""
+    people = await stored_users(bench, FAILURE_THRESHOLD + 3)
+    bench.stripe.inject(fault, times=None)
 
     errors = await asyncio.gather(
-        *(bench.provisioning.provision(each.user_id) for each in people[:OUTAGE_FROM]),
+        *(bench.provisioner.provision(each.user_id) for each in people[:FAILURE_THRESHOLD]),
         return_exceptions=True,
     )
-    for data in people[OUTAGE_FROM:]:
+    for data in people[FAILURE_THRESHOLD:]:
         with pytest.raises(StripeUnavailableError):
-            await bench.provisioning.provision(data.user_id)
+            await bench.provisioner.provision(data.user_id)
 
     assert sum(isinstance(error, StripeUnavailableError) for error in errors) == 1
-    assert len(bench.stripe.requests("POST")) == OUTAGE_FROM
+    assert len(bench.stripe.requests("POST")) == FAILURE_THRESHOLD
 
 
-async def test_after_the_pause_one_call_tries_and_all_go_on(stripe: Stripe) -> None:
-    """The circuit closes with the first answer of Stripe's."""
+async def test_a_response_to_the_trial_call_closes_the_breaker(stripe: Stripe) -> None:
+    """Any response from Stripe does."""
     api = StripeApi(DEFAULT_KEY, stripe.url, Metrics(CollectorRegistry()))
-    for number in range(OUTAGE_FROM):
-        api._circuit = api._circuit.unanswered(str(number), 0.0)
-    assert await api.remark() == "the circuit is open for outage: users wait"
+    for number in range(FAILURE_THRESHOLD):
+        api._breaker = api._breaker.unanswered(str(number), 0.0)
+    assert await api.remark() == "circuit breaker open (outage): users wait"
 
-    await api.fate("cus_any")
+    await api.status_of("cus_any")
 
-    assert api._circuit == Circuit()
+    assert api._breaker == CircuitBreaker()
     assert await api.remark() is None
     await api.close()
 
 
-async def test_a_key_that_cannot_be_sent_is_named(stripe: Stripe) -> None:
-    """As `check` shows it; nothing of the key is shown."""
-    api = StripeApi(f"{DEFAULT_KEY}\n", stripe.url, Metrics(CollectorRegistry()))
-
-    with pytest.raises(TransientError, match=r"the key holds .* can't be sent") as raised:
-        await api.fate("cus_check")
-
-    assert DEFAULT_KEY not in str(raised.value)
-    await api.close()
-
-
-async def test_an_outage_dead_letters_nobody(
+async def test_an_outage_dead_letters_no_user(
     vhost: Vhost, stripe: Stripe, spawn: Spawn, environment: dict[str, str]
 ) -> None:
-    """A gateway answers for Stripe; once it is gone, every user has one customer."""
+    """A gateway answers for Stripe; after it is gone, every user gets one customer."""
     people = [user() for _ in range(20)]
-    stripe.befall("foreign", status=407, body=BODIES[-1], times=None)
+    stripe.inject("foreign", status=407, body=BODIES[-1], times=None)
     service = spawn(environment)
     await start(service)
 
     await vhost.publish(*(created(data) for data in people))
-    await stripe.asked("POST", OUTAGE_FROM)
+    await stripe.wait_for("POST", FAILURE_THRESHOLD)
     stripe.account.faults.remove()
 
     async def served() -> int:

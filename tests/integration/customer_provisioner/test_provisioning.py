@@ -1,4 +1,4 @@
-"""One customer for each user, whatever happens between here and Stripe."""
+"""One customer for each user, whatever happens between the service and Stripe."""
 
 import asyncio
 import random
@@ -8,12 +8,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 
-from customer_provisioner.inquiries import Inquiries
+from customer_provisioner.circuit import StripeKeyRefusedError
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.profile import Create, State
-from customer_provisioner.profiles import Kept, Stored, Taken
-from customer_provisioner.stripe_api import KeySpentError, StripeApi, StripeKeyRefusedError
-from customer_provisioner.sweep import Sweep
+from customer_provisioner.storage.reader import ProfileReader
+from customer_provisioner.storage.writer import KeepResult, Step, StoreResult
+from customer_provisioner.stripe.api import StripeApi
+from customer_provisioner.stripe.responses import KeySpentError
+from customer_provisioner.sweep import sweep
 from nexus_contracts import UserCreated
 from nexus_database import Database, DatabaseUnavailableError, RowRefusedError
 from nexus_messaging.errors import PermanentError, TransientError
@@ -24,7 +26,7 @@ from stripe_emulator.running import DEFAULT_KEY
 from .conftest import Bench, profile_of, steps_of, user
 
 
-def unmailable() -> UserCreated:
+def user_with_bad_address() -> UserCreated:
     """Return a user whose address only Stripe refuses."""
     return UserCreated.model_construct(user_id=user().user_id, email="nobody at home", name=None)
 
@@ -32,11 +34,11 @@ def unmailable() -> UserCreated:
 async def test_a_user_gets_a_customer_with_address_name_and_mark(
     bench: Bench, database: Database
 ) -> None:
-    """The customer carries what is needed to find it again; the row keeps its id."""
+    """The customer can be found again by its mark; the row has its id."""
     data = user(name="Ada")
     await bench.keep(data)
 
-    await bench.provisioning.provision(data.user_id)
+    await bench.provisioner.provision(data.user_id)
 
     (customer,) = bench.stripe.customers(data.user_id)
     profile = await profile_of(database, data)
@@ -48,17 +50,17 @@ async def test_a_user_gets_a_customer_with_address_name_and_mark(
 
 @pytest.mark.parametrize("fault", ["reset", "truncated", "html_503"])
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_an_answer_lost_before_or_after_the_effect_leaves_one_customer(
+async def test_an_answer_lost_before_or_after_the_effect_makes_one_customer(
     bench: Bench, database: Database, fault: str, when: str
 ) -> None:
-    """The same key and the same body bring the same customer."""
+    """The same key and the same body return the same customer."""
     data = user()
     await bench.keep(data)
-    bench.stripe.befall(fault, when=when)
+    bench.stripe.inject(fault, when=when)
 
     with pytest.raises(TransientError):
-        await bench.provisioning.provision(data.user_id)
-    await bench.provisioning.provision(data.user_id)
+        await bench.provisioner.provision(data.user_id)
+    await bench.provisioner.provision(data.user_id)
 
     (customer,) = bench.stripe.customers(data.user_id)
     keys = {each["idempotency_key"] for each in bench.stripe.requests("POST")}
@@ -67,15 +69,15 @@ async def test_an_answer_lost_before_or_after_the_effect_leaves_one_customer(
 
 
 @pytest.mark.parametrize("fault", ["rate_limited", "lock_timeout", "conflict"])
-async def test_an_answer_that_says_to_come_again_spends_no_key(bench: Bench, fault: str) -> None:
-    """429 and 409 change nothing at Stripe: the same request is sent again."""
+async def test_a_409_or_429_spends_no_key(bench: Bench, fault: str) -> None:
+    """They have no effect at Stripe: the same request is sent again."""
     data = user()
     await bench.keep(data)
-    bench.stripe.befall(fault)
+    bench.stripe.inject(fault)
 
     with pytest.raises(TransientError) as raised:
-        await bench.provisioning.provision(data.user_id)
-    await bench.provisioning.provision(data.user_id)
+        await bench.provisioner.provision(data.user_id)
+    await bench.provisioner.provision(data.user_id)
 
     assert not isinstance(raised.value, KeySpentError)
     assert len({each["idempotency_key"] for each in bench.stripe.requests("POST")}) == 1
@@ -84,15 +86,15 @@ async def test_an_answer_that_says_to_come_again_spends_no_key(bench: Bench, fau
 async def test_two_attempts_at_once_make_one_call_and_one_customer(
     bench: Bench, database: Database
 ) -> None:
-    """Whoever comes second is sent away without a call, and finds the customer later."""
+    """The others make no call, and find the customer later."""
     data = user()
     await bench.keep(data)
     bench.stripe.set_options(call_seconds=0.3)
 
     results = await asyncio.gather(
-        *(bench.provisioning.provision(data.user_id) for _ in range(5)), return_exceptions=True
+        *(bench.provisioner.provision(data.user_id) for _ in range(5)), return_exceptions=True
     )
-    await bench.provisioning.provision(data.user_id)
+    await bench.provisioner.provision(data.user_id)
 
     assert sum(result is None for result in results) == 1
     assert sum(isinstance(result, TransientError) for result in results) == 4
@@ -100,19 +102,19 @@ async def test_two_attempts_at_once_make_one_call_and_one_customer(
     assert (await profile_of(database, data)).state is State.PROVISIONED
 
 
-async def test_an_attempt_taken_for_dead_that_lives_makes_no_second_customer(
+async def test_an_attempt_longer_than_its_lease_makes_no_second_customer(
     bench: Bench, database: Database
 ) -> None:
-    """The claim only saves calls; with it gone, the key holds: the rival gets a 409."""
+    """The lease only saves calls. Without it the key decides: the other attempt gets a 409."""
     data = user()
     await bench.keep(data)
     bench.stripe.set_options(call_seconds=0.5)
 
-    slow = asyncio.create_task(bench.provisioning.provision(data.user_id))
-    await bench.stripe.asked("POST")
+    slow = asyncio.create_task(bench.provisioner.provision(data.user_id))
+    await bench.stripe.wait_for("POST")
     bench.advance(minutes=1)
     with pytest.raises(TransientError):
-        await bench.provisioning.provision(data.user_id)
+        await bench.provisioner.provision(data.user_id)
     await slow
 
     (customer,) = bench.stripe.customers(data.user_id)
@@ -120,16 +122,16 @@ async def test_an_attempt_taken_for_dead_that_lives_makes_no_second_customer(
     assert [each["status"] for each in bench.stripe.requests("POST")] == [200, 409]
 
 
-async def _nothing_more(_bench: Bench, _data: UserCreated) -> None:
-    """Crash after keeping."""
+async def stored(_bench: Bench, _data: UserCreated) -> None:
+    """Crash after the user was stored."""
 
 
-async def _claimed(bench: Bench, data: UserCreated) -> None:
+async def claimed(bench: Bench, data: UserCreated) -> None:
     """Crash after the claim, before the call."""
     await bench.profiles.claim(data.user_id, bench.clock())
 
 
-async def _called(bench: Bench, data: UserCreated) -> None:
+async def called(bench: Bench, data: UserCreated) -> None:
     """Crash after the call, before its answer was stored."""
     step = await bench.profiles.claim(data.user_id, bench.clock())
     assert isinstance(step, Create)
@@ -138,54 +140,52 @@ async def _called(bench: Bench, data: UserCreated) -> None:
     await api.close()
 
 
-async def _spent(bench: Bench, data: UserCreated) -> None:
+async def key_spent(bench: Bench, data: UserCreated) -> None:
     """Crash after a 500 that had its effect."""
-    bench.stripe.befall("server_error", when="after")
+    bench.stripe.inject("server_error", when="after")
     with pytest.raises(KeySpentError):
-        await bench.provisioning.provision(data.user_id)
+        await bench.provisioner.provision(data.user_id)
 
 
-@pytest.mark.parametrize("crash", [_nothing_more, _claimed, _called, _spent])
-async def test_the_sweep_finishes_what_a_crash_left(
+@pytest.mark.parametrize("crash", [stored, claimed, called, key_spent])
+async def test_the_sweep_finishes_users_that_a_crash_left(
     bench: Bench,
     database: Database,
     crash: Callable[[Bench, UserCreated], Awaitable[None]],
 ) -> None:
-    """From every state a crash can leave, the user gets exactly one customer without a message."""
+    """From every state after a crash, the user gets one customer without a message."""
     data = user()
     await bench.keep(data)
     await crash(bench, data)
     bench.advance(minutes=6)
 
-    sweep = Sweep(
-        Inquiries(database), bench.provisioning, Metrics(CollectorRegistry()), bench.clock
+    await sweep(
+        ProfileReader(database), bench.provisioner, Metrics(CollectorRegistry()), bench.clock
     )
-    await sweep.sweep()
 
     (customer,) = bench.stripe.customers(data.user_id)
     assert (await profile_of(database, data)).stripe_customer_id == customer["id"]
 
 
-async def test_the_sweep_leaves_fresh_users_to_their_message(
+async def test_the_sweep_leaves_new_users_to_their_message(
     bench: Bench, database: Database
 ) -> None:
-    """A user that was only just kept is somebody's work already."""
+    """The handler of the message takes care of a user that was just stored."""
     data = user()
     await bench.keep(data)
 
-    sweep = Sweep(
-        Inquiries(database), bench.provisioning, Metrics(CollectorRegistry()), bench.clock
+    await sweep(
+        ProfileReader(database), bench.provisioner, Metrics(CollectorRegistry()), bench.clock
     )
-    await sweep.sweep()
 
     assert bench.stripe.requests("POST") == []
 
 
 @pytest.mark.parametrize("seed", range(12))
-async def test_no_run_of_faults_and_waits_ends_in_two_customers(
+async def test_random_faults_and_waits_end_in_one_customer(
     bench: Bench, database: Database, seed: int
 ) -> None:
-    """Any faults in any order, hours apart or at once, then quiet: one customer, the one stored."""
+    """Any faults in any order, hours apart or together; the customer is the stored one."""
     chance = random.Random(seed)  # noqa: S311 - repeatable by seed, no secret
     data = user()
     await bench.keep(data)
@@ -193,73 +193,73 @@ async def test_no_run_of_faults_and_waits_ends_in_two_customers(
         kind = chance.choice(("reset", "truncated", "html_503", "server_error", "rate_limited"))
         when = chance.choice(("before", "after"))
         method = chance.choice(("POST", "POST", "GET"))
-        bench.stripe.befall(kind, when=when, method=method)
-        rivals = chance.choice((1, 1, 3))
+        bench.stripe.inject(kind, when=when, method=method)
+        attempts = chance.choice((1, 1, 3))
         await asyncio.gather(
-            *(bench.provisioning.provision(data.user_id) for _ in range(rivals)),
+            *(bench.provisioner.provision(data.user_id) for _ in range(attempts)),
             return_exceptions=True,
         )
         bench.advance(hours=chance.choice((0, 0.1, 5, 19.9, 20, 25, 50)))
 
     bench.stripe.account.faults.remove()
-    await bench.provisioning.provision(data.user_id)
+    await bench.provisioner.provision(data.user_id)
 
     (customer,) = bench.stripe.customers(data.user_id)
     assert (await profile_of(database, data)).stripe_customer_id == customer["id"]
 
 
-async def test_a_refusal_is_permanent_and_tells_no_address(
+async def test_a_refusal_is_permanent_and_shows_no_address(
     bench: Bench, database: Database
 ) -> None:
-    """The refusal names code and parameter; the sweep does not ask Stripe again and again."""
-    data = unmailable()
+    """It names code and parameter, and the sweep does not call Stripe for the user again."""
+    data = user_with_bad_address()
     await bench.keep(data)
 
     with pytest.raises(PermanentError) as refusal:
-        await bench.provisioning.provision(data.user_id)
+        await bench.provisioner.provision(data.user_id)
 
     profile = await profile_of(database, data)
     assert refusal.value.reason is Reason.REFUSED_BY_STRIPE
     assert "email_invalid" in str(refusal.value)
     assert "nobody" not in f"{refusal.value} {profile.last_fault} {profile!r}"
     bench.advance(hours=1)
-    assert await Inquiries(database).due(bench.clock(), 10) == []
+    assert await ProfileReader(database).due(bench.clock(), 10) == []
 
 
-async def test_a_refused_address_gives_way_to_the_next(bench: Bench, database: Database) -> None:
-    """A corrected address is all it takes: it is sent under a new key and answered."""
-    wrong = unmailable()
+async def test_a_refused_address_is_replaced_by_the_next(bench: Bench, database: Database) -> None:
+    """The corrected address is sent under a new key."""
+    wrong = user_with_bad_address()
     right = UserCreated(user_id=wrong.user_id, email="ada@example.com")
     await bench.keep(wrong)
     with pytest.raises(PermanentError):
-        await bench.provisioning.provision(wrong.user_id)
+        await bench.provisioner.provision(wrong.user_id)
 
     kept = await bench.profiles.keep(right, bench.clock())
-    await bench.provisioning.provision(right.user_id)
+    await bench.provisioner.provision(right.user_id)
 
     (customer,) = bench.stripe.customers(right.user_id)
-    assert kept is Kept.ADDRESS_REPLACED
+    assert kept is KeepResult.ADDRESS_REPLACED
     assert customer["email"] == "ada@example.com"
     assert (await profile_of(database, right)).refused_as is None
 
 
-async def test_the_first_address_stands(bench: Bench) -> None:
-    """Another address of a known user is neither kept nor sent to Stripe."""
+async def test_the_first_address_stays(bench: Bench) -> None:
+    """A second address of a known user is neither stored nor sent to Stripe."""
     first = user()
     await bench.keep(first)
 
     kept = await bench.profiles.keep(
         UserCreated(user_id=first.user_id, email="other@example.com"), bench.clock()
     )
-    await bench.provisioning.provision(first.user_id)
+    await bench.provisioner.provision(first.user_id)
 
     (customer,) = bench.stripe.customers(first.user_id)
-    assert kept is Kept.OTHER_ADDRESS
+    assert kept is KeepResult.ADDRESS_IGNORED
     assert customer["email"] == first.email
 
 
-async def test_a_refused_key_is_an_outage_and_pauses_the_calls(bench: Bench) -> None:
-    """Not the user is at fault; while the key is refused, Stripe is not asked on and on."""
+async def test_a_refused_key_opens_the_circuit_breaker(bench: Bench) -> None:
+    """No user is refused, and no further call follows."""
     first, second = user(), user()
     await bench.keep(first)
     await bench.keep(second)
@@ -267,68 +267,68 @@ async def test_a_refused_key_is_an_outage_and_pauses_the_calls(bench: Bench) -> 
 
     for data in (first, second):
         with pytest.raises(StripeKeyRefusedError):
-            await bench.provisioning.provision(data.user_id)
+            await bench.provisioner.provision(data.user_id)
 
     assert len(bench.stripe.requests("POST")) == 1
 
 
-async def test_a_second_customer_is_never_taken_over_the_first(
+async def test_a_second_customer_does_not_replace_the_first(
     bench: Bench, database: Database
 ) -> None:
-    """The first stored stays; a late answer with another one is told, not obeyed."""
+    """A late answer with another customer is reported as surplus."""
     data = user()
     await bench.keep(data)
-    await bench.provisioning.provision(data.user_id)
+    await bench.provisioner.provision(data.user_id)
     profile = await profile_of(database, data)
 
-    late = await bench.profiles.store(profile.attempt, "cus_late", Taken.CREATED, bench.clock())
+    late = await bench.profiles.store(profile.attempt, "cus_late", Step.CREATED, bench.clock())
 
-    assert late is Stored.SURPLUS
+    assert late is StoreResult.SURPLUS
     assert (await profile_of(database, data)).stripe_customer_id == profile.stripe_customer_id
 
 
-async def test_a_late_answer_of_the_former_generation_is_not_stored_for_the_next(
+async def test_a_late_answer_of_the_previous_generation_is_not_stored(
     bench: Bench, database: Database
 ) -> None:
-    """The next generation has no customer yet, and that one is the deleted one's rival."""
+    """The next generation has no customer yet, and this one is not its customer."""
     data = user()
     await bench.keep(data)
-    await bench.provisioning.provision(data.user_id)
+    await bench.provisioner.provision(data.user_id)
     former = await profile_of(database, data)
-    assert await bench.profiles.renew(former, bench.clock())
+    assert await bench.profiles.begin_generation(former, bench.clock())
 
-    late = await bench.profiles.store(former.attempt, "cus_late", Taken.CREATED, bench.clock())
+    late = await bench.profiles.store(former.attempt, "cus_late", Step.CREATED, bench.clock())
 
     profile = await profile_of(database, data)
-    assert late is Stored.SURPLUS
+    assert late is StoreResult.SURPLUS
     assert (profile.generation, profile.state) == (2, State.PROVISIONING)
     assert profile.stripe_customer_id is None
 
 
-async def test_a_new_generation_gets_a_new_customer_and_not_the_deleted_one(
+async def test_a_new_generation_does_not_adopt_the_deleted_customer(
     bench: Bench, database: Database
 ) -> None:
-    """Even a look-up through a search that still shows the deleted customer passes it by."""
+    """Even if the search of a look-up still finds it."""
     data = user()
     await bench.keep(data)
-    await bench.provisioning.provision(data.user_id)
+    await bench.provisioner.provision(data.user_id)
     former = await profile_of(database, data)
     assert former.stripe_customer_id is not None
     bench.advance(minutes=10)
     bench.stripe.delete(former.stripe_customer_id)
     bench.stripe.set_options(search_lag_seconds=60.0)
-    bench.stripe.befall("server_error")
+    bench.stripe.inject("server_error")
 
-    assert await bench.profiles.renew(former, bench.clock())
+    assert await bench.profiles.begin_generation(former, bench.clock())
     with pytest.raises(KeySpentError):
-        await bench.provisioning.provision(data.user_id)
-    await bench.provisioning.provision(data.user_id)
+        await bench.provisioner.provision(data.user_id)
+    await bench.provisioner.provision(data.user_id)
 
     (customer,) = bench.stripe.customers(data.user_id)
     profile = await profile_of(database, data)
     assert profile.generation == 2
     assert profile.stripe_customer_id == customer["id"] != former.stripe_customer_id
-    assert not await bench.profiles.renew(former, bench.clock())
+    assert not await bench.profiles.begin_generation(former, bench.clock())
 
 
 @pytest.mark.parametrize(
@@ -342,13 +342,13 @@ async def test_a_new_generation_gets_a_new_customer_and_not_the_deleted_one(
         "UPDATE user_profiles SET key_spent = true, call_started_at = NULL",
     ],
 )
-async def test_the_database_refuses_profiles_that_contradict_themselves(
+async def test_the_database_refuses_contradictory_profiles(
     bench: Bench, database: Database, statement: str
 ) -> None:
-    """Constraints prove what the code promises."""
+    """Constraints guard what the code promises."""
     data = user()
     await bench.keep(data)
-    await bench.provisioning.provision(data.user_id)
+    await bench.provisioner.provision(data.user_id)
 
     with pytest.raises(RowRefusedError):
         await database.run(lambda connection: connection.execute(text(statement)))
@@ -364,6 +364,6 @@ async def test_the_database_refuses_profiles_that_contradict_themselves(
     ],
 )
 async def test_the_service_may_not_rewrite_history(database: Database, statement: str) -> None:
-    """What the service never does, its role can't do."""
+    """Its role lacks every right that the service does not need."""
     with pytest.raises(DatabaseUnavailableError, match="42501"):
         await database.run(lambda connection: connection.execute(text(statement)))

@@ -1,4 +1,4 @@
-"""The running service: from ``user.created`` to a customer that the others know."""
+"""The running service: from ``user.created`` to ``customer.provisioned``."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,10 +10,10 @@ from urllib.parse import quote
 import aiohttp
 from prometheus_client import CollectorRegistry
 
-from customer_provisioner.inquiries import Inquiries
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.profile import announcement
 from customer_provisioner.relay import Relay
+from customer_provisioner.storage.reader import ProfileReader
 from local_stack.ports import free_ports
 from local_stack.server_process import ServerProcess
 from nexus_contracts import CustomerProvisioned, Event, UserCreated, read_event
@@ -31,7 +31,7 @@ from rig.waiting import eventually
 from stripe_emulator.keys import KeyState
 from stripe_emulator.running import DEFAULT_KEY
 
-from .conftest import DOOR_KEY, Bench, Spawn, Stripe, created, start, user
+from .conftest import API_KEY, Bench, Spawn, Stripe, created, start, user
 
 
 async def announcements(vhost: Vhost, users: int = 1) -> list[Event[CustomerProvisioned]]:
@@ -39,12 +39,11 @@ async def announcements(vhost: Vhost, users: int = 1) -> list[Event[CustomerProv
 
     async def first_of_each() -> list[Event[CustomerProvisioned]]:
         if await vhost.depth(CUSTOMER_PROVISIONED_QUEUE) < users:
-            return []  # some twenty looks, and the queue's limit would take out what is there
+            return []  # each peek counts as a delivery, and the queue limits those
         letters = await vhost.peek(CUSTOMER_PROVISIONED_QUEUE)
         events = [read_event(each.body, [CustomerProvisioned]) for each in letters]
         return list({event.data.user_id: event for event in reversed(events)}.values())
 
-    # Each look counts as a delivery, and those have a limit.
     await eventually(
         lambda: vhost.depth(CUSTOMER_PROVISIONED_QUEUE), lambda depth: depth >= users, within=60
     )
@@ -54,7 +53,7 @@ async def announcements(vhost: Vhost, users: int = 1) -> list[Event[CustomerProv
 
 
 async def settled(vhost: Vhost) -> None:
-    """Wait until no user.created is waiting anywhere, in hand included."""
+    """Wait until no user.created is in a queue, unacknowledged ones included."""
     queues = (USER_CREATED_QUEUE, *(tier.name for tier in TIERS))
 
     async def left() -> int:
@@ -91,107 +90,107 @@ async def test_a_new_user_becomes_a_customer_that_is_announced(
     await settled(vhost)
 
 
-async def test_two_processes_and_every_event_twice_make_one_customer_each(
+async def test_two_processes_and_duplicates_make_one_customer_each(
     vhost: Vhost, stripe: Stripe, service: ServerProcess, spawn: Spawn, environment: dict[str, str]
 ) -> None:
-    """Redelivery, rivals and lost answers together: a user has one customer, told as one."""
+    """Redelivery, concurrency and lost answers together: one customer, announced as one."""
     (port,) = free_ports(None)
-    rival = spawn({**environment, "HTTP_PORT": str(port)})
+    other = spawn({**environment, "HTTP_PORT": str(port)})
     people = [user() for _ in range(15)]
     stripe.set_options(call_seconds=0.05)
-    stripe.befall("reset", when="after", times=5)
-    stripe.befall("server_error", when="after", times=3)
-    await asyncio.gather(start(service), start(rival))
+    stripe.inject("reset", when="after", times=5)
+    stripe.inject("server_error", when="after", times=3)
+    await asyncio.gather(start(service), start(other))
 
     await vhost.publish(*(created(data) for data in people for _ in range(2)))
     await settled(vhost)
 
-    told = {each.data.user_id: each.data for each in await announcements(vhost, len(people))}
+    announced = {each.data.user_id: each.data for each in await announcements(vhost, len(people))}
     for data in people:
         (customer,) = stripe.customers(data.user_id)
-        assert told[data.user_id].stripe_customer_id == customer["id"]
+        assert announced[data.user_id].stripe_customer_id == customer["id"]
     assert await vhost.dead_letters(USER_CREATED_QUEUE) == []
 
 
-async def test_a_killed_service_leaves_nobody_without_and_nobody_with_two(
+async def test_a_killed_service_leaves_one_customer_for_each_user(
     vhost: Vhost, stripe: Stripe, service: ServerProcess
 ) -> None:
-    """Killed in the middle of its calls and started anew, it finishes each of them once."""
+    """Killed during its calls and started again, it finishes each of them once."""
     people = [user() for _ in range(10)]
     stripe.set_options(call_seconds=0.3)
     await start(service)
     await vhost.publish(*(created(data) for data in people))
-    await stripe.asked("POST", 5)
+    await stripe.wait_for("POST", 5)
 
     service.kill()
     await start(service)
     await settled(vhost)
 
-    told = {each.data.user_id for each in await announcements(vhost, len(people))}
-    assert told == {data.user_id for data in people}
+    announced = {each.data.user_id for each in await announcements(vhost, len(people))}
+    assert announced == {data.user_id for data in people}
     assert [len(stripe.customers(data.user_id)) for data in people] == [1] * len(people)
 
 
-async def test_sigterm_finishes_the_call_in_hand(
+async def test_sigterm_finishes_the_call_in_progress(
     vhost: Vhost, stripe: Stripe, service: ServerProcess, database: Database
 ) -> None:
-    """The answer is awaited and stored, the message acked; then the process ends."""
+    """The answer is stored and the message acked before the process ends."""
     data = user()
     stripe.set_options(call_seconds=1.0)
     await start(service)
     await vhost.publish(created(data))
-    await stripe.asked("POST")
+    await stripe.wait_for("POST")
 
     service.terminate()
     assert await asyncio.to_thread(service.wait_for_exit, 20)
 
     (customer,) = stripe.customers(data.user_id)
-    profile = await Inquiries(database).find(data.user_id)
+    profile = await ProfileReader(database).find(data.user_id)
     assert profile is not None
     assert profile.stripe_customer_id == customer["id"]
     assert await vhost.depth(USER_CREATED_QUEUE) == 0
 
 
-async def test_what_was_not_announced_before_a_crash_is_announced_after_it(
+async def test_a_customer_stored_before_a_crash_is_announced_after_it(
     vhost: Vhost, service: ServerProcess, bench: Bench, database: Database
 ) -> None:
-    """The row is the promise: no message is needed to have it kept."""
+    """The relay works from the row and needs no message."""
     data = user()
     await bench.keep(data)
-    await bench.provisioning.provision(data.user_id)
+    await bench.provisioner.provision(data.user_id)
 
     await start(service)
 
     (event,) = await announcements(vhost)
-    profile = await Inquiries(database).find(data.user_id)
+    profile = await ProfileReader(database).find(data.user_id)
     assert profile is not None
     assert event.data.user_id == data.user_id
     assert event == announcement(profile)
 
 
-async def test_nothing_is_marked_as_announced_that_the_broker_did_not_confirm(
+async def test_an_unconfirmed_announcement_is_not_marked(
     vhost: Vhost, bench: Bench, database: Database
 ) -> None:
-    """With the queue gone the publish comes back, and the announcement stays owed."""
+    """Without the queue the publish is returned, and the row stays unannounced."""
     data = user()
     await bench.keep(data)
-    await bench.provisioning.provision(data.user_id)
-    inquiries = Inquiries(database)
+    await bench.provisioner.provision(data.user_id)
+    reader = ProfileReader(database)
     publisher = await Publisher.connect(vhost.url("customer-provisioner"), name="test")
     metrics = Metrics(CollectorRegistry())
     await vhost.ask("DELETE", f"queues/{{vhost}}/{CUSTOMER_PROVISIONED_QUEUE}")
 
-    await Relay(inquiries, bench.profiles, publisher, metrics, utc_now).announce()
+    await Relay(reader, bench.profiles, publisher, metrics, utc_now).publish_unannounced()
 
-    (owed,) = await inquiries.unannounced(10)
-    assert owed.user_id == data.user_id
+    (unannounced,) = await reader.unannounced(10)
+    assert unannounced.user_id == data.user_id
     await publisher.close()
 
 
-async def test_a_refused_user_is_dead_lettered_and_served_after_a_correction(
+async def test_a_refused_user_is_dead_lettered_and_can_be_corrected(
     vhost: Vhost, stripe: Stripe, service: ServerProcess, bench: Bench
 ) -> None:
-    """The letter tells why, without the address; moved back with a good one, it is served."""
+    """The dead letter has the reason; moved back after a correction, it is processed."""
     wrong = UserCreated.model_construct(user_id=user().user_id, email="nobody at home", name=None)
     right = UserCreated(user_id=wrong.user_id, email="ada@example.com")
     await bench.keep(wrong)
@@ -212,10 +211,10 @@ async def test_a_refused_user_is_dead_lettered_and_served_after_a_correction(
     assert event.data.stripe_customer_id == customer["id"]
 
 
-async def test_a_message_that_is_no_event_is_dead_lettered_alone(
+async def test_an_unreadable_message_is_dead_lettered_alone(
     vhost: Vhost, service: ServerProcess
 ) -> None:
-    """Rubbish beside a user: the user is served, the rubbish is kept with its reason."""
+    """The user beside it gets a customer."""
     data = user()
     await start(service)
 
@@ -231,27 +230,27 @@ async def test_a_message_that_is_no_event_is_dead_lettered_alone(
     assert letter.headers["nexus-reason"] == "unreadable"
 
 
-async def test_a_revoked_key_costs_no_message_and_heals_by_itself(
+async def test_a_revoked_key_dead_letters_no_message(
     vhost: Vhost, stripe: Stripe, service: ServerProcess
 ) -> None:
-    """While Stripe refuses the key, messages wait; with a good key everybody is served."""
+    """Messages wait until Stripe accepts the key."""
     people = [user() for _ in range(3)]
     await start(service)
     stripe.account.keys.put(DEFAULT_KEY, KeyState.REVOKED)
     await vhost.publish(*(created(data) for data in people))
-    await stripe.asked("POST")
+    await stripe.wait_for("POST")
 
     stripe.account.keys.put(DEFAULT_KEY, KeyState.VALID)
 
-    told = {each.data.user_id for each in await announcements(vhost, len(people))}
-    assert told == {data.user_id for data in people}
+    announced = {each.data.user_id for each in await announcements(vhost, len(people))}
+    assert announced == {data.user_id for data in people}
     assert await vhost.dead_letters(USER_CREATED_QUEUE) == []
 
 
-async def test_consuming_goes_on_after_the_connections_were_cut(
+async def test_consuming_goes_on_after_connections_were_closed(
     vhost: Vhost, service: ServerProcess
 ) -> None:
-    """No restart is needed when the broker drops every connection of the service."""
+    """No restart is needed after the broker closes every connection of the service."""
     data = user()
     await start(service)
 
@@ -266,20 +265,20 @@ async def test_consuming_goes_on_after_the_connections_were_cut(
     assert event.data.user_id == data.user_id
 
 
-async def test_the_log_and_the_metrics_tell_no_address(
+async def test_log_and_metrics_have_no_address(
     vhost: Vhost, service: ServerProcess, stripe: Stripe
 ) -> None:
-    """A second address is counted and logged by user id; no address is written anywhere."""
+    """A second address is counted, and logged by user id."""
     first = user("first.address@example.com")
     second = UserCreated(user_id=first.user_id, email="second.address@example.com")
     await start(service)
-    stripe.befall("rate_limited")
+    stripe.inject("rate_limited")
     await vhost.publish(created(first))
     await announcements(vhost)
 
     await vhost.publish(created(second))
     await eventually(
-        lambda: metric(service, "customer_provisioner_other_addresses_total"), lambda n: n == 1
+        lambda: metric(service, "customer_provisioner_ignored_addresses_total"), lambda n: n == 1
     )
     await settled(vhost)
 
@@ -290,22 +289,22 @@ async def test_the_log_and_the_metrics_tell_no_address(
 
 
 @asynccontextmanager
-async def door_session() -> AsyncIterator[aiohttp.ClientSession]:
-    """Open a session of a caller that holds the key."""
-    headers = {"Authorization": f"Bearer {DOOR_KEY}"}
+async def api_session() -> AsyncIterator[aiohttp.ClientSession]:
+    """Yield a session of a client that has the key."""
+    headers = {"Authorization": f"Bearer {API_KEY}"}
     async with aiohttp.ClientSession(headers=headers) as session:
         yield session
 
 
-async def test_a_caller_without_a_broker_gets_its_customer_in_one_request(
+async def test_a_client_gets_its_customer_in_one_request(
     stripe: Stripe, service: ServerProcess
 ) -> None:
-    """POST answers with the customer, again and again the same one; GET shows it."""
+    """Each POST returns the same customer, and GET too."""
     data = user()
     body = data.model_dump(mode="json")
     await start(service)
 
-    async with door_session() as session:
+    async with api_session() as session:
         async with session.post(f"{service.url}/v1/customers", json=body) as answer:
             first, status = await answer.json(), answer.status
         async with session.post(f"{service.url}/v1/customers", json=body) as answer:
@@ -320,21 +319,21 @@ async def test_a_caller_without_a_broker_gets_its_customer_in_one_request(
     assert data.email not in str(first)
 
 
-async def test_a_stop_is_heard_while_the_broker_is_still_awaited(
+async def test_sigterm_ends_a_service_that_waits_for_its_broker(
     spawn: Spawn, environment: dict[str, str]
 ) -> None:
-    """A service that waits for its broker says so and ends at once when told to."""
-    (nobody,) = free_ports(None)
-    lonely = spawn({**environment, "AMQP_URL": f"amqp://a:b@127.0.0.1:{nobody}/none"})
-    lonely.launch()
+    """It logs that it waits, and ends at once."""
+    (unused,) = free_ports(None)
+    waiting = spawn({**environment, "AMQP_URL": f"amqp://a:b@127.0.0.1:{unused}/none"})
+    waiting.launch()
 
     async def log() -> str:
-        return await asyncio.to_thread(_text, lonely.log)
+        return await asyncio.to_thread(_text, waiting.log)
 
     await eventually(log, lambda written: "waiting_at_start" in written)
-    lonely.terminate()
+    waiting.terminate()
 
-    assert await asyncio.to_thread(lonely.wait_for_exit, 10)
+    assert await asyncio.to_thread(waiting.wait_for_exit, 10)
 
 
 def _text(path: Path) -> str:

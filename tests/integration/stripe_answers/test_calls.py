@@ -1,4 +1,4 @@
-"""Calls through the real SDK to a real server, and what each of them turns into."""
+"""Calls through the real SDK to a real server, and the answer of each."""
 
 import json
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ from local_stack.ports import free_ports
 from nexus_stripe import calls
 from nexus_stripe.answers import Answer, Receipt
 from nexus_stripe.bodies import Item, Page, every_item
-from nexus_stripe.calls import StripeHttp, ask, key_fault, stripe_client
+from nexus_stripe.calls import StripeHttp, ask, stripe_client
 from rig.raw_http import raw_server, response
 from stripe_emulator.running import DEFAULT_KEY, RunningEmulator, running_emulator
 
@@ -23,14 +23,14 @@ MINE = {"Request-Id": "req_1"}
 
 @asynccontextmanager
 async def client(base: str, key: str = KEY) -> AsyncIterator[stripe.StripeClient]:
-    """Offer a client for the server at ``base``."""
+    """Yield a client for the server at ``base``."""
     http = StripeHttp()
     yield stripe_client(key, base, http)
     await http.close_async()
 
 
 async def created(base: str, key: str = KEY, name: str = "x") -> Answer:
-    """Create a customer and return what came back."""
+    """Create a customer and return the answer."""
     async with client(base, key) as api:
         answer, _ = await ask(lambda: api.v1.customers.create_async({"name": name}))
         return answer
@@ -41,23 +41,19 @@ def _always(part: bytes, _line: bytes) -> bytes:
 
 
 @pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for nobody for long."""
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the timeouts of calls."""
     monkeypatch.setattr(calls, "CONNECT_TIMEOUT", 0.3)
     monkeypatch.setattr(calls, "CALL_TIMEOUT", 0.6)
 
 
-@pytest.mark.parametrize(
-    "key", ["sk_test_key\n", "sk_\ntest", "sk test", "\ufeffsk_test", "sk_tést", "", "\udc80"]
-)
-async def test_a_key_that_cannot_be_sent_is_never_sent(key: str) -> None:
-    """Whatever the HTTP library makes of it; the cause says so, without the key."""
+@pytest.mark.parametrize("key", ["sk_test_key\n", "sk_\ntest", "", "\udc80"])
+async def test_a_key_that_no_header_can_carry_is_never_sent(key: str) -> None:
+    """The settings refuse such keys; here the SDK or the HTTP library does."""
     async with raw_server(lambda _: response(200, b"{}", MINE)) as base:
         answer = await created(base, key)
 
     assert answer.receipt is Receipt.NEVER_SENT
-    assert answer.cause == key_fault(key)
-    assert key_fault(KEY) is None
 
 
 @pytest.mark.parametrize(
@@ -71,28 +67,28 @@ async def test_a_key_that_cannot_be_sent_is_never_sent(key: str) -> None:
     ],
 )
 async def test_an_address_that_cannot_be_reached_is_never_sent(base: str) -> None:
-    """A URL that is none, a name without an address."""
+    """An invalid URL, or a name without an address."""
     assert (await created(base)).receipt is Receipt.NEVER_SENT
 
 
 async def test_a_refused_connection_is_never_sent() -> None:
-    """Nobody listens."""
+    """No process listens on the port."""
     (port,) = free_ports(None)
 
     assert (await created(f"http://127.0.0.1:{port}")).receipt is Receipt.NEVER_SENT
 
 
 async def test_a_failed_tls_handshake_is_never_sent() -> None:
-    """The peer speaks no TLS: no byte of the request was written."""
+    """The server has no TLS: no byte of the request was written."""
     async with raw_server(lambda _: response(200, b"{}")) as base:
         answer = await created(base.replace("http:", "https:"))
 
     assert answer.receipt is Receipt.NEVER_SENT
 
 
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("short_timeouts")
 async def test_a_silent_tls_handshake_is_never_sent() -> None:
-    """The time for the connection runs out before anything is written."""
+    """The connection times out before anything is written."""
     async with raw_server(lambda _: None) as base:
         answer = await created(base.replace("http:", "https:"))
 
@@ -100,15 +96,15 @@ async def test_a_silent_tls_handshake_is_never_sent() -> None:
 
 
 async def test_a_parameter_that_cannot_be_encoded_is_never_sent() -> None:
-    """An error that nobody foresaw, raised before the request was written."""
+    """An unexpected error, raised before the request was written."""
     async with raw_server(lambda _: response(200, b"{}")) as base:
         answer = await created(base, name="\udc80")
 
     assert answer.receipt is Receipt.NEVER_SENT
 
 
-@pytest.mark.usefixtures("hasty")
-async def test_no_answer_to_a_written_request_is_lost() -> None:
+@pytest.mark.usefixtures("short_timeouts")
+async def test_a_written_request_without_answer_is_lost() -> None:
     """It may have had its effect."""
     async with raw_server(lambda _: None) as base:
         answer = await created(base)
@@ -117,14 +113,14 @@ async def test_no_answer_to_a_written_request_is_lost() -> None:
 
 
 @pytest.mark.parametrize("whole", [b"", b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nRequest-Id: req_1\r\n"])
-async def test_an_answer_without_an_end_is_lost(whole: bytes) -> None:
-    """The connection ends before the headers did."""
+async def test_a_connection_closed_within_the_headers_is_lost(whole: bytes) -> None:
+    """The answer is not complete."""
     async with raw_server(lambda _: whole) as base:
         assert (await created(base)).receipt is Receipt.LOST
 
 
-async def test_an_answer_cut_off_at_any_byte_is_no_answer() -> None:
-    """Neither a success nor a refusal is believed by half."""
+async def test_an_answer_cut_off_at_any_byte_is_lost() -> None:
+    """An incomplete success or refusal does not count."""
     error = {"error": {"type": "invalid_request_error", "message": "No such customer: 'x'"}}
     for whole in (
         response(200, b'{"object": "customer", "id": "cus_1"}', MINE),
@@ -137,22 +133,22 @@ async def test_an_answer_cut_off_at_any_byte_is_no_answer() -> None:
 
 
 async def test_a_redirect_is_not_followed() -> None:
-    """The call would go, with its key, to whoever the gateway names."""
-    asked: list[bytes] = []
+    """It would send the request and its key to an address that a gateway chose."""
+    requests: list[bytes] = []
 
     def redirect(line: bytes) -> bytes:
-        asked.append(line)
+        requests.append(line)
         return response(307, b"", {"Location": "/login"})
 
     async with raw_server(redirect) as base:
         answer = await created(base)
 
     assert answer.receipt is Receipt.UNREADABLE
-    assert asked == [b"POST /v1/customers HTTP/1.1"]
+    assert requests == [b"POST /v1/customers HTTP/1.1"]
 
 
-async def test_an_endless_body_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would fill the memory."""
+async def test_a_body_over_the_limit_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An endless one would fill the memory."""
     monkeypatch.setattr(calls, "LARGEST_BODY", 1000)
     async with raw_server(lambda _: response(200, b" " * 100_000, MINE)) as base:
         answer = await created(base)
@@ -161,15 +157,15 @@ async def test_an_endless_body_is_not_read_to_its_end(monkeypatch: pytest.Monkey
     assert answer.cause == "AnswerTooLargeError"
 
 
-async def test_a_notice_of_stripes_is_no_warning() -> None:
-    """The SDK would write it to stderr, past the log; here it would even raise."""
+async def test_a_notice_from_stripe_is_no_warning() -> None:
+    """The SDK would write it to stderr, not to the log; in tests a warning raises."""
     notice = {**MINE, "Stripe-Notice": "This is a sandbox."}
     async with raw_server(lambda _: response(200, b'{"object": "customer"}', notice)) as base:
         assert (await created(base)).success
 
 
 async def test_a_refused_key_is_answered() -> None:
-    """Stripe's 401 carries no Request-Id."""
+    """Stripe's 401 has no Request-Id."""
     async with running_emulator() as emulator:
         answer = await created(emulator.url, "sk_test_unknown")
 
@@ -177,8 +173,8 @@ async def test_a_refused_key_is_answered() -> None:
 
 
 @pytest.fixture
-async def crowded() -> AsyncIterator[RunningEmulator]:
-    """Return a Stripe with 101 customers of one address."""
+async def two_pages() -> AsyncIterator[RunningEmulator]:
+    """Yield an emulator with 101 customers of one address."""
     async with running_emulator() as emulator:
         account = emulator.account
         for _ in range(101):
@@ -186,10 +182,10 @@ async def crowded() -> AsyncIterator[RunningEmulator]:
         yield emulator
 
 
-async def test_lists_and_searches_are_read_to_their_last_page(crowded: RunningEmulator) -> None:
-    """101 are more than a page holds."""
-    crowded.account.options = crowded.account.options.changed({"search_lag_seconds": 0.0})
-    async with client(crowded.url, DEFAULT_KEY) as api:
+async def test_lists_and_searches_are_read_to_their_last_page(two_pages: RunningEmulator) -> None:
+    """A page holds 100."""
+    two_pages.account.options = two_pages.account.options.changed({"search_lag_seconds": 0.0})
+    async with client(two_pages.url, DEFAULT_KEY) as api:
 
         async def listed(cursor: Any) -> stripe.StripeObject:
             return await api.v1.customers.list_async(cursor)
@@ -205,7 +201,7 @@ async def test_lists_and_searches_are_read_to_their_last_page(crowded: RunningEm
 
 
 async def test_a_list_without_an_end_is_unreadable() -> None:
-    """A page that says for ever that there is more is not Stripe's."""
+    """A page that always says that more follow was not made by Stripe."""
     page = {"object": "list", "has_more": True, "data": [{"id": "x_1"}]}
     body = json.dumps(page).encode()
     async with raw_server(lambda _: response(200, body, MINE)) as base, client(base) as api:

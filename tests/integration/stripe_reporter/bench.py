@@ -28,9 +28,9 @@ from stripe_emulator.account import Account
 from stripe_emulator.faults import Fault
 from stripe_emulator.running import RunningEmulator
 from stripe_reporter.app import NAME, assemble
-from stripe_reporter.gate import Gate
+from stripe_reporter.circuit import CircuitBreaker
 from stripe_reporter.settings import Settings
-from stripe_reporter.stripe_api import stripe_api
+from stripe_reporter.stripe.api import stripe_api
 
 KEY = "sk_test_reporter"
 METER = "tool_call_executed"
@@ -49,10 +49,10 @@ def add_meters(bench: "Bench", number: int) -> None:
 
 @dataclass(frozen=True)
 class Running:
-    """A reporter that runs, and the gate before its calls."""
+    """A reporter that runs, and its circuit breaker."""
 
     app: App
-    gate: Gate
+    circuit: CircuitBreaker
 
 
 @dataclass
@@ -101,10 +101,10 @@ class Bench:
             stack.push_async_callback(publisher.close)
             stripe = await stack.enter_async_context(stripe_api(settings))
             app = App(NAME, settings, database, publisher, self.registry)
-            gate = assemble(app, settings, stripe, now=self.now)
+            circuit = assemble(app, settings, stripe, now=self.now)
             running = asyncio.create_task(app.run())
             try:
-                yield Running(app, gate)
+                yield Running(app, circuit)
             finally:
                 app.stop.set()
                 await running
@@ -146,7 +146,7 @@ class Bench:
         return Event.of(data, source="usage-ingest", id=uuid4(), time=self.now())
 
     async def outcomes(self, count: int) -> list[Event[UsageReported | UsageRejected]]:
-        """Wait until ``count`` outcomes were told and return them, oldest first."""
+        """Wait until ``count`` outcomes were published and return them, oldest first."""
         kinds: list[type[UsageReported | UsageRejected]] = [UsageReported, UsageRejected]
         found = await self._waiting_in(USAGE_OUTCOMES_QUEUE, count)
         return [read_event(each.body, kinds) for each in found]
@@ -161,7 +161,7 @@ class Bench:
         return await self.vhost.peek(queue)
 
     async def revive(self) -> None:
-        """Move the dead letters back as an operator does, once nobody looks at them any more."""
+        """Move the dead letters back as an operator does, once no test reads them any more."""
         letters = dead_letter_queue(USAGE_RECORDED_QUEUE)
         await eventually(lambda: self.vhost.depth(letters), bool)
         await self.vhost.move(letters, USAGE_RECORDED_QUEUE)

@@ -1,5 +1,6 @@
-"""How Stripe is brought to give each answer of the table of meanings, and how that is mended."""
+"""How Stripe is made to give each answer in the table of responses, and how that is mended."""
 
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -33,15 +34,15 @@ Cause = Callable[[Scene], AbstractAsyncContextManager[None]]
 class Recipe:
     """A way to an answer: entering ``cause`` brings it about, leaving it mends it.
 
-    ``counted``: whether Stripe has counted the report after the first call. ``shuts``: whether
-    one such answer shuts the gate. ``settings`` are the reporter's.
+    ``counted``: whether Stripe has counted the report after the first call. ``opens``: whether
+    one such answer opens the circuit. ``settings`` are the reporter's.
     """
 
     row: str
     how: str
     cause: Cause
     counted: bool = False
-    shuts: bool = False
+    opens: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -58,6 +59,12 @@ def fault(kind: str, **conditions: Any) -> Cause:
         scene.bench.account.faults.remove()
 
     return cause
+
+
+def refusal(status: int, code: str) -> Cause:
+    """Have every meter event refused by an error object of Stripe's with ``code``."""
+    error = {"error": {"type": "invalid_request_error", "code": code, "message": "Refused."}}
+    return fault("foreign", status=status, body=json.dumps(error), request_id=True)
 
 
 @asynccontextmanager
@@ -196,14 +203,15 @@ RECIPES: Final = (
         fault("status", status=502, when="after"),
         counted=True,
     ),
-    Recipe("unauthorized", "revoked key", key(KeyState.REVOKED), shuts=True),
-    Recipe("forbidden", "restricted key", key(KeyState.RESTRICTED), shuts=True),
+    Recipe("unauthorized", "revoked key", key(KeyState.REVOKED), opens=True),
+    Recipe("forbidden", "restricted key", key(KeyState.RESTRICTED), opens=True),
     Recipe("conflict", "another call under way", fault("conflict")),
     Recipe("rate_limited", "too many calls", fault("rate_limited")),
     Recipe("locked", "an object in use", fault("lock_timeout")),
     Recipe("key_misused", "keys used elsewhere", keys_used_elsewhere),
     Recipe("no_such_customer", "deleted", no_customer),
-    Recipe("no_meter", "the only one", no_active_meter, shuts=True),
+    Recipe("no_such_customer", "by its code", refusal(400, "meter_event_customer_not_found")),
+    Recipe("no_meter", "the only one", no_active_meter, opens=True),
     Recipe("no_meter", "one of two", no_active_meter, settings=TWO_METERS),
     Recipe("too_old", "by Stripe's clock alone", clock(timedelta(days=35))),
     Recipe("in_future", "by Stripe's clock alone", clock(-timedelta(hours=1))),

@@ -9,8 +9,8 @@ from integration.stripe_reporter.bench import Bench
 from nexus_contracts import UsageReported
 from rig.waiting import eventually
 from stripe_reporter.fence import CALL_STARTS_WITHIN, Decision
-from stripe_reporter.journal import Journal
 from stripe_reporter.reports import Report
+from stripe_reporter.storage.journal import Journal
 
 SETTLE = (
     "UPDATE meter_calls SET state = 'accepted', answered_at = now(), answer = 'by_hand',"
@@ -51,7 +51,7 @@ async def test_a_lost_answer_is_charged_once(
 async def test_a_500_is_repeated_under_a_new_key_and_a_lost_answer_under_the_same(
     bench: Bench,
 ) -> None:
-    """Stripe keeps a 500 under its key; a lost answer is only to be had under the same key."""
+    """Stripe keeps a 500 under its key, and repeats a lost answer only under the same key."""
     lost, failed = bench.report(bench.customer()), bench.report(bench.customer())
     bench.fault("reset", when="after", identifier=lost.data.identifier)
     bench.fault("server_error", identifier=failed.data.identifier)
@@ -68,7 +68,7 @@ async def test_a_500_is_repeated_under_a_new_key_and_a_lost_answer_under_the_sam
 
 
 async def test_copies_at_once_make_one_call(bench: Bench) -> None:
-    """Of many copies in hand together one is sent; each tells the same outcome."""
+    """Of many copies in hand together one is sent; each publishes the same outcome."""
     event = bench.report(bench.customer())
     bench.account.options = bench.account.options.changed({"call_seconds": 0.3})
 
@@ -140,7 +140,7 @@ async def test_after_23_unknown_hours_a_report_is_fenced(bench: Bench) -> None:
 
 
 async def test_a_fenced_report_is_settled_by_hand(bench: Bench) -> None:
-    """What the runbook says works: the journal is told, the dead letter moved, no call made."""
+    """What the runbook says works: the row is updated, the dead letter moved, no call made."""
     event = bench.report(bench.customer())
     bench.fault("reset", when="after", times=None)
     async with bench.reporting():
@@ -179,7 +179,7 @@ async def test_a_refused_report_is_called_again_after_a_move(bench: Bench) -> No
 
 
 async def test_a_second_refusal_is_another_outcome(bench: Bench) -> None:
-    """A move without a fix is refused again, and told as a fact of its own."""
+    """A move without a fix is refused again, and published as another event."""
     event = bench.report("cus_never")
     async with bench.reporting():
         await bench.send(event)
@@ -190,7 +190,7 @@ async def test_a_second_refusal_is_another_outcome(bench: Bench) -> None:
     assert first.id != second.id
 
 
-async def test_a_report_counted_before_is_only_told_again(bench: Bench) -> None:
+async def test_a_report_counted_before_is_only_published_again(bench: Bench) -> None:
     """A copy after the acceptance, however late, makes no call."""
     event = bench.report(bench.customer())
     async with bench.reporting():
@@ -205,7 +205,7 @@ async def test_a_report_counted_before_is_only_told_again(bench: Bench) -> None:
 
 
 async def test_a_report_of_35_days_is_not_sent(bench: Bench) -> None:
-    """It is dead-lettered without a call, and told as refused."""
+    """It is dead-lettered without a call, and published as rejected."""
     old = bench.now() - timedelta(days=35)
     event = bench.report(bench.customer(), occurred_at=old)
     async with bench.reporting():
@@ -235,7 +235,7 @@ async def test_another_report_under_a_known_identifier_is_dead_lettered(bench: B
 async def test_a_process_that_slept_after_its_claim_makes_no_call(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By then another may have sent the report; the next attempt sends it."""
+    """Another may have sent the report since; the next attempt sends it."""
     event = bench.report(bench.customer(), value=4)
     real, slept = Journal.claim, 0
 
@@ -258,8 +258,8 @@ async def test_a_process_that_slept_after_its_claim_makes_no_call(
     assert bench.counted(event.data.stripe_customer_id) == 4
 
 
-async def test_a_refusal_of_what_was_settled_meanwhile_is_not_told(bench: Bench) -> None:
-    """A person found the report at Stripe while it was called again: its acceptance is told."""
+async def test_a_refusal_of_what_was_settled_meanwhile_is_not_published(bench: Bench) -> None:
+    """A person found the report at Stripe while it was called again: its acceptance counts."""
     event = bench.report("cus_never")
     bench.account.options = bench.account.options.changed({"call_seconds": 2.0})
     async with bench.reporting():

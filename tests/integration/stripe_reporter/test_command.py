@@ -18,11 +18,10 @@ from nexus_contracts import CallRecord, CallRecordsEnd, read_call_record
 from rig.secrecy import leaks, secrets_in
 from rig.waiting import eventually
 from stripe_emulator.keys import KeyState
-from stripe_reporter import rows
-from stripe_reporter.entries import calling
-from stripe_reporter.fence import Call
-from stripe_reporter.meters import DISPLAY_NAME
+from stripe_reporter.fence import Call, calling
 from stripe_reporter.reports import Report
+from stripe_reporter.storage.journal import insert_calls
+from stripe_reporter.stripe.meters import DISPLAY_NAME
 
 
 def settings_of(bench: Bench) -> dict[str, str]:
@@ -47,18 +46,18 @@ async def start(bench: Bench, *arguments: str, **settings: str) -> Process:
 
 
 async def end(bench: Bench, process: Process) -> str:
-    """Wait for the end of a process; return all it printed, which tells no secret."""
+    """Wait for the end of a process; return all it printed, which holds no secret."""
     printed, complained = await asyncio.wait_for(process.communicate(), 60)
-    told = (printed + complained).decode()
-    assert leaks({"output": told}, secrets_in(settings_of(bench))) == []
-    return told
+    output = (printed + complained).decode()
+    assert leaks({"output": output}, secrets_in(settings_of(bench))) == []
+    return output
 
 
 async def run(bench: Bench, *arguments: str, **settings: str) -> tuple[int | None, str]:
     """Run a command to its end; return its exit code and all it printed."""
     process = await start(bench, *arguments, **settings)
-    told = await end(bench, process)
-    return process.returncode, told
+    output = await end(bench, process)
+    return process.returncode, output
 
 
 async def test_check_finds_nothing_wrong_on_a_sound_bench(bench: Bench) -> None:
@@ -155,14 +154,14 @@ async def test_the_journal_is_listed_as_a_lost_ledger_needs_it(bench: Bench) -> 
     dimensions = {"tool_name": "forecast"}
     counted = bench.report(bench.customer(), 7, claim_id=claim, dimensions=dimensions)
     refused = bench.report("cus_gone", claim_id=claim)
-    unheard = bench.report(bench.customer(), claim_id=uuid4())
+    unanswered = bench.report(bench.customer(), claim_id=uuid4())
     async with bench.reporting():
         for event, outcome in ((counted, "reported"), (refused, "rejected")):
             await bench.send(event)
             await eventually(partial(bench.handled, outcome), lambda number: number == 1)
         bench.fault("reset", when="after", times=None)
-        await bench.send(unheard)
-        await eventually(partial(bench.state, unheard), lambda state: state == "unknown")
+        await bench.send(unanswered)
+        await eventually(partial(bench.state, unanswered), lambda state: state == "unknown")
     since = (datetime.now(UTC) - timedelta(minutes=5)).isoformat()
 
     code, printed = await run(bench, "journal", "--since", since)
@@ -171,7 +170,7 @@ async def test_the_journal_is_listed_as_a_lost_ledger_needs_it(bench: Bench) -> 
     assert code == 0
     assert end == CallRecordsEnd(records=3, since=datetime.fromisoformat(since))
     found = [each for each in records if isinstance(each, CallRecord)]
-    assert [each.report for each in found] == [counted.data, refused.data, unheard.data]
+    assert [each.report for each in found] == [counted.data, refused.data, unanswered.data]
     assert [(each.state, each.reason, each.ever_unknown) for each in found] == [
         ("accepted", None, False),
         ("refused", "no_such_customer", False),
@@ -180,7 +179,7 @@ async def test_the_journal_is_listed_as_a_lost_ledger_needs_it(bench: Bench) -> 
 
 
 async def test_only_calls_since_the_time_are_listed_however_many_there_are(bench: Bench) -> None:
-    """More than a page, many of them begun at one moment; none is left out or told twice."""
+    """More than a page, many of them begun at one moment; none is left out or listed twice."""
     claim = uuid4()
     events = [bench.report("cus_1", claim_id=claim) for _ in range(2500)]
     began = datetime.now(UTC) - timedelta(hours=1)
@@ -190,7 +189,7 @@ async def test_only_calls_since_the_time_are_listed_however_many_there_are(bench
                 Call(report, calling(report, None, began + timedelta(minutes=number)))
                 for report in (Report.of(event.data) for event in some)
             ]
-            await database.run(partial(rows.insert, calls=calls))
+            await database.run(partial(insert_calls, calls=calls))
 
     _, all_of_them = await run(bench, "journal", "--since", began.isoformat())
     _, later = await run(bench, "journal", "--since", (began + timedelta(seconds=30)).isoformat())
@@ -201,8 +200,8 @@ async def test_only_calls_since_the_time_are_listed_however_many_there_are(bench
     assert len(listed(later)) == 1300 + 1
 
 
-async def test_reports_that_a_ledger_can_not_take_back_are_told(bench: Bench) -> None:
-    """From a publisher of an older release, without their claim: the exit code says so."""
+async def test_reports_without_their_claim_are_counted_and_fail_the_command(bench: Bench) -> None:
+    """They are of an older release, and a ledger can't take them back."""
     event = bench.report(bench.customer())
     async with bench.reporting():
         await bench.send(event)
@@ -223,7 +222,7 @@ async def test_a_time_must_say_how_far_it_is_from_utc(bench: Bench) -> None:
 
 
 async def test_sigterm_finishes_what_is_in_hand(bench: Bench) -> None:
-    """The call under way gets its answer, its outcome is told, and the process ends well."""
+    """The call under way gets its answer, its outcome is published, and the process ends well."""
     event = bench.report(bench.customer())
     bench.account.options = bench.account.options.changed({"call_seconds": 1.0})
     process = await start(bench, "serve")
@@ -231,17 +230,17 @@ async def test_sigterm_finishes_what_is_in_hand(bench: Bench) -> None:
     await eventually(bench.calls, bool)
 
     process.send_signal(signal.SIGTERM)
-    told = await end(bench, process)
+    output = await end(bench, process)
 
     assert process.returncode == 0
-    assert "stopped" in told
+    assert "stopped" in output
     await bench.outcomes(1)
     assert bench.attempts(event)["attempts"] == 1
 
 
 @pytest.mark.parametrize("missing", ["STRIPE_SECRET_KEY", "AMQP_URL"])
 async def test_a_missing_setting_is_named(bench: Bench, missing: str) -> None:
-    """The exit code tells a wrong setting from a failure."""
+    """The exit code distinguishes a wrong setting from a failure."""
     code, printed = await run(bench, "serve", **{missing: ""})
 
     assert f"{missing}: not set" in printed

@@ -1,4 +1,4 @@
-"""Each row of the table of meanings, end to end: what Stripe answers, and all that follows."""
+"""Each row of the table of responses, end to end: Stripe's answer, and all that follows."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,12 +20,13 @@ from nexus_messaging.topology import (
     USAGE_RECORDED_QUEUE,
     dead_letter_queue,
 )
+from nexus_stripe.answer_classes import Effect
 from rig.vhost import Vhost
 from rig.waiting import eventually
 from stripe_emulator.running import RunningEmulator, running_emulator
-from stripe_reporter.gate import UNKNOWN_RUNNING
-from stripe_reporter.meanings import TABLE, Cause, Effect, Meaning, Then
-from stripe_reporter.reporting import PAUSES_HERE
+from stripe_reporter.circuit import FAILURE_THRESHOLD, Cause
+from stripe_reporter.handlers import SHORT_PAUSES
+from stripe_reporter.stripe.responses import TABLE, Next, Response
 
 ROWS = {row.name: row for row in TABLE}
 LETTERS = dead_letter_queue(USAGE_RECORDED_QUEUE)
@@ -33,25 +34,25 @@ TIER_NAMES = tuple(tier.name for tier in TIERS)
 ENDLESS = 100.0
 HASTY = 0.0001
 """What the tiers' waits are multiplied by: what waits in an endless one is still there when it is
-looked for, and a hasty budget is spent within a second."""
+checked, and a hasty budget is spent within a second."""
 
 STATES = {
-    Effect.COUNTED: "accepted",
-    Effect.NOT_COUNTED: "refused",
+    Effect.APPLIED: "accepted",
+    Effect.NOT_APPLIED: "refused",
     Effect.UNKNOWN: "unknown",
 }
 PLACES = {
-    Then.REPORT: None,
-    Then.REJECT: LETTERS,
-    Then.WAIT_HERE: "retry.5s",
-    Then.WAIT: "retry.5s",
-    Then.WAIT_LONGEST: "retry.1h",
-    Then.TRY_FEW: "retry.5s",
+    Next.REPORT: None,
+    Next.REJECT: LETTERS,
+    Next.RETRY_HERE: "retry.5s",
+    Next.WAIT: "retry.5s",
+    Next.WAIT_LONGEST: "retry.1h",
+    Next.SPEND_BUDGET: "retry.5s",
 }
-OUTCOMES = {Then.REPORT: "usage.reported.v1", Then.REJECT: "usage.rejected.v1"}
+OUTCOMES = {Next.REPORT: "usage.reported.v1", Next.REJECT: "usage.rejected.v1"}
 
-SILENT = [r for r in RECIPES if ROWS[r.row].closes is Cause.OUTAGE and not r.counted]
-MISTAKEN = [r for r in RECIPES if ROWS[r.row].then is Then.TRY_FEW]
+UNANSWERED = [r for r in RECIPES if ROWS[r.row].opens is Cause.OUTAGE and not r.counted]
+MISTAKEN = [r for r in RECIPES if ROWS[r.row].next is Next.SPEND_BUDGET]
 
 
 @pytest.fixture
@@ -88,19 +89,19 @@ async def _scene(
 
 
 def test_every_row_has_a_recipe() -> None:
-    """A new row of the table is not forgotten here; where the effect is open, both are tried."""
+    """A new row needs a recipe; where its effect is unknown, one for either case."""
     tried = {(recipe.row, recipe.counted) for recipe in RECIPES}
 
     for row in TABLE:
-        open_effect = row.effect is Effect.UNKNOWN
-        counted = {False, True} if open_effect else {row.effect is Effect.COUNTED}
+        unknown = row.effect is Effect.UNKNOWN
+        counted = {False, True} if unknown else {row.effect is Effect.APPLIED}
         assert {each for name, each in tried if name == row.name} == counted, row.name
     assert {name for name, _ in tried} == ROWS.keys()
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 async def test_an_answer_is_followed_by_what_its_row_says(scene: Scene, recipe: Recipe) -> None:
-    """Count, journal, outcome, the message's place and the gate; once mended, it counts once."""
+    """Count, journal, outcome, the message's place and the circuit; once mended, it counts once."""
     bench, row = scene.bench, ROWS[recipe.row]
     customer = scene.event.data.stripe_customer_id
     async with recipe.cause(scene):
@@ -108,25 +109,25 @@ async def test_an_answer_is_followed_by_what_its_row_says(scene: Scene, recipe: 
             await _deliver(scene, recipe)
         assert bench.counted(customer) == (3 if recipe.counted else 0)
         assert await bench.calls() == _calls(row)
-        assert _shuttings(logs) == ([row.closes] if recipe.shuts else [])
+        assert _openings(logs) == ([row.opens] if recipe.opens else [])
         _assert_entry(await bench.row(scene.event), row)
         await _assert_places(bench, recipe)
-    if row.then not in OUTCOMES:
+    if row.next not in OUTCOMES:
         await _assert_counted_in_the_end(scene, recipe)
 
 
-@pytest.mark.parametrize("recipe", SILENT, ids=str)
-async def test_five_silent_reports_shut_the_gate(scene: Scene, recipe: Recipe) -> None:
-    """What may be an outage is one when nobody gets an answer; all wait, none is dead-lettered."""
+@pytest.mark.parametrize("recipe", UNANSWERED, ids=str)
+async def test_five_unanswered_reports_open_the_circuit(scene: Scene, recipe: Recipe) -> None:
+    """If no report gets an answer it is an outage; all wait, none is dead-lettered."""
     bench = scene.bench
-    others = [bench.report(bench.customer()) for _ in range(UNKNOWN_RUNNING - 1)]
+    others = [bench.report(bench.customer()) for _ in range(FAILURE_THRESHOLD - 1)]
     async with recipe.cause(scene):
         with capture_logs() as logs:
             async with bench.reporting():
                 await bench.send(scene.event, *others)
                 await eventually(lambda: bench.vhost.depth("retry.5s"), lambda n: n == 5)
 
-    assert _shuttings(logs) == [Cause.OUTAGE]
+    assert _openings(logs) == [Cause.OUTAGE]
     assert await bench.vhost.depth(LETTERS) == 0
 
 
@@ -134,7 +135,7 @@ async def test_five_silent_reports_shut_the_gate(scene: Scene, recipe: Recipe) -
 async def test_what_only_a_mistake_explains_spends_the_budget(
     hasty_scene: Scene, recipe: Recipe
 ) -> None:
-    """After five deliveries a person looks at it; mended and moved back, it counts once."""
+    """After five deliveries it is dead-lettered; mended and moved back, it counts once."""
     bench, event = hasty_scene.bench, hasty_scene.event
     async with bench.reporting():
         async with recipe.cause(hasty_scene):
@@ -160,20 +161,20 @@ async def _deliver(scene: Scene, recipe: Recipe) -> None:
 
 
 def _place(recipe: Recipe) -> str | None:
-    return "retry.5s" if recipe.shuts else PLACES[ROWS[recipe.row].then]
+    return "retry.5s" if recipe.opens else PLACES[ROWS[recipe.row].next]
 
 
-def _calls(row: Meaning) -> int:
+def _calls(row: Response) -> int:
     if row.name == "never_sent":
         return 0
-    return 1 + len(PAUSES_HERE) if row.then is Then.WAIT_HERE else 1
+    return 1 + len(SHORT_PAUSES) if row.next is Next.RETRY_HERE else 1
 
 
-def _shuttings(logs: list[Any]) -> list[str]:
-    return [each["cause"] for each in logs if each["event"] == "gate_shut"]
+def _openings(logs: list[Any]) -> list[str]:
+    return [each["cause"] for each in logs if each["event"] == "circuit_opened"]
 
 
-def _assert_entry(entry: dict[str, Any], row: Meaning) -> None:
+def _assert_entry(entry: dict[str, Any], row: Response) -> None:
     assert entry["answer"] == row.name
     assert entry["state"] == STATES[row.effect]
     assert entry["key_n"] == (1 if row.same_key else 2)
@@ -184,14 +185,14 @@ def _assert_entry(entry: dict[str, Any], row: Meaning) -> None:
 
 
 async def _assert_places(bench: Bench, recipe: Recipe) -> None:
-    """The message is in one place only, unblamed unless its row spends its budget."""
+    """The message is in one place only, and its budget is spent only if its row says so."""
     row, place = ROWS[recipe.row], _place(recipe)
     queues = (USAGE_RECORDED_QUEUE, LETTERS, *TIER_NAMES)
     depths = {queue: await bench.vhost.depth(queue) for queue in queues}
     assert {queue for queue, depth in depths.items() if depth} == ({place} if place else set())
-    if row.then in OUTCOMES:
+    if row.next in OUTCOMES:
         (outcome,) = await bench.outcomes(1)
-        assert OUTCOMES[row.then] == outcome.data.TYPE
+        assert OUTCOMES[row.next] == outcome.data.TYPE
         assert outcome.data.ever_unknown is False
     else:
         assert await bench.vhost.depth(USAGE_OUTCOMES_QUEUE) == 0
@@ -202,8 +203,8 @@ async def _assert_places(bench: Bench, recipe: Recipe) -> None:
         assert row.reason is not None
         assert message.headers["nexus-reason"] == row.reason.value
         return
-    spent = 1 if row.then is Then.TRY_FEW else 0
-    waited = 0 if recipe.shuts or spent else 1
+    spent = 1 if row.next is Next.SPEND_BUDGET else 0
+    waited = 0 if recipe.opens or spent else 1
     assert message.headers["nexus-attempt"] == 1 + spent
     assert message.headers["nexus-waits"] == waited
 

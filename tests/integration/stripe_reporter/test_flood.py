@@ -1,4 +1,4 @@
-"""Floods of refused reports: one customer's are none, everybody's are."""
+"""Floods of refused reports: those of one customer are none, those of all are."""
 
 from integration.stripe_reporter.bench import Bench
 from nexus_messaging.topology import USAGE_RECORDED_QUEUE, dead_letter_queue
@@ -9,7 +9,7 @@ MOST = 11
 """Dead letters of one stop: more than half of the window."""
 
 
-async def test_a_busy_deleted_customer_stops_nobody(bench: Bench) -> None:
+async def test_a_busy_deleted_customer_stops_no_other(bench: Bench) -> None:
     """All its reports are refused, far more than a flood has, and another's are still counted."""
     deleted, other = bench.customer(), bench.customer()
     bench.delete_customer(deleted)

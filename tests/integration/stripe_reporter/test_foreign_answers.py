@@ -1,4 +1,4 @@
-"""Answers that Stripe did not make, and calls that were never sent: an outage, nobody's fault."""
+"""Answers that Stripe did not make, and calls that were never sent: an outage."""
 
 from datetime import timedelta
 
@@ -9,7 +9,7 @@ from local_stack.ports import free_ports
 from nexus_contracts import Event, UsageRecorded
 from nexus_messaging.topology import USAGE_RECORDED_QUEUE
 from rig.waiting import eventually
-from stripe_reporter.meanings import Cause
+from stripe_reporter.circuit import Cause
 
 BODIES = (
     '{"error": "forbidden"}',
@@ -41,7 +41,7 @@ async def test_a_gateways_answers_are_an_outage(bench: Bench, status: int) -> No
     assert not await bench.vhost.dead_letters(USAGE_RECORDED_QUEUE)
 
 
-async def test_a_probe_that_a_gateway_answers_opens_no_gate(bench: Bench) -> None:
+async def test_a_probe_that_a_gateway_answers_closes_no_circuit(bench: Bench) -> None:
     """Its 403 is not Stripe's, which would say that only reading is forbidden."""
     events = [bench.report(bench.customer()) for _ in range(5)]
     gateway = {"status": 403, "body": BODIES[0], "times": None}
@@ -50,7 +50,7 @@ async def test_a_probe_that_a_gateway_answers_opens_no_gate(bench: Bench) -> Non
     async with bench.reporting() as running:
         await bench.send(*events)
         await eventually(lambda: _probes(bench), lambda probes: probes >= 2)
-        assert running.gate.cause is Cause.OUTAGE
+        assert running.circuit.cause is Cause.OUTAGE
         bench.account.faults.remove()
         await bench.outcomes(len(events))
 
@@ -86,7 +86,7 @@ async def test_calls_that_were_never_sent_fence_nothing(bench: Bench) -> None:
 
 
 async def _cause(running: Running) -> Cause | None:
-    return running.gate.cause
+    return running.circuit.cause
 
 
 async def _answer(bench: Bench, event: Event[UsageRecorded]) -> object:

@@ -10,11 +10,17 @@ import pytest
 from sqlalchemy import text
 
 from nexus_database import Database, DatabaseUnavailableError, RowRefusedError, RowsBusyError
-from stripe_reporter.entries import CALL_LIFETIME, State
-from stripe_reporter.fence import BeingCalled, Call, Counted, Taken
-from stripe_reporter.journal import Journal
-from stripe_reporter.meanings import TABLE, Meaning
+from stripe_reporter.fence import (
+    CALL_LIFETIME,
+    AlreadyCounted,
+    Call,
+    CallInProgress,
+    IdentifierReused,
+    State,
+)
 from stripe_reporter.reports import Facts, Report
+from stripe_reporter.storage.journal import Journal
+from stripe_reporter.stripe.responses import TABLE, Response
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -24,8 +30,8 @@ def report() -> Report:
     return Report("r-1", Facts(uuid4(), "cus_1", "tool_call_executed", 1, NOW))
 
 
-def meaning(name: str) -> Meaning:
-    """Return a row of the table of meanings."""
+def response(name: str) -> Response:
+    """Return a row of the table of responses."""
     return next(row for row in TABLE if row.name == name)
 
 
@@ -43,13 +49,13 @@ async def execute(database: Database, statement: str) -> None:
 
 
 async def test_of_many_claims_at_once_one_is_won(database: Database) -> None:
-    """Whoever else has a copy sees that it is being called."""
+    """The others find that it is being called."""
     journal, one = Journal(database), report()
 
     decisions = await asyncio.gather(*(journal.claim(one, NOW) for _ in range(8)))
 
     assert sum(isinstance(decision, Call) for decision in decisions) == 1
-    assert decisions.count(BeingCalled()) == 7
+    assert decisions.count(CallInProgress()) == 7
 
 
 async def test_of_many_claims_of_a_lost_caller_one_is_won(database: Database) -> None:
@@ -62,7 +68,7 @@ async def test_of_many_claims_of_a_lost_caller_one_is_won(database: Database) ->
 
     (call,) = (decision for decision in decisions if isinstance(decision, Call))
     assert call.entry.first_unknown_at == NOW
-    assert decisions.count(BeingCalled()) == 7
+    assert decisions.count(CallInProgress()) == 7
 
 
 async def test_of_two_processes_on_a_lost_row_one_calls(
@@ -85,7 +91,7 @@ async def test_of_two_processes_on_a_lost_row_one_calls(
 
 
 async def test_a_lost_caller_counts_as_the_oldest_unknown(database: Database) -> None:
-    """Its call may have been counted; one that may still be under way tells nothing yet."""
+    """Its call may have been counted; not one that may still be under way."""
     journal = Journal(database)
     await journal.claim(report(), NOW)
 
@@ -99,25 +105,27 @@ async def test_the_row_is_what_was_decided(database: Database) -> None:
     call = await journal.claim(one, NOW)
     assert isinstance(call, Call)
 
-    entry = await journal.record(call, meaning("accepted"), NOW + timedelta(seconds=1))
+    entry = await journal.record(call, response("accepted"), NOW + timedelta(seconds=1))
 
-    assert entry == call.entry.answered(1, meaning("accepted"), NOW + timedelta(seconds=1))
-    assert await journal.claim(one, NOW) == Counted(NOW + timedelta(seconds=1), ever_unknown=False)
+    assert entry == call.entry.after(1, response("accepted"), NOW + timedelta(seconds=1))
+    assert await journal.claim(one, NOW) == AlreadyCounted(
+        NOW + timedelta(seconds=1), ever_unknown=False
+    )
 
 
 async def test_a_late_refusal_changes_nothing_and_a_late_acceptance_counts(
     database: Database,
 ) -> None:
-    """After a takeover only the news that Stripe counted it is still worth writing."""
+    """After a takeover only an acceptance is still written."""
     journal, one = Journal(database), report()
     first = await journal.claim(one, NOW)
     second = await journal.claim(one, NOW + timedelta(minutes=1))
     assert isinstance(first, Call)
     assert isinstance(second, Call)
 
-    refused = await journal.record(first, meaning("refused"), NOW + timedelta(minutes=1))
-    accepted = await journal.record(first, meaning("accepted"), NOW + timedelta(minutes=1))
-    after = await journal.record(second, meaning("lost"), NOW + timedelta(minutes=1))
+    refused = await journal.record(first, response("refused"), NOW + timedelta(minutes=1))
+    accepted = await journal.record(first, response("accepted"), NOW + timedelta(minutes=1))
+    after = await journal.record(second, response("lost"), NOW + timedelta(minutes=1))
 
     assert refused == second.entry
     assert accepted.state is State.ACCEPTED
@@ -130,7 +138,7 @@ async def test_one_report_has_one_identifier(database: Database) -> None:
     await journal.claim(one, NOW)
     again = Report("r-2", one.facts)
 
-    assert await journal.claim(again, NOW) == Taken()
+    assert await journal.claim(again, NOW) == IdentifierReused()
 
 
 @pytest.mark.parametrize(
@@ -143,15 +151,17 @@ async def test_one_report_has_one_identifier(database: Database) -> None:
         "UPDATE meter_calls SET attempts = attempts - 1",
     ],
 )
-async def test_what_the_fence_rests_on_cannot_be_undone(database: Database, statement: str) -> None:
+async def test_what_the_fence_depends_on_cannot_be_undone(
+    database: Database, statement: str
+) -> None:
     """Neither an acceptance nor the time of the first unknown call is ever forgotten."""
     journal, one = Journal(database), report()
     call = await journal.claim(one, NOW)
     assert isinstance(call, Call)
-    await journal.record(call, meaning("lost"), NOW)
+    await journal.record(call, response("lost"), NOW)
     call = await journal.claim(one, NOW)
     assert isinstance(call, Call)
-    await journal.record(call, meaning("accepted"), NOW)
+    await journal.record(call, response("accepted"), NOW)
 
     with pytest.raises(RowRefusedError):
         await execute(database, statement)
@@ -177,7 +187,7 @@ async def test_the_role_can_neither_forget_nor_rewrite(database: Database, state
 
 
 async def test_late_answer_to_a_row_that_is_held_is_put_off(database: Database) -> None:
-    """Another process took the call over, and is deciding on it: nobody is at fault for that."""
+    """Another process took the call over and is deciding on it: the answer can be written later."""
     journal, one, later = Journal(database), report(), NOW + timedelta(minutes=1)
     first = await journal.claim(one, NOW)
     assert isinstance(first, Call)
@@ -186,6 +196,6 @@ async def test_late_answer_to_a_row_that_is_held_is_put_off(database: Database) 
     async with database.engine.begin() as rival:
         await rival.execute(text("SELECT FROM meter_calls FOR UPDATE"))
         with pytest.raises(RowsBusyError):
-            await journal.record(first, meaning("accepted"), later)
+            await journal.record(first, response("accepted"), later)
 
-    assert (await journal.record(first, meaning("accepted"), later)).state is State.ACCEPTED
+    assert (await journal.record(first, response("accepted"), later)).state is State.ACCEPTED

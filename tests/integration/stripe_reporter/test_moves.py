@@ -9,9 +9,9 @@ from nexus_contracts import Event, UsageRecorded
 from nexus_messaging.topology import DEAD, USAGE_RECORDED_QUEUE
 from rig.waiting import eventually
 from stripe_reporter.fence import Call
-from stripe_reporter.journal import Journal
 from stripe_reporter.reports import Report
-from stripe_reporter.stripe_api import stripe_api
+from stripe_reporter.storage.journal import Journal
+from stripe_reporter.stripe.api import stripe_api
 
 LATER = [timedelta(hours=25), timedelta(days=34)]
 LONG = pytest.mark.parametrize("passed", LATER, ids=["25 hours", "34 days"])
@@ -20,7 +20,7 @@ LONG = pytest.mark.parametrize("passed", LATER, ids=["25 hours", "34 days"])
 
 @LONG
 async def test_what_was_never_attempted_is_sent(bench: Bench, passed: timedelta) -> None:
-    """The broker itself may have given up on it: nothing was ever asked of Stripe."""
+    """The broker itself may have given up on it: no call was ever made."""
     event = bench.report(bench.customer(), value=4)
     await bench.vhost.publish_raw(event.body(), USAGE_RECORDED_QUEUE, exchange=DEAD)
     bench.pass_time(passed)
@@ -103,7 +103,7 @@ async def test_a_refusal_after_an_unknown_call_settles_nothing(
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_a_replayed_500_is_heard_once(bench: Bench, when: str) -> None:
+async def test_a_replayed_500_is_received_once(bench: Bench, when: str) -> None:
     """A process died over it, so its key is used again and replays it; the next key decides."""
     event = bench.report(bench.customer(), value=4)
     bench.fault("server_error", when=when)
@@ -119,7 +119,7 @@ async def test_a_replayed_500_is_heard_once(bench: Bench, when: str) -> None:
     assert bench.counted(event.data.stripe_customer_id) == 4
 
 
-async def test_a_replayed_refusal_is_not_the_last_word(bench: Bench) -> None:
+async def test_a_replayed_refusal_does_not_settle_it(bench: Bench) -> None:
     """Though mended, the old key still answers with the refusal; a move takes a new one."""
     event = bench.report(bench.customer(), value=4)
     bench.delete_customer(event.data.stripe_customer_id)
@@ -153,7 +153,7 @@ async def test_endless_500s_neither_double_nor_end(bench: Bench) -> None:
 
 
 async def _call_and_die(bench: Bench, event: Event[UsageRecorded]) -> None:
-    """Leave the journal and Stripe as a process does that dies before it hears the answer."""
+    """Leave the journal and Stripe as a process does that dies before it has the answer."""
     async with bench.database() as database:
         call = await Journal(database).claim(Report.of(event.data), bench.now())
     assert isinstance(call, Call)

@@ -4,7 +4,7 @@ from integration.stripe_reporter.bench import Bench
 from nexus_contracts import UsageRejected, UsageReported
 
 
-async def test_a_report_is_counted_and_its_outcome_told(bench: Bench) -> None:
+async def test_a_report_is_counted_and_its_outcome_published(bench: Bench) -> None:
     """One report becomes one meter event of its value, and `usage.reported`."""
     event = bench.report(bench.customer(), value=7)
 
@@ -18,7 +18,7 @@ async def test_a_report_is_counted_and_its_outcome_told(bench: Bench) -> None:
     assert not outcome.data.ever_unknown
 
 
-async def test_an_unknown_customer_is_dead_lettered_and_told(bench: Bench) -> None:
+async def test_a_report_of_an_unknown_customer_is_dead_lettered_and_rejected(bench: Bench) -> None:
     """Stripe's refusal becomes `usage.rejected` and a dead letter with the same reason."""
     event = bench.report("cus_nobody")
 

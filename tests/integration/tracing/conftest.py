@@ -24,7 +24,7 @@ from rig.vhost import Vhost
 from stripe_emulator.account import Account
 from stripe_emulator.running import running_emulator
 from stripe_reporter.settings import Settings as ReporterSettings
-from stripe_reporter.stripe_api import stripe_api
+from stripe_reporter.stripe.api import stripe_api
 from usage_ingest.settings import Settings as IngestSettings
 
 KEY = "sk_test_tracing"

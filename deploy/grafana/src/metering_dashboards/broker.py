@@ -20,8 +20,8 @@ _QUEUES = Section(
         ),
         Panel(
             "Consumers",
-            "Of the reporter's queue all but one stand by. 0 is on purpose only while the gate is"
-            " shut or a flood has stopped the queue.",
+            "Of the reporter's queue all but one stand by. 0 is on purpose only while the circuit"
+            " is open or a flood has stopped the queue.",
             "short",
             (
                 Query(

@@ -52,7 +52,7 @@ _STRIPE = Section(
     (
         Panel(
             "Calls by operation and answer",
-            "never_sent, lost, unreadable and unknown are an outage; key_refused is the key.",
+            "never_sent, lost, unreadable, server_error and unavailable are an outage.",
             "ops",
             (rates("customer_provisioner_stripe_calls_total", "call, answer"),),
             "stripeauthfailing",

@@ -6,7 +6,7 @@ from metering_dashboards.panels import Panel, Query, Section, quantiles, rates
 
 NAME: Final = "reporter"
 TITLE: Final = "Metering: stripe-reporter"
-DESCRIPTION: Final = "Reports on their way to Stripe: calls, answers, pace and gate."
+DESCRIPTION: Final = "Reports on their way to Stripe: calls, answers, rate and circuit breaker."
 
 _STRIPE = Section(
     "Stripe",
@@ -14,7 +14,8 @@ _STRIPE = Section(
         Panel(
             "Calls by operation and answer",
             "accepted and duplicate are success. unauthorized and forbidden are the key;"
-            " never_sent, lost and unavailable are an outage. list_meters is the gate's probe.",
+            " never_sent, lost and unavailable are an outage."
+            " list_meters is the circuit breaker's probe.",
             "ops",
             (rates("stripe_reporter_calls_total", "call, answer"),),
             "stripe-outage",
@@ -27,11 +28,11 @@ _STRIPE = Section(
             "stripe-outage",
         ),
         Panel(
-            "Gate",
+            "Circuit breaker",
             "1 while no report is sent, for this cause.",
             "short",
-            (Query("max by (cause) (stripe_reporter_gate_shut)", "{{cause}}"),),
-            "gateshut",
+            (Query("max by (cause) (stripe_reporter_circuit_open)", "{{cause}}"),),
+            "reportercircuitopen",
         ),
         Panel(
             "Pace",
@@ -61,8 +62,8 @@ _REPORTS = Section(
     (
         Panel(
             "Reports by outcome",
-            "reported_again had been counted before; waiting, deferred and lane_full come again;"
-            " fenced, taken and rejected became dead letters.",
+            "reported_again had been counted before; waiting, deferred and customer_busy come"
+            " again; fenced, taken and rejected became dead letters.",
             "ops",
             (rates("stripe_reporter_reports_total", "outcome"),),
             "deadletterspresent",

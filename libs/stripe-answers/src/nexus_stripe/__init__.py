@@ -1,1 +1,1 @@
-"""Calls to Stripe: what came of each is a value, whatever the network or a gateway answers."""
+"""Calls to Stripe whose outcome is always a value, whatever the network or a gateway answers."""

@@ -1,4 +1,4 @@
-"""What is known of a call to Stripe afterwards: values without any text of the answer."""
+"""What is known about a call to Stripe afterwards: values without any text of the answer."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,9 +9,9 @@ class Receipt(StrEnum):
     """What came back from a call."""
 
     ANSWERED = "answered"
-    """An answer of Stripe's own."""
+    """An answer that Stripe made."""
     UNREADABLE = "unreadable"
-    """An answer that Stripe did not make, or that is not what was asked for."""
+    """An answer that Stripe did not make, or not the kind of object that was requested."""
     LOST = "lost"
     """No answer: timeout, or the connection broke after the request was written."""
     NEVER_SENT = "never_sent"
@@ -19,7 +19,7 @@ class Receipt(StrEnum):
 
 
 class Wording(StrEnum):
-    """What a refusal's message says where no code does; the message itself holds values."""
+    """What a refusal is about. The message itself is not kept, because it holds values."""
 
     DUPLICATE = "duplicate identifier"
     NO_CUSTOMER = "no such customer"
@@ -28,8 +28,8 @@ class Wording(StrEnum):
     IN_FUTURE = "in the future"
 
 
-# The v1 API gives meter events' refusals no code: only the message tells them apart. These are the
-# messages the live API was seen to answer with.
+# The v1 API refuses meter events without a code: only the message tells the refusals apart. These
+# messages were observed from the live API.
 _WORDINGS: Final = (
     ("an event already exists with identifier", Wording.DUPLICATE),
     ("no such customer", Wording.NO_CUSTOMER),
@@ -49,7 +49,7 @@ _CODES: Final = {
 
 
 def recognise(message: str | None, code: str | None) -> Wording | None:
-    """Tell what a refusal is about: by its code where there is one, else by its message."""
+    """Return what a refusal is about: by its code if it is a known one, else by its message."""
     if code in _CODES:
         return _CODES[code]
     lowered = (message or "").lower()
@@ -58,7 +58,7 @@ def recognise(message: str | None, code: str | None) -> Wording | None:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is known of a call afterwards, free of values.
+    """What is known about a call afterwards, without any values.
 
     Attributes:
         receipt: What came back.
@@ -66,13 +66,13 @@ class Answer:
         type: Stripe's type of the error.
         code: Stripe's code of the error.
         param: The path of the field that a refusal is about.
-        wording: What a refusal's message says.
+        wording: What a refusal is about.
         should_retry: The header ``Stripe-Should-Retry``.
         limited_by: The header ``Stripe-Rate-Limited-Reason``.
         replayed: Whether Stripe repeated an answer that it keeps under the idempotency key.
-        request_id: Stripe's name for the request.
-        date: Stripe's clock, in unix seconds.
-        cause: For people, what kept the answer from us: the class of an error, or a text of ours.
+        request_id: Stripe's id of the request.
+        date: Stripe's clock, in Unix seconds.
+        cause: The class of the error that was raised instead of an answer.
     """
 
     receipt: Receipt
@@ -90,14 +90,11 @@ class Answer:
 
     @property
     def success(self) -> bool:
-        """Whether Stripe did what it was asked to do."""
+        """Whether Stripe carried out the request."""
         return self.receipt is Receipt.ANSWERED and _is_success(self.status)
 
     def describe(self) -> str:
-        """Return for people what is known, without any value: Stripe's names for kinds of faults.
-
-        Where there was no answer of Stripe's, it names what came instead.
-        """
+        """Return the answer in words, without values: status, code, parameter, cause, request."""
         parts = (
             self.status and f"status {self.status}",
             self.code or self.type,

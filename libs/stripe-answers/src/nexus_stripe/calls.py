@@ -1,6 +1,5 @@
-"""Calling Stripe through its SDK: every call ends in an answer, none in an exception."""
+"""Calls Stripe through its SDK: every call ends in an answer, none in an exception."""
 
-import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
@@ -15,47 +14,33 @@ from nexus_stripe.exchange import Exchange, answer_of
 
 CALL_TIMEOUT: Final = 10.0
 CONNECT_TIMEOUT: Final = 5.0
-"""Seconds of a whole call, and of its connection alone."""
+"""Seconds for a whole call, and for its connection alone."""
 
 LARGEST_BODY: Final = 8 * 1024 * 1024
-"""Bytes of an answer that are read: a page of a hundred objects takes well under one megabyte."""
+"""Bytes of a body that are read: a page of a hundred objects takes well under one megabyte."""
 
 T = TypeVar("T")
 
-_SENDABLE: Final = re.compile(r"[\x21-\x7e]+")
-
-_exchange: ContextVar[Exchange] = ContextVar("exchange of the call under way")
-
-
-class UnsendableKeyError(ValueError):
-    """The secret key can't be written into an HTTP header."""
+_exchange: ContextVar[Exchange] = ContextVar("exchange of the call in progress")
 
 
 class AnswerTooLargeError(ValueError):
-    """An answer is longer than any of Stripe's."""
-
-
-def key_fault(key: str) -> str | None:
-    """Return why ``key`` can't be sent to Stripe, or None; the text holds nothing of it."""
-    if _SENDABLE.fullmatch(key):
-        return None
-    return "the key holds a space, a line break or another character that can't be sent"
+    """A body is larger than any of Stripe's."""
 
 
 async def ask(call: Callable[[], Awaitable[T]]) -> tuple[Answer, T | None]:
-    """Make ``call`` and return what came back, with its result if Stripe did what it was asked.
+    """Run ``call`` and return the answer, with the result of ``call`` if the answer is a success.
 
-    ``call`` makes its requests through a ``StripeHttp`` and reads what it needs out of their
-    answers; whatever it raises on the way is decided by what passed over the wire. A result that
-    it could not read is an unreadable answer. Of several requests the last one counts.
+    ``call`` makes its requests through a ``StripeHttp`` and reads the responses. What it raises
+    does not decide what the answer is: what passed over the wire does. A success that it can't read
+    is an unreadable answer. Of several requests the last one counts.
     """
     exchange = Exchange()
     token = _exchange.set(exchange)
     try:
         result = await call()
-    except Exception as error:  # noqa: BLE001 - the SDK raises anything at all for a foreign body
-        ours = isinstance(error, UnsendableKeyError)
-        cause = str(error) if ours else type(_origin(error)).__name__
+    except Exception as error:  # noqa: BLE001 - for a foreign body the SDK may raise anything
+        cause = type(_origin(error)).__name__
         return answer_of(exchange, understood=False, cause=cause), None
     finally:
         _exchange.reset(token)
@@ -64,35 +49,35 @@ async def ask(call: Callable[[], Awaitable[T]]) -> tuple[Answer, T | None]:
 
 
 def _origin(error: Exception) -> BaseException:
-    """Return what a vendor's error was raised for: it says more than the vendor's wrapping.
+    """Return the error that the SDK's error was raised from, which says more.
 
-    A timeout is raised for the cancellation that it made itself, which says less.
+    A timeout is raised from a cancellation, which says less.
     """
     return error.__cause__ if isinstance(error.__cause__, Exception) else error
 
 
 class _Request(aiohttp.ClientRequest):
-    """A request that notes on its exchange when it begins to be written."""
+    """A request that marks its exchange as soon as it begins to be written."""
 
     async def send(self, conn: Any) -> aiohttp.ClientResponse:
-        # What this raises has written nothing: headers are checked before any byte is written, and
-        # what fails while a body is written is the response's fault, which is awaited later.
+        # If this raises, nothing was written: headers are checked before the first byte, and an
+        # error while the body is written is raised later, when the response is awaited.
         response = await super().send(conn)
         _exchange.get().written = True
         return response
 
 
 class StripeHttp(stripe.HTTPClient):
-    """The SDK's HTTP client, on aiohttp: it shows ``ask`` what passes over the wire.
+    """The SDK's HTTP client, on aiohttp: it records what passes over the wire for ``ask``.
 
-    It follows no redirect, which would repeat a request elsewhere, and keeps no cookies, which are
-    never Stripe's.
+    It follows no redirects, which would repeat a request elsewhere, and keeps no cookies, because
+    Stripe sets none.
     """
 
     name = "aiohttp"
 
     def __init__(self) -> None:
-        """Prepare a client; must be called with a running event loop."""
+        """Create a client; needs a running event loop."""
         super().__init__()
         connector = aiohttp.TCPConnector(
             limit=0,  # waiting for a connection would count against the call's own time
@@ -112,11 +97,9 @@ class StripeHttp(stripe.HTTPClient):
         headers: Mapping[str, str],
         post_data: Any = None,
     ) -> tuple[bytes, int, Mapping[str, str]]:
-        """Make one request of the SDK's, and note it on the exchange of the call under way."""
+        """Make one request for the SDK, and record it on the exchange of the call in progress."""
         exchange = _exchange.get()
         exchange.written, exchange.status, exchange.body = False, None, None
-        if fault := key_fault(headers["Authorization"].removeprefix("Bearer ")):
-            raise UnsendableKeyError(fault)
         async with self._session.request(
             method, url, headers=headers, data=post_data, allow_redirects=False
         ) as response:
@@ -141,7 +124,7 @@ async def _whole(content: aiohttp.StreamReader) -> bytes:
 
 
 def stripe_client(secret_key: str, base: str, http: StripeHttp) -> stripe.StripeClient:
-    """Return a client that calls once for each call of ours; ``base`` is empty for the real one."""
+    """Return a client that never retries; ``base`` is the address, empty for Stripe itself."""
     return stripe.StripeClient(
         secret_key,
         base_addresses={"api": base} if base else {},

@@ -1,7 +1,7 @@
-"""What passed over the wire for one call, and what it says: the one place that decides so.
+"""Decides what kind of answer a call got, from what passed over the wire.
 
-The decision rests on bytes and headers, never on the class of an exception: the SDK raises one of
-its own for a refusal, and whatever it stumbles over for a body that Stripe did not make.
+Only bytes and headers decide, never the class of an exception: the SDK raises its own classes for a
+refusal, and for a body that Stripe did not make it may raise anything.
 """
 
 import json
@@ -24,10 +24,10 @@ _REALM: Final = re.compile(r'realm="Stripe"', re.IGNORECASE)
 
 @dataclass(slots=True)
 class Exchange:
-    """One request and its answer, as far as either came.
+    """One request and its response, as far as they got.
 
-    ``written`` says whether the request was handed to a connection. ``body`` is absent until
-    all of it was received. ``headers`` are read without regard to case.
+    ``written`` says whether the request was handed to a connection. ``body`` is None until all of
+    it was received. The names of ``headers`` are compared without regard to case.
     """
 
     written: bool = False
@@ -37,12 +37,12 @@ class Exchange:
 
 
 def answer_of(exchange: Exchange, *, understood: bool, cause: str | None = None) -> Answer:
-    """Turn what passed over the wire into an answer; it never raises.
+    """Return the answer that an exchange amounts to; it never raises.
 
     Args:
         exchange: The call's only request, or its last one.
-        understood: Whether the body of a success was what was asked for.
-        cause: What was raised instead, for people.
+        understood: Whether the body of a success could be read as the requested object.
+        cause: The class of the error that was raised instead.
     """
     if exchange.status is None or exchange.body is None:
         receipt = Receipt.LOST if exchange.written else Receipt.NEVER_SENT
@@ -50,7 +50,7 @@ def answer_of(exchange: Exchange, *, understood: bool, cause: str | None = None)
     headers = {name.lower(): value for name, value in exchange.headers.items()}
     request_id = _matching(_REQUEST_ID, headers.get("request-id"))
     unreadable = Answer(Receipt.UNREADABLE, status=exchange.status, request_id=request_id)
-    if request_id is None and not _refuses_the_key(exchange.status, headers):
+    if request_id is None and not _is_key_refusal(exchange.status, headers):
         return unreadable
     if exchange.status in _SUCCESS:
         error: Mapping[str, Any] | None = {} if understood else None
@@ -73,17 +73,17 @@ def answer_of(exchange: Exchange, *, understood: bool, cause: str | None = None)
     )
 
 
-def _refuses_the_key(status: int, headers: Mapping[str, str]) -> bool:
-    """Whether it is Stripe that refuses the key: the one answer it gives without a Request-Id.
+def _is_key_refusal(status: int, headers: Mapping[str, str]) -> bool:
+    """Return whether Stripe refuses the key, its only answer without a Request-Id.
 
-    Seen of the live API: 401, ``WWW-Authenticate: Bearer realm="Stripe"``, no ``Request-Id``.
+    Observed from the live API: 401, ``WWW-Authenticate: Bearer realm="Stripe"``, no ``Request-Id``.
     """
     realm = _REALM.search(headers.get("www-authenticate", ""))
     return status == _UNAUTHORIZED and realm is not None
 
 
 def _error_object(body: bytes) -> Mapping[str, Any] | None:
-    """Return Stripe's error object (https://docs.stripe.com/api/errors), or None if it is none."""
+    """Return Stripe's error object (https://docs.stripe.com/api/errors); None if it is another."""
     try:
         decoded = json.loads(body)
     except (ValueError, RecursionError):

@@ -1,1 +1,1 @@
-"""Creates one Stripe customer for each user, and tells the other services about it."""
+"""Creates one Stripe customer for each user, and announces it to the other services."""

@@ -10,7 +10,7 @@ from nexus_service.command import Service, run
 
 SERVICE = Service(
     name=NAME,
-    purpose="Creates one Stripe customer for each user, and tells the other services about it.",
+    purpose="Creates one Stripe customer for each user, and announces it to the other services.",
     settings=Settings,
     serve=serve,
     checks=CHECKS,

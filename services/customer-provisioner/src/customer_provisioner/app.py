@@ -2,21 +2,23 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry
 
-from customer_provisioner.door import Door
+from customer_provisioner.circuit import CircuitOpenError
 from customer_provisioner.handlers import router
-from customer_provisioner.inquiries import Inquiries
+from customer_provisioner.http import CustomerRoutes
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.profile import SOURCE
-from customer_provisioner.profiles import Profiles
-from customer_provisioner.provisioning import Provisioning
+from customer_provisioner.provisioning import Provisioner
 from customer_provisioner.relay import Relay
 from customer_provisioner.settings import Settings, StripeSettings
-from customer_provisioner.stripe_api import StripeApi, StripePausedError
-from customer_provisioner.sweep import Sweep
+from customer_provisioner.storage.reader import ProfileReader
+from customer_provisioner.storage.writer import ProfileWriter
+from customer_provisioner.stripe.api import StripeApi
+from customer_provisioner.sweep import sweep
 from nexus_broker_admin.inspection import broker_checks
 from nexus_database import Database, DatabaseUnavailableError
 from nexus_database.settings import DatabaseSettings
@@ -40,10 +42,11 @@ LONGEST_ROUND: Final = 600.0
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; see ``starting`` for what is raised."""
 
-    def door(app: App) -> Door:
-        return Door(settings.api_keys, Inquiries(app.database), lambda: app.publisher, utc_now)
+    def customers(app: App) -> CustomerRoutes:
+        reader = ProfileReader(app.database)
+        return CustomerRoutes(settings.api_keys, reader, lambda: app.publisher, utc_now)
 
-    async with starting(NAME, settings, routes=lambda app: door(app).routes()) as app:
+    async with starting(NAME, settings, routes=lambda app: customers(app).routes()) as app:
         metrics = Metrics(app.registry)
         async with stripe_of(settings, metrics) as stripe:
             assemble(app, stripe, metrics)
@@ -52,12 +55,12 @@ async def serve(settings: Settings) -> None:
 
 def assemble(app: App, stripe: StripeApi, metrics: Metrics) -> None:
     """Register every part of the service; nothing runs yet."""
-    profiles, inquiries = Profiles(app.database), Inquiries(app.database)
-    announcing = Relay(inquiries, profiles, app.publisher, metrics, utc_now)
-    relay = app.every(EVERY, "relay", announcing.announce, fails=False, limit=LONGEST_ROUND)
-    provisioning = Provisioning(profiles, stripe, metrics, on_provisioned=relay.wake, now=utc_now)
-    sweep = Sweep(inquiries, provisioning, metrics, utc_now)
-    app.every(EVERY, "sweep", sweep.sweep, fails=False, limit=LONGEST_ROUND)
+    reader, writer = ProfileReader(app.database), ProfileWriter(app.database)
+    publish = Relay(reader, writer, app.publisher, metrics, utc_now).publish_unannounced
+    relay = app.every(EVERY, "relay", publish, fails=False, limit=LONGEST_ROUND)
+    provisioner = Provisioner(writer, stripe, metrics, wake_relay=relay.wake, now=utc_now)
+    provision_due = partial(sweep, reader, provisioner, metrics, utc_now)
+    app.every(EVERY, "sweep", provision_due, fails=False, limit=LONGEST_ROUND)
 
     async def probe() -> None:
         await app.database.probe()
@@ -65,9 +68,9 @@ def assemble(app: App, stripe: StripeApi, metrics: Metrics) -> None:
 
     app.consume(
         router,
-        Outage((DatabaseUnavailableError, StripePausedError), probe),
-        profiles=profiles,
-        provisioning=provisioning,
+        Outage((DatabaseUnavailableError, CircuitOpenError), probe),
+        profiles=writer,
+        provisioner=provisioner,
         metrics=metrics,
     )
     app.remarks["stripe"] = stripe.remark
@@ -106,8 +109,8 @@ async def connect_publisher(settings: BrokerSettings) -> Publisher:
 async def _stripe_fault(settings: StripeSettings) -> str | None:
     async with stripe_of(settings, Metrics(CollectorRegistry())) as stripe:
         try:
-            await stripe.fate("cus_check")
-        except (StripePausedError, TransientError, PermanentError) as error:
+            await stripe.status_of("cus_check")
+        except (CircuitOpenError, TransientError, PermanentError) as error:
             return str(error)
     return None
 

@@ -1,14 +1,14 @@
-"""Bringing users who were there before this service: their events are published, at a set pace."""
+"""Publishes ``user.created`` for users that were there before this service, at a set rate."""
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import uuid5
 
-from customer_provisioner.inquiries import Inquiries
 from customer_provisioner.profile import SOURCE, Profile, State
-from customer_provisioner.user_list import Unusable
+from customer_provisioner.storage.reader import ProfileReader
+from customer_provisioner.user_list import UnusableEntry
 from nexus_contracts import Event, UserCreated
 from nexus_messaging.message import Message
 from nexus_messaging.publisher import Publication, Publisher
@@ -16,87 +16,72 @@ from nexus_messaging.topology import INTERNAL
 from nexus_service.console import Steps
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tally:
-    """What became of the entries read so far; without ``execute``, ``asked`` would have been."""
+    """How many entries of each kind were read."""
 
-    asked: int = 0
+    without_customer: int = 0
     provisioned: int = 0
     refused: int = 0
     unusable: int = 0
 
-    @property
-    def read(self) -> int:
-        """The entries read."""
-        return self.asked + self.provisioned + self.refused + self.unusable
-
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return the tally in words."""
+        read = self.without_customer + self.provisioned + self.refused + self.unusable
         return (
-            f"{self.read} read: {self.asked} without a customer, {self.provisioned} with one, "
-            f"{self.refused} refused by Stripe before, {self.unusable} unusable"
+            f"{read} read: {self.without_customer} without a customer, {self.provisioned} with "
+            f"one, {self.refused} refused by Stripe before, {self.unusable} unusable"
         )
 
 
-class Backfill:
-    """Publishes ``user.created`` for listed users without a customer; repeating it is harmless.
+async def backfill(
+    entries: Iterable[UserCreated | UnusableEntry],
+    reader: ProfileReader,
+    publisher: Publisher | None,
+    *,
+    per_second: float,
+    progress: Steps,
+    now: Callable[[], datetime],
+) -> Tally:
+    """Publish ``user.created`` for each listed user without a customer, in the list's order.
 
-    Without a publisher it only counts. ``progress`` is told of each entry, and why one is unusable.
+    A repetition is harmless. Without a publisher the users are only counted. ``progress`` shows why
+    an entry is unusable.
+
+    Raises:
+        PublishError: the broker did not confirm an event; run it again.
+        DatabaseUnavailableError: the database can't be used.
     """
-
-    def __init__(
-        self,
-        inquiries: Inquiries,
-        publisher: Publisher | None,
-        *,
-        per_second: float,
-        progress: Steps,
-        now: Callable[[], datetime],
-    ) -> None:
-        self._inquiries = inquiries
-        self._publisher = publisher
-        self._pause = 1 / per_second
-        self._progress = progress
-        self._now = now
-
-    async def run(self, entries: Iterable[UserCreated | Unusable]) -> Tally:
-        """Go through the entries in order.
-
-        Raises:
-            PublishError: the broker did not confirm an event; begin again, nothing is lost by it.
-            DatabaseUnavailableError: the database can't be used.
-        """
-        tally = Tally()
-        for entry in entries:
-            tally = await self._after(entry, tally)
-            self._progress.advance()
-        return tally
-
-    async def _after(self, entry: UserCreated | Unusable, tally: Tally) -> Tally:
-        if isinstance(entry, Unusable):
-            self._progress.say(f"entry {entry.entry}: {entry.wrong}")
-            return replace(tally, unusable=tally.unusable + 1)
-        profile = await self._inquiries.find(entry.user_id)
+    tally = Tally()
+    for entry in entries:
+        if isinstance(entry, UnusableEntry):
+            tally.unusable += 1
+            progress.say(f"entry {entry.number}: {entry.fault}")
+            progress.advance()
+            continue
+        profile = await reader.find(entry.user_id)
         if profile is not None and profile.state is State.PROVISIONED:
-            return replace(tally, provisioned=tally.provisioned + 1)
-        if profile is not None and _refused(profile, entry):
-            return replace(tally, refused=tally.refused + 1)
-        await self._ask(entry)
-        return replace(tally, asked=tally.asked + 1)
-
-    async def _ask(self, user: UserCreated) -> None:
-        if self._publisher is None:
-            return
-        event = Event.of(
-            user,
-            source=f"{SOURCE}/backfill",
-            id=uuid5(user.user_id, f"{UserCreated.TYPE}/backfill"),
-            time=self._now(),
-        )
-        await self._publisher.publish(Publication(INTERNAL, event.type, Message.of(event)))
-        await asyncio.sleep(self._pause)
+            tally.provisioned += 1
+        elif profile is not None and _would_be_refused_again(profile, entry):
+            tally.refused += 1
+        else:
+            tally.without_customer += 1
+            if publisher is not None:
+                await publisher.publish(_publication(entry, now()))
+                await asyncio.sleep(1 / per_second)
+        progress.advance()
+    return tally
 
 
-def _refused(profile: Profile, user: UserCreated) -> bool:
-    """Tell whether asking would only have the same address refused again."""
+def _would_be_refused_again(profile: Profile, user: UserCreated) -> bool:
     return profile.refused_as is not None and profile.email == user.email
+
+
+def _publication(user: UserCreated, time: datetime) -> Publication:
+    event = Event.of(
+        user,
+        source=f"{SOURCE}/backfill",
+        id=uuid5(user.user_id, f"{UserCreated.TYPE}/backfill"),
+        time=time,
+    )
+    return Publication(INTERNAL, event.type, Message.of(event))

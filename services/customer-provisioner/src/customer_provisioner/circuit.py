@@ -1,75 +1,106 @@
 """The circuit breaker in front of Stripe: whether a call may be made at all, as values.
 
-Without it each user would spend ten seconds, a transaction and a longer wait on an outage that has
-nothing to do with the user.
+Without it each user would spend ten seconds, a transaction and a longer retry wait on an outage
+that has nothing to do with that user.
 """
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-OUTAGE_FROM: Final = 5
-"""From so many different users in a row without an answer of Stripe's, it is an outage."""
+FAILURE_THRESHOLD: Final = 5
+"""Different users in a row without a response from Stripe that open the breaker. One user alone
+never opens it: the cause may be that user's data."""
 
-FIRST_PAUSE: Final = 5.0
-LONGEST_PAUSE: Final = 60.0
-"""Seconds without calls. The pause doubles while trials fail, up to the longest."""
+FIRST_OPEN_SECONDS: Final = 5.0
+MAX_OPEN_SECONDS: Final = 60.0
+"""Seconds without calls. They double with each failed trial call, up to the maximum."""
 
-TRIAL_LASTS: Final = 15.0
-"""Seconds that a trial may take: a call is given up after ten."""
+TRIAL_SECONDS: Final = 15.0
+"""Seconds until a trial call counts as abandoned. A call times out after ten."""
+
+
+class CircuitOpenError(Exception):
+    """Stripe is not called now, for a reason that concerns every user."""
+
+
+class StripeKeyRefusedError(CircuitOpenError):
+    """Stripe refuses the API key: no user gets a customer until the key is replaced."""
+
+
+class StripeUnavailableError(CircuitOpenError):
+    """Calls for several users in a row got no response from Stripe."""
 
 
 class Cause(StrEnum):
-    """What opens the circuit."""
+    """What opened the circuit breaker."""
 
     KEY = "key"
     """Stripe refuses the key."""
     OUTAGE = "outage"
-    """Nobody gets an answer of Stripe's."""
+    """Stripe does not respond."""
 
 
 @dataclass(frozen=True, slots=True)
-class Circuit:
-    """Closed (``cause`` is None), open until ``trial_from``, then half-open: one call tries.
+class CircuitBreaker:
+    """Closed (``cause`` is None), open until ``trial_from``, then half-open: one trial call.
 
-    ``waiting`` are the users whose calls since Stripe's last answer brought none; ``openings``
-    counts since then. Times are seconds of one monotonic clock.
+    Times are seconds of one monotonic clock.
+
+    Attributes:
+        cause: Why the breaker is open or half-open.
+        failed_users: Users whose calls since Stripe's last response got none.
+        openings: How often it opened since Stripe's last response.
+        trial_from: From when on a trial call may be made.
+        trial: Whether a trial call is in progress.
     """
 
     cause: Cause | None = None
-    waiting: frozenset[str] = frozenset()
+    failed_users: frozenset[str] = frozenset()
     openings: int = 0
     trial_from: float = 0.0
     trial: bool = False
 
-    def blocks(self, now: float) -> bool:
-        """Whether no call may be made at ``now``."""
+    def rejects(self, now: float) -> bool:
+        """Return whether no call may be made at ``now``."""
         return self.cause is not None and now < self.trial_from
 
-    def called(self, now: float) -> "Circuit":
-        """Return the circuit once a call was let through: of a trial there is one at a time."""
+    def called(self, now: float) -> "CircuitBreaker":
+        """Return the breaker after a call was let through: only one trial call at a time."""
         if self.cause is None:
             return self
-        return replace(self, trial=True, trial_from=now + TRIAL_LASTS)
+        return replace(self, trial=True, trial_from=now + TRIAL_SECONDS)
 
-    def answered(self) -> "Circuit":
-        """Return the circuit after any answer of Stripe's but a refusal of the key."""
-        return Circuit()
+    def answered(self) -> "CircuitBreaker":
+        """Return the breaker after any response from Stripe except a refusal of the key."""
+        return CircuitBreaker()
 
-    def unanswered(self, user: str, now: float) -> "Circuit":
-        """Return the circuit after a call for ``user`` brought no answer of Stripe's."""
-        noted = replace(self, waiting=self.waiting | {user})
-        enough = self.trial or len(noted.waiting) >= OUTAGE_FROM
-        return noted.opened(Cause.OUTAGE, now) if enough else noted
+    def unanswered(self, user: str, now: float) -> "CircuitBreaker":
+        """Return the breaker after a call for ``user`` got no response from Stripe."""
+        counted = replace(self, failed_users=self.failed_users | {user})
+        if self.trial or len(counted.failed_users) >= FAILURE_THRESHOLD:
+            return counted.opened(Cause.OUTAGE, now)
+        return counted
 
-    def refused(self, now: float) -> "Circuit":
-        """Return the circuit after Stripe refused the key: at once, as it is everybody's."""
+    def key_refused(self, now: float) -> "CircuitBreaker":
+        """Return the breaker after Stripe refused the key, which opens it at once.
+
+        A refusal is a response: the backoff of an outage before it does not go on.
+        """
         return replace(self, openings=0).opened(Cause.KEY, now)
 
-    def opened(self, cause: Cause, now: float) -> "Circuit":
-        """Return the circuit opened for a pause, or as it is if that is open and no trial ran."""
+    def opened(self, cause: Cause, now: float) -> "CircuitBreaker":
+        """Return the breaker opened; unchanged if it is open already and no trial call ran.
+
+        Calls that were in progress when it opened do not prolong the time it stays open.
+        """
         if self.cause is not None and not self.trial:
-            return self  # by a call that was under way when it opened
-        pause = min(FIRST_PAUSE * 2**self.openings, LONGEST_PAUSE)
-        opened = replace(self, cause=cause, openings=self.openings + 1)
-        return replace(opened, trial_from=now + pause, trial=False)
+            return self
+        seconds = min(FIRST_OPEN_SECONDS * 2**self.openings, MAX_OPEN_SECONDS)
+        return replace(
+            self,
+            cause=cause,
+            openings=self.openings + 1,
+            trial_from=now + seconds,
+            trial=False,
+        )

@@ -1,4 +1,4 @@
-"""The commands for people: backfill, announce, find, explain and reprovision."""
+"""The operators' commands: backfill, announce, find, explain and reprovision."""
 
 import argparse
 from contextlib import AsyncExitStack
@@ -7,15 +7,16 @@ from uuid import UUID
 
 from prometheus_client import CollectorRegistry
 
-from customer_provisioner.announcing import Announcing
 from customer_provisioner.app import NAME, connect_publisher, database_of, stripe_of
-from customer_provisioner.backfill import Backfill
+from customer_provisioner.backfill import backfill
+from customer_provisioner.circuit import CircuitOpenError
 from customer_provisioner.explanation import explain
-from customer_provisioner.inquiries import Inquiries
 from customer_provisioner.metrics import Metrics
-from customer_provisioner.profiles import Profiles
+from customer_provisioner.relay import publish_again
 from customer_provisioner.settings import StripeSettings
-from customer_provisioner.stripe_api import Fate, StripePausedError
+from customer_provisioner.storage.reader import ProfileReader
+from customer_provisioner.storage.writer import ProfileWriter
+from customer_provisioner.stripe.api import CustomerStatus
 from customer_provisioner.user_list import read_users
 from nexus_database import DatabaseUnavailableError
 from nexus_database.settings import DatabaseSettings
@@ -29,49 +30,54 @@ from nexus_service.input_files import lines_of
 FAULTS: Final = (
     DatabaseUnavailableError,
     PublishError,
-    StripePausedError,
+    CircuitOpenError,
     TransientError,
     PermanentError,
 )
-"""What the commands may raise, each with a text that says what to do."""
+"""What the commands may raise; each text says what to do."""
 
 
-class BackfillSettings(DatabaseSettings, BrokerSettings):
-    """What publishing about kept users needs."""
+class PublishSettings(DatabaseSettings, BrokerSettings):
+    """What the commands that publish need."""
 
 
 class ReprovisionSettings(DatabaseSettings, StripeSettings):
-    """What it takes to replace a customer."""
+    """What replacing a customer needs."""
 
 
-async def _backfill(settings: BackfillSettings, parsed: argparse.Namespace) -> int:
+async def _backfill(settings: PublishSettings, parsed: argparse.Namespace) -> int:
     lines = list(lines_of(parsed.file))
-    number = sum(1 for _ in read_users(lines))  # what is no list is refused before any work
+    number = sum(1 for _ in read_users(lines))  # an unreadable list is refused before any work
     async with AsyncExitStack() as stack:
         publisher = None
         if parsed.execute:
             publisher = await connect_publisher(settings)
             stack.push_async_callback(publisher.close)
-        inquiries = Inquiries(await stack.enter_async_context(database_of(settings)))
-        progress = stack.enter_context(steps("users read", number))
-        backfill = Backfill(
-            inquiries, publisher, per_second=parsed.throttle, progress=progress, now=utc_now
+        reader = ProfileReader(await stack.enter_async_context(database_of(settings)))
+        tally = await backfill(
+            read_users(lines),
+            reader,
+            publisher,
+            per_second=parsed.throttle,
+            progress=stack.enter_context(steps("users read", number)),
+            now=utc_now,
         )
-        tally = await backfill.run(read_users(lines))
     show_line(str(tally) if parsed.execute else f"{tally}; nothing was published: add --execute")
     return FAILED if tally.unusable else FINE
 
 
-async def _announce(settings: BackfillSettings, parsed: argparse.Namespace) -> int:
+async def _announce(settings: PublishSettings, parsed: argparse.Namespace) -> int:
     async with AsyncExitStack() as stack:
         publisher = None
         if parsed.execute:
             publisher = await connect_publisher(settings)
             stack.push_async_callback(publisher.close)
-        inquiries = Inquiries(await stack.enter_async_context(database_of(settings)))
+        reader = ProfileReader(await stack.enter_async_context(database_of(settings)))
         progress = stack.enter_context(steps("customers"))
-        announcing = Announcing(inquiries, publisher, per_second=parsed.throttle, progress=progress)
-        number = await announcing.run(parsed.since)
+        rate = parsed.throttle
+        number = await publish_again(
+            parsed.since, reader, publisher, per_second=rate, progress=progress
+        )
     if parsed.execute:
         show_line(f"{number} customers were announced again")
     else:
@@ -81,18 +87,18 @@ async def _announce(settings: BackfillSettings, parsed: argparse.Namespace) -> i
 
 async def _find(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
     async with database_of(settings) as database:
-        found = await Inquiries(database).of_address(parsed.email)
+        found = await ProfileReader(database).with_email(parsed.email)
     for profile in found:
         show_line(f"{profile.user_id} {profile.state} {profile.stripe_customer_id or '-'}")
     if not found:
-        _say("nobody is kept under exactly this address")
+        _say("no user has exactly this address")
     return FINE if found else FAILED
 
 
 async def _explain(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
     async with database_of(settings) as database:
-        profile = await Inquiries(database).find(parsed.user_id)
-        history = await Inquiries(database).history(parsed.user_id)
+        profile = await ProfileReader(database).find(parsed.user_id)
+        history = await ProfileReader(database).history(parsed.user_id)
     if profile is None:
         _say("no such user: its user.created has not arrived, or waits in a queue")
         return FAILED
@@ -102,29 +108,30 @@ async def _explain(settings: DatabaseSettings, parsed: argparse.Namespace) -> in
 
 async def _reprovision(settings: ReprovisionSettings, parsed: argparse.Namespace) -> int:
     async with database_of(settings) as database:
-        profile = await Inquiries(database).find(parsed.user_id)
+        profile = await ProfileReader(database).find(parsed.user_id)
         if profile is None or profile.stripe_customer_id is None:
             _say("nothing to replace: this user has no customer")
             return FAILED
         async with stripe_of(settings, Metrics(CollectorRegistry())) as stripe:
-            fate = await stripe.fate(profile.stripe_customer_id)
-        if obstacle := _obstacle(profile.stripe_customer_id, fate, missing_is_fine=parsed.missing):
+            status = await stripe.status_of(profile.stripe_customer_id)
+        obstacle = _obstacle(profile.stripe_customer_id, status, replace_unknown=parsed.missing)
+        if obstacle is not None:
             _say(obstacle)
             return FAILED
-        if not await Profiles(database).renew(profile, utc_now()):
-            _say("somebody else was faster: see explain")
+        if not await ProfileWriter(database).begin_generation(profile, utc_now()):
+            _say("the profile changed meanwhile: see explain")
             return FAILED
     show_line(f"generation {profile.generation + 1} has begun; the running service does the rest")
     return FINE
 
 
-def _obstacle(customer_id: str, fate: Fate, *, missing_is_fine: bool) -> str | None:
-    """Return what speaks against a new customer: two of one user would both be billed."""
-    if fate is Fate.LIVING:
+def _obstacle(customer_id: str, status: CustomerStatus, *, replace_unknown: bool) -> str | None:
+    """Return why there can be no new customer: two customers of one user would both be billed."""
+    if status is CustomerStatus.EXISTS:
         return f"{customer_id} exists at Stripe, and so stays this user's customer"
-    if fate is Fate.MISSING and not missing_is_fine:
+    if status is CustomerStatus.UNKNOWN and not replace_unknown:
         return (
-            f"Stripe never knew {customer_id}: is this the key of the account it was made in? "
+            f"Stripe has never known {customer_id}: is this the key of the account it was made in? "
             "If that account is gone for good, add --missing"
         )
     return None
@@ -136,7 +143,7 @@ def _backfill_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         help="in UTF-8: CSV with a header, JSON lines or a JSON array (standard input by default)",
     )
-    parser.add_argument("--execute", action="store_true", help="publish; else only count")
+    parser.add_argument("--execute", action="store_true", help="publish; without it, only count")
     parser.add_argument(
         "--throttle", type=positive, default=10.0, metavar="N", help="users per second (10)"
     )
@@ -150,7 +157,7 @@ def _announce_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="with its offset from UTC: 2026-03-01T12:00:00Z; earlier than needed is harmless",
     )
-    parser.add_argument("--execute", action="store_true", help="publish; else only count")
+    parser.add_argument("--execute", action="store_true", help="publish; without it, only count")
     parser.add_argument(
         "--throttle", type=positive, default=100.0, metavar="N", help="customers per second (100)"
     )
@@ -172,23 +179,23 @@ _ID: Final = "6f1c2a9e-0d3b-4c57-9a41-000000000000"
 COMMANDS: Final = (
     Command(
         "backfill",
-        "have customers made for users who were there before this service",
-        BackfillSettings,
+        "have customers created for users that were there before this service",
+        PublishSettings,
         _backfill,
         _backfill_arguments,
         ("{} users.csv", "{} users.csv --execute --throttle 5", "psql -c … --csv | {} --execute"),
     ),
     Command(
         "announce",
-        "tell again of the customers since a time, after a restore of usage-ingest",
-        BackfillSettings,
+        "publish customers since a time again, after a restore of usage-ingest",
+        PublishSettings,
         _announce,
         _announce_arguments,
         ("{} --since 2026-03-01T12:00:00Z", "{} --since 2026-03-01T12:00:00Z --execute"),
     ),
     Command(
         "find",
-        "print the users and customers of an exact address",
+        "print the users with an exact address, and their customers",
         DatabaseSettings,
         _find,
         lambda parser: parser.add_argument("email", type=utf_8, help="exactly as it was published"),
@@ -196,7 +203,7 @@ COMMANDS: Final = (
     ),
     Command(
         "explain",
-        "print every step of a user and what is next",
+        "print every step taken for a user and the next one",
         DatabaseSettings,
         _explain,
         _user_argument,
@@ -204,7 +211,7 @@ COMMANDS: Final = (
     ),
     Command(
         "reprovision",
-        "have a new customer made for a user whose customer was deleted",
+        "have a new customer created for a user whose customer was deleted",
         ReprovisionSettings,
         _reprovision,
         _reprovision_arguments,

@@ -1,50 +1,50 @@
-"""A user's way to its customer in words, for support: never an address or a name."""
+"""A user's history and next step in words, for support: never an address or a name."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from customer_provisioner.profile import (
     Create,
-    InHand,
-    LookUpFirst,
-    Nothing,
+    HistoryEntry,
+    InProgress,
+    LookUp,
     Profile,
-    StepTaken,
-    decide,
+    Provisioned,
+    next_step,
 )
 from nexus_service.console import rfc_3339
 
 
-def explain(profile: Profile, history: Sequence[StepTaken], now: datetime) -> Iterator[str]:
-    """Yield what is so, what was done, and what is next."""
+def explain(profile: Profile, history: Sequence[HistoryEntry], now: datetime) -> Iterator[str]:
+    """Yield the lines: the state, the history, and the next step."""
     yield f"user {profile.user_id}: {profile.state}"
     yield f"customer: {profile.stripe_customer_id or 'none'} (generation {profile.generation})"
     yield f"idempotency key: {profile.idempotency_key}, {profile.attempts} attempts"
     if profile.last_fault is not None:
         yield f"last fault: {profile.last_fault}"
-    for step in history:
-        detail = f" ({step.detail})" if step.detail else ""
-        yield f"{rfc_3339(step.at)} generation {step.generation} {step.step}{detail}"
-    yield f"next: {next_step(profile, now)}"
+    for entry in history:
+        detail = f" ({entry.detail})" if entry.detail else ""
+        yield f"{rfc_3339(entry.at)} generation {entry.generation} {entry.step}{detail}"
+    yield f"next: {describe_next_step(profile, now)}"
 
 
-def next_step(profile: Profile, now: datetime) -> str:
-    """Say what happens next for a user, and who does it."""
+def describe_next_step(profile: Profile, now: datetime) -> str:
+    """Return what happens next for a user, and who does it."""
     if profile.refused_as is not None:
         return (
-            "a person's move, as Stripe refused the customer: publish user.created with another "
-            "address, or requeue the dead letter to try the same one again"
+            "an operator's action, because Stripe refused the customer: publish user.created with "
+            "another address, or requeue the dead letter to try the same address again"
         )
-    match decide(profile, now):
-        case Nothing() if profile.announced_generation < profile.generation:
+    match next_step(profile, now):
+        case Provisioned() if profile.announced_generation < profile.generation:
             return "the service announces the customer within seconds"
-        case Nothing():
-            return "nothing: there is a customer, and the other services were told"
-        case InHand():
+        case Provisioned():
+            return "nothing: the user has a customer, and it is announced"
+        case InProgress():
             until = rfc_3339(profile.claimed_until or now)
-            return f"an attempt is in hand, at the latest until {until}"
-        case LookUpFirst():
-            return f"the customer is looked for at Stripe, else created: {_when(profile)}"
+            return f"an attempt is in progress, until {until} at the latest"
+        case LookUp():
+            return f"the customer is looked up at Stripe and, if missing, created: {_when(profile)}"
         case Create():
             again = "created again" if profile.call_started_at else "created"
             return f"the customer is {again} under this key: {_when(profile)}"

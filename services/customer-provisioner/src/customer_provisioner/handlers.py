@@ -1,4 +1,4 @@
-"""What customer-provisioner consumes: a user is kept, then given a customer."""
+"""What customer-provisioner consumes: a user is stored, then given a customer."""
 
 from typing import Annotated, Final
 
@@ -6,8 +6,8 @@ import structlog
 from faststream import Context
 
 from customer_provisioner.metrics import Metrics
-from customer_provisioner.profiles import Kept, Profiles
-from customer_provisioner.provisioning import Provisioning
+from customer_provisioner.provisioning import Provisioner
+from customer_provisioner.storage.writer import KeepResult, ProfileWriter
 from nexus_contracts import Event, UserCreated
 from nexus_database import RowRefusedError
 from nexus_messaging.clock import utc_now
@@ -18,7 +18,7 @@ from nexus_messaging.router import Router
 from nexus_messaging.topology import USER_CREATED_QUEUE
 
 PREFETCH: Final = 20
-"""Users in hand: creating a customer takes Stripe about a second."""
+"""Users at the same time: Stripe takes about a second to create a customer."""
 
 log = structlog.get_logger()
 
@@ -28,18 +28,18 @@ router = Router()
 @router.subscriber(USER_CREATED_QUEUE, prefetch=PREFETCH)
 async def provision_user(
     event: Event[UserCreated],
-    profiles: Annotated[Profiles, Context()],
-    provisioning: Annotated[Provisioning, Context()],
+    profiles: Annotated[ProfileWriter, Context()],
+    provisioner: Annotated[Provisioner, Context()],
     metrics: Annotated[Metrics, Context()],
 ) -> Outcome:
-    """Return once the user has its customer; see ``Provisioning`` for what is raised."""
+    """Return once the user has its customer; raises what ``Provisioner.provision`` raises."""
     user = event.data
     try:
         kept = await profiles.keep(user, utc_now())
     except RowRefusedError as error:
         raise PermanentError(Reason.UNSTORABLE, str(error)) from None
-    if kept is Kept.OTHER_ADDRESS:
-        metrics.other_address()
-        log.warning("other_address_not_taken", user_id=str(user.user_id))
-    await provisioning.provision(user.user_id)
+    if kept is KeepResult.ADDRESS_IGNORED:
+        metrics.address_ignored()
+        log.warning("address_ignored", user_id=str(user.user_id))
+    await provisioner.provision(user.user_id)
     return Done(event.source)

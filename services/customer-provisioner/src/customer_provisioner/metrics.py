@@ -1,4 +1,4 @@
-"""Every metric of customer-provisioner beside those of the messaging library, by name."""
+"""Every metric of customer-provisioner except those of the messaging library."""
 
 from datetime import datetime
 from typing import Final
@@ -7,74 +7,64 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from customer_provisioner.circuit import Cause
 from customer_provisioner.profile import Counts
+from customer_provisioner.stripe.responses import TABLE
 
 CALLS: Final = ("create", "search", "list", "retrieve")
-ANSWERS: Final = (
-    "ok",
-    "replayed",
-    "refused",
-    "busy",
-    "throttled",
-    "key_refused",
-    "key_spent",
-    "never_sent",
-    "lost",
-    "unreadable",
-    "unknown",
-)
 
 
 class Metrics:
-    """Each label value is born at 0, so that its first increase shows; no label holds an id."""
+    """Each label value starts at 0, so that its first increase is seen; no label holds an id."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         prefix = "customer_provisioner"
-        # Users without a customer: `provisioning`, or `refused` where only a person helps.
+        # Users without a customer: `provisioning`, or `refused` where an operator must act.
         self._users = Gauge(
             f"{prefix}_users", "Users without a customer", ["state"], registry=registry
         )
-        # Seconds the longest-waiting user that was not refused has been without a customer.
+        # How long the longest-waiting user that is not refused has had no customer.
         self._oldest = Gauge(
             f"{prefix}_oldest_wait_seconds", "Longest wait for a customer", registry=registry
         )
-        # Customers the other services have not been told about yet.
+        # Customers whose `customer.provisioned` the broker has not confirmed yet.
         self._unannounced = Gauge(
             f"{prefix}_unannounced_customers", "Customers not announced yet", registry=registry
         )
-        # Calls to Stripe by what came of them; `lost`, `unreadable` and `unknown` may have had
-        # their effect.
+        # Calls to Stripe by the class of the answer, see `nexus_stripe.answer_classes`.
         self._calls = Counter(
             f"{prefix}_stripe_calls", "Calls to Stripe", ["call", "answer"], registry=registry
         )
         self._seconds = Histogram(
             f"{prefix}_stripe_call_seconds", "Duration of calls", ["call"], registry=registry
         )
-        # 1 while Stripe is not called for this cause, but for one call at a time that tries.
+        # 1 while the circuit breaker is open or half-open for this cause.
         self._circuit = Gauge(
-            f"{prefix}_circuit_open", "Whether the circuit is open", ["cause"], registry=registry
+            f"{prefix}_circuit_open",
+            "Whether the circuit breaker is open",
+            ["cause"],
+            registry=registry,
         )
-        # Customers stored: `created`, or `adopted` where one was found to exist already.
+        # Customers stored: `created`, or `adopted` where the customer existed at Stripe.
         self._customers = Counter(
             f"{prefix}_customers", "Customers stored", ["how"], registry=registry
         )
-        # Customers found beside the one a user has: each is worth a look at Stripe.
+        # Further customers of a user that has one: an operator checks each at Stripe.
         self._surplus = Counter(
-            f"{prefix}_surplus_customers", "Second customers of a user", registry=registry
+            f"{prefix}_surplus_customers", "Further customers of a user", registry=registry
         )
         # `customer.provisioned` events confirmed by the broker.
         self._announced = Counter(
             f"{prefix}_announcements", "Announcements published", registry=registry
         )
-        # `user.created` events that came with another address than the one kept.
-        self._other_addresses = Counter(
-            f"{prefix}_other_addresses", "Other addresses of known users", registry=registry
+        # `user.created` events whose address differs from the stored one, which stays.
+        self._ignored_addresses = Counter(
+            f"{prefix}_ignored_addresses", "Later addresses of known users", registry=registry
         )
         for state in ("provisioning", "refused"):
             self._users.labels(state)
         for call in CALLS:
             self._seconds.labels(call)
-            for answer in ANSWERS:
-                self._calls.labels(call, answer)
+            for kind in TABLE:
+                self._calls.labels(call, kind.name)
         for cause in Cause:
             self._circuit.labels(cause.value)
         for how in ("created", "adopted"):
@@ -86,7 +76,7 @@ class Metrics:
         self._seconds.labels(call).observe(seconds)
 
     def circuit(self, cause: Cause | None) -> None:
-        """Show for what cause Stripe is not called, if it is not."""
+        """Set what the circuit breaker is open for; None if it is closed."""
         for each in Cause:
             self._circuit.labels(each.value).set(each is cause)
 
@@ -95,19 +85,19 @@ class Metrics:
         self._customers.labels(how).inc()
 
     def surplus(self, customers: int) -> None:
-        """Count customers found beside the one that a user has."""
+        """Count further customers of a user that has one."""
         self._surplus.inc(customers)
 
     def announced(self, customers: int) -> None:
         """Count confirmed announcements."""
         self._announced.inc(customers)
 
-    def other_address(self) -> None:
-        """Count an address that was not taken over."""
-        self._other_addresses.inc()
+    def address_ignored(self) -> None:
+        """Count an address that did not replace the stored one."""
+        self._ignored_addresses.inc()
 
-    def show(self, counts: Counts, now: datetime) -> None:
-        """Show who waits, and for how long."""
+    def set_counts(self, counts: Counts, now: datetime) -> None:
+        """Set the gauges of users without a customer and of customers not announced."""
         self._users.labels("provisioning").set(counts.provisioning)
         self._users.labels("refused").set(counts.refused)
         self._unannounced.set(counts.unannounced)

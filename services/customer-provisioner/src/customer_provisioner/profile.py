@@ -1,4 +1,4 @@
-"""A user's profile and what is to be done next about its customer at Stripe: values only."""
+"""A user's profile and the next step towards its customer at Stripe: values and decisions only."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,17 +11,21 @@ from nexus_contracts import CustomerProvisioned, Event, UserCreated
 
 SOURCE: Final = "customer-provisioner"
 
-SAFE_TO_REPEAT: Final = timedelta(hours=20)
-"""Stripe keeps idempotency keys for at least 24 hours
-(https://docs.stripe.com/api/idempotent_requests): four of them are left for a call on its way."""
+KEY_REPEATABLE_FOR: Final = timedelta(hours=20)
+"""How long after its first use an idempotency key may be sent again.
 
-LEASE: Final = timedelta(seconds=15)
-"""How long an attempt keeps others away: a call to Stripe is given up after ten seconds.
-
-It saves calls, nothing more: what keeps two attempts from making two customers is their key.
+Stripe keeps keys for at least 24 hours (https://docs.stripe.com/api/idempotent_requests); the
+other four hours are for a call that is slow to arrive.
 """
 
-PATIENCE: Final = timedelta(minutes=5)
+LEASE: Final = timedelta(seconds=15)
+"""How long a claim keeps other attempts away: a call to Stripe times out after ten seconds.
+
+The claim only saves calls. What keeps two attempts from making two customers is their
+idempotency key.
+"""
+
+SWEEP_DELAY: Final = timedelta(minutes=5)
 """How long the sweep leaves a user to the message that brought it."""
 
 
@@ -34,7 +38,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What an attempt works on: a later one with another generation or key overrules it."""
+    """What an attempt works on. It is outdated once the profile has another generation or key."""
 
     user_id: UUID
     generation: int
@@ -50,20 +54,20 @@ class Profile:
         email: The first address the user came with.
         name: The first name, where there was one.
         state: Whether there is a customer.
-        generation: How many customers the user has had, the current or coming one included.
+        generation: How many customers the user has had, including the current or next one.
         create_request: The body to create the customer with, the same on every repetition.
         key_n: Number of the idempotency key within the generation, from 1.
-        key_spent: Stripe keeps an answer under the key that is no customer.
-        call_started_at: When the key was first sent; None while it never was.
-        claimed_until: When the attempt in hand is given up for dead.
+        key_spent: Whether the key can't bring a customer any more.
+        call_started_at: When the key was first sent; None if never.
+        claimed_until: When the claim of the attempt in progress ends.
         due_at: From when on the sweep takes care of the user.
-        attempts: Calls made for the generation so far.
-        last_fault: What came of the last attempt that failed, without any value.
-        refused_as: Why Stripe will not have the customer, without any value.
+        attempts: Calls that create a customer, made for this generation.
+        last_fault: Why the last failed attempt failed, without any value.
+        refused_as: Why Stripe refuses the customer, without any value.
         stripe_customer_id: The customer.
         provisioned_at: When the customer was stored here.
-        announced_generation: The generation others were last told about; 0 for none.
-        traceparent: The trace in which the customer came about, where it was traced.
+        announced_generation: The last generation published as ``customer.provisioned``; 0 for none.
+        traceparent: The trace in which the customer was stored, if it was traced.
     """
 
     user_id: UUID
@@ -87,7 +91,7 @@ class Profile:
 
     @property
     def idempotency_key(self) -> str:
-        """Return the key under which Stripe carries the creation out at most once."""
+        """Return the key under which Stripe creates at most one customer."""
         key = f"customer-create:{self.user_id}:{self.generation}"
         return key if self.key_n == 1 else f"{key}:{self.key_n}"
 
@@ -99,7 +103,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many users wait for what, and since when the longest has been waiting."""
+    """Numbers of users, and since when the longest-waiting one that is not refused has waited."""
 
     provisioning: int
     refused: int
@@ -108,8 +112,8 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class StepTaken:
-    """One line of a user's history."""
+class HistoryEntry:
+    """One row of ``provisioning_steps``."""
 
     at: datetime
     generation: int
@@ -119,7 +123,7 @@ class StepTaken:
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Create the customer: the key makes every repetition the same customer."""
+    """Create the customer; under this key every repetition is the same customer."""
 
     attempt: Attempt
     key: str
@@ -127,55 +131,55 @@ class Create:
 
 
 @dataclass(frozen=True, slots=True)
-class LookUpFirst:
-    """See whether the customer exists: the key no longer says, or no longer protects."""
+class LookUp:
+    """Look for the customer first: repeating the creation might make a second one."""
 
     attempt: Attempt
     email: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class InHand:
-    """Another attempt is being made."""
+class InProgress:
+    """Leave the user to the attempt that has claimed it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Nothing:
-    """The user has a customer."""
+class Provisioned:
+    """Nothing: the user has a customer."""
 
 
-Step = Create | LookUpFirst | InHand | Nothing
+NextStep = Create | LookUp | InProgress | Provisioned
 
 
-def decide(profile: Profile, now: datetime) -> Step:
-    """Decide what to do next about the customer of ``profile``.
+def next_step(profile: Profile, now: datetime) -> NextStep:
+    """Decide the next step towards the customer of ``profile``.
 
-    A creation is repeated only under a key that Stripe still knows and that can still end well.
+    A creation is repeated only under a key that Stripe still keeps and that is not spent.
     """
     if profile.state is State.PROVISIONED:
-        return Nothing()
+        return Provisioned()
     if profile.claimed_until is not None and profile.claimed_until > now:
-        return InHand()
+        return InProgress()
     started = profile.call_started_at
-    if profile.key_spent or (started is not None and now - started >= SAFE_TO_REPEAT):
-        return LookUpFirst(profile.attempt, profile.email)
+    if profile.key_spent or (started is not None and now - started >= KEY_REPEATABLE_FOR):
+        return LookUp(profile.attempt, profile.email)
     return Create(profile.attempt, profile.idempotency_key, profile.create_request)
 
 
 def create_request(user: UserCreated) -> dict[str, Any]:
-    """Return the body that creates ``user``'s customer at Stripe.
+    """Return the body that creates the customer of ``user`` at Stripe.
 
-    An empty name is left out: to Stripe an empty string means to unset.
+    An empty name is left out: to Stripe an empty string means to unset the field.
     """
     named = {"name": user.name} if user.name else {}
     return {"email": user.email, **named, "metadata": {"user_id": str(user.user_id)}}
 
 
 def announcement(profile: Profile) -> Event[CustomerProvisioned]:
-    """Return the event that tells of the customer: the same one however often it is made.
+    """Return the event that announces the customer; made again, it is the same event.
 
     Raises:
-        ValueError: there is no customer to tell of.
+        ValueError: the user has no customer.
     """
     if profile.stripe_customer_id is None or profile.provisioned_at is None:
         raise ValueError("a user without a customer can't be announced")

@@ -1,4 +1,4 @@
-"""Giving a kept user its customer: whoever asks, however often, from whichever process."""
+"""The use case: a stored user gets its customer, whoever asks for it and however often."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -7,100 +7,94 @@ from uuid import UUID
 
 import structlog
 
+from customer_provisioner.circuit import CircuitOpenError
 from customer_provisioner.metrics import Metrics
-from customer_provisioner.profile import Attempt, Create, InHand, LookUpFirst, Nothing
-from customer_provisioner.profiles import Profiles, Stored, Taken
-from customer_provisioner.stripe_api import KeySpentError, StripeApi, StripePausedError
+from customer_provisioner.profile import Create, InProgress, LookUp, Provisioned
+from customer_provisioner.storage.writer import Failure, ProfileWriter, Step, StoreResult
+from customer_provisioner.stripe.api import StripeApi
+from customer_provisioner.stripe.responses import KeySpentError
 from nexus_messaging.errors import PermanentError, TransientError
 from nexus_messaging.topology import TIERS
 
-MOST_STEPS: Final = 4
-"""A look-up, a creation and the discovery that all is done, with one to spare for a rival."""
+MAX_STEPS: Final = 4
+"""A look-up, a creation, the finding that the user has a customer, and one more for a step that
+another attempt made obsolete."""
 
 log = structlog.get_logger()
 
 
-class Provisioning:
-    """Takes the steps that ``profile.decide`` decides, none of them inside a transaction.
+class Provisioner:
+    """Takes the steps that ``profile.next_step`` decides.
 
-    ``on_provisioned`` is called after each customer that was stored.
+    Messages, the sweep and other processes may do so for one user at the same time.
     """
 
     def __init__(
         self,
-        profiles: Profiles,
+        profiles: ProfileWriter,
         stripe: StripeApi,
         metrics: Metrics,
         *,
-        on_provisioned: Callable[[], None],
+        wake_relay: Callable[[], None],
         now: Callable[[], datetime],
     ) -> None:
         self._profiles = profiles
         self._stripe = stripe
         self._metrics = metrics
-        self._on_provisioned = on_provisioned
+        self._wake_relay = wake_relay
         self._now = now
 
     async def provision(self, user_id: UUID) -> None:
-        """Return once the user, whose profile is kept, has its customer.
+        """Return once the stored user has its customer; the relay then announces it.
 
         Raises:
             TransientError: not yet; the same call will succeed later.
             PermanentError: Stripe refuses this customer.
-            StripePausedError: no user can be served now.
+            CircuitOpenError: Stripe is not called now.
             DatabaseUnavailableError: the database can't be used.
         """
-        for _ in range(MOST_STEPS):
-            self._stripe.require_closed()  # before the claim, which would be for nothing
+        for _ in range(MAX_STEPS):
+            self._stripe.require_closed()  # before the claim, which would be in vain
             step = await self._profiles.claim(user_id, self._now())
-            match step:
-                case Nothing():
-                    return
-                case InHand():
-                    break
-                case Create(attempt):
-                    await self._create(attempt, step)
-                case LookUpFirst(attempt):
-                    await self._look_up(attempt, step.email)
-        raise TransientError("another attempt for this user is in hand", tier=TIERS[0])
+            if isinstance(step, Provisioned):
+                return
+            if isinstance(step, InProgress):
+                break
 
-    async def _create(self, attempt: Attempt, step: Create) -> None:
-        try:
-            customer_id = await self._stripe.create(step)
-        except PermanentError as error:
-            await self._profiles.refuse(attempt, str(error), self._now())
-            raise
-        except KeySpentError as error:
-            await self._profiles.spend_key(attempt, str(error), self._now())
-            raise
-        except (TransientError, StripePausedError) as error:
-            await self._profiles.give_up(attempt, str(error), self._now())
-            raise
-        await self._store(attempt, customer_id, Taken.CREATED)
+            try:  # outside any transaction
+                if isinstance(step, Create):
+                    customers, how = [await self._stripe.create(step)], Step.CREATED
+                else:
+                    customers, how = await self._stripe.find(str(user_id), step.email), Step.ADOPTED
+            except (TransientError, PermanentError, CircuitOpenError) as error:
+                failure = failure_of(step, error)
+                await self._profiles.fail(step.attempt, failure, str(error), self._now())
+                raise
+            if not customers:
+                await self._profiles.renew_key(step.attempt, self._now())
+                continue
 
-    async def _look_up(self, attempt: Attempt, email: str) -> None:
-        try:
-            found = await self._stripe.find(str(attempt.user_id), email)
-        except (TransientError, PermanentError, StripePausedError) as error:
-            await self._profiles.give_up(attempt, str(error), self._now())
-            raise
-        if not found:
-            await self._profiles.renew_key(attempt, self._now())
-            return
-        oldest, *others = found
-        if others:
-            self._tell_surplus(attempt, [customer.id for customer in others])
-        await self._store(attempt, oldest.id, Taken.ADOPTED)
-
-    async def _store(self, attempt: Attempt, customer_id: str, how: Taken) -> None:
-        stored = await self._profiles.store(attempt, customer_id, how, self._now())
-        match stored:
-            case Stored.NOW:
+            oldest, *surplus = customers
+            self._report_surplus(user_id, surplus)
+            stored = await self._profiles.store(step.attempt, oldest, how, self._now())
+            if stored is StoreResult.STORED:
                 self._metrics.stored(how.value)
-                self._on_provisioned()
-            case Stored.SURPLUS:
-                self._tell_surplus(attempt, [customer_id])
+                self._wake_relay()  # which publishes `customer.provisioned`
+            elif stored is StoreResult.SURPLUS:
+                self._report_surplus(user_id, [oldest])
+        raise TransientError("another attempt for this user is in progress", tier=TIERS[0])
 
-    def _tell_surplus(self, attempt: Attempt, customer_ids: list[str]) -> None:
-        self._metrics.surplus(len(customer_ids))
-        log.error("surplus_customers", user_id=str(attempt.user_id), customers=customer_ids)
+    def _report_surplus(self, user_id: UUID, customer_ids: list[str]) -> None:
+        if customer_ids:
+            self._metrics.surplus(len(customer_ids))
+            log.error("surplus_customers", user_id=str(user_id), customers=customer_ids)
+
+
+def failure_of(step: Create | LookUp, error: Exception) -> Failure:
+    """Return what ``error`` means for the next attempt: a look-up's says nothing about the key."""
+    if isinstance(step, Create):
+        if isinstance(error, PermanentError):
+            return Failure.REFUSED
+        if isinstance(error, KeySpentError):
+            return Failure.KEY_SPENT
+    return Failure.RETRYABLE

@@ -1,70 +1,111 @@
-"""Telling the other services about customers, until the broker has confirmed that it knows."""
+"""Publishes ``customer.provisioned``: each new customer once, and stored ones again on request."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 import structlog
 
-from customer_provisioner.inquiries import Inquiries
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.profile import announcement
-from customer_provisioner.profiles import Profiles
+from customer_provisioner.storage.reader import ProfileReader
+from customer_provisioner.storage.writer import ProfileWriter
 from nexus_messaging.errors import PublishError
 from nexus_messaging.publisher import Publisher
-from nexus_messaging.sending import Sending
+from nexus_messaging.sending import Sending, send
+from nexus_service.console import Steps
 
-MOST: Final = 100
+BATCH_SIZE: Final = 100
+"""Customers that one round publishes, or one page reads."""
+
+BEFORE_FIRST_USER: Final = UUID(int=0)
 
 log = structlog.get_logger()
 
 
 class Relay:
-    """Publishes ``customer.provisioned`` for every profile that others do not know yet.
+    """Publishes the customers that are not announced yet, until the broker confirms them.
 
-    Two relays may tell of one customer twice: the event is the same but for its trace, and whoever
-    applies it takes only a higher generation.
+    Two relays may publish one customer twice: the event is the same except for its trace, and
+    consumers apply only a higher generation.
     """
 
     def __init__(
         self,
-        inquiries: Inquiries,
-        profiles: Profiles,
+        reader: ProfileReader,
+        writer: ProfileWriter,
         publisher: Publisher,
         metrics: Metrics,
         now: Callable[[], datetime],
     ) -> None:
-        self._inquiries = inquiries
-        self._profiles = profiles
+        self._reader = reader
+        self._writer = writer
         self._publisher = publisher
         self._metrics = metrics
         self._now = now
         self._failed = 0
 
-    async def announce(self) -> bool:
-        """Announce up to ``MOST`` customers; tell whether there may be more to announce at once.
+    async def publish_unannounced(self) -> bool:
+        """Do one round: publish up to ``BATCH_SIZE`` customers, and mark those confirmed.
+
+        Returns:
+            Whether there may be more to publish at once.
 
         Raises:
             DatabaseUnavailableError: the database can't be used.
         """
-        waiting = await self._inquiries.unannounced(MOST)
-        sent = [Sending(announcement(each), follows=each.traceparent) for each in waiting]
-        errors = await self._publisher.publish_all([each.publication for each in sent])
-        for sending, error in zip(sent, errors, strict=True):
+        waiting = await self._reader.unannounced(BATCH_SIZE)
+        sendings = [Sending(announcement(each), follows=each.traceparent) for each in waiting]
+        errors = await self._publisher.publish_all([each.publication for each in sendings])
+        for sending, error in zip(sendings, errors, strict=True):
             sending.ended(error)
         confirmed = [each for each, error in zip(waiting, errors, strict=True) if error is None]
-        failed = [error for error in errors if error is not None]
-        self._log_outage(failed[0] if failed else None, len(failed), len(confirmed))
-        marked = 0
-        if confirmed:
-            marked = await self._profiles.mark_announced(confirmed, self._now())
-            self._metrics.announced(len(confirmed))
-        return marked == MOST
+        self._log_outage([error for error in errors if error is not None], len(confirmed))
+        if not confirmed:
+            return False
+        marked = await self._writer.mark_announced(confirmed, self._now())
+        self._metrics.announced(len(confirmed))
+        return marked == BATCH_SIZE
 
-    def _log_outage(self, cause: PublishError | None, failed: int, confirmed: int) -> None:
+    def _log_outage(self, errors: list[PublishError], confirmed: int) -> None:
         """Log the first round that fails and the first that succeeds again."""
-        if cause is not None and not self._failed:
-            log.warning("not_announced", customers=failed, cause=type(cause).__name__)
-        elif cause is None and confirmed and self._failed:
-            log.info("announced_again", failed=self._failed)
-        self._failed = self._failed + failed if failed or not confirmed else 0
+        if errors and not self._failed:
+            cause = type(errors[0]).__name__
+            log.warning("announcements_not_confirmed", customers=len(errors), cause=cause)
+        elif confirmed and not errors and self._failed:
+            log.info("announcements_confirmed_again", failed=self._failed)
+        self._failed = self._failed + len(errors) if errors or not confirmed else 0
+
+
+async def publish_again(
+    since: datetime,
+    reader: ProfileReader,
+    publisher: Publisher | None,
+    *,
+    per_second: float,
+    progress: Steps,
+) -> int:
+    """Publish every customer again that was provisioned or announced since a time.
+
+    For a consumer that was restored from an older backup. The events are the same as before, so
+    that a repetition is harmless. Without a publisher the customers are only counted.
+
+    Returns:
+        The number of customers.
+
+    Raises:
+        PublishError: the broker did not confirm an event; run it again.
+        DatabaseUnavailableError: the database can't be used.
+    """
+    count, after = 0, BEFORE_FIRST_USER
+    while page := await reader.provisioned_since(since, after, BATCH_SIZE):
+        for profile in page:
+            if publisher is not None:
+                await send(publisher, announcement(profile), follows=profile.traceparent)
+                await asyncio.sleep(1 / per_second)
+            progress.advance()
+        count += len(page)
+        after = page[-1].user_id
+    return count

@@ -1,4 +1,4 @@
-"""What customer-provisioner is told from outside."""
+"""The settings of customer-provisioner, from environment variables."""
 
 from typing import Annotated
 
@@ -14,13 +14,14 @@ class StripeSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     stripe_secret_key: Token
-    """A secret or restricted key: it writes and reads customers."""
+    """A secret or restricted key that may write and read customers."""
     stripe_api_base: str = Field("", pattern=r"^(https?://[^/\s]+)?$")
-    """Where Stripe is, for an emulator; empty: the real one."""
+    """The address of an emulator; empty for Stripe itself."""
 
 
 class Settings(StripeSettings, ServiceSettings):
-    """All that the running service is told."""
+    """All settings of the running service."""
 
     api_keys: Annotated[tuple[ApiKey, ...], BeforeValidator(read_api_keys)] = ()
-    """`name:sha256:sources:types`, comma-separated, for `POST /v1/customers`; empty closes it."""
+    """`name:sha256:sources:types`, comma-separated, for `/v1/customers`; empty: every request is
+    answered with 401."""

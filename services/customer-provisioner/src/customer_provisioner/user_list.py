@@ -1,4 +1,4 @@
-"""Reading users from a list: JSON lines, a JSON array, or a table with a header."""
+"""Reads users from a list: JSON lines, a JSON array, or a table with a header."""
 
 import csv
 import json
@@ -15,64 +15,64 @@ from nexus_contracts.wording import describe
 from nexus_service.input_files import UnreadableFileError
 
 COLUMNS: Final = ("user_id", "email")
-"""Those that a table must have; ``name`` is the third."""
+"""The columns that a table must have; ``name`` is optional."""
 
 SEPARATORS: Final = ",;\t"
-"""Excel writes semicolons where a comma is the decimal sign."""
+"""Excel writes semicolons where the comma is the decimal separator."""
 
 
 class UnreadableListError(UnreadableFileError):
-    """The list is none, or breaks off; what was read of it before stands."""
+    """The file is not a list of users, or it is cut off; entries already read are valid."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unusable:
-    """An entry that is no user; ``wrong`` names fields and rules, never what was written."""
+class UnusableEntry:
+    """An entry that is not a user; ``fault`` names fields and rules, never a value."""
 
-    entry: int
-    wrong: str
+    number: int
+    fault: str
 
 
-def read_users(lines: Iterable[str]) -> Iterator[UserCreated | Unusable]:
-    """Read one user from each entry, counted from 1: ``user_id``, ``email`` and perhaps ``name``.
+def read_users(lines: Iterable[str]) -> Iterator[UserCreated | UnusableEntry]:
+    """Read a user from each entry, counted from 1: ``user_id``, ``email`` and optionally ``name``.
 
-    A list that begins with ``{`` is JSON lines, one that begins with ``[`` a JSON array, any other
-    a table whose header names the columns, separated by commas, semicolons or tabs. Other fields
-    and columns are ignored, and so are empty lines.
+    A list that begins with ``{`` is JSON lines, one that begins with ``[`` is a JSON array, and any
+    other is a table whose header names the columns, separated by commas, semicolons or tabs. Other
+    fields, other columns and empty lines are ignored.
 
     Raises:
-        UnreadableListError: it holds no entry at all, which a failed export looks like; its header
-            lacks a column; or the table breaks off, as by a quote that is never closed.
+        UnreadableListError: the list has no entry, as after a failed export; its header lacks a
+            column; or the table is cut off, for example by a quote that is never closed.
     """
-    entry = 0
-    for entry, body in enumerate(_bodies(line for line in lines if line.strip()), start=1):
+    number = 0
+    for number, body in enumerate(_bodies(line for line in lines if line.strip()), start=1):
         try:
             yield UserCreated.model_validate_json(body)
         except ValidationError as error:
-            yield Unusable(entry, describe(error))
-    if not entry:
+            yield UnusableEntry(number, describe(error))
+    if not number:
         raise UnreadableListError("the list is empty: it holds no user")
 
 
-def _bodies(filled: Iterator[str]) -> Iterator[str]:
+def _bodies(lines: Iterator[str]) -> Iterator[str]:
     """Yield each entry as JSON."""
-    first = next(filled, "")
+    first = next(lines, "")
     match first.lstrip()[:1]:
         case "":
             return
         case "{":
-            yield from chain([first], filled)
+            yield from chain([first], lines)
         case "[":
-            yield from _array("".join([first, *filled]))
+            yield from _array("".join([first, *lines]))
         case _:
-            yield from _table(first, filled)
+            yield from _table(first, lines)
 
 
 def _array(text: str) -> Iterator[str]:
     try:
         entries = from_json(text, allow_inf_nan=False)
     except ValueError:
-        raise UnreadableListError("the list begins as a JSON array and is not JSON") from None
+        raise UnreadableListError("the list begins like a JSON array but is not JSON") from None
     yield from map(json.dumps, entries)
 
 
@@ -89,9 +89,9 @@ def _table(header: str, rows: Iterator[str]) -> Iterator[str]:
         table = csv.DictReader(rows, columns, delimiter=separator, skipinitialspace=True)
         yield from map(_as_json, table)
     except csv.Error as error:
-        raise UnreadableListError(f"the table breaks off: {error}") from None
+        raise UnreadableListError(f"the table is cut off: {error}") from None
 
 
 def _as_json(row: dict[str, Any]) -> str:
-    """Write a row as JSON: an empty cell is an absent field, surplus cells are dropped."""
+    """Return a row as JSON, without empty cells and cells that belong to no column."""
     return json.dumps({name: cell for name, cell in row.items() if name and cell})

@@ -1,4 +1,4 @@
-"""The composition root of stripe-reporter: the one room that knows every part."""
+"""The composition root of stripe-reporter: the one module that knows every part."""
 
 import time
 from collections.abc import Callable
@@ -13,20 +13,17 @@ from nexus_service.app import App, starting
 from nexus_service.checking import Checks, database_checks
 from nexus_service.command import Service
 from nexus_stripe.answers import Answer
-from stripe_reporter.checks import StripeChecks
+from stripe_reporter.circuit import CircuitBreaker, CircuitOpenError
 from stripe_reporter.commands import COMMANDS
-from stripe_reporter.gate import Gate, GateShutError
-from stripe_reporter.handlers import router
-from stripe_reporter.journal import Journal
-from stripe_reporter.lanes import Lanes
-from stripe_reporter.meanings import meaning_of
-from stripe_reporter.measuring import Measuring
+from stripe_reporter.handlers import Reporter, router
+from stripe_reporter.limits import CustomerLimit, RateLimit
+from stripe_reporter.measuring import measure_once
 from stripe_reporter.metrics import LIST_METERS, ReporterMetrics
-from stripe_reporter.outcomes import Outcomes
-from stripe_reporter.pace import Pacing
-from stripe_reporter.reporting import Reporter
 from stripe_reporter.settings import Settings, StripeSettings
-from stripe_reporter.stripe_api import StripeApi, stripe_api
+from stripe_reporter.storage.journal import Journal
+from stripe_reporter.stripe.api import StripeApi, stripe_api
+from stripe_reporter.stripe.checks import StripeChecks
+from stripe_reporter.stripe.responses import response_to
 
 NAME: Final = "stripe-reporter"
 PACKAGE: Final = "stripe_reporter"
@@ -48,35 +45,35 @@ async def serve(settings: Settings) -> None:
 
 def assemble(
     app: App, settings: Settings, stripe: StripeApi, *, now: Callable[[], datetime] = utc_now
-) -> Gate:
-    """Register every part of the service; nothing runs yet. Return the gate, for tests."""
+) -> CircuitBreaker:
+    """Register every part of the service; return the circuit breaker, for tests."""
     metrics = ReporterMetrics(app.registry)
     journal = Journal(app.database)
-    pacing = Pacing(settings.calls_per_second, time.monotonic)
+    rate_limit = RateLimit(settings.calls_per_second, time.monotonic)
 
     async def active_meters() -> tuple[Answer, frozenset[str]]:
         began = time.perf_counter()
         answer, found = await stripe.active_meters()
-        metrics.called(LIST_METERS, meaning_of(answer), time.perf_counter() - began)
+        metrics.called(LIST_METERS, response_to(answer), time.perf_counter() - began)
         return answer, frozenset(each.event_name for each in found)
 
-    gate = Gate(
+    circuit = CircuitBreaker(
         frozenset(settings.meters),
         active_meters,
         clock=time.monotonic,
-        changed=metrics.gate_changed,
+        changed=metrics.circuit,
     )
-    # However a report ends, the work moved on.
+    # A report moves however it ends.
     work = app.work("report", fails=False)
-    metrics.watch_rate(lambda: pacing.rate)
+    metrics.watch_rate(lambda: rate_limit.rate)
     metrics.watch_work(lambda: work.in_hand)
     reporter = Reporter(
         journal,
         stripe,
-        Outcomes(app.publisher),
-        gate,
-        pacing,
-        Lanes(time.monotonic),
+        app.publisher,
+        circuit,
+        rate_limit,
+        CustomerLimit(time.monotonic),
         metrics,
         work,
         now=now,
@@ -84,12 +81,13 @@ def assemble(
 
     async def probe() -> None:
         await app.database.probe()
-        await gate.probe()
+        await circuit.probe()
 
-    app.consume(router, Outage((GateShutError, DatabaseUnavailableError), probe), reporter=reporter)
-    app.every(MEASURE_SECONDS, "measure", Measuring(journal, metrics, now=now).measure)
-    app.remarks["gate"] = gate.remark
-    return gate
+    outage = Outage((CircuitOpenError, DatabaseUnavailableError), probe)
+    app.consume(router, outage, reporter=reporter)
+    app.every(MEASURE_SECONDS, "measure", lambda: measure_once(journal, metrics, now()))
+    app.remarks["stripe"] = circuit.remark
+    return circuit
 
 
 CHECKS: Final = (

@@ -1,20 +1,23 @@
-"""The commands for people: meters as reports need them, and the journal for a lost ledger."""
+"""The commands for operators: create the meters, list the calls for a restored ledger."""
 
 import argparse
 import sys
 from contextlib import aclosing
 from typing import Final
 
-from nexus_contracts import CallRecordsEnd
+from nexus_contracts import CallRecord, CallRecordsEnd, UsageRecorded
 from nexus_database import Database
 from nexus_database.settings import DatabaseSettings
 from nexus_service.command import FAILED, FINE, Command, moment
 from nexus_service.console import Finding, Tone, rfc_3339, show_findings, show_json, show_line
-from stripe_reporter.checks import ensure_meters
-from stripe_reporter.history import history
+from stripe_reporter.fence import Entry
+from stripe_reporter.reports import Report
 from stripe_reporter.settings import StripeSettings
+from stripe_reporter.storage.journal import Journal
+from stripe_reporter.stripe.checks import ensure_meters
 
 PROGRESS_EVERY: Final = 10_000
+"""Lines of the list between two notes on stderr."""
 
 
 async def _meters(settings: StripeSettings, _parsed: argparse.Namespace) -> int:
@@ -27,28 +30,54 @@ async def _meters(settings: StripeSettings, _parsed: argparse.Namespace) -> int:
 
 
 async def _journal(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
-    told = untold = 0
+    listed = without_claim = 0
     database = Database(settings.database_url.get_secret_value(), name="stripe-reporter command")
     try:
-        async with aclosing(history(database, parsed.since)) as records:
-            async for record in records:
+        async with aclosing(Journal(database).calls_since(parsed.since)) as calls:
+            async for report, entry in calls:
+                record = call_record(report, entry)
                 if record is None:
-                    untold += 1
+                    without_claim += 1
                     continue
                 show_json(record.model_dump(mode="json"))
-                told += 1
-                if told % PROGRESS_EVERY == 0:
-                    _say(f"{told} reports, up to {rfc_3339(record.started_at)}")
+                listed += 1
+                if listed % PROGRESS_EVERY == 0:
+                    _note(f"{listed} reports, up to {rfc_3339(record.started_at)}")
     finally:
         await database.close()
-    show_json(CallRecordsEnd(records=told, since=parsed.since).model_dump(mode="json"))
-    _say(f"{told} reports since {rfc_3339(parsed.since)}")
-    if untold:
-        _say(f"{untold} more came without their claim, from an older release")
-    return FAILED if untold else FINE
+    show_json(CallRecordsEnd(records=listed, since=parsed.since).model_dump(mode="json"))
+    _note(f"{listed} reports since {rfc_3339(parsed.since)}")
+    if without_claim:
+        _note(f"{without_claim} more came without their claim, from an older release")
+    return FAILED if without_claim else FINE
 
 
-def _say(line: str) -> None:
+def call_record(report: Report, entry: Entry) -> CallRecord | None:
+    """Return what the ledger needs of a report, or None if its event came without its claim."""
+    if report.claim_id is None or report.event_count is None:
+        return None
+    recorded = UsageRecorded(
+        report_id=report.facts.report_id,
+        identifier=report.identifier,
+        meter=report.facts.meter,
+        value=report.facts.value,
+        stripe_customer_id=report.facts.stripe_customer_id,
+        dimensions=dict(report.dimensions) or None,
+        occurred_at=report.facts.occurred_at,
+        event_count=report.event_count,
+        claim_id=report.claim_id,
+    )
+    return CallRecord(
+        report=recorded,
+        state=entry.state.value,
+        started_at=entry.started_at,
+        answered_at=entry.answered_at,
+        reason=entry.reason,
+        ever_unknown=entry.ever_unknown,
+    )
+
+
+def _note(line: str) -> None:
     show_line(line, stream=sys.stderr)
 
 

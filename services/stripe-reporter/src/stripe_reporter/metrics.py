@@ -1,11 +1,12 @@
-"""Every metric of stripe-reporter, by name; label values are touched at start."""
+"""Every metric of stripe-reporter, by name; each label value is there from the start."""
 
 from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from stripe_reporter.meanings import TABLE, Cause, Meaning
+from stripe_reporter.circuit import Cause
+from stripe_reporter.stripe.responses import TABLE, Response
 
 SEND, LIST_METERS = "meter_event", "list_meters"
 CALLS: Final = (SEND, LIST_METERS)
@@ -17,18 +18,18 @@ OUTCOMES: Final = (
     "taken",
     "waiting",
     "deferred",
-    "lane_full",
+    "customer_busy",
 )
 _SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _DELAYS: Final = (1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
 
 
 class ReporterMetrics:
-    """What was asked of Stripe, what it answered, and what became of the reports."""
+    """The calls to Stripe, its answers, and what became of the reports."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        # Calls by operation and by what their answers mean: the names of the table in `meanings`.
-        # `list_meters` is how the gate asks whether it may open.
+        # Calls by operation and by what their answers mean: names in the table of responses.
+        # `list_meters` is the circuit breaker's probe.
         self._calls = Counter(
             "stripe_reporter_calls", "Calls to Stripe", ["call", "answer"], registry=registry
         )
@@ -52,14 +53,19 @@ class ReporterMetrics:
             registry=registry,
         )
         # 1 while no report can be sent for this cause.
-        self._shut = Gauge(
-            "stripe_reporter_gate_shut", "Whether the gate is shut", ["cause"], registry=registry
+        self._circuit = Gauge(
+            "stripe_reporter_circuit_open",
+            "Whether the circuit is open",
+            ["cause"],
+            registry=registry,
         )
-        # What calls are slowed to after 429s.
+        # Calls per second that are let through, fewer after 429s.
         self._rate = Gauge(
-            "stripe_reporter_calls_per_second_allowed", "Current pace", registry=registry
+            "stripe_reporter_calls_per_second_allowed",
+            "Calls per second allowed",
+            registry=registry,
         )
-        # How long a call waited for its turn in the pace.
+        # How long a call waited for the limit of calls per second.
         self._wait_seconds = Histogram(
             "stripe_reporter_limiter_wait_seconds",
             "Wait for the limiter",
@@ -79,36 +85,37 @@ class ReporterMetrics:
         for outcome in OUTCOMES:
             self._reports.labels(outcome)
         for cause in Cause:
-            self._shut.labels(cause.value)
+            self._circuit.labels(cause.value)
 
-    def called(self, call: str, meaning: Meaning, seconds: float) -> None:
+    def called(self, call: str, response: Response, seconds: float) -> None:
         """Count a call, which is one of ``CALLS``, and its answer."""
-        self._calls.labels(call, meaning.name).inc()
+        self._calls.labels(call, response.name).inc()
         self._seconds_of[call].observe(seconds)
 
     def waited(self, seconds: float) -> None:
         """Note how long a call waited for its turn."""
         self._wait_seconds.observe(seconds)
 
-    def handled(self, outcome: str) -> None:
-        """Count a delivery by one of ``OUTCOMES``."""
+    def handled(self, outcome: str, counted_after: float | None = None) -> None:
+        """Count a delivery by one of ``OUTCOMES``.
+
+        ``counted_after`` is the age of its report in seconds when Stripe counted it.
+        """
         self._reports.labels(outcome).inc()
+        if counted_after is not None:
+            self._delay.observe(counted_after)
 
-    def counted(self, delay: float) -> None:
-        """Note how old a report was when Stripe counted it, in seconds."""
-        self._delay.observe(delay)
-
-    def gate_changed(self, cause: Cause | None) -> None:
-        """Note why the gate is shut, or that it is open."""
+    def circuit(self, cause: Cause | None) -> None:
+        """Show why the circuit is open, or that it is closed."""
         for each in Cause:
-            self._shut.labels(each.value).set(each is cause)
+            self._circuit.labels(each.value).set(each is cause)
 
     def watch_rate(self, rate: Callable[[], float]) -> None:
-        """Ask for the current pace whenever metrics are collected."""
+        """Read the calls per second that are allowed whenever metrics are collected."""
         self._rate.set_function(rate)
 
     def watch_work(self, in_hand: Callable[[], int]) -> None:
-        """Ask how many reports are in hand whenever metrics are collected."""
+        """Read how many reports are in hand whenever metrics are collected."""
         self._in_hand.set_function(in_hand)
 
     def unknown_for(self, seconds: float) -> None:

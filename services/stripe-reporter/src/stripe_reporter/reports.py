@@ -1,4 +1,4 @@
-"""A usage report as this service handles it: what is asked of Stripe, and what is told afterwards.
+"""A usage report, and the request to Stripe that is made of it.
 
 Pure: values in, values out.
 """
@@ -8,12 +8,9 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
-from uuid import UUID, uuid5
+from uuid import UUID
 
-from nexus_contracts import Event, UsageRecorded, UsageRejected, UsageReported
-from nexus_messaging.reasons import Reason
-
-SOURCE: Final = "stripe-reporter"
+from nexus_contracts import UsageRecorded
 
 CUSTOMER_KEY: Final = "stripe_customer_id"
 VALUE_KEY: Final = "value"
@@ -22,7 +19,7 @@ VALUE_KEY: Final = "value"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What makes a report that report: another one must not go under its identifier."""
+    """What must be equal for two reports to be the same, if they have the same identifier."""
 
     report_id: UUID
     stripe_customer_id: str
@@ -35,8 +32,8 @@ class Facts:
 class Report:
     """One customer's usage of one meter in one window, never changed once it was published.
 
-    ``claim_id`` and ``event_count`` are nothing to Stripe: by them a ledger that lost the report
-    finds its events again. A report of an older publisher has no claim.
+    ``claim_id`` and ``event_count`` are not sent to Stripe: a ledger that lost the report finds
+    its events by them. A report of an older publisher has no claim.
     """
 
     identifier: str
@@ -64,8 +61,8 @@ class Report:
         )
 
     @property
-    def lane(self) -> tuple[str, str]:
-        """What Stripe takes one call at a time for: the customer and the meter."""
+    def customer_and_meter(self) -> tuple[str, str]:
+        """Return what Stripe takes one call at a time for."""
         return (self.facts.stripe_customer_id, self.facts.meter)
 
     def request(self) -> dict[str, Any]:
@@ -85,7 +82,7 @@ class Report:
         }
 
     def request_digest(self) -> bytes:
-        """Return the SHA-256 of the request: another body must not go under the same key."""
+        """Return the SHA-256 of the request: another request must not have the same key."""
         canonical = json.dumps(self.request(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).digest()
 
@@ -97,33 +94,3 @@ def idempotency_key(identifier: str, key_n: int) -> str:
     identifier (https://docs.stripe.com/billing/subscriptions/usage-based/recording-usage-api).
     """
     return f"{identifier}:{key_n}"
-
-
-def reported(report: Report, *, at: datetime, ever_unknown: bool) -> Event[UsageReported]:
-    """Return the event that says Stripe has counted the report; the same one whenever repeated."""
-    data = UsageReported(
-        report_id=report.facts.report_id,
-        identifier=report.identifier,
-        at=at,
-        ever_unknown=ever_unknown,
-    )
-    id_ = uuid5(report.facts.report_id, UsageReported.TYPE)
-    return Event.of(data, source=SOURCE, id=id_, time=at)
-
-
-def rejected(
-    report: Report, *, at: datetime, reason: Reason, ever_unknown: bool, attempts: int
-) -> Event[UsageRejected]:
-    """Return the event that says the report was refused for good.
-
-    ``attempts`` tells a later refusal of the same report, after an operator's move, from this one.
-    """
-    data = UsageRejected(
-        report_id=report.facts.report_id,
-        identifier=report.identifier,
-        at=at,
-        reason=reason.value,
-        ever_unknown=ever_unknown,
-    )
-    id_ = uuid5(report.facts.report_id, f"{UsageRejected.TYPE}:{reason.value}:{attempts}")
-    return Event.of(data, source=SOURCE, id=id_, time=at)

@@ -1,4 +1,4 @@
-"""What stripe-reporter is told from outside."""
+"""The settings of stripe-reporter, read from the environment."""
 
 from typing import Annotated
 
@@ -37,7 +37,7 @@ class StripeSettings(Meters):
 
 
 class Settings(StripeSettings, ServiceSettings):
-    """All that the running service is told."""
+    """The settings of the running service."""
 
     stripe_max_calls_per_second: float | None = Field(None, gt=0, le=10_000)
     """How fast Stripe is called at most; empty: 20 with a test key, 800 with a live one."""

@@ -1,4 +1,4 @@
-"""What shuts the reporter as a whole, and that it comes back by itself with nothing lost."""
+"""What pauses the reporter as a whole, and that it resumes by itself with nothing lost."""
 
 from datetime import timedelta
 
@@ -12,7 +12,7 @@ from nexus_messaging.topology import TIERS, USAGE_RECORDED_QUEUE
 from rig.waiting import eventually
 from stripe_emulator.keys import KeyState
 from stripe_emulator.running import running_emulator
-from stripe_reporter.meanings import Cause
+from stripe_reporter.circuit import Cause
 
 EXPEL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'stripe_reporter'"
 
@@ -23,7 +23,7 @@ async def test_a_revoked_key_pauses_and_resumes(bench: Bench) -> None:
     bench.account.keys.put(KEY, KeyState.REVOKED)
     async with bench.reporting() as running:
         await bench.send(*events)
-        await eventually(lambda: _cause(running), lambda cause: cause == "auth")
+        await eventually(lambda: _cause(running), lambda cause: cause == "key")
         bench.account.keys.put(KEY, KeyState.VALID)
         await bench.outcomes(8)
 
@@ -32,7 +32,7 @@ async def test_a_revoked_key_pauses_and_resumes(bench: Bench) -> None:
 
 
 async def test_an_outage_pauses_and_resumes_without_a_double_charge(bench: Bench) -> None:
-    """Five reports without an answer shut the gate; each counts once in the end."""
+    """Five reports without an answer open the circuit; each counts once in the end."""
     events = [bench.report(bench.customer()) for _ in range(30)]
     bench.fault("reset", when="after", times=None)
     async with bench.reporting() as running:
@@ -54,7 +54,7 @@ async def test_after_an_outage_reports_are_tried_one_at_a_time(bench: Bench) -> 
         await eventually(lambda: _cause(running), lambda cause: cause == "outage")
         before = await bench.calls()
         await bench.send(*events[5:])
-        await eventually(lambda: _opened(bench, running, before), bool)
+        await eventually(lambda: _closed(bench, running, before), bool)
         await eventually(lambda: _cause(running), lambda cause: cause == "outage")
         assert await bench.calls() == before + 1
         bench.account.faults.remove()
@@ -112,7 +112,7 @@ async def test_a_missing_meter_pauses_and_resumes(bench: Bench) -> None:
     assert bench.counted(event.data.stripe_customer_id) == 1
 
 
-async def test_a_meter_beyond_the_first_page_opens_the_gate(bench: Bench) -> None:
+async def test_a_meter_beyond_the_first_page_closes_the_circuit(bench: Bench) -> None:
     """With 101 newer meters in the account, the probe still finds the one there is."""
     event = bench.report(bench.customer())
     meters, now = bench.account.meters, bench.account.clock.now()
@@ -128,14 +128,14 @@ async def test_a_meter_beyond_the_first_page_opens_the_gate(bench: Bench) -> Non
     assert bench.counted(event.data.stripe_customer_id) == 1
 
 
-async def test_what_waits_for_its_turn_makes_no_call_once_the_gate_is_shut(bench: Bench) -> None:
+async def test_reports_that_wait_make_no_call_once_the_circuit_is_open(bench: Bench) -> None:
     """Of many reports in hand few have called when Stripe refuses the key; the others do not."""
     events = [bench.report(bench.customer()) for _ in range(60)]
     async with bench.reporting(stripe_max_calls_per_second=10.0) as running:
         await bench.send(*events)
         await eventually(lambda: _in_hand(bench), lambda reports: reports >= 30)
         bench.account.keys.put(KEY, KeyState.REVOKED)
-        await eventually(lambda: _paused_by(running), lambda cause: cause == "GateShutError")
+        await eventually(lambda: _paused_by(running), lambda cause: cause == "CircuitOpenError")
         refused = [each for each in bench.account.journal.requests(1000) if each["status"] == 401]
         bench.account.keys.put(KEY, KeyState.VALID)
         await bench.outcomes(60)
@@ -154,7 +154,7 @@ async def test_one_missing_meter_of_two_holds_up_only_its_own_reports(bench: Ben
         await bench.send(runs)
         await bench.outcomes(1)
 
-        assert running.gate.cause is None
+        assert running.circuit.cause is None
         assert bench.counted(runs.data.stripe_customer_id) == 1
 
 
@@ -174,7 +174,7 @@ async def test_429_and_409_are_waited_out_in_place(bench: Bench) -> None:
     assert not any(outcome.data.ever_unknown for outcome in outcomes)
 
 
-async def test_a_busy_customer_holds_up_nobody(bench: Bench) -> None:
+async def test_a_busy_customer_delays_no_other(bench: Bench) -> None:
     """Its calls go one at a time; behind far more than is prefetched another's comes at once."""
     busy, quiet = bench.customer(), bench.customer()
     bench.account.options = bench.account.options.changed({"call_seconds": 0.05})
@@ -183,7 +183,7 @@ async def test_a_busy_customer_holds_up_nobody(bench: Bench) -> None:
         await bench.send(*events, bench.report(quiet))
         await eventually(lambda: _counted(bench, quiet), bool)
         assert bench.counted(busy) < 150
-        assert await bench.handled("lane_full") > 0
+        assert await bench.handled("customer_busy") > 0
 
     requests = bench.account.journal.requests(1000)
     assert not [each for each in requests if each["status"] == 409]
@@ -191,7 +191,7 @@ async def test_a_busy_customer_holds_up_nobody(bench: Bench) -> None:
 
 
 async def test_a_backlog_of_one_customer_is_counted_to_the_last(bench: Bench) -> None:
-    """What is turned away comes again, some of it later, without a word: each counts once."""
+    """What is put off comes again, some of it later, and is not logged: each counts once."""
     busy = bench.customer()
     events = [bench.report(busy) for _ in range(300)]
     later = {"queue": USAGE_RECORDED_QUEUE, "tier": TIERS[1].name}
@@ -207,15 +207,15 @@ async def test_a_backlog_of_one_customer_is_counted_to_the_last(bench: Bench) ->
 
 
 async def _cause(running: Running) -> Cause | None:
-    return running.gate.cause
+    return running.circuit.cause
 
 
 async def _in_hand(bench: Bench) -> float:
     return bench.registry.get_sample_value("stripe_reporter_in_hand") or 0.0
 
 
-async def _opened(bench: Bench, running: Running, before: int) -> bool:
-    return running.gate.cause is None or await bench.calls() > before
+async def _closed(bench: Bench, running: Running, before: int) -> bool:
+    return running.circuit.cause is None or await bench.calls() > before
 
 
 async def _paused_by(running: Running) -> str | None:

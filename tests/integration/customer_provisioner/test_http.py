@@ -1,4 +1,4 @@
-"""The HTTP door's answers, each from the real door on a real broker and database."""
+"""The answers of the HTTP API, with a real broker and database."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 from yarl import URL
 
 from customer_provisioner.api_keys import read_api_keys
-from customer_provisioner.door import Door
-from customer_provisioner.inquiries import Inquiries
+from customer_provisioner.http import CustomerRoutes
+from customer_provisioner.storage.reader import ProfileReader
 from local_stack.ports import LOOPBACK, free_ports
 from nexus_contracts import UserCreated, read_event
 from nexus_database import Database
@@ -25,20 +25,20 @@ from nexus_messaging.topology import USER_CREATED_QUEUE
 from nexus_service.http import serving
 from rig.vhost import Vhost
 
-from .conftest import DOOR_KEY, DOOR_KEYS, Bench, user
+from .conftest import API_KEY, API_KEYS, Bench, user
 
 TOOLS_KEY = "a key for tool runs only"
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Somebody at the door, who may or may not hold a key."""
+    """A client of the HTTP API."""
 
     url: str
     publisher: Publisher
 
-    async def ask(
-        self, method: str, path: str, body: str | None = None, *, key: str | None = DOOR_KEY
+    async def request(
+        self, method: str, path: str, body: str | None = None, *, key: str | None = API_KEY
     ) -> tuple[int, Any]:
         """Send a request; return the answer's status and body."""
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -48,11 +48,11 @@ class Caller:
         ):
             return answer.status, await answer.json()
 
-    async def send(self, written: bytes) -> tuple[int, bytes]:
-        """Send lines of a request, divided by ``|`` and the last of them its body, as they are."""
-        line, *headers, body = written.split(b"|")
+    async def send_raw(self, text: bytes) -> tuple[int, bytes]:
+        """Send the lines of a request unchanged; ``|`` separates them, and the body is the last."""
+        line, *headers, body = text.split(b"|")
         known = [
-            b"Authorization: Bearer " + DOOR_KEY.encode() if h == b"KEY" else h for h in headers
+            b"Authorization: Bearer " + API_KEY.encode() if h == b"KEY" else h for h in headers
         ]
         head = [line + b" HTTP/1.1", b"Host: x", b"Connection: close", *known]
         length = b"Content-Length: %d" % len(body)
@@ -69,26 +69,26 @@ class Caller:
 async def caller(
     vhost: Vhost, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Caller]:
-    """Return a caller of a door behind which no service is running."""
-    monkeypatch.setattr("customer_provisioner.door.PATIENCE", 0.3)
+    """Yield a client of the API while no service is running."""
+    monkeypatch.setattr("customer_provisioner.http.WAIT_SECONDS", 0.3)
     publisher = await Publisher.connect(vhost.url("customer-provisioner"), name="test")
-    written = f"{DOOR_KEYS},tools:{sha256(TOOLS_KEY.encode()).hexdigest()}:*:tool.executed"
-    keys: Any = read_api_keys(written)
-    door = Door(keys, Inquiries(database), lambda: publisher, utc_now)
+    configured = f"{API_KEYS},tools:{sha256(TOOLS_KEY.encode()).hexdigest()}:*:tool.executed"
+    keys: Any = read_api_keys(configured)
+    customers = CustomerRoutes(keys, ProfileReader(database), lambda: publisher, utc_now)
     (port,) = free_ports(None)
     registry = CollectorRegistry()
-    async with serving(LOOPBACK, port, registry, health={}, readiness={}, routes=door.routes()):
+    async with serving(
+        LOOPBACK, port, registry, health={}, readiness={}, routes=customers.routes()
+    ):
         yield Caller(f"http://{LOOPBACK}:{port}", publisher)
     await publisher.close()
 
 
-async def test_asking_publishes_the_event_that_everybody_publishes(
-    caller: Caller, vhost: Vhost
-) -> None:
-    """202 while nobody has served the user; the ask is in the queue, from the key's source."""
+async def test_a_post_publishes_user_created(caller: Caller, vhost: Vhost) -> None:
+    """The answer is 202 until there is a customer; the event has the key's source."""
     data = user(name="Ada")
 
-    status, answer = await caller.ask("POST", "/v1/customers", data.model_dump_json())
+    status, answer = await caller.request("POST", "/v1/customers", data.model_dump_json())
 
     (letter,) = await vhost.peek(USER_CREATED_QUEUE)
     event = read_event(letter.body, [UserCreated])
@@ -98,16 +98,16 @@ async def test_asking_publishes_the_event_that_everybody_publishes(
     assert letter.message_id == str(event.id)
 
 
-async def test_a_user_with_a_customer_is_answered_without_an_event(
+async def test_a_post_for_a_user_with_a_customer_publishes_nothing(
     caller: Caller, bench: Bench, vhost: Vhost
 ) -> None:
-    """200 with the customer, from the row alone, the address left out."""
+    """200 with the customer from the row, without the address."""
     data = user()
     await bench.keep(data)
-    await bench.provisioning.provision(data.user_id)
+    await bench.provisioner.provision(data.user_id)
 
-    status, answer = await caller.ask("POST", "/v1/customers", data.model_dump_json())
-    shown = await caller.ask("GET", f"/v1/customers/{data.user_id}")
+    status, answer = await caller.request("POST", "/v1/customers", data.model_dump_json())
+    shown = await caller.request("GET", f"/v1/customers/{data.user_id}")
 
     (customer,) = bench.stripe.customers(data.user_id)
     assert (status, answer) == shown
@@ -121,16 +121,14 @@ async def test_a_user_with_a_customer_is_answered_without_an_event(
     assert await vhost.depth(USER_CREATED_QUEUE) == 0
 
 
-async def test_a_refused_user_is_shown_with_the_reason_and_without_the_address(
-    caller: Caller, bench: Bench
-) -> None:
-    """202: not provisioned, and why waiting will not help."""
+async def test_a_refused_user_is_shown_with_the_reason(caller: Caller, bench: Bench) -> None:
+    """202 with Stripe's refusal, without the address."""
     data = UserCreated.model_construct(user_id=uuid4(), email="nobody at home", name=None)
     await bench.keep(data)
     with pytest.raises(PermanentError):
-        await bench.provisioning.provision(data.user_id)
+        await bench.provisioner.provision(data.user_id)
 
-    status, answer = await caller.ask("GET", f"/v1/customers/{data.user_id}")
+    status, answer = await caller.request("GET", f"/v1/customers/{data.user_id}")
 
     assert status == 202
     assert "param email" in answer["refused_as"]
@@ -138,19 +136,19 @@ async def test_a_refused_user_is_shown_with_the_reason_and_without_the_address(
 
 
 async def test_an_unknown_user_is_not_found(caller: Caller) -> None:
-    """404, whether the id could be one or not."""
+    """404, whether the id is a UUID or not."""
     for user_id in (str(uuid4()), "nobody"):
-        answer = await caller.ask("GET", f"/v1/customers/{user_id}")
+        answer = await caller.request("GET", f"/v1/customers/{user_id}")
 
         assert answer == (404, {"error": "unknown_user"})
 
 
-async def test_nothing_is_told_or_taken_without_a_key(caller: Caller, vhost: Vhost) -> None:
-    """401 for both routes, and no event."""
+async def test_without_a_key_both_routes_are_401(caller: Caller, vhost: Vhost) -> None:
+    """And nothing is published."""
     body = user().model_dump_json()
     for key in (None, "wrong", "ü"):
-        posted = await caller.ask("POST", "/v1/customers", body, key=key)
-        got = await caller.ask("GET", f"/v1/customers/{uuid4()}", key=key)
+        posted = await caller.request("POST", "/v1/customers", body, key=key)
+        got = await caller.request("GET", f"/v1/customers/{uuid4()}", key=key)
 
         assert posted == got == (401, {"error": "unauthorized"})
 
@@ -158,8 +156,8 @@ async def test_nothing_is_told_or_taken_without_a_key(caller: Caller, vhost: Vho
 
 
 async def test_a_key_for_other_events_creates_no_user(caller: Caller, vhost: Vhost) -> None:
-    """403: the key is known, and not meant for this."""
-    status, answer = await caller.ask(
+    """403: the key is valid, but does not allow `user.created`."""
+    status, answer = await caller.request(
         "POST", "/v1/customers", user().model_dump_json(), key=TOOLS_KEY
     )
 
@@ -176,9 +174,9 @@ INVALID = {
 
 
 async def test_an_invalid_user_is_refused_by_field_and_rule(caller: Caller, vhost: Vhost) -> None:
-    """422 names what is wrong and repeats nothing of what was sent."""
+    """422 names what is wrong and shows no value."""
     for body, wrong in INVALID.items():
-        status, answer = await caller.ask("POST", "/v1/customers", body)
+        status, answer = await caller.request("POST", "/v1/customers", body)
 
         assert (status, answer["error"]) == (422, "invalid")
         assert wrong in answer["detail"]
@@ -187,7 +185,7 @@ async def test_an_invalid_user_is_refused_by_field_and_rule(caller: Caller, vhos
     assert await vhost.depth(USER_CREATED_QUEUE) == 0
 
 
-ODD: dict[str, tuple[bytes, int, str]] = {
+MALFORMED: dict[str, tuple[bytes, int, str]] = {
     "key of no UTF-8": (
         b"POST /v1/customers|Authorization: Bearer \xff\xfe|{}",
         401,
@@ -225,22 +223,20 @@ ODD: dict[str, tuple[bytes, int, str]] = {
 }
 
 
-async def test_an_odd_request_is_refused_and_is_no_fault_of_ours(
-    caller: Caller, vhost: Vhost
-) -> None:
-    """4xx for whatever bytes come, wherever in a request they stand; the door's own have a word."""
-    for odd, (request, status, error) in ODD.items():
-        answered, body = await caller.send(request)
+async def test_a_malformed_request_is_a_4xx(caller: Caller, vhost: Vhost) -> None:
+    """With malformed bytes in any part of it; the API's own answers have an error name."""
+    for case, (request, status, error) in MALFORMED.items():
+        answered, body = await caller.send_raw(request)
 
-        assert (odd, answered) == (odd, status)
+        assert (case, answered) == (case, status)
         assert error.encode() in body
     assert await vhost.depth(USER_CREATED_QUEUE) == 0
 
 
-async def test_without_a_broker_the_caller_is_told_to_come_back(caller: Caller) -> None:
-    """503: nothing was accepted, so nothing can get lost."""
+async def test_without_a_broker_a_post_is_503(caller: Caller) -> None:
+    """Nothing was accepted, so nothing can be lost."""
     await caller.publisher.close()
 
-    answer = await caller.ask("POST", "/v1/customers", user().model_dump_json())
+    answer = await caller.request("POST", "/v1/customers", user().model_dump_json())
 
     assert answer == (503, {"error": "broker_unavailable"})

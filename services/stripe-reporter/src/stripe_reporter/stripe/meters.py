@@ -1,4 +1,4 @@
-"""The meters that reports are for: what they must be at Stripe, and how to bring them there."""
+"""The meters that reports are for, as they must be at Stripe."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields

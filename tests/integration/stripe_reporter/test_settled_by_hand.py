@@ -1,4 +1,4 @@
-"""A refusal after a call of unknown outcome: it settles nothing, a person does."""
+"""A refusal after a call of unknown outcome settles nothing; a person does."""
 
 from pathlib import Path
 
@@ -25,12 +25,12 @@ RUNBOOK = Path(__file__).parents[3] / "docs" / "runbook.md"
 
 @pytest.mark.parametrize("statement", [COUNTED, NOT_COUNTED])
 def test_the_runbook_says_what_is_tried_here(statement: str) -> None:
-    """For one report: a person copies it."""
+    """For one report; an operator copies it."""
     assert f"`{statement} WHERE identifier = '…';`" in RUNBOOK.read_text(encoding="utf-8")
 
 
-async def in_doubt(bench: Bench, when: str) -> Event[UsageRecorded]:
-    """Send a report whose first answer says nothing, and whose customer is deleted meanwhile."""
+async def unknown_then_refused(bench: Bench, when: str) -> Event[UsageRecorded]:
+    """Send a report whose first answer is a 500, and whose customer is deleted meanwhile."""
     event = bench.report(bench.customer(), value=3)
     bench.fault("server_error", when=when, seconds=1.0)
     await bench.send(event)
@@ -47,7 +47,7 @@ async def _counted(bench: Bench, customer: str) -> float:
 
 
 async def settle(bench: Bench, statement: str) -> None:
-    """Tell the journal what was found at Stripe, as the reporter's role."""
+    """Update the row by what was found at Stripe, as the reporter's role."""
     async with bench.database() as database:
         await database.run(lambda connection: connection.execute(text(statement)))
 
@@ -56,7 +56,7 @@ async def settle(bench: Bench, statement: str) -> None:
 async def test_a_refusal_says_nothing_of_an_earlier_unknown_call(bench: Bench, when: str) -> None:
     """No `usage.rejected`: the journal stays `unknown`, and a person is asked to look."""
     async with bench.reporting():
-        event = await in_doubt(bench, when)
+        event = await unknown_then_refused(bench, when)
         (letter,) = await bench.dead_letters(1)
 
     assert letter.headers["nexus-reason"] == "outcome_unknown"
@@ -69,7 +69,7 @@ async def test_a_refusal_says_nothing_of_an_earlier_unknown_call(bench: Bench, w
 async def test_what_a_person_found_to_be_counted_is_reported(bench: Bench) -> None:
     """The dead letter is moved back and makes no call."""
     async with bench.reporting():
-        event = await in_doubt(bench, "after")
+        event = await unknown_then_refused(bench, "after")
         await bench.dead_letters(1)
         await settle(bench, COUNTED)
         calls = await bench.calls()
@@ -81,12 +81,12 @@ async def test_what_a_person_found_to_be_counted_is_reported(bench: Bench) -> No
     assert bench.counted(event.data.stripe_customer_id) == 3
 
 
-async def test_what_a_person_found_to_be_uncounted_is_rejected_without_a_doubt(
+async def test_what_a_person_found_not_to_be_counted_is_rejected(
     bench: Bench,
 ) -> None:
     """The ledger may then report it for the user's next customer; no call is made."""
     async with bench.reporting():
-        event = await in_doubt(bench, "before")
+        event = await unknown_then_refused(bench, "before")
         await bench.dead_letters(1)
         await settle(bench, NOT_COUNTED)
         calls = await bench.calls()

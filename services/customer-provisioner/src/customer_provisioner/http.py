@@ -1,4 +1,4 @@
-"""The HTTP door for callers without a broker: ask for a user's customer, and see how it is."""
+"""The HTTP API for callers without a broker: create a user's customer, and show it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,9 +9,9 @@ from uuid import UUID, uuid4
 from aiohttp import web
 from pydantic import ValidationError
 
-from customer_provisioner.api_keys import ApiKey, holder
-from customer_provisioner.inquiries import Inquiries
+from customer_provisioner.api_keys import ApiKey, key_of
 from customer_provisioner.profile import Profile, State
+from customer_provisioner.storage.reader import ProfileReader
 from nexus_contracts import Event, UserCreated
 from nexus_contracts.fields import trace_context
 from nexus_contracts.wording import describe
@@ -20,39 +20,39 @@ from nexus_messaging.errors import PublishError
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.sending import send
 
-PATIENCE: Final = 5.0
-"""Seconds a caller waits for its customer before it is told to come back."""
+WAIT_SECONDS: Final = 5.0
+"""How long a caller waits for its customer before the answer is 202."""
 
-POLL: Final = 0.1
+POLL_SECONDS: Final = 0.1
 
-_Answer = Callable[[web.Request], Awaitable[web.Response]]
+_Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
-class Door:
-    """`POST /v1/customers` and `GET /v1/customers/{user_id}`, for holders of a key.
+class CustomerRoutes:
+    """`POST /v1/customers` and `GET /v1/customers/{user_id}`, for holders of an API key.
 
-    Answers never hold an address. Asking publishes ``user.created``, so that a customer comes about
-    in one way only, and what was accepted survives this process. ``publisher`` raises PublishError
-    before there is one.
+    Answers never hold an address. The POST publishes ``user.created``, so that every customer is
+    made in the same way, and an accepted user survives this process. ``publisher`` raises
+    PublishError until the broker is connected.
     """
 
     def __init__(
         self,
         keys: tuple[ApiKey, ...],
-        inquiries: Inquiries,
+        profiles: ProfileReader,
         publisher: Callable[[], Publisher],
         now: Callable[[], datetime],
     ) -> None:
         self._keys = keys
-        self._inquiries = inquiries
+        self._profiles = profiles
         self._publisher = publisher
         self._now = now
 
     def routes(self) -> list[web.RouteDef]:
-        """Return the door's routes."""
+        """Return the routes."""
         return [
-            web.post("/v1/customers", _guarded(self._create)),
-            web.get("/v1/customers/{user_id}", _guarded(self._show)),
+            web.post("/v1/customers", _with_errors(self._create)),
+            web.get("/v1/customers/{user_id}", _with_errors(self._show)),
         ]
 
     async def _create(self, request: web.Request) -> web.Response:
@@ -67,11 +67,11 @@ class Door:
             return _refusal(413, "too_large")
         except web.RequestPayloadError:
             return _refusal(400, "unreadable_body")
-        profile = await self._inquiries.find(user.user_id)
+        profile = await self._profiles.find(user.user_id)
         if profile is None or profile.state is not State.PROVISIONED:
             await self._publish(user, key, trace_context(request.headers.get("traceparent")))
-            profile = await self._awaited(user.user_id)
-        return _shown(user.user_id, profile)
+            profile = await self._wait_until_provisioned(user.user_id)
+        return _customer(user.user_id, profile)
 
     async def _show(self, request: web.Request) -> web.Response:
         self._authorized(request)
@@ -79,11 +79,11 @@ class Door:
             user_id = UUID(request.match_info["user_id"])
         except ValueError:
             return _refusal(404, "unknown_user")
-        profile = await self._inquiries.find(user_id)
-        return _refusal(404, "unknown_user") if profile is None else _shown(user_id, profile)
+        profile = await self._profiles.find(user_id)
+        return _refusal(404, "unknown_user") if profile is None else _customer(user_id, profile)
 
     def _authorized(self, request: web.Request) -> ApiKey:
-        key = holder(self._keys, request.headers.get("Authorization"))
+        key = key_of(request.headers.get("Authorization"), self._keys)
         if key is None:
             raise _UnauthorizedError
         return key
@@ -92,25 +92,27 @@ class Door:
         event = Event.of(user, source=key.source, id=uuid4(), time=self._now())
         await send(self._publisher(), event, follows=follows)
 
-    async def _awaited(self, user_id: UUID) -> Profile | None:
+    async def _wait_until_provisioned(self, user_id: UUID) -> Profile | None:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + PATIENCE
+        deadline = loop.time() + WAIT_SECONDS
         while True:
-            profile = await self._inquiries.find(user_id)
+            profile = await self._profiles.find(user_id)
             ready = profile is not None and profile.state is State.PROVISIONED
             if ready or loop.time() > deadline:
                 return profile
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(POLL_SECONDS)
 
 
 class _UnauthorizedError(Exception):
-    """No key of ours was presented."""
+    """The request has none of the configured keys."""
 
 
-def _guarded(answer: _Answer) -> _Answer:
-    async def guarded(request: web.Request) -> web.Response:
+def _with_errors(handler: _Handler) -> _Handler:
+    """Return ``handler`` with an answer for each error that may pass through it."""
+
+    async def handle(request: web.Request) -> web.Response:
         try:
-            return await answer(request)
+            return await handler(request)
         except _UnauthorizedError:
             return _refusal(401, "unauthorized", headers={"WWW-Authenticate": "Bearer"})
         except PublishError:
@@ -118,21 +120,21 @@ def _guarded(answer: _Answer) -> _Answer:
         except DatabaseUnavailableError:
             return _refusal(503, "database_unavailable", headers={"Retry-After": "5"})
 
-    return guarded
+    return handle
 
 
-def _shown(user_id: UUID, profile: Profile | None) -> web.Response:
-    shown: dict[str, Any] = {"user_id": str(user_id), "state": State.PROVISIONING}
+def _customer(user_id: UUID, profile: Profile | None) -> web.Response:
+    body: dict[str, Any] = {"user_id": str(user_id), "state": State.PROVISIONING}
     if profile is not None and profile.refused_as is not None:
-        shown["refused_as"] = profile.refused_as
+        body["refused_as"] = profile.refused_as
     if profile is None or profile.state is State.PROVISIONING:
-        return web.json_response(shown, status=202)
-    shown |= {
+        return web.json_response(body, status=202)
+    body |= {
         "state": profile.state,
         "stripe_customer_id": profile.stripe_customer_id,
         "generation": profile.generation,
     }
-    return web.json_response(shown)
+    return web.json_response(body)
 
 
 def _refusal(

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nexus_stripe.answer_classes import Effect
 from nexus_stripe.answers import Answer, Receipt, Wording
 from nexus_stripe.exchange import Exchange, answer_of
-from stripe_reporter.meanings import TABLE, Effect, Then, markdown, meaning_of
+from stripe_reporter.stripe.responses import TABLE, Next, markdown, response_to
 
 ANSWERS = st.builds(
     Answer,
@@ -71,51 +72,51 @@ def refusal(
     ],
 )
 def test_an_answer_is_found_in_the_table(answer: Answer, name: str) -> None:
-    """Each answer that Stripe is known to give has its meaning."""
-    assert meaning_of(answer).name == name
+    """Each answer that Stripe is known to give has its row."""
+    assert response_to(answer).name == name
 
 
 @given(ANSWERS)
-def test_every_answer_has_a_meaning(answer: Answer) -> None:
+def test_every_answer_has_a_row(answer: Answer) -> None:
     """Nothing Stripe may ever answer leaves a report without a decision."""
-    assert meaning_of(answer).name in {row.name for row in TABLE}
+    assert response_to(answer).name in {row.name for row in TABLE}
 
 
 @given(ANSWERS)
 def test_only_an_answer_of_stripe_is_ever_definite(answer: Answer) -> None:
-    """What something in between says, or silence, never counts as counted or refused."""
-    meaning = meaning_of(answer)
+    """An answer of a proxy, or none, never means counted or refused."""
+    response = response_to(answer)
 
     if answer.receipt in (Receipt.LOST, Receipt.UNREADABLE):
-        assert meaning.effect is Effect.UNKNOWN
-        assert meaning.then is Then.WAIT
+        assert response.effect is Effect.UNKNOWN
+        assert response.next is Next.WAIT
 
 
 @given(ANSWERS)
-def test_stripes_word_on_retrying_rules_the_key(answer: Answer) -> None:
+def test_should_retry_false_takes_a_new_key(answer: Answer) -> None:
     """After ``Stripe-Should-Retry: false`` the same key is never used again."""
     if answer.should_retry is False:
-        assert not meaning_of(answer).same_key
+        assert not response_to(answer).same_key
 
 
-def test_the_table_contradicts_itself_nowhere() -> None:
+def test_the_rows_are_consistent() -> None:
     """Counted is reported, a reason is rejected, an unknown effect waits, names are unique."""
     for row in TABLE:
-        assert (row.effect is Effect.COUNTED) == (row.then is Then.REPORT)
-        assert (row.reason is not None) == (row.then is Then.REJECT)
-        assert row.effect is not Effect.UNKNOWN or row.then is Then.WAIT
+        assert (row.effect is Effect.APPLIED) == (row.next is Next.REPORT)
+        assert (row.reason is not None) == (row.next is Next.REJECT)
+        assert row.effect is not Effect.UNKNOWN or row.next is Next.WAIT
     assert len({row.name for row in TABLE}) == len(TABLE)
 
 
 def test_no_text_of_an_answer_is_kept() -> None:
-    """Messages hold identifiers and keys: they stop at the edge."""
+    """Messages hold identifiers and keys, and are not kept."""
     answer = refusal(400, "No such customer: 'cus_secret'", code="resource_missing")
 
     assert "cus_secret" not in repr(answer)
 
 
-def test_the_table_can_be_read_by_people() -> None:
-    """Every row becomes a line of a Markdown table of five columns."""
+def test_every_row_is_a_line_of_the_page() -> None:
+    """The page is a Markdown table of five columns."""
     lines = list(markdown())
 
     assert len(lines) == len(TABLE) + 2

@@ -8,13 +8,14 @@ import stripe
 from stripe.params.billing import MeterCreateParams, MeterEventCreateParams
 
 from nexus_messaging.tracing import NOTHING, Attributes, calling
+from nexus_stripe.answer_classes import Effect
 from nexus_stripe.answers import Answer
 from nexus_stripe.bodies import Body, Item, Page, every_item, read
 from nexus_stripe.calls import StripeHttp, ask, stripe_client
-from stripe_reporter.meanings import Effect, meaning_of
-from stripe_reporter.meters import Meter
 from stripe_reporter.reports import Report, idempotency_key
 from stripe_reporter.settings import StripeSettings
+from stripe_reporter.stripe.meters import Meter
+from stripe_reporter.stripe.responses import response_to
 
 METER_EVENTS: Final = "/v1/billing/meter_events"
 METERS: Final = "/v1/billing/meters"
@@ -23,7 +24,7 @@ ResultT = TypeVar("ResultT")
 
 
 class StripeApi:
-    """Calls Stripe, once for each call of ours: when to call again is not decided here."""
+    """Makes one request for each call; when to call again is decided elsewhere."""
 
     def __init__(self, secret_key: str, base: str) -> None:
         """Prepare a client; ``base`` is empty for the real Stripe.
@@ -61,7 +62,7 @@ class StripeApi:
         async def create() -> None:
             event = await self._billing.meter_events.create_async(params, {"idempotency_key": key})
             if read(_MeterEvent, event).identifier != report.identifier:
-                raise ValueError("another meter event than the one that was sent")
+                raise ValueError("the answer names another meter event")
 
         answer, _ = await self._ask("POST", METER_EVENTS, create, {_IDENTIFIER: report.identifier})
         return answer
@@ -104,9 +105,9 @@ class StripeApi:
     ) -> tuple[Answer, ResultT | None]:
         with calling(method, path, self._base, attributes) as span:
             answer, result = await ask(call)
-            meaning = meaning_of(answer)
-            well = meaning.effect is Effect.COUNTED
-            span.answered(meaning.name, status=answer.status, well=well)
+            response = response_to(answer)
+            well = response.effect is Effect.APPLIED
+            span.answered(response.name, status=answer.status, well=well)
             return answer, result
 
 
@@ -135,7 +136,7 @@ class _Meter(Item):
     event_time_window: str | None = None
 
     def meter(self) -> Meter:
-        """Return what matters of it."""
+        """Return the fields that decide how it counts."""
         return Meter(
             event_name=self.event_name,
             formula=self.default_aggregation.formula,

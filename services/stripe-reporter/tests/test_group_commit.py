@@ -1,11 +1,11 @@
-"""Work done in groups, and whether it moves."""
+"""Items that are committed in groups."""
 
 import asyncio
 from collections.abc import Sequence
 
 import pytest
 
-from stripe_reporter.groups import LARGEST, Groups
+from stripe_reporter.storage.group_commit import LARGEST, GroupCommit
 
 
 class OddNumberError(Exception):
@@ -27,24 +27,24 @@ class Work:
         return [2 * number for number in numbers]
 
 
-async def test_what_comes_while_one_group_is_at_work_is_the_next() -> None:
-    """Everybody gets their own result, and no group is larger than allowed."""
+async def test_items_that_arrive_during_a_commit_are_the_next_group() -> None:
+    """Each caller gets its own result, and no group is larger than allowed."""
     work = Work()
-    groups = Groups(work.double, somebodys_fault=(OddNumberError,))
+    groups = GroupCommit(work.double, errors_of_one=(OddNumberError,))
     numbers = [2 * n for n in range(LARGEST + 50)]
 
-    results = await asyncio.gather(*(groups.one(number) for number in numbers))
+    results = await asyncio.gather(*(groups.submit(number) for number in numbers))
 
     assert results == [2 * number for number in numbers]
     assert [len(group) for group in work.groups] == [LARGEST, 50]
 
 
-async def test_one_at_fault_spoils_it_for_nobody_else() -> None:
-    """After such an error each of the group is tried alone."""
-    groups = Groups(Work().double, somebodys_fault=(OddNumberError,))
+async def test_after_an_error_of_one_item_the_others_succeed() -> None:
+    """Each item of the group is then committed alone."""
+    groups = GroupCommit(Work().double, errors_of_one=(OddNumberError,))
 
     results = await asyncio.gather(
-        *(groups.one(number) for number in (2, 3, 4)), return_exceptions=True
+        *(groups.submit(number) for number in (2, 3, 4)), return_exceptions=True
     )
 
     assert results[0] == 4
@@ -52,24 +52,24 @@ async def test_one_at_fault_spoils_it_for_nobody_else() -> None:
     assert results[2] == 8
 
 
-async def test_a_fault_of_all_reaches_all_at_once() -> None:
-    """An outage is not tried out once for each of a hundred."""
+async def test_an_error_of_all_is_raised_for_all_at_once() -> None:
+    """In an outage a group is not tried item by item."""
     work = Work()
-    groups = Groups(work.double, somebodys_fault=())
+    groups = GroupCommit(work.double, errors_of_one=())
 
     results = await asyncio.gather(
-        *(groups.one(number) for number in (2, 3, 4)), return_exceptions=True
+        *(groups.submit(number) for number in (2, 3, 4)), return_exceptions=True
     )
 
     assert all(isinstance(result, OddNumberError) for result in results)
     assert len(work.groups) == 1
 
 
-async def test_one_who_gave_up_disturbs_nobody() -> None:
-    """A cancelled waiter leaves the results of the others where they belong."""
-    groups = Groups(Work().double, somebodys_fault=())
-    gone = asyncio.create_task(groups.one(2))
-    stays = asyncio.create_task(groups.one(4))
+async def test_a_cancelled_caller_leaves_the_others_their_results() -> None:
+    """Its group is committed all the same."""
+    groups = GroupCommit(Work().double, errors_of_one=())
+    gone = asyncio.create_task(groups.submit(2))
+    stays = asyncio.create_task(groups.submit(4))
     await asyncio.sleep(0)
 
     gone.cancel()

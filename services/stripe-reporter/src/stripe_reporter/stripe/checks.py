@@ -1,14 +1,15 @@
-"""What can be wrong between us and the account at Stripe, asked before any report is sent."""
+"""What can be wrong with the key, the clock and the meters, checked before reports are sent."""
 
 import time
 from typing import Final
 
 from nexus_service.checking import Check
+from nexus_stripe.answer_classes import Effect
 from nexus_stripe.answers import Answer
-from stripe_reporter.meanings import Effect, meaning_of, told
-from stripe_reporter.meters import Meter, display_name, fault
 from stripe_reporter.settings import StripeSettings
-from stripe_reporter.stripe_api import StripeApi, stripe_api
+from stripe_reporter.stripe.api import StripeApi, stripe_api
+from stripe_reporter.stripe.meters import Meter, display_name, fault
+from stripe_reporter.stripe.responses import describe, response_to
 
 MOST_SKEW: Final = 60.0
 """Seconds between our clock and Stripe's. Events more than five minutes ahead are refused."""
@@ -17,7 +18,7 @@ Listing = tuple[Answer, list[Meter]]
 
 
 class StripeChecks:
-    """Asks Stripe once, and answers each check out of that."""
+    """Lists the meters once; each check reads that one answer."""
 
     def __init__(self, settings: StripeSettings) -> None:
         self._settings = settings
@@ -67,7 +68,7 @@ async def _ensured(stripe: StripeApi, settings: StripeSettings, event_name: str)
     if complaint(answer) is None and all(each.event_name != event_name for each in active):
         title = display_name(event_name, settings.stripe_meter_event_name)
         answer = await stripe.create_meter(Meter(event_name), title)
-        # Somebody else may have created it meanwhile, so what counts is what there is now.
+        # Another process may have created it meanwhile, so the list of now counts.
         _, active = await stripe.active_meters()
         if fault(event_name, active) is None:
             return None
@@ -77,10 +78,10 @@ async def _ensured(stripe: StripeApi, settings: StripeSettings, event_name: str)
 def skew(stripe: float | None, ours: float) -> str | None:
     """Return how far our clock is off if that is too far; both in unix seconds."""
     if stripe is None:
-        return "Stripe did not tell its time"
+        return "Stripe did not say its time"
     return f"{ours - stripe:+.0f} s from Stripe's" if abs(ours - stripe) > MOST_SKEW else None
 
 
 def complaint(answer: Answer) -> str | None:
-    """Return what is wrong when a read or a creation was answered so, or nothing."""
-    return None if meaning_of(answer).effect is Effect.COUNTED else told(answer)
+    """Return what ``answer`` says is wrong, or None after a success."""
+    return None if response_to(answer).effect is Effect.APPLIED else describe(answer)

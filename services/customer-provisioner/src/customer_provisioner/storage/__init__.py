@@ -1,0 +1,1 @@
+"""All SQL of the service: one class that writes profiles and one that reads them."""

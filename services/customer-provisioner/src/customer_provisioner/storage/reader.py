@@ -1,0 +1,118 @@
+"""The SQL that reads profiles; nothing here changes one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Row, TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from customer_provisioner.profile import Counts, HistoryEntry, Profile, State
+from nexus_database import Database
+
+AnyRow = Row[*tuple[Any, ...]]
+
+COLUMNS: Final = ", ".join(field.name for field in fields(Profile))
+"""The columns of a profile, in the order of its fields."""
+
+SELECT: Final = f"SELECT {COLUMNS} FROM user_profiles"  # noqa: S608 - names of ours, no values
+
+_FIND: Final = text(f"{SELECT} WHERE user_id = :user_id")
+
+_WITH_EMAIL: Final = text(f"{SELECT} WHERE email = :email ORDER BY created_at")
+
+_DUE: Final = text("""
+SELECT user_id FROM user_profiles
+ WHERE state = 'provisioning' AND refused_as IS NULL AND due_at <= :now
+ ORDER BY due_at LIMIT :limit
+""")
+
+_UNANNOUNCED: Final = text(f"""
+{SELECT}
+ WHERE state = 'provisioned' AND announced_generation < generation
+ ORDER BY provisioned_at LIMIT :limit
+""")
+
+# By the primary key: any number of users is read page by page, each row once. An announcement
+# later than the provisioning has changed updated_at, too.
+_PROVISIONED_SINCE: Final = text(f"""
+{SELECT}
+ WHERE user_id > :after AND state = 'provisioned' AND updated_at >= :since
+ ORDER BY user_id LIMIT :limit
+""")
+
+# Runs every few seconds: each number comes from a small partial index, however many users exist.
+_COUNTS: Final = text("""
+SELECT (SELECT count(*) FROM user_profiles
+         WHERE state = 'provisioning' AND refused_as IS NULL) AS provisioning,
+       (SELECT count(*) FROM user_profiles WHERE refused_as IS NOT NULL) AS refused,
+       (SELECT count(*) FROM user_profiles
+         WHERE state = 'provisioned' AND announced_generation < generation) AS unannounced,
+       (SELECT min(created_at) FROM user_profiles
+         WHERE state = 'provisioning' AND refused_as IS NULL) AS waiting_since
+""")
+
+_HISTORY: Final = text("""
+SELECT at, generation, step, detail FROM provisioning_steps
+ WHERE user_id = :user_id ORDER BY step_id
+""")
+
+
+class ProfileReader:
+    """Reads the service's database.
+
+    Every method raises DatabaseUnavailableError while the database can't be used.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, user_id: UUID) -> Profile | None:
+        """Return the profile of a user, if there is one."""
+        found = await self._rows(_FIND, {"user_id": user_id})
+        return profile_from(found[0]) if found else None
+
+    async def with_email(self, email: str) -> Sequence[Profile]:
+        """Return the profiles with exactly this address, oldest first."""
+        return [profile_from(row) for row in await self._rows(_WITH_EMAIL, {"email": email})]
+
+    async def due(self, now: datetime, limit: int) -> Sequence[UUID]:
+        """Return users without a customer that neither a message nor an attempt takes care of."""
+        return [row.user_id for row in await self._rows(_DUE, {"now": now, "limit": limit})]
+
+    async def unannounced(self, limit: int) -> Sequence[Profile]:
+        """Return profiles whose customer is not announced yet, oldest first."""
+        return [profile_from(row) for row in await self._rows(_UNANNOUNCED, {"limit": limit})]
+
+    async def provisioned_since(
+        self, since: datetime, after: UUID, limit: int
+    ) -> Sequence[Profile]:
+        """Return a page of profiles that were provisioned or announced since a time.
+
+        They are ordered by user; ``after`` is the last user of the page before.
+        """
+        values = {"since": since, "after": after, "limit": limit}
+        return [profile_from(row) for row in await self._rows(_PROVISIONED_SINCE, values)]
+
+    async def counts(self) -> Counts:
+        """Count users without a customer, and customers that are not announced."""
+        (row,) = await self._rows(_COUNTS, {})
+        return Counts(*row)
+
+    async def history(self, user_id: UUID) -> Sequence[HistoryEntry]:
+        """Return every step taken for a user, in order."""
+        return [HistoryEntry(*row) for row in await self._rows(_HISTORY, {"user_id": user_id})]
+
+    async def _rows(self, query: TextClause, values: Mapping[str, Any]) -> Sequence[AnyRow]:
+        async def work(connection: AsyncConnection) -> Sequence[AnyRow]:
+            return (await connection.execute(query, values)).all()
+
+        return await self._database.run(work)
+
+
+def profile_from(row: AnyRow) -> Profile:
+    """Return the profile in a row of ``COLUMNS``."""
+    values = dict(zip(row._fields, row, strict=True))
+    return Profile(**{**values, "state": State(row.state)})

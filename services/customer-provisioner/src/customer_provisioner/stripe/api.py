@@ -1,0 +1,207 @@
+"""The few calls to Stripe that this service makes; each response becomes a result or an error."""
+
+import time
+from collections.abc import Awaitable, Callable
+from enum import Enum, auto
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar
+
+import stripe
+import structlog
+from pydantic import Field
+
+from customer_provisioner.circuit import (
+    Cause,
+    CircuitBreaker,
+    CircuitOpenError,
+    StripeKeyRefusedError,
+    StripeUnavailableError,
+)
+from customer_provisioner.metrics import Metrics
+from customer_provisioner.profile import Create
+from customer_provisioner.stripe.responses import CustomerNotFoundError, response_of
+from nexus_messaging.errors import PermanentError, TransientError
+from nexus_messaging.tracing import calling
+from nexus_stripe.answer_classes import AnswerClass
+from nexus_stripe.bodies import Body, Id, Item, Page, every_item, read
+from nexus_stripe.calls import StripeHttp, ask, stripe_client
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+class CustomerStatus(Enum):
+    """What Stripe says about a customer's id. Stripe still knows deleted customers."""
+
+    EXISTS = auto()
+    DELETED = auto()
+    UNKNOWN = auto()
+
+
+class StripeApi:
+    """Calls Stripe once for each method call: the caller decides whether to repeat.
+
+    Every method that calls raises:
+        TransientError: there was no response, or one that allows a repetition; the call may have
+            had its effect.
+        CircuitOpenError: the key is refused, or Stripe does not respond; no call may follow now.
+        PermanentError: Stripe refuses the request for good. The text has Stripe's code and
+            parameter, never the message, which may quote the address.
+    """
+
+    def __init__(self, key: str, base: str, metrics: Metrics) -> None:
+        self._http = StripeHttp()
+        self._customers = stripe_client(key, base, self._http).v1.customers
+        self._base = base or stripe.DEFAULT_API_BASE
+        self._metrics = metrics
+        self._breaker = CircuitBreaker()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.close_async()
+
+    def require_closed(self) -> None:
+        """Return if the circuit breaker lets a call through.
+
+        Raises:
+            CircuitOpenError: it does not.
+        """
+        if self._breaker.rejects(time.monotonic()):
+            raise self._open_error()
+
+    async def remark(self) -> str | None:
+        """Return why Stripe is not called, or None if it is."""
+        cause = self._breaker.cause
+        return None if cause is None else f"circuit breaker open ({cause.value}): users wait"
+
+    async def create(self, step: Create) -> str:
+        """Create the customer of ``step`` and return its id; repeated, it is the same customer.
+
+        Raises:
+            KeySpentError: look for the customer, then use a new key.
+        """
+        params: Any = dict(step.body)
+
+        async def create() -> str:
+            customer = await self._customers.create_async(params, {"idempotency_key": step.key})
+            return read(_Customer, customer).id
+
+        return await self._call("create", str(step.attempt.user_id), create)
+
+    async def status_of(self, customer_id: str) -> CustomerStatus:
+        """Return whether a customer exists."""
+
+        async def retrieve() -> bool:
+            customer = read(_RetrievedCustomer, await self._customers.retrieve_async(customer_id))
+            if customer.id != customer_id:
+                raise ValueError("another customer than the one requested")
+            return customer.deleted
+
+        try:
+            deleted = await self._call("retrieve", customer_id, retrieve)
+        except CustomerNotFoundError:
+            return CustomerStatus.UNKNOWN
+        return CustomerStatus.DELETED if deleted else CustomerStatus.EXISTS
+
+    async def find(self, user_id: str, email: str) -> list[str]:
+        """Return the ids of the customers marked with ``user_id``, the oldest first.
+
+        Search finds a customer whose address was changed, but lags by about a minute. If it finds
+        none, the list by exact address follows, which does not lag.
+        """
+        try:
+            searched = await self._call("search", user_id, lambda: self._search(user_id))
+        except PermanentError:
+            # Some accounts have no search (https://docs.stripe.com/search); all have lists.
+            searched = []
+        found = [c for c in searched if await self.status_of(c.id) is CustomerStatus.EXISTS]
+        if not found:
+            listed = await self._call("list", user_id, lambda: self._list(email))
+            found = [c for c in listed if (c.metadata or {}).get("user_id") == user_id]
+        return [c.id for c in sorted(found, key=lambda c: (c.created, c.id))]
+
+    async def _search(self, user_id: str) -> "list[_Customer]":
+        async def page(cursor: Any) -> stripe.StripeObject:
+            params: Any = {"query": f"metadata['user_id']:'{user_id}'", **cursor}
+            return await self._customers.search_async(params)
+
+        return await every_item(Page[_Customer], page)
+
+    async def _list(self, email: str) -> "list[_Customer]":
+        async def page(cursor: Any) -> stripe.StripeObject:
+            params: Any = {"email": email, **cursor}
+            return await self._customers.list_async(params)
+
+        return await every_item(Page[_Customer], page)
+
+    async def _call(self, call: str, user: str, work: Callable[[], Awaitable[T]]) -> T:
+        self.require_closed()
+        started = time.monotonic()
+        self._breaker = self._breaker.called(started)
+        with calling(*_REQUESTS[call], self._base) as span:
+            answer, result = await ask(work)
+            kind, error = response_of(answer)
+            self._metrics.called(call, kind.name, time.monotonic() - started)
+            span.answered(kind.name, status=answer.status, well=error is None)
+        self._update_breaker(kind, user, error)
+        if error is not None:
+            self._raise(error)
+        assert result is not None
+        return result
+
+    def _update_breaker(self, kind: AnswerClass, user: str, error: Exception | None) -> None:
+        before, now = self._breaker.cause, time.monotonic()
+        if isinstance(error, StripeKeyRefusedError):
+            self._breaker = self._breaker.key_refused(now)
+        elif kind.outage:
+            self._breaker = self._breaker.unanswered(user, now)
+        else:
+            self._breaker = self._breaker.answered()
+
+        after = self._breaker.cause
+        if after is before:
+            return
+        self._metrics.circuit(after)
+        if after is not None:
+            log.error("circuit_opened", cause=after.value)
+        else:
+            log.info("circuit_closed")
+
+    def _raise(self, error: Exception) -> NoReturn:
+        # A spent key must be stored for the user, whatever state the breaker is in.
+        if type(error) is TransientError and self._breaker.cause is Cause.OUTAGE:
+            raise StripeUnavailableError(str(error))
+        raise error
+
+    def _open_error(self) -> CircuitOpenError:
+        if self._breaker.cause is Cause.KEY:
+            return StripeKeyRefusedError("circuit breaker open: Stripe refused the key")
+        return StripeUnavailableError("circuit breaker open: Stripe did not respond")
+
+
+class _Customer(Item):
+    """A customer in a response; ``created`` in Unix seconds."""
+
+    object: Literal["customer"]
+    created: int
+    metadata: Annotated[dict[str, str] | None, Field(repr=False)] = None
+
+
+class _RetrievedCustomer(Body):
+    """What Stripe shows of a customer by its id, deleted or not."""
+
+    object: Literal["customer"]
+    id: Id
+    deleted: bool = False
+
+
+_REQUESTS: Final = MappingProxyType(
+    {
+        "create": ("POST", "/v1/customers"),
+        "retrieve": ("GET", "/v1/customers/{customer}"),
+        "search": ("GET", "/v1/customers/search"),
+        "list": ("GET", "/v1/customers"),
+    }
+)
+"""Method and path of each call, as spans name them."""
