@@ -23,9 +23,9 @@ from sqlalchemy import TextClause, text
 from local_stack.provision import provide_postgres
 from nexus_database import Database
 from rig.databases import make_database
-from usage_ingest.accounts import EXPIRE, RELEASE, SUPERSEDE
-from usage_ingest.figures import MEASURE
-from usage_ingest.inquiries import (
+from usage_ingest.storage.accounts import EXPIRE, RELEASE, SUPERSEDE
+from usage_ingest.storage.figures import MEASURE
+from usage_ingest.storage.reader import (
     BEGINNING,
     EVENTS,
     FIRST_ID,

@@ -1,8 +1,8 @@
-"""What does a tool run cost from the queue to the ledger, beside other ways of writing it down?
+"""What a tool run costs from the queue to the ledger, compared with other ways of recording it.
 
-Each way in turn finds the same backlog, as one process. Measured is from the first tenth of it to
-its end, when start and connecting are over: runs a second, and the processor time of a run in the
-consumer, in the broker and in PostgreSQL. The servers wait for their disk, as in production.
+Each way in turn, as one process, records the same backlog. It is measured from the first tenth of
+the backlog to its end, so without start and connecting: runs per second, and the processor time per
+run of the consumer, the broker and PostgreSQL. The servers wait for their disk, as in production.
 """
 
 import argparse
@@ -35,11 +35,11 @@ from rig.vhost import Vhost
 SERVICE: Final = "usage_ingest"
 OURS: Final = "usage-ingest"
 WAYS: Final = ("one-by-one", "in-batches", OURS, "unread")
-"""All but ours are in ``peers.py``."""
+"""The consumers; all but ours are in ``peers.py``."""
 
 USERS: Final = 100
-LOOK_EVERY: Final = 0.05
-PATIENCE: Final = 300.0
+POLL_SECONDS: Final = 0.05
+TIMEOUT_SECONDS: Final = 300.0
 
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 
@@ -50,7 +50,7 @@ EMPTY: Final = "TRUNCATE usage_events, bodies"
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """How many runs were recorded at a time, and what processor seconds each part had taken."""
+    """The runs recorded by a time, and the processor seconds of each part until then."""
 
     recorded: int
     time: float
@@ -59,14 +59,14 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Runs a second, and microseconds of processor a run, by part."""
+    """Runs per second, and microseconds of processor time per run, by part."""
 
     rate: float
     micros: Mapping[str, float]
 
     @classmethod
     def between(cls, early: Moment, late: Moment) -> "Cost":
-        """Return what recording took between two moments."""
+        """Return the cost of the runs recorded between two moments."""
         number = late.recorded - early.recorded
         spent = {part: late.processor[part] - early.processor[part] for part in late.processor}
         micros = {part: seconds / number * 1e6 for part, seconds in spent.items()}
@@ -74,7 +74,7 @@ class Cost:
 
 
 class Bench:
-    """A broker and a ledger on which one consumer after the other is measured."""
+    """A broker and a ledger; the consumers are measured one after the other."""
 
     def __init__(
         self, node: RabbitNode, postgres: PostgresServer, vhost: Vhost, database_url: str
@@ -85,11 +85,11 @@ class Bench:
         self._database_url = database_url
 
     async def cost(self, name: str, count: int) -> Cost:
-        """Have one consumer record a backlog of ``count``."""
+        """Let one consumer record a backlog of ``count`` runs."""
         superuser = await asyncpg.connect(self._postgres.superuser_url, database=SERVICE)
         try:
             await superuser.execute(EMPTY)
-            # A peer may have been ended between its last commit and the ack.
+            # The last consumer may have ended between a commit and its ack.
             await self._vhost.empty()
             examples = runs([uuid4() for _ in range(USERS)])
             await pile_up(self._vhost, examples, count, exchange=EVENTS, queue=TOOL_EXECUTED_QUEUE)
@@ -122,18 +122,19 @@ class Bench:
             await process.wait()
 
     async def _moment(self, superuser: asyncpg.Connection, pid: int, wanted: int) -> Moment:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while (recorded := await superuser.fetchval(RECORDED)) < wanted:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{recorded} of {wanted} were recorded in {PATIENCE:.0f} s")
-            await asyncio.sleep(LOOK_EVERY)
+                text = f"{recorded} of {wanted} were recorded in {TIMEOUT_SECONDS:.0f} s"
+                raise TimeoutError(text)
+            await asyncio.sleep(POLL_SECONDS)
         parts = {"python": [pid], "broker": self._node.pids, "postgres": self._postgres.pids}
         processor = {part: _processor_seconds(roots) for part, roots in parts.items()}
         return Moment(recorded, time.monotonic(), processor)
 
 
 def _processor_seconds(roots: Sequence[int]) -> float:
-    """Add up what processes have used, their descendants and those that have ended with them."""
+    """Return the seconds of processes and their descendants, including those that have ended."""
     total = 0
     for root in roots:
         total += sum(_ticks(root, ended=True))
@@ -142,20 +143,20 @@ def _processor_seconds(roots: Sequence[int]) -> float:
 
 
 def _ticks(pid: int, *, ended: bool) -> list[int]:
-    """Read a process's user and system time, and that of its ended children, by proc(5)."""
+    """Read a process's user and system time, and that of its ended children: proc(5)."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return [int(each) for each in fields[11 : 15 if ended else 13]]
 
 
-def told(name: str, costs: Sequence[Cost]) -> str:
-    """Return a way's row of a table: the medians."""
+def table_row(name: str, costs: Sequence[Cost]) -> str:
+    """Return the medians of one way as a row of the table."""
     rate = statistics.median(cost.rate for cost in costs)
     micros = [statistics.median(cost.micros[part] for cost in costs) for part in costs[0].micros]
     return f"| {name} | {rate:,.0f} | {' | '.join(f'{each:.0f}' for each in micros)} |"
 
 
 async def measure(bench: Bench, count: int, rounds: int) -> None:
-    """Let all ways take turns, and print a table."""
+    """Measure all ways in turns and print a table."""
     costs: dict[str, list[Cost]] = {name: [] for name in WAYS}
     for turn in range(rounds):
         for name, its in costs.items():
@@ -165,11 +166,11 @@ async def measure(bench: Bench, count: int, rounds: int) -> None:
     print(f"{os.getloadavg()[0]:.1f}\n\n| way | runs/s | python µs | broker µs | postgres µs |")
     print("|---|---|---|---|---|")
     for name, its in costs.items():
-        print(told(name, its))
+        print(table_row(name, its))
 
 
 async def main(count: int, rounds: int) -> None:
-    """Start servers of its own, measure, and print."""
+    """Start the servers, measure and print."""
     password = secrets.token_hex(16)
     with (
         tempfile.TemporaryDirectory() as directory,

@@ -15,8 +15,9 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -29,15 +30,17 @@ from local_stack.servers import Database as PostgresServer
 from nexus_database import Database
 from nexus_messaging.clock import utc_now
 from nexus_messaging.message import Delivery, Message
+from nexus_messaging.pipeline import BatchHandler
 from nexus_messaging.topology import EVENTS, TOOL_EXECUTED_QUEUE
 from nexus_messaging.tracing import processing_batch, trace_with
+from nexus_service.periodic import Periodic
 from nexus_service.work import Works
 from rig.databases import make_database
 from rig.events import tool_run
-from usage_ingest.handlers import UsageRecorder
-from usage_ingest.ledger import Ledger
+from usage_ingest.handlers import record_usage
 from usage_ingest.metering import BillingRules
 from usage_ingest.metrics import IngestMetrics
+from usage_ingest.storage.ledger import Ledger
 
 SERVICE: Final = "usage_ingest"
 RULES: Final = BillingRules("tool_call_executed", None, frozenset({"succeeded"}))
@@ -86,7 +89,7 @@ def ways() -> list[Way]:
     ]
 
 
-async def measure(recorder: UsageRecorder, size: int, rounds: int) -> str:
+async def measure(record: BatchHandler, size: int, rounds: int) -> str:
     """Record ``rounds`` batches in each way, in turns, and say what a batch took."""
     compared = ways()
     for turn in range(WARM_UP + rounds):
@@ -95,7 +98,7 @@ async def measure(recorder: UsageRecorder, size: int, rounds: int) -> str:
             trace_with(way.provider)
             began = time.process_time()
             with way.span(batch):
-                await recorder.record_usage(batch)
+                await record(batch)
             if turn >= WARM_UP:
                 way.seconds.append(time.process_time() - began)
     base = statistics.median(compared[0].seconds)
@@ -119,16 +122,28 @@ def _context() -> str:
     return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
 
 
+async def _nothing() -> None:
+    """Claim nothing."""
+
+
 @asynccontextmanager
-async def recording(postgres: PostgresServer) -> AsyncIterator[UsageRecorder]:
-    """Offer a recorder on a ledger of its own."""
+async def recording(postgres: PostgresServer) -> AsyncIterator[BatchHandler]:
+    """Offer the handler on a ledger of its own."""
     password = secrets.token_hex(16)
     database = Database(await make_database(postgres, SERVICE, password), name="benchmark")
     registry = CollectorRegistry()
     metrics = IngestMetrics(registry, meters=RULES.meters)
-    work = Works(registry, service=SERVICE).add("record")
+    works = Works(registry, service=SERVICE)
+    provided: dict[str, Any] = {
+        "ledger": Ledger(database),
+        "rules": RULES,
+        "metrics": metrics,
+        "recording": works.add("record"),
+        "claim": Periodic(_nothing, works.add("claim"), every=1.0),
+        "now": utc_now,
+    }
     try:
-        yield UsageRecorder(Ledger(database), RULES, metrics, work, now=utc_now, wake=lambda: None)
+        yield partial(record_usage, **provided)
     finally:
         await database.close()
 
@@ -136,8 +151,8 @@ async def recording(postgres: PostgresServer) -> AsyncIterator[UsageRecorder]:
 async def main(size: int, rounds: int) -> None:
     """Start a database of its own, measure, and print."""
     with tempfile.TemporaryDirectory() as name, provide_postgres(Path(name)) as postgres:
-        async with recording(postgres) as recorder:
-            print(await measure(recorder, size, rounds))
+        async with recording(postgres) as record:
+            print(await measure(record, size, rounds))
 
 
 if __name__ == "__main__":

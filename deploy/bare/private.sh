@@ -13,5 +13,5 @@ git clone --quiet "$REPOSITORY" "$work/a clone"
 cd "$work/a clone"
 make setup
 env -u STRIPE_SECRET_KEY .venv/bin/pytest -q deploy/local/tests/test_places.py \
-    tests/integration/usage_ingest/test_adoption.py
+    tests/integration/usage_ingest/test_recovery.py
 .venv/bin/metering-demo --runs 100 --users 5

@@ -27,11 +27,12 @@ from stripe_reporter.fence import Call
 from stripe_reporter.reports import Report
 from stripe_reporter.storage.journal import Journal
 from stripe_reporter.stripe.responses import TABLE
-from usage_ingest.accounts import Accounts
-from usage_ingest.claims import Claims
-from usage_ingest.ledger import Entry, Ledger
+from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingRules
-from usage_ingest.reports import Answer, Reports
+from usage_ingest.storage.accounts import Accounts
+from usage_ingest.storage.claims import Claims
+from usage_ingest.storage.ledger import Ledger
+from usage_ingest.storage.reports import Answer, Reports
 
 NOW = datetime.now(UTC)
 RULES = BillingRules("tool_call_executed", None, frozenset({"succeeded"}))

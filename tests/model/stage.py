@@ -15,10 +15,10 @@ from model.reference import WINDOW, Key
 from model.transitions import TABLES
 from nexus_database import Database
 from stripe_reporter.metrics import ReporterMetrics
-from usage_ingest.accounts import Accounts
-from usage_ingest.claims import Claims
-from usage_ingest.ledger import Ledger
-from usage_ingest.reports import Reports
+from usage_ingest.storage.accounts import Accounts
+from usage_ingest.storage.claims import Claims
+from usage_ingest.storage.ledger import Ledger
+from usage_ingest.storage.reports import Reports
 
 T = TypeVar("T")
 S = TypeVar("S")

@@ -13,9 +13,10 @@ from nexus_contracts import CustomerProvisioned, UsageRecorded, UsageRejected
 from nexus_stripe.answers import Answer as StripeAnswer
 from rig.events import provisioned
 from stripe_reporter.reports import Report
-from usage_ingest.ledger import Duplicate, Entry, HeldByNewer, IdTaken, Recorded, Result
+from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingRules, ToolRun
-from usage_ingest.reports import Answer
+from usage_ingest.storage.ledger import Duplicate, HeldByNewer, IdTaken, Recorded, Result
+from usage_ingest.storage.reports import Answer
 
 Work = Coroutine[Any, Any, None]
 
@@ -173,7 +174,7 @@ class World:
     async def answer(self, batch: Sequence[tuple[Key, Outcome]]) -> None:
         """Apply a batch of outcomes."""
         applied = await self.stage.parts.reports.answer([Answer.of(each) for _, each in batch])
-        assert not applied.strangers
+        assert not applied.unknown
         by_time = sorted(batch, key=lambda each: each[1].at)
         for key in {key for key, _ in batch}:
             told = [outcome for each, outcome in by_time if each == key]

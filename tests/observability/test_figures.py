@@ -13,10 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from nexus_database import Database
 from rig.events import provisioned, tool_run
 from stripe_reporter.storage.journal import _OLDEST_UNKNOWN
-from usage_ingest.accounts import EXPIRE, Accounts
-from usage_ingest.claims import Claims
-from usage_ingest.figures import MEASURE, MOST_COUNTED, Figures
-from usage_ingest.inquiries import (
+from usage_ingest.entry import Entry
+from usage_ingest.jobs import measure
+from usage_ingest.metering import BillingRules
+from usage_ingest.metrics import IngestMetrics
+from usage_ingest.storage.accounts import EXPIRE, Accounts
+from usage_ingest.storage.claims import Claims
+from usage_ingest.storage.figures import MEASURE, MOST_COUNTED, Figures
+from usage_ingest.storage.ledger import Ledger
+from usage_ingest.storage.reader import (
     BEGINNING,
     EVENTS,
     FIRST_ID,
@@ -25,11 +30,7 @@ from usage_ingest.inquiries import (
     UNANSWERED,
     UNANSWERED_NUMBER,
 )
-from usage_ingest.ledger import Entry, Ledger
-from usage_ingest.loops import Measuring
-from usage_ingest.metering import BillingRules
-from usage_ingest.metrics import IngestMetrics
-from usage_ingest.reports import Reports
+from usage_ingest.storage.reports import Reports
 
 NOW = datetime.now(UTC)
 RULES = BillingRules("tool_call_executed", None, frozenset({"succeeded"}))
@@ -77,7 +78,7 @@ async def test_the_ledgers_figures_are_shown_by_state_with_the_age_of_the_oldest
     metrics = IngestMetrics(registry, meters=RULES.meters)
     later = datetime.now(UTC) + timedelta(minutes=5)
 
-    await Measuring(Figures(database), metrics, lambda: later).measure()
+    await measure(Figures(database), metrics, now=lambda: later)
 
     def shown(name: str, state: str) -> float:
         value = registry.get_sample_value(f"usage_ingest_{name}", {"state": state})

@@ -1,4 +1,4 @@
-"""What usage-ingest accepts as settings."""
+"""Which settings usage-ingest accepts."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from usage_ingest.settings import Settings
 NEEDED = {"AMQP_URL": "amqp://u:hunter2@h/v", "DATABASE_URL": "postgresql://u:hunter2@h/d"}
 
 
-def test_defaults_are_safe_and_lists_are_comma_separated() -> None:
+def test_defaults_and_comma_separated_lists() -> None:
     """Only succeeded runs are billed, in windows of ten seconds, on one meter."""
     settings = load(Settings, {**NEEDED, "STRIPE_METER_DIMENSIONS": "server_id, tool_name"})
 
@@ -18,8 +18,8 @@ def test_defaults_are_safe_and_lists_are_comma_separated() -> None:
     assert settings.rules().tokens_meter is None
 
 
-def test_everything_wrong_is_named_at_once_and_no_value_is_told() -> None:
-    """An operator mends all of it in one go, and may paste the line anywhere."""
+def test_every_wrong_setting_is_named_without_its_value() -> None:
+    """An operator can correct all of them at once, and paste the message anywhere."""
     wrong = {
         "AMQP_URL": "amqp://u:hunter2@h/v",
         "REPORT_WINDOW_SECONDS": "7",
@@ -47,10 +47,8 @@ def test_everything_wrong_is_named_at_once_and_no_value_is_told() -> None:
     ],
     ids=["one name twice", "the default twice", "control character", "newline", "too long"],
 )
-def test_meter_names_that_no_report_could_carry_are_refused(
-    runs: str, tokens: str, named: str
-) -> None:
-    """Under one name for both meters a run would read its tokens in place of itself."""
+def test_meter_name_that_no_report_can_carry_is_refused(runs: str, tokens: str, named: str) -> None:
+    """With one name for both meters a run would read its tokens instead of one run."""
     names = {"STRIPE_METER_EVENT_NAME": runs, "STRIPE_TOKENS_METER_EVENT_NAME": tokens}
 
     with pytest.raises(SettingsError, match=named):

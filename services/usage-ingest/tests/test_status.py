@@ -1,4 +1,4 @@
-"""Whether usage is on its way to Stripe, decided from what ledger and broker answered."""
+"""Whether usage makes its way to Stripe, decided from what the ledger and the broker say."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,12 +13,19 @@ from nexus_messaging.topology import (
     dead_letter_queue,
 )
 from nexus_service.console import Finding, Tone
-from usage_ingest.inquiries import Standing, Tally
-from usage_ingest.status import QUEUES, STAGES, Stage, findings, queue_rows
+from usage_ingest.status import (
+    QUEUES,
+    STAGES,
+    LedgerCounts,
+    Stage,
+    StateCount,
+    findings,
+    queue_rows,
+)
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ALLOWED = timedelta(minutes=15)
-QUIET = Standing(NOW, (), (), NOW - timedelta(hours=8))
+QUIET = LedgerCounts(NOW, (), (), NOW - timedelta(hours=8))
 CONSUMED = Depths(
     {queue: Depth(0, int(queue in {stage.queue for stage in STAGES})) for queue in QUEUES}
 )
@@ -29,46 +36,46 @@ def with_depth(queue: str, depth: Depth, depths: Depths = CONSUMED) -> Depths:
     return replace(depths, queues={**depths.queues, queue: depth})
 
 
-def found(standing: Standing | None, depths: Depths | None) -> dict[str, Finding]:
+def found(counts: LedgerCounts | None, depths: Depths | None) -> dict[str, Finding]:
     """Return the findings by their names."""
-    return {each.name: each for each in findings(standing, depths, NOW, ALLOWED)}
+    return {each.name: each for each in findings(counts, depths, NOW, ALLOWED)}
 
 
-def wrong(standing: Standing | None, depths: Depths | None) -> dict[str, str]:
+def wrong(counts: LedgerCounts | None, depths: Depths | None) -> dict[str, str]:
     """Return what is wrong, by its name."""
-    each = found(standing, depths).items()
+    each = found(counts, depths).items()
     return {name: finding.text for name, finding in each if finding.tone is Tone.BAD}
 
 
-def test_a_quiet_night_is_no_fault() -> None:
-    """Nothing was recorded for hours, and nothing waits."""
+def test_no_usage_for_hours_is_no_fault() -> None:
+    """Nothing was recorded, and nothing waits."""
     assert wrong(QUIET, CONSUMED) == {}
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 @pytest.mark.parametrize(
-    ("connected", "told"),
+    ("connected", "cause"),
     [
         (None, "does not run, or "),
         (frozenset({"operator"}), "does not run, as it has no connection"),
         (frozenset({"usage-ingest", "stripe-reporter", "customer-provisioner"}), "runs, so "),
     ],
 )
-def test_a_stage_without_a_consumer_stands_still(
-    stage: Stage, connected: frozenset[str] | None, told: str
+def test_stage_without_a_consumer_stands_still(
+    stage: Stage, connected: frozenset[str] | None, cause: str
 ) -> None:
-    """Even if nothing waits yet; why is said as far as it is known."""
+    """The cause is named if it is known."""
     depths = replace(with_depth(stage.queue, Depth(3, 0)), connected=connected)
 
     (finding,) = wrong(QUIET, depths).items()
 
     assert finding[0] == stage.name
     assert f"3 waiting in {stage.queue}, no consumer" in finding[1]
-    assert f"{stage.service} {told}" in finding[1]
+    assert f"{stage.service} {cause}" in finding[1]
 
 
-def test_recording_that_stands_still_in_spite_of_a_consumer_is_wrong() -> None:
-    """A frozen process has a consumer, too; a backlog that is worked off is none."""
+def test_recording_that_stands_still_with_a_consumer_is_wrong() -> None:
+    """A frozen process still has a consumer. A backlog that is worked off is no fault."""
     waiting = with_depth(TOOL_EXECUTED_QUEUE, Depth(0, 1, messages=2000))
     working = replace(QUIET, newest=NOW - timedelta(seconds=5))
 
@@ -77,13 +84,13 @@ def test_recording_that_stands_still_in_spite_of_a_consumer_is_wrong() -> None:
 
 
 @pytest.mark.parametrize("queue", [dead_letter_queue(USAGE_RECORDED_QUEUE), UNROUTABLE])
-def test_what_a_person_must_move_is_wrong(queue: str) -> None:
-    """It is unbilled until then."""
+def test_dead_letters_are_wrong(queue: str) -> None:
+    """They are not billed until a person moves them."""
     assert f"7 in {queue}" in wrong(QUIET, with_depth(queue, Depth(7, 0)))["dead letters"]
 
 
-def test_what_waits_to_be_tried_again_is_told() -> None:
-    """Time alone ends it."""
+def test_retries_are_noted() -> None:
+    """They are tried again without anybody's doing."""
     finding = found(QUIET, with_depth("retry.1m", Depth(9, 0)))["retries"]
 
     assert (finding.tone, finding.text) == (
@@ -92,9 +99,9 @@ def test_what_waits_to_be_tried_again_is_told() -> None:
     )
 
 
-def test_usage_unanswered_for_longer_than_allowed_is_wrong() -> None:
-    """By the oldest that time alone should have ended."""
-    report = Tally("forwarded", "m", 1, 1, NOW - timedelta(minutes=16), more=False)
+def test_usage_unanswered_for_too_long_is_wrong() -> None:
+    """By the oldest event or report."""
+    report = StateCount("forwarded", "m", 1, 1, NOW - timedelta(minutes=16), more=False)
 
     assert (
         "960 s, more than 900 s: degraded"
@@ -102,8 +109,8 @@ def test_usage_unanswered_for_longer_than_allowed_is_wrong() -> None:
     )
 
 
-def test_young_usage_is_no_comfort_while_something_stands_still() -> None:
-    """What is not recorded has no age in the ledger."""
+def test_young_usage_is_noted_while_a_stage_stands_still() -> None:
+    """Usage that is not recorded has no age in the ledger."""
     fine = found(QUIET, CONSUMED)["oldest unanswered usage"]
     halted = found(QUIET, with_depth(TOOL_EXECUTED_QUEUE, Depth(812, 0)))["oldest unanswered usage"]
 
@@ -111,8 +118,8 @@ def test_young_usage_is_no_comfort_while_something_stands_still() -> None:
     assert (halted.tone, halted.text) == (Tone.NOTE, "0 s, of what is recorded")
 
 
-def test_the_table_of_queues_has_each_with_its_dead_letters() -> None:
-    """Retry tiers have no consumer, by design."""
+def test_queue_rows_have_their_dead_letters() -> None:
+    """Retry tiers have no consumer."""
     dead = with_depth(dead_letter_queue(TOOL_EXECUTED_QUEUE), Depth(2, 0))
 
     rows = {row.cells[0]: row for row in queue_rows(dead)}

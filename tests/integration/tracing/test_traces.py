@@ -26,7 +26,7 @@ from rig.spans import (
 from rig.waiting import eventually
 from stripe_emulator.faults import Fault
 from usage_ingest.explanation import explain
-from usage_ingest.inquiries import Inquiries
+from usage_ingest.storage.reader import LedgerReader
 
 from .conftest import Services
 
@@ -175,11 +175,11 @@ async def test_support_finds_a_runs_trace_by_its_event_id(services: Services) ->
     run = run_of(uuid4())
     with recorded_spans():
         await services.vhost.publish(run)
-        inquiries = Inquiries(services.ledger)
-        trace = await eventually(lambda: inquiries.trace(run.id), bool)
+        reader = LedgerReader(services.ledger)
+        history = await eventually(lambda: reader.history(run.id), bool)
 
-    assert trace is not None
-    assert f"trace {TRACE}" in list(explain(trace))
+    assert history is not None
+    assert f"trace {TRACE}" in list(explain(history))
 
 
 async def test_off_by_default_nothing_is_stored(services: Services) -> None:

@@ -12,10 +12,11 @@ from sqlalchemy import Row, text
 from nexus_contracts.fields import MAX_TOKENS
 from nexus_database import Database
 from rig.events import provisioned, tool_run
-from usage_ingest.accounts import Accounts
-from usage_ingest.claims import Claimed, Claims
-from usage_ingest.ledger import Entry, Ledger
+from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingRules, ToolRun
+from usage_ingest.storage.accounts import Accounts
+from usage_ingest.storage.claims import Claimed, Claims
+from usage_ingest.storage.ledger import Ledger
 
 RULES = BillingRules("tool_call_executed", "tokens_used", frozenset({"succeeded"}))
 MINUTE = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -45,10 +46,10 @@ def claims(database: Database, seconds: int = 10, *dimensions: str) -> Claims:
     return Claims(database, window=timedelta(seconds=seconds), dimensions=dimensions)
 
 
-async def test_a_window_becomes_one_report_for_each_customer_and_meter(
+async def test_window_becomes_one_report_per_customer_and_meter(
     database: Database, user: UUID
 ) -> None:
-    """Runs and tokens of one window are summed apart, at the time of the earliest run."""
+    """Runs and tokens of a window are summed separately, at the time of the earliest run."""
     await record(
         database,
         tool_run(user, time=MINUTE + timedelta(seconds=3), token_count=7),
@@ -73,8 +74,8 @@ async def test_a_window_becomes_one_report_for_each_customer_and_meter(
     ]
 
 
-async def test_an_open_window_is_not_claimed(database: Database, user: UUID) -> None:
-    """What may still grow waits for its window to close."""
+async def test_open_window_is_not_claimed(database: Database, user: UUID) -> None:
+    """Further events may come until it closes."""
     await record(database, tool_run(user, time=MINUTE + timedelta(seconds=3)))
 
     early = await claims(database).claim(MINUTE + timedelta(seconds=10))
@@ -83,10 +84,10 @@ async def test_an_open_window_is_not_claimed(database: Database, user: UUID) -> 
     assert (early.events, late.events) == (0, 1)
 
 
-async def test_a_late_event_makes_a_further_report_of_its_window(
+async def test_late_event_makes_a_further_report_of_its_window(
     database: Database, user: UUID
 ) -> None:
-    """A report never changes once committed; its window may have several."""
+    """A committed report never changes; a window may have several."""
     await record(database, tool_run(user, time=MINUTE))
     await claims(database).claim(LATER)
     before = await rows(database, "SELECT * FROM usage_reports")
@@ -99,19 +100,19 @@ async def test_a_late_event_makes_a_further_report_of_its_window(
     assert len(after) == 2
 
 
-async def test_without_windows_every_event_is_a_report_of_its_own(
+async def test_without_windows_every_event_has_its_own_report(
     database: Database, user: UUID
 ) -> None:
-    """A window length of zero trades calls for detail."""
+    """This is a window length of zero."""
     await record(database, *(tool_run(user, time=MINUTE) for _ in range(3)))
 
     assert await claims(database, 0).claim(MINUTE) == Claimed(events=3, reports=3)
 
 
-async def test_dimensions_split_reports_and_are_kept_on_them(
+async def test_dimensions_split_reports_and_are_stored_with_them(
     database: Database, user: UUID
 ) -> None:
-    """Runs of different tools are reported apart where the meter has that dimension."""
+    """Runs of different tools have different reports if the meter has that dimension."""
     await record(
         database,
         tool_run(user, time=MINUTE, tool_name="radar"),
@@ -128,10 +129,8 @@ async def test_dimensions_split_reports_and_are_kept_on_them(
     ]
 
 
-async def test_claimers_at_once_share_the_events_and_count_each_once(
-    database: Database, user: UUID
-) -> None:
-    """Any number of claimers: the reports' sums are the events' sums."""
+async def test_concurrent_claims_count_each_event_once(database: Database, user: UUID) -> None:
+    """The sums of the reports are the sums of the events."""
     await record(database, *(tool_run(user, time=MINUTE, token_count=3) for _ in range(400)))
 
     claimed = await asyncio.gather(*(claims(database).claim(LATER, most=130) for _ in range(6)))
@@ -142,10 +141,10 @@ async def test_claimers_at_once_share_the_events_and_count_each_once(
     assert [tuple(row) for row in sums] == [("tokens_used", 1200), ("tool_call_executed", 400)]
 
 
-async def test_the_sum_of_events_and_the_sum_of_reports_are_the_same_for_each_claim(
+async def test_events_and_reports_of_each_claim_have_one_sum(
     database: Database, user: UUID
 ) -> None:
-    """Every claimed event leads to its reports and back."""
+    """Every claimed event leads to its reports, and every report to its events."""
     await record(
         database,
         *(tool_run(user, time=MINUTE + timedelta(seconds=n), token_count=n) for n in range(60)),
@@ -163,10 +162,10 @@ async def test_the_sum_of_events_and_the_sum_of_reports_are_the_same_for_each_cl
     assert differing == []
 
 
-async def test_a_run_at_the_border_of_two_windows_belongs_to_the_later(
+async def test_run_at_the_end_of_a_window_belongs_to_the_next(
     database: Database, user: UUID
 ) -> None:
-    """Claimed with the earlier one, its own window would be reported twice over."""
+    """If it was claimed with the earlier window, its own would be reported twice."""
     await record(database, tool_run(user, time=MINUTE + timedelta(seconds=10)))
 
     early = await claims(database).claim(MINUTE + timedelta(seconds=15))
@@ -175,10 +174,8 @@ async def test_a_run_at_the_border_of_two_windows_belongs_to_the_later(
     assert (early.events, late.events) == (0, 1)
 
 
-async def test_runs_of_the_most_tokens_that_the_contract_allows_are_summed(
-    database: Database, user: UUID
-) -> None:
-    """One run alone exceeds 32 bits."""
+async def test_runs_with_the_most_allowed_tokens_are_summed(database: Database, user: UUID) -> None:
+    """Even one run exceeds 32 bits."""
     runs = [tool_run(user, time=MINUTE, token_count=MAX_TOKENS) for _ in range(2)]
     await record(database, *runs)
 

@@ -1,4 +1,4 @@
-"""The commands for people, as they are typed, on a real database and broker."""
+"""The commands as an operator types them, on a real database and broker."""
 
 import json
 from dataclasses import replace
@@ -12,12 +12,13 @@ from rig.events import provisioned, tool_run
 from rig.secrecy import leaks, secrets_in
 from rig.terminal import in_a_pipe, on_a_terminal
 from rig.vhost import Vhost
-from usage_ingest.accounts import Accounts
-from usage_ingest.claims import Claims
-from usage_ingest.inquiries import Inquiries
-from usage_ingest.ledger import Entry, Ledger
+from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingRules, ToolRun
-from usage_ingest.reports import Answer, Reports
+from usage_ingest.storage.accounts import Accounts
+from usage_ingest.storage.claims import Claims
+from usage_ingest.storage.ledger import Ledger
+from usage_ingest.storage.reader import LedgerReader
+from usage_ingest.storage.reports import Answer, Reports
 
 RULES = BillingRules("tool_call_executed", None, frozenset({"succeeded"}))
 NOW = datetime.now(UTC)
@@ -39,7 +40,7 @@ async def command(database: Database, *arguments: str, amqp_url: str = "") -> tu
 
 
 async def forwarded(database: Database) -> tuple[ToolRun, Reports, Answer]:
-    """Leave one run in a report that was forwarded an hour ago; return the answer it may get."""
+    """Make a report of one run, forwarded an hour ago; return also an answer to it."""
     run = tool_run(time=NOW - timedelta(hours=2))
     await Accounts(database).apply(provisioned(run.data.user_id, "cus_1").data)
     await Ledger(database).record([Entry.of(run, RULES, NOW)])
@@ -51,10 +52,10 @@ async def forwarded(database: Database) -> tuple[ToolRun, Reports, Answer]:
     return run, reports, Answer(report.report_id, "reported", NOW, None, ever_unknown=False)
 
 
-async def test_status_tells_how_things_stand_and_fails_while_usage_is_late(
+async def test_status_shows_counts_and_fails_while_usage_is_late(
     database: Database,
 ) -> None:
-    """A script can act on the exit code and on each row; a person reads the same rows."""
+    """A script has the exit code and the same rows as a person."""
     _, reports, answer = await forwarded(database)
     early = tool_run(time=NOW - timedelta(hours=3))
     await Ledger(database).record([Entry.of(early, RULES, NOW)])
@@ -70,19 +71,19 @@ async def test_status_tells_how_things_stand_and_fails_while_usage_is_late(
     assert rows[1][:5] == ["events", "waiting", "tool_call_executed", "1", "1"]
     assert rows[2][:5] == ["reports", "forwarded", "tool_call_executed", "1", "1"]
     assert late[0] == 1
-    told = json.loads(late[1])
-    assert told["degraded"] is True
-    assert told["reports"][0].keys() == {"state", "meter", "number", "value", "oldest", "more"}
+    facts = json.loads(late[1])
+    assert facts["degraded"] is True
+    assert facts["reports"][0].keys() == {"state", "meter", "number", "value", "oldest", "more"}
     assert done[0] == 0
     assert ["reports", "reported", "tool_call_executed", "1", "1"] in [
         line.split() for line in done[1].splitlines()
     ]
 
 
-async def test_status_tells_refusals_and_how_far_back_it_adds_up_what_was_reported(
+async def test_status_shows_rejected_reports_and_sums_over_days(
     database: Database,
 ) -> None:
-    """A day by default; what was refused stays until a person has settled it."""
+    """Reported ones of a day by default; a rejected one until a person has settled it."""
     for state, ago in (("rejected", 0), ("reported", 0), ("reported", 3)):
         _, reports, answer = await forwarded(database)
         reason = "refused_by_stripe" if state == "rejected" else None
@@ -102,10 +103,10 @@ async def test_status_tells_refusals_and_how_far_back_it_adds_up_what_was_report
     }
 
 
-async def test_status_on_a_terminal_has_human_ages_and_says_degraded_in_words_and_colour(
+async def test_status_on_a_terminal_has_readable_ages_and_colours(
     database: Database,
 ) -> None:
-    """Two hours are not 7200 s to a person who is called at night."""
+    """Degraded is said in words and in colour."""
     await forwarded(database)
 
     shown = await on_a_terminal("usage_ingest", "status", **settings_of(database))
@@ -124,10 +125,10 @@ async def test_status_on_a_terminal_has_human_ages_and_says_degraded_in_words_an
     assert not plain.coloured
 
 
-async def test_explain_tells_each_step_and_why_something_is_not_billed(
+async def test_explain_shows_each_step_or_why_a_run_is_not_billed(
     database: Database,
 ) -> None:
-    """Support reads the answer without reading code."""
+    """In sentences that need no knowledge of the code."""
     run, reports, answer = await forwarded(database)
     await reports.answer([answer])
     failed, early = tool_run(status="failed"), tool_run()
@@ -136,21 +137,21 @@ async def test_explain_tells_each_step_and_why_something_is_not_billed(
     billed = await command(database, "explain", str(run.id))
     unbilled = await command(database, "explain", str(failed.id))
     waiting = await command(database, "explain", str(early.id))
-    stranger = await command(database, "explain", str(uuid4()))
+    unknown = await command(database, "explain", str(uuid4()))
 
     assert billed[0] == 0
     assert "1 on tool_call_executed" in billed[1]
     assert "counted by Stripe" in billed[1]
     assert "not_billable" in unbilled[1]
     assert "no Stripe customer yet" in waiting[1]
-    assert stranger[0] == 1
-    assert "not in the ledger" in stranger[2]
+    assert unknown[0] == 1
+    assert "not in the ledger" in unknown[2]
 
 
-async def test_replay_forwards_again_only_what_was_never_answered_and_only_if_told(
+async def test_replay_forwards_unanswered_reports_with_execute(
     database: Database, vhost: Vhost
 ) -> None:
-    """Dry by default; what is answered or too young is left alone."""
+    """Without it, it only counts. Answered and younger reports are not forwarded."""
     _, reports, answer = await forwarded(database)
     url = vhost.url("usage-ingest")
 
@@ -168,8 +169,8 @@ async def test_replay_forwards_again_only_what_was_never_answered_and_only_if_to
     assert after[1].startswith("0 reports would be")
 
 
-async def test_replay_on_a_terminal_shows_how_far_it_is(database: Database, vhost: Vhost) -> None:
-    """A bar with the number there is, which was counted first."""
+async def test_replay_on_a_terminal_shows_its_progress(database: Database, vhost: Vhost) -> None:
+    """A bar, with the total that was counted first."""
     await forwarded(database)
     await forwarded(database)
 
@@ -186,8 +187,8 @@ async def test_replay_on_a_terminal_shows_how_far_it_is(database: Database, vhos
     assert await vhost.depth(USAGE_RECORDED_QUEUE) == 2
 
 
-async def test_replay_forwards_every_report_once_whatever_the_page(database: Database) -> None:
-    """Several were made in the same moment, and pages end between them."""
+async def test_replay_reads_every_report_once_over_pages(database: Database) -> None:
+    """Several have the same time, and pages end between them."""
     runs = [tool_run(time=NOW - timedelta(hours=2, seconds=n)) for n in range(5)]
     for run in runs:
         await Accounts(database).apply(provisioned(run.data.user_id, "cus_1").data)
@@ -197,14 +198,14 @@ async def test_replay_forwards_every_report_once_whatever_the_page(database: Dat
     leased = [each.report_id for each in (await reports.lease(NOW)).reports]
     await reports.settle_lease(NOW - timedelta(hours=2), forwarded=leased, failed=[])
 
-    inquiries = Inquiries(database)
-    found = [each.report_id async for each in inquiries.unanswered(NOW, page=2)]
+    reader = LedgerReader(database)
+    found = [each.report_id async for each in reader.unanswered(NOW, page=2)]
 
     assert sorted(found) == sorted(leased)
-    assert await inquiries.unanswered_number(NOW) == 5
+    assert await reader.unanswered_number(NOW) == 5
 
 
-async def test_a_database_that_is_away_is_one_line_that_says_so(database: Database) -> None:
+async def test_unreachable_database_is_one_line(database: Database) -> None:
     """No traceback, no address, and exit code 1."""
     settings = settings_of(database) | {"DATABASE_URL": "postgresql://x:s3cret@127.0.0.1:1/d"}
 

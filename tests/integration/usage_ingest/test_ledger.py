@@ -1,4 +1,4 @@
-"""The ledger on a real PostgreSQL: each run once, facts that nobody can change."""
+"""The ledger on a real PostgreSQL: each run once, in rows that never change."""
 
 import asyncio
 from collections.abc import Mapping
@@ -14,10 +14,11 @@ from nexus_contracts import ToolExecuted, read_event
 from nexus_database import Database, DatabaseUnavailableError, RowRefusedError, RowsBusyError
 from rig.events import provisioned, tool_run
 from rig.waiting import eventually
-from usage_ingest.accounts import Accounts
-from usage_ingest.ledger import Duplicate, Entry, HeldByNewer, IdTaken, Ledger, Recorded
-from usage_ingest.metering import BillingRules, BillingState, ToolRun, digest
-from usage_ingest.reports import Reports
+from usage_ingest.entry import COLUMNS, Entry, digest
+from usage_ingest.metering import BillingRules, BillingState, ToolRun
+from usage_ingest.storage.accounts import Accounts
+from usage_ingest.storage.ledger import Duplicate, HeldByNewer, IdTaken, Ledger, Recorded
+from usage_ingest.storage.reports import Reports
 
 RULES = BillingRules("tool_call_executed", "tokens_used", frozenset({"succeeded"}))
 
@@ -33,8 +34,8 @@ async def count(database: Database) -> int:
     return int(result.scalar_one())
 
 
-async def test_an_event_told_twice_is_recorded_once(database: Database) -> None:
-    """Duplicates within a batch and across batches are recognised as the same fact."""
+async def test_duplicate_event_is_recorded_once(database: Database) -> None:
+    """Duplicates are recognised within a batch and across batches."""
     ledger, event = Ledger(database), tool_run(metadata={"a": 1})
 
     first = await ledger.record([entry(event), entry(event)])
@@ -45,8 +46,21 @@ async def test_an_event_told_twice_is_recorded_once(database: Database) -> None:
     assert await count(database) == 1
 
 
-async def test_rows_without_a_trace_are_rows_like_others(database: Database) -> None:
-    """The release before the column for it inserts none, and goes on beside the next one."""
+async def test_every_column_of_the_table_is_written(database: Database) -> None:
+    """A migration that adds one needs a line in ``COLUMNS``, or a default as these have."""
+    filled_otherwise = {"schema_version", "digest_version", "created_at", "claim_id"}
+    query = text(
+        "SELECT attname FROM pg_attribute WHERE attrelid = 'usage_events'::regclass"
+        " AND attnum > 0 AND NOT attisdropped"
+    )
+
+    columns = set((await database.run(lambda c: c.execute(query))).scalars())
+
+    assert columns == {column.name for column in COLUMNS} | filled_otherwise
+
+
+async def test_rows_without_a_trace_are_used_like_others(database: Database) -> None:
+    """The release before that column inserts none, and runs beside the next one."""
     values = {"id": uuid4(), "user": uuid4(), "digest": bytes(32), "now": datetime.now(UTC)}
     events = text("""
         INSERT INTO usage_events (event_id, source, schema_version, digest, user_id, server_id,
@@ -68,10 +82,10 @@ async def test_rows_without_a_trace_are_rows_like_others(database: Database) -> 
     assert await Reports(database).contexts([report]) == {}
 
 
-async def test_metadata_that_cannot_be_stored_is_left_out_and_the_run_recorded(
+async def test_run_is_recorded_without_metadata_that_cannot_be_stored(
     database: Database,
 ) -> None:
-    """The row tells it from a run without any; its repetition is a duplicate like others."""
+    """The row differs from that of a run without metadata; its repetition is a duplicate."""
     ledger, user = Ledger(database), uuid4()
     beyond = tool_run(user, metadata={"a": 4321})
     runs = [
@@ -96,7 +110,7 @@ async def test_metadata_that_cannot_be_stored_is_left_out_and_the_run_recorded(
 
 
 def old_row(event: ToolRun) -> Mapping[str, Any]:
-    """Return what the release before there were versions inserted for ``event``."""
+    """Return what the release without versions of the digest inserted for ``event``."""
     run = event.data
     return {
         "event_id": event.id,
@@ -115,8 +129,8 @@ VALUES (:event_id, :source, 1, :digest, :user_id, 'weather', 'forecast', 'direct
 """)
 
 
-async def test_an_event_of_an_older_digest_is_compared_by_that(database: Database) -> None:
-    """The two versions differ for this time: compared by the new one, it would be another fact."""
+async def test_repetition_is_compared_by_the_stored_version(database: Database) -> None:
+    """The versions differ for this time: by the new one it would be another event."""
     event = tool_run(time=datetime(2038, 6, 10, 22, 9, 31, 345_000, tzinfo=UTC))
     other = tool_run(event.data.user_id, event_id=event.id, time=event.time, tool_name="radar")
     assert digest(event, 1) != digest(event)
@@ -127,10 +141,10 @@ async def test_an_event_of_an_older_digest_is_compared_by_that(database: Databas
     assert results == [Duplicate(), IdTaken(event.source)]
 
 
-async def test_an_event_of_a_later_digest_is_left_to_who_can_compare_it(
+async def test_digest_of_a_later_release_is_not_compared(
     database: Database,
 ) -> None:
-    """Neither a duplicate nor another fact; a later release goes on with it."""
+    """The event is neither a duplicate nor another one; that release compares it."""
     event = tool_run()
     insert = text(
         str(OLD_INSERT)
@@ -143,7 +157,7 @@ async def test_an_event_of_a_later_digest_is_left_to_who_can_compare_it(
 
 
 async def test_new_events_have_the_newest_digest(database: Database) -> None:
-    """Lost microseconds make no other fact of them, whatever the year."""
+    """Without its microseconds it is the same event, in any year."""
     event = tool_run(time=datetime(2038, 6, 10, 22, 9, 31, 345_678, tzinfo=UTC))
     whole = event.time.replace(microsecond=345_000)
     again = tool_run(event.data.user_id, event_id=event.id, time=whole)
@@ -153,10 +167,10 @@ async def test_new_events_have_the_newest_digest(database: Database) -> None:
     assert await Ledger(database).record([entry(again)]) == [Duplicate()]
 
 
-async def test_an_id_with_another_meaning_is_refused_and_names_its_holder(
+async def test_id_of_another_event_is_taken_and_names_its_source(
     database: Database,
 ) -> None:
-    """The first meaning of an id stands; metadata is no part of the meaning."""
+    """The first event of an id stays; metadata does not make another one."""
     ledger, event = Ledger(database), tool_run(source="first/hub")
     other = tool_run(event.data.user_id, event_id=event.id, source="second/hub")
     same = tool_run(
@@ -173,10 +187,10 @@ async def test_an_id_with_another_meaning_is_refused_and_names_its_holder(
     assert results == [IdTaken("first/hub"), Duplicate()]
 
 
-async def test_two_consumers_with_the_same_batch_at_once_record_each_event_once(
+async def test_concurrent_batches_record_each_event_once(
     database: Database,
 ) -> None:
-    """Concurrent batches with ids in common neither deadlock nor double."""
+    """With ids in common they do not deadlock, either."""
     ledger = Ledger(database)
     events = [tool_run() for _ in range(200)]
 
@@ -204,12 +218,12 @@ async def test_two_consumers_with_the_same_batch_at_once_record_each_event_once(
     ],
 )
 async def test_facts_are_immutable_by_grant(database: Database, statement: str) -> None:
-    """The service's own role is refused whatever would change or remove a fact."""
+    """The service's role may not change or remove a fact."""
     with pytest.raises(DatabaseUnavailableError, match="42501"):
         await database.run(lambda c: c.execute(text(statement)))
 
 
-async def test_each_event_starts_in_the_state_its_facts_call_for(database: Database) -> None:
+async def test_event_is_recorded_in_the_state_of_its_facts(database: Database) -> None:
     """Known customer: due; unknown: waiting; failed: not billable; older than 35 days: expired."""
     known = uuid4()
     await Accounts(database).apply(provisioned(known, "cus_1").data)
@@ -232,9 +246,9 @@ async def test_each_event_starts_in_the_state_its_facts_call_for(database: Datab
     ]
 
 
-async def test_a_row_that_cannot_be_stored_refuses_its_batch_whole(database: Database) -> None:
-    """Nothing of a refused batch is in the ledger, and the error quotes no value."""
-    bad = replace(entry(tool_run()), readings="secret")
+async def test_row_that_cannot_be_stored_refuses_its_batch(database: Database) -> None:
+    """Nothing of the batch is in the ledger, and the error quotes no value."""
+    bad = replace(entry(tool_run()), metadata="secret")
 
     with pytest.raises(RowRefusedError) as refusal:
         await Ledger(database).record([entry(tool_run()), bad])
@@ -243,8 +257,8 @@ async def test_a_row_that_cannot_be_stored_refuses_its_batch_whole(database: Dat
     assert await count(database) == 0
 
 
-async def test_an_id_with_two_meanings_in_one_batch_keeps_the_first(database: Database) -> None:
-    """The second is refused as it would be a batch later, and not taken for a repetition."""
+async def test_first_of_two_events_with_one_id_in_a_batch_stays(database: Database) -> None:
+    """The second one is refused as in a later batch, and is no duplicate."""
     event = tool_run(source="first/hub")
     other = tool_run(event.data.user_id, event_id=event.id, source="second/hub")
 
@@ -253,8 +267,8 @@ async def test_an_id_with_two_meanings_in_one_batch_keeps_the_first(database: Da
     assert results == [Recorded(BillingState.WAITING), IdTaken("first/hub")]
 
 
-async def test_batches_with_ids_in_common_wait_in_the_order_of_the_ids(database: Database) -> None:
-    """Whoever waits for a row holds none that comes after it: neither can wait for the other."""
+async def test_batches_with_common_ids_wait_in_the_order_of_ids(database: Database) -> None:
+    """A batch that waits for a row holds no later one, so the batches can't deadlock."""
     low, high = (tool_run(event_id=UUID(int=number)) for number in (1, 2))
     waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
 

@@ -1,4 +1,4 @@
-"""usage-ingest wired as in production, on a real broker: what becomes of each kind of message."""
+"""usage-ingest as in production, on a real broker: the outcome of each kind of message."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ from rig.vhost import Vhost
 from rig.waiting import eventually
 
 REFUSAL = "ALTER TABLE usage_events ADD CHECK (tool_name <> 'refused')"
-"""What a row may break, where all that the contract lets through can be stored."""
+"""Makes a row that can't be stored; without it, all that the contract allows can be."""
 
 PAST = datetime.now(UTC) - timedelta(minutes=1)
 
@@ -47,10 +47,10 @@ async def reasons(vhost: Vhost, queue: str) -> list[str]:
     return sorted(str(letter.headers["nexus-reason"]) for letter in await vhost.dead_letters(queue))
 
 
-async def test_a_row_that_cannot_be_stored_takes_none_of_its_neighbours_along(
+async def test_row_that_cannot_be_stored_is_dead_lettered_alone(
     vhost: Vhost, running: Database, postgres: PostgresServer, password: str
 ) -> None:
-    """One bad row in a batch: it alone is dead-lettered, its bytes unchanged, all others stored."""
+    """Its bytes are unchanged, and all other runs of its batch are recorded."""
     name = str(running.engine.url.database)
     run_sql(postgres.url(name, "usage_ingest_owner", password), REFUSAL)
     bad = tool_run(tool_name="refused")
@@ -66,8 +66,8 @@ async def test_a_row_that_cannot_be_stored_takes_none_of_its_neighbours_along(
     assert letter.body == bad.body()
 
 
-async def test_metadata_costs_no_run(vhost: Vhost, running: Database) -> None:
-    """Whatever is in it: the run is recorded, and nothing is dead-lettered."""
+async def test_runs_are_recorded_with_any_metadata(vhost: Vhost, running: Database) -> None:
+    """Nothing is dead-lettered for it."""
     bodies = [
         tool_run(metadata={"a": "@@"}).body().replace(b'"@@"', written)
         for written in (b"1e400", rb'"\u0000"', rb'"\ud800"', b"9" * 5000, b"[" * 900 + b"]" * 900)
@@ -80,10 +80,10 @@ async def test_metadata_costs_no_run(vhost: Vhost, running: Database) -> None:
     assert await vhost.dead_letters(TOOL_EXECUTED_QUEUE) == []
 
 
-async def test_what_no_retry_can_mend_is_dead_lettered_with_its_reason(
+async def test_permanent_errors_are_dead_lettered_with_a_reason(
     vhost: Vhost, running: Database
 ) -> None:
-    """Unreadable, another version, invalid, a taken id, a clock gone wrong: each said apart."""
+    """Unreadable, another version, invalid, a taken id, a time in the future."""
     event = tool_run(source="first/hub")
     await vhost.publish(event)
     await eventually(lambda: recorded(running), lambda count: count == 1)
@@ -110,10 +110,10 @@ async def test_what_no_retry_can_mend_is_dead_lettered_with_its_reason(
     assert await recorded(running) == 1
 
 
-async def test_a_due_event_is_forwarded_as_a_report_and_its_answer_is_kept(
+async def test_due_events_become_a_report_and_its_answer_is_applied(
     vhost: Vhost, running: Database
 ) -> None:
-    """From the customer's news over the report to the answer, each by its own message."""
+    """From the customer to the report and its answer, each by its own message."""
     user = uuid4()
     await vhost.publish(tool_run(user, time=PAST), tool_run(user, time=PAST))
     await eventually(lambda: recorded(running), lambda count: count == 2)
@@ -139,10 +139,10 @@ async def test_a_due_event_is_forwarded_as_a_report_and_its_answer_is_kept(
     assert await eventually(states, lambda found: found == ["reported"])
 
 
-async def test_an_answer_to_an_unknown_report_is_dead_lettered(
+async def test_answer_to_an_unknown_report_is_dead_lettered(
     vhost: Vhost, running: Database
 ) -> None:
-    """After a restore of the database such answers must not vanish."""
+    """After a restore of the database such answers must not be lost."""
     assert await recorded(running) == 0
     answer = UsageReported(
         report_id=uuid4(), identifier="nexus:x", at=datetime.now(UTC), ever_unknown=False
@@ -156,10 +156,10 @@ async def test_an_answer_to_an_unknown_report_is_dead_lettered(
     assert found == ["unknown_report"]
 
 
-async def test_a_database_outage_pauses_recording_and_spends_nobodys_budget(
+async def test_database_outage_pauses_recording_and_spends_no_budget(
     vhost: Vhost, running: Database, postgres: PostgresServer
 ) -> None:
-    """Runs published meanwhile are recorded once it is back, and none is dead-lettered."""
+    """Runs that are published in it are recorded later, and none is dead-lettered."""
     await vhost.publish(tool_run())
     await eventually(lambda: recorded(running), lambda count: count == 1)
     postgres.kill()
@@ -178,10 +178,10 @@ async def test_a_database_outage_pauses_recording_and_spends_nobodys_budget(
     assert await vhost.dead_letters(TOOL_EXECUTED_QUEUE) == []
 
 
-async def test_a_repetition_that_only_a_later_release_can_compare_is_kept_for_it(
+async def test_repetition_for_a_later_release_is_retried(
     vhost: Vhost, running: Database, postgres: PostgresServer, password: str
 ) -> None:
-    """Neither acked as known nor refused: it waits, longer each time."""
+    """It is neither acked nor dead-lettered, and waits longer each time."""
     name, event = str(running.engine.url.database), tool_run()
     await vhost.publish(event)
     await eventually(lambda: recorded(running), lambda count: count == 1)

@@ -1,4 +1,4 @@
-"""What `usage-ingest status` says in each disaster: the real services, broker, database, Stripe."""
+"""What `usage-ingest status` shows in outages, with the real services, broker and databases."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -34,8 +34,8 @@ def bad(facts: dict[str, Any]) -> dict[str, str]:
     return {each["name"]: each["text"] for each in facts["findings"] if each["tone"] == "bad"}
 
 
-async def test_status_of_services_that_work_is_fine(platform: Platform) -> None:
-    """Exit code 0, with every queue's consumer, and a word on what was not looked at."""
+async def test_status_of_working_services_is_good(platform: Platform) -> None:
+    """Exit code 0, with the consumers of every queue, and a note on what was not read."""
     platform.start()
 
     code, facts = await facts_of(platform)
@@ -48,8 +48,8 @@ async def test_status_of_services_that_work_is_fine(platform: Platform) -> None:
     assert "MANAGEMENT_URL is not set" in text[1]
 
 
-async def test_status_of_a_dead_service_says_what_stands_still(platform: Platform) -> None:
-    """With how much waits, since when nothing was recorded, and that nobody takes it."""
+async def test_status_names_the_stages_of_a_stopped_service(platform: Platform) -> None:
+    """With the number of messages, the time since the last recording, and the cause."""
     platform.start("usage-ingest")
     user = uuid4()
     await platform.vhost.publish(tool_run(user, time=datetime.now(UTC) - timedelta(seconds=30)))
@@ -74,10 +74,10 @@ async def test_status_of_a_dead_service_says_what_stands_still(platform: Platfor
     assert set(bad(known)) >= {"recording", "applying answers", "learning of customers"}
 
 
-async def test_status_with_an_open_circuit_breaker_says_that_nothing_is_reported(
+async def test_status_with_an_open_circuit_breaker_is_bad(
     platform: Platform,
 ) -> None:
-    """Stripe refuses the key: at once, not only once the usage has become late."""
+    """Stripe refuses the key: at once, before any usage is late."""
     platform.start()
     user = uuid4()
     await platform.vhost.publish(user_created(user))
@@ -123,8 +123,8 @@ async def test_status_names_dead_letters_and_missing_queues(platform: Platform) 
     assert USAGE_RECORDED_QUEUE in facts["queues"]
 
 
-async def test_status_tells_of_one_side_while_the_other_is_away(platform: Platform) -> None:
-    """An outage of the database hides no queue, nor the other way round; each is exit code 1."""
+async def test_status_shows_one_side_while_the_other_is_away(platform: Platform) -> None:
+    """Queues without the database, and the ledger without the broker; both exit with 1."""
     platform.start("usage-ingest")
     platform.settings["DATABASE_URL"] = "postgresql://x:s3cret@127.0.0.1:1/d"
     no_database = await facts_of(platform)
@@ -141,8 +141,8 @@ async def test_status_tells_of_one_side_while_the_other_is_away(platform: Platfo
     assert no_broker[1]["late_seconds"] == 0.0
 
 
-async def test_status_says_that_it_did_not_look_where_it_may_not(platform: Platform) -> None:
-    """A refused login of the management API takes nothing from what AMQP shows."""
+async def test_status_notes_what_it_could_not_read(platform: Platform) -> None:
+    """If the management API refuses the login, there is still what AMQP shows."""
     platform.start()
     platform.settings["MANAGEMENT_URL"] = management(platform).replace(
         platform.vhost.broker.admin.password, "wrong"
@@ -156,7 +156,7 @@ async def test_status_says_that_it_did_not_look_where_it_may_not(platform: Platf
     assert "refused the user of MANAGEMENT_URL" in remarks["management API"]
     assert refused[1]["queues"][TOOL_EXECUTED_QUEUE]["consumers"] == 1
     assert without[0] == 0
-    assert "broker: queues and dead letters were not looked at: set AMQP_URL" in without[1]
+    assert "broker: queues and dead letters were not read: set AMQP_URL" in without[1]
 
 
 def management(platform: Platform) -> str:

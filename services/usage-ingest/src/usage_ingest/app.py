@@ -1,6 +1,7 @@
 """The composition root of usage-ingest: the one room that knows every part."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import structlog
@@ -19,35 +20,35 @@ from nexus_messaging.pipeline import Outage
 from nexus_service.app import App, starting
 from nexus_service.checking import database_checks
 from nexus_service.command import Service
-from usage_ingest.accounts import Accounts
-from usage_ingest.claims import Claims
 from usage_ingest.commands import COMMANDS
-from usage_ingest.figures import Figures
-from usage_ingest.handlers import OutcomeApplier, UsageRecorder, router
-from usage_ingest.ledger import Ledger
-from usage_ingest.loops import Claiming, Measuring, Relaying, Sweeping
+from usage_ingest.handlers import router
+from usage_ingest.jobs import Relay, claim_usage, measure, sweep
 from usage_ingest.metrics import IngestMetrics
-from usage_ingest.reports import Reports
 from usage_ingest.settings import Settings
+from usage_ingest.storage.accounts import Accounts
+from usage_ingest.storage.claims import Claims
+from usage_ingest.storage.figures import Figures
+from usage_ingest.storage.ledger import Ledger
+from usage_ingest.storage.reports import Reports
 
 NAME: Final = "usage-ingest"
 PACKAGE: Final = "usage_ingest"
 
 IDLE: Final = 1.0
-"""Seconds between rounds that nothing wakes: windows close by the clock alone."""
+"""Seconds between rounds if nothing wakes the job: windows close by the clock alone."""
 
 GATHER: Final = 0.5
-"""Seconds between being woken and claiming. A backlog is recorded batch by batch: claimed after the
-first of them, each window of it would be reported many times over, and Stripe's limit is on
-reports."""
+"""Seconds between a wake-up and the claim. A backlog is recorded batch by batch: if its first batch
+were claimed by itself, each of its windows would be reported many times, and Stripe limits the
+number of reports."""
 
 SWEEP_EVERY: Final = 3.0
 MEASURE_EVERY: Final = 10.0
-"""Seconds. A scrape takes the figures as they are and asks nothing."""
+"""Seconds. A scrape shows the figures as they are and queries nothing."""
 
 REPORTING: Final = ("claim", "relay", "sweep")
-"""What rests while reporting is paused. The sweep, too: it replaces reports, and expires events
-that belong to one which has yet to be put back."""
+"""The jobs that do not run while reporting is paused. The sweep would replace reports, and expire
+events of a report that recovery has yet to restore."""
 
 log = structlog.get_logger()
 
@@ -70,28 +71,26 @@ def assemble(app: App, settings: Settings) -> None:
         dimensions=settings.stripe_meter_dimensions,
     )
 
-    relaying = Relaying(reports, app.publisher, metrics, now=utc_now)
-    relay = app.every(IDLE, "relay", relaying.forward)
-    claiming = Claiming(claims, metrics, now=utc_now, wake=relay.wake)
-    claim = app.every(IDLE, "claim", claiming.claim, gather=GATHER)
-    sweeping = Sweeping(accounts, metrics, now=utc_now, wake=(claim.wake, relay.wake))
-    app.every(SWEEP_EVERY, "sweep", sweeping.sweep)
-    app.every(MEASURE_EVERY, "measure", Measuring(Figures(app.database), metrics, utc_now).measure)
+    relay = app.every(IDLE, "relay", Relay(reports, app.publisher, metrics, now=utc_now).forward)
+    claiming = partial(claim_usage, claims, metrics, now=utc_now, wake_relay=relay.wake)
+    claim = app.every(IDLE, "claim", claiming, gather=GATHER)
+    sweeping = partial(sweep, accounts, metrics, now=utc_now, wake=(claim.wake, relay.wake))
+    app.every(SWEEP_EVERY, "sweep", sweeping)
+    measuring = partial(measure, Figures(app.database), metrics, now=utc_now)
+    app.every(MEASURE_EVERY, "measure", measuring)
 
     app.consume(
         router,
         Outage((DatabaseUnavailableError,), app.database.probe),
-        recorder=UsageRecorder(
-            Ledger(app.database),
-            rules,
-            metrics,
-            app.work("record"),
-            now=utc_now,
-            wake=claim.wake,
-        ),
-        applier=OutcomeApplier(reports, metrics, app.work("apply")),
+        ledger=Ledger(app.database),
+        rules=rules,
+        reports=reports,
         accounts=accounts,
+        metrics=metrics,
+        recording=app.work("record"),
+        applying=app.work("apply"),
         claim=claim,
+        now=utc_now,
     )
     if settings.reporting_paused:
         log.warning("reporting_paused", setting="REPORTING_PAUSED")

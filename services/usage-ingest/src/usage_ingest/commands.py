@@ -1,4 +1,4 @@
-"""The commands for people: how do things stand, why is this not billed, and send that again."""
+"""The commands for operators: status, explain, replay, and adopt of recovery."""
 
 import argparse
 import asyncio
@@ -18,6 +18,7 @@ from nexus_database.settings import DatabaseSettings
 from nexus_messaging.clock import utc_now
 from nexus_messaging.connecting import BrokerUnreachableError
 from nexus_messaging.publisher import Publisher
+from nexus_messaging.sending import send
 from nexus_messaging.settings import AmqpUrl, BrokerSettings
 from nexus_service.command import FAILED, FINE, Command, duration, positive
 from nexus_service.console import (
@@ -30,49 +31,56 @@ from nexus_service.console import (
     show_table,
     steps,
 )
-from usage_ingest.explanation import TITLES, explain, table
-from usage_ingest.inquiries import Inquiries, Standing
-from usage_ingest.loops import publication
-from usage_ingest.reports import InexpressibleError
-from usage_ingest.restoring import ADOPT
-from usage_ingest.status import QUEUES, findings, queue_rows
-from usage_ingest.status import TITLES as QUEUE_TITLES
+from usage_ingest.explanation import explain
+from usage_ingest.jobs import usage_recorded
+from usage_ingest.recovery.command import ADOPT
+from usage_ingest.status import (
+    LEDGER_TITLES,
+    QUEUE_TITLES,
+    QUEUES,
+    LedgerCounts,
+    findings,
+    ledger_rows,
+    queue_rows,
+)
+from usage_ingest.storage.reader import LedgerReader
+from usage_ingest.storage.reports import InvalidReportError
 
 NAME: Final = "usage-ingest"
 
 
 class StatusSettings(DatabaseSettings):
-    """What `status` may be given: without a broker's address it shows the ledger alone."""
+    """The settings of `status`; without AMQP_URL it shows the ledger alone."""
 
     amqp_url: AmqpUrl | None = None
     management_url: SecretStr | None = None
 
 
 class ReplaySettings(DatabaseSettings, BrokerSettings):
-    """What replaying needs."""
+    """The settings of `replay`."""
 
 
 @asynccontextmanager
-async def _inquiries(settings: DatabaseSettings) -> AsyncIterator[Inquiries]:
+async def _ledger_reader(settings: DatabaseSettings) -> AsyncIterator[LedgerReader]:
     database = Database(settings.database_url.get_secret_value(), name=f"{NAME} command")
     try:
-        yield Inquiries(database)
+        yield LedgerReader(database)
     finally:
         await database.close()
 
 
 async def _status(settings: StatusSettings, parsed: argparse.Namespace) -> int:
     now = utc_now()
-    standing, ledger = await _standing(settings, now - parsed.days)
+    counts, ledger = await _counts(settings, now - parsed.days)
     depths, broker = await _depths(settings)
-    found = [*ledger, *broker, *findings(standing, depths, now, parsed.late_after)]
+    found = [*ledger, *broker, *findings(counts, depths, now, parsed.late_after)]
     degraded = any(each.tone is Tone.BAD for each in found)
     if parsed.json:
         shown = [{"name": e.name, "text": e.text, "tone": e.tone.name.lower()} for e in found]
-        show_json(_facts(standing, depths, now) | {"degraded": degraded, "findings": shown})
+        show_json(_facts(counts, depths, now) | {"degraded": degraded, "findings": shown})
         return FAILED if degraded else FINE
-    if standing is not None:
-        show_table(TITLES, table(standing, now, parsed.late_after))
+    if counts is not None:
+        show_table(LEDGER_TITLES, ledger_rows(counts, now, parsed.late_after))
     if depths is not None:
         show_table(QUEUE_TITLES, queue_rows(depths))
     for each in found:
@@ -80,22 +88,22 @@ async def _status(settings: StatusSettings, parsed: argparse.Namespace) -> int:
     return FAILED if degraded else FINE
 
 
-async def _standing(
+async def _counts(
     settings: StatusSettings, since: datetime
-) -> tuple[Standing | None, list[Finding]]:
-    """Ask the ledger; where it can't be asked, the broker is asked all the same."""
+) -> tuple[LedgerCounts | None, list[Finding]]:
+    """Query the ledger; if it does not answer, the broker is queried all the same."""
     try:
-        async with _inquiries(settings) as inquiries:
-            return await inquiries.standing(since), []
+        async with _ledger_reader(settings) as reader:
+            return await reader.counts(since), []
     except DatabaseUnavailableError as error:
         complain(NAME, str(error))
         return None, [Finding("ledger", str(error), Tone.BAD)]
 
 
 async def _depths(settings: StatusSettings) -> tuple[Depths | None, list[Finding]]:
-    """Ask the broker; where it can't be asked, the ledger is asked all the same."""
+    """Query the broker; if it does not answer, the ledger is shown all the same."""
     if settings.amqp_url is None:
-        text = "queues and dead letters were not looked at: set AMQP_URL"
+        text = "queues and dead letters were not read: set AMQP_URL"
         return None, [Finding("broker", text, Tone.NOTE)]
     url, management = settings.amqp_url.get_secret_value(), settings.management_url
     address = management.get_secret_value() if management else None
@@ -105,14 +113,14 @@ async def _depths(settings: StatusSettings) -> tuple[Depths | None, list[Finding
         return None, [Finding("broker", str(error), Tone.BAD)]
 
 
-def _facts(standing: Standing | None, depths: Depths | None, now: datetime) -> dict[str, object]:
-    """Return the same for programs: null is what was not, or could not be, looked at."""
+def _facts(counts: LedgerCounts | None, depths: Depths | None, now: datetime) -> dict[str, object]:
+    """Return the same for programs; what was not read, or could not be, is null."""
     facts: dict[str, object] = dict.fromkeys(
         ("since", "events", "reports", "newest", "late_seconds", "queues", "connected")
     )
-    if standing is not None:
-        facts |= asdict(standing)
-        facts["late_seconds"] = standing.oldest_unfinished(now).total_seconds()
+    if counts is not None:
+        facts |= asdict(counts)
+        facts["late_seconds"] = counts.oldest_unfinished(now).total_seconds()
     if depths is not None:
         facts["queues"] = {queue: asdict(depth) for queue, depth in depths.queues.items()}
         facts["connected"] = None if depths.connected is None else sorted(depths.connected)
@@ -120,9 +128,9 @@ def _facts(standing: Standing | None, depths: Depths | None, now: datetime) -> d
 
 
 async def _explain(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
-    async with _inquiries(settings) as inquiries:
-        trace = await inquiries.trace(parsed.event_id)
-    if trace is None:
+    async with _ledger_reader(settings) as reader:
+        history = await reader.history(parsed.event_id)
+    if history is None:
         complain(
             NAME,
             f"{parsed.event_id} is not in the ledger: it was never published or confirmed,"
@@ -130,15 +138,15 @@ async def _explain(settings: DatabaseSettings, parsed: argparse.Namespace) -> in
             " dead-letter queue",
         )
         return FAILED
-    show_lines(explain(trace))
+    show_lines(explain(history))
     return FINE
 
 
 async def _replay(settings: ReplaySettings, parsed: argparse.Namespace) -> int:
     before = utc_now() - parsed.older_than
     async with AsyncExitStack() as stack:
-        inquiries = await stack.enter_async_context(_inquiries(settings))
-        number = await inquiries.unanswered_number(before)
+        reader = await stack.enter_async_context(_ledger_reader(settings))
+        number = await reader.unanswered_number(before)
         if not parsed.execute:
             show_line(f"{number} reports would be forwarded again; nothing was: add --execute")
             return FINE
@@ -146,12 +154,12 @@ async def _replay(settings: ReplaySettings, parsed: argparse.Namespace) -> int:
         stack.push_async_callback(publisher.close)
         done, unsent = 0, 0
         with steps("reports forwarded again", number) as progress:
-            async for report in inquiries.unanswered(before):
-                if isinstance(report, InexpressibleError):
+            async for report in reader.unanswered(before):
+                if isinstance(report, InvalidReportError):
                     unsent += 1
                     complain(NAME, f"report {report.report_id}: {report}")
                     continue
-                await publisher.publish(publication(report, utc_now()))
+                await send(publisher, usage_recorded(report, utc_now()))
                 done += 1
                 progress.advance()
                 await asyncio.sleep(1 / parsed.throttle)
@@ -200,7 +208,7 @@ def _replay_arguments(parser: argparse.ArgumentParser) -> None:
 COMMANDS: Final = (
     Command(
         "status",
-        "say how usage stands in ledger and queues, and what keeps it from Stripe; then 1",
+        "show usage in ledger and queues; exit 1 if anything keeps it from Stripe",
         StatusSettings,
         _status,
         _status_arguments,
@@ -213,7 +221,7 @@ COMMANDS: Final = (
     ),
     Command(
         "explain",
-        "tell every step of one event, or why it is not billed",
+        "show every step of one event, or why it is not billed",
         DatabaseSettings,
         _explain,
         _explain_arguments,

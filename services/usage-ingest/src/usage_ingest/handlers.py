@@ -1,11 +1,10 @@
-"""What usage-ingest does with each kind of message; none of it acks, the outcomes say what did."""
+"""What usage-ingest does with each kind of message. No handler acks: it returns what happened."""
 
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Final
-from uuid import UUID
 
 from faststream import Context
 
@@ -31,16 +30,15 @@ from nexus_messaging.topology import (
 )
 from nexus_service.periodic import Periodic
 from nexus_service.work import Work
-from usage_ingest.accounts import Accounts
-from usage_ingest.ledger import Duplicate, Entry, HeldByNewer, IdTaken, Ledger, Recorded, Result
-from usage_ingest.metering import BillingRules, BillingState, is_from_the_future, readings
+from usage_ingest.entry import Entry
+from usage_ingest.metering import BillingRules, BillingState, is_from_the_future
 from usage_ingest.metrics import UNREADABLE, IngestMetrics
-from usage_ingest.reports import Answer, Applied, Reports
-
-Clock = Callable[[], datetime]
+from usage_ingest.storage.accounts import Accounts
+from usage_ingest.storage.ledger import Duplicate, HeldByNewer, IdTaken, Ledger, Recorded, Result
+from usage_ingest.storage.reports import Answer, Applied, Reports
 
 PREFETCH: Final = 2000
-"""Four batches: one being committed, the rest at hand."""
+"""Four batches: one that is committed, and the others at hand."""
 
 PREFETCH_CUSTOMERS: Final = 20
 
@@ -50,125 +48,99 @@ ANSWERS: Final[Sequence[type[UsageReportedV1 | UsageRejectedV1]]] = (
 )
 
 
-class UsageRecorder:
-    """Records batches of `tool.executed`; ``wake`` is called when something became due."""
+router = Router()
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        rules: BillingRules,
-        metrics: IngestMetrics,
-        work: Work,
-        *,
-        now: Clock,
-        wake: Callable[[], None],
-    ) -> None:
-        self._ledger = ledger
-        self._rules = rules
-        self._metrics = metrics
-        self._work = work
-        self._now = now
-        self._wake = wake
 
-    async def record_usage(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
-        """Record a batch of tool runs in one transaction; outcomes are carried out after it.
+@router.batch_subscriber(TOOL_EXECUTED_QUEUE, ToolExecuted, prefetch=PREFETCH)
+async def record_usage(
+    batch: Sequence[Delivery],
+    ledger: Annotated[Ledger, Context()],
+    rules: Annotated[BillingRules, Context()],
+    metrics: Annotated[IngestMetrics, Context()],
+    recording: Annotated[Work, Context()],
+    claim: Annotated[Periodic, Context()],
+    now: Annotated[Callable[[], datetime], Context()],
+) -> Sequence[Outcome]:
+    """Record tool runs in the ledger, a batch in one transaction.
 
-        Raises:
-            PermanentError: one row of the batch can never be stored.
-            RowsBusyError: another transaction holds one of them; nothing was recorded.
-            DatabaseUnavailableError: nothing was recorded.
-        """
-        now = self._now()
-        read = await self._read_all(batch, now)
-        entries = [each for each in read if isinstance(each, Entry)]
-        results = await self._recorded(entries) if entries else []
-        upcoming = iter(results)
-        return [
-            _outcome(each, next(upcoming)) if isinstance(each, Entry) else self._refusal(each)
-            for each in read
-        ]
+    Raises:
+        PermanentError: one row of the batch can never be stored; nothing was recorded.
+        RowsBusyError: another transaction holds one of the rows; nothing was recorded.
+        DatabaseUnavailableError: nothing was recorded.
+    """
+    read = await _read_runs(batch, rules, now())
+    entries = [each for each in read if isinstance(each, Entry)]
 
-    async def _read_all(
-        self, batch: Sequence[Delivery], now: datetime
-    ) -> Sequence[Entry | Exception]:
-        """Read each delivery, and let others work after one that was slow to read.
+    results: Sequence[Result] = []
+    if entries:
+        results = await _record(entries, ledger, metrics, recording)
+        found = Counter(map(_found, results))
+        if found[BillingState.DUE.value]:
+            claim.wake()
+        new = [e for e, result in zip(entries, results, strict=True) if _is_new(result)]
+        metrics.recorded(found, new, now())
 
-        A body that no parser reads takes half a second of processor time at worst.
-        """
-        read: list[Entry | Exception] = []
-        for delivery in batch:
-            each = self._read(delivery, now)
-            read.append(each)
-            if not isinstance(each, Entry) or each.metadata_left_out:
-                await asyncio.sleep(0)
-        return read
+    remaining = iter(results)
+    outcomes: list[Outcome] = []
+    for each in read:
+        if isinstance(each, Entry):
+            outcomes.append(_outcome(each, next(remaining)))
+        else:
+            metrics.refused(each.reason.value if isinstance(each, PermanentError) else UNREADABLE)
+            outcomes.append(Failed(each))
+    return outcomes
 
-    async def _recorded(self, entries: Sequence[Entry]) -> Sequence[Result]:
-        with self._work.round():
-            results = await self._stored(entries)
-        if isinstance(results, RowsBusyError):
-            raise results
-        if isinstance(results, RowRefusedError):
-            if len(entries) == 1:
-                self._metrics.refused(Reason.UNSTORABLE.value)
-            raise PermanentError(Reason.UNSTORABLE, str(results))
-        outcomes = Counter(map(_name, results))
-        if outcomes[BillingState.DUE.value]:
-            self._wake()
-        self._count(entries, results, outcomes)
-        return results
 
-    async def _stored(
-        self, entries: Sequence[Entry]
-    ) -> Sequence[Result] | RowRefusedError | RowsBusyError:
+async def _read_runs(
+    batch: Sequence[Delivery], rules: BillingRules, now: datetime
+) -> Sequence[Entry | Exception]:
+    """Read each delivery, and let other tasks run after one that was slow to read.
+
+    A body that no parser can read takes up to half a second of processor time.
+    """
+    read: list[Entry | Exception] = []
+    for delivery in batch:
+        each = _read_run(delivery, rules, now)
+        read.append(each)
+        if not isinstance(each, Entry) or each.metadata_left_out:
+            await asyncio.sleep(0)
+    return read
+
+
+def _read_run(delivery: Delivery, rules: BillingRules, now: datetime) -> Entry | Exception:
+    try:
+        event = read_event(delivery.message.body, [ToolExecuted])
+    except ContractError as error:
+        return error
+    if is_from_the_future(event.time, now):
+        ahead = (event.time - now).total_seconds()
+        return PermanentError(Reason.TIMESTAMP_IN_FUTURE, f"time: {ahead:.0f} s ahead of our clock")
+    return Entry.of(event, rules, now)
+
+
+async def _record(
+    entries: Sequence[Entry], ledger: Ledger, metrics: IngestMetrics, recording: Work
+) -> Sequence[Result]:
+    refused: RowRefusedError | RowsBusyError
+    with recording.round():
         try:
-            return await self._ledger.record(entries)
+            return await ledger.record(entries)
         except (RowRefusedError, RowsBusyError) as error:
-            return error  # such a row is no sign that recording stands still
-
-    def _count(
-        self, entries: Sequence[Entry], results: Sequence[Result], outcomes: Counter[str]
-    ) -> None:
-        now = self._now()
-        values: Counter[str] = Counter()
-        delays = []
-        left_out = 0
-        for entry, result in zip(entries, results, strict=True):
-            left_out += isinstance(result, Recorded) and entry.metadata_left_out
-            if isinstance(result, Recorded) and result.state is not BillingState.EXPIRED:
-                delays.append((now - entry.event.time).total_seconds())
-                values.update(readings(entry.event.data, self._rules))
-        self._metrics.recorded(outcomes, delays, values)
-        self._metrics.metadata_left_out(left_out)
-
-    def _read(self, delivery: Delivery, now: datetime) -> "Entry | Exception":
-        try:
-            event = read_event(delivery.message.body, [ToolExecuted])
-        except ContractError as error:
-            return error
-        if is_from_the_future(event.time, now):
-            return PermanentError(
-                Reason.TIMESTAMP_IN_FUTURE,
-                f"time: {(event.time - now).total_seconds():.0f} s ahead of our clock",
-            )
-        return Entry.of(event, self._rules, now)
-
-    def _refusal(self, error: Exception) -> Outcome:
-        why = error.reason.value if isinstance(error, PermanentError) else UNREADABLE
-        self._metrics.refused(why)
-        return Failed(error)
+            refused = error  # such a row is no sign that recording stands still
+    if isinstance(refused, RowsBusyError):
+        raise refused
+    # The consumer halves a larger batch until this row is alone.
+    if len(entries) == 1:
+        metrics.refused(Reason.UNSTORABLE.value)
+    raise PermanentError(Reason.UNSTORABLE, str(refused))
 
 
-def _outcome(entry: Entry, result: Result) -> Outcome:
-    if isinstance(result, HeldByNewer):
-        return Failed(TransientError("id: held by a later release, which can tell what it is of"))
-    if isinstance(result, IdTaken):
-        text = f"id: another event of source {result.source!r} holds it"
-        return Failed(PermanentError(Reason.EVENT_ID_TAKEN, text))
-    return Done(entry.event.source)
+def _is_new(result: Result) -> bool:
+    return isinstance(result, Recorded)
 
 
-def _name(result: Result) -> str:
+def _found(result: Result) -> str:
+    """Return the label of the metric that counts events by what recording them found."""
     match result:
         case Recorded(state):
             return state.value
@@ -180,75 +152,15 @@ def _name(result: Result) -> str:
             return "held_by_newer"
 
 
-class OutcomeApplier:
-    """Applies batches of `usage.reported` and `usage.rejected` to the reports."""
-
-    def __init__(self, reports: Reports, metrics: IngestMetrics, work: Work) -> None:
-        self._reports = reports
-        self._metrics = metrics
-        self._work = work
-
-    async def apply_outcomes(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
-        """Apply a batch of answers in one transaction.
-
-        Raises:
-            RowsBusyError: another transaction holds one of their reports; nothing was applied.
-            DatabaseUnavailableError: nothing was applied.
-        """
-        read = [self._read(delivery) for delivery in batch]
-        answers = [each for each in read if isinstance(each, Answer)]
-        strangers = await self._applied(answers) if answers else set()
-        outcomes: list[Outcome] = []
-        for each in read:
-            if isinstance(each, Exception):
-                outcomes.append(Failed(each))
-            elif each.report_id in strangers:
-                outcomes.append(
-                    Failed(PermanentError(Reason.UNKNOWN_REPORT, "report_id: not in the ledger"))
-                )
-            else:
-                outcomes.append(Done())
-        return outcomes
-
-    async def _applied(self, answers: Sequence[Answer]) -> set[UUID]:
-        with self._work.round():
-            applied = await self._answered(answers)
-        if isinstance(applied, RowsBusyError):
-            raise applied
-        self._metrics.answered(applied.states, applied.reported)
-        return applied.strangers
-
-    async def _answered(self, answers: Sequence[Answer]) -> Applied | RowsBusyError:
-        try:
-            return await self._reports.answer(answers)
-        except RowsBusyError as error:
-            return error  # such a row is no sign that applying stands still
-
-    def _read(self, delivery: Delivery) -> Answer | Exception:
-        try:
-            event = read_event(delivery.message.body, ANSWERS)
-        except ContractError as error:
-            return error
-        return Answer.of(event.data)
-
-
-router = Router()
-
-
-@router.batch_subscriber(TOOL_EXECUTED_QUEUE, ToolExecuted, prefetch=PREFETCH)
-async def record_usage(
-    batch: Sequence[Delivery], recorder: Annotated[UsageRecorder, Context()]
-) -> Sequence[Outcome]:
-    """Record tool runs in the ledger."""
-    return await recorder.record_usage(batch)
-
-
-@router.batch_subscriber(USAGE_OUTCOMES_QUEUE, *ANSWERS, prefetch=PREFETCH)
-async def apply_outcomes(
-    batch: Sequence[Delivery], applier: Annotated[OutcomeApplier, Context()]
-) -> Sequence[Outcome]:
-    """Apply what Stripe answered to the reports."""
-    return await applier.apply_outcomes(batch)
+def _outcome(entry: Entry, result: Result) -> Outcome:
+    match result:
+        case HeldByNewer():
+            return Failed(TransientError("id: a later release recorded it, and can compare it"))
+        case IdTaken(source):
+            text = f"id: another event of source {source!r} has it"
+            return Failed(PermanentError(Reason.EVENT_ID_TAKEN, text))
+        case _:
+            return Done(entry.event.source)
 
 
 @router.subscriber(CUSTOMER_PROVISIONED_QUEUE, prefetch=PREFETCH_CUSTOMERS)
@@ -257,7 +169,61 @@ async def keep_account(
     accounts: Annotated[Accounts, Context()],
     claim: Annotated[Periodic, Context()],
 ) -> Outcome:
-    """Keep whom a user's usage is billed to, and claim what waited for it."""
+    """Store a user's customer, and claim the usage that waited for it.
+
+    Raises:
+        RowsBusyError: another transaction holds the account; nothing was stored.
+        DatabaseUnavailableError: nothing was stored.
+    """
     await accounts.apply(event.data)
     claim.wake()
     return Done()
+
+
+@router.batch_subscriber(USAGE_OUTCOMES_QUEUE, *ANSWERS, prefetch=PREFETCH)
+async def apply_outcomes(
+    batch: Sequence[Delivery],
+    reports: Annotated[Reports, Context()],
+    metrics: Annotated[IngestMetrics, Context()],
+    applying: Annotated[Work, Context()],
+) -> Sequence[Outcome]:
+    """Apply the reporter's answers to reports, a batch in one transaction.
+
+    Raises:
+        RowsBusyError: another transaction holds one of the reports; nothing was applied.
+        DatabaseUnavailableError: nothing was applied.
+    """
+    read = [_read_answer(delivery) for delivery in batch]
+    answers = [each for each in read if isinstance(each, Answer)]
+    applied = await _apply(answers, reports, applying)
+    metrics.answered(applied.states, applied.reported)
+
+    outcomes: list[Outcome] = []
+    for each in read:
+        if isinstance(each, Exception):
+            outcomes.append(Failed(each))
+        elif each.report_id in applied.unknown:
+            text = "report_id: not in the ledger"
+            outcomes.append(Failed(PermanentError(Reason.UNKNOWN_REPORT, text)))
+        else:
+            outcomes.append(Done())
+    return outcomes
+
+
+async def _apply(answers: Sequence[Answer], reports: Reports, applying: Work) -> Applied:
+    if not answers:
+        return Applied({}, {}, set())
+    with applying.round():
+        try:
+            return await reports.answer(answers)
+        except RowsBusyError as error:
+            busy = error  # such a row is no sign that applying stands still
+    raise busy
+
+
+def _read_answer(delivery: Delivery) -> Answer | Exception:
+    try:
+        event = read_event(delivery.message.body, ANSWERS)
+    except ContractError as error:
+        return error
+    return Answer.of(event.data)

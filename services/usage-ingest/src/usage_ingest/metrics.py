@@ -1,15 +1,17 @@
 """Every metric of usage-ingest beside those of the messaging library, by name.
 
-Each label value is born at 0, so that its first increase shows; no label holds an id. Several
-processes may run at once: counters add up, the gauges on the ledger are the same from each.
+Each label value starts at 0, so that its first increase shows; no label holds an id. Several
+processes may run at once: counters add up, and gauges on the ledger are the same from each.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from nexus_messaging.reasons import Reason
+from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingState
 
 REPORT_STEPS: Final = (
@@ -38,19 +40,19 @@ _SIZES: Final = (1, 5, 25, 50, 100, 200, 300, 400, 500)
 
 
 class IngestMetrics:
-    """What the ledger took in, and what became of the reports."""
+    """What was recorded, and what became of the reports."""
 
     def __init__(self, registry: CollectorRegistry, *, meters: Iterable[str]) -> None:
         prefix = "usage_ingest"
-        # Tool runs by what recording them found: a billing state, or why not.
+        # Tool runs by their billing state, or by why they were not recorded.
         self._events = Counter(
             f"{prefix}_events", "Tool runs received", ["outcome"], registry=registry
         )
-        # New events whose metadata can't be kept: recorded and billed without it.
+        # New events whose metadata can't be stored: recorded and billed without it.
         self._metadata_left_out = Counter(
             f"{prefix}_metadata_left_out", "Events kept without metadata", registry=registry
         )
-        # From a tool run until its commit: of new events, unless they came too late to be billed.
+        # From a tool run until its commit, of new events that are not too old to be billed.
         self._delay = Histogram(
             f"{prefix}_event_to_ledger_seconds",
             "Age of events when recorded",
@@ -61,18 +63,18 @@ class IngestMetrics:
         self._batch_size = Histogram(
             f"{prefix}_batch_size", "Events in a batch", buckets=_SIZES, registry=registry
         )
-        # Billable quantities, by meter: taken into the ledger, and counted by Stripe.
+        # Billable quantities by meter: recorded, and counted by Stripe.
         self._recorded_value = Counter(
             f"{prefix}_recorded_value", "Quantity recorded", ["meter"], registry=registry
         )
         self._reported_value = Counter(
             f"{prefix}_reported_value", "Quantity reported", ["meter"], registry=registry
         )
-        # Events that claims took, and the reports they became.
+        # Events that were claimed, and reports by what became of them.
         self._claimed = Counter(f"{prefix}_events_claimed", "Events reported", registry=registry)
         self._reports = Counter(f"{prefix}_reports", "Reports by step", ["step"], registry=registry)
-        # What is not finished, counted up to a limit, and the age of its oldest: of events since
-        # the tool ran, of reports since they were made.
+        # Unfinished events and reports, counted up to a limit, and the age of the oldest: of events
+        # since the tool ran, of reports since they were made.
         self._events_now = Gauge(
             f"{prefix}_events_in_state", "Unfinished events", ["state"], registry=registry
         )
@@ -85,11 +87,11 @@ class IngestMetrics:
         self._oldest_report = Gauge(
             f"{prefix}_oldest_report_seconds", "Age of the oldest", ["state"], registry=registry
         )
-        # 1 while no reports are made and forwarded because of REPORTING_PAUSED.
+        # 1 while REPORTING_PAUSED keeps reports from being made and forwarded.
         self._reporting_paused = Gauge(
             f"{prefix}_reporting_paused", "Reporting is paused", registry=registry
         )
-        # When those figures were taken, in Unix time.
+        # Unix time of these figures.
         self._measured = Gauge(
             f"{prefix}_measured_timestamp_seconds", "Time of the figures", registry=registry
         )
@@ -102,31 +104,31 @@ class IngestMetrics:
         for value in (self._recorded_value, self._reported_value):
             _touch(value, meters)
 
-    def recorded(
-        self, outcomes: Mapping[str, int], delays: Iterable[float], values: Mapping[str, int]
-    ) -> None:
+    def recorded(self, outcomes: Mapping[str, int], new: Sequence[Entry], now: datetime) -> None:
         """Count a committed batch.
 
         Args:
             outcomes: Events by one of ``OUTCOMES``.
-            delays: The age of each new event that can be billed, at the commit, in seconds.
-            values: The new billable quantity of each meter.
+            new: The events that were not in the ledger before.
+            now: The time of the commit.
         """
         self._batch_size.observe(sum(outcomes.values()))
         for outcome, number in outcomes.items():
             self._events.labels(outcome).inc(number)
-        for delay in delays:
-            self._delay.observe(delay)
+        values: dict[str, int] = {}
+        for entry in new:
+            if entry.state is BillingState.EXPIRED:
+                continue
+            self._delay.observe((now - entry.event.time).total_seconds())
+            for meter, value in entry.readings.items():
+                values[meter] = values.get(meter, 0) + value
         for meter, value in values.items():
             self._recorded_value.labels(meter).inc(value)
+        self._metadata_left_out.inc(sum(entry.metadata_left_out for entry in new))
 
     def refused(self, why: str) -> None:
         """Count a message that is no acceptable event, by one of ``REFUSALS``."""
         self._events.labels(why).inc()
-
-    def metadata_left_out(self, events: int) -> None:
-        """Count new events that are kept without the metadata they came with."""
-        self._metadata_left_out.inc(events)
 
     def claimed(self, events: int, reports: int) -> None:
         """Count a claim."""
@@ -139,18 +141,18 @@ class IngestMetrics:
         self._reports.labels("not_forwarded").inc(failed)
 
     def set_aside(self, reports: int) -> None:
-        """Count reports that no event can carry, each time they are tried."""
+        """Count reports that no event can carry, at each attempt."""
         self._reports.labels("set_aside").inc(reports)
 
     def answered(self, states: Mapping[str, int], values: Mapping[str, int]) -> None:
-        """Count reports that reached another state, and the reported value of each meter."""
+        """Count reports by the state after their answer, and what Stripe counted by meter."""
         for state, number in states.items():
             self._reports.labels(state).inc(number)
         for meter, value in values.items():
             self._reported_value.labels(meter).inc(value)
 
     def superseded(self, reports: int) -> None:
-        """Count reports that another customer's took over from."""
+        """Count reports that were replaced by a report to a later customer."""
         self._reports.labels("superseded").inc(reports)
 
     def event_figures(self, state: str, number: int, oldest: float) -> None:
@@ -159,7 +161,7 @@ class IngestMetrics:
         self._oldest_event.labels(state).set(oldest)
 
     def report_figures(self, state: str, number: int, oldest: float | None) -> None:
-        """Show how many reports are in ``state`` and, of those under way, the oldest's age."""
+        """Show how many reports are in ``state`` and, unless rejected, the age of the oldest."""
         self._reports_now.labels(state).set(number)
         if oldest is not None:
             self._oldest_report.labels(state).set(oldest)

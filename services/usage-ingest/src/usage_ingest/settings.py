@@ -1,4 +1,4 @@
-"""What usage-ingest is told from outside."""
+"""The settings of usage-ingest."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ from nexus_contracts.meters import Meters
 from nexus_contracts.tool_executed import Status
 from nexus_service.settings import ServiceSettings
 from usage_ingest.metering import BillingRules
-from usage_ingest.windows import DEFAULT_SECONDS, fits_a_minute
+from usage_ingest.windows import DEFAULT_SECONDS, window_seconds
 
 Dimension = Literal["server_id", "tool_name"]
 
@@ -21,8 +21,8 @@ class Settings(Meters, ServiceSettings):
     """Windows, meters and what is billed; lists are comma-separated."""
 
     stripe_meter_dimensions: Annotated[tuple[Dimension, ...], BeforeValidator(_split)] = ()
-    """What reports are grouped by besides: `server_id`, `tool_name`, comma-separated."""
-    report_window_seconds: Annotated[int, AfterValidator(fits_a_minute)] = DEFAULT_SECONDS
+    """What reports are also grouped by: `server_id`, `tool_name`, comma-separated."""
+    report_window_seconds: Annotated[int, AfterValidator(window_seconds)] = DEFAULT_SECONDS
     """The span of event times in one report, which carries the earliest: so much of a billing
     period's first usage may count for the period before. A divisor of 60; `0` reports every run by
     itself."""

@@ -1,4 +1,4 @@
-"""Whether usage is on its way to Stripe, from what ledger and broker answered: pure."""
+"""Whether usage makes its way to Stripe, decided from what the ledger and the broker say. Pure."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,14 +17,55 @@ from nexus_messaging.topology import (
     dead_letter_queue,
 )
 from nexus_service.console import Finding, Row, Tone, human
-from usage_ingest.inquiries import Standing
 
-TITLES: Final = ("queue", "waiting", "consumers", "dead letters")
+LEDGER_TITLES: Final = ("of", "state", "meter", "number", "sum", "oldest")
+QUEUE_TITLES: Final = ("queue", "waiting", "consumers", "dead letters")
+
+
+UNFINISHED: Final = {"due", "pending", "forwarded"}
+"""The states of events and of reports that end without anybody's doing."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateCount:
+    """The number of rows of a state and a meter, their sum, and the time of the oldest.
+
+    With ``more``, only the oldest rows of that state were counted.
+    """
+
+    state: str
+    meter: str
+    number: int
+    value: int
+    oldest: datetime
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerCounts:
+    """What is unfinished by state, and what was reported ``since``.
+
+    ``newest`` is about when the last usage was recorded, a few seconds late at the most; runs that
+    are not billable do not count.
+    """
+
+    since: datetime
+    events: tuple[StateCount, ...]
+    reports: tuple[StateCount, ...]
+    newest: datetime | None
+
+    def oldest_unfinished(self, now: datetime) -> timedelta:
+        """Return the age of the oldest event or report that Stripe has not answered.
+
+        Usage that waits for a customer is left out.
+        """
+        oldest = (e.oldest for e in (*self.events, *self.reports) if e.state in UNFINISHED)
+        return max((now - each for each in oldest), default=timedelta(0))
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A step of usage's way: its ``name``, its queue, whose it is, and what may have stopped it."""
+    """A step on the way of usage: its queue, the service that consumes it, why that may stop."""
 
     name: str
     queue: str
@@ -50,35 +91,55 @@ QUEUES: Final = (
     *(tier.name for tier in TIERS),
     UNROUTABLE,
 )
-"""All that is looked at."""
+"""The queues whose depths are read."""
 
 
 def findings(
-    standing: Standing | None, depths: Depths | None, now: datetime, allowed: timedelta
+    counts: LedgerCounts | None, depths: Depths | None, now: datetime, allowed: timedelta
 ) -> list[Finding]:
-    """Return what is wrong and what is right, in the order of usage's way.
+    """Return what is wrong and what is right, in the order of the stages.
 
     Args:
-        standing: How events and reports stand; nothing if the ledger can't be asked.
-        depths: What waits at the broker; nothing if it was not, or can't be, asked.
+        counts: The counts of events and reports; ``None`` if the ledger does not answer.
+        depths: The depths of the queues; ``None`` if the broker was not asked or does not answer.
         now: The time.
-        allowed: How long usage may be unanswered, and messages wait while none is recorded.
+        allowed: How long usage may be unanswered, and messages may wait while none is recorded.
     """
     found: list[Finding] = []
     if depths is not None:
-        found += [_of_stage(stage, standing, depths, now, allowed) for stage in STAGES]
-        found += _of_letters(depths)
+        found += [_stage(stage, counts, depths, now, allowed) for stage in STAGES]
+        found += _dead_letters(depths)
         if depths.unasked is not None:
             text = f"messages in consumers' hands were not counted: {depths.unasked}"
             found.append(Finding("management API", text, Tone.NOTE))
-    if standing is not None:
-        halted = any(each.tone is Tone.BAD for each in found)
-        found.append(_of_age(standing.oldest_unfinished(now), allowed, halted=halted))
+    if counts is not None:
+        stopped = any(each.tone is Tone.BAD for each in found)
+        found.append(_oldest(counts.oldest_unfinished(now), allowed, stopped=stopped))
     return found
 
 
+def ledger_rows(counts: LedgerCounts, now: datetime, allowed: timedelta) -> Sequence[Row]:
+    """Return a row for each state and meter of events and of reports.
+
+    Rows that are unanswered for longer than ``allowed``, or that a person must settle, stand out.
+    """
+    return [
+        *(_ledger_row("events", each, now, allowed) for each in counts.events),
+        *(_ledger_row("reports", each, now, allowed) for each in counts.reports),
+    ]
+
+
+def _ledger_row(of: str, each: StateCount, now: datetime, allowed: timedelta) -> Row:
+    age = now - each.oldest
+    state = f"{each.state}, and more" if each.more else each.state
+    shown_age = None if each.state == "reported" else age
+    tone = Tone.BAD if each.state in UNFINISHED and age > allowed else Tone.PLAIN
+    cells = (of, state, each.meter, each.number, each.value, shown_age)
+    return Row(cells, Tone.NOTE if each.state == "rejected" else tone)
+
+
 def queue_rows(depths: Depths) -> Sequence[Row]:
-    """Return what waits in each queue with a consumer, and in each retry tier."""
+    """Return a row for each queue with a consumer, and for each retry tier."""
     rows = []
     for stage in STAGES:
         if (depth := depths.queues.get(stage.queue)) is not None:
@@ -90,8 +151,8 @@ def queue_rows(depths: Depths) -> Sequence[Row]:
     return [*rows, *(Row((tier, depths.queues[tier].waiting, None, None)) for tier in tiers)]
 
 
-def _of_stage(
-    stage: Stage, standing: Standing | None, depths: Depths, now: datetime, allowed: timedelta
+def _stage(
+    stage: Stage, counts: LedgerCounts | None, depths: Depths, now: datetime, allowed: timedelta
 ) -> Finding:
     depth = depths.queues.get(stage.queue)
     if depth is None:
@@ -99,8 +160,8 @@ def _of_stage(
         return Finding(stage.name, text, Tone.BAD)
     waiting = f"{depth.waiting} waiting in {stage.queue}"
     idle, since = timedelta(0), ""
-    if stage.queue == TOOL_EXECUTED_QUEUE and standing is not None and standing.newest is not None:
-        idle = now - standing.newest
+    if stage.queue == TOOL_EXECUTED_QUEUE and counts is not None and counts.newest is not None:
+        idle = now - counts.newest
         since = f", nothing was recorded for {human(idle)}"
     if not depth.consumers:
         text = f"stands still{since}: {waiting}, no consumer: {_cause(stage, depths)}"
@@ -120,7 +181,7 @@ def _cause(stage: Stage, depths: Depths) -> str:
     return f"{stage.service} does not run, as it has no connection"
 
 
-def _of_letters(depths: Depths) -> Iterator[Finding]:
+def _dead_letters(depths: Depths) -> Iterator[Finding]:
     dead = {
         queue: depth.waiting
         for queue, depth in depths.queues.items()
@@ -138,12 +199,15 @@ def _of_letters(depths: Depths) -> Iterator[Finding]:
         yield Finding("retries", f"waiting to be tried again: {text}", Tone.NOTE)
 
 
-def _of_age(late: timedelta, allowed: timedelta, *, halted: bool) -> Finding:
-    """Judge the oldest unanswered usage; its youth is no comfort while something is ``halted``."""
+def _oldest(late: timedelta, allowed: timedelta, *, stopped: bool) -> Finding:
+    """Judge the age of the oldest unanswered usage.
+
+    While a stage has ``stopped``, usage that is not recorded yet may be older.
+    """
     name, text = "oldest unanswered usage", f"{late.total_seconds():.0f} s"
     if late > allowed:
         text += f", more than {allowed.total_seconds():.0f} s: degraded"
         return Finding(name, text, Tone.BAD)
     return (
-        Finding(name, f"{text}, of what is recorded", Tone.NOTE) if halted else Finding(name, text)
+        Finding(name, f"{text}, of what is recorded", Tone.NOTE) if stopped else Finding(name, text)
     )

@@ -1,4 +1,4 @@
-"""Windows of usage, and when one may be reported: pure arithmetic on UTC time."""
+"""Windows of usage, and when one may be reported: arithmetic on UTC time. Pure."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -8,12 +8,12 @@ DEFAULT_SECONDS: Final = 10
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-STRAGGLERS: Final = timedelta(seconds=1)
-"""How long a window stays open after its end, for events still on their way."""
+ALLOWED_LATENESS: Final = timedelta(seconds=1)
+"""Time that a window stays open after its end, for events that arrive late."""
 
 
-def fits_a_minute(seconds: int) -> int:
-    """Return ``seconds`` if they may be the length of a window.
+def window_seconds(seconds: int) -> int:
+    """Return ``seconds`` if windows may have that length.
 
     Raises:
         ValueError: some window would span two minutes.
@@ -24,9 +24,9 @@ def fits_a_minute(seconds: int) -> int:
 
 
 def bounds(moment: datetime, window: timedelta) -> tuple[datetime, datetime]:
-    """Return where the window that ``moment`` lies in begins, and where the next one does.
+    """Return the begin of the window that holds ``moment``, and its end, which is outside of it.
 
-    Without windows that is the moment alone, to the microsecond.
+    Without windows, of length zero, that is the one microsecond of the moment.
     """
     if not window:
         return moment, moment + timedelta(microseconds=1)
@@ -35,12 +35,12 @@ def bounds(moment: datetime, window: timedelta) -> tuple[datetime, datetime]:
 
 
 def closed_before(now: datetime, window: timedelta) -> datetime:
-    """Return the moment before which every window of length ``window`` has closed.
+    """Return the moment before which every window of length ``window`` is closed.
 
-    Windows are aligned to the epoch; lengths that divide a minute keep each within one UTC
-    minute. A length of zero means no windows: every event that has happened may be reported.
+    Windows are aligned to the epoch; a length that divides a minute keeps each of them within one
+    UTC minute. A length of zero means no windows: every event that has happened may be reported.
     """
     if not window:
         return now + timedelta(days=1)
-    elapsed = now - STRAGGLERS - EPOCH
+    elapsed = now - ALLOWED_LATENESS - EPOCH
     return EPOCH + elapsed // window * window

@@ -1,7 +1,8 @@
-"""The loops on a real PostgreSQL and a real broker: what they make of backlogs and outages."""
+"""The periodic jobs on a real PostgreSQL and a real broker, with backlogs and in outages."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from uuid import uuid4
 
 from prometheus_client import CollectorRegistry
@@ -16,14 +17,15 @@ from nexus_service.work import Works
 from rig.events import provisioned, tool_run
 from rig.vhost import Vhost
 from rig.waiting import eventually
-from usage_ingest.accounts import Accounts
 from usage_ingest.app import GATHER, IDLE, NAME
-from usage_ingest.claims import MOST_EVENTS, Claims
-from usage_ingest.ledger import Entry, Ledger
-from usage_ingest.loops import Claiming, Relaying
+from usage_ingest.entry import Entry
+from usage_ingest.jobs import Relay, claim_usage
 from usage_ingest.metering import BillingRules
 from usage_ingest.metrics import IngestMetrics
-from usage_ingest.reports import Reports
+from usage_ingest.storage.accounts import Accounts
+from usage_ingest.storage.claims import MOST_EVENTS, Claims
+from usage_ingest.storage.ledger import Ledger
+from usage_ingest.storage.reports import Reports
 
 RULES = BillingRules("tool_call_executed", None, frozenset({"succeeded"}))
 BATCHES = 5
@@ -35,28 +37,29 @@ SELECT gen_random_uuid(), source, schema_version, digest, user_id, server_id, to
        status, readings, occurred_at, billing_state
   FROM usage_events CROSS JOIN generate_series(1, :more)
 """)
-"""As many runs again, like the one that is there."""
+"""Inserts more runs like the one that is there."""
 
 
-def claiming_of(database: Database, *, every: float = IDLE) -> Periodic:
-    """Return the claiming of a ledger, as the service does it."""
+def claim_job(database: Database, *, every: float = IDLE) -> Periodic:
+    """Return the periodic job that claims by windows of ten seconds, as the service has it."""
     registry = CollectorRegistry()
-    claiming = Claiming(
+    job = partial(
+        claim_usage,
         Claims(database, window=timedelta(seconds=10), dimensions=()),
         IngestMetrics(registry, meters=RULES.meters),
         now=lambda: datetime.now(UTC),
-        wake=lambda: None,
+        wake_relay=lambda: None,
     )
     work = Works(registry, service=NAME).add("claim", steady=True)
-    return Periodic(claiming.claim, work, every=every, gather=GATHER)
+    return Periodic(job, work, every=every, gather=GATHER)
 
 
 async def test_late_runs_of_several_batches_become_one_report(database: Database) -> None:
-    """A backlog comes in batch after batch: its windows are not reported once for each of them."""
+    """A backlog is recorded batch by batch: its windows have no report for each of them."""
     now = datetime.now(UTC)
     user, minute = uuid4(), now.replace(second=0, microsecond=0) - timedelta(minutes=5)
     await Accounts(database).apply(provisioned(user, "cus_known").data)
-    claim = claiming_of(database)
+    claim = claim_job(database)
     claiming = asyncio.create_task(claim.run())
     try:
         for _ in range(BATCHES):
@@ -71,10 +74,8 @@ async def test_late_runs_of_several_batches_become_one_report(database: Database
     assert reports == [BATCHES]
 
 
-async def test_reports_that_an_outage_keeps_back_are_logged_once(
-    vhost: Vhost, database: Database
-) -> None:
-    """One line as it begins and one when it is over, however many rounds failed between."""
+async def test_outage_of_the_broker_is_logged_once(vhost: Vhost, database: Database) -> None:
+    """One line when it begins and one when it is over, however many rounds fail between."""
     now, user = datetime.now(UTC), uuid4()
     await Accounts(database).apply(provisioned(user, "cus_known").data)
     minute = now - timedelta(minutes=5)
@@ -83,7 +84,7 @@ async def test_reports_that_an_outage_keeps_back_are_logged_once(
     await claims.claim(now)
     publisher = await Publisher.connect(vhost.url("usage-ingest"), name="usage-ingest")
     metrics = IngestMetrics(CollectorRegistry(), meters=RULES.meters)
-    relay = Relaying(Reports(database), publisher, metrics, now=lambda: datetime.now(UTC))
+    relay = Relay(Reports(database), publisher, metrics, now=lambda: datetime.now(UTC))
     await vhost.ask("DELETE", "queues/{vhost}/" + USAGE_RECORDED_QUEUE)
 
     with capture_logs() as logs:
@@ -107,13 +108,14 @@ async def _reports(database: Database) -> list[int]:
 async def test_backlog_beyond_one_claim_is_claimed_without_a_pause(
     database: Database,
 ) -> None:
-    """A loop that waited to be woken after each claim would fall behind a busy day."""
+    """If the job waited to be woken after each claim, it would fall behind on a busy day."""
     now, user = datetime.now(UTC), uuid4()
     await Accounts(database).apply(provisioned(user, "cus_known").data)
     one = Entry.of(tool_run(user, time=now - timedelta(minutes=5)), RULES, now)
     await Ledger(database).record([one])
     await database.run(lambda c: c.execute(MORE, {"more": MOST_EVENTS}))
-    claiming = asyncio.create_task(claiming_of(database, every=3600).run())
+    claim = claim_job(database, every=3600)
+    claiming = asyncio.create_task(claim.run())
     try:
         await eventually(
             lambda: _reports(database), lambda found: sum(found) == MOST_EVENTS + 1, within=20

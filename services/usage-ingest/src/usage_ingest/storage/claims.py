@@ -1,4 +1,4 @@
-"""Turning due events into reports: one statement, one transaction, no event in two claims."""
+"""Claims: due events become reports, in one statement, and no event is in two claims."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from nexus_messaging.tracing import MOST_LINKS
 from usage_ingest.windows import closed_before
 
 MOST_EVENTS: Final = 10_000
-"""Of one claim. A window that is cut here is simply reported twice over, in two parts."""
+"""Of one claim. A window with more events is reported in two parts."""
 
 CLAIM: Final = text("""
 WITH taken AS MATERIALIZED (
@@ -68,9 +68,9 @@ SELECT (SELECT count(*) FROM marked) AS events, (SELECT count(*) FROM reported) 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """How many events a claim took, and into how many reports.
+    """How many events were claimed, and how many reports they became.
 
-    ``contexts`` are traces of the events, no more of them than a span may have links.
+    ``contexts`` are trace contexts of the events, at most as many as a span may have links.
     """
 
     events: int
@@ -91,8 +91,9 @@ class Claims:
     ) -> Claimed:
         """Claim up to ``most`` due events whose window has closed at ``now``.
 
-        Any number of claimers may run at once: each takes rows that no other has locked. The
-        reports keep ``traceparent``, the claim's own; without one nobody asks for the events'.
+        Any number of processes may claim at once: each takes rows that no other has locked.
+        ``traceparent``, the claim's own trace context, is stored with the reports; without one no
+        contexts of the events are read.
 
         Raises:
             DatabaseUnavailableError: nothing was claimed.

@@ -1,4 +1,4 @@
-"""A report's row that no event can carry: set aside alone, told of, and sent once corrected."""
+"""A report's row that no event can carry is set aside and named, and sent once it is corrected."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -16,9 +16,9 @@ from nexus_messaging.topology import USAGE_RECORDED_QUEUE
 from rig.databases import url_of
 from rig.terminal import in_a_pipe
 from rig.vhost import Vhost
-from usage_ingest.loops import Relaying
+from usage_ingest.jobs import Relay
 from usage_ingest.metrics import IngestMetrics
-from usage_ingest.reports import SET_ASIDE_FOR, Reports
+from usage_ingest.storage.reports import SET_ASIDE_FOR, Reports
 
 NOW = datetime.now(UTC)
 
@@ -30,7 +30,7 @@ VALUES (:id, :identifier, :id, :id, 'cus_1', 1, :meter, 1, '{}', :now, 1, :state
 
 
 async def insert(database: Database, meter: str, *, state: str = "pending") -> UUID:
-    """Leave a report on ``meter``, forwarded two hours ago if it is ``forwarded``."""
+    """Make a report on ``meter``, as if it was forwarded two hours ago."""
     its_id, then = uuid4(), NOW - timedelta(hours=2)
     name = f"nexus:{its_id}"
     values = {"id": its_id, "identifier": name, "meter": meter, "now": then, "state": state}
@@ -46,15 +46,15 @@ async def publisher(vhost: Vhost) -> AsyncIterator[Publisher]:
     await made.close()
 
 
-async def test_report_that_no_event_can_carry_delays_no_other(
+async def test_invalid_report_delays_no_other(
     database: Database, vhost: Vhost, publisher: Publisher
 ) -> None:
-    """It alone stays; the log names it and the broken rule, a counter tells that there is one."""
+    """It stays pending; the log names it and the broken rule, and it is counted."""
     bad = await insert(database, "runs\x1b[2J")
     good = await insert(database, "runs")
     registry = CollectorRegistry()
     metrics = IngestMetrics(registry, meters=["runs"])
-    relay = Relaying(Reports(database), publisher, metrics, now=lambda: NOW)
+    relay = Relay(Reports(database), publisher, metrics, now=lambda: NOW)
 
     with capture_logs() as logs:
         assert await relay.forward()
@@ -71,8 +71,8 @@ async def test_report_that_no_event_can_carry_delays_no_other(
     assert registry.get_sample_value(steps, {"step": "forwarded"}) == 1
 
 
-async def test_report_set_aside_is_leased_once_its_row_is_corrected(database: Database) -> None:
-    """Not before ten minutes are over, and without anything else to be done."""
+async def test_report_set_aside_is_tried_again_after_ten_minutes(database: Database) -> None:
+    """Once its row is corrected, nothing else has to be done."""
     reports, bad = Reports(database), await insert(database, "x" * 101)
 
     first = await reports.lease(NOW)
@@ -84,10 +84,10 @@ async def test_report_set_aside_is_leased_once_its_row_is_corrected(database: Da
     assert [each.report_id for each in still.set_aside] == [bad]
 
 
-async def test_replay_names_a_report_that_cannot_be_sent_and_sends_the_others(
+async def test_replay_names_an_invalid_report_and_sends_the_others(
     database: Database, vhost: Vhost
 ) -> None:
-    """Somebody changed the table by hand, say; the exit code tells that not all was sent."""
+    """The exit code is 1, because not all reports were sent."""
     bad = await insert(database, "runs\x07", state="forwarded")
     await insert(database, "runs", state="forwarded")
     url = url_of(database)

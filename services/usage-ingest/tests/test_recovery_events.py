@@ -1,4 +1,4 @@
-"""Claims put back without their events take as many as they had, in whatever order they come."""
+"""Which events recovery claims for restored reports, in whatever order events are back."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -9,8 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_contracts import UsageRecorded
-from usage_ingest.adoption import Account, Mark, Row
-from usage_ingest.matching import Candidate, Claim, match
+from usage_ingest.recovery.plan import (
+    Account,
+    Candidate,
+    Claim,
+    ReportRow,
+    ReportStatus,
+    assign_events,
+)
 
 RUNS, TOKENS = "tool_call_executed", "tokens_used"
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -24,7 +30,7 @@ def event(second: int, tokens: int = 0, number: int = 0) -> Candidate:
 
 
 def claim_of(events: list[Candidate]) -> Claim:
-    """Return the claim that summed these events up, as it is put back: without them."""
+    """Return the claim that summed these events up, restored without them."""
     claim_id = uuid4()
     rows = {}
     for meter in (RUNS, TOKENS):
@@ -40,13 +46,13 @@ def claim_of(events: list[Candidate]) -> Claim:
                 event_count=len(read),
                 claim_id=claim_id,
             )
-            rows[meter] = Row(report, claim_id, ACCOUNT, Mark("reported"))
+            rows[meter] = ReportRow(report, claim_id, ACCOUNT, ReportStatus("reported"))
     return Claim(rows)
 
 
 @dataclass(frozen=True)
 class Loss:
-    """What a window's claims had, in which order it comes back, and what was never claimed."""
+    """The events of a window: by claim, by the round in which they are back, and never claimed."""
 
     parts: list[list[Candidate]]
     rounds: list[list[Candidate]]
@@ -55,7 +61,7 @@ class Loss:
 
 @st.composite
 def losses(draw: st.DrawFn) -> Loss:
-    """Return a window of up to 12 runs, claimed in up to 3 parts, back in up to 4 rounds."""
+    """Return a window of up to 12 runs, claimed in up to 3 parts, and back in up to 4 rounds."""
     drawn = draw(
         st.lists(
             st.tuples(st.integers(0, 9), st.integers(0, 3), st.integers(-1, 2), st.integers(0, 3)),
@@ -74,15 +80,15 @@ def losses(draw: st.DrawFn) -> Loss:
 
 
 @given(loss=losses())
-def test_every_claim_is_whole_again_once_all_its_events_are_back(loss: Loss) -> None:
-    """No event is in two claims, and what is left over is as much as was never claimed."""
+def test_every_claim_is_complete_once_all_events_are_back(loss: Loss) -> None:
+    """No event is in two claims, and as many are left as were never claimed."""
     claims = [claim_of(part) for part in loss.parts]
     there: list[Candidate] = []
     taken: dict[UUID, UUID] = {}
     for coming in loss.rounds:
         there += coming
         free = [each for each in there if each.event_id not in taken]
-        new = match(claims, free)
+        new = assign_events(claims, free)
         assert not new.keys() & taken.keys()
         taken |= new
 
@@ -93,10 +99,10 @@ def test_every_claim_is_whole_again_once_all_its_events_are_back(loss: Loss) -> 
 
 
 @given(loss=losses())
-def test_where_all_events_had_been_claimed_the_money_agrees_on_every_meter(loss: Loss) -> None:
-    """Parts of a window may swap events of unequal worth; their sum is what it was."""
+def test_sums_agree_on_every_meter_if_all_events_were_claimed(loss: Loss) -> None:
+    """Claims of a window may exchange events with other readings; their sum stays."""
     claims = [claim_of(part) for part in loss.parts]
-    match(claims, [each for part in loss.parts for each in part])
+    assign_events(claims, [each for part in loss.parts for each in part])
 
     total: Counter[tuple[str, str]] = Counter()
     for claim in claims:
@@ -104,54 +110,54 @@ def test_where_all_events_had_been_claimed_the_money_agrees_on_every_meter(loss:
     assert not any(total.values())
 
 
-def test_the_earliest_event_of_a_claim_is_the_one_of_its_time() -> None:
-    """A late event that no claim had is left alone, though it is the earliest of the window."""
-    stranger, first, second = event(1, number=1), event(3, number=2), event(4, number=3)
+def test_earliest_event_of_a_claim_is_the_one_of_its_time() -> None:
+    """A late event that was never claimed is left, though it is the earliest of the window."""
+    unclaimed, first, second = event(1, number=1), event(3, number=2), event(4, number=3)
     claim = claim_of([first, second])
 
-    taken = match([claim], [stranger, first, second])
+    taken = assign_events([claim], [unclaimed, first, second])
 
     assert taken.keys() == {first.event_id, second.event_id}
 
 
-def test_a_place_of_a_run_with_tokens_is_kept_for_one() -> None:
-    """The run with tokens comes back last; a run without that was never claimed stays out."""
-    plain, stranger, dear = event(1, 0, 1), event(2, 0, 2), event(3, 50, 3)
-    claim = claim_of([plain, dear])
+def test_place_of_a_run_with_tokens_stays_free_for_one() -> None:
+    """The run with tokens is back last; a run without tokens that was never claimed is left."""
+    plain, unclaimed, with_tokens = event(1, 0, 1), event(2, 0, 2), event(3, 50, 3)
+    claim = claim_of([plain, with_tokens])
 
-    first = match([claim], [plain, stranger])
-    second = match([claim], [stranger, dear])
+    first = assign_events([claim], [plain, unclaimed])
+    second = assign_events([claim], [unclaimed, with_tokens])
 
     assert first.keys() == {plain.event_id}
-    assert second.keys() == {dear.event_id}
+    assert second.keys() == {with_tokens.event_id}
     assert set(claim.differences.values()) == {0}
 
 
-def test_a_run_with_tokens_is_not_taken_by_a_claim_that_had_none() -> None:
-    """It was never claimed: its own report is yet to come, and would lack its run."""
-    plain, stranger = event(1, 0, 1), event(2, 50, 2)
+def test_claim_without_tokens_takes_no_run_with_tokens() -> None:
+    """That run was never claimed: its own report would lack it."""
+    plain, unclaimed = event(1, 0, 1), event(2, 50, 2)
     claim = claim_of([plain])
 
-    assert match([claim], [stranger]) == {}
-    assert match([claim], [stranger, plain]).keys() == {plain.event_id}
+    assert assign_events([claim], [unclaimed]) == {}
+    assert assign_events([claim], [unclaimed, plain]).keys() == {plain.event_id}
 
 
-def test_what_was_counted_for_other_runs_is_told() -> None:
-    """A late run of another worth took the place of one that was counted."""
+def test_run_with_other_tokens_makes_a_difference() -> None:
+    """A late run took the place of one that was counted."""
     counted, late = event(2, 50, 1), event(3, 7, 2)
     claim = claim_of([counted])
 
-    match([claim], [late])
+    assign_events([claim], [late])
 
     assert claim.differences == {("cus_1", RUNS): 0, ("cus_1", TOKENS): 43}
 
 
-def test_a_later_claim_gets_the_event_of_its_time_before_an_earlier_one_fills_up() -> None:
-    """The earlier claim's others may be any of the window."""
+def test_later_claim_gets_the_event_of_its_time_first() -> None:
+    """The other events of the earlier claim may be any of the window."""
     first, second, third = event(1, number=1), event(3, number=2), event(5, number=3)
     early, late = claim_of([first, third]), claim_of([second])
 
-    taken = match([early, late], [first, second, third])
+    taken = assign_events([early, late], [first, second, third])
 
     assert taken[second.event_id] == late.first.claim_id
     assert (early.missing, late.missing) == (0, 0)

@@ -1,6 +1,6 @@
-"""The reports between the ledger and the reporter: leased, forwarded, answered.
+"""The rows of `usage_reports`: leased, marked as forwarded, marked with their answers.
 
-A report's state only rises, pending < forwarded < rejected < reported: a late mark of a lower
+A report's state only rises, pending < forwarded < rejected < reported: a late update to a lower
 state changes nothing.
 """
 
@@ -12,18 +12,19 @@ from typing import Any, Final
 from uuid import UUID
 
 from pydantic import ValidationError
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_contracts import UsageRecorded, UsageRejected, UsageReported
 from nexus_contracts.wording import describe
 from nexus_database import Database
+from usage_ingest.columns import Column, arrays, rows
 
 LEASE: Final = timedelta(seconds=60)
-"""Longer than any batch of publishes takes; a lease that runs out repeats reports, harmlessly."""
+"""Longer than any batch of publishes takes. A lease that runs out repeats reports, harmlessly."""
 
 SET_ASIDE_FOR: Final = timedelta(minutes=10)
-"""How long a row that no event can carry is left alone: soon enough after somebody corrected it."""
+"""Time until a row that no event can carry is tried again, in case it was corrected."""
 
 TAKE: Final = text("""
 UPDATE usage_reports r SET leased_until = :until
@@ -39,7 +40,8 @@ SET_ASIDE: Final = text("""
 UPDATE usage_reports SET leased_until = :until WHERE report_id = ANY(CAST(:ids AS uuid[]))
 """)
 
-# What another transaction holds is being answered, or its lease runs out and it is repeated.
+# A row that another transaction holds is skipped: its answer is being applied, or its lease runs
+# out and it is repeated.
 FORWARDED: Final = text("""
 UPDATE usage_reports SET state = 'forwarded', forwarded_at = :now
  WHERE report_id IN (SELECT report_id FROM usage_reports
@@ -59,30 +61,40 @@ SELECT report_id, traceparent FROM usage_reports
  WHERE report_id = ANY(CAST(:ids AS uuid[])) AND traceparent IS NOT NULL
 """)
 
+ANSWER_COLUMNS: Final = tuple(
+    Column(name, of, name)
+    for name, of in (
+        ("report_id", "uuid"),
+        ("state", "text"),
+        ("at", "timestamptz"),
+        ("reason", "text"),
+        ("ever_unknown", "boolean"),
+    )
+)
+
 LOCK: Final = text("""
-SELECT report_id FROM usage_reports WHERE report_id = ANY(CAST(:ids AS uuid[]))
+SELECT report_id FROM usage_reports WHERE report_id = ANY(CAST(:report_id AS uuid[]))
  ORDER BY report_id FOR UPDATE
 """)
 
-# Of several answers to one report in a batch the highest counts, of equals the latest; a doubt that
-# any of them tells of stays, for by it alone a report that may have been counted is not superseded.
-ANSWERED: Final = text("""
+# Of several answers to one report in a batch the highest state counts, of equal states the latest
+# answer. `ever_unknown` of any of them is kept: such a report may have been counted, and is never
+# superseded.
+ANSWERED: Final = text(f"""
 UPDATE usage_reports r
    SET state = o.state, answered_at = o.at, reason = o.reason,
        ever_unknown = r.ever_unknown OR o.ever_unknown
   FROM (SELECT DISTINCT ON (report_id) report_id, state, at, reason,
                bool_or(ever_unknown) OVER (PARTITION BY report_id) AS ever_unknown
-          FROM unnest(CAST(:ids AS uuid[]), CAST(:states AS text[]), CAST(:ats AS timestamptz[]),
-                      CAST(:reasons AS text[]), CAST(:unknowns AS boolean[]))
-               AS t(report_id, state, at, reason, ever_unknown)
+          FROM {rows(ANSWER_COLUMNS)}
          ORDER BY report_id, state = 'reported' DESC, at DESC) o
  WHERE r.report_id = o.report_id
    AND r.state IN ('pending', 'forwarded', 'rejected')
 RETURNING r.state, r.meter, r.value
-""")
+""")  # noqa: S608 - made of names in this program
 
 
-class InexpressibleError(Exception):
+class InvalidReportError(Exception):
     """A report's row breaks the contract of the event that would carry it.
 
     The text names fields and rules, and no value.
@@ -95,15 +107,15 @@ class InexpressibleError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Leased:
-    """Reports to forward, and those rows that were set aside because no event can carry them."""
+    """Reports to forward, and rows that were set aside because no event can carry them."""
 
     reports: list[UsageRecorded]
-    set_aside: list[InexpressibleError]
+    set_aside: list[InvalidReportError]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the reporter said of one report."""
+    """The reporter's answer to one report."""
 
     report_id: UUID
     state: str
@@ -125,38 +137,38 @@ class Answer:
 class Applied:
     """What a batch of answers changed.
 
-    ``states`` counts the reports that were marked, by their state now; ``reported`` is the
-    quantity newly counted by Stripe, by meter; ``strangers`` are reports that are not ours.
+    ``states`` counts the reports that were updated, by their new state; ``reported`` is the
+    quantity that Stripe newly counted, by meter; ``unknown`` are ids of no report in the ledger.
     """
 
     states: Mapping[str, int]
     reported: Mapping[str, int]
-    strangers: set[UUID]
+    unknown: set[UUID]
 
 
 class Reports:
-    """The rows of `usage_reports`, moved in sets."""
+    """Moves reports on, many in one transaction."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def lease(self, now: datetime, *, most: int = 500) -> Leased:
-        """Take up to ``most`` pending reports, oldest first, for this process alone.
+        """Lease up to ``most`` pending reports, the oldest first, to this process.
 
-        A row that no event can carry holds up none of the others: it stays pending and is tried
+        A row that no event can carry does not delay the others: it stays pending and is tried
         again after ``SET_ASIDE_FOR``.
 
         Raises:
-            DatabaseUnavailableError: nothing was taken.
+            DatabaseUnavailableError: nothing was leased.
         """
 
         async def work(connection: AsyncConnection) -> Leased:
-            rows = await connection.execute(TAKE, {"now": now, "until": now + LEASE, "most": most})
+            values = {"now": now, "until": now + LEASE, "most": most}
             leased = Leased([], [])
-            for row in rows:
+            for row in await connection.execute(TAKE, values):
                 try:
                     leased.reports.append(recorded_report(row._asdict()))
-                except InexpressibleError as error:
+                except InvalidReportError as error:
                     leased.set_aside.append(error)
             if leased.set_aside:
                 ids = [error.report_id for error in leased.set_aside]
@@ -166,19 +178,19 @@ class Reports:
         return await self._database.run(work)
 
     async def contexts(self, reports: Sequence[UsageRecorded]) -> dict[UUID, str]:
-        """Return the contexts of the claims that made ``reports``, as far as they were traced.
+        """Return the trace contexts of the claims that made ``reports``, if they were traced.
 
         Raises:
-            DatabaseUnavailableError: they can't be asked for.
+            DatabaseUnavailableError: the database can't be used.
         """
         ids = {"ids": [report.report_id for report in reports]}
-        rows = await self._database.run(lambda c: c.execute(TRACED, ids))
-        return {row.report_id: row.traceparent for row in rows}
+        traced = await self._database.run(lambda c: c.execute(TRACED, ids))
+        return {row.report_id: row.traceparent for row in traced}
 
     async def settle_lease(
         self, now: datetime, *, forwarded: Sequence[UUID], failed: Sequence[UUID]
     ) -> None:
-        """Mark what the broker confirmed and release what it did not.
+        """Mark the reports that the broker confirmed, and release those it did not.
 
         Raises:
             DatabaseUnavailableError: nothing was marked; the lease will run out.
@@ -195,54 +207,43 @@ class Reports:
     async def answer(self, answers: Sequence[Answer]) -> Applied:
         """Apply the reporter's answers and return what they changed.
 
-        Rows are locked in the order of their ids first: two batches with reports in common would
-        otherwise deadlock.
+        The rows are locked in the order of their ids first: otherwise two batches with reports in
+        common would deadlock.
 
         Raises:
             RowsBusyError: another transaction holds one of the reports; nothing was applied.
             DatabaseUnavailableError: nothing was applied.
         """
-        ids = [answer.report_id for answer in answers]
+        values = arrays(ANSWER_COLUMNS, answers)
+        ids = values["report_id"]
 
         async def work(connection: AsyncConnection) -> Applied:
-            known = {row.report_id for row in await connection.execute(LOCK, {"ids": ids})}
-            marked = await connection.execute(
-                ANSWERED,
-                {
-                    "ids": ids,
-                    "states": [answer.state for answer in answers],
-                    "ats": [answer.at for answer in answers],
-                    "reasons": [answer.reason for answer in answers],
-                    "unknowns": [answer.ever_unknown for answer in answers],
-                },
-            )
-            return _applied(marked.all(), set(ids) - known)
+            locked = await connection.execute(LOCK, {"report_id": ids})
+            known = {row.report_id for row in locked}
+            updated = (await connection.execute(ANSWERED, values)).all()
+            reported: Counter[str] = Counter()
+            for row in updated:
+                if row.state == "reported":
+                    reported[row.meter] += row.value
+            return Applied(Counter(row.state for row in updated), reported, set(ids) - known)
 
         return await self._database.run(work)
 
 
-def _applied(marked: Sequence[Row[Any]], strangers: set[UUID]) -> Applied:
-    reported: Counter[str] = Counter()
-    for row in marked:
-        if row.state == "reported":
-            reported[row.meter] += row.value
-    return Applied(Counter(row.state for row in marked), reported, strangers)
-
-
 def recorded_report(row: Mapping[Any, Any]) -> UsageRecorded:
-    """Return the event that a report's row is forwarded as.
+    """Return the data of the event that a report's row is forwarded as.
 
     Raises:
-        InexpressibleError: there is none, by a mistake of ours or a change by hand.
+        InvalidReportError: no event can carry it: a bug, or a row that was changed by hand.
     """
     try:
         return UsageRecorded.model_validate(_fields(row))
     except ValidationError as error:
-        raise InexpressibleError(row["report_id"], describe(error)) from None
+        raise InvalidReportError(row["report_id"], describe(error)) from None
 
 
 def stored_report(row: Mapping[Any, Any]) -> UsageRecorded:
-    """Return a report's row as it is stored, to be compared with others and never to be sent."""
+    """Return a report's row as it is stored, for comparison only: it may be invalid."""
     return UsageRecorded.model_construct(**_fields(row))
 
 

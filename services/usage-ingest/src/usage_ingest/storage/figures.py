@@ -1,7 +1,7 @@
-"""What only the ledger can tell its watchers: how much is unfinished, and since when.
+"""The figures that metrics show of the ledger: how much is unfinished, and since when.
 
-Asked every few seconds for ever, so each question is answered out of a small partial index, however
-large the tables are, and counting ends at a limit.
+They are read every few seconds, so each of them comes from a small partial index, however large the
+tables are, and counting ends at a limit.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from sqlalchemy import text
 from nexus_database import Database
 
 MOST_COUNTED: Final = 100_000
-"""More than this is shown as this: what matters then is the age, and that it is far too many."""
+"""More rows than this are shown as this many: by then their age matters more."""
 
 MEASURE: Final = text("""
 SELECT 'events' AS of, 'waiting' AS state,
@@ -58,16 +58,16 @@ class Figure:
 
 
 class Figures:
-    """Measures the ledger."""
+    """Reads the figures."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def measure(self) -> list[Figure]:
-        """Return the figures of all states in which something is unfinished.
+        """Return the figures of all unfinished states.
 
         Raises:
-            DatabaseUnavailableError: it can't be asked.
+            DatabaseUnavailableError: the database can't be used.
         """
         rows = await self._database.run(lambda c: c.execute(MEASURE, {"most": MOST_COUNTED}))
         return [Figure(row.of, row.state, row.number, row.oldest) for row in rows]

@@ -1,4 +1,4 @@
-"""A ledger that is lost and restored from a backup, and the journal that knows more than it."""
+"""A ledger that is lost and restored from a backup, and a journal that was not."""
 
 import asyncio
 import sys
@@ -16,17 +16,20 @@ from local_stack.servers import Database as PostgresServer
 from nexus_contracts import CallRecord, CallRecordsEnd
 from nexus_database import Database
 from rig.backup import back_up, restore
-from rig.events import provisioned
-from usage_ingest.accounts import Accounts
-from usage_ingest.claims import Claims
-from usage_ingest.ledger import Entry, Ledger
+from rig.events import provisioned, tool_run
+from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingRules, ToolRun
-from usage_ingest.reports import recorded_report
+from usage_ingest.storage.accounts import Accounts
+from usage_ingest.storage.claims import Claims
+from usage_ingest.storage.ledger import Ledger
+from usage_ingest.storage.reports import recorded_report
 
 RUNS, TOKENS = "tool_call_executed", "tokens_used"
 RULES = BillingRules(RUNS, TOKENS, frozenset({"succeeded"}))
 MINUTE = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=10)
 LATER = MINUTE + timedelta(minutes=5)
+ONE = UUID(int=1)
+"""The user of the ledger's first customer."""
 
 REPORTS = """
 SELECT report_id, identifier, meter, value, stripe_customer_id, dimensions, occurred_at,
@@ -34,7 +37,7 @@ SELECT report_id, identifier, meter, value, stripe_customer_id, dimensions, occu
   FROM usage_reports ORDER BY created_at, report_id
 """
 
-# The reports whose claim has other events than it had: by number, user, dimensions or window.
+# Reports whose claim has other events than before: by number, user, dimensions or window.
 DISAGREEING = text("""
 SELECT r.claim_id, r.meter, r.event_count, count(e.event_id)
   FROM usage_reports r
@@ -51,15 +54,18 @@ HAVING count(e.event_id) <> r.event_count
 
 
 @dataclass
-class Loss:
-    """One ledger and its backup; ``word`` is what the journal says of a report if not accepted."""
+class LostLedger:
+    """A ledger and its backup.
+
+    ``records`` are the fields of the journal's records of reports that were not simply accepted.
+    """
 
     postgres: PostgresServer
     url: str
     directory: Path
     window: int = 10
     dimensions: tuple[str, ...] = ()
-    word: dict[UUID, dict[str, Any]] = field(default_factory=dict)
+    records: dict[UUID, dict[str, Any]] = field(default_factory=dict)
     database: Database = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,29 +76,29 @@ class Loss:
         return [tuple(row) for row in await self.database.run(lambda c: c.execute(text(query)))]
 
     async def disagreeing(self) -> list[tuple[Any, ...]]:
-        """Return the reports whose claim has other events than it had."""
+        """Return the reports whose claim has other events than before."""
         window = timedelta(seconds=self.window) or timedelta(microseconds=1)
         found = await self.database.run(lambda c: c.execute(DISAGREEING, {"window": window}))
         return [tuple(row) for row in found]
 
-    async def know(self, user: UUID, customer: str, generation: int = 1) -> None:
-        """Let a customer be announced."""
+    async def announce(self, user: UUID, customer: str, generation: int = 1) -> None:
+        """Store a customer as if it were announced."""
         await Accounts(self.database).apply(provisioned(user, customer, generation).data)
 
     async def record(self, *runs: ToolRun) -> None:
-        """Record runs, as if published now, for the first time or again."""
+        """Record runs as if they were published now, for the first time or again."""
         now = datetime.now(UTC)
         await Ledger(self.database).record([Entry.of(each, RULES, now) for each in runs])
 
     async def claim(self) -> int:
-        """Claim all that is due, and return how many events that were."""
+        """Claim all due events and return their number."""
         claims = Claims(
             self.database, window=timedelta(seconds=self.window), dimensions=self.dimensions
         )
         return (await claims.claim(LATER)).events
 
     async def sweep(self) -> int:
-        """Sweep once, and return how many reports were superseded."""
+        """Sweep once and return how many reports were superseded."""
         return (await Accounts(self.database).sweep(datetime.now(UTC))).superseded
 
     def back_up(self) -> None:
@@ -100,28 +106,27 @@ class Loss:
         back_up(self.postgres, self.url, self.directory / "backup")
 
     async def lose(self) -> str:
-        """Lose the ledger to the backup, and return the list of calls that the journal has."""
-        told = await self.told()
+        """Restore the ledger from the backup, and return the journal's list of calls."""
+        calls = await self.calls()
         await self.database.close()
         restore(self.postgres, self.url, self.directory / "backup")
         self.database = Database(self.url, name="test")
-        return told
+        return calls
 
-    async def told(self) -> str:
-        """Return the list of calls of all reports that there are now."""
+    async def calls(self) -> str:
+        """Return the journal's list of calls, of all reports that there are now."""
         found = await self.database.run(lambda c: c.execute(text(REPORTS)))
         records = [self._record(row._asdict()) for row in found]
         end = CallRecordsEnd(records=len(records), since=MINUTE)
         return "\n".join(each.model_dump_json() for each in (*records, end)) + "\n"
 
     def _record(self, row: Mapping[str, Any]) -> CallRecord:
-        word = {"state": "accepted", "answered_at": LATER, "ever_unknown": False}
+        accepted = {"state": "accepted", "answered_at": LATER, "ever_unknown": False}
         report = recorded_report(dict(row))
-        return CallRecord(
-            report=report, started_at=LATER, **(word | self.word.get(report.report_id, {}))
-        )
+        fields = accepted | self.records.get(report.report_id, {})
+        return CallRecord(report=report, started_at=LATER, **fields)
 
-    async def adopt(self, told: str, *arguments: str) -> tuple[int, list[str]]:
+    async def adopt(self, calls: str, *arguments: str) -> tuple[int, list[str]]:
         """Run `usage-ingest adopt` on a list; return its exit code and lines."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "usage_ingest", "adopt", "-", *arguments),
@@ -134,7 +139,7 @@ class Loss:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        output, errors = await process.communicate(told.encode())
+        output, errors = await process.communicate(calls.encode())
         assert process.returncode is not None
         assert b"Traceback" not in errors, errors.decode()
         return process.returncode, output.decode().splitlines()
@@ -145,3 +150,18 @@ class Loss:
             "SELECT meter, state, count(*), sum(value)::int FROM usage_reports"
             " GROUP BY 1, 2 ORDER BY 1 DESC, 2"
         )
+
+
+def run(second: float, user: UUID = ONE, **data: Any) -> ToolRun:
+    """Return a run of the minute."""
+    return tool_run(user, time=MINUTE + timedelta(seconds=second), **data)
+
+
+def output(code: int, counts: str, *faults: str) -> tuple[int, list[str]]:
+    """Return exit code and output; ``counts``: reports, known, updated, inserted; events."""
+    total, there, updated, inserted, events = counts.split()
+    summary = (
+        f"{total} reports: {there} were there, {updated} of them brought up to date;"
+        f" {inserted} put back; {events} events claimed for them"
+    )
+    return code, [summary, *faults]

@@ -1,4 +1,4 @@
-"""Whom usage is billed to, and the usage that waits for them."""
+"""The accounts that usage is billed to, and the sweep of usage that waits for them."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,8 +13,8 @@ from nexus_database import Database
 from usage_ingest.metering import OLDEST_REPORTABLE
 
 MOST_SWEPT: Final = 10_000
-"""Events, or reports, that one transaction moves on: millions may wait for one user, and a
-statement that takes all of them never ends in time."""
+"""Events, or reports, of one transaction. Millions may wait for one user, and one statement for all
+of them would not end within its time limit."""
 
 APPLY: Final = text("""
 INSERT INTO billing_accounts (user_id, stripe_customer_id, generation)
@@ -27,7 +27,7 @@ ON CONFLICT (user_id) DO UPDATE
 RETURNING user_id
 """)
 
-# Rows that another process moves on at this moment are left to it.
+# Rows that another transaction holds are skipped: it moves them on.
 RELEASE_USER: Final = text("""
 UPDATE usage_events SET billing_state = 'due'
  WHERE event_id IN (SELECT event_id FROM usage_events
@@ -42,7 +42,7 @@ UPDATE usage_events SET billing_state = 'due'
                      LIMIT :most FOR UPDATE OF e SKIP LOCKED)
 """)
 
-# Joined by OR, not `IN`: each half is the condition of a partial index, and only so are they used.
+# OR instead of `IN`: each half is the condition of a partial index, which is used only then.
 EXPIRE: Final = text("""
 UPDATE usage_events SET billing_state = 'expired'
  WHERE event_id IN (SELECT event_id FROM usage_events
@@ -78,9 +78,9 @@ SELECT n.id, 'nexus:' || n.id, r.claim_id, r.user_id, a.stripe_customer_id, a.ge
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep did: events released to an account or expired, reports replaced.
+    """What a sweep did: events released or expired, and reports superseded.
 
-    ``more`` tells that it may have left some of them to the next.
+    With ``more`` it may have left some of them to the next sweep.
     """
 
     released: int
@@ -90,19 +90,20 @@ class Swept:
 
 
 class Accounts:
-    """The customers that provisioning announced."""
+    """Stores the customers of `customer.provisioned`, and moves on what waited for them."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def apply(self, provisioned: CustomerProvisioned, *, most: int = MOST_SWEPT) -> bool:
-        """Keep the customer if its generation is news, and make the user's waiting usage due.
+        """Store the customer and make up to ``most`` waiting events of the user due.
 
-        What is more than ``most`` events of it is left to the sweep.
+        The sweep releases the others. Return whether the customer's generation is a newer one; if
+        not, the stored customer stays.
 
         Raises:
-            RowsBusyError: another transaction holds the account; nothing was kept.
-            DatabaseUnavailableError: nothing was kept.
+            RowsBusyError: another transaction holds the account; nothing was stored.
+            DatabaseUnavailableError: nothing was stored.
         """
 
         async def work(connection: AsyncConnection) -> bool:
@@ -114,12 +115,12 @@ class Accounts:
         return await self._database.run(work)
 
     async def sweep(self, now: datetime, *, most: int = MOST_SWEPT) -> Swept:
-        """Move on whatever waits without a reason any more, up to ``most`` of each kind.
+        """Release, expire and supersede up to ``most`` of what no other transaction moves on.
 
         A batch that saw no account and a provisioning that saw no events may commit at the same
-        moment: only looking again finds that usage. Reports refused because their customer was
-        deleted are replaced by reports to the customer of a higher generation, unless an
-        attempt's outcome was ever unknown: such a one may have been counted.
+        time: only the sweep finds that usage. Reports that were refused because their customer was
+        deleted are replaced by reports to the customer of a higher generation, unless the outcome
+        of an attempt was ever unknown: such a report may have been counted.
 
         Raises:
             DatabaseUnavailableError: nothing was moved.

@@ -1,23 +1,21 @@
-"""What people ask of the ledger: how do things stand, and what became of this run."""
+"""Queries of the commands: what is unfinished, what became of a run, what was not answered."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import RowMapping, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_contracts import UsageRecorded
 from nexus_database import Database
-from usage_ingest.reports import InexpressibleError, recorded_report
+from usage_ingest.explanation import EventHistory
+from usage_ingest.status import LedgerCounts, StateCount
+from usage_ingest.storage.reports import InvalidReportError, recorded_report
 
 MOST_COUNTED: Final = 100_000
-"""Of a state. What is unfinished is read row by row, so counting has to end somewhere."""
-
-UNFINISHED: Final = {"due", "pending", "forwarded"}
-"""The states that time alone should end, of events and of reports."""
+"""Rows of a state. Unfinished rows are read one by one, so counting ends at a limit."""
 
 EVENTS: Final = text("""
 SELECT e.state, r.meter, count(*) AS number, sum(r.value::bigint)::bigint AS value,
@@ -50,7 +48,7 @@ SELECT state, meter, count(*) AS number, sum(value)::bigint AS value, min(create
  GROUP BY step, state, meter ORDER BY step, meter
 """)
 
-# Out of an index alone: it holds what is added up here.
+# From an index alone: it contains what is added up here.
 REPORTED: Final = text("""
 SELECT 'reported' AS state, meter, count(*) AS number, sum(value)::bigint AS value,
        min(answered_at) AS oldest, false AS more
@@ -58,7 +56,7 @@ SELECT 'reported' AS state, meter, count(*) AS number, sum(value)::bigint AS val
  GROUP BY meter ORDER BY meter
 """)
 
-# A trace of the last recording, each out of an index: a run that is recorded is soon in a report.
+# The newest rows of each state, each from an index: a run that is recorded is soon in a report.
 NEWEST: Final = text("""
 SELECT max(created_at) FROM (
   (SELECT created_at FROM usage_events
@@ -85,7 +83,7 @@ CLAIM: Final = text("""
 SELECT * FROM usage_reports WHERE claim_id = :claim_id ORDER BY meter, created_at
 """)
 
-# In the order of an index of these alone: a table of millions is not gone through for some.
+# In the order of the partial index: a table of millions of reports is not read for a few.
 UNANSWERED: Final = text("""
 SELECT report_id, identifier, meter, value, stripe_customer_id, dimensions, occurred_at,
        event_count, claim_id, created_at
@@ -103,83 +101,39 @@ SELECT count(*) FROM usage_reports WHERE state = 'forwarded' AND forwarded_at < 
 """)
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """How many rows of a state read on a meter, what they add up to, and since when.
-
-    With ``more`` there are more of that state than were counted, the oldest of them first.
-    """
-
-    state: str
-    meter: str
-    number: int
-    value: int
-    oldest: datetime
-    more: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What is unfinished by state, and what was reported ``since``.
-
-    ``newest`` is when usage was last seen to be recorded, at the latest a few seconds after it
-    was; runs that are not billable leave no trace of it.
-    """
-
-    since: datetime
-    events: tuple[Tally, ...]
-    reports: tuple[Tally, ...]
-    newest: datetime | None
-
-    def oldest_unfinished(self, now: datetime) -> timedelta:
-        """Return the age of the oldest event or report that Stripe has not answered for.
-
-        Usage that waits for a customer is not ours to hurry, so it is left out.
-        """
-        oldest = (e.oldest for e in (*self.events, *self.reports) if e.state in UNFINISHED)
-        return max((now - each for each in oldest), default=timedelta(0))
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """An event's row, and the rows of the reports it went into."""
-
-    event: Mapping[str, Any]
-    reports: tuple[Mapping[str, Any], ...]
-
-
-class Inquiries:
-    """Reads, and changes nothing."""
+class LedgerReader:
+    """Reads the ledger and changes nothing."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def standing(self, since: datetime) -> Standing:
+    async def counts(self, since: datetime) -> LedgerCounts:
         """Count what is unfinished and what was reported ``since``.
 
         Raises:
-            DatabaseUnavailableError: it can't be asked.
+            DatabaseUnavailableError: the database can't be used.
         """
 
-        async def work(connection: AsyncConnection) -> Standing:
-            found = [
-                tuple(Tally(**row) for row in (await connection.execute(query, values)).mappings())
-                for query, values in (
-                    (EVENTS, {"most": MOST_COUNTED}),
-                    (REPORTS, {"most": MOST_COUNTED}),
-                    (REPORTED, {"since": since}),
-                )
-            ]
+        async def counts(
+            connection: AsyncConnection, query: TextClause, **values: object
+        ) -> tuple[StateCount, ...]:
+            found = await connection.execute(query, values)
+            return tuple(StateCount(**row) for row in found.mappings())
+
+        async def work(connection: AsyncConnection) -> LedgerCounts:
+            events = await counts(connection, EVENTS, most=MOST_COUNTED)
+            unfinished = await counts(connection, REPORTS, most=MOST_COUNTED)
+            reported = await counts(connection, REPORTED, since=since)
             newest = (await connection.execute(NEWEST)).scalar_one()
-            return Standing(since, found[0], found[1] + found[2], newest)
+            return LedgerCounts(since, events, unfinished + reported, newest)
 
         return await self._database.run(work)
 
-    async def trace(self, event_id: UUID) -> Trace | None:
-        """Follow one event, or return nothing if the ledger does not have it.
+    async def history(self, event_id: UUID) -> EventHistory | None:
+        """Return an event and its reports, or ``None`` if it is not in the ledger.
 
         Raises:
-            DatabaseUnavailableError: it can't be asked.
+            DatabaseUnavailableError: the database can't be used.
         """
         found = await self._database.run(lambda c: c.execute(EVENT, {"event_id": event_id}))
         event = found.mappings().one_or_none()
@@ -187,24 +141,24 @@ class Inquiries:
             return None
         claim = {"claim_id": event["claim_id"]}
         reports = await self._database.run(lambda c: c.execute(CLAIM, claim))
-        return Trace(dict(event), tuple(dict(row) for row in reports.mappings()))
+        return EventHistory(dict(event), tuple(dict(row) for row in reports.mappings()))
 
     async def unanswered(
         self, before: datetime, *, page: int = 100
-    ) -> AsyncIterator[UsageRecorded | InexpressibleError]:
+    ) -> AsyncIterator[UsageRecorded | InvalidReportError]:
         """Yield reports forwarded ``before`` and never answered, the oldest first.
 
-        In place of a row that no event can carry comes what is wrong with it.
+        For a row that no event can carry, yield the error instead.
 
         Raises:
-            DatabaseUnavailableError: it can't be asked.
+            DatabaseUnavailableError: the database can't be used.
         """
         last: dict[str, Any] = {"created_at": BEGINNING, "report_id": FIRST_ID}
         while rows := await self._page({"before": before, "most": page, **last}):
             for row in rows:
                 try:
                     yield recorded_report(row)
-                except InexpressibleError as error:
+                except InvalidReportError as error:
                     yield error
             last = {name: rows[-1][name] for name in last}
 
@@ -216,7 +170,7 @@ class Inquiries:
         """Count the reports forwarded ``before`` and never answered.
 
         Raises:
-            DatabaseUnavailableError: it can't be asked.
+            DatabaseUnavailableError: the database can't be used.
         """
         found = await self._database.run(lambda c: c.execute(UNANSWERED_NUMBER, {"before": before}))
         return int(found.scalar_one())

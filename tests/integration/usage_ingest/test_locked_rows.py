@@ -1,4 +1,4 @@
-"""Rows that another transaction holds: whoever moves rows in sets leaves them, and only them."""
+"""Rows that another transaction has locked are skipped, and no others."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,11 +10,12 @@ from sqlalchemy import text
 
 from nexus_database import Database
 from rig.events import provisioned, tool_run
-from usage_ingest.accounts import Accounts
-from usage_ingest.claims import Claims
-from usage_ingest.ledger import Entry, Ledger
+from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingRules
-from usage_ingest.reports import Answer, Reports
+from usage_ingest.storage.accounts import Accounts
+from usage_ingest.storage.claims import Claims
+from usage_ingest.storage.ledger import Ledger
+from usage_ingest.storage.reports import Answer, Reports
 
 RULES = BillingRules("tool_call_executed", None, frozenset({"succeeded"}))
 NOW = datetime.now(UTC)
@@ -22,14 +23,14 @@ NOW = datetime.now(UTC)
 
 @asynccontextmanager
 async def holding(database: Database, query: str, **values: Any) -> AsyncIterator[None]:
-    """Lock what ``query`` selects while the context lasts."""
+    """Lock the rows that ``query`` selects while the context lasts."""
     async with database.engine.begin() as rival:
         await rival.execute(text(f"{query} FOR UPDATE"), values)
         yield
 
 
 async def waiting(database: Database, *users: UUID) -> None:
-    """Leave one run of each user waiting, though its account is known."""
+    """Record one waiting run of each user, whose account is known."""
     events = [tool_run(user, time=NOW - timedelta(minutes=1)) for user in users]
     await Ledger(database).record([Entry.of(each, RULES, NOW) for each in events])
     for user in users:
@@ -37,15 +38,15 @@ async def waiting(database: Database, *users: UUID) -> None:
 
 
 async def leased(database: Database, *users: UUID) -> list[UUID]:
-    """Leave one leased report of each user and return them."""
+    """Make one leased report of each user and return their ids."""
     await waiting(database, *users)
     await Accounts(database).sweep(NOW)
     await Claims(database, window=timedelta(0), dimensions=()).claim(NOW)
     return [each.report_id for each in (await Reports(database).lease(NOW)).reports]
 
 
-async def test_held_report_is_left_and_all_others_are_marked(database: Database) -> None:
-    """Forwarded or pending again: the lease of the one that is held runs out."""
+async def test_locked_report_is_skipped_and_others_are_marked(database: Database) -> None:
+    """As forwarded or pending; the lease of the locked one runs out."""
     held, sent, unsent = await leased(database, uuid4(), uuid4(), uuid4())
     reports = Reports(database)
 
@@ -60,8 +61,8 @@ async def test_held_report_is_left_and_all_others_are_marked(database: Database)
     assert found[held] == ("pending", False)
 
 
-async def test_held_run_is_left_waiting_and_all_others_are_released(database: Database) -> None:
-    """By the sweep, and by the news of the customer; a later sweep makes up for it."""
+async def test_locked_run_waits_and_others_are_released(database: Database) -> None:
+    """By the sweep and by the customer's announcement; a later sweep releases it."""
     first, second = uuid4(), uuid4()
     await waiting(database, first, second)
     accounts = Accounts(database)
@@ -74,8 +75,8 @@ async def test_held_run_is_left_waiting_and_all_others_are_released(database: Da
     assert (swept.released, afterwards.released) == (1, 1)
 
 
-async def test_held_run_expires_later_than_all_others(database: Database) -> None:
-    """One that somebody looks at keeps none of the others from being given up."""
+async def test_locked_run_expires_later_than_others(database: Database) -> None:
+    """It does not keep the others from expiring."""
     first, second = uuid4(), uuid4()
     await waiting(database, first, second)
     accounts, late = Accounts(database), NOW + timedelta(days=36)
@@ -87,8 +88,8 @@ async def test_held_run_expires_later_than_all_others(database: Database) -> Non
     assert (swept.expired, afterwards.expired) == (1, 1)
 
 
-async def test_held_report_is_superseded_later_than_all_others(database: Database) -> None:
-    """A deleted customer's refused report that is held delays no other customer's."""
+async def test_locked_report_is_superseded_later_than_others(database: Database) -> None:
+    """It does not delay the reports of other customers."""
     users = uuid4(), uuid4()
     held, other = await leased(database, *users)
     accounts = Accounts(database)

@@ -1,0 +1,167 @@
+"""A tool run as a row of the ledger: its columns, its digest, its metadata. Pure."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from operator import attrgetter
+from typing import Any, Final
+
+from nexus_messaging.tracing import worth_a_link
+from usage_ingest.columns import Column
+from usage_ingest.metering import BillingRules, BillingState, ToolRun, first_state, readings
+from usage_ingest.windows import EPOCH
+
+
+@dataclass(frozen=True, slots=True)
+class EventColumn(Column):
+    """A column of `usage_events`.
+
+    What tells an event from another one with the same id is part of its digest, from the version
+    ``digested_from`` on.
+    """
+
+    digested_from: int | None = None
+
+
+COLUMNS: Final = (
+    EventColumn("event_id", "uuid", "event.id"),
+    EventColumn("source", "text", "event.source", digested_from=1),
+    EventColumn("user_id", "uuid", "event.data.user_id", digested_from=1),
+    EventColumn("server_id", "text", "event.data.server_id", digested_from=1),
+    EventColumn("tool_name", "text", "event.data.tool_name", digested_from=1),
+    EventColumn("origin", "text", "event.data.origin", digested_from=1),
+    EventColumn("status", "text", "event.data.status", digested_from=1),
+    EventColumn("occurred_at", "timestamptz", "event.time", digested_from=1),
+    EventColumn("token_count", "bigint", "event.data.token_count", digested_from=1),
+    EventColumn("metadata", "jsonb", "metadata"),
+    EventColumn("metadata_left_out", "boolean", "metadata_left_out"),
+    EventColumn("readings", "jsonb", "readings_json"),
+    EventColumn("traceparent", "text", "traceparent"),
+    EventColumn("digest", "bytea", "digest"),
+    EventColumn("billing_state", "text", "state.value"),
+)
+"""All that is stored of a run, by the attributes of its ``Entry``.
+
+The insert and the digests are made from this list; its order is that of the values in a digest,
+so a new column of the digest goes after the others. A field of ``ToolExecuted`` needs a line here
+and a migration, and a test names what is missing.
+"""
+
+DIGEST_VERSION: Final = 2
+"""The version of new digests. A digest is stored with its version, and versions never change.
+
+Whatever changes the digest of an event, such as a column that becomes part of it, is a new version:
+a repetition is compared by the version of the row that it meets. Version 2 differs from version 1
+in the milliseconds of some times.
+"""
+
+
+class UnknownDigestError(Exception):
+    """A later release made a digest, with a version that this one does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A tool run as the ledger keeps it.
+
+    ``readings`` is what each meter reads for it. ``metadata`` is JSON text, or ``None``, with
+    ``metadata_left_out`` if the run had some that can't be stored. ``traceparent`` is the context
+    that a claim of the event is linked to.
+    """
+
+    event: ToolRun
+    digest: bytes
+    readings: Mapping[str, int]
+    metadata: str | None
+    metadata_left_out: bool
+    state: BillingState
+    traceparent: str | None
+
+    @classmethod
+    def of(cls, event: ToolRun, rules: BillingRules, now: datetime) -> "Entry":
+        """Assess ``event`` by ``rules`` at the time ``now``."""
+        read = readings(event.data, rules)
+        metadata = stored_metadata(event.data.metadata)
+        return cls(
+            event=event,
+            digest=digest(event),
+            readings=read,
+            metadata=metadata,
+            metadata_left_out=event.left_out
+            or (event.data.metadata is not None and metadata is None),
+            state=first_state(event.time, read, now),
+            traceparent=worth_a_link(event.traceparent),
+        )
+
+    @property
+    def readings_json(self) -> str:
+        """Return the readings as JSON."""
+        return json.dumps(self.readings)
+
+    def has_digest(self, stored: bytes, version: int) -> bool:
+        """Whether a stored digest of that version is this event's.
+
+        Raises:
+            UnknownDigestError: a later release made the version.
+        """
+        return stored == digest(self.event, version)
+
+
+def digest(event: ToolRun, version: int = DIGEST_VERSION) -> bytes:
+    """Return the SHA-256 of what the event means for billing, as ``version`` has it.
+
+    Two messages with the same id and the same digest are the same fact. Metadata is not part of
+    it, nor are digits of the time below the millisecond, which some publishers drop.
+
+    Raises:
+        UnknownDigestError: a later release made the version.
+    """
+    if version not in _DIGESTS:
+        raise UnknownDigestError(f"version {version} of the digest")
+    return _DIGESTS[version](event)
+
+
+def _milliseconds_by_float(moment: datetime) -> int:
+    # A float is a millisecond short for hardly any time today, and for every fourth in 2038.
+    return int(moment.timestamp() * 1000)
+
+
+def _milliseconds(moment: datetime) -> int:
+    return (moment - EPOCH) // timedelta(milliseconds=1)
+
+
+def _digest_of(version: int) -> Callable[[ToolRun], bytes]:
+    digested = [each for each in COLUMNS if each.digested_from and each.digested_from <= version]
+    values = attrgetter(*(each.value.removeprefix("event.") for each in digested))
+    milliseconds = _milliseconds_by_float if version == 1 else _milliseconds
+
+    def plain(value: object) -> int | str:
+        return milliseconds(value) if isinstance(value, datetime) else str(value)
+
+    encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=plain)
+    return lambda event: hashlib.sha256(encoder.encode(values(event)).encode()).digest()
+
+
+_DIGESTS: Final = {version: _digest_of(version) for version in range(1, DIGEST_VERSION + 1)}
+
+_ENCODER: Final = json.JSONEncoder(allow_nan=False)
+_NULL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""The escape of a null character: an even number of backslashes before it."""
+
+
+def stored_metadata(metadata: Mapping[str, Any] | None) -> str | None:
+    """Return ``metadata`` as JSON text, or ``None`` if PostgreSQL can't store it as ``jsonb``.
+
+    ``jsonb`` has no null characters and no numbers beyond a double
+    (https://www.postgresql.org/docs/current/datatype-json.html).
+    """
+    if metadata is None:
+        return None
+    try:
+        text = _ENCODER.encode(metadata)
+    except ValueError:
+        return None
+    return None if _NULL.search(text) else text

@@ -1,0 +1,153 @@
+"""The periodic jobs of usage-ingest: claim, relay, sweep and measure.
+
+Each call is one round of bounded length, and returns whether there is more to do at once.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from nexus_contracts import Event, UsageRecorded
+from nexus_messaging.errors import PublishError
+from nexus_messaging.outage_log import OutageLog
+from nexus_messaging.publisher import Publisher
+from nexus_messaging.sending import Sending
+from nexus_messaging.tracing import Undertaking, is_on
+from usage_ingest.metrics import IngestMetrics
+from usage_ingest.storage.accounts import Accounts
+from usage_ingest.storage.claims import MOST_EVENTS, Claims
+from usage_ingest.storage.figures import Figures
+from usage_ingest.storage.reports import Reports
+
+SOURCE: Final = "nexus/usage-ingest"
+
+log = structlog.get_logger()
+
+
+async def claim_usage(
+    claims: Claims,
+    metrics: IngestMetrics,
+    *,
+    now: Callable[[], datetime],
+    wake_relay: Callable[[], None],
+) -> bool:
+    """Turn due events into reports; ``wake_relay`` is called if there are new ones.
+
+    Raises:
+        DatabaseUnavailableError: nothing was claimed.
+    """
+    work = Undertaking("claim usage")
+    claimed = await claims.claim(now(), traceparent=work.traceparent)
+    if claimed.events:
+        counts = {"nexus.events": claimed.events, "nexus.reports": claimed.reports}
+        work.done(claimed.contexts, counts)
+    metrics.claimed(claimed.events, claimed.reports)
+    if claimed.reports:
+        wake_relay()
+    return claimed.events == MOST_EVENTS
+
+
+class Relay:
+    """Forwards pending reports: leases, publishes with confirms, marks them.
+
+    No transaction is open while reports are published. A crash after a confirm repeats the report,
+    and the reporter knows it by its identifier.
+    """
+
+    def __init__(
+        self,
+        reports: Reports,
+        publisher: Publisher,
+        metrics: IngestMetrics,
+        *,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._reports = reports
+        self._publisher = publisher
+        self._metrics = metrics
+        self._now = now
+        self._outage = OutageLog(
+            lambda errors: log.warning(
+                "reports_not_forwarded", reports=len(errors), cause=str(errors[0])
+            ),
+            lambda failed: log.info("reports_forwarded_again", failed=failed),
+        )
+
+    async def forward(self) -> bool:
+        """Forward one batch.
+
+        Raises:
+            DatabaseUnavailableError: what was published stays leased and will be repeated.
+        """
+        leased = await self._reports.lease(self._now())
+        for each in leased.set_aside:
+            log.error("report_set_aside", report_id=str(each.report_id), broken=str(each))
+        self._metrics.set_aside(len(leased.set_aside))
+        if not leased.reports:
+            return bool(leased.set_aside)
+
+        errors = await self._publish(leased.reports)
+        answered = list(zip(leased.reports, errors, strict=True))
+        forwarded = [report.report_id for report, error in answered if error is None]
+        failed = [report.report_id for report, error in answered if error is not None]
+        await self._reports.settle_lease(self._now(), forwarded=forwarded, failed=failed)
+
+        self._metrics.forwarded(len(forwarded), len(failed))
+        self._outage.round(errors)
+        return not failed
+
+    async def _publish(self, reports: Sequence[UsageRecorded]) -> Sequence[PublishError | None]:
+        claims = await self._reports.contexts(reports) if is_on() else {}
+        sendings = [
+            Sending(usage_recorded(each, self._now()), link=claims.get(each.report_id))
+            for each in reports
+        ]
+        errors = await self._publisher.publish_all([each.publication for each in sendings])
+        for sending, error in zip(sendings, errors, strict=True):
+            sending.ended(error)
+        return errors
+
+
+async def sweep(
+    accounts: Accounts,
+    metrics: IngestMetrics,
+    *,
+    now: Callable[[], datetime],
+    wake: Sequence[Callable[[], None]],
+) -> bool:
+    """Release, expire and supersede what nothing else moves on; ``wake`` are called if it did.
+
+    Raises:
+        DatabaseUnavailableError: nothing was moved.
+    """
+    swept = await accounts.sweep(now())
+    metrics.superseded(swept.superseded)
+    if swept.released or swept.superseded:
+        log.info("usage_released", events=swept.released, reports_superseded=swept.superseded)
+        for each in wake:
+            each()
+    if swept.expired:
+        log.warning("usage_expired", events=swept.expired)
+    return swept.more
+
+
+async def measure(figures: Figures, metrics: IngestMetrics, *, now: Callable[[], datetime]) -> None:
+    """Bring the figures on the ledger up to date.
+
+    Raises:
+        DatabaseUnavailableError: the figures stay as they were, and so does their time.
+    """
+    moment = now()
+    for figure in await figures.measure():
+        if figure.of == "events":
+            metrics.event_figures(figure.state, figure.number, figure.age(moment))
+        else:
+            metrics.report_figures(figure.state, figure.number, figure.age(moment))
+    metrics.measured()
+
+
+def usage_recorded(report: UsageRecorded, now: datetime) -> Event[UsageRecorded]:
+    """Return the event that carries ``report`` to the reporter; its id is the report's."""
+    return Event.of(report, source=SOURCE, id=report.report_id, time=now)

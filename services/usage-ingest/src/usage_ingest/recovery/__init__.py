@@ -1,0 +1,1 @@
+"""Recovery: a ledger that was restored from a backup is completed from the reporter's journal."""

@@ -1,0 +1,273 @@
+"""What recovery changes in a restored ledger: which reports, and which events of them. Pure.
+
+The ledger was restored from a backup, the journal was not. A report that is in the journal and not
+in the ledger was made after the backup, and Stripe may have counted it: made again from the same
+events, it would be counted twice. So its row is inserted again, and events are claimed for it.
+
+The journal has how many events a report summed up and the time of the earliest, but not their ids.
+On a meter that counts runs, any events of that customer, window and dimension set are the same
+money if their number is right.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from nexus_contracts import CallRecord, UsageRecorded
+from usage_ingest.windows import bounds
+
+RANKS: Final = {"pending": 0, "forwarded": 1, "rejected": 2, "reported": 3, "superseded": 4}
+"""A report's state only rises."""
+
+Slot = tuple[UUID, str]
+"""A claim and a meter: one of their reports is standing, the others were superseded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The user of a customer at Stripe, and the customer's generation."""
+
+    user_id: UUID
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReportStatus:
+    """The part of a report's row that changes."""
+
+    state: str
+    forwarded_at: datetime | None = None
+    answered_at: datetime | None = None
+    reason: str | None = None
+    ever_unknown: bool = False
+
+    @classmethod
+    def of(cls, record: CallRecord) -> "ReportStatus":
+        """Return the status that a record of the journal gives a report.
+
+        A report that may have been counted, or that Stripe refused only for now, is ``forwarded``:
+        if it is replayed, the reporter goes on from what its journal says.
+        """
+        began, ended = record.started_at, record.answered_at
+        if record.state == "accepted":
+            return cls("reported", began, ended, None, record.ever_unknown)
+        if record.state == "refused" and record.reason is not None:
+            return cls("rejected", began, ended, record.reason, record.ever_unknown)
+        return cls("forwarded", began, ever_unknown=record.ever_unknown)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRow:
+    """A report as it is in the ledger, or will be."""
+
+    report: UsageRecorded
+    claim_id: UUID
+    account: Account
+    status: ReportStatus
+
+    @property
+    def slot(self) -> Slot:
+        """The claim and the meter that it reports."""
+        return (self.claim_id, self.report.meter)
+
+    @property
+    def dimensions_json(self) -> str:
+        """The dimensions as JSON; equal dimensions are the same text."""
+        return json.dumps(self.report.dimensions or {}, sort_keys=True)
+
+    def is_replaced_by(self, other: "ReportRow") -> bool:
+        """Whether it was refused for a deleted customer, and ``other`` is to a later one."""
+        status = self.status
+        gone = status.state == "rejected" and status.reason == "no_such_customer"
+        return (
+            gone and not status.ever_unknown and self.account.generation < other.account.generation
+        )
+
+    def superseded(self) -> "ReportRow":
+        """Return it with the state of a report that was replaced."""
+        return replace(self, status=replace(self.status, state="superseded"))
+
+
+@dataclass(slots=True)
+class Plan:
+    """The changes to the ledger's reports.
+
+    ``updates`` are rows with another status, ``inserts`` rows that the ledger lacks, both by
+    report. ``standing`` is the report that stands then for each claim and meter.
+    ``unknown_customers`` are records of customers that the ledger does not have; ``conflicts`` are
+    records that contradict the ledger.
+    """
+
+    standing: dict[Slot, ReportRow] = field(default_factory=dict)
+    updates: dict[UUID, ReportRow] = field(default_factory=dict)
+    inserts: dict[UUID, ReportRow] = field(default_factory=dict)
+    unknown_customers: list[CallRecord] = field(default_factory=list)
+    conflicts: list[CallRecord] = field(default_factory=list)
+
+
+def plan_reports(
+    records: Sequence[CallRecord], ledger: Sequence[ReportRow], accounts: Mapping[str, Account]
+) -> Plan:
+    """Plan the changes to the ledger's reports.
+
+    Args:
+        records: The journal's records, one for each report.
+        ledger: The rows of these reports, and all others of the same claims.
+        accounts: The accounts of the reports' customers, as far as the ledger has them.
+    """
+    known = {row.report.report_id: row for row in ledger}
+    plan = Plan({row.slot: row for row in ledger if row.status.state != "superseded"})
+    for record in records:
+        if record.report.report_id in known:
+            _update(plan, known[record.report.report_id], record)
+    for record in records:
+        if record.report.report_id not in known:
+            _insert(plan, record, accounts)
+    return plan
+
+
+def _update(plan: Plan, row: ReportRow, record: CallRecord) -> None:
+    if row.report != record.report:
+        plan.conflicts.append(record)
+        return
+    status = ReportStatus.of(record)
+    if RANKS[status.state] > RANKS[row.status.state]:
+        updated = replace(row, status=status)
+        plan.updates[row.report.report_id] = updated
+        plan.standing[row.slot] = updated
+
+
+def _insert(plan: Plan, record: CallRecord, accounts: Mapping[str, Account]) -> None:
+    account = accounts.get(record.report.stripe_customer_id)
+    if account is None:
+        plan.unknown_customers.append(record)
+        return
+    row = ReportRow(record.report, record.claim_id, account, ReportStatus.of(record))
+    standing = plan.standing.get(row.slot)
+    if standing is not None and row.is_replaced_by(standing):
+        plan.inserts[record.report.report_id] = row.superseded()
+        return
+    if standing is not None and not standing.is_replaced_by(row):
+        plan.conflicts.append(record)
+        return
+    if standing is not None:
+        replaced = standing.report.report_id
+        changes = plan.inserts if replaced in plan.inserts else plan.updates
+        changes[replaced] = standing.superseded()
+    plan.inserts[record.report.report_id] = row
+    plan.standing[row.slot] = row
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An event that is in no claim, and what each meter reads for it."""
+
+    event_id: UUID
+    occurred_at: datetime
+    readings: Mapping[str, int]
+
+
+@dataclass(slots=True)
+class Claim:
+    """A claim by its standing reports, one for each meter, and the sums of its events so far."""
+
+    rows: Mapping[str, ReportRow]
+    events: Counter[str] = field(default_factory=Counter)
+    values: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def first(self) -> ReportRow:
+        """Any of its reports: customer, window and dimensions are the same."""
+        return next(iter(self.rows.values()))
+
+    @property
+    def occurred_at(self) -> datetime:
+        """The time of its earliest event."""
+        return self.first.report.occurred_at
+
+    @property
+    def lacking(self) -> dict[str, int]:
+        """The number of events that it lacks, for each meter that lacks any."""
+        lacking = {m: row.report.event_count - self.events[m] for m, row in self.rows.items()}
+        return {meter: count for meter, count in lacking.items() if count > 0}
+
+    @property
+    def missing(self) -> int:
+        """The number of events that it lacks: an event with readings of two meters is one."""
+        return max(self.lacking.values(), default=0)
+
+    @property
+    def differences(self) -> dict[tuple[str, str], int]:
+        """By customer and meter, how much more was reported than its events read.
+
+        While events are missing, that is not known, and nothing is returned.
+        """
+        if self.missing:
+            return {}
+        reports = {meter: row.report for meter, row in self.rows.items()}
+        return {
+            (report.stripe_customer_id, meter): report.value - self.values[meter]
+            for meter, report in reports.items()
+        }
+
+    def add(self, candidate: Candidate) -> None:
+        """Add an event to its sums."""
+        self.events.update(candidate.readings.keys())
+        self.values.update(candidate.readings)
+
+    def accepts(self, candidate: Candidate) -> bool:
+        """Whether it may have summed up this event, and can still get all others that it lacks.
+
+        It has a report on every meter that its events read, so each meter of this event must lack
+        one. Where only an event that reads a further meter can fill a place, as a run with tokens,
+        the place stays free for it: that event may not be back yet.
+        """
+        lacking = self.lacking
+        others = lacking.keys() - candidate.readings.keys()
+        return candidate.readings.keys() <= lacking.keys() and all(
+            lacking[each] < self.missing for each in others
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Where to find the events of some claims: a user, a window, and dimensions as JSON."""
+
+    user_id: UUID
+    begins: datetime
+    ends: datetime
+    dimensions: str
+
+    @classmethod
+    def of(cls, claim: Claim, window: timedelta) -> "Group":
+        """Return where a claim's events are if windows have that length."""
+        row = claim.first
+        return cls(row.account.user_id, *bounds(claim.occurred_at, window), row.dimensions_json)
+
+
+def assign_events(claims: Iterable[Claim], candidates: Sequence[Candidate]) -> dict[UUID, UUID]:
+    """Give claims of one group the events that they lack; return the claim of each event.
+
+    The time of a claim's earliest event is known: the latest claim chooses first, and takes events
+    before its own earliest one only if there are no others.
+    """
+    taken: dict[UUID, UUID] = {}
+    for claim in sorted(claims, key=lambda claim: claim.occurred_at, reverse=True):
+        for candidate in _by_likelihood(claim.occurred_at, candidates):
+            if not claim.missing:
+                break
+            if candidate.event_id not in taken and claim.accepts(candidate):
+                taken[candidate.event_id] = claim.first.claim_id
+                claim.add(candidate)
+    return taken
+
+
+def _by_likelihood(earliest: datetime, candidates: Sequence[Candidate]) -> list[Candidate]:
+    def key(each: Candidate) -> tuple[bool, datetime, UUID]:
+        return (each.occurred_at < earliest, each.occurred_at, each.event_id)
+
+    return sorted(candidates, key=key)

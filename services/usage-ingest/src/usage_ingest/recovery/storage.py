@@ -1,0 +1,308 @@
+"""The ledger's side of recovery: a batch of reports, or of their events, in one transaction."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from nexus_contracts import CallRecord
+from nexus_database import WAIT_FOR_LOCKS, Database
+from usage_ingest.columns import Column, arrays, names, rows, selected
+from usage_ingest.recovery.plan import (
+    Account,
+    Candidate,
+    Claim,
+    Group,
+    Plan,
+    ReportRow,
+    ReportStatus,
+    assign_events,
+    plan_reports,
+)
+from usage_ingest.storage.reports import stored_report
+
+ADVISORY_LOCK: Final = 7_203_512
+"""Any fixed number: recoveries that run at the same time wait for each other, batch by batch."""
+
+LOCK: Final = text("SELECT pg_advisory_xact_lock(:key)")
+
+REPORT_ID: Final = Column("report_id", "uuid", "report.report_id")
+STATUS: Final = (
+    Column("state", "text", "status.state"),
+    Column("forwarded_at", "timestamptz", "status.forwarded_at"),
+    Column("answered_at", "timestamptz", "status.answered_at"),
+    Column("reason", "text", "status.reason"),
+    Column("ever_unknown", "boolean", "status.ever_unknown"),
+)
+UPDATED: Final = (REPORT_ID, *STATUS)
+STORED: Final = (
+    REPORT_ID,
+    Column("claim_id", "uuid", "claim_id"),
+    Column("identifier", "text", "report.identifier"),
+    Column("user_id", "uuid", "account.user_id"),
+    Column("stripe_customer_id", "text", "report.stripe_customer_id"),
+    Column("generation", "int", "account.generation"),
+    Column("meter", "text", "report.meter"),
+    Column("value", "bigint", "report.value"),
+    Column("dimensions", "jsonb", "dimensions_json"),
+    Column("occurred_at", "timestamptz", "report.occurred_at"),
+    Column("event_count", "bigint", "report.event_count"),
+    *STATUS,
+)
+
+REPORTS: Final = text(f"""
+SELECT {names(STORED)}
+  FROM usage_reports
+ WHERE report_id = ANY(CAST(:ids AS uuid[]))
+    OR (claim_id = ANY(CAST(:claims AS uuid[])) AND state <> 'superseded')
+""")  # noqa: S608 - made of names in this program
+
+UPDATE: Final = text(f"""
+UPDATE usage_reports r
+   SET state = n.state, reason = n.reason, ever_unknown = r.ever_unknown OR n.ever_unknown,
+       forwarded_at = coalesce(r.forwarded_at, n.forwarded_at), answered_at = n.answered_at
+  FROM {rows(UPDATED)}
+ WHERE r.report_id = n.report_id AND r.state NOT IN ('reported', 'superseded')
+""")  # noqa: S608 - likewise
+
+INSERT: Final = text(f"""
+INSERT INTO usage_reports ({names(STORED)})
+SELECT {selected(STORED)}
+  FROM {rows(STORED)}
+""")  # noqa: S608 - likewise
+
+ACCOUNTS: Final = text("""
+SELECT stripe_customer_id, user_id, generation FROM billing_accounts
+ WHERE stripe_customer_id = ANY(CAST(:customers AS text[]))
+""")
+
+CLAIMED: Final = text("""
+SELECT e.claim_id, r.key AS meter, count(*) AS events, sum(r.value::bigint)::bigint AS value
+  FROM usage_events e
+ CROSS JOIN LATERAL jsonb_each_text(e.readings) r
+ WHERE e.claim_id = ANY(CAST(:claims AS uuid[]))
+ GROUP BY 1, 2
+""")
+
+SEARCHES: Final = (
+    Column("place", "bigint", "place"),
+    Column("user_id", "uuid", "group.user_id"),
+    Column("begins", "timestamptz", "group.begins"),
+    Column("ends", "timestamptz", "group.ends"),
+    Column("dimensions", "text", "group.dimensions"),
+    Column("earliest", "timestamptz", "earliest"),
+    Column("most", "bigint", "most"),
+)
+
+# Counted apart for each set of meters that events read: each set alone may have to suffice.
+CANDIDATES: Final = text(f"""
+SELECT place, event_id, occurred_at, readings
+  FROM (SELECT n.place, n.most, e.event_id, e.occurred_at, e.readings,
+               row_number() OVER (
+                   PARTITION BY n.place, (SELECT array_agg(k ORDER BY k)
+                                            FROM jsonb_object_keys(e.readings) k)
+                   ORDER BY e.occurred_at < n.earliest, e.occurred_at, e.event_id) AS number
+          FROM {rows(SEARCHES)}
+         CROSS JOIN LATERAL (
+               SELECT e.event_id, e.occurred_at, e.readings
+                 FROM usage_events e
+                WHERE e.user_id = n.user_id
+                  AND e.occurred_at >= n.begins AND e.occurred_at < n.ends
+                  AND e.billing_state IN ('waiting', 'due', 'expired')
+                  AND jsonb_build_object('server_id', e.server_id, 'tool_name', e.tool_name)
+                      @> CAST(n.dimensions AS jsonb)
+               OFFSET 0) e) numbered
+ WHERE number <= most
+""")  # noqa: S608 - likewise
+
+CLAIM: Final = text("""
+UPDATE usage_events e SET billing_state = 'claimed', claim_id = n.claim_id
+  FROM unnest(CAST(:events AS uuid[]), CAST(:claims AS uuid[])) AS n(event_id, claim_id)
+ WHERE e.event_id = n.event_id AND e.billing_state IN ('waiting', 'due', 'expired')
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredReports:
+    """What was done with a batch of reports, or would be done with ``execute``.
+
+    The ledger had ``known`` of them, of which ``updated`` got another status. ``unknown_customers``
+    counts the reports of customers that the ledger does not have; ``conflicts`` are the identifiers
+    of reports that contradict it.
+    """
+
+    known: int
+    updated: int
+    inserted: int
+    unknown_customers: Counter[str]
+    conflicts: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedEvents:
+    """What was done with the events of a batch of reports, or would be done with ``execute``.
+
+    ``missing`` counts events by customer; ``differences`` is how much more was reported than the
+    events read, by customer and meter. ``overtaken`` events were claimed by another process at the
+    same time.
+    """
+
+    claimed: int
+    overtaken: int
+    missing: Counter[str]
+    differences: Counter[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A search for up to ``most`` events of a group, first for those from ``earliest`` on."""
+
+    place: int
+    group: Group
+    earliest: datetime
+    most: int
+
+
+class Recovery:
+    """Restores reports, then claims their events. Repeated, it changes only what is new.
+
+    All reports are restored first: which events a claim may have is known only from all of its
+    reports. ``window`` must be the length that the reports were made with. Without ``execute``
+    nothing is changed, and a batch does not see what another one would change.
+    """
+
+    def __init__(self, database: Database, *, window: timedelta, execute: bool) -> None:
+        self._database = database
+        self._window = window
+        self._execute = execute
+
+    async def restore_reports(self, records: Sequence[CallRecord]) -> RestoredReports:
+        """Insert the reports that the ledger lacks, and raise the state of the others.
+
+        Raises:
+            DatabaseUnavailableError: nothing was changed.
+        """
+
+        async def work(connection: AsyncConnection) -> RestoredReports:
+            plan, known = await _plan(connection, records)
+            if self._execute and plan.updates:
+                await connection.execute(UPDATE, arrays(UPDATED, plan.updates.values()))
+            if self._execute and plan.inserts:
+                await connection.execute(INSERT, arrays(STORED, plan.inserts.values()))
+            return RestoredReports(
+                known=known,
+                updated=len(plan.updates),
+                inserted=len(plan.inserts),
+                unknown_customers=Counter(
+                    each.report.stripe_customer_id for each in plan.unknown_customers
+                ),
+                conflicts=[each.report.identifier for each in plan.conflicts],
+            )
+
+        return await self._database.run(work)
+
+    async def claim_events(self, records: Sequence[CallRecord]) -> ClaimedEvents:
+        """Claim as many events as the reports had, so that no other claim can take them.
+
+        Raises:
+            DatabaseUnavailableError: nothing was claimed.
+        """
+
+        async def work(connection: AsyncConnection) -> ClaimedEvents:
+            plan, _ = await _plan(connection, records)
+            claims = await _claims(connection, plan)
+            taken = await self._assign(connection, claims)
+            claimed = len(taken)
+            if self._execute:
+                values = {"events": list(taken), "claims": list(taken.values())}
+                claimed = (await connection.execute(CLAIM, values)).rowcount
+            missing: Counter[str] = Counter()
+            differences: Counter[tuple[str, str]] = Counter()
+            for claim in claims:
+                missing[claim.first.report.stripe_customer_id] += claim.missing
+                differences.update(claim.differences)
+            return ClaimedEvents(claimed, len(taken) - claimed, +missing, differences)
+
+        return await self._database.run(work)
+
+    async def _assign(
+        self, connection: AsyncConnection, claims: Sequence[Claim]
+    ) -> dict[UUID, UUID]:
+        groups: dict[Group, list[Claim]] = {}
+        for claim in claims:
+            if claim.missing:
+                groups.setdefault(Group.of(claim, self._window), []).append(claim)
+        taken: dict[UUID, UUID] = {}
+        found = await _candidates(connection, groups)
+        for group, lacking in groups.items():
+            # A group with other dimensions may have been given the same event.
+            free = [each for each in found[group] if each.event_id not in taken]
+            taken |= assign_events(lacking, free)
+        return taken
+
+
+async def _plan(connection: AsyncConnection, records: Sequence[CallRecord]) -> tuple[Plan, int]:
+    """Plan the changes; return also how many of the reports the ledger has."""
+    await connection.execute(WAIT_FOR_LOCKS)
+    await connection.execute(LOCK, {"key": ADVISORY_LOCK})
+    latest = {record.report.report_id: record for record in records}
+    values = {
+        "ids": list(latest),
+        "claims": [record.claim_id for record in latest.values()],
+    }
+    ledger = [_report_row(row) for row in await connection.execute(REPORTS, values)]
+    lost = latest.keys() - {row.report.report_id for row in ledger}
+    accounts = await _accounts(
+        connection, {latest[each].report.stripe_customer_id for each in lost}
+    )
+    return plan_reports(list(latest.values()), ledger, accounts), len(latest) - len(lost)
+
+
+def _report_row(row: Row[Any]) -> ReportRow:
+    status = ReportStatus(
+        row.state, row.forwarded_at, row.answered_at, row.reason, row.ever_unknown
+    )
+    account = Account(row.user_id, row.generation)
+    return ReportRow(stored_report(row._asdict()), row.claim_id, account, status)
+
+
+async def _accounts(connection: AsyncConnection, customers: Iterable[str]) -> dict[str, Account]:
+    found = await connection.execute(ACCOUNTS, {"customers": sorted(customers)})
+    return {row.stripe_customer_id: Account(row.user_id, row.generation) for row in found}
+
+
+async def _claims(connection: AsyncConnection, plan: Plan) -> list[Claim]:
+    """Return the claims as the plan has them, with the sums of their present events."""
+    by_claim: dict[UUID, dict[str, ReportRow]] = {}
+    for (claim_id, meter), row in plan.standing.items():
+        by_claim.setdefault(claim_id, {})[meter] = row
+    claims = {claim_id: Claim(of_claim) for claim_id, of_claim in by_claim.items()}
+    for found in await connection.execute(CLAIMED, {"claims": list(claims)}):
+        claims[found.claim_id].events[found.meter] = found.events
+        claims[found.claim_id].values[found.meter] = found.value
+    return list(claims.values())
+
+
+async def _candidates(
+    connection: AsyncConnection, groups: Mapping[Group, Sequence[Claim]]
+) -> dict[Group, list[Candidate]]:
+    """Return, for each group, as many events as its claims may need."""
+    searches = [
+        Search(
+            place,
+            group,
+            earliest=min(claim.occurred_at for claim in claims),
+            most=sum(claim.missing for claim in claims),
+        )
+        for place, (group, claims) in enumerate(groups.items())
+    ]
+    found: dict[Group, list[Candidate]] = {group: [] for group in groups}
+    for row in await connection.execute(CANDIDATES, arrays(SEARCHES, searches)):
+        candidate = Candidate(row.event_id, row.occurred_at, row.readings)
+        found[searches[row.place].group].append(candidate)
+    return found

@@ -1,0 +1,125 @@
+"""When two messages with the same id are the same event: the digest, in each version."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nexus_contracts import Event, ToolExecuted
+from nexus_contracts.fields import EARLIEST
+from usage_ingest.entry import DIGEST_VERSION, UnknownDigestError, digest
+from usage_ingest.metering import ToolRun
+
+NAMES = st.text(st.sampled_from('ab",[]\\ é'), min_size=1, max_size=4)
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def run(time: datetime = NOON, event_id: UUID | None = None, **changes: Any) -> ToolRun:
+    """Return one certain tool run, with ``changes``."""
+    fields: dict[str, Any] = {
+        "user_id": UUID(int=1),
+        "server_id": "weather",
+        "tool_name": "forecast",
+        "origin": "hub",
+        "status": "succeeded",
+        "token_count": 5,
+    }
+    source = changes.pop("source", "test/hub")
+    data = ToolExecuted(**{**fields, **changes})
+    return Event.of(data, source=source, id=event_id or uuid4(), time=time)
+
+
+def test_metadata_id_and_microseconds_are_not_in_the_digest() -> None:
+    """The digest is of what is billed, not of the body."""
+    first = run(NOON + timedelta(microseconds=123_456), metadata={"a": 1})
+    again = run(NOON + timedelta(microseconds=123_000), metadata={"b": [2]})
+
+    assert digest(first) == digest(again)
+
+
+SHORT = datetime(2038, 6, 10, 22, 9, 31, 345_000, tzinfo=UTC)
+"""A time that a float of seconds is a millisecond short of."""
+
+OLD_DIGESTS = (
+    (
+        {"time": NOON + timedelta(milliseconds=1)},
+        "8815f72a3a10a9b40e3574ff74ba72ed86eaf7592039c0561026e9f59196fc6a",
+    ),
+    (
+        {"tool_name": 'é"\\', "token_count": None, "status": "failed"},
+        "d050a1f7947e81afb1c3435152233874e6d47ef02628d60223623185c3e88d01",
+    ),
+    ({"time": SHORT}, "38e8f934240935e71804b72278de681d1769350917389801a3894ddc9de8a0d3"),
+)
+"""Digests that the release with only version 1 made."""
+
+MINUTES = st.integers(0, 60 * 24 * 365 * 90)
+
+
+@given(minutes=MINUTES, milliseconds=st.integers(0, 59_999), below=st.integers(0, 999))
+def test_digits_below_the_millisecond_never_change_the_digest(
+    minutes: int, milliseconds: int, below: int
+) -> None:
+    """From 1970 to 2060; by a float of seconds every fourth would change in 2038."""
+    whole = EARLIEST + timedelta(minutes=minutes, milliseconds=milliseconds)
+
+    assert digest(run(whole)) == digest(run(whole + timedelta(microseconds=below)))
+    assert digest(run(whole)) != digest(run(whole + timedelta(milliseconds=1)))
+
+
+@pytest.mark.parametrize(("event_fields", "old"), OLD_DIGESTS)
+def test_digest_of_version_1_never_changes(event_fields: dict[str, Any], old: str) -> None:
+    """Such digests are in ledgers, and the events may come again at any time."""
+    assert digest(run(**event_fields), 1).hex() == old
+
+
+def test_version_1_differs_by_microseconds_in_2038() -> None:
+    """This is why there is version 2; events of today have the same digest in both."""
+    whole, exact = run(SHORT), run(SHORT + timedelta(microseconds=999))
+
+    assert digest(whole, 1) != digest(exact, 1)
+    assert digest(whole, 2) == digest(exact, 2)
+    assert digest(run(), 1) == digest(run(), 2)
+
+
+def test_version_of_a_later_release_is_an_error() -> None:
+    """Nothing can be compared by it."""
+    with pytest.raises(UnknownDigestError):
+        digest(run(), DIGEST_VERSION + 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"source": "other/hub"},
+        {"user_id": UUID(int=2)},
+        {"server_id": "weather2"},
+        {"tool_name": "radar"},
+        {"origin": "job"},
+        {"status": "failed"},
+        {"token_count": 6},
+        {"token_count": None},
+        {"time": NOON + timedelta(milliseconds=1)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_any_change_of_a_billed_field_changes_the_digest(change: dict[str, Any]) -> None:
+    """The time counts down to the millisecond."""
+    assert digest(run(**change)) != digest(run())
+
+
+@given(
+    first=st.tuples(NAMES, NAMES),
+    second=st.tuples(NAMES, NAMES),
+)
+def test_neighbouring_fields_are_kept_apart(
+    first: tuple[str, str], second: tuple[str, str]
+) -> None:
+    """Two pairs of names have one digest only if both names are equal."""
+    one = run(server_id=first[0], tool_name=first[1])
+    other = run(server_id=second[0], tool_name=second[1])
+
+    assert (digest(one) == digest(other)) is (first == second)
