@@ -123,9 +123,9 @@ async def test_a_backfill_publishes_users_without_a_customer(
 
     code, out, _ = await command.run("backfill", str(table), "--execute", "--throttle", "50")
 
-    (letter,) = await vhost.peek(USER_CREATED_QUEUE)
+    (message,) = await vhost.peek(USER_CREATED_QUEUE)
     assert (code, out[:7]) == (0, "2 read:")
-    assert read_event(letter.body, [UserCreated]).data == fresh
+    assert read_event(message.body, [UserCreated]).data == fresh
 
 
 async def test_announce_with_execute_publishes_the_same_events_again(
@@ -148,7 +148,7 @@ async def test_announce_with_execute_publishes_the_same_events_again(
     assert dry[:2] == (0, "1 customers would be announced again; nothing was: add --execute\n")
     assert done[:2] == (0, "1 customers were announced again\n")
     assert everyone[:2] == (0, "2 customers were announced again\n")
-    published = [letter.body for letter in await vhost.peek(CUSTOMER_PROVISIONED_QUEUE)]
+    published = [message.body for message in await vhost.peek(CUSTOMER_PROVISIONED_QUEUE)]
     bodies = [announcement(each).body() for each in profiles.values() if each is not None]
     assert published[0] == bodies[1]
     assert sorted(published[1:]) == sorted(bodies)
@@ -180,7 +180,7 @@ async def test_users_are_found_by_exact_address_only(command: Command, bench: Be
     (customer,) = bench.stripe.customers(data.user_id)
 
     found = await command.run("find", data.email)
-    none = await command.run("find", "nobody@example.com")
+    none = await command.run("find", "other@example.com")
 
     assert found == (0, f"{data.user_id} provisioned {customer['id']}\n", "")
     assert (none[0], none[1]) == (1, "")
@@ -215,10 +215,10 @@ async def test_a_deleted_customer_is_replaced_as_the_next_generation(
         lambda: customer_of(database, data.user_id), lambda found: found not in {None, former["id"]}
     )
     (customer,) = bench.stripe.customers(data.user_id)
-    letters = await eventually(
+    messages = await eventually(
         lambda: vhost.peek(CUSTOMER_PROVISIONED_QUEUE), lambda found: len(found) == 2
     )
-    generations = [json.loads(letter.body)["data"]["generation"] for letter in letters]
+    generations = [json.loads(message.body)["data"]["generation"] for message in messages]
     assert (code, out[:23]) == (0, "generation 2 has begun;")
     assert now == customer["id"]
     assert sorted(generations) == [1, 2]

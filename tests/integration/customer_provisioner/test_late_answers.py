@@ -52,13 +52,13 @@ async def test_late_refusal_changes_no_user_with_a_customer(
 
 async def test_a_key_spent_in_an_outage_is_stored(bench: Bench, database: Database) -> None:
     """Also if the answer opens the circuit breaker: under this key Stripe repeats the 500."""
-    people = [user() for _ in range(FAILURE_THRESHOLD)]
-    for data in people:
+    new_users = [user() for _ in range(FAILURE_THRESHOLD)]
+    for data in new_users:
         await bench.keep(data)
     bench.stripe.inject("server_error", times=None)
 
     await asyncio.gather(
-        *(bench.provisioner.provision(data.user_id) for data in people), return_exceptions=True
+        *(bench.provisioner.provision(data.user_id) for data in new_users), return_exceptions=True
     )
 
-    assert all([(await profile_of(database, data)).key_spent for data in people])
+    assert all([(await profile_of(database, data)).key_spent for data in new_users])

@@ -74,23 +74,23 @@ async def test_a_gateways_404_to_a_look_up_makes_no_second_customer(bench: Bench
 
 async def stored_users(bench: Bench, users: int) -> list[UserCreated]:
     """Store so many users."""
-    people = [user() for _ in range(users)]
-    for data in people:
+    stored = [user() for _ in range(users)]
+    for data in stored:
         await bench.keep(data)
-    return people
+    return stored
 
 
 @pytest.mark.parametrize("fault", ["reset", "html_503", "foreign"])
 async def test_several_users_without_response_open_the_breaker(bench: Bench, fault: str) -> None:
     """Further users cost neither a call nor an attempt."""
-    people = await stored_users(bench, FAILURE_THRESHOLD + 3)
+    new_users = await stored_users(bench, FAILURE_THRESHOLD + 3)
     bench.stripe.inject(fault, times=None)
 
     errors = await asyncio.gather(
-        *(bench.provisioner.provision(each.user_id) for each in people[:FAILURE_THRESHOLD]),
+        *(bench.provisioner.provision(each.user_id) for each in new_users[:FAILURE_THRESHOLD]),
         return_exceptions=True,
     )
-    for data in people[FAILURE_THRESHOLD:]:
+    for data in new_users[FAILURE_THRESHOLD:]:
         with pytest.raises(StripeUnavailableError):
             await bench.provisioner.provision(data.user_id)
 
@@ -116,18 +116,18 @@ async def test_an_outage_dead_letters_no_user(
     vhost: Vhost, stripe: Stripe, spawn: Spawn, environment: dict[str, str]
 ) -> None:
     """A gateway answers for Stripe; after it is gone, every user gets one customer."""
-    people = [user() for _ in range(20)]
+    new_users = [user() for _ in range(20)]
     stripe.inject("foreign", status=407, body=BODIES[-1], times=None)
     service = spawn(environment)
     await start(service)
 
-    await vhost.publish(*(created(data) for data in people))
+    await vhost.publish(*(created(data) for data in new_users))
     await stripe.wait_for("POST", FAILURE_THRESHOLD)
     stripe.account.faults.remove()
 
-    async def served() -> int:
-        return sum(len(stripe.customers(data.user_id)) for data in people)
+    async def customers_made() -> int:
+        return sum(len(stripe.customers(data.user_id)) for data in new_users)
 
-    await eventually(served, lambda customers: customers == len(people), within=60)
+    await eventually(customers_made, lambda customers: customers == len(new_users), within=60)
     assert await vhost.dead_letters(USER_CREATED_QUEUE) == []
-    assert [len(stripe.customers(data.user_id)) for data in people] == [1] * len(people)
+    assert [len(stripe.customers(data.user_id)) for data in new_users] == [1] * len(new_users)

@@ -28,7 +28,7 @@ from .conftest import Bench, profile_of, steps_of, user
 
 def user_with_bad_address() -> UserCreated:
     """Return a user whose address only Stripe refuses."""
-    return UserCreated.model_construct(user_id=user().user_id, email="nobody at home", name=None)
+    return UserCreated.model_construct(user_id=user().user_id, email="bad address", name=None)
 
 
 async def test_a_user_gets_a_customer_with_address_name_and_mark(
@@ -221,7 +221,7 @@ async def test_a_refusal_is_permanent_and_shows_no_address(
     profile = await profile_of(database, data)
     assert refusal.value.reason is Reason.REFUSED_BY_STRIPE
     assert "email_invalid" in str(refusal.value)
-    assert "nobody" not in f"{refusal.value} {profile.last_fault} {profile!r}"
+    assert "bad address" not in f"{refusal.value} {profile.last_fault} {profile!r}"
     bench.advance(hours=1)
     assert await ProfileReader(database).due(bench.clock(), 10) == []
 

@@ -40,8 +40,8 @@ async def announcements(vhost: Vhost, users: int = 1) -> list[Event[CustomerProv
     async def first_of_each() -> list[Event[CustomerProvisioned]]:
         if await vhost.depth(CUSTOMER_PROVISIONED_QUEUE) < users:
             return []  # each peek counts as a delivery, and the queue limits those
-        letters = await vhost.peek(CUSTOMER_PROVISIONED_QUEUE)
-        events = [read_event(each.body, [CustomerProvisioned]) for each in letters]
+        messages = await vhost.peek(CUSTOMER_PROVISIONED_QUEUE)
+        events = [read_event(each.body, [CustomerProvisioned]) for each in messages]
         return list({event.data.user_id: event for event in reversed(events)}.values())
 
     await eventually(
@@ -96,17 +96,19 @@ async def test_two_processes_and_duplicates_make_one_customer_each(
     """Redelivery, concurrency and lost answers together: one customer, announced as one."""
     (port,) = free_ports(None)
     other = spawn({**environment, "HTTP_PORT": str(port)})
-    people = [user() for _ in range(15)]
+    new_users = [user() for _ in range(15)]
     stripe.set_options(call_seconds=0.05)
     stripe.inject("reset", when="after", times=5)
     stripe.inject("server_error", when="after", times=3)
     await asyncio.gather(start(service), start(other))
 
-    await vhost.publish(*(created(data) for data in people for _ in range(2)))
+    await vhost.publish(*(created(data) for data in new_users for _ in range(2)))
     await settled(vhost)
 
-    announced = {each.data.user_id: each.data for each in await announcements(vhost, len(people))}
-    for data in people:
+    announced = {
+        each.data.user_id: each.data for each in await announcements(vhost, len(new_users))
+    }
+    for data in new_users:
         (customer,) = stripe.customers(data.user_id)
         assert announced[data.user_id].stripe_customer_id == customer["id"]
     assert await vhost.dead_letters(USER_CREATED_QUEUE) == []
@@ -116,19 +118,19 @@ async def test_a_killed_service_leaves_one_customer_for_each_user(
     vhost: Vhost, stripe: Stripe, service: ServerProcess
 ) -> None:
     """Killed during its calls and started again, it finishes each of them once."""
-    people = [user() for _ in range(10)]
+    new_users = [user() for _ in range(10)]
     stripe.set_options(call_seconds=0.3)
     await start(service)
-    await vhost.publish(*(created(data) for data in people))
+    await vhost.publish(*(created(data) for data in new_users))
     await stripe.wait_for("POST", 5)
 
     service.kill()
     await start(service)
     await settled(vhost)
 
-    announced = {each.data.user_id for each in await announcements(vhost, len(people))}
-    assert announced == {data.user_id for data in people}
-    assert [len(stripe.customers(data.user_id)) for data in people] == [1] * len(people)
+    announced = {each.data.user_id for each in await announcements(vhost, len(new_users))}
+    assert announced == {data.user_id for data in new_users}
+    assert [len(stripe.customers(data.user_id)) for data in new_users] == [1] * len(new_users)
 
 
 async def test_sigterm_finishes_the_call_in_progress(
@@ -191,22 +193,22 @@ async def test_a_refused_user_is_dead_lettered_and_can_be_corrected(
     vhost: Vhost, stripe: Stripe, service: ServerProcess, bench: Bench
 ) -> None:
     """The dead letter has the reason; moved back after a correction, it is processed."""
-    wrong = UserCreated.model_construct(user_id=user().user_id, email="nobody at home", name=None)
+    wrong = UserCreated.model_construct(user_id=user().user_id, email="bad address", name=None)
     right = UserCreated(user_id=wrong.user_id, email="ada@example.com")
     await bench.keep(wrong)
     await start(service)
     await vhost.publish(created(right))
-    (letter,) = await eventually(
-        lambda: vhost.dead_letters(USER_CREATED_QUEUE), lambda letters: len(letters) == 1
+    (message,) = await eventually(
+        lambda: vhost.dead_letters(USER_CREATED_QUEUE), lambda messages: len(messages) == 1
     )
 
     await vhost.move(dead_letter_queue(USER_CREATED_QUEUE), USER_CREATED_QUEUE)
 
     (event,) = await announcements(vhost)
     (customer,) = stripe.customers(right.user_id)
-    assert letter.headers["nexus-reason"] == "refused_by_stripe"
-    assert "param email" in str(letter.headers["nexus-error"])
-    assert "nobody" not in str(letter.headers)
+    assert message.headers["nexus-reason"] == "refused_by_stripe"
+    assert "param email" in str(message.headers["nexus-error"])
+    assert "bad address" not in str(message.headers)
     assert customer["email"] == "ada@example.com"
     assert event.data.stripe_customer_id == customer["id"]
 
@@ -222,28 +224,28 @@ async def test_an_unreadable_message_is_dead_lettered_alone(
     await vhost.publish(created(data))
 
     (event,) = await announcements(vhost)
-    (letter,) = await eventually(
-        lambda: vhost.dead_letters(USER_CREATED_QUEUE), lambda letters: len(letters) == 1
+    (message,) = await eventually(
+        lambda: vhost.dead_letters(USER_CREATED_QUEUE), lambda messages: len(messages) == 1
     )
     assert event.data.user_id == data.user_id
-    assert letter.body == b"rubbish"
-    assert letter.headers["nexus-reason"] == "unreadable"
+    assert message.body == b"rubbish"
+    assert message.headers["nexus-reason"] == "unreadable"
 
 
 async def test_a_revoked_key_dead_letters_no_message(
     vhost: Vhost, stripe: Stripe, service: ServerProcess
 ) -> None:
     """Messages wait until Stripe accepts the key."""
-    people = [user() for _ in range(3)]
+    new_users = [user() for _ in range(3)]
     await start(service)
     stripe.account.keys.put(DEFAULT_KEY, KeyState.REVOKED)
-    await vhost.publish(*(created(data) for data in people))
+    await vhost.publish(*(created(data) for data in new_users))
     await stripe.wait_for("POST")
 
     stripe.account.keys.put(DEFAULT_KEY, KeyState.VALID)
 
-    announced = {each.data.user_id for each in await announcements(vhost, len(people))}
-    assert announced == {data.user_id for data in people}
+    announced = {each.data.user_id for each in await announcements(vhost, len(new_users))}
+    assert announced == {data.user_id for data in new_users}
     assert await vhost.dead_letters(USER_CREATED_QUEUE) == []
 
 

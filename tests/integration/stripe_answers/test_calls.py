@@ -47,9 +47,9 @@ def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "CALL_TIMEOUT", 0.6)
 
 
-@pytest.mark.parametrize("key", ["sk_test_key\n", "sk_\ntest", "", "\udc80"])
-async def test_a_key_that_no_header_can_carry_is_never_sent(key: str) -> None:
-    """The settings refuse such keys; here the SDK or the HTTP library does."""
+@pytest.mark.parametrize("key", ["sk_test_key\n", "sk_\ntest"])
+async def test_a_key_with_a_line_break_is_never_sent(key: str) -> None:
+    """The settings refuse such a key, and so does the HTTP library."""
     async with raw_server(lambda _: response(200, b"{}", MINE)) as base:
         answer = await created(base, key)
 

@@ -32,7 +32,7 @@ async def provision_user(
     provisioner: Annotated[Provisioner, Context()],
     metrics: Annotated[Metrics, Context()],
 ) -> Outcome:
-    """Return once the user has its customer; raises what ``Provisioner.provision`` raises."""
+    """Store a new user and give it a customer at Stripe; raises what ``provision`` raises."""
     user = event.data
     try:
         kept = await profiles.keep(user, utc_now())

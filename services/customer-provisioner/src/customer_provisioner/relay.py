@@ -1,7 +1,7 @@
 """Publishes ``customer.provisioned``: each new customer once, and stored ones again on request."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -13,6 +13,7 @@ from customer_provisioner.profile import announcement
 from customer_provisioner.storage.reader import ProfileReader
 from customer_provisioner.storage.writer import ProfileWriter
 from nexus_messaging.errors import PublishError
+from nexus_messaging.outage_log import OutageLog
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.sending import Sending, send
 from nexus_service.console import Steps
@@ -45,7 +46,7 @@ class Relay:
         self._publisher = publisher
         self._metrics = metrics
         self._now = now
-        self._failed = 0
+        self._outage = OutageLog(_log_failure, _log_recovery)
 
     async def publish_unannounced(self) -> bool:
         """Do one round: publish up to ``BATCH_SIZE`` customers, and mark those confirmed.
@@ -62,21 +63,21 @@ class Relay:
         for sending, error in zip(sendings, errors, strict=True):
             sending.ended(error)
         confirmed = [each for each, error in zip(waiting, errors, strict=True) if error is None]
-        self._log_outage([error for error in errors if error is not None], len(confirmed))
+        self._outage.round(errors)
         if not confirmed:
             return False
         marked = await self._writer.mark_announced(confirmed, self._now())
         self._metrics.announced(len(confirmed))
         return marked == BATCH_SIZE
 
-    def _log_outage(self, errors: list[PublishError], confirmed: int) -> None:
-        """Log the first round that fails and the first that succeeds again."""
-        if errors and not self._failed:
-            cause = type(errors[0]).__name__
-            log.warning("announcements_not_confirmed", customers=len(errors), cause=cause)
-        elif confirmed and not errors and self._failed:
-            log.info("announcements_confirmed_again", failed=self._failed)
-        self._failed = self._failed + len(errors) if errors or not confirmed else 0
+
+def _log_failure(errors: Sequence[PublishError]) -> None:
+    cause = type(errors[0]).__name__
+    log.warning("announcements_not_confirmed", customers=len(errors), cause=cause)
+
+
+def _log_recovery(failed: int) -> None:
+    log.info("announcements_confirmed_again", failed=failed)
 
 
 async def publish_again(

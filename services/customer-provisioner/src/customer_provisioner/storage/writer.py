@@ -5,6 +5,7 @@ An attempt changes a profile only if generation and key are still those that it 
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from enum import Enum, StrEnum, auto
 from typing import Any, Final
@@ -180,14 +181,14 @@ class ProfileWriter:
             if profile.refused_as is None:
                 return KeepResult.ADDRESS_IGNORED
             attempt, step = profile.attempt, Step.ADDRESS_REPLACED
-            await _change(connection, _REPLACE_ADDRESS, attempt, now, values, step)
+            await _change(connection, _REPLACE_ADDRESS, attempt, now, step, **values)
             return KeepResult.ADDRESS_REPLACED
 
         return await self._database.run(work)
 
     async def claim(self, user_id: UUID, now: datetime) -> NextStep:
         """Decide the next step for a stored user and, if it needs a call, claim the user for it."""
-        lease = {"lease_end": now + LEASE}
+        end = now + LEASE
 
         async def work(connection: AsyncConnection) -> NextStep:
             profile = await _locked(connection, user_id)
@@ -195,9 +196,9 @@ class ProfileWriter:
             match step:
                 case Create(attempt):
                     first = Step.CREATE_SENT if profile.call_started_at is None else None
-                    await _change(connection, _CLAIM_CREATE, attempt, now, lease, first)
+                    await _change(connection, _CLAIM_CREATE, attempt, now, first, lease_end=end)
                 case LookUp(attempt):
-                    await _change(connection, _CLAIM_LOOK_UP, attempt, now, lease)
+                    await _change(connection, _CLAIM_LOOK_UP, attempt, now, lease_end=end)
             return step
 
         return await self._database.run(work)
@@ -214,7 +215,7 @@ class ProfileWriter:
                 return StoreResult.ALREADY_STORED
             if profile.stripe_customer_id or profile.generation != attempt.generation:
                 return StoreResult.SURPLUS
-            await _change(connection, _STORE, profile.attempt, now, values, how, customer_id)
+            await _change(connection, _STORE, profile.attempt, now, how, customer_id, **values)
             return StoreResult.STORED
 
         return await self._database.run(work)
@@ -222,11 +223,17 @@ class ProfileWriter:
     async def fail(self, attempt: Attempt, failure: Failure, fault: str, now: datetime) -> None:
         """End an attempt that failed with ``fault``, a text without any value."""
         statement, step = _FAIL[failure]
-        await self._release(statement, attempt, now, {"fault": fault}, step, fault)
+        values = {"fault": fault, "due_at": now + SWEEP_DELAY}
+        await self._database.run(
+            lambda connection: _change(connection, statement, attempt, now, step, fault, **values)
+        )
 
     async def renew_key(self, attempt: Attempt, now: datetime) -> None:
         """End a look-up that found no customer: the next creation has a new key."""
-        await self._release(_RENEW_KEY, attempt, now, {}, Step.NOT_FOUND)
+        step, due_at = Step.NOT_FOUND, now + SWEEP_DELAY
+        await self._database.run(
+            lambda connection: _change(connection, _RENEW_KEY, attempt, now, step, due_at=due_at)
+        )
 
     async def begin_generation(self, profile: Profile, now: datetime) -> bool:
         """Begin the next generation of a user whose customer is gone.
@@ -234,9 +241,11 @@ class ProfileWriter:
         Returns:
             Whether it was begun. It is not if the profile has changed since it was read.
         """
-        attempt, step, former = profile.attempt, Step.REPROVISION_ASKED, profile.stripe_customer_id
+        step, former = Step.REPROVISION_ASKED, profile.stripe_customer_id
         return await self._database.run(
-            lambda connection: _change(connection, _NEXT_GENERATION, attempt, now, {}, step, former)
+            lambda connection: _change(
+                connection, _NEXT_GENERATION, profile.attempt, now, step, former
+            )
         )
 
     async def mark_announced(self, announced: Sequence[Profile], now: datetime) -> int:
@@ -249,25 +258,11 @@ class ProfileWriter:
             for each in announced:
                 if each.user_id in free:
                     marked += await _change(
-                        connection, _MARK_ANNOUNCED, each.attempt, now, {}, Step.ANNOUNCED
+                        connection, _MARK_ANNOUNCED, each.attempt, now, Step.ANNOUNCED
                     )
             return marked
 
         return await self._database.run(work)
-
-    async def _release(
-        self,
-        statement: TextClause,
-        attempt: Attempt,
-        now: datetime,
-        values: dict[str, Any],
-        step: Step | None,
-        detail: str | None = None,
-    ) -> None:
-        released = {**values, "due_at": now + SWEEP_DELAY}
-        await self._database.run(
-            lambda connection: _change(connection, statement, attempt, now, released, step, detail)
-        )
 
 
 async def _locked(connection: AsyncConnection, user_id: UUID) -> Profile:
@@ -279,21 +274,12 @@ async def _change(
     statement: TextClause,
     expected: Attempt,
     now: datetime,
-    values: dict[str, Any],
     step: Step | None = None,
     detail: str | None = None,
+    **values: Any,
 ) -> bool:
     """Change the profile if it is as expected, and record the step; return whether it was."""
-    changed = await connection.execute(
-        statement,
-        {
-            **values,
-            "user_id": expected.user_id,
-            "generation": expected.generation,
-            "key_n": expected.key_n,
-            "now": now,
-        },
-    )
+    changed = await connection.execute(statement, {**asdict(expected), "now": now, **values})
     row = changed.one_or_none()
     if row is None:
         return False

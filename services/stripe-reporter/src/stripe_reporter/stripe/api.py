@@ -64,7 +64,7 @@ class StripeApi:
             if read(_MeterEvent, event).identifier != report.identifier:
                 raise ValueError("the answer names another meter event")
 
-        answer, _ = await self._ask("POST", METER_EVENTS, create, {_IDENTIFIER: report.identifier})
+        answer, _ = await self._call("POST", METER_EVENTS, create, {_IDENTIFIER: report.identifier})
         return answer
 
     async def active_meters(self) -> tuple[Answer, list[Meter]]:
@@ -77,7 +77,7 @@ class StripeApi:
         async def listed() -> list[Meter]:
             return [each.meter() for each in await every_item(Page[_Meter], page)]
 
-        answer, found = await self._ask("GET", METERS, listed)
+        answer, found = await self._call("GET", METERS, listed)
         return answer, found or []
 
     async def create_meter(self, meter: Meter, display_name: str) -> Answer:
@@ -93,10 +93,10 @@ class StripeApi:
         async def create() -> None:
             read(_Meter, await self._billing.meters.create_async(params))
 
-        answer, _ = await self._ask("POST", METERS, create)
+        answer, _ = await self._call("POST", METERS, create)
         return answer
 
-    async def _ask(
+    async def _call(
         self,
         method: str,
         path: str,

@@ -32,24 +32,24 @@ class StripeChecks:
             checks[f"meter {event_name}"] = self._meter(event_name)
         return checks
 
-    async def _ask(self) -> Listing:
+    async def _list(self) -> Listing:
         if self._listing is None:
             async with stripe_api(self._settings) as stripe:
                 self._listing = await stripe.active_meters()
         return self._listing
 
     async def _key(self) -> str | None:
-        answer, _ = await self._ask()
-        return complaint(answer)
+        answer, _ = await self._list()
+        return call_fault(answer)
 
     async def _clock(self) -> str | None:
-        answer, _ = await self._ask()
+        answer, _ = await self._list()
         return skew(answer.date, time.time())
 
     def _meter(self, event_name: str) -> Check:
         async def check() -> str | None:
-            answer, active = await self._ask()
-            return fault(event_name, active) if complaint(answer) is None else "could not be asked"
+            answer, active = await self._list()
+            return fault(event_name, active) if call_fault(answer) is None else "not checked"
 
         return check
 
@@ -60,28 +60,28 @@ async def ensure_meters(settings: StripeSettings) -> dict[str, str | None]:
     A meter that differs is left as it is: Stripe can't change it, and replacing it splits its sums.
     """
     async with stripe_api(settings) as stripe:
-        return {name: await _ensured(stripe, settings, name) for name in settings.meters}
+        return {name: await _ensure(stripe, settings, name) for name in settings.meters}
 
 
-async def _ensured(stripe: StripeApi, settings: StripeSettings, event_name: str) -> str | None:
+async def _ensure(stripe: StripeApi, settings: StripeSettings, event_name: str) -> str | None:
     answer, active = await stripe.active_meters()
-    if complaint(answer) is None and all(each.event_name != event_name for each in active):
+    if call_fault(answer) is None and all(each.event_name != event_name for each in active):
         title = display_name(event_name, settings.stripe_meter_event_name)
         answer = await stripe.create_meter(Meter(event_name), title)
-        # Another process may have created it meanwhile, so the list of now counts.
+        # Another process may have created it meanwhile, so what is listed now counts.
         _, active = await stripe.active_meters()
         if fault(event_name, active) is None:
             return None
-    return complaint(answer) or fault(event_name, active)
+    return call_fault(answer) or fault(event_name, active)
 
 
 def skew(stripe: float | None, ours: float) -> str | None:
-    """Return how far our clock is off if that is too far; both in unix seconds."""
+    """Return how far our clock is from Stripe's if that is too far; both in unix seconds."""
     if stripe is None:
         return "Stripe did not say its time"
     return f"{ours - stripe:+.0f} s from Stripe's" if abs(ours - stripe) > MOST_SKEW else None
 
 
-def complaint(answer: Answer) -> str | None:
+def call_fault(answer: Answer) -> str | None:
     """Return what ``answer`` says is wrong, or None after a success."""
     return None if response_to(answer).effect is Effect.APPLIED else describe(answer)

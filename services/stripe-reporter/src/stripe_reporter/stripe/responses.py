@@ -1,8 +1,7 @@
 """What follows for a report from each class of Stripe's answers: one table, read from the top.
 
-Pure data and its lookup. What the classes are that every call to Stripe shares stands in
-`nexus_stripe.answer_classes`; those of meter events stand here. Of these the wordings are what the
-live API was seen to answer.
+Pure data and its lookup. The classes that calls of any kind share are in
+`nexus_stripe.answer_classes`; those that only meter events have are here.
 """
 
 from collections.abc import Iterator
@@ -87,7 +86,7 @@ NO_CUSTOMER: Final = _refusal(
 )
 NO_METER: Final = _refusal("no_meter", "400, no active meter", Wording.NO_METER, Effect.NOT_APPLIED)
 TOO_OLD: Final = _refusal("too_old", "400, older than 35 days", Wording.TOO_OLD, Effect.NOT_APPLIED)
-# Time alone mends it.
+# Nothing but time mends it.
 IN_FUTURE: Final = _refusal(
     "in_future", "400, more than 5 minutes ahead", Wording.IN_FUTURE, Effect.NOT_APPLIED
 )

@@ -1,4 +1,4 @@
-"""The trace in which a user was given its customer, for whoever tells of the customer later.
+"""The trace in which a customer was stored, for its announcement later.
 
 Revision ID: 0002
 Revises: 0001
