@@ -1,4 +1,4 @@
-"""Writes the pages made from the code: settings, Stripe's answers, log events, states, AsyncAPI."""
+"""Writes what is made from the code: pages of docs/, Prometheus' rules about queues, dashboards."""
 
 import argparse
 import sys
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, get_args
 
+import queue_rules
 from asyncapi import asyncapi_page
 from log_events import log_page
 from pydantic import BaseModel, SecretStr
@@ -14,6 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from customer_provisioner.handlers import router as provisioner_router
 from customer_provisioner.settings import Settings as ProvisionerSettings
+from metering_dashboards.__main__ import dashboards
 from model import transitions
 from nexus_broker_admin.inspection import TopologySettings
 from nexus_service.settings import ServiceSettings
@@ -23,7 +25,7 @@ from stripe_reporter.stripe.responses import markdown
 from usage_ingest.handlers import router as ingest_router
 from usage_ingest.settings import Settings as IngestSettings
 
-HERE: Final = Path(__file__).parent
+ROOT: Final = Path(__file__).parent.parent
 SERVICES: Final[dict[str, type[BaseModel]]] = {
     "usage-ingest": IngestSettings,
     "stripe-reporter": ReporterSettings,
@@ -165,12 +167,8 @@ def states_page() -> Iterator[str]:
     yield from transitions.markdown()
 
 
-def main() -> int:
-    """Write the pages, or with ``--check`` compare them; return 1 if they differ."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing, fail on a difference")
-    check = parser.parse_args().check
-    stale = []
+def generated() -> Iterator[tuple[str, str]]:
+    """Yield each generated file: its path in the repository, and its text."""
     for name, lines in {
         "settings.md": settings_page(),
         "stripe-answers.md": answers_page(),
@@ -178,11 +176,25 @@ def main() -> int:
         "states.md": states_page(),
         **{f"asyncapi/{name}.json": asyncapi_page(name, each) for name, each in ROUTERS.items()},
     }.items():
-        text, page = "\n".join(lines).rstrip() + "\n", HERE / name
-        if check and (not page.exists() or page.read_text(encoding="utf-8") != text):
-            stale.append(f"docs/{name}")
+        yield f"docs/{name}", "\n".join(lines).rstrip() + "\n"
+    yield "deploy/prometheus/rules/queues.yml", queue_rules.rules_file()
+    yield "deploy/prometheus/rules-tests/queues.yml", queue_rules.tests_file()
+    for name, text in dashboards():
+        yield f"deploy/grafana/dashboards/{name}", text
+
+
+def main() -> int:
+    """Write the files, or with ``--check`` compare them; return 1 if they differ."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing, fail on a difference")
+    check = parser.parse_args().check
+    stale = []
+    for name, text in generated():
+        file = ROOT / name
+        if check and (not file.exists() or file.read_text(encoding="utf-8") != text):
+            stale.append(name)
         elif not check:
-            page.write_text(text, encoding="utf-8")
+            file.write_text(text, encoding="utf-8")
     if stale:
         print(f"not as the code says: {', '.join(stale)}; run make docs", file=sys.stderr)
     return 1 if stale else 0

@@ -23,7 +23,7 @@ async def test_a_leak_in_a_log_or_a_header_fails_the_test_that_made_it(
     leaky.start("usage-ingest")
     with leaky.services["usage-ingest"].log.open("a", encoding="utf-8") as log:
         log.write(f"the password is {vhost.password}\n")
-    for exchange, header in ((DEAD, "name: Ada"), ("retry.5s", "to eve@example.org")):
+    for exchange, header in ((DEAD, "name: Ada"), ("retry.1", "to eve@example.org")):
         await vhost.publish_raw(
             b"{}", TOOL_EXECUTED_QUEUE, exchange=exchange, headers={"nexus-error": header}
         )

@@ -1,4 +1,4 @@
-"""What ``check`` learns of the broker by one service's login, and that it disturbs nothing."""
+"""What ``check`` finds at the broker with a service's login, and that it changes nothing."""
 
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -36,7 +36,7 @@ Clone = Callable[[str], Awaitable[str]]
 
 @pytest.fixture
 async def full_size(broker: Broker, password: str) -> AsyncIterator[Vhost]:
-    """Return a vhost exactly as described, its tiers not shortened."""
+    """Return a vhost exactly as described, with the tiers' real waits."""
     fresh = Vhost(broker, f"metering-{secrets.token_hex(4)}", password)
     await fresh.create(tier_scale=1.0)
     yield fresh
@@ -44,7 +44,7 @@ async def full_size(broker: Broker, password: str) -> AsyncIterator[Vhost]:
 
 
 async def faults(vhost: Vhost, service: str) -> list[str]:
-    """Return what a service's login finds wrong."""
+    """Return the faults that a check with the service's login finds."""
     found = await broker_fault(vhost.url(service), rights_of(service))
     return found.splitlines() if found else []
 
@@ -56,14 +56,14 @@ async def drift(vhost: Vhost) -> list[str]:
 
 
 async def permit(vhost: Vhost, user: str, **changes: Any) -> None:
-    """Change what a user may do."""
+    """Change the permissions of a user."""
     path = f"permissions/{{vhost}}/{user}"
     body = {"configure": "^$", "write": ".*", "read": ".*", **changes}
     await vhost.ask("PUT", path, body)
 
 
 async def tap(vhost: Vhost) -> None:
-    """Bind one more queue to everything that is published inside, whatever its key."""
+    """Bind one more queue to every exchange that services publish to, for all routing keys."""
     async with vhost.channel() as channel:
         queue = await channel.declare_queue(TAP, durable=True)
         for exchange in (INTERNAL, DEAD, *(tier.name for tier in TIERS)):
@@ -71,8 +71,8 @@ async def tap(vhost: Vhost) -> None:
 
 
 @pytest.mark.parametrize("service", [INGEST, REPORTER, PROVISIONER])
-async def test_a_sound_broker_has_no_faults_and_gets_no_message(vhost: Vhost, service: str) -> None:
-    """Permissions are tried with the real keys, in transactions that are never committed."""
+async def test_correct_broker_has_no_faults_and_gets_no_message(vhost: Vhost, service: str) -> None:
+    """Permissions are tried with the real routing keys, in transactions never committed."""
     await tap(vhost)
 
     assert await faults(vhost, service) == []
@@ -82,8 +82,8 @@ async def test_a_sound_broker_has_no_faults_and_gets_no_message(vhost: Vhost, se
         assert await vhost.depth(queue) == 0
 
 
-async def test_what_waits_in_a_queue_is_not_touched(vhost: Vhost) -> None:
-    """Not taken, not given back, not counted as delivered."""
+async def test_waiting_messages_are_not_delivered(vhost: Vhost) -> None:
+    """They are not fetched, not requeued, and not counted as delivered."""
     await vhost.publish_raw(b"{}", TOOL_EXECUTED_QUEUE, exchange="")
 
     assert await faults(vhost, INGEST) == []
@@ -93,7 +93,7 @@ async def test_what_waits_in_a_queue_is_not_touched(vhost: Vhost) -> None:
     assert "x-delivery-count" not in message.headers
 
 
-async def test_a_running_single_active_consumer_keeps_its_turn(vhost: Vhost) -> None:
+async def test_single_active_consumer_stays_active(vhost: Vhost) -> None:
     """The check of a second process takes no message from the first."""
     got: list[bytes] = []
 
@@ -114,7 +114,7 @@ async def test_a_running_single_active_consumer_keeps_its_turn(vhost: Vhost) -> 
         await eventually(arrived, lambda bodies: bodies == [b"after"])
 
 
-async def test_every_missing_permission_is_named_at_once(vhost: Vhost) -> None:
+async def test_all_missing_permissions_are_named(vhost: Vhost) -> None:
     """One exchange that may not be written, one queue that may not be read."""
     queues = rights_of(INGEST).queues
     allowed = "|".join(each for each in queues if each != USAGE_OUTCOMES_QUEUE)
@@ -129,8 +129,8 @@ async def test_every_missing_permission_is_named_at_once(vhost: Vhost) -> None:
     ]
 
 
-async def test_a_missing_topic_permission_is_named_with_its_key(vhost: Vhost) -> None:
-    """Whoever may write an exchange may still lack the one key that it is for."""
+async def test_missing_topic_permission_is_named_with_its_key(vhost: Vhost) -> None:
+    """A user that may write an exchange may still lack the permission for a routing key."""
     other = {"exchange": INTERNAL, "write": r"^usage\.reported\.v[0-9]+$", "read": "^$"}
     await vhost.ask("PUT", f"topic-permissions/{{vhost}}/{REPORTER}", other)
 
@@ -139,14 +139,14 @@ async def test_a_missing_topic_permission_is_named_with_its_key(vhost: Vhost) ->
     ]
 
 
-async def test_missing_queues_and_exchanges_are_named_at_once(vhost: Vhost) -> None:
-    """All of them, so that nobody has to check again and again."""
+async def test_all_missing_queues_and_exchanges_are_named(vhost: Vhost) -> None:
+    """One check names all of them."""
     await vhost.ask("DELETE", f"queues/{{vhost}}/{TOOL_EXECUTED_QUEUE}")
-    await vhost.ask("DELETE", "exchanges/{vhost}/retry.1m")
+    await vhost.ask("DELETE", f"exchanges/{{vhost}}/{TIERS[1].name}")
 
     assert await faults(vhost, INGEST) == [
         f"queue {TOOL_EXECUTED_QUEUE} is missing: run nexus-topology apply",
-        "exchange retry.1m is missing: run nexus-topology apply",
+        f"exchange {TIERS[1].name} is missing: run nexus-topology apply",
     ]
 
 
@@ -157,15 +157,15 @@ async def test_missing_queues_and_exchanges_are_named_at_once(vhost: Vhost) -> N
         (MAX_MESSAGE_BYTES * 2, f"takes messages of {MAX_MESSAGE_BYTES} bytes at most"),
     ],
 )
-async def test_another_limit_of_message_size_is_named(vhost: Vhost, wanted: int, said: str) -> None:
-    """Too high as the broker's default is, or too low; with the line for its configuration."""
+async def test_other_limit_of_message_size_is_named(vhost: Vhost, wanted: int, said: str) -> None:
+    """Too high, as the broker's default is, or too low; with the line for rabbitmq.conf."""
     found = await broker_fault(vhost.url(INGEST), rights_of(INGEST), message_bytes=wanted)
 
     assert found == f"the broker {said}: set max_message_size = {wanted} in its rabbitmq.conf"
 
 
-async def test_a_wrong_password_and_an_absent_broker_are_told_apart(vhost: Vhost) -> None:
-    """The one is mended in the settings, the other is waited for."""
+async def test_wrong_password_and_unreachable_broker_differ(vhost: Vhost) -> None:
+    """The first is corrected in the settings; the second may end by itself."""
     url = vhost.url(INGEST)
     refused = await broker_fault(url.replace(vhost.password, "wrong"), rights_of(INGEST))
     away = await broker_fault(f"amqp://{INGEST}:x@127.0.0.1:1/{vhost.name}", rights_of(INGEST))
@@ -179,17 +179,17 @@ async def test_a_wrong_password_and_an_absent_broker_are_told_apart(vhost: Vhost
     assert away.startswith("not reachable: ")
 
 
-async def test_a_broker_as_described_shows_no_drift_whatever_the_passwords(
+async def test_broker_as_described_has_no_drift_with_any_passwords(
     full_size: Vhost,
 ) -> None:
-    """A service knows nobody's password, so none is compared; nor is what others keep there."""
+    """A service knows no password, so none is compared; queues of others are ignored."""
     async with full_size.channel() as channel:
-        await channel.declare_queue("somebodys", durable=True)
+        await channel.declare_queue("foreign", durable=True)
 
     assert await drift(full_size) == []
 
 
-async def test_drift_is_named_object_by_object(full_size: Vhost) -> None:
+async def test_each_difference_is_named(full_size: Vhost) -> None:
     """A policy, a permission and a binding that are not as described: three lines."""
     policy = f"policies/{{vhost}}/nexus.{TOOL_EXECUTED_QUEUE}"
     await full_size.ask("DELETE", policy)
@@ -206,8 +206,8 @@ async def test_drift_is_named_object_by_object(full_size: Vhost) -> None:
     assert any(line.startswith(f"different permission {INGEST}: write is .*") for line in found)
 
 
-async def test_a_policy_of_others_that_displaces_ours_is_named(full_size: Vhost) -> None:
-    """Ours stands unchanged beside it, and the tier has no wait: what comes in would stay."""
+async def test_policy_of_others_that_displaces_ours_is_named(full_size: Vhost) -> None:
+    """Our policy remains unchanged on the broker and is not in force."""
     theirs = {"pattern": "^retry", "priority": 50, "definition": {"max-length": 9}}
     await full_size.ask("PUT", "policies/{vhost}/theirs", theirs | {"apply-to": "all"})
 
@@ -215,14 +215,14 @@ async def test_a_policy_of_others_that_displaces_ours_is_named(full_size: Vhost)
 
     assert len(found) == len(TIERS)
     assert found[0] == (
-        "different settings of queue retry.5s: max-length is 9, should be absent; in force:"
+        f"different settings of queue {TIERS[0].name}: max-length is 9, should be absent; in force:"
         " policy theirs (priority 50); remove what is not described there, narrow its pattern,"
         " or lower its priority"
     )
 
 
-async def test_a_refused_administrator_is_said_to_be_refused(vhost: Vhost) -> None:
-    """With what to do, and without the password."""
+async def test_refused_administrator_is_named(vhost: Vhost) -> None:
+    """The text says what to do and holds no password."""
     wrong = vhost.management_url.replace(vhost.broker.admin.password, "wr0ng")
 
     found = await topology_fault(wrong, vhost=vhost.name)
@@ -232,7 +232,7 @@ async def test_a_refused_administrator_is_said_to_be_refused(vhost: Vhost) -> No
     )
 
 
-async def test_check_names_everything_that_is_wrong_at_once(
+async def test_check_names_all_faults_together(
     full_size: Vhost, clone: Clone, postgres: PostgresServer
 ) -> None:
     """A setting, a permission, a policy and the database's revision: one run names all four."""
@@ -258,14 +258,14 @@ async def test_check_names_everything_that_is_wrong_at_once(
     assert any(line.startswith("database: the database is at revision newer") for line in lines)
     assert "✗ wrong" in seen.text
     assert f"missing policy nexus.{TOOL_EXECUTED_QUEUE}" in seen.text
-    secrets_told = secrets_in(settings)
-    assert leaks({"pipe": piped.raw + piped.errors, "terminal": seen.text}, secrets_told) == []
+    hidden = secrets_in(settings)
+    assert leaks({"pipe": piped.raw + piped.errors, "terminal": seen.text}, hidden) == []
 
 
-async def test_the_topologys_own_check_looks_the_same_to_people_and_to_scripts(
+async def test_topology_check_says_the_same_on_a_terminal_and_in_a_pipe(
     full_size: Vhost,
 ) -> None:
-    """Words in both; signs and colours on a terminal only; 1 where something is to be mended."""
+    """Signs and colours appear on a terminal only; the exit code is 1 on a difference."""
     settings = {
         "MANAGEMENT_URL": full_size.management_url,
         "VHOST": full_size.name,
@@ -274,13 +274,13 @@ async def test_the_topologys_own_check_looks_the_same_to_people_and_to_scripts(
             for user in metering_topology(full_size.name).users
         },
     }
-    sound = await in_a_pipe("nexus_broker_admin.cli", "check", **settings)
+    correct = await in_a_pipe("nexus_broker_admin.cli", "check", **settings)
     await full_size.ask("DELETE", f"policies/{{vhost}}/nexus.{TOOL_EXECUTED_QUEUE}")
 
     piped = await in_a_pipe("nexus_broker_admin.cli", "check", **settings)
     seen = await on_a_terminal("nexus_broker_admin.cli", "check", **settings)
 
-    assert (sound.code, sound.raw) == (0, "the broker is as described\n")
+    assert (correct.code, correct.raw) == (0, "the broker is as described\n")
     assert (piped.code, piped.raw) == (1, f"missing policy nexus.{TOOL_EXECUTED_QUEUE}\n")
     assert (seen.code, seen.text) == (1, f"✗ missing policy nexus.{TOOL_EXECUTED_QUEUE}\n")
 
@@ -299,6 +299,6 @@ def as_superuser(postgres: PostgresServer, database_url: str) -> str:
         ("amqp://u:p@h/", "/"),
     ],
 )
-def test_the_vhost_is_read_from_the_services_own_address(url: str, vhost: str) -> None:
-    """So that the comparison is of the vhost that the service works on."""
+def test_vhost_is_read_from_the_amqp_url(url: str, vhost: str) -> None:
+    """So the vhost that the service uses is compared."""
     assert vhost_of(url) == vhost

@@ -17,6 +17,7 @@ import yaml
 from local_stack.catalogue import SERVICES, StackOptions
 from local_stack.prometheus import CONFIGURATION
 from local_stack.stack import Stack
+from nexus_messaging.topology import RETIRED_TIERS
 from observability.scene import Scene, wait_for
 from rig.prometheus import ROOT, PrometheusClient
 from rig.secrecy import admin_url, leaks, logs_of, metrics_of, secrets_of, tap, tapped
@@ -147,7 +148,9 @@ def test_every_rule_rests_on_series_that_exist(live: Live, expr: str) -> None:
     """Whether an alert fires or not, each series that it asks for is there."""
     assert selectors(expr)
     for selector in selectors(expr):
-        assert live.asked(selector), selector
+        # Only processes of the previous release count what goes to retired tiers.
+        if not any(f'tier="{tier.name}"' in selector for tier in RETIRED_TIERS):
+            assert live.asked(selector), selector
 
 
 def test_everything_that_is_counted_can_happen(live: Live) -> None:

@@ -10,6 +10,7 @@ import yaml
 
 from local_stack.prometheus import CONFIGURATION
 from nexus_messaging.topology import (
+    RETIRED_TIERS,
     TIERS,
     WORK_QUEUES,
     dead_letter_queue,
@@ -27,7 +28,7 @@ def rules(file: str) -> list[dict[str, Any]]:
     return [rule for group in groups for rule in group["rules"]]
 
 
-ALERTS = rules("alerts.yml")
+ALERTS = [each for name in ("alerts.yml", "queues.yml") for each in rules(name) if "alert" in each]
 NAMES = {alert["alert"] for alert in ALERTS}
 every_alert = pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: str(alert["alert"]))
 
@@ -92,7 +93,7 @@ def test_the_runbook_has_a_section_for_every_alert_and_for_no_other() -> None:
 
 def recorded(name: str, pattern: str) -> set[str]:
     """Return the queues that a recording rule selects by their names."""
-    [rule] = [each for each in rules("recording.yml") if each["record"] == name]
+    [rule] = [each for each in rules("queues.yml") if each.get("record") == name]
     found = re.search(pattern, rule["expr"])
     assert found is not None
     return {each.replace("\\\\.", ".") for each in found[1].split("|")}
@@ -100,7 +101,8 @@ def recorded(name: str, pattern: str) -> set[str]:
 
 def test_the_queues_that_are_ours_are_those_of_the_topology() -> None:
     """A queue added to the topology raises no alert, and any other does."""
-    described = {queue.name for queue in metering_topology().queues}
+    retired = [tier.name for tier in RETIRED_TIERS]
+    described = {queue.name for queue in metering_topology(present=retired).queues}
 
     assert recorded("queue:unknown_messages:sum", r'queue!~"([^"]+)"') == described
 
@@ -114,7 +116,7 @@ def test_work_and_dead_letters_are_told_from_all_others_by_their_names() -> None
 
 
 def test_every_queue_of_the_topology_is_missed() -> None:
-    """The alert names each, since a queue that is absent has no series."""
+    """The alert names each, since a queue that is missing has no series."""
     [alert] = [each for each in ALERTS if each["alert"] == "QueueMissing"]
 
     missed = re.findall(
@@ -125,22 +127,23 @@ def test_every_queue_of_the_topology_is_missed() -> None:
 
 
 def test_every_work_queue_is_watched_for_its_consumer() -> None:
-    """And no other: a queue that a mistyped move made wakes nobody."""
+    """And no other: a queue that a mistyped move made pages nobody."""
     [alert] = [each for each in ALERTS if each["alert"] == "QueueWithoutConsumer"]
 
-    watched = re.findall(r'consumers{queue=~?"([^"]+)"}', alert["expr"])
+    patterns = re.findall(r'work_consumers:sum{queue=~"([^"]+)"}', alert["expr"])
 
-    names = {each.replace("\\\\.", ".") for part in watched for each in part.split("|")}
-    assert names == set(WORK_QUEUES)
+    watched = "|".join(patterns).replace("\\\\", "\\")
+    assert recorded("queue:work_consumers:sum", r'queue=~"([^"]+)"') == set(WORK_QUEUES)
+    assert all(re.fullmatch(watched, queue) for queue in WORK_QUEUES)
 
 
 def test_every_retry_tier_is_watched_for_longer_than_it_waits() -> None:
     """Each has its own window: its wait and five minutes."""
     found = {
         rule["labels"]["queue"]: re.search(r"\[(\d+)m\]", rule["expr"])
-        for rule in rules("recording.yml")
-        if rule["record"] == "queue:retried_within_wait:increase"
+        for rule in rules("queues.yml")
+        if rule.get("record") == "queue:retried_within_wait:increase"
     }
     minutes = {name: int(window[1]) for name, window in found.items() if window}
 
-    assert minutes == {tier.name: tier.wait // MINUTE + 5 for tier in TIERS}
+    assert minutes == {tier.name: tier.wait // MINUTE + 5 for tier in (*TIERS, *RETIRED_TIERS)}

@@ -19,7 +19,8 @@ from local_stack.catalogue import (
 )
 from local_stack.ports import LOOPBACK, free_ports
 from local_stack.server_process import ServerProcess
-from nexus_broker_admin.management import apply_topology, connect
+from nexus_broker_admin.commands import apply_topology
+from nexus_broker_admin.management import connect
 from nexus_database import migrate
 from releases.release import Release
 from rig.events import tool_run
@@ -50,7 +51,7 @@ class Upgrade:
     def start_old(self) -> None:
         """Bring broker and databases to the old release, start its services; wait for them."""
         self.platform.start_stripe()
-        topology = ("nexus_broker_admin.cli", "apply", "--tier-scale", str(self.tier_scale))
+        topology = ("nexus_messaging.topology_cli", "apply", "--tier-scale", str(self.tier_scale))
         self.release.run(*topology, settings=self._topology_settings())
         for module, url in self.owners.items():
             self.release.run(module, "migrate", settings={"DATABASE_URL": url})

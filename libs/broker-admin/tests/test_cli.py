@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nexus_broker_admin.cli import main, read_settings
-from nexus_messaging.topology import metering_topology
+from nexus_broker_admin.cli import LARGEST_SCALE, main, read_settings
+from nexus_messaging.topology import TIERS, metering_topology
 from nexus_service.settings import SettingsError
 
 COMPLETE = {
@@ -28,8 +28,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VHOST", raising=False)
 
 
-def test_all_missing_settings_are_named_at_once() -> None:
-    """Nobody should have to start the command six times to learn what it needs."""
+def test_missing_settings_are_named_together() -> None:
+    """One start of the command is enough to learn what it needs."""
     with pytest.raises(SettingsError) as caught:
         read_settings({"BROKER_PASSWORD_OPERATOR": "p5"})
 
@@ -37,7 +37,7 @@ def test_all_missing_settings_are_named_at_once() -> None:
     assert "BROKER_PASSWORD_OPERATOR" not in str(caught.value)
 
 
-def test_a_setting_may_come_from_a_file(tmp_path: Path) -> None:
+def test_setting_is_read_from_a_file(tmp_path: Path) -> None:
     """A secret mounted as a file is read without its final newline."""
     secret = tmp_path / "secret"
     secret.write_text("from the file\n", encoding="utf-8")
@@ -48,14 +48,14 @@ def test_a_setting_may_come_from_a_file(tmp_path: Path) -> None:
     assert settings.vhost == "metering"
 
 
-def test_a_secret_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    """The setting and its path are named, so that a mount can be mended."""
+def test_unreadable_secret_file_is_named(tmp_path: Path) -> None:
+    """The error names the setting, so that its mount can be corrected."""
     with pytest.raises(SettingsError, match="BROKER_PASSWORD_OPERATOR_FILE: can't be read"):
         read_settings(COMPLETE | {"BROKER_PASSWORD_OPERATOR_FILE": str(tmp_path / "none")})
 
 
-def test_settings_do_not_show_their_secrets() -> None:
-    """Settings end up in tracebacks; passwords must not."""
+def test_settings_hide_their_secrets() -> None:
+    """Settings may appear in tracebacks; passwords must not."""
     assert repr(read_settings(COMPLETE)) == "Settings(vhost='metering')"
 
 
@@ -86,14 +86,14 @@ def test_render_needs_neither_broker_nor_settings(
         ["render", "--tier-scale", "1e300"],
         ["check", "--broker-version", "4.0.5"],
         ["drain"],
-        ["drain", "retry.2h"],
+        ["drain", "no-such-tier"],
         ["render", "--broker-version", "newest"],
         ["render", "--broker-version", "1" * 5000],
         ["render", "--broker-version", "\u0663.1"],
     ],
 )
 def test_misuse_exits_with_2(arguments: list[str]) -> None:
-    """What the command line cannot mean is refused before anything is touched."""
+    """Invalid arguments are refused before anything is changed."""
     with pytest.raises(SystemExit) as caught:
         main(arguments)
 
@@ -103,7 +103,7 @@ def test_misuse_exits_with_2(arguments: list[str]) -> None:
 def test_missing_settings_exit_with_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They are misuse, not drift."""
+    """Missing settings are misuse, not drift."""
     monkeypatch.delenv("BROKER_PASSWORD_USAGE_INGEST")
 
     assert main(["check"]) == 2
@@ -127,10 +127,10 @@ def test_missing_settings_exit_with_2(
         "http://root:s3cret@:1",
     ],
 )
-def test_an_unusable_address_exits_with_2_and_is_not_repeated(
+def test_invalid_address_exits_with_2_and_is_not_shown(
     address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The message shows the form, not the value, which holds a password."""
+    """The message shows the expected form, not the value, which holds a password."""
     monkeypatch.setenv("MANAGEMENT_URL", address)
 
     assert main(["check"]) == 2
@@ -141,25 +141,25 @@ def test_an_unusable_address_exits_with_2_and_is_not_repeated(
 
 
 @pytest.mark.enable_socket
-def test_draining_needs_no_password_of_a_user(
+def test_drain_needs_no_password_of_a_broker_user(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Who frees a tier at night need not know what services log in with."""
+    """An operator who frees a tier need not know the passwords of services."""
     for name in COMPLETE:
         if name != "MANAGEMENT_URL":
             monkeypatch.delenv(name)
 
-    assert main(["drain", "retry.1h"]) == 1
+    assert main(["drain", TIERS[-1].name]) == 1
 
     assert "no answer from the management API" in capsys.readouterr().err
 
 
 @pytest.mark.enable_socket
-@pytest.mark.parametrize("command", ["apply", "check", "drain retry.1h"])
-def test_an_absent_broker_exits_with_1_in_one_line(
+@pytest.mark.parametrize("command", ["apply", "check", f"drain {TIERS[-1].name}"])
+def test_unreachable_broker_exits_with_1_and_one_line(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The line says where it tried and what to look at, without the password."""
+    """The line names the address and what to check, without the password."""
     assert main(command.split()) == 1
 
     shown = capsys.readouterr().err
@@ -174,31 +174,31 @@ def test_an_absent_broker_exits_with_1_in_one_line(
 def test_help_names_settings_exit_codes_and_examples(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whoever has forgotten them need not look elsewhere."""
+    """Each command's help is complete."""
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
 
-    told = capsys.readouterr().out
+    shown = capsys.readouterr().out
     assert ended.value.code == 0
     for words in ("MANAGEMENT_URL", "BROKER_PASSWORD_<USER>", "exit codes:", f"topology {command}"):
-        assert words in told
+        assert words in shown
 
 
-def test_an_argument_is_shown_without_what_a_terminal_obeys(
+def test_argument_is_shown_without_control_characters(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A pasted command may hold what recolours or reorders the line."""
+    """A pasted command may hold characters that recolour or reorder the line."""
     with pytest.raises(SystemExit):
         main(["apply", "a\u202eb\x9b31m"])
 
     assert r"unrecognized arguments: a\u202eb\x9b31m" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("scale", ["0", "-1", "many", "inf", "1001"])
-def test_a_scale_that_is_none_is_refused(scale: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 2, and what is wanted instead."""
+@pytest.mark.parametrize("scale", ["0", "-1", "many", "inf", str(LARGEST_SCALE + 1)])
+def test_invalid_scale_is_refused(scale: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command exits with 2 and states the valid range."""
     with pytest.raises(SystemExit) as ended:
         main(["check", f"--tier-scale={scale}"])
 
     assert ended.value.code == 2
-    assert "must be a number above 0, 1000 at most" in capsys.readouterr().err
+    assert f"must be a number above 0, {LARGEST_SCALE} at most" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Comparing a broker's definitions with the topology: what is drift, and what may be mended."""
+"""Comparing a broker's definitions with the topology: what is drift, and what may be repaired."""
 
 import copy
 from typing import Any
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nexus_broker_admin.definitions import KINDS, USERS, definitions, hash_password
 from nexus_broker_admin.drift import Standing, compare
 from nexus_messaging.blueprint import Topology
-from nexus_messaging.topology import metering_topology
+from nexus_messaging.topology import RETIRED_TIERS, metering_topology
 
 TOPOLOGY = metering_topology()
 PASSWORDS = {user.name: f"secret of {user.name}" for user in TOPOLOGY.users}
@@ -22,7 +22,7 @@ DESCRIBED = [
 
 
 def applied(topology: Topology = TOPOLOGY) -> dict[str, Any]:
-    """Write what a broker reports once the topology is applied, beside things of others."""
+    """Return what a broker reports once the topology is applied, beside objects of others."""
     broker: dict[str, Any] = copy.deepcopy(definitions(topology))
     for user in broker["users"]:
         user["password_hash"] = hash_password(PASSWORDS[user["name"]], b"salt")
@@ -43,15 +43,15 @@ def applied(topology: Topology = TOPOLOGY) -> dict[str, Any]:
 
 
 @given(scale=st.floats(min_value=1e-3, max_value=10), version=st.sampled_from(["3.10.8", "4.3.6"]))
-def test_an_applied_topology_has_no_drift(scale: float, version: str) -> None:
-    """Administrators, other vhosts and users without rights here are no drift."""
+def test_applied_topology_has_no_drift(scale: float, version: str) -> None:
+    """Administrators, other vhosts and users without permissions here are no drift."""
     topology = metering_topology(tier_scale=scale, broker_version=version)
 
     assert compare(topology, applied(topology), PASSWORDS) == ()
 
 
-def test_a_broker_that_leaves_out_what_is_false_has_no_drift() -> None:
-    """RabbitMQ 4.3 exports no `internal` for an exchange that is not."""
+def test_broker_that_omits_false_values_has_no_drift() -> None:
+    """RabbitMQ 4.3 exports `internal` only for internal exchanges."""
     broker = applied()
     for exchange in broker["exchanges"]:
         del exchange["internal"]
@@ -59,8 +59,8 @@ def test_a_broker_that_leaves_out_what_is_false_has_no_drift() -> None:
     assert compare(TOPOLOGY, broker, PASSWORDS) == ()
 
 
-def test_an_empty_broker_lacks_everything_in_the_order_of_making() -> None:
-    """What others need comes first: the vhost, exchanges, policies, queues, then routes, rights."""
+def test_empty_broker_lacks_everything_in_the_order_of_creation() -> None:
+    """Vhost, exchanges, policies and queues come before the bindings and permissions on them."""
     differences = compare(TOPOLOGY, {}, PASSWORDS)
 
     sections = list(dict.fromkeys(difference.kind.section for difference in differences))
@@ -72,9 +72,9 @@ def test_an_empty_broker_lacks_everything_in_the_order_of_making() -> None:
 
 
 @given(st.sampled_from(DESCRIBED))
-def test_whatever_is_taken_away_is_missing(taken: tuple[Any, int]) -> None:
-    """Each described object counts: none may be lost unseen."""
-    kind, index = taken
+def test_each_removed_object_is_missing(removed: tuple[Any, int]) -> None:
+    """Each described object is compared."""
+    kind, index = removed
     broker = applied()
     gone = broker[kind.section].pop(index)
 
@@ -89,8 +89,8 @@ def test_whatever_is_taken_away_is_missing(taken: tuple[Any, int]) -> None:
     st.sampled_from([each for each in DESCRIBED if each[0].settings and each[0] is not USERS]),
     st.data(),
 )
-def test_whatever_is_changed_is_different(changed: tuple[Any, int], data: st.DataObject) -> None:
-    """Each compared setting counts, and only what holds messages is left to a person."""
+def test_each_changed_setting_is_different(changed: tuple[Any, int], data: st.DataObject) -> None:
+    """Each setting is compared, and only queues and exchanges are left to a person."""
     kind, index = changed
     setting = data.draw(st.sampled_from(kind.settings))
     broker = applied()
@@ -112,6 +112,7 @@ def test_whatever_is_changed_is_different(changed: tuple[Any, int], data: st.Dat
         ("policies", {"name": "theirs"}, Standing.FOREIGN),
         ("queues", {"name": "theirs"}, Standing.FOREIGN),
         ("exchanges", {"name": "theirs"}, Standing.FOREIGN),
+        ("exchanges", {"name": RETIRED_TIERS[0].name}, Standing.STALE),
         ("parameters", {"component": "shovel", "name": "Move", "value": {}}, Standing.FOREIGN),
         ("permissions", {"user": "guest"}, Standing.FOREIGN),
         ("topic_permissions", {"user": "usage-ingest", "exchange": "e"}, Standing.FOREIGN),
@@ -137,10 +138,10 @@ def test_whatever_is_changed_is_different(changed: tuple[Any, int], data: st.Dat
         ),
     ],
 )
-def test_what_is_not_described_is_ours_only_if_nobody_else_can_have_made_it(
+def test_undescribed_object_is_ours_only_if_others_cannot_have_made_it(
     section: str, entry: dict[str, Any], standing: Standing
 ) -> None:
-    """Stale routes and policies of ours may be removed; the rest is shown and left alone."""
+    """Our own earlier bindings and policies may be removed; the rest is shown and left alone."""
     broker = applied()
     others: dict[str, dict[str, Any]] = {
         "bindings": {"routing_key": "#", "arguments": {}},
@@ -157,8 +158,8 @@ def test_what_is_not_described_is_ours_only_if_nobody_else_can_have_made_it(
 
 
 @pytest.mark.parametrize("password_hash", ["", "x", hash_password("guessed", b"salt")])
-def test_another_password_is_drift_and_is_not_shown(password_hash: str) -> None:
-    """The hash is compared under its own salt; neither it nor the password is ever shown."""
+def test_other_password_is_drift_and_is_not_shown(password_hash: str) -> None:
+    """The hash is compared with its own salt; neither hash nor password is shown."""
     broker = applied()
     broker["users"][0]["password_hash"] = password_hash
 
@@ -169,8 +170,8 @@ def test_another_password_is_drift_and_is_not_shown(password_hash: str) -> None:
     assert hash_password("guessed", b"salt") not in repr(difference)
 
 
-def test_a_password_under_another_hashing_is_drift() -> None:
-    """A hash of an algorithm we do not compute is replaced by one that we do."""
+def test_password_of_another_hashing_algorithm_is_drift() -> None:
+    """Such a hash cannot be compared, so it is replaced."""
     broker = applied()
     broker["users"][0]["hashing_algorithm"] = "rabbit_password_hashing_sha512"
 
@@ -179,15 +180,47 @@ def test_a_password_under_another_hashing_is_drift() -> None:
     assert difference.standing is Standing.DIFFERENT
 
 
-def test_a_password_is_hashed_as_the_broker_documents() -> None:
+def test_password_is_hashed_as_documented() -> None:
     """The example of https://www.rabbitmq.com/docs/passwords#this-is-the-algorithm."""
     salt = bytes.fromhex("908dc60a")
 
     assert hash_password("test12", salt) == "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR"
 
 
-def test_a_user_with_other_tags_is_different() -> None:
-    """A tag is power over the broker, wherever it came from."""
+def test_retired_tier_is_kept_with_all_its_parts_while_its_queue_exists() -> None:
+    """Processes of the previous release may publish to it, so its policy is repaired."""
+    name = RETIRED_TIERS[-1].name
+    topology = metering_topology(present=[name])
+    broker = applied(topology)
+
+    (kept,) = compare(topology, broker, PASSWORDS)
+    broker["policies"] = [each for each in broker["policies"] if name not in each["name"]]
+    missing = compare(topology, broker, PASSWORDS)[0]
+
+    assert (kept.subject, kept.standing) == (f"queue {name}", Standing.RETIRED)
+    assert kept.acceptable
+    assert not kept.repairable
+    assert str(missing) == f"missing policy nexus.{name}"
+
+
+def test_rest_of_a_retired_tier_is_removed_once_its_queue_is_deleted() -> None:
+    """Exchange and policy go; topic permissions on an exchange that is gone are ignored."""
+    name = RETIRED_TIERS[-1].name
+    broker = applied(metering_topology(present=[name]))
+    broker["queues"] = [each for each in broker["queues"] if each["name"] != name]
+    broker["bindings"] = [each for each in broker["bindings"] if each["destination"] != name]
+
+    differences = compare(TOPOLOGY, broker, PASSWORDS)
+
+    assert all(each.repairable for each in differences)
+    assert {each.subject for each in differences if each.standing is Standing.STALE} == {
+        f"exchange {name}",
+        f"policy nexus.{name}",
+    }
+
+
+def test_user_with_other_tags_is_different() -> None:
+    """A tag grants power over the broker."""
     broker = applied()
     broker["users"][0]["tags"] = "administrator"
 

@@ -1,4 +1,4 @@
-"""Where a dead letter says it belongs: by its body, and never lending an outsider our rights."""
+"""The queue that a dead letter names as its own: by its body, and with no rights of ours lent."""
 
 from datetime import UTC, datetime
 
@@ -23,7 +23,7 @@ USER, REPORT = "user.created.v1", "usage.recorded.v1"
 
 
 def envelope(event_type: str) -> bytes:
-    """Write the least that has a type."""
+    """Return the smallest envelope that has a type."""
     return f'{{"specversion": "1.0", "type": "{event_type}"}}'.encode()
 
 
@@ -43,14 +43,14 @@ def home_of(
 
 
 @pytest.mark.parametrize("exchange", [MOVED, EVENTS, INTERNAL, RETRY_RETURN])
-def test_an_outsider_s_event_goes_home_however_it_arrived(exchange: str) -> None:
-    """By a wrong move, by a wrong routing key, or back from a tier after either."""
+def test_outside_event_names_its_own_queue_however_it_arrived(exchange: str) -> None:
+    """After a wrong move, with a wrong routing key, or from a tier after either."""
     assert home_of(envelope(USER), TOOL_EXECUTED_QUEUE, exchange) == USER_CREATED_QUEUE
 
 
 @pytest.mark.parametrize("requeue_to", [None, USAGE_RECORDED_QUEUE])
-def test_a_report_that_was_moved_to_another_queue_goes_home(requeue_to: str | None) -> None:
-    """From a tier, where it had no such header, or from its own dead-letter queue."""
+def test_report_moved_to_a_wrong_queue_names_its_own_queue(requeue_to: str | None) -> None:
+    """From a tier, without the header, or from its own dead-letter queue."""
     found = home_of(envelope(REPORT), TOOL_EXECUTED_QUEUE, MOVED, requeue_to=requeue_to)
 
     assert found == USAGE_RECORDED_QUEUE
@@ -60,21 +60,21 @@ def test_a_report_that_was_moved_to_another_queue_goes_home(requeue_to: str | No
     ("exchange", "requeue_to"),
     [(EVENTS, None), (RETRY_RETURN, None), (MOVED, TOOL_EXECUTED_QUEUE)],
 )
-def test_a_forged_report_stays_among_outsiders(exchange: str, requeue_to: str | None) -> None:
-    """An operator who follows the header must not bring it to Stripe."""
+def test_forged_report_names_no_internal_queue(exchange: str, requeue_to: str | None) -> None:
+    """An operator who follows the header must not move it to stripe-reporter."""
     found = home_of(envelope(REPORT), TOOL_EXECUTED_QUEUE, exchange, requeue_to=requeue_to)
 
     assert found == TOOL_EXECUTED_QUEUE
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"{}", b"1" * 300_000])
-def test_a_body_without_a_type_stays_where_it_arrived(body: bytes) -> None:
-    """Its property may say anything."""
+def test_body_without_a_type_names_the_queue_it_arrived_in(body: bytes) -> None:
+    """The type in the message's properties may be wrong."""
     assert home_of(body, USER_CREATED_QUEUE, MOVED, event_type=REPORT) == USER_CREATED_QUEUE
 
 
-def test_the_body_of_a_message_that_killed_its_readers_is_not_read() -> None:
-    """Whatever killed them is in it; the property is all there is to go by."""
+def test_body_of_a_message_that_killed_consumers_is_not_read() -> None:
+    """The body is the cause; only the type in the properties is used."""
     crashed = Reason.CRASHED_CONSUMER
     body = envelope(REPORT)
 

@@ -152,7 +152,7 @@ def test_progress_survives_a_retry_tier(progress: Progress) -> None:
     assert Progress.of(returned) == progress
 
 
-@pytest.mark.parametrize("exchange", ["", EVENTS, "dead", "retry.5s"])
+@pytest.mark.parametrize("exchange", ["", EVENTS, "dead", TIERS[0].name])
 def test_counters_mean_nothing_unless_a_retry_tier_returned_them(exchange: str) -> None:
     """An operator's move keeps every header and must start anew; a publisher can't forge any."""
     moved = delivery(exchange, attempt=BUDGET, waits=7, first_failed_at=NOW.isoformat())

@@ -1,4 +1,4 @@
-"""The described topology holds together: every name leads somewhere, every right is needed."""
+"""The described topology is consistent: each name exists, each permission is needed."""
 
 import re
 from datetime import timedelta
@@ -13,6 +13,7 @@ from nexus_messaging.topology import (
     DEAD,
     EVENTS,
     INTERNAL,
+    RETIRED_TIERS,
     RETRY_RETURN,
     SHORTEST_WAIT,
     TIERS,
@@ -22,6 +23,7 @@ from nexus_messaging.topology import (
     USAGE_RECORDED_QUEUE,
     USER_CREATED_QUEUE,
     WORK_QUEUES,
+    Tier,
     dead_letter_queue,
     home_queue,
     metering_topology,
@@ -30,13 +32,13 @@ from nexus_messaging.topology import (
 TOPOLOGY = metering_topology()
 
 
-def user(name: str) -> User:
+def user_named(name: str) -> User:
     """Find a described user."""
     return next(found for found in TOPOLOGY.users if found.name == name)
 
 
-def governing(topology: Topology, queue: str) -> list[str]:
-    """Name the policies that govern a queue."""
+def policies_of(topology: Topology, queue: str) -> list[str]:
+    """Name the policies that match a queue."""
     return [policy.name for policy in topology.policies if re.search(policy.pattern, queue)]
 
 
@@ -46,8 +48,8 @@ def wait_milliseconds(topology: Topology, tier: str) -> int:
     return int(policy.definition["message-ttl"])
 
 
-def test_every_route_joins_an_exchange_and_a_queue_that_exist() -> None:
-    """Bindings, alternates and dead-letter exchanges name only what is described."""
+def test_each_binding_joins_an_exchange_and_a_queue_that_exist() -> None:
+    """Bindings, alternate exchanges and dead-letter exchanges name only described objects."""
     exchanges = {exchange.name for exchange in TOPOLOGY.exchanges}
     queues = {queue.name for queue in TOPOLOGY.queues}
 
@@ -58,14 +60,14 @@ def test_every_route_joins_an_exchange_and_a_queue_that_exist() -> None:
         assert policy.definition.get("dead-letter-exchange", DEAD) in exchanges
 
 
-def test_only_events_of_outsiders_are_bound_to_the_outside_exchange() -> None:
-    """No key of ours has a route from the exchange that outsiders may write."""
+def test_only_outside_events_are_bound_to_the_outside_exchange() -> None:
+    """No event type of ours has a route from the exchange that outside publishers may write."""
     keys = {binding.routing_key for binding in TOPOLOGY.bindings if binding.source == EVENTS}
 
     assert keys == {"tool.executed.*", "user.created.*"}
 
 
-def test_the_inside_exchange_returns_what_it_cannot_route() -> None:
+def test_internal_exchange_returns_unroutable_messages() -> None:
     """An alternate exchange would defeat `mandatory`, so `internal`, `dead` and tiers have none."""
     with_alternate = {exchange.name for exchange in TOPOLOGY.exchanges if exchange.alternate}
 
@@ -73,7 +75,7 @@ def test_the_inside_exchange_returns_what_it_cannot_route() -> None:
 
 
 @pytest.mark.parametrize("queue", WORK_QUEUES)
-def test_a_work_queue_has_its_way_out_and_its_way_back(queue: str) -> None:
+def test_work_queue_has_dead_letters_and_retries(queue: str) -> None:
     """Each work queue dead-letters by its own name and gets its retries back."""
     routes = {(b.source, b.routing_key, b.queue) for b in TOPOLOGY.bindings}
 
@@ -86,18 +88,18 @@ def test_a_work_queue_has_its_way_out_and_its_way_back(queue: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["3.10.8", "3.13.7", "4.0.5", "4.3.6"])
-def test_no_queue_is_governed_by_two_policies(version: str) -> None:
-    """A queue obeys one policy only, so two that match would make one of them void."""
+def test_no_queue_matches_two_policies(version: str) -> None:
+    """One policy is in force per queue, so of two that match one would have no effect."""
     topology = metering_topology(broker_version=version)
-    governed = {queue.name: len(governing(topology, queue.name)) for queue in topology.queues}
+    matches = {queue.name: len(policies_of(topology, queue.name)) for queue in topology.queues}
 
     limited = {*WORK_QUEUES, *(tier.name for tier in TIERS)}
-    assert all(count == 1 for name, count in governed.items() if name in limited)
-    assert all(count <= 1 for count in governed.values())
+    assert all(count == 1 for name, count in matches.items() if name in limited)
+    assert all(count <= 1 for count in matches.values())
 
 
-def test_dead_lettering_is_at_least_once_and_really_so() -> None:
-    """The strategy falls back to at-most-once in silence unless the overflow is reject-publish."""
+def test_dead_lettering_is_at_least_once() -> None:
+    """Without reject-publish the broker would use at-most-once, and say nothing."""
     dead_lettering = [p for p in TOPOLOGY.policies if "dead-letter-exchange" in p.definition]
 
     assert len(dead_lettering) == len(WORK_QUEUES) + len(TIERS)
@@ -108,27 +110,27 @@ def test_dead_lettering_is_at_least_once_and_really_so() -> None:
 
 
 @pytest.mark.parametrize(("version", "lifted"), [("3.10.8", False), ("4.0.5", True)])
-def test_looking_at_dead_letters_does_not_wear_them_out(version: str, *, lifted: bool) -> None:
-    """RabbitMQ 4 limits deliveries unless told not to; earlier versions refuse to be told."""
+def test_reading_dead_letters_does_not_drop_them(version: str, *, lifted: bool) -> None:
+    """RabbitMQ 4 limits deliveries by default; earlier versions refuse the setting."""
     topology = metering_topology(broker_version=version)
     kept = [*(dead_letter_queue(queue) for queue in WORK_QUEUES), UNROUTABLE]
 
     unlimited = [p for p in topology.policies if p.definition == {"delivery-limit": -1}]
 
     assert bool(unlimited) is lifted
-    assert all(bool(governing(topology, queue)) is lifted for queue in kept)
+    assert all(bool(policies_of(topology, queue)) is lifted for queue in kept)
 
 
 def test_only_the_reporter_has_a_single_active_consumer() -> None:
-    """One process reports to Stripe, another stands by; everybody else consumes in parallel."""
+    """One process reports to Stripe, another stands by; other queues are consumed in parallel."""
     single = [queue.name for queue in TOPOLOGY.queues if queue.single_active_consumer]
 
     assert single == [USAGE_RECORDED_QUEUE]
 
 
 @given(scale=st.floats(min_value=1e-9, max_value=1e3))
-def test_scaled_tiers_keep_their_order_and_never_spin(scale: float) -> None:
-    """Whatever the scale, a later tier waits no less than an earlier and none under the limit."""
+def test_scaled_tiers_keep_their_order_and_lower_limit(scale: float) -> None:
+    """At any scale a later tier waits no less than an earlier one, and none less than the limit."""
     topology = metering_topology(tier_scale=scale)
     waits = [wait_milliseconds(topology, tier.name) for tier in TIERS]
 
@@ -136,26 +138,55 @@ def test_scaled_tiers_keep_their_order_and_never_spin(scale: float) -> None:
     assert waits[0] >= SHORTEST_WAIT / timedelta(milliseconds=1)
 
 
-def test_tiers_wait_as_their_names_say() -> None:
-    """Unscaled, the policies hold the tiers' own waits in milliseconds."""
+def test_policies_hold_the_waits_of_the_tiers() -> None:
+    """Unscaled, each policy has its tier's wait in milliseconds."""
     waits = [wait_milliseconds(TOPOLOGY, tier.name) for tier in TIERS]
 
-    assert waits == [5_000, 60_000, 600_000, 3_600_000]
+    assert waits == [tier.wait // timedelta(milliseconds=1) for tier in TIERS]
+
+
+def test_name_of_a_tier_says_its_order_and_no_duration() -> None:
+    """A wait can change without its tier's name."""
+    assert [tier.name for tier in TIERS] == [f"retry.{n}" for n in range(1, len(TIERS) + 1)]
+
+
+@pytest.mark.parametrize("tier", RETIRED_TIERS, ids=lambda tier: str(tier.name))
+def test_retired_tier_works_on_a_broker_that_has_its_queue(tier: Tier) -> None:
+    """Messages return from it, and services of the previous release may publish to it."""
+    topology = metering_topology(present=[tier.name])
+    added = {(b.source, b.queue, b.routing_key) for b in topology.bindings}
+    added -= {(b.source, b.queue, b.routing_key) for b in TOPOLOGY.bindings}
+
+    assert {e.name for e in topology.exchanges} - {e.name for e in TOPOLOGY.exchanges} == {
+        tier.name
+    }
+    assert {q.name for q in topology.queues} - {q.name for q in TOPOLOGY.queues} == {tier.name}
+    assert added == {(tier.name, tier.name, queue) for queue in WORK_QUEUES}
+    assert wait_milliseconds(topology, tier.name) == tier.wait // timedelta(milliseconds=1)
+    for user in topology.users:
+        if len(user.topics) > 1:
+            assert re.search(user.write, tier.name)
+            assert tier.name in {topic.exchange for topic in user.topics}
+
+
+def test_retired_tier_is_no_part_of_a_new_broker() -> None:
+    """No name of a retired tier is in use again."""
+    assert not {tier.name for tier in RETIRED_TIERS} & {queue.name for queue in TOPOLOGY.queues}
 
 
 @pytest.mark.parametrize("service", ["customer-provisioner", "usage-ingest", "stripe-reporter"])
-def test_a_service_reads_its_own_queues_only(service: str) -> None:
+def test_service_reads_its_own_queues_only(service: str) -> None:
     """A service's queues begin with its name, and it reads no others, dead letters included."""
-    readable = {q.name for q in TOPOLOGY.queues if re.search(user(service).read, q.name)}
+    readable = {q.name for q in TOPOLOGY.queues if re.search(user_named(service).read, q.name)}
 
     assert readable == {name for name in WORK_QUEUES if name.startswith(f"{service}.")}
 
 
 @pytest.mark.parametrize("service", ["customer-provisioner", "usage-ingest", "stripe-reporter"])
-def test_every_topic_exchange_a_service_may_write_is_limited_to_its_keys(service: str) -> None:
+def test_service_is_limited_to_its_keys_on_each_topic_exchange(service: str) -> None:
     """A topic exchange without a topic permission would accept any key from it."""
-    writable = {e.name for e in TOPOLOGY.exchanges if re.search(user(service).write, e.name)}
-    limited = {topic.exchange for topic in user(service).topics}
+    writable = {e.name for e in TOPOLOGY.exchanges if re.search(user_named(service).write, e.name)}
+    limited = {topic.exchange for topic in user_named(service).topics}
 
     assert writable == limited == {INTERNAL, DEAD, *(tier.name for tier in TIERS)}
 
@@ -171,9 +202,9 @@ def test_every_topic_exchange_a_service_may_write_is_limited_to_its_keys(service
         ("usage.recorded.v1", False),
     ],
 )
-def test_the_publisher_writes_its_own_event_types_only(key: str, *, allowed: bool) -> None:
+def test_publisher_writes_its_own_event_types_only(key: str, *, allowed: bool) -> None:
     """The pattern is anchored at both ends and its dots are dots."""
-    (topic,) = user("publisher").topics
+    (topic,) = user_named("publisher").topics
 
     assert topic.exchange == EVENTS
     assert bool(re.search(topic.write, key)) is allowed
@@ -195,24 +226,22 @@ def test_the_publisher_writes_its_own_event_types_only(key: str, *, allowed: boo
         (None, UNROUTABLE),
     ],
 )
-def test_the_home_of_an_event_is_the_queue_of_its_consumer(
-    event_type: str | None, home: str
-) -> None:
-    """Whatever its version; what is no event of ours stays where it arrived."""
+def test_home_of_an_event_is_the_queue_of_its_consumer(event_type: str | None, home: str) -> None:
+    """In any version; the home of any other message is the queue it arrived in."""
     assert home_queue(event_type, UNROUTABLE, from_outside=False) == home
 
 
 @pytest.mark.parametrize("event", ["usage.recorded.v1", "usage.reported.v1"])
-def test_an_outsider_s_message_has_no_home_among_our_own_queues(event: str) -> None:
-    """A forged event of ours must not be named to an operator as one to be moved there."""
+def test_outside_message_has_no_home_among_internal_queues(event: str) -> None:
+    """An operator must not be advised to move a forged event to such a queue."""
     home = home_queue(event, TOOL_EXECUTED_QUEUE, from_outside=True)
 
     assert home == TOOL_EXECUTED_QUEUE
     assert home_queue("user.created.v1", home, from_outside=True) == USER_CREATED_QUEUE
 
 
-def test_the_operator_reads_what_waits_for_a_person() -> None:
-    """Dead letters and the unroutable, and nothing that a consumer is about to take."""
-    readable = {q.name for q in TOPOLOGY.queues if re.search(user("operator").read, q.name)}
+def test_operator_reads_dead_letters_and_unroutable_messages() -> None:
+    """And no queue that a service consumes."""
+    readable = {q.name for q in TOPOLOGY.queues if re.search(user_named("operator").read, q.name)}
 
     assert readable == {*(dead_letter_queue(queue) for queue in WORK_QUEUES), UNROUTABLE}

@@ -91,11 +91,11 @@ def test_dead_letters_are_wrong(queue: str) -> None:
 
 def test_retries_are_noted() -> None:
     """They are tried again without anybody's doing."""
-    finding = found(QUIET, with_depth("retry.1m", Depth(9, 0)))["retries"]
+    finding = found(QUIET, with_depth("retry.2", Depth(9, 0)))["retries"]
 
     assert (finding.tone, finding.text) == (
         Tone.NOTE,
-        "waiting to be tried again: 9 in retry.1m",
+        "waiting to be tried again: 9 in retry.2",
     )
 
 
@@ -127,4 +127,4 @@ def test_queue_rows_have_their_dead_letters() -> None:
     assert rows[TOOL_EXECUTED_QUEUE].cells == (TOOL_EXECUTED_QUEUE, 0, 1, 2)
     assert rows[TOOL_EXECUTED_QUEUE].tone is Tone.BAD
     assert rows[USAGE_RECORDED_QUEUE].tone is Tone.PLAIN
-    assert rows["retry.5s"].cells == ("retry.5s", 0, None, None)
+    assert rows["retry.1"].cells == ("retry.1", 0, None, None)

@@ -44,10 +44,10 @@ STATES = {
 PLACES = {
     Next.REPORT: None,
     Next.REJECT: LETTERS,
-    Next.RETRY_HERE: "retry.5s",
-    Next.WAIT: "retry.5s",
-    Next.WAIT_LONGEST: "retry.1h",
-    Next.SPEND_BUDGET: "retry.5s",
+    Next.RETRY_HERE: "retry.1",
+    Next.WAIT: "retry.1",
+    Next.WAIT_LONGEST: "retry.4",
+    Next.SPEND_BUDGET: "retry.1",
 }
 OUTCOMES = {Next.REPORT: "usage.reported.v1", Next.REJECT: "usage.rejected.v1"}
 
@@ -125,7 +125,7 @@ async def test_five_unanswered_reports_open_the_circuit(scene: Scene, recipe: Re
         with capture_logs() as logs:
             async with bench.reporting():
                 await bench.send(scene.event, *others)
-                await eventually(lambda: bench.vhost.depth("retry.5s"), lambda n: n == 5)
+                await eventually(lambda: bench.vhost.depth("retry.1"), lambda n: n == 5)
 
     assert _openings(logs) == [Cause.OUTAGE]
     assert await bench.vhost.depth(LETTERS) == 0
@@ -161,7 +161,8 @@ async def _deliver(scene: Scene, recipe: Recipe) -> None:
 
 
 def _place(recipe: Recipe) -> str | None:
-    return "retry.5s" if recipe.opens else PLACES[ROWS[recipe.row].next]
+    return "retry.1" if recipe.opens else PLACES[ROWS[recipe.row].next]
+    return "retry.1" if recipe.shuts else PLACES[ROWS[recipe.row].then]
 
 
 def _calls(row: Response) -> int:

@@ -1,4 +1,4 @@
-"""The metering topology on a broker of its own, and what a person or a service does there."""
+"""The metering topology on a broker of its own, and what operators and services do there."""
 
 import asyncio
 import sys
@@ -13,8 +13,9 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from yarl import URL
 
 from local_stack.rabbitmq import RabbitNode
+from nexus_broker_admin.commands import apply_topology, read_drift
 from nexus_broker_admin.drift import Difference
-from nexus_broker_admin.management import Management, apply_topology, read_drift
+from nexus_broker_admin.management import Management
 from nexus_messaging.topology import (
     metering_topology,
 )
@@ -40,7 +41,7 @@ class Broker:
         return administration(self.node)
 
     async def apply(self) -> tuple[list[Difference], tuple[Difference, ...]]:
-        """Apply the topology; return what was changed and what was left."""
+        """Apply the topology; return the changes and the differences that remain."""
         changes: list[Difference] = []
         left = await apply_topology(
             self.management,
@@ -52,7 +53,7 @@ class Broker:
         return changes, left
 
     async def drift(self) -> list[str]:
-        """Read the drift as the lines an operator sees."""
+        """Read the drift as the lines that an operator sees."""
         found = await read_drift(
             self.management, PASSWORDS, vhost=self.vhost, tier_scale=TIER_SCALE
         )
@@ -92,14 +93,14 @@ async def publish(channel: AbstractChannel, exchange: str, key: str, **propertie
 
 
 async def arrival(channel: AbstractChannel, name: str) -> AbstractIncomingMessage:
-    """Wait for the next message of a queue and take it, unacknowledged."""
+    """Wait for the next message of a queue and fetch it without an acknowledgement."""
     queue = await channel.get_queue(name)
     async with queue.iterator(timeout=DEADLINE) as messages:
         return await anext(messages)
 
 
 async def depth(broker: Broker, name: str) -> int:
-    """Count what is ready in a queue."""
+    """Count the ready messages of a queue."""
     async with broker.channel("admin") as channel:
         queue = await channel.get_queue(name)
         return queue.declaration_result.message_count or 0
@@ -130,7 +131,7 @@ async def run_cli(
 
 
 def others_policy(priority: int, **settings: object) -> dict[str, object]:
-    """Return a policy for all retry tiers, as somebody else may set one."""
+    """Return a policy for all retry tiers, as others may set one."""
     definition = {"max-length": 1000, **settings}
     return {
         "pattern": "^retry",

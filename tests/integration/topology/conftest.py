@@ -21,7 +21,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
 
 @pytest.fixture
 async def bare(node: RabbitNode) -> AsyncIterator[Broker]:
-    """Offer a vhost's name that does not exist yet, and remove what a test made under it."""
+    """Return a vhost that does not exist yet, and delete it after the test."""
     vhost = f"metering-{uuid.uuid4().hex[:8]}"
     async with connect(administration(node)) as management:
         broker = Broker(node, vhost, management)
@@ -32,6 +32,6 @@ async def bare(node: RabbitNode) -> AsyncIterator[Broker]:
 
 @pytest.fixture
 async def broker(bare: Broker) -> Broker:
-    """Offer a vhost with the metering topology."""
+    """Return a vhost with the metering topology."""
     await bare.apply()
     return bare

@@ -21,8 +21,8 @@ from nexus_messaging.topology import (
 )
 
 
-async def test_applying_a_second_time_changes_nothing(bare: Broker) -> None:
-    """The command is idempotent and says so; the check agrees with it; no password is printed."""
+async def test_second_apply_changes_nothing(bare: Broker) -> None:
+    """The command is idempotent; `check` finds no difference; no password is printed."""
     first = await run_cli(bare, "apply")
     second = await run_cli(bare, "apply")
     checked = await run_cli(bare, "check")
@@ -35,8 +35,8 @@ async def test_applying_a_second_time_changes_nothing(bare: Broker) -> None:
     assert not any(password in first[1] for password in PASSWORDS.values())
 
 
-async def test_drift_is_shown_and_what_is_ours_is_mended(broker: Broker) -> None:
-    """The check names what is missing, different and extra; apply mends all but the foreign."""
+async def test_drift_is_shown_and_ours_is_repaired(broker: Broker) -> None:
+    """`check` names what is missing, different and extra; `apply` repairs all but the foreign."""
     ask = broker.ask
     key = "tool.executed.*"
     path = "bindings/{vhost}/e/events/q/" + TOOL_EXECUTED_QUEUE
@@ -44,7 +44,7 @@ async def test_drift_is_shown_and_what_is_ours_is_mended(broker: Broker) -> None
     await ask("admin", "POST", path, routing_key="old.*", arguments={"x-note": "stale"})
     await ask("admin", "POST", "bindings/{vhost}/e/events/e/internal", routing_key="#")
     tier = {"pattern": "^retry", "definition": {"message-ttl": 1}, "apply-to": "queues"}
-    await ask("admin", "PUT", "policies/{vhost}/nexus.retry.5s", **tier)
+    await ask("admin", "PUT", "policies/{vhost}/nexus.retry.1", **tier)
     await ask("admin", "PUT", "policies/{vhost}/nexus.old", **tier)
     await ask("admin", "PUT", "policies/{vhost}/theirs", **tier)
     await ask("admin", "PUT", "queues/{vhost}/theirs", durable=True)
@@ -55,7 +55,7 @@ async def test_drift_is_shown_and_what_is_ours_is_mended(broker: Broker) -> None
     assert code == 1
     assert shown.splitlines() == [
         (
-            "different policy nexus.retry.5s: pattern is ^retry, should be ^retry\\.5s$; "
+            "different policy nexus.retry.1: pattern is ^retry, should be ^retry\\.1$; "
             "dead-letter-exchange is absent, should be retry.return; "
             "dead-letter-strategy is absent, should be at-least-once; "
             "message-ttl is 1, should be 50; overflow is absent, should be reject-publish; "
@@ -72,23 +72,26 @@ async def test_drift_is_shown_and_what_is_ours_is_mended(broker: Broker) -> None
     assert {difference.subject for difference in left} == {"policy theirs", "queue theirs"}
 
 
-async def test_applying_refuses_while_a_policy_of_others_displaces_ours(broker: Broker) -> None:
-    """It says which, and of which priority; ours alone can't have any effect."""
+async def test_apply_fails_while_a_policy_of_others_displaces_ours(broker: Broker) -> None:
+    """The output names that policy and its priority."""
     operators = others_policy(11)
     await broker.ask("operator", "PUT", "policies/{vhost}/theirs", **operators)
 
     code, shown = await run_cli(broker, "apply", "--tier-scale", str(TIER_SCALE))
     await broker.ask("operator", "DELETE", "policies/{vhost}/theirs")
-    mended = await run_cli(broker, "apply", "--tier-scale", str(TIER_SCALE))
+    repaired = await run_cli(broker, "apply", "--tier-scale", str(TIER_SCALE))
 
     assert code == 1
-    assert "different settings of queue retry.1h: max-length is 1000, should be absent" in shown
+    assert (
+        f"different settings of queue {TIERS[-1].name}: max-length is 1000, should be absent"
+        in shown
+    )
     assert shown.count("in force: policy theirs (priority 11); remove what is not") == len(TIERS)
-    assert mended == (0, "nothing to change\n")
+    assert repaired == (0, "nothing to change\n")
 
 
-async def test_a_former_tier_keeps_its_policy_until_it_is_gone(broker: Broker) -> None:
-    """Without the policy the broker would drop what waits there as soon as its time is over."""
+async def test_policy_is_kept_until_its_queue_is_deleted(broker: Broker) -> None:
+    """Without the policy the broker would drop what expires in the queue."""
     former = {
         "pattern": r"^retry\.30s$",
         "apply-to": "queues",
@@ -103,12 +106,12 @@ async def test_a_former_tier_keeps_its_policy_until_it_is_gone(broker: Broker) -
     removed = await run_cli(broker, "apply", "--tier-scale", str(TIER_SCALE))
 
     assert kept[0] == 0
-    assert "extra policy nexus.retry.30s: still obeyed by retry.30s: empty it" in kept[1]
+    assert "extra policy nexus.retry.30s: still in force for retry.30s: empty it" in kept[1]
     assert removed == (0, "removed policy nexus.retry.30s\n")
 
 
-async def test_a_queue_of_the_wrong_type_is_reported_and_kept(bare: Broker) -> None:
-    """Apply fails on a queue that it could only replace by deleting what it holds."""
+async def test_queue_of_a_wrong_type_is_reported_and_kept(bare: Broker) -> None:
+    """`apply` fails on a queue that could only be replaced together with its messages."""
     await bare.ask("admin", "PUT", "vhosts/{vhost}")
     await bare.ask("admin", "PUT", f"queues/{{vhost}}/{USER_CREATED_QUEUE}", durable=True)
 
@@ -121,8 +124,8 @@ async def test_a_queue_of_the_wrong_type_is_reported_and_kept(bare: Broker) -> N
     assert kept["type"] == "classic"
 
 
-async def test_a_changed_password_is_put_back(broker: Broker) -> None:
-    """Passwords are compared by their salted hash, and the one in the settings wins."""
+async def test_changed_password_is_set_again(broker: Broker) -> None:
+    """Passwords are compared by their salted hash; the one in the settings is set."""
     await broker.ask("admin", "PUT", "users/publisher", password="other", tags="")
 
     shown = await broker.drift()
@@ -135,7 +138,7 @@ async def test_a_changed_password_is_put_back(broker: Broker) -> None:
 
 
 async def test_rendered_definitions_can_be_imported(bare: Broker) -> None:
-    """A broker that imports them lacks nothing, and nobody can log in before passwords are set."""
+    """The broker then lacks nothing, and no user can log in before passwords are set."""
     _, rendered = await run_cli(
         bare, "render", "--tier-scale", str(TIER_SCALE), "--broker-version", bare.node.version
     )
@@ -149,8 +152,8 @@ async def test_rendered_definitions_can_be_imported(bare: Broker) -> None:
         await bare.ask("operator", "GET", "whoami")
 
 
-async def test_a_refused_login_is_one_line_with_advice(bare: Broker) -> None:
-    """The command ends with one line that says what to do and holds no password."""
+async def test_refused_login_is_one_line_with_advice(bare: Broker) -> None:
+    """The line says what to do and holds no password."""
     wrong = str(URL(bare.management_url).with_password("wr0ng"))
 
     code, shown = await run_cli(bare, "check", management_url=wrong)

@@ -1,4 +1,4 @@
-"""What waits in a retry tier: it returns, and is freed where a policy kept it."""
+"""Retry tiers: what waits there returns, also after other waits, other policies or an upgrade."""
 
 from datetime import timedelta
 
@@ -15,6 +15,7 @@ from integration.topology.broker import (
 )
 from nexus_messaging.topology import (
     DEAD,
+    RETIRED_TIERS,
     RETRY_RETURN,
     TIERS,
     TOOL_EXECUTED_QUEUE,
@@ -24,8 +25,8 @@ from nexus_messaging.topology import (
 from rig.waiting import eventually
 
 
-async def test_a_message_returns_from_its_tier_as_it_was(broker: Broker) -> None:
-    """After the wait it is back in its queue: key, headers and properties kept."""
+async def test_message_returns_from_its_tier_unchanged(broker: Broker) -> None:
+    """After the wait it is in its queue, with routing key, headers and properties."""
     async with broker.channel("usage-ingest") as channel:
         sent = {"headers": {"nexus-attempt": 2}, "message_id": "id-1", "type": "tool.executed.v1"}
         await publish(channel, TIERS[0].name, TOOL_EXECUTED_QUEUE, **sent)
@@ -36,8 +37,8 @@ async def test_a_message_returns_from_its_tier_as_it_was(broker: Broker) -> None
     assert (message.message_id, message.type) == ("id-1", "tool.executed.v1")
 
 
-async def test_a_return_without_its_queue_is_kept(broker: Broker) -> None:
-    """A tier whose return has no queue puts the message aside and holds nobody else's back."""
+async def test_return_without_its_queue_is_kept(broker: Broker) -> None:
+    """A message whose queue is missing goes to `unroutable` and delays no other."""
     path = f"bindings/{{vhost}}/e/{RETRY_RETURN}/q/{TOOL_EXECUTED_QUEUE}/{TOOL_EXECUTED_QUEUE}"
     await broker.ask("admin", "DELETE", path)
 
@@ -60,10 +61,10 @@ async def test_a_return_without_its_queue_is_kept(broker: Broker) -> None:
         {"dead-letter-exchange": DEAD, "dead-letter-strategy": "at-most-once"},
     ],
 )
-async def test_a_tier_needs_no_policy_to_send_everything_home(
+async def test_tier_needs_no_policy_to_return_everything(
     broker: Broker, settings: dict[str, object]
 ) -> None:
-    """What was in it when its policy was displaced, and what came in meanwhile, lose nothing."""
+    """Nothing is lost of what was in it when its policy was displaced, nor of what came later."""
     tier, path = TIERS[0].name, "policies/{vhost}/theirs"
     async with broker.channel("usage-ingest") as channel:
         await publish(channel, tier, TOOL_EXECUTED_QUEUE)
@@ -77,36 +78,110 @@ async def test_a_tier_needs_no_policy_to_send_everything_home(
         await eventually(lambda: depth(broker, TOOL_EXECUTED_QUEUE), lambda found: found == 12)
 
 
-async def of_former_release(broker: Broker, tier: str) -> None:
-    """Make a tier as release 0.1.0 did: its wait and its way home are its policy's alone."""
-    await broker.ask("admin", "DELETE", f"queues/{{vhost}}/{tier}")
+async def in_force(broker: Broker, tier: str, setting: str) -> int:
+    """Read a setting of a tier's policy on the broker."""
+    policy = await broker.ask("admin", "GET", f"policies/{{vhost}}/nexus.{tier}")
+    return int(policy["definition"][setting])
+
+
+async def test_longer_wait_keeps_messages_and_policy_of_the_tier(broker: Broker) -> None:
+    """Of two waits the shorter is in force: apply says how to replace the queue, and fails."""
+    tier = TIERS[1]
+    async with broker.channel("usage-ingest") as channel:
+        await publish(channel, tier.name, TOOL_EXECUTED_QUEUE)
+        applied = await run_cli(broker, "apply", "--tier-scale", "1")
+        checked = await run_cli(broker, "check", "--tier-scale", "1")
+        await publish(channel, tier.name, TOOL_EXECUTED_QUEUE)
+        returned = [await arrival(channel, TOOL_EXECUTED_QUEUE) for _ in range(2)]
+
+    wait = tier.wait // timedelta(milliseconds=1)
+    assert {each.exchange for each in returned} == {RETRY_RETURN}
+    assert await in_force(broker, tier.name, "message-ttl") == wait
+    assert (applied[0], checked[0]) == (1, 1)
+    line = f"different queue {tier.name}: x-message-ttl is {wait // 100}, should be {wait};"
+    assert f"{line} cannot be changed: empty it, delete it, apply again" in applied[1]
+    assert f"{len(TIERS)} differences remain" in applied[1]
+    assert "nothing to change" not in applied[1]
+
+
+async def test_shorter_wait_is_in_force_at_once(bare: Broker) -> None:
+    """Apply drains what waits for longer, so that nothing behind it is late, and succeeds."""
+    longest = TIERS[-1].name
+    await run_cli(bare, "apply")
+    async with bare.channel("usage-ingest") as channel:
+        await publish(channel, longest, TOOL_EXECUTED_QUEUE)
+
+        applied = await run_cli(bare, "apply", "--tier-scale", "0.0001")
+        checked = await run_cli(bare, "check", "--tier-scale", "0.0001")
+        await publish(channel, longest, TOOL_EXECUTED_QUEUE)
+        returned = [await arrival(channel, TOOL_EXECUTED_QUEUE) for _ in range(2)]
+
+    assert {each.exchange for each in returned} == {RETRY_RETURN}
+    assert f"returned 1 messages of {longest} to their queues" in applied[1]
+    assert "as described while its policy is in force" in checked[1]
+    assert (applied[0], checked[0]) == (0, 0)
+
+
+async def of_previous_release(broker: Broker, tier: str) -> None:
+    """Make a retired tier as release 0.1.0 did: its wait and its return are by policy alone."""
     arguments = {"x-queue-type": "quorum"}
+    await broker.ask("admin", "PUT", f"exchanges/{{vhost}}/{tier}", type="topic", durable=True)
     await broker.ask("admin", "PUT", f"queues/{{vhost}}/{tier}", durable=True, arguments=arguments)
     await broker.apply()
 
 
-async def test_a_tier_of_a_former_release_is_named_and_works_by_its_policy(broker: Broker) -> None:
-    """Applying succeeds: to replace the tier is for a person, who does it when it is empty."""
-    tier = TIERS[0].name
-    await of_former_release(broker, tier)
-
-    code, shown = await run_cli(broker, "apply", "--tier-scale", str(TIER_SCALE))
+async def test_retired_tier_returns_messages_until_it_is_deleted(broker: Broker) -> None:
+    """It serves the previous release; after its queue is deleted, apply removes the rest."""
+    tier = RETIRED_TIERS[0].name
+    await of_previous_release(broker, tier)
     async with broker.channel("usage-ingest") as channel:
         await publish(channel, tier, TOOL_EXECUTED_QUEUE)
         message = await arrival(channel, TOOL_EXECUTED_QUEUE)
+    applied = await run_cli(broker, "apply", "--tier-scale", str(TIER_SCALE))
+    checked = await run_cli(broker, "check", "--tier-scale", str(TIER_SCALE))
 
-    assert code == 0
-    assert f"different queue {tier}: x-dead-letter-exchange is absent" in shown
-    assert "cannot be changed: empty it, delete it, apply again" in shown
+    await broker.ask("admin", "DELETE", f"queues/{{vhost}}/{tier}")
+    removed = await run_cli(broker, "apply", "--tier-scale", str(TIER_SCALE))
+    again = await run_cli(broker, "check", "--tier-scale", str(TIER_SCALE))
+
+    kept = f"retired queue {tier}: kept for processes of the previous release;"
     assert message.exchange == RETRY_RETURN
+    assert kept in applied[1]
+    assert applied[1].endswith("nothing to change\n")
+    assert kept in checked[1]
+    assert (applied[0], checked[0]) == (0, 0)
+    assert f"removed exchange {tier}" in removed[1]
+    assert f"removed policy nexus.{tier}" in removed[1]
+    assert again == (0, "the broker is as described\n")
 
 
-async def test_applying_sends_home_what_blocked_a_former_tier_without_its_policy(
+async def test_retired_tier_with_messages_keeps_its_policy_and_is_drained(broker: Broker) -> None:
+    """An upgrade drops nothing that waits for long, and an operator need not wait for it."""
+    tier = RETIRED_TIERS[-1].name
+    await of_previous_release(broker, tier)
+    async with broker.channel("usage-ingest") as channel:
+        await publish(channel, tier, TOOL_EXECUTED_QUEUE, headers={"nexus-waits": 4})
+        applied = await run_cli(broker, "apply", "--tier-scale", str(TIER_SCALE))
+        waiting = await depth(broker, tier)
+
+        drained = await run_cli(broker, "drain", tier)
+        message = await arrival(channel, TOOL_EXECUTED_QUEUE)
+    await broker.ask("admin", "DELETE", f"queues/{{vhost}}/{tier}")
+    missing = await run_cli(broker, "drain", tier)
+
+    assert applied[0] == 0
+    assert waiting == 1
+    assert drained == (0, f"returned 1 messages of {tier} to their queues\n")
+    assert (message.exchange, message.headers["nexus-waits"]) == (RETRY_RETURN, 4)
+    assert missing == (1, f"nexus-topology: the broker has no queue {tier}\n")
+
+
+async def test_apply_returns_what_blocked_a_retired_tier_without_its_policy(
     broker: Broker,
 ) -> None:
-    """A message that came in without a wait, and all behind it, return; new ones wait again."""
-    tier, outcomes = TIERS[0].name, "usage-ingest.usage-outcomes"
-    await of_former_release(broker, tier)
+    """A message that came in without a wait returns, and all behind it; later ones wait again."""
+    tier, outcomes = RETIRED_TIERS[0].name, "usage-ingest.usage-outcomes"
+    await of_previous_release(broker, tier)
     await broker.ask("admin", "DELETE", f"policies/{{vhost}}/nexus.{tier}")
     async with broker.channel("usage-ingest") as channel:
         await publish(channel, tier, TOOL_EXECUTED_QUEUE, headers={"nexus-attempt": 2})
@@ -120,16 +195,16 @@ async def test_applying_sends_home_what_blocked_a_former_tier_without_its_policy
 
     assert code == 0
     assert f"created policy nexus.{tier}" in shown
-    assert f"sent 2 messages of {tier} home" in shown
+    assert f"returned 2 messages of {tier} to their queues" in shown
     assert first.headers["nexus-attempt"] == 2
     assert {each.exchange for each in (first, second, third)} == {RETRY_RETURN}
 
 
-async def test_draining_sends_home_what_a_displaced_policy_left_behind(broker: Broker) -> None:
-    """After the foreign policy has gone a former release's tier stands still nevertheless."""
-    tier = TIERS[0].name
+async def test_drain_returns_what_a_displaced_policy_left_behind(broker: Broker) -> None:
+    """A retired tier stays blocked after the foreign policy is removed."""
+    tier = RETIRED_TIERS[0].name
     path = "policies/{vhost}/theirs"
-    await of_former_release(broker, tier)
+    await of_previous_release(broker, tier)
     await broker.ask("operator", "PUT", path, **others_policy(11))
     async with broker.channel("usage-ingest") as channel:
         for _ in range(250):
@@ -145,21 +220,23 @@ async def test_draining_sends_home_what_a_displaced_policy_left_behind(broker: B
         again = await run_cli(broker, "drain", tier)
 
     assert refused[0] == 1
-    assert f"{tier} does not send home what is taken from it" in refused[1]
+    assert f"{tier} does not return what is taken from it" in refused[1]
     assert applied[0] == 0
     assert "nothing to change" in applied[1]
     assert blocked == 251
     # The last one has a wait, and leaves by itself as soon as nothing is before it.
-    assert drained in [(0, f"sent {number} messages of {tier} home\n") for number in (250, 251)]
-    assert again == (0, f"sent 0 messages of {tier} home\n")
+    assert drained in [
+        (0, f"returned {number} messages of {tier} to their queues\n") for number in (250, 251)
+    ]
+    assert again == (0, f"returned 0 messages of {tier} to their queues\n")
 
 
-async def test_a_message_with_its_own_wait_is_dropped_by_a_former_tier_without_policy(
+async def test_message_with_its_own_wait_is_dropped_by_a_retired_tier_without_policy(
     broker: Broker,
 ) -> None:
-    """Why copies carry none: a former release's tier has its way home from its policy, too."""
-    tier = TIERS[0].name
-    await of_former_release(broker, tier)
+    """So copies carry none: the return of a retired tier is in its policy, too."""
+    tier = RETIRED_TIERS[0].name
+    await of_previous_release(broker, tier)
     await broker.ask("admin", "DELETE", f"policies/{{vhost}}/nexus.{tier}")
     async with broker.channel("usage-ingest") as channel:
         await publish(channel, tier, TOOL_EXECUTED_QUEUE, expiration=timedelta(milliseconds=50))
@@ -170,12 +247,12 @@ async def test_a_message_with_its_own_wait_is_dropped_by_a_former_tier_without_p
         await eventually(lambda: depth(broker, TOOL_EXECUTED_QUEUE), lambda found: found == 1)
 
     assert code == 0
-    assert f"sent 1 messages of {tier} home" in shown
+    assert f"returned 1 messages of {tier} to their queues" in shown
     assert await depth(broker, UNROUTABLE) == 0
 
 
-async def test_draining_the_longest_tier_mixes_up_nobody_s_messages(broker: Broker) -> None:
-    """All services wait there together; each message comes to its own queue, before its time."""
+async def test_drain_returns_each_message_to_its_own_queue(broker: Broker) -> None:
+    """Messages of all services wait in the longest tier; each returns before its wait is over."""
     tier = TIERS[-1].name
     async with broker.channel("admin") as channel:
         for queue in WORK_QUEUES:

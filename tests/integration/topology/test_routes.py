@@ -1,4 +1,4 @@
-"""Who reaches which queue on a real broker, who does not, and what an operator can do."""
+"""Which user reaches which queue on a real broker, and what an operator can do."""
 
 from contextlib import suppress
 
@@ -36,20 +36,22 @@ ROUTES = [
     ("stripe-reporter", INTERNAL, "usage.reported.v1", "usage-ingest.usage-outcomes"),
     ("stripe-reporter", INTERNAL, "usage.rejected.v1", "usage-ingest.usage-outcomes"),
 ]
-"""Who sends what where, and the queue it reaches."""
+"""User, exchange, routing key, and the queue that the message reaches."""
 
 
 @pytest.mark.parametrize("exchange", [*(tier.name for tier in TIERS), DEAD, INTERNAL])
-async def test_an_unknown_key_comes_back_to_the_sender(broker: Broker, exchange: str) -> None:
-    """A mistyped queue or event is returned, never swallowed, on each exchange of ours."""
+async def test_unknown_key_is_returned_to_the_publisher(broker: Broker, exchange: str) -> None:
+    """A mistyped queue or event type is returned, on each exchange of ours."""
     async with broker.channel("admin") as channel:
         with pytest.raises(DeliveryError):
             await publish(channel, exchange, "usage-ingest.tool-exectued")
 
 
 @pytest.mark.parametrize("exchange", [*(tier.name for tier in TIERS), DEAD])
-async def test_a_service_cannot_reach_the_queue_of_another(broker: Broker, exchange: str) -> None:
-    """Tiers and the dead exchange take from a service only the names of its own queues."""
+async def test_service_cannot_publish_to_the_queue_of_another(
+    broker: Broker, exchange: str
+) -> None:
+    """Tiers and `dead` take from a service only the names of its own queues."""
     async with broker.channel("stripe-reporter") as channel:
         await publish(channel, exchange, USAGE_RECORDED_QUEUE)
         with pytest.raises(ChannelAccessRefused):
@@ -74,20 +76,20 @@ async def test_a_service_cannot_reach_the_queue_of_another(broker: Broker, excha
         ("operator", "", TOOL_EXECUTED_QUEUE),
     ],
 )
-async def test_nobody_publishes_what_is_not_theirs(
+async def test_user_publishes_only_what_it_needs(
     broker: Broker, user: str, exchange: str, key: str
 ) -> None:
-    """Each user is refused every exchange and event type that its task does not need."""
+    """Each user is refused the exchanges and event types that its task does not need."""
     async with broker.channel(user) as channel:
         with pytest.raises(ChannelAccessRefused):
             await publish(channel, exchange, key)
 
 
 @pytest.mark.parametrize(("user", "exchange", "key", "queue"), ROUTES)
-async def test_an_event_reaches_the_queue_of_its_consumer(
+async def test_event_reaches_the_queue_of_its_consumer(
     broker: Broker, user: str, exchange: str, key: str, queue: str
 ) -> None:
-    """Each event goes from its producer's user to its consumer's queue, read by that user."""
+    """Published by the user of its producer, read by the user of its consumer."""
     async with broker.channel(user) as channel:
         await publish(channel, exchange, key)
 
@@ -98,8 +100,8 @@ async def test_an_event_reaches_the_queue_of_its_consumer(
     assert message.routing_key == key
 
 
-async def test_a_service_neither_declares_nor_reads_what_is_not_its_own(broker: Broker) -> None:
-    """No service has the right to configure, nor to consume from another's queue."""
+async def test_service_declares_nothing_and_reads_its_own_queues_only(broker: Broker) -> None:
+    """A service may not configure, nor consume from the queue of another."""
     async with broker.channel("usage-ingest") as channel:
         with pytest.raises(ChannelAccessRefused):
             await channel.declare_queue("mine", durable=True)
@@ -110,8 +112,8 @@ async def test_a_service_neither_declares_nor_reads_what_is_not_its_own(broker: 
 
 
 @pytest.mark.parametrize("header", ["CC", "BCC"])
-async def test_a_publisher_cannot_forge_our_events_by_copies(broker: Broker, header: str) -> None:
-    """Old brokers let CC and BCC past topic permissions: no route from outside may use that."""
+async def test_publisher_cannot_forge_internal_events_by_cc(broker: Broker, header: str) -> None:
+    """Old brokers do not check CC and BCC against topic permissions."""
     ours = WORK_QUEUES[2:]
     forged = ["usage.recorded.v1", "usage.reported.v1", "customer.provisioned.v1", *ours]
     async with broker.channel("publisher") as channel:
@@ -121,8 +123,8 @@ async def test_a_publisher_cannot_forge_our_events_by_copies(broker: Broker, hea
     assert [await depth(broker, queue) for queue in ours] == [0, 0, 0]
 
 
-async def test_an_event_without_a_route_is_kept(broker: Broker) -> None:
-    """An outside event that nothing is bound to is confirmed and waits in ``unroutable``."""
+async def test_event_without_a_binding_is_kept(broker: Broker) -> None:
+    """An outside event without a binding is confirmed and goes to ``unroutable``."""
     path = f"bindings/{{vhost}}/e/events/q/{TOOL_EXECUTED_QUEUE}/tool.executed.*"
     await broker.ask("admin", "DELETE", path)
 
@@ -135,10 +137,10 @@ async def test_an_event_without_a_route_is_kept(broker: Broker) -> None:
 
 
 @pytest.mark.parametrize(("user", "exchange", "key", "queue"), ROUTES)
-async def test_what_the_broker_gives_up_on_is_dead_lettered(
+async def test_message_rejected_by_the_broker_is_dead_lettered(
     broker: Broker, user: str, exchange: str, key: str, queue: str
 ) -> None:
-    """A rejected event goes to its queue's own dead letters, though its key is its type."""
+    """It goes to the dead-letter queue of its queue, although its routing key is its type."""
     async with broker.channel(user) as channel:
         await publish(channel, exchange, key)
 
@@ -148,15 +150,15 @@ async def test_what_the_broker_gives_up_on_is_dead_lettered(
     assert (message.exchange, message.routing_key) == (DEAD, queue)
 
 
-async def test_an_operator_looks_at_a_dead_letter_and_moves_it_back(broker: Broker) -> None:
-    """Thirty looks lose nothing, and the management UI's move brings it back as it was."""
+async def test_operator_reads_a_dead_letter_and_moves_it_back(broker: Broker) -> None:
+    """Thirty reads lose nothing, and *Move messages* of the management UI moves it unchanged."""
     dead = dead_letter_queue(TOOL_EXECUTED_QUEUE)
     async with broker.channel("usage-ingest") as channel:
         await publish(channel, DEAD, TOOL_EXECUTED_QUEUE, headers={"nexus-reason": "poison"})
 
     for _ in range(30):
-        look = {"count": 1, "ackmode": "ack_requeue_true", "encoding": "auto"}
-        seen = await broker.ask("operator", "POST", f"queues/{{vhost}}/{dead}/get", **look)
+        read = {"count": 1, "ackmode": "ack_requeue_true", "encoding": "auto"}
+        seen = await broker.ask("operator", "POST", f"queues/{{vhost}}/{dead}/get", **read)
         assert len(seen) == 1
     await move(broker, dead, TOOL_EXECUTED_QUEUE)
 
@@ -186,7 +188,7 @@ async def move(broker: Broker, source: str, destination: str) -> None:
     )
 
 
-async def test_an_operator_changes_nothing_but_policies_and_shovels(broker: Broker) -> None:
+async def test_operator_changes_only_policies_and_shovels(broker: Broker) -> None:
     """An operator neither declares, deletes nor publishes, and is no administrator."""
     with pytest.raises(aiohttp.ClientResponseError, match=r"40[13]"):
         await broker.ask("operator", "DELETE", f"queues/{{vhost}}/{USER_CREATED_QUEUE}")

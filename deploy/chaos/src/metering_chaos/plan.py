@@ -95,7 +95,7 @@ DESTINATIONS: Final = tuple(
     for other in WORK_QUEUES
     if other != source
 )
-TIERS: Final = ("retry.5s", "retry.1m", "retry.10m", "retry.1h")
+TIERS: Final = ("retry.1", "retry.2", "retry.3", "retry.4")
 # Policies of the topology, and what an operator makes of them.
 POLICIES: Final = (
     *(f"nexus.{tier} message-ttl" for tier in TIERS),

@@ -6,75 +6,64 @@ from metering_dashboards.panels import Panel, Query, Section
 
 NAME: Final = "broker"
 TITLE: Final = "Metering: broker"
-DESCRIPTION: Final = "The queues of the vhost metering, and how the broker itself is."
+DESCRIPTION: Final = "The queues of the vhost metering, and the state of the broker."
 
 _QUEUES = Section(
     "Queues",
     (
         Panel(
             "Messages in work queues",
-            "Those in hand included. A queue that grows has a consumer that is too slow or stuck.",
+            "Unacknowledged ones included. A queue grows if its consumer is too slow or stuck.",
             "short",
             (Query("queue:work_messages:sum", "{{queue}}"),),
             "nosuccess",
         ),
         Panel(
             "Consumers",
-            "Of the reporter's queue all but one stand by. 0 is on purpose only while the circuit"
-            " is open or a flood has stopped the queue.",
+            "Of the reporter's queue all but one stand by. 0 is intended only while a circuit"
+            " breaker is open or too many dead letters have stopped the queue.",
             "short",
-            (
-                Query(
-                    "sum by (queue) (rabbitmq_detailed_queue_consumers"
-                    '{queue!~".+\\\\.dlq|retry\\\\..+|unroutable"})',
-                    "{{queue}}",
-                ),
-            ),
+            (Query("queue:work_consumers:sum", "{{queue}}"),),
             "queuewithoutconsumer",
         ),
         Panel(
             "Dead letters",
-            "Each waits for a person.",
+            "Each needs an operator.",
             "short",
             (Query("queue:dead_letters:sum", "{{queue}}"),),
             "deadletterspresent",
         ),
         Panel(
-            "Stopped by a flood",
-            "1 while a queue is not consumed because too much of it was dead-lettered: it waits for"
-            " a person to resume it.",
+            "Consumption stopped",
+            "1 while a queue is not consumed because too much of it was dead-lettered. An operator"
+            " resumes it.",
             "short",
             (Query("queue:consumption_stopped:max", "{{queue}}"),),
             "consumptionstopped",
         ),
         Panel(
             "Sources held back",
-            "Publishers of which too much was dead-lettered: their further dead letters wait in the"
-            " longest tier for a person to resume them.",
+            "Sources of which too much was dead-lettered. Their further dead letters wait in the"
+            " longest tier until an operator resumes them.",
             "short",
             (Query("queue:sources_held_back:max", "{{queue}}"),),
-            "publisherheldback",
+            "sourceheldback",
         ),
         Panel(
             "Waiting in retry tiers",
-            "Copies that come back by themselves after the tier's time.",
+            "Copies that return by themselves after the tier's wait.",
             "short",
-            (
-                Query(
-                    'sum by (queue) (rabbitmq_detailed_queue_messages{queue=~"retry\\\\..+"})',
-                    "{{queue}}",
-                ),
-            ),
+            (Query("queue:retry_messages:sum", "{{queue}}"),),
             "stripe-outage",
         ),
         Panel(
             "Overdue in retry tiers",
-            "Messages that wait in a tier beyond what came in within its wait. Above 0 for long:"
-            " one of them has no end of its wait, and blocks all behind it.",
+            "Messages that wait in a tier beyond what came in within its wait. If it stays above 0,"
+            " one of them has no wait and blocks all behind it.",
             "short",
             (
                 Query(
-                    'clamp_min(sum by (queue) (rabbitmq_detailed_queue_messages{queue=~"retry.+"})'
+                    "clamp_min(queue:retry_messages:sum"
                     " - on (queue) queue:retried_within_wait:increase, 0)",
                     "{{queue}}",
                 ),
@@ -94,9 +83,9 @@ _QUEUES = Section(
             "messagesunroutable",
         ),
         Panel(
-            "In no state",
-            "Messages that the broker is dead-lettering by itself and that have not arrived. Above"
-            " 0 for long: their destination is missing or refuses them.",
+            "Being dead-lettered",
+            "Messages that the broker is dead-lettering and that have not arrived. If it stays"
+            " above 0, their destination is missing or refuses them.",
             "short",
             (
                 Query(
@@ -132,8 +121,8 @@ _NODE = Section(
         ),
         Panel(
             "Publishes not confirmed",
-            "By service and cause; each is tried again. unroutable: a queue is missing. timeout:"
-            " the broker is in alarm or stuck. other: it is away.",
+            "By service and cause; each is retried. unroutable: a queue is missing. timeout: the"
+            " broker is in alarm or stuck. other: it is unreachable.",
             "ops",
             (
                 Query(
@@ -146,8 +135,8 @@ _NODE = Section(
         ),
         Panel(
             "Dead-lettered by the broker",
-            "expired are returns from retry tiers, all is well; delivery_limit are messages that"
-            " were delivered too often.",
+            "expired are returns from retry tiers, which is normal; delivery_limit are messages"
+            " that were delivered too often.",
             "ops",
             tuple(
                 Query(
@@ -171,7 +160,7 @@ _NODE = Section(
         ),
         Panel(
             "Memory",
-            "Used by the node; at its limit the memory alarm begins.",
+            "Used by the node. At its limit the memory alarm is set.",
             "bytes",
             (
                 Query("max(rabbitmq_process_resident_memory_bytes)", "used"),
@@ -181,7 +170,7 @@ _NODE = Section(
         ),
         Panel(
             "Free disk",
-            "At the limit the disk alarm begins.",
+            "At the limit the disk alarm is set.",
             "bytes",
             (
                 Query("min(rabbitmq_disk_space_available_bytes)", "free"),
@@ -191,7 +180,7 @@ _NODE = Section(
         ),
         Panel(
             "Connections",
-            "A service has two or more: one to publish, the others to consume.",
+            "Each service has at least two: one to publish, the others to consume.",
             "short",
             (Query("sum(rabbitmq_connections)", "connections"),),
             "targetdown",

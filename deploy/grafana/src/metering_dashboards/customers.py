@@ -13,14 +13,14 @@ _USERS = Section(
     (
         Panel(
             "Users without a customer",
-            "provisioning is under way; refused needs a person.",
+            "provisioning is under way; refused needs an operator.",
             "short",
             (Query("max by (state) (customer_provisioner_users)", "{{state}}"),),
             "userswithoutcustomer",
         ),
         Panel(
             "Longest wait",
-            "How long the longest-waiting user that was not refused has had no customer.",
+            "Time since the oldest user without a customer, refused ones excluded, was created.",
             "s",
             (Query("max(customer_provisioner_oldest_wait_seconds)", "wait"),),
             "userswithoutcustomer",
@@ -34,7 +34,7 @@ _USERS = Section(
         ),
         Panel(
             "Oldest usage without a customer",
-            "At 35 days it can't be billed any more.",
+            "At 35 days it can no longer be billed.",
             "s",
             (
                 Query(
@@ -73,7 +73,7 @@ _STRIPE = Section(
         ),
         Panel(
             "Announcements",
-            "Customers the other services were told about, and those they were not told about yet.",
+            "Customers published to other services, and those not published yet.",
             "short",
             (
                 Query(
@@ -86,7 +86,7 @@ _STRIPE = Section(
         ),
         Panel(
             "Second customers of a user",
-            "Found beside the one a user has, since the start: each is worth a look at Stripe.",
+            "Found beside the customer of a user, since the start. Check each at Stripe.",
             "short",
             (Query("sum(customer_provisioner_surplus_customers_total)", "found"),),
             "userswithoutcustomer",

@@ -1,4 +1,4 @@
-"""usage-ingest: what was received, recorded, claimed and forwarded."""
+"""usage-ingest: events received, recorded and claimed, reports forwarded."""
 
 from typing import Final
 
@@ -36,10 +36,11 @@ _RECORD = Section(
         ),
         Panel(
             "Duration of a round",
-            "Of record and apply one transaction, of the loops one round. It is the database's.",
+            "One transaction of record and apply, one round of the loops. Most of it is the"
+            " database's.",
             "s",
             quantiles("usage_ingest_work_seconds", "work", of=(0.99,)),
-            "workstandsstill",
+            "workstalled",
         ),
     ),
 )
@@ -50,7 +51,7 @@ _REPORTS = Section(
         Panel(
             "Oldest unfinished",
             "Age of the oldest due event since its run, and of the oldest pending and forwarded"
-            " report since it was made.",
+            " report since it was created.",
             "s",
             (
                 Query(
@@ -63,7 +64,7 @@ _REPORTS = Section(
         ),
         Panel(
             "Unfinished",
-            "Events and reports by state; rejected reports stay until a person settles them.",
+            "Events and reports by state. Rejected reports stay until an operator settles them.",
             "short",
             (
                 Query("max by (state) (usage_ingest_events_in_state)", "events {{state}}"),
@@ -73,7 +74,7 @@ _REPORTS = Section(
         ),
         Panel(
             "Reports by step",
-            "created, forwarded and reported should run level; not_forwarded means that the broker"
+            "created, forwarded and reported should be equal; not_forwarded means that the broker"
             " does not confirm.",
             "ops",
             (rates("usage_ingest_reports_total", "step"),),
@@ -81,7 +82,7 @@ _REPORTS = Section(
         ),
         Panel(
             "Events claimed",
-            "Events put into reports.",
+            "Events claimed for reports.",
             "ops",
             (Query("sum(rate(usage_ingest_events_claimed_total[$__rate_interval]))", "claimed"),),
             "usageunclaimed",
@@ -93,16 +94,16 @@ _HEALTH = Section(
     "Health",
     (
         Panel(
-            "Standing still",
-            "Seconds for which a loop or batch has not moved though it should; above 60 the service"
-            " calls itself unhealthy.",
+            "Stalled",
+            "Seconds since a loop or batch should have completed a round. Above 60 the liveness"
+            " probe fails.",
             "s",
             (Query("max by (work) (usage_ingest_work_still_seconds)", "{{work}}"),),
-            "workstandsstill",
+            "workstalled",
         ),
         Panel(
             "Consumption paused",
-            "1 while the database is away, or reporting is paused by its setting.",
+            "1 while the database is unavailable, or reporting is paused by its setting.",
             "short",
             (
                 Query("max by (queue) (usage_ingest_consumption_paused)", "{{queue}}"),
@@ -112,21 +113,21 @@ _HEALTH = Section(
         ),
         Panel(
             "Retries by tier",
-            "Copies sent to wait. Handed-back messages wait in the shortest tier.",
+            "Copies sent to a retry tier. Handed-back messages go to the shortest tier.",
             "ops",
             (rates("usage_ingest_messages_retried_total", "queue, tier"),),
             "nosuccess",
         ),
         Panel(
             "Dead letters by reason",
-            "Made by this service; those the broker made itself are on the broker's dashboard.",
+            "Made by this service; those of the broker itself are on its dashboard.",
             "ops",
             (rates("usage_ingest_messages_dead_lettered_total", "queue, reason"),),
             "deadletterspresent",
         ),
         Panel(
             "Since the last success",
-            "Time since a message of each queue was last processed: long is fine where none came.",
+            "Time since a message of each queue was last processed. It grows while none arrives.",
             "s",
             (
                 Query(

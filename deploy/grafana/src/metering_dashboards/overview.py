@@ -1,4 +1,4 @@
-"""Is money flowing, and where does it stick?"""
+"""Whether usage is billed, and where it is delayed."""
 
 from typing import Final
 
@@ -6,54 +6,54 @@ from metering_dashboards.panels import Panel, Query, Section, quantiles
 
 NAME: Final = "overview"
 TITLE: Final = "Metering: overview"
-DESCRIPTION: Final = "Whether tool runs become money in Stripe, and where they stick if not."
+DESCRIPTION: Final = "Whether tool runs are billed by Stripe, and where they are delayed."
 
 _NOW = Section(
     "Now",
     (
         Panel(
             "Oldest unanswered report",
-            "Age of the oldest usage report that Stripe has not answered for.",
+            "Age of the oldest usage report without an answer from Stripe.",
             "s",
             (Query("max(usage_ingest_oldest_report_seconds)", "age"),),
             "usageunreported",
-            worry_from=900,
+            threshold=900,
             width=4,
         ),
         Panel(
             "Oldest usage without customer",
-            "Age of the oldest usage whose user has no Stripe customer. At 35 days it is lost.",
+            "Age of the oldest usage whose user has no Stripe customer. At 35 days it expires.",
             "s",
             (Query('max(usage_ingest_oldest_event_seconds{state="waiting"})', "age"),),
             "usagewithoutcustomer",
-            worry_from=86400,
+            threshold=86400,
             width=4,
         ),
         Panel(
             "Dead letters",
-            "Messages that wait for a person, in all dead-letter queues.",
+            "Messages in all dead-letter queues. Each needs an operator.",
             "short",
             (Query("sum(queue:dead_letters:sum)", "dead letters"),),
             "deadletterspresent",
-            worry_from=1,
+            threshold=1,
             width=4,
         ),
         Panel(
-            "Circuit to Stripe",
-            "1 while no report is sent: the key is refused, Stripe is away, or a meter is missing.",
+            "Gate to Stripe",
+            "1 while no report is sent: the key is refused, Stripe is down, or a meter is missing.",
             "short",
             (Query("max(stripe_reporter_circuit_open)", "shut"),),
             "reportercircuitopen",
-            worry_from=1,
+            threshold=1,
             width=4,
         ),
         Panel(
             "Targets down",
-            "Services and brokers that Prometheus can't reach.",
+            "Services and brokers that Prometheus cannot scrape.",
             "short",
             (Query("count(up == 0) or vector(0)", "down"),),
             "targetdown",
-            worry_from=1,
+            threshold=1,
             width=4,
         ),
         Panel(
@@ -62,7 +62,7 @@ _NOW = Section(
             "short",
             (Query('count(ALERTS{alertstate="firing"}) or vector(0)', "alerts"),),
             "alerts",
-            worry_from=1,
+            threshold=1,
             width=4,
         ),
     ),
@@ -73,8 +73,8 @@ _FLOW = Section(
     (
         Panel(
             "Recorded and reported quantity",
-            "Billable quantity per second taken into the ledger and counted by Stripe. The second"
-            " follows the first within about a window; a lasting gap is usage that sticks.",
+            "Billable quantity per second, recorded in the ledger and counted by Stripe. The second"
+            " follows the first within about one window; a lasting gap is usage that is delayed.",
             "short",
             (
                 Query(
@@ -90,8 +90,8 @@ _FLOW = Section(
         ),
         Panel(
             "Where it sticks",
-            "Unfinished work by stage, in the order of the flow: the first that grows is the one to"
-            " look at.",
+            "Unfinished work by stage, in the order of the flow. The first stage that grows is the"
+            " cause.",
             "short",
             (
                 Query(
@@ -116,20 +116,20 @@ _FLOW = Section(
         ),
         Panel(
             "From the run to the ledger",
-            "Age of events when recorded. Promised: a minute for 99.9 %.",
+            "Age of events when recorded. Objective: a minute for 99.9 %.",
             "s",
             quantiles("usage_ingest_event_to_ledger_seconds"),
             "recordingtooslow",
         ),
         Panel(
             "From the run to Stripe",
-            "Age of a report's earliest run when Stripe counted it. Promised: 15 minutes for 99 %.",
+            "Age of a report's earliest run when Stripe counted it. Objective: 15 min for 99 %.",
             "s",
             quantiles("stripe_reporter_report_delay_seconds"),
             "reportingtooslow",
         ),
         Panel(
-            "Too late",
+            "Late",
             "Share of events recorded later than a minute and of reports counted later than 15"
             " minutes, over the last hour.",
             "percentunit",
@@ -141,7 +141,7 @@ _FLOW = Section(
         ),
         Panel(
             "Dead letters by queue",
-            "They go down only when a person moves or settles them.",
+            "They decrease only when an operator moves or settles them.",
             "short",
             (Query("queue:dead_letters:sum", "{{queue}}"),),
             "deadletterspresent",

@@ -1,4 +1,4 @@
-"""What every panel has: data source, unit, legend, description, and the way into the runbook."""
+"""What every panel has: data source, unit, legend, description and a link to the runbook."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ RUNBOOK: Final = "${runbook}"
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query and what its series are called."""
+    """A query and the legend of its series."""
 
     expr: str
     legend: str
@@ -38,11 +38,11 @@ class Panel:
 
     Attributes:
         title: What it shows, in a few words.
-        description: What it means and when to worry.
+        description: What it means, and which values need attention.
         unit: Grafana's name of the unit.
-        queries: What is drawn.
-        runbook: The section of the runbook that goes on from here.
-        worry_from: Of a single number, where it turns red; without one it is drawn over time.
+        queries: What is shown.
+        runbook: The anchor of its section in the runbook.
+        threshold: From this value on a single number is red; without one, a graph is drawn.
         width: Columns out of 24.
     """
 
@@ -51,12 +51,12 @@ class Panel:
     unit: str
     queries: tuple[Query, ...]
     runbook: str
-    worry_from: float | None = None
+    threshold: float | None = None
     width: int = 12
 
     def build(self) -> stat.Panel | timeseries.Panel:
         """Return the panel as Grafana's."""
-        panel = self._graph() if self.worry_from is None else self._number(self.worry_from)
+        panel = self._graph() if self.threshold is None else self._number(self.threshold)
         panel = (
             panel.title(self.title)
             .description(self.description)
@@ -75,8 +75,8 @@ class Panel:
             )
         return panel
 
-    def _number(self, worry_from: float) -> stat.Panel:
-        steps = [Threshold(value=None, color="green"), Threshold(value=worry_from, color="red")]
+    def _number(self, threshold: float) -> stat.Panel:
+        steps = [Threshold(value=None, color="green"), Threshold(value=threshold, color="red")]
         thresholds = dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps)
         return (
             stat.Panel()
@@ -154,7 +154,7 @@ def build(
 def quantiles(
     histogram: str, by: str = "", *, of: Sequence[float] = (0.5, 0.99)
 ) -> tuple[Query, ...]:
-    """Return queries for quantiles of ``histogram``, apart by the label ``by`` if there is one."""
+    """Return queries for quantiles of ``histogram``, by the label ``by`` if there is one."""
     labels = f"le, {by}" if by else "le"
     name = f"{{{{{by}}}}} " if by else ""
     return tuple(

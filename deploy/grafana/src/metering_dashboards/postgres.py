@@ -1,4 +1,4 @@
-"""PostgreSQL: connections, transactions, locks, size, as its exporter tells them."""
+"""PostgreSQL: connections, transactions, locks and size, from its exporter."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ NAME: Final = "postgres"
 TITLE: Final = "Metering: PostgreSQL"
 DESCRIPTION: Final = "The server that holds the ledger, the journal and the profiles."
 
-# Templates are nobody's, and what belongs to no database has an empty name.
+# Template databases are unused, and figures of no database have an empty name.
 _DATABASES: Final = '{datname!~"template.*|"}'
 
 
@@ -22,16 +22,16 @@ _CONNECTIONS = Section(
     (
         Panel(
             "Not answering",
-            "Exporters that PostgreSQL does not let in, or does not answer.",
+            "Exporters whose login PostgreSQL refuses or does not answer.",
             "short",
             (Query("count(pg_up == 0) or vector(0)", "not answering"),),
             "postgresdown",
-            worry_from=1,
+            threshold=1,
             width=4,
         ),
         Panel(
             "Connections",
-            "Each service keeps a small pool. At the limit nobody new is let in.",
+            "Each service keeps a small pool. At the limit new connections are refused.",
             "short",
             (
                 _by_database("pg_stat_activity_count"),
@@ -48,22 +48,22 @@ _WORK = Section(
     (
         Panel(
             "Commits",
-            "Transactions that ended well; usage-ingest makes one for each batch.",
+            "Committed transactions; usage-ingest makes one for each batch.",
             "ops",
             (_by_database("pg_stat_database_xact_commit", rate=True),),
             "scaling",
         ),
         Panel(
             "Rollbacks",
-            "Transactions that ended badly. A few are probes and races; many have a cause in a"
+            "Transactions rolled back. A few are probes and conflicts; the cause of many is in a"
             " service's log.",
             "ops",
             (_by_database("pg_stat_database_xact_rollback", rate=True),),
-            "workstandsstill",
+            "workstalled",
         ),
         Panel(
             "Longest transaction",
-            "Age of the oldest open one. Above a minute somebody holds locks by hand, or a batch"
+            "Age of the oldest open transaction. Above a minute an operator holds locks, or a batch"
             " hangs.",
             "s",
             (
@@ -76,17 +76,17 @@ _WORK = Section(
         ),
         Panel(
             "Locks",
-            "By mode. An accessexclusivelock that stays is a migration or a person.",
+            "By mode. A lasting accessexclusivelock is a migration or an operator's session.",
             "short",
             (Query(f"sum by (mode) (pg_locks_count{_DATABASES})", "{{mode}}"),),
             "usageunclaimed",
         ),
         Panel(
             "Deadlocks",
-            "Each ended one transaction, which is repeated. There should be none.",
+            "Each aborted one transaction, which is retried. There should be none.",
             "ops",
             (_by_database("pg_stat_database_deadlocks", rate=True),),
-            "workstandsstill",
+            "workstalled",
         ),
         Panel(
             "Size",

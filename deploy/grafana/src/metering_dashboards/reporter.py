@@ -1,4 +1,4 @@
-"""stripe-reporter: what is asked of Stripe and what it answers."""
+"""stripe-reporter: calls to Stripe, their answers, and reports by outcome."""
 
 from typing import Final
 
@@ -49,7 +49,7 @@ _STRIPE = Section(
         ),
         Panel(
             "Wait for the limiter",
-            "How long a call waits for its turn: long means that the limit is the bottleneck.",
+            "How long a call waits for the rate limit. If it is long, the limit is the bottleneck.",
             "s",
             quantiles("stripe_reporter_limiter_wait_seconds"),
             "scaling",
@@ -77,15 +77,15 @@ _REPORTS = Section(
         ),
         Panel(
             "Outcome unknown",
-            "Time since the oldest call whose outcome nobody knows. At 23 hours it is never"
-            " repeated but dead-lettered.",
+            "Time since the oldest call of unknown outcome. At 23 hours it is never repeated but"
+            " dead-lettered.",
             "s",
             (Query("max(stripe_reporter_oldest_unknown_seconds)", "oldest"),),
             "outcomeunknown",
         ),
         Panel(
             "Queue of reports",
-            "Reports waiting to be sent, those in hand included.",
+            "Reports waiting to be sent, unacknowledged ones included.",
             "short",
             (
                 Query(
@@ -97,7 +97,7 @@ _REPORTS = Section(
         ),
         Panel(
             "Retries by tier",
-            "Copies sent to wait.",
+            "Copies sent to a retry tier.",
             "ops",
             (rates("stripe_reporter_messages_retried_total", "tier"),),
             "stripe-outage",

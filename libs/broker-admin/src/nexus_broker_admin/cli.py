@@ -1,4 +1,4 @@
-"""``nexus-topology``: bring a broker to the metering topology, print it, show the drift, drain."""
+"""The command line ``nexus-topology``: arguments, settings, output and exit codes."""
 
 import argparse
 import asyncio
@@ -8,44 +8,47 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
+from nexus_broker_admin.commands import apply_topology, drain, read_drift
 from nexus_broker_admin.definitions import definitions
 from nexus_broker_admin.drift import Difference, Standing
-from nexus_broker_admin.management import (
-    ManagementAddressError,
-    ManagementError,
-    apply_topology,
-    connect,
-    drain,
-    read_drift,
+from nexus_broker_admin.management import ManagementAddressError, ManagementError, connect
+from nexus_messaging.topology import (
+    DEFAULT_BROKER_VERSION,
+    RETIRED_TIERS,
+    TIERS,
+    VHOST,
+    metering_topology,
 )
-from nexus_messaging.topology import DEFAULT_BROKER_VERSION, TIERS, VHOST, metering_topology
 from nexus_service.console import Tone, complain, show_line
 from nexus_service.program import Parser, ended
 from nexus_service.settings import SettingsError, read_value
 
 FINE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
-LARGEST_SCALE = 1000
-"""Of the tiers' waits: the broker takes less than 50 days, which is 1,193 times the longest."""
+DRAINABLE = tuple(tier.name for tier in (*TIERS, *RETIRED_TIERS))
+
+LARGEST_SCALE = int(timedelta(milliseconds=2**32 - 1) / TIERS[-1].wait)
+"""The largest factor on the tiers' waits: the broker's largest ``message-ttl`` is 2^32 - 1 ms."""
 
 _EPILOG = f"""\
 settings, each also as NAME_FILE (render needs VHOST alone, drain no password of a user):
   MANAGEMENT_URL           http://user:password@host:port, an administrator's
-  VHOST                    where the topology lives ({VHOST})
+  VHOST                    the vhost of the topology ({VHOST})
   BROKER_PASSWORD_<USER>   for each of {", ".join(user.name for user in metering_topology().users)}
 
 exit codes:
-  0    fine: as described, or brought to it
-  1    the broker differs and is to be mended, or it failed; the text says what to do
-  2    wrong usage or settings, or a file that can't be read
+  0    the broker is as described, or was brought to it
+  1    the broker differs and a person must act, or the command failed; the text says what to do
+  2    wrong usage or settings, or a file that cannot be read
   130  interrupted (Ctrl-C)
-  141  nobody read the output to its end
+  141  the output was closed before its end
 
 examples:
   nexus-topology apply
   nexus-topology check
-  nexus-topology drain retry.1h
+  nexus-topology drain {TIERS[-1].name}
   nexus-topology render --broker-version 3.10.8 | jq .policies
 """
 
@@ -58,7 +61,7 @@ _DONE = {
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where the broker is and the passwords its users shall have, by user name."""
+    """The address of the broker, and the passwords to give its users, by user name."""
 
     management_url: str = field(repr=False)
     vhost: str
@@ -93,7 +96,7 @@ def _read(environment: Mapping[str, str], name: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0 if all is fine, 1 on drift or failure, 2 on misuse."""
+    """Run the command; return its exit code, as ``--help`` lists them."""
     return ended(lambda: _run(arguments))
 
 
@@ -106,8 +109,8 @@ def _run(arguments: Sequence[str] | None) -> int:
             settings = read_settings(os.environ, with_passwords=False)
             return asyncio.run(_drain(settings, options.tier))
         settings = read_settings(os.environ)
-        act = _apply if options.command == "apply" else _check
-        return asyncio.run(act(settings, options.tier_scale))
+        run = _apply if options.command == "apply" else _check
+        return asyncio.run(run(settings, options.tier_scale))
     except (SettingsError, ManagementAddressError) as error:
         return _complain(error, MISUSED)
     except ManagementError as error:
@@ -128,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
         ("apply", "bring the broker at MANAGEMENT_URL to the topology; safe to repeat"),
         ("check", "print how the broker differs from the topology; exit 1 if it does"),
         ("render", "print the topology as RabbitMQ definitions, without passwords"),
-        ("drain", "send what waits in a retry tier home now, as if its wait were over"),
+        ("drain", "return what waits in a retry tier to its queues now"),
     ):
         command = commands.add_parser(
             name,
@@ -138,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
             epilog=_EPILOG,
         )
         if name == "drain":
-            command.add_argument("tier", choices=[tier.name for tier in TIERS])
+            command.add_argument("tier", choices=DRAINABLE)
             continue
         command.add_argument(
             "--tier-scale",
@@ -198,10 +201,12 @@ async def _apply(settings: Settings, tier_scale: float) -> int:
             on_drain=_show_drained,
         )
     _show(left)
-    if not changes:
+    faults = sum(each.standing is Standing.DIFFERENT and not each.acceptable for each in left)
+    if faults:
+        show_line(f"{faults} differences remain", Tone.BAD)
+    elif not changes:
         show_line("nothing to change", Tone.GOOD)
-    failed = any(d.standing is Standing.DIFFERENT and not d.by_policy_alone for d in left)
-    return FAILED if failed else FINE
+    return FAILED if faults else FINE
 
 
 async def _check(settings: Settings, tier_scale: float) -> int:
@@ -210,9 +215,10 @@ async def _check(settings: Settings, tier_scale: float) -> int:
             management, settings.passwords, vhost=settings.vhost, tier_scale=tier_scale
         )
     _show(drift)
-    if not drift:
+    if all(each.acceptable for each in drift):
         show_line("the broker is as described", Tone.GOOD)
-    return FAILED if drift else FINE
+        return FINE
+    return FAILED
 
 
 async def _drain(settings: Settings, tier: str) -> int:
@@ -223,17 +229,17 @@ async def _drain(settings: Settings, tier: str) -> int:
 
 
 def _show_drained(tier: str, messages: int) -> None:
-    show_line(f"sent {messages} messages of {tier} home", Tone.GOOD)
+    show_line(f"returned {messages} messages of {tier} to their queues", Tone.GOOD)
 
 
 def _show(differences: Iterable[Difference]) -> None:
     for difference in differences:
-        left_alone = (
+        note = (
             difference.standing is Standing.FOREIGN
-            or difference.obeyed_by
-            or difference.by_policy_alone
+            or difference.still_needed_by
+            or difference.acceptable
         )
-        show_line(str(difference), Tone.NOTE if left_alone else Tone.BAD)
+        show_line(str(difference), Tone.NOTE if note else Tone.BAD)
 
 
 def _complain(error: Exception, code: int) -> int:

@@ -1,4 +1,4 @@
-"""The broker's own description format, into which a topology is written.
+"""A topology as RabbitMQ's definitions document, and where its entries are in the management API.
 
 RabbitMQ exports and imports everything it holds as one JSON document, its *definitions*
 (https://www.rabbitmq.com/docs/definitions): for each kind of object a list of entries.
@@ -25,85 +25,118 @@ SALT_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One section of a definitions document: what names its entries, and what else must agree.
+    """One section of a definitions document.
 
-    ``by_hand`` says what a person must do about an entry of a kind that cannot be changed here; it
-    may name parts of the entry.
+    Attributes:
+        section: The section's name.
+        noun: What an operator calls one entry.
+        key: The parts of an entry that name it uniquely within its section.
+        path: Where the management API has an entry; parts of the entry in braces. Empty for
+            bindings, which are posted to a list, and for what is only compared.
+        settings: The parts that must be as described.
+        by_hand: What a person must do about an entry that ``nexus-topology`` cannot change; it may
+            name parts of the entry in braces.
     """
 
     section: str
     noun: str
     key: tuple[str, ...]
+    path: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     by_hand: str = ""
 
     def name(self, entry: Entry) -> str:
-        """Name ``entry`` so that no two entries of the kind share the name."""
+        """Name ``entry`` uniquely within its section."""
         parts = (entry.get(part) for part in self.key)
         return " ".join(part if isinstance(part, str) else json.dumps(part) for part in parts)
 
+    def path_of(self, entry: Entry) -> tuple[str, ...]:
+        """Return the parts of the path of ``entry`` in the management API."""
+        return tuple(part.format_map(entry) for part in self.path)
 
-_HOLDS_MESSAGES = "cannot be changed: empty it, delete it, apply again"
 
-VHOSTS = Kind("vhosts", "vhost", ("name",))
+_CANNOT_CHANGE = "cannot be changed: empty it, delete it, apply again"
+
+VHOSTS = Kind("vhosts", "vhost", ("name",), ("vhosts", "{name}"))
 EXCHANGES = Kind(
     "exchanges",
     "exchange",
     ("name",),
+    ("exchanges", "{vhost}", "{name}"),
     ("type", "durable", "auto_delete", "internal", "arguments"),
-    by_hand=_HOLDS_MESSAGES,
+    by_hand=_CANNOT_CHANGE,
 )
-POLICIES = Kind("policies", "policy", ("name",), ("pattern", "apply-to", "definition", "priority"))
+POLICIES = Kind(
+    "policies",
+    "policy",
+    ("name",),
+    ("policies", "{vhost}", "{name}"),
+    ("pattern", "apply-to", "definition", "priority"),
+)
 QUEUES = Kind(
     "queues",
     "queue",
     ("name",),
+    ("queues", "{vhost}", "{name}"),
     ("durable", "auto_delete", "arguments"),
-    by_hand=_HOLDS_MESSAGES,
+    by_hand=_CANNOT_CHANGE,
 )
 IN_FORCE = Kind(
     "in_force",
     "settings of queue",
     ("name",),
-    ("definition",),
+    settings=("definition",),
     by_hand="in force: {source}; remove what is not described there, narrow its pattern,"
     " or lower its priority",
 )
-"""What policies make of each queue: no section of the broker's, see ``displacement``."""
+"""The settings in force for each queue. The broker has no such section: see ``policies``."""
 BINDINGS = Kind(
     "bindings",
     "binding",
     ("source", "destination_type", "destination", "routing_key", "arguments"),
 )
-USERS = Kind("users", "user", ("name",), ("tags", "password"))
+USERS = Kind("users", "user", ("name",), ("users", "{name}"), ("tags", "password"))
 TOPIC_PERMISSIONS = Kind(
-    "topic_permissions", "topic permission", ("user", "exchange"), ("write", "read")
+    "topic_permissions",
+    "topic permission",
+    ("user", "exchange"),
+    ("topic-permissions", "{vhost}", "{user}"),
+    ("write", "read"),
 )
-PERMISSIONS = Kind("permissions", "permission", ("user",), ("configure", "write", "read"))
+PERMISSIONS = Kind(
+    "permissions",
+    "permission",
+    ("user",),
+    ("permissions", "{vhost}", "{user}"),
+    ("configure", "write", "read"),
+)
 PARAMETERS = Kind("parameters", "parameter", ("component", "name"))
 
 KINDS = (
     VHOSTS,
     EXCHANGES,
-    # Before the queues: one that works without its policy may lose what it dead-letters.
+    # Before the queues: a queue without its policy may drop what it dead-letters.
     POLICIES,
     IN_FORCE,
     QUEUES,
     BINDINGS,
     USERS,
-    # Before the permissions: without topic permissions a topic exchange takes any key.
+    # Before the permissions: without topic permissions a topic exchange takes any routing key.
     TOPIC_PERMISSIONS,
     PERMISSIONS,
     PARAMETERS,
 )
-"""In the order of making. No parameter is described: each is a shovel, a federation or a limit
-that somebody set up, and may explain why messages are not where they should be."""
+"""In the order of creation.
+
+No parameter is described. Each is a shovel, a federation or a limit that somebody set up, and may
+explain why messages are not where they should be.
+"""
 
 
 def definitions(topology: Topology) -> dict[str, list[dict[str, Any]]]:
-    """Write a topology as a definitions document that a broker can import.
+    """Return a topology as a definitions document that a broker can import.
 
-    The users have an empty password hash: none can log in with a password until one is set.
+    The users have an empty password hash, so that none can log in until a password is set.
     """
     lasting = {"vhost": topology.vhost, "durable": True, "auto_delete": False}
     return {
@@ -155,7 +188,7 @@ def _user(user: User) -> dict[str, Any]:
         "name": user.name,
         "password_hash": "",
         "hashing_algorithm": HASHING,
-        # RabbitMQ 3.10 wants a string here, though it reports a list.
+        # RabbitMQ 3.10 accepts only a string here, although it reports a list.
         "tags": ",".join(user.tags),
     }
 
@@ -164,7 +197,7 @@ def _permission(vhost: str, user: User) -> dict[str, Any]:
     return {
         "vhost": vhost,
         "user": user.name,
-        # Who can declare can undo this description.
+        # A user that may declare could undo this description.
         "configure": NOTHING,
         "write": user.write,
         "read": user.read,

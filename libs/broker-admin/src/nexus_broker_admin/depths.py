@@ -1,9 +1,9 @@
-"""How much waits in queues and who takes it, as far as a login may see; nothing is disturbed.
+"""How many messages and consumers queues have, as far as a login may see. Nothing is changed.
 
-RabbitMQ lets whoever may enter a vhost declare its queues passively
-(https://www.rabbitmq.com/docs/access-control#authorisation). It then answers how many messages
-are ready and how many consumers there are. Messages in consumers' hands, and which services are
-connected, are known to the management API alone.
+RabbitMQ lets every user of a vhost declare its queues passively
+(https://www.rabbitmq.com/docs/access-control#authorisation), and answers with the numbers of ready
+messages and of consumers. Only the management API knows unacknowledged messages, and which
+services are connected.
 """
 
 import asyncio
@@ -20,16 +20,16 @@ from nexus_messaging import connecting
 from nexus_messaging.connecting import BrokerUnreachableError
 from nexus_messaging.refusals import refusal_of
 
-LOOK_TIMEOUT: Final = 10.0
+READ_TIMEOUT: Final = 10.0
 """Seconds for all queues, once there is a connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """What waits in a queue at one moment.
+    """The number of messages and consumers of a queue at one moment.
 
-    ``ready`` messages wait for a consumer; ``messages`` are with those in consumers' hands, or
-    nothing if the management API was not asked.
+    ``ready`` messages wait for a consumer. ``messages`` also counts unacknowledged ones; it is
+    ``None`` if the management API was not read.
     """
 
     ready: int
@@ -38,38 +38,40 @@ class Depth:
 
     @property
     def waiting(self) -> int:
-        """All messages of the queue that are known of."""
+        """The number of messages, as far as it is known."""
         return max(self.ready, self.messages or 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Depths:
-    """What waits at the broker: by queue, without those that are missing.
+    """The depth of each queue that exists.
 
-    ``connected`` are the users that have connections, or nothing if the management API was not
-    asked; ``unasked`` says then why.
+    ``connected`` names the users that have connections. It is ``None`` if the management API was
+    not read; ``management_fault`` then says why.
     """
 
     queues: Mapping[str, Depth] = field(default_factory=lambda: MappingProxyType({}))
     connected: frozenset[str] | None = None
-    unasked: str | None = None
+    management_fault: str | None = None
 
 
-async def look(url: str, queues: Iterable[str], management_url: str | None, vhost: str) -> Depths:
-    """Look at ``queues`` over AMQP, and over the management API if there is an address of it.
+async def read_depths(
+    url: str, queues: Iterable[str], management_url: str | None, vhost: str
+) -> Depths:
+    """Read the depths of ``queues`` over AMQP, and over the management API if it has an address.
 
     Raises:
-        BrokerUnreachableError: no connection came about, or it was lost meanwhile.
+        BrokerUnreachableError: No connection could be opened, or it was lost meanwhile.
     """
-    found = await _over_amqp(url, queues)
+    found = await _read_over_amqp(url, queues)
     if management_url is None:
-        return Depths(found, unasked="MANAGEMENT_URL is not set")
+        return Depths(found, management_fault="MANAGEMENT_URL is not set")
     try:
         async with connect(management_url) as management:
             messages = await management.messages(vhost)
             connected = await management.connected_users(vhost)
     except ManagementError as error:
-        return Depths(found, unasked=str(error))
+        return Depths(found, management_fault=str(error))
     whole = {
         queue: Depth(depth.ready, depth.consumers, messages.get(queue))
         for queue, depth in found.items()
@@ -77,11 +79,11 @@ async def look(url: str, queues: Iterable[str], management_url: str | None, vhos
     return Depths(whole, connected)
 
 
-async def _over_amqp(url: str, queues: Iterable[str]) -> dict[str, Depth]:
+async def _read_over_amqp(url: str, queues: Iterable[str]) -> dict[str, Depth]:
     connection = await connecting.connect(url, name="status")
     try:
-        async with asyncio.timeout(LOOK_TIMEOUT):
-            found = {queue: await _declared(connection.amqp, queue) for queue in queues}
+        async with asyncio.timeout(READ_TIMEOUT):
+            found = {queue: await _read_depth(connection.amqp, queue) for queue in queues}
     except (aiormq.exceptions.AMQPError, OSError, TimeoutError) as error:
         raise BrokerUnreachableError(refusal_of(error)) from None
     finally:
@@ -89,8 +91,8 @@ async def _over_amqp(url: str, queues: Iterable[str]) -> dict[str, Depth]:
     return {queue: depth for queue, depth in found.items() if depth is not None}
 
 
-async def _declared(connection: AbstractConnection, queue: str) -> Depth | None:
-    """Return what waits in a queue; each has a channel, as a missing one closes its channel."""
+async def _read_depth(connection: AbstractConnection, queue: str) -> Depth | None:
+    """Return the depth of one queue, on a channel of its own: a missing queue closes it."""
     channel = await connection.channel(publisher_confirms=False)
     try:
         answer = await channel.queue_declare(queue, passive=True)

@@ -1,4 +1,4 @@
-"""What separates a broker from its description, and what may be done about it: pure."""
+"""The differences between a broker and its description, and which of them may be repaired: pure."""
 
 import base64
 import binascii
@@ -17,6 +17,7 @@ from nexus_broker_admin.definitions import (
     POLICIES,
     QUEUES,
     SALT_BYTES,
+    TOPIC_PERMISSIONS,
     USERS,
     VHOSTS,
     Definitions,
@@ -25,61 +26,65 @@ from nexus_broker_admin.definitions import (
     definitions,
     hash_password,
 )
-from nexus_broker_admin.displacement import (
+from nexus_broker_admin.policies import (
     DECISIVE,
-    obeying,
-    settings_described,
-    settings_in_force,
+    described_settings,
+    queues_with,
+    settings_by_policy,
+    settings_hold,
 )
 from nexus_messaging.blueprint import Topology
 from nexus_messaging.topology import POLICY_PREFIX
 
 
 class Standing(Enum):
-    """How an object on the broker stands to the description."""
+    """How an object on the broker relates to the description."""
 
     MISSING = "missing"
     DIFFERENT = "different"
     STALE = "extra"
-    """Ours by its name or by both its ends, but described no longer."""
+    """Not described, and made by an earlier description: ours by its name or by both its ends."""
+    RETIRED = "retired"
+    """A tier of an earlier release: kept for its processes and its messages, and no fault."""
     FOREIGN = "foreign"
-    """Somebody else's: shown, never touched."""
+    """Made by others: shown, never changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One object in which broker and description disagree.
+    """One object in which broker and description differ.
 
-    ``wanted`` is the described entry, ``found`` the broker's; ``None`` where there is none.
-    ``obeyed_by`` names the queues, not described any more, that a policy still governs: without it
-    the broker would drop what waits there as soon as its wait is over.
+    Attributes:
+        kind: The section that lists the object.
+        standing: How the object relates to the description.
+        wanted: The described entry, if there is one.
+        found: The broker's entry, if there is one.
+        still_needed_by: Of a policy that is not described: the queues, not described either, for
+            which it is in force. Without it the broker would drop what expires there.
+        settings_hold: Of a queue with other arguments than described: whether its settings are as
+            described nevertheless, because its policy is in force.
     """
 
     kind: Kind
     standing: Standing
     wanted: Entry | None
     found: Entry | None
-    obeyed_by: tuple[str, ...] = ()
+    still_needed_by: tuple[str, ...] = ()
+    settings_hold: bool = False
 
     @property
     def repairable(self) -> bool:
-        """Whether the broker can be brought to the description without losing a message."""
+        """Whether ``apply`` can bring the object to its description without losing a message."""
         if self.standing is Standing.DIFFERENT:
             return not self.kind.by_hand
-        return self.standing is not Standing.FOREIGN and not self.obeyed_by
+        if self.standing is Standing.STALE:
+            return not self.still_needed_by
+        return self.standing is Standing.MISSING
 
     @property
-    def by_policy_alone(self) -> bool:
-        """Whether it is a queue of an earlier release: its policy gives what a new one has itself.
-
-        It works as described until somebody else's policy displaces that one.
-        """
-        if self.kind is not QUEUES or self.wanted is None or self.found is None:
-            return False
-        own = {f"x-{setting}" for setting in DECISIVE}
-        bare = {name: value for name, value in self.wanted["arguments"].items() if name not in own}
-        wanted = {**self.wanted, "arguments": bare}
-        return all(self.found.get(setting) == wanted[setting] for setting in self.kind.settings)
+    def acceptable(self) -> bool:
+        """Whether the broker works as described in spite of the difference."""
+        return self.standing is Standing.RETIRED or self.settings_hold
 
     @property
     def subject(self) -> str:
@@ -87,24 +92,31 @@ class Difference:
         return f"{self.kind.noun} {self.kind.name(self.wanted or self.found or {})}"
 
     def __str__(self) -> str:
+        text = f"{self.standing.value} {self.subject}"
         if self.standing is Standing.FOREIGN:
-            return f"{self.standing.value} {self.subject}: not described, left alone"
-        if self.obeyed_by:
-            queues = ", ".join(self.obeyed_by)
+            return f"{text}: not described, left alone"
+        if self.standing is Standing.RETIRED:
             return (
-                f"{self.standing.value} {self.subject}: still obeyed by {queues}:"
-                " empty it, delete it, apply again"
+                f"{text}: kept for processes of the previous release; once none is left, drain it,"
+                " delete it, apply again"
             )
+        if self.still_needed_by:
+            queues = ", ".join(self.still_needed_by)
+            return f"{text}: still in force for {queues}: empty it, delete it, apply again"
         if self.wanted is None or self.found is None:
-            return f"{self.standing.value} {self.subject}"
-        disagreements = "; ".join(
-            text
+            return text
+        parts = [
+            disagreement
             for setting in self.kind.settings
-            for text in _disagreements(setting, self.found.get(setting), self.wanted[setting])
-        )
-        advice = self.kind.by_hand.format_map(self.found)
-        parts = "; ".join(part for part in (disagreements, advice) if part)
-        return f"{self.standing.value} {self.subject}: {parts}"
+            for disagreement in _disagreements(
+                setting, self.found.get(setting), self.wanted[setting]
+            )
+        ]
+        if self.settings_hold:
+            parts.append("as described while its policy is in force")
+        if self.kind.by_hand:
+            parts.append(self.kind.by_hand.format_map(self.found))
+        return f"{text}: {'; '.join(parts)}"
 
 
 def _disagreements(setting: str, found: object, wanted: object) -> Iterator[str]:
@@ -118,15 +130,15 @@ def _disagreements(setting: str, found: object, wanted: object) -> Iterator[str]
 def compare(
     topology: Topology, found: Definitions, passwords: Mapping[str, str]
 ) -> tuple[Difference, ...]:
-    """List what separates a broker from its description, in the order of repair.
+    """List the differences between a broker and its description, in the order of repair.
 
     Args:
-        topology: What should be.
-        found: The definitions of the whole broker; other vhosts and users are passed over.
+        topology: The description.
+        found: The definitions of the whole broker; other vhosts and users are ignored.
         passwords: Described users' passwords, by user name; the others' are not compared.
     """
     return tuple(
-        _held(difference, topology, found)
+        _judged(difference, topology, found)
         for kind in KINDS
         for difference in _compare_kind(
             kind, topology, _wanted(kind, topology), _found(kind, topology, found, passwords)
@@ -134,12 +146,24 @@ def compare(
     )
 
 
-def _held(difference: Difference, topology: Topology, found: Definitions) -> Difference:
-    """Keep a stale policy that governs a queue of an older description: it may hold messages."""
-    policy = difference.found
-    if difference.kind is not POLICIES or difference.standing is not Standing.STALE or not policy:
-        return difference
-    return replace(difference, obeyed_by=obeying(policy["name"], topology, found))
+def _judged(difference: Difference, topology: Topology, found: Definitions) -> Difference:
+    """Add what only the settings in force say about a policy or a queue."""
+    kind, standing, there = difference.kind, difference.standing, difference.found
+    if kind is POLICIES and standing is Standing.STALE and there:
+        return replace(difference, still_needed_by=queues_with(there["name"], topology, found))
+    if kind is QUEUES and standing is Standing.DIFFERENT and there and difference.wanted:
+        hold = _but_for_settings(there) == _but_for_settings(difference.wanted) and settings_hold(
+            there["name"], topology, found
+        )
+        return replace(difference, settings_hold=hold)
+    return difference
+
+
+def _but_for_settings(queue: Entry) -> Entry:
+    """Return the compared parts of a queue without the arguments that a policy can set as well."""
+    settings = {f"x-{setting}" for setting in DECISIVE}
+    bare = {name: value for name, value in queue["arguments"].items() if name not in settings}
+    return {part: queue[part] for part in QUEUES.settings} | {"arguments": bare}
 
 
 def _compare_kind(
@@ -149,9 +173,11 @@ def _compare_kind(
         actual = found.get(name)
         if actual is None:
             yield Difference(kind, Standing.MISSING, entry, None)
+        elif kind is QUEUES and name in topology.retired:
+            yield Difference(kind, Standing.RETIRED, entry, actual)
         elif any(actual.get(setting) != entry.get(setting) for setting in kind.settings):
             yield Difference(kind, Standing.DIFFERENT, entry, actual)
-    # The broker lists in no order; a person comparing two runs needs one.
+    # The broker lists in no order, and an operator compares the output of two runs.
     for name, entry in sorted(found.items()):
         if name not in wanted:
             standing = Standing.STALE if _is_ours(kind, topology, entry) else Standing.FOREIGN
@@ -163,7 +189,7 @@ def _wanted(kind: Kind, topology: Topology) -> Mapping[str, Entry]:
         users = topology.users
         return {u.name: {"name": u.name, "tags": sorted(u.tags), "password": "set"} for u in users}
     if kind is IN_FORCE:
-        return settings_described(topology)
+        return described_settings(topology)
     return {kind.name(entry): entry for entry in definitions(topology).get(kind.section, ())}
 
 
@@ -171,13 +197,19 @@ def _found(
     kind: Kind, topology: Topology, found: Definitions, passwords: Mapping[str, str]
 ) -> Mapping[str, Entry]:
     if kind is IN_FORCE:
-        return settings_in_force(topology, found)
+        return settings_by_policy(topology, found)
     entries = [entry for entry in found.get(kind.section, ()) if _concerns(kind, topology, entry)]
     if kind is EXCHANGES:
         # RabbitMQ 4.3 leaves out what is false.
         entries = [{"internal": False, **entry} for entry in entries]
     if kind is USERS:
         entries = [_user_found(entry, passwords.get(entry["name"])) for entry in entries]
+    if kind is TOPIC_PERMISSIONS:
+        # The API deletes only all topic permissions of a user at once. Without its exchange, one is
+        # of no effect, so that of a retired tier may stay.
+        exchanges = {exchange.name for exchange in topology.exchanges}
+        gone = topology.retired - exchanges
+        entries = [entry for entry in entries if entry["exchange"] not in gone]
     if kind is PERMISSIONS:
         others = _administrators(found) - {user.name for user in topology.users}
         entries = [entry for entry in entries if entry["user"] not in others]
@@ -185,7 +217,7 @@ def _found(
 
 
 def _concerns(kind: Kind, topology: Topology, entry: Entry) -> bool:
-    """Whether a broker's entry lies within what a topology describes."""
+    """Whether an entry of the broker belongs to what a topology describes."""
     if kind is VHOSTS:
         return bool(entry["name"] == topology.vhost)
     if kind is USERS:
@@ -194,7 +226,7 @@ def _concerns(kind: Kind, topology: Topology, entry: Entry) -> bool:
 
 
 def _user_found(entry: Entry, password: str | None) -> Entry:
-    """Replace a user's password hash with a verdict, which may be shown."""
+    """Replace a user's password hash with whether it fits, which may be shown."""
     known = password is None or (
         entry.get("hashing_algorithm") == HASHING and _matches(entry["password_hash"], password)
     )
@@ -219,14 +251,16 @@ def _matches(password_hash: str, password: str) -> bool:
 
 
 def _administrators(found: Definitions) -> set[str]:
-    """Name those who can give themselves any permission: that they have some says nothing."""
+    """Name the administrators, whose permissions are no drift: they can grant themselves any."""
     return {entry["name"] for entry in found.get("users", ()) if "administrator" in _tags(entry)}
 
 
 def _is_ours(kind: Kind, topology: Topology, entry: Entry) -> bool:
-    """Whether an entry that is not described can only have been made by an older description."""
+    """Whether an entry that is not described can only have been made by an earlier description."""
     if kind is POLICIES:
         return bool(entry["name"].startswith(POLICY_PREFIX))
+    if kind is EXCHANGES:
+        return entry["name"] in topology.retired
     if kind is not BINDINGS:
         return False
     exchanges = {exchange.name for exchange in topology.exchanges}

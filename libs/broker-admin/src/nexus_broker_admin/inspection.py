@@ -1,4 +1,4 @@
-"""Looking at the broker as one service sees it, for its ``check`` command: nothing is disturbed."""
+"""The broker's part of a service's ``check`` command: what the service may do, without doing it."""
 
 import asyncio
 import re
@@ -12,8 +12,9 @@ from pamqp.common import FieldValue
 from pydantic import SecretStr
 from yarl import URL
 
+from nexus_broker_admin.commands import read_drift
 from nexus_broker_admin.drift import Standing
-from nexus_broker_admin.management import ManagementError, connect, read_drift
+from nexus_broker_admin.management import ManagementError, connect
 from nexus_messaging import connecting
 from nexus_messaging.addresses import hosts_of, url_of
 from nexus_messaging.connecting import BrokerUnreachableError
@@ -22,34 +23,37 @@ from nexus_messaging.settings import BrokerSettings
 from nexus_messaging.topology import DEAD, INTERNAL, MAX_MESSAGE_BYTES, TIERS, Rights, rights_of
 from nexus_service.checking import Check, Checks
 
-SECONDS: Final = 10.0
-AT_ONCE: Final = 4
-"""Connections of one check."""
+TIMEOUT: Final = 10.0
+"""Seconds for one attempt."""
+
+MAX_CONNECTIONS: Final = 4
+"""Connections of one check at the same time."""
 
 NOT_COMPARED: Final = (
     "limits, policies and permissions were not compared with the description:"
     " set MANAGEMENT_URL for that, or run nexus-topology check"
 )
 
-_UNUSABLE: Final[dict[str, FieldValue]] = {"x-priority": "none"}
-"""Consuming with these arguments is refused, after the broker has looked at the permission."""
+_INVALID_ARGUMENTS: Final[dict[str, FieldValue]] = {"x-priority": "none"}
+"""The broker refuses to consume with these, but only after it has checked the permission."""
 
 Refusal = aiormq.exceptions.ChannelClosed
-Attempt = Callable[[AbstractChannel], Awaitable[object]]
-Trial = Callable[[Attempt], Awaitable[Refusal | None]]
+Operation = Callable[[AbstractChannel], Awaitable[object]]
+Attempt = Callable[[Operation], Awaitable[Refusal | None]]
+"""Runs an operation on a new connection; returns the refusal that closed its channel, if any."""
 
 
 class TopologySettings(BrokerSettings):
-    """What commands alone may be given; the running service does not need it."""
+    """Settings of commands; the running service does not need them."""
 
     management_url: SecretStr | None = None
-    """`http://user:password@host:port` of the broker's management API, an administrator's: compares
-    the whole broker with its description. Empty: only what the service's own user can try. To
-    `status` it adds what is in consumers' hands; a user with the tag `monitoring` will do."""
+    """`http://user:password@host:port` of the broker's management API, an administrator's: `check`
+    compares the whole broker with its description. Empty: it tries only what the service's own user
+    may do. `status` adds unacknowledged messages; a user with the tag `monitoring` is enough."""
 
 
 def broker_checks(service: str) -> tuple[Checks[BrokerSettings], Checks[TopologySettings]]:
-    """Return the checks of everything at the broker that ``service`` needs."""
+    """Return the checks of all that ``service`` needs at the broker."""
     return (
         Checks("broker", BrokerSettings, lambda settings: {"broker": _broker(settings, service)}),
         Checks(
@@ -73,19 +77,19 @@ async def broker_fault(
     Args:
         url: The service's own AMQP URL.
         rights: What it needs.
-        message_bytes: The size at which the broker should limit messages.
+        message_bytes: The message size that the broker should limit, in bytes.
     """
-    room = asyncio.Semaphore(AT_ONCE)
+    slots = asyncio.Semaphore(MAX_CONNECTIONS)
 
-    async def tried(attempt: Attempt) -> Refusal | None:
-        async with room, asyncio.timeout(SECONDS):
-            return await _refusal(url, attempt)
+    async def attempt(operation: Operation) -> Refusal | None:
+        async with slots, asyncio.timeout(TIMEOUT):
+            return await _refusal(url, operation)
 
     try:
         faults = await asyncio.gather(
-            *(_queue_fault(tried, queue) for queue in rights.queues),
-            *(_write_fault(tried, exchange, key) for exchange, key in _written(rights)),
-            _size_fault(tried, *next(_written(rights)), message_bytes),
+            *(_queue_fault(attempt, queue) for queue in rights.queues),
+            *(_write_fault(attempt, exchange, key) for exchange, key in _publishes(rights)),
+            _size_fault(attempt, *next(_publishes(rights)), message_bytes),
         )
     except BrokerUnreachableError as error:
         return str(error)
@@ -94,38 +98,37 @@ async def broker_fault(
     return "\n".join(dict.fromkeys(fault for fault in faults if fault)) or None
 
 
-def _written(rights: Rights) -> Iterator[tuple[str, str]]:
+def _publishes(rights: Rights) -> Iterator[tuple[str, str]]:
     """Yield the exchanges and routing keys that a service publishes to."""
     yield from ((INTERNAL, f"{event}.v1") for event in rights.publishes)
     for exchange in (*(tier.name for tier in TIERS), DEAD):
         yield from ((exchange, queue) for queue in rights.queues)
 
 
-async def _queue_fault(tried: Trial, queue: str) -> str | None:
+async def _queue_fault(attempt: Attempt, queue: str) -> str | None:
     """Say whether ``queue`` is missing or may not be consumed, without consuming it.
 
-    To consume and cancel at once would take messages, and take its turn of a single active
-    consumer.
+    To consume and cancel at once would fetch messages, and could become the single active consumer.
     """
 
     async def declare(channel: AbstractChannel) -> None:
         await channel.queue_declare(queue, passive=True)
 
     async def consume(channel: AbstractChannel) -> None:
-        await channel.basic_consume(queue, _ignore, arguments=_UNUSABLE)
+        await channel.basic_consume(queue, _ignore, arguments=_INVALID_ARGUMENTS)
 
-    if await tried(declare) is not None:
+    if await attempt(declare) is not None:
         return f"queue {queue} is missing: run nexus-topology apply"
-    if isinstance(await tried(consume), aiormq.exceptions.ChannelAccessRefused):
+    if isinstance(await attempt(consume), aiormq.exceptions.ChannelAccessRefused):
         return f"queue {queue}: no permission to read it: run nexus-topology apply"
     return None
 
 
-async def _write_fault(tried: Trial, exchange: str, key: str) -> str | None:
+async def _write_fault(attempt: Attempt, exchange: str, key: str) -> str | None:
     """Say whether ``key`` may not be published to ``exchange``, without publishing it.
 
-    In a transaction the broker looks at the permission when it takes the message, and delivers
-    it at the commit only, which never comes.
+    In a transaction the broker checks the permission when it takes the message, and routes the
+    message at the commit, which never comes.
     """
 
     async def publish(channel: AbstractChannel) -> None:
@@ -133,7 +136,7 @@ async def _write_fault(tried: Trial, exchange: str, key: str) -> str | None:
         await channel.basic_publish(b"", exchange=exchange, routing_key=key)
         await channel.tx_rollback()
 
-    match await tried(publish):
+    match await attempt(publish):
         case aiormq.exceptions.ChannelNotFoundEntity():
             return f"exchange {exchange} is missing: run nexus-topology apply"
         case aiormq.exceptions.ChannelAccessRefused():
@@ -142,11 +145,11 @@ async def _write_fault(tried: Trial, exchange: str, key: str) -> str | None:
             return None
 
 
-async def _size_fault(tried: Trial, exchange: str, key: str, wanted: int) -> str | None:
-    """Say whether the broker's limit of a message's size is another than ``wanted`` bytes.
+async def _size_fault(attempt: Attempt, exchange: str, key: str, wanted: int) -> str | None:
+    """Say whether the broker's limit of a message's size differs from ``wanted`` bytes.
 
-    The broker names its limit only to who exceeds it, so one byte too many is published in a
-    transaction that is never committed.
+    The broker states its limit only to a publisher that exceeds it, so one byte too many is
+    published in a transaction that is never committed.
     """
 
     async def publish(channel: AbstractChannel) -> None:
@@ -154,7 +157,7 @@ async def _size_fault(tried: Trial, exchange: str, key: str, wanted: int) -> str
         await channel.basic_publish(bytes(wanted + 1), exchange=exchange, routing_key=key)
         await channel.tx_rollback()
 
-    refusal = await tried(publish)
+    refusal = await attempt(publish)
     advice = f"set max_message_size = {wanted} in its rabbitmq.conf"
     if refusal is None:
         return f"the broker takes messages of more than {wanted} bytes: {advice}"
@@ -164,23 +167,23 @@ async def _size_fault(tried: Trial, exchange: str, key: str, wanted: int) -> str
     return f"the broker takes messages of {limit[1]} bytes at most: {advice}"
 
 
-async def _refusal(url: str, attempt: Attempt) -> Refusal | None:
-    """Make an attempt on a connection of its own; return the refusal that closed its channel.
+async def _refusal(url: str, operation: Operation) -> Refusal | None:
+    """Run an operation on a connection of its own; return the refusal that closed its channel.
 
-    What the attempt itself raises may be no more than that the channel was closed meanwhile, and
-    what it sends on a channel just closed ends the whole connection.
+    The operation itself may raise only that the channel was closed meanwhile; the cause is in the
+    channel. What it sends on a channel just closed ends the whole connection.
     """
     connection = await connecting.connect(url, name="check")
     try:
         channel = await connection.amqp.channel(publisher_confirms=False)
         closing = channel.closing
         try:
-            await attempt(channel)
+            await operation(channel)
         except (aiormq.exceptions.AMQPError, aiormq.exceptions.ChannelInvalidStateError):
             await asyncio.wait({closing})
             refusal = closing.exception()
             if not isinstance(refusal, Refusal):
-                raise ConnectionError("lost while it was asked") from None
+                raise ConnectionError("the connection was lost during the check") from None
             return refusal
     finally:
         await connection.close()
@@ -188,7 +191,7 @@ async def _refusal(url: str, attempt: Attempt) -> Refusal | None:
 
 
 async def _ignore(_message: object) -> None:
-    """Take no delivery: none ever comes."""
+    """Handle no delivery: none ever comes."""
 
 
 def _topology(settings: TopologySettings) -> Check:
@@ -199,14 +202,16 @@ def _topology(settings: TopologySettings) -> Check:
 
 
 async def topology_fault(management_url: str, *, vhost: str) -> str | None:
-    """Say how the broker differs from its description, passwords and what is not ours left out."""
+    """Say how the broker differs from its description; passwords and foreign objects aside."""
     try:
         async with connect(management_url) as management:
             drift = await read_drift(management, {}, vhost=vhost)
     except ManagementError as error:
         return str(error)
-    ours = [str(each) for each in drift if each.standing is not Standing.FOREIGN]
-    return "\n".join(ours) or None
+    faults = [
+        str(each) for each in drift if each.standing is not Standing.FOREIGN and not each.acceptable
+    ]
+    return "\n".join(faults) or None
 
 
 def vhost_of(amqp_url: str) -> str:

@@ -1,18 +1,18 @@
-"""The parts a broker's description is made of; what the metering broker has is in ``topology``."""
+"""The types that describe a broker; the description of the metering broker is ``topology``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 NOTHING = "^$"
-"""The permission that no name satisfies."""
+"""The permission that matches no name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A durable exchange. What it cannot route goes to ``alternate``, or back to the sender.
+    """A durable exchange. What it cannot route goes to ``alternate``, or back to the publisher.
 
-    The alternate exchange is an argument, not a policy: it never changes, and a policy could be
-    shadowed by somebody else's, after which unroutable events would vanish with a confirm.
+    The alternate exchange is an argument, not a policy. It never changes, and another policy could
+    displace ours: then the broker would confirm unroutable events and drop them.
     """
 
     name: str
@@ -29,8 +29,8 @@ class Exchange:
 class Queue:
     """A quorum queue.
 
-    ``settings`` are, by their names in policies, those that it has by itself: no policy can take
-    them away. Of two numbers the smaller holds.
+    ``settings`` are arguments of the queue, by their names in policies. A policy cannot remove
+    them; where both set a number, the smaller one is in force.
     """
 
     name: str
@@ -56,12 +56,12 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Settings of all queues whose name matches ``pattern``; a queue obeys one policy only."""
+    """Settings of all queues whose name matches ``pattern``; one policy is in force per queue."""
 
     name: str
     pattern: str
     definition: Mapping[str, str | int]
-    # Above the default 0: somebody's policy for all queues must not shadow ours.
+    # Above the default 0, so that a policy of others for all queues does not displace ours.
     priority: int = 10
 
 
@@ -91,7 +91,11 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """Everything a vhost must hold, and nothing else."""
+    """Everything that a vhost must hold, and nothing else.
+
+    ``retired`` names tiers of earlier releases. Those that the broker still has are among
+    ``exchanges`` and ``queues``; what is left of the others may be removed.
+    """
 
     vhost: str
     exchanges: tuple[Exchange, ...]
@@ -99,3 +103,4 @@ class Topology:
     bindings: tuple[Binding, ...]
     policies: tuple[Policy, ...]
     users: tuple[User, ...]
+    retired: frozenset[str] = frozenset()

@@ -1,4 +1,4 @@
-"""Why a message is dead: the closed list that operators and alerts read."""
+"""Why a message was dead-lettered: the closed list that operators and alerts use."""
 
 from enum import StrEnum
 

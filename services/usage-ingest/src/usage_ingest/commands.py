@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import SecretStr
 
-from nexus_broker_admin.depths import Depths, look
+from nexus_broker_admin.depths import Depths, read_depths
 from nexus_broker_admin.inspection import vhost_of
 from nexus_database import Database, DatabaseUnavailableError
 from nexus_database.settings import DatabaseSettings
@@ -108,7 +108,7 @@ async def _depths(settings: StatusSettings) -> tuple[Depths | None, list[Finding
     url, management = settings.amqp_url.get_secret_value(), settings.management_url
     address = management.get_secret_value() if management else None
     try:
-        return await look(url, QUEUES, address, vhost_of(url)), []
+        return await read_depths(url, QUEUES, address, vhost_of(url)), []
     except BrokerUnreachableError as error:
         return None, [Finding("broker", str(error), Tone.BAD)]
 

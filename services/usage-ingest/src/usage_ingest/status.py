@@ -109,8 +109,8 @@ def findings(
     if depths is not None:
         found += [_stage(stage, counts, depths, now, allowed) for stage in STAGES]
         found += _dead_letters(depths)
-        if depths.unasked is not None:
-            text = f"messages in consumers' hands were not counted: {depths.unasked}"
+        if depths.management_fault is not None:
+            text = f"messages in consumers' hands were not counted: {depths.management_fault}"
             found.append(Finding("management API", text, Tone.NOTE))
     if counts is not None:
         stopped = any(each.tone is Tone.BAD for each in found)

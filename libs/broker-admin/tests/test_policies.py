@@ -1,12 +1,13 @@
-"""Which policy governs a queue when others have policies, too: as the broker decides it."""
+"""The settings in force for a queue when others have policies, too: as the broker decides them."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from nexus_broker_admin.definitions import IN_FORCE, definitions
-from nexus_broker_admin.displacement import in_force, returns_home, tiers_held
+from nexus_broker_admin.definitions import IN_FORCE, POLICIES, definitions
 from nexus_broker_admin.drift import Standing, compare
+from nexus_broker_admin.policies import blocked_tiers, in_force, returns_messages
 from nexus_messaging.topology import (
     TIERS,
     TOOL_EXECUTED_QUEUE,
@@ -18,6 +19,8 @@ from nexus_messaging.topology import (
 TOPOLOGY = metering_topology(broker_version="3.10.8")
 DEAD_LETTERS = dead_letter_queue(TOOL_EXECUTED_QUEUE)
 TIER = TIERS[0].name
+WAIT = TIERS[0].wait // timedelta(milliseconds=1)
+ONLY_TIER = f"^{TIER.replace('.', '[.]')}$"
 
 
 def policy(name: str, priority: int, pattern: str = ".*", **settings: object) -> dict[str, Any]:
@@ -50,8 +53,8 @@ def broker(*others: dict[str, Any], parameters: list[dict[str, Any]] | None = No
     return {**found, "parameters": parameters or []}
 
 
-def with_former_tiers(found: Any) -> Any:
-    """Return a broker whose tiers have only from their policies what new ones have themselves."""
+def without_arguments(found: Any) -> Any:
+    """Return a broker whose tiers have their settings by policy alone, as in release 0.1.0."""
     for queue in found["queues"]:
         if queue["name"] in {tier.name for tier in TIERS}:
             queue["arguments"] = {"x-queue-type": "quorum"}
@@ -59,7 +62,7 @@ def with_former_tiers(found: Any) -> Any:
 
 
 def displaced(found: Any) -> dict[str, str]:
-    """Return what is said about each queue whose settings are not as described."""
+    """Return the text about each queue whose settings in force are not as described."""
     return {
         difference.kind.name(difference.wanted or {}): str(difference)
         for difference in compare(TOPOLOGY, found, {})
@@ -76,16 +79,16 @@ def displaced(found: Any) -> dict[str, str]:
         (11, ".*", "quorum_queues", True),
         (11, ".*", "classic_queues", False),
         (11, ".*", "exchanges", False),
-        (11, "^retry.5s$", "queues", True),
-        (11, "5", "queues", True),
-        (11, "^5", "queues", False),
-        (11, "(?<five>5)", "queues", True),
+        (11, "^retry.1$", "queues", True),
+        (11, "1", "queues", True),
+        (11, "^1", "queues", False),
+        (11, "(?<one>1)", "queues", True),
     ],
 )
 def test_a_policy_displaces_ours_by_priority_pattern_and_kind(
     priority: int, pattern: str, apply_to: str, *, displaces: bool
 ) -> None:
-    """As the broker chooses; where it may choose either, or the pattern is Perl's, the worse."""
+    """As the broker chooses; where it may choose any, or the pattern is Perl's, the worse."""
     theirs = policy("theirs", priority, pattern, max_length=10) | {"apply-to": apply_to}
 
     said = displaced(broker(theirs)).get(TIER, "")
@@ -93,8 +96,8 @@ def test_a_policy_displaces_ours_by_priority_pattern_and_kind(
     assert (f"in force: policy theirs (priority {priority})" in said) is displaces
 
 
-def test_a_displaced_queue_is_left_to_a_person() -> None:
-    """Somebody meant that policy: what to do about it is said, and nothing is changed."""
+def test_displaced_policy_is_reported_and_not_repaired() -> None:
+    """Others set that policy on purpose: the text says what to do, and nothing is changed."""
     found = compare(TOPOLOGY, broker(policy("theirs", 50, max_length=10)), {})
 
     ours = [each for each in found if each.kind is IN_FORCE]
@@ -104,16 +107,16 @@ def test_a_displaced_queue_is_left_to_a_person() -> None:
 
 
 @pytest.mark.parametrize("queue", [DEAD_LETTERS, UNROUTABLE])
-def test_a_queue_without_settings_of_ours_may_have_none_of_others(queue: str) -> None:
-    """A time to live or a limit of anybody's would drop dead letters, whatever its priority."""
+def test_dead_letter_queue_may_have_no_settings_of_others(queue: str) -> None:
+    """A time to live or a limit would drop dead letters, whatever the priority of the policy."""
     said = displaced(broker(policy("theirs", 0, message_ttl=1000)))
 
     assert f"queue {queue}: message-ttl is 1000, should be absent; in force: policy" in said[queue]
     assert TIER not in said
 
 
-def test_settings_that_move_no_message_are_passed_over() -> None:
-    """A managed broker may place its queues by policies that nobody can remove."""
+def test_settings_that_move_no_message_are_ignored() -> None:
+    """A managed broker may place its queues by policies that operators cannot remove."""
     managed = operator_policy("managed", queue_leader_locator="balanced")
 
     assert displaced(broker(policy("theirs", 0, ha_mode="all"), parameters=[managed])) == {}
@@ -122,17 +125,17 @@ def test_settings_that_move_no_message_are_passed_over() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"message_ttl": 10}, "message-ttl is 10, should be 5000"),
+        ({"message_ttl": 10}, f"message-ttl is 10, should be {WAIT}"),
         ({"max_length": 10}, "max-length is 10, should be absent"),
         ({"dead_letter_exchange": "x"}, "dead-letter-exchange is x, should be retry.return"),
-        ({"message_ttl": 90_000_000}, ""),
+        ({"message_ttl": WAIT + 1}, ""),
     ],
 )
-def test_an_operator_policy_is_laid_over_ours(settings: dict[str, object], said: str) -> None:
-    """Of numbers the smaller holds, of all else the operator policy's."""
-    laid_over = operator_policy("managed", "^retry[.]5s$", **settings)
+def test_operator_policy_is_merged_over_ours(settings: dict[str, object], said: str) -> None:
+    """Of two numbers the smaller is in force; otherwise the operator policy's value is."""
+    managed = operator_policy("managed", ONLY_TIER, **settings)
 
-    found = displaced(with_former_tiers(broker(parameters=[laid_over])))
+    found = displaced(without_arguments(broker(parameters=[managed])))
 
     assert list(found) == ([TIER] if said else [])
     assert said in found.get(TIER, "")
@@ -140,8 +143,8 @@ def test_an_operator_policy_is_laid_over_ours(settings: dict[str, object], said:
         assert "operator policy managed (priority 0)" in found[TIER]
 
 
-def test_a_policy_of_ours_that_is_wrong_is_said_once() -> None:
-    """What apply mends needs no second line about the queue that it governs."""
+def test_missing_policy_of_ours_is_reported_once() -> None:
+    """A difference that apply repairs needs no second line about the queue."""
     found = broker()
     found["policies"] = [each for each in found["policies"] if TIER not in each["name"]]
 
@@ -151,8 +154,8 @@ def test_a_policy_of_ours_that_is_wrong_is_said_once() -> None:
     ]
 
 
-def test_a_policy_of_ours_is_kept_while_a_former_queue_needs_it() -> None:
-    """Without it the former tier would drop what waits there; it goes once the queue has gone."""
+def test_policy_is_kept_while_a_queue_needs_it() -> None:
+    """Without it the queue would drop what waits there; it is removed once the queue is gone."""
     former = policy("nexus.retry.30s", 10, "^retry[.]30s$", message_ttl=30_000)
     found = broker(former)
     found["queues"].append({**found["queues"][0], "name": "retry.30s"})
@@ -163,44 +166,66 @@ def test_a_policy_of_ours_is_kept_while_a_former_queue_needs_it() -> None:
 
     assert not kept.repairable
     assert str(kept) == (
-        "extra policy nexus.retry.30s: still obeyed by retry.30s: empty it, delete it, apply again"
+        "extra policy nexus.retry.30s: still in force for retry.30s:"
+        " empty it, delete it, apply again"
     )
     assert gone.repairable
 
 
 @pytest.mark.parametrize(
-    ("wait", "held"), [(None, True), (5_001, True), (5_000, False), (50, False)]
+    ("wait", "blocked"), [(None, True), (WAIT + 1, True), (WAIT, False), (WAIT - 1, False)]
 )
-def test_a_tier_is_held_by_what_came_in_under_a_longer_wait(
-    wait: int | None, *, held: bool
-) -> None:
-    """Or under none at all; what came in under a shorter one leaves by itself."""
+def test_tier_is_blocked_by_messages_with_a_longer_wait(wait: int | None, *, blocked: bool) -> None:
+    """Or with none; those with a shorter wait leave by themselves."""
     settings = {} if wait is None else {"message_ttl": wait}
-    found = broker(policy("theirs", 50, "^retry[.]5s$", **settings))
+    found = broker(policy("theirs", 50, ONLY_TIER, **settings))
 
-    assert tiers_held(TOPOLOGY, with_former_tiers(found)) == ((TIER,) if held else ())
+    assert blocked_tiers(TOPOLOGY, without_arguments(found)) == ((TIER,) if blocked else ())
 
 
-def test_a_policy_of_others_takes_nothing_away_from_a_tier() -> None:
-    """It has its wait and its way home by itself; of waits the shorter holds."""
-    settings = {"message_ttl": 5_001, "dead_letter_exchange": "x", "overflow": "drop-head"}
-    found = broker(policy("theirs", 50, "^retry[.]5s$", **settings))
+def test_policy_of_others_removes_nothing_from_a_tier() -> None:
+    """A tier has its wait and its return as arguments; of two waits the shorter is in force."""
+    settings = {"message_ttl": WAIT + 1, "dead_letter_exchange": "x", "overflow": "drop-head"}
+    found = broker(policy("theirs", 50, ONLY_TIER, **settings))
 
-    assert tiers_held(TOPOLOGY, found) == ()
-    assert returns_home(TIER, TOPOLOGY.vhost, found)
+    assert blocked_tiers(TOPOLOGY, found) == ()
+    assert returns_messages(TIER, TOPOLOGY.vhost, found)
     assert displaced(found) == {}
 
 
-def test_a_tier_returns_home_only_with_all_its_settings() -> None:
-    """Rejected from a tier that lacks one of them, a message would be dropped."""
+def test_tier_returns_messages_only_with_all_its_settings() -> None:
+    """A message rejected from a tier that lacks one of them would be dropped."""
     theirs = policy("theirs", 50, "^retry", message_ttl=1, dead_letter_exchange="retry.return")
 
-    assert returns_home(TIER, TOPOLOGY.vhost, with_former_tiers(broker()))
-    assert not returns_home(TIER, TOPOLOGY.vhost, with_former_tiers(broker(theirs)))
+    assert returns_messages(TIER, TOPOLOGY.vhost, without_arguments(broker()))
+    assert not returns_messages(TIER, TOPOLOGY.vhost, without_arguments(broker(theirs)))
 
 
-def test_no_policy_at_all_is_said_so() -> None:
-    """A queue that nothing governs has no decisive settings."""
+def test_longer_wait_does_not_hold_beside_the_old_argument() -> None:
+    """Of argument and policy the smaller number is in force: the queue must be replaced."""
+    longer = metering_topology(tier_scale=2, broker_version="3.10.8")
+
+    differences = [each for each in compare(longer, broker(), {}) if each.kind is not POLICIES]
+
+    assert [each.subject for each in differences] == [f"queue {tier.name}" for tier in TIERS]
+    assert not any(each.acceptable or each.repairable for each in differences)
+    assert "empty it, delete it, apply again" in str(differences[0])
+
+
+def test_shorter_wait_holds_by_policy_beside_the_old_argument() -> None:
+    """The queue works as described, and what came in under the longer wait is to be drained."""
+    shorter = metering_topology(tier_scale=0.5, broker_version="3.10.8")
+
+    differences = [each for each in compare(shorter, broker(), {}) if each.kind is not POLICIES]
+
+    assert [each.subject for each in differences] == [f"queue {tier.name}" for tier in TIERS]
+    assert all(each.acceptable for each in differences)
+    assert "as described while its policy is in force" in str(differences[0])
+    assert blocked_tiers(shorter, broker()) == tuple(tier.name for tier in TIERS)
+
+
+def test_queue_without_policies_has_no_settings() -> None:
+    """The source says that there is no policy."""
     there = in_force("theirs", [], [])
 
     assert (there.definition, there.source) == ({}, "no policy")

@@ -1,11 +1,12 @@
-"""Which settings each queue really has, whatever policies of others say about it: pure.
+"""The settings in force for each queue, worked out from all policies of its vhost: pure.
 
-A queue obeys one policy: of those that match its name, the one of the highest priority. An operator
-policy is laid over it (https://www.rabbitmq.com/docs/policies). So somebody else's policy can take
-away a tier's wait or a queue's dead-lettering while ours stands there unchanged.
+One policy is in force for a queue: of those whose pattern matches its name, the one of the highest
+priority. An operator policy is merged over it, and the queue's own arguments over both
+(https://www.rabbitmq.com/docs/policies). So a policy of others can displace ours, and with it a
+tier's wait or a queue's dead-lettering, while ours remains on the broker unchanged.
 
-The broker reports the policy of a quorum queue up to five seconds late, so the settings in force
-are worked out from the policies, which are never late.
+The broker reports the policy of a quorum queue up to five seconds late. The policies themselves
+are never late, so the settings in force are computed from them.
 """
 
 import re
@@ -29,10 +30,13 @@ DECISIVE: Final = frozenset(
         "delivery-limit",
     }
 )
-"""The settings that keep, move or drop messages. Others, such as where a managed broker's policy
-places a queue, are passed over."""
+"""The settings that keep, move or drop messages. Others are ignored, for example where a managed
+broker's policy places a queue."""
 
 _FOR_QUORUM_QUEUES: Final = {"all", "queues", "quorum_queues"}
+
+Arguments = Mapping[str, Any]
+"""The arguments of a queue, by their names: ``x-message-ttl``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,68 +49,75 @@ class InForce:
 
     @property
     def source(self) -> str:
-        """The policies in force, with their priorities, for a person."""
+        """The policies in force with their priorities, for an operator."""
         both = (("policy", self.policy), ("operator policy", self.operator_policy))
         named = [f"{kind} {p['name']} (priority {p['priority']})" for kind, p in both if p]
         return " and ".join(named) or "no policy"
 
 
-def settings_described(topology: Topology) -> dict[str, Entry]:
+def described_settings(topology: Topology) -> dict[str, Entry]:
     """Return the settings that each queue is described to have, by its name."""
     described = definitions(topology)
-    return _settings(topology, described["policies"], described)
+    arguments = _arguments(topology.vhost, described)
+    return _settings(topology, described["policies"], described, arguments)
 
 
-def settings_in_force(topology: Topology, found: Definitions) -> dict[str, Entry]:
-    """Return the settings of each described queue, by its name, our own policies taken as mended.
+def settings_by_policy(topology: Topology, found: Definitions) -> dict[str, Entry]:
+    """Return the settings of each described queue as policies of others leave them, by its name.
 
-    What is wrong with those themselves is a difference of its own.
+    Our own policies, and the values of the queue's own arguments, are taken as described: what is
+    wrong with them is reported as a difference of the policy or of the queue.
     """
-    others = [
-        policy
-        for policy in _policies(topology.vhost, found)
-        if not policy["name"].startswith(POLICY_PREFIX) or obeying(policy["name"], topology, found)
-    ]
-    mended = [*others, *definitions(topology)["policies"]]
-    return _settings(topology, mended, found)
+    described = _arguments(topology.vhost, definitions(topology))
+    there = {
+        name: {each: described.get(name, {}).get(each, value) for each, value in own.items()}
+        for name, own in _arguments(topology.vhost, found).items()
+    }
+    return _settings(topology, _with_ours_as_described(topology, found), found, there)
 
 
-def tiers_held(topology: Topology, found: Definitions) -> tuple[str, ...]:
+def settings_hold(queue: str, topology: Topology, found: Definitions) -> bool:
+    """Whether the settings in force for ``queue`` are as described, once our policies are."""
+    policies = _with_ours_as_described(topology, found)
+    there = _settings(topology, policies, found, _arguments(topology.vhost, found))[queue]
+    return bool(there["definition"] == described_settings(topology)[queue]["definition"])
+
+
+def blocked_tiers(topology: Topology, found: Definitions) -> tuple[str, ...]:
     """Name the tiers whose wait in force is none, or longer than described.
 
-    What came in under it holds back all that comes in later.
+    A message that came in under such a wait holds back all that come in later.
     """
     there = _arguments(topology.vhost, found)
-    now = _settings(topology, _policies(topology.vhost, found), found)
+    now = _settings(topology, _policies(topology.vhost, found), found, there)
     return tuple(
         name
-        for name, described in settings_described(topology).items()
+        for name, described in described_settings(topology).items()
         if name in there
         and (wait := described["definition"].get(WAIT)) is not None
         and now[name]["definition"].get(WAIT, inf) > wait
     )
 
 
-def returns_home(queue: str, vhost: str, found: Definitions) -> bool:
-    """Whether what the broker takes from a tier's ``queue`` now goes home and is never dropped."""
+def returns_messages(tier: str, vhost: str, found: Definitions) -> bool:
+    """Whether a message that the broker dead-letters from ``tier`` returns, and is not dropped."""
     there = in_force(
-        queue,
+        tier,
         _policies(vhost, found),
         _operator_policies(vhost, found),
-        _arguments(vhost, found).get(queue, {}),
+        _arguments(vhost, found).get(tier, {}),
     ).definition
     wanted = {"dead-letter-exchange": RETRY_RETURN, **SAFE_DEAD_LETTERING}
     return all(there.get(setting) == value for setting, value in wanted.items())
 
 
-def obeying(policy: str, topology: Topology, found: Definitions) -> tuple[str, ...]:
-    """Name the queues beyond the description that ``policy`` governs now."""
+def queues_with(policy: str, topology: Topology, found: Definitions) -> tuple[str, ...]:
+    """Name the queues outside the description for which ``policy`` is in force."""
     described = {queue.name for queue in topology.queues}
     there = _policies(topology.vhost, found)
-    names = {q["name"] for q in found.get("queues", ()) if q["vhost"] == topology.vhost}
     return tuple(
         queue
-        for queue in sorted(names - described)
+        for queue in sorted(_arguments(topology.vhost, found).keys() - described)
         if in_force(queue, there, ()).policy.get("name") == policy
     )
 
@@ -115,34 +126,49 @@ def in_force(
     queue: str,
     policies: Iterable[Entry],
     operator_policies: Iterable[Entry],
-    arguments: Mapping[str, Any] = MappingProxyType({}),
+    arguments: Arguments = MappingProxyType({}),
 ) -> InForce:
-    """Work out the settings of ``queue`` from the policies of its vhost and its own arguments.
+    """Compute the settings of ``queue`` from the policies of its vhost and its own arguments.
 
-    Of several policies of one priority the broker takes any: here the one that is not ours.
+    Of several policies of the same priority the broker takes any; here it is the one that is not
+    ours.
     """
     policy = _first(queue, policies)
-    laid_over = _first(queue, operator_policies)
+    operator_policy = _first(queue, operator_policies)
     definition = _decisive(policy)
     own = {name.removeprefix("x-"): value for name, value in arguments.items()}
-    for settings in (_decisive(laid_over), _decisive({"definition": own})):
+    for settings in (_decisive(operator_policy), _decisive({"definition": own})):
         for setting, value in settings.items():
             definition[setting] = _merged(definition.get(setting), value)
-    return InForce(definition, policy, laid_over)
+    return InForce(definition, policy, operator_policy)
 
 
 def _settings(
-    topology: Topology, policies: Collection[Entry], found: Definitions
+    topology: Topology,
+    policies: Collection[Entry],
+    found: Definitions,
+    arguments: Mapping[str, Arguments],
 ) -> dict[str, Entry]:
-    operators, own = _operator_policies(topology.vhost, found), _arguments(topology.vhost, found)
+    operators = _operator_policies(topology.vhost, found)
     there = {
-        queue.name: in_force(queue.name, policies, operators, own.get(queue.name, {}))
+        queue.name: in_force(queue.name, policies, operators, arguments.get(queue.name, {}))
         for queue in topology.queues
     }
     return {
         name: {"name": name, "definition": each.definition, "source": each.source}
         for name, each in there.items()
     }
+
+
+def _with_ours_as_described(topology: Topology, found: Definitions) -> list[Entry]:
+    """Return all policies of the vhost as they are once ours are as described."""
+    kept = [
+        policy
+        for policy in _policies(topology.vhost, found)
+        if not policy["name"].startswith(POLICY_PREFIX)
+        or queues_with(policy["name"], topology, found)
+    ]
+    return [*kept, *definitions(topology)["policies"]]
 
 
 def _policies(vhost: str, found: Definitions) -> list[Entry]:
@@ -158,7 +184,7 @@ def _operator_policies(vhost: str, found: Definitions) -> list[Entry]:
     ]
 
 
-def _arguments(vhost: str, found: Definitions) -> dict[str, Mapping[str, Any]]:
+def _arguments(vhost: str, found: Definitions) -> dict[str, Arguments]:
     """Return the arguments of each queue of ``vhost``, by its name."""
     queues = [queue for queue in found.get("queues", ()) if queue["vhost"] == vhost]
     return {queue["name"]: queue.get("arguments", {}) for queue in queues}
@@ -175,7 +201,7 @@ def _matches(policy: Entry, queue: str) -> bool:
     try:
         return re.search(policy["pattern"], queue) is not None
     except re.error:
-        # The broker's expressions are Perl's: one that Python can't read is taken to match.
+        # The broker uses Perl's expressions: one that Python cannot compile is taken to match.
         return True
 
 
@@ -189,10 +215,7 @@ def _decisive(policy: Entry) -> dict[str, Any]:
 
 
 def _merged(below: object, above: object) -> object:
-    """Return what holds where two set the same, of policy, operator policy and the queue itself.
-
-    Of numbers it is the smaller.
-    """
+    """Return what is in force where two sources set the same: of numbers the smaller."""
     if isinstance(below, int) and isinstance(above, int):
         return min(below, above)
     return above
