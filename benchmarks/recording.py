@@ -23,7 +23,7 @@ from uuid import uuid4
 import asyncpg
 
 from local_stack.catalogue import base_environment
-from local_stack.identities import family
+from local_stack.identities import descendants
 from local_stack.ports import LOOPBACK, free_ports
 from local_stack.postgres import PostgresServer
 from local_stack.rabbitmq import RabbitNode
@@ -128,7 +128,9 @@ class Bench:
                 text = f"{recorded} of {wanted} were recorded in {TIMEOUT_SECONDS:.0f} s"
                 raise TimeoutError(text)
             await asyncio.sleep(POLL_SECONDS)
-        parts = {"python": [pid], "broker": self._node.pids, "postgres": self._postgres.pids}
+        servers = {"broker": self._node, "postgres": self._postgres}
+        parts = {"python": [pid]}
+        parts |= {name: [*server.pids.values()] for name, server in servers.items()}
         processor = {part: _processor_seconds(roots) for part, roots in parts.items()}
         return Moment(recorded, time.monotonic(), processor)
 
@@ -138,7 +140,7 @@ def _processor_seconds(roots: Sequence[int]) -> float:
     total = 0
     for root in roots:
         total += sum(_ticks(root, ended=True))
-        total += sum(sum(_ticks(each.pid, ended=False)) for each in family(root))
+        total += sum(sum(_ticks(each.pid, ended=False)) for each in descendants(root))
     return total / TICKS
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The README's commands on a Debian 12 that has nothing but what the README asks for.
+# The README's commands on a Debian 12 with only what the README asks for.
 # Usage: run.sh [make target ...]      default: demo; `run.sh demo test` runs both
 set -euo pipefail
 
@@ -14,8 +14,7 @@ fail() { say "$*" >&2; exit 1; }
 [ "$(id -u)" -eq 0 ] || fail "making and entering a bare system needs root"
 command -v mmdebstrap unshare >/dev/null || fail "apt-get install -y mmdebstrap util-linux"
 
-# How this machine reaches the world is not the project's: its mirror, proxies and certificates
-# come from its own settings. Only what is needed to fetch is taken along.
+# Mirror, proxies and certificates are those of this machine's own settings.
 mirror=$(apt-get indextargets --format '$(COMPONENT) $(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
     awk -v own="$(. /etc/os-release && echo "$VERSION_CODENAME")" \
         '$1 == "main" && $3 == own { print $2; exit }')
@@ -27,11 +26,11 @@ while IFS= read -r setting; do environment+=("$setting"); done < <(
 
 work=$(mktemp -d)
 tree=$work/tree
-# The mounts live in a namespace of their own, which has ended by now: only plain files are left.
+# The mounts were in their own namespace, which has ended by now: only files are left.
 trap 'rm -rf --one-file-system "$work"' EXIT
 
 say "commit $(git -C "$REPOSITORY" rev-parse --short HEAD) on a bare Debian ($SUITE) with $NEEDED"
-# apt gives up root's rights to fetch: it must be able to pass through.
+# apt fetches as another user, who must be able to enter.
 chmod 755 "$work"
 apt-config dump | grep '^Acquire::' >"$work/apt.conf" || true
 mmdebstrap --quiet --variant=minbase --include="$NEEDED" --aptopt="$work/apt.conf" \
@@ -46,7 +45,7 @@ chmod 644 "$tree/srv/nexus.bundle"
 
 home_of() { chroot "$tree" getent passwd "$1" | cut -d: -f6; }
 
-in_tree() { # Run a command as a user of the bare system, with processes that end with it.
+in_tree() { # Run a command as a user of the bare system; its processes end with it.
     unshare --mount --pid --fork --kill-child bash -c '
         tree=$1 user=$2; shift 2
         mount -t proc proc "$tree/proc" && mount --rbind /dev "$tree/dev" &&
@@ -54,7 +53,7 @@ in_tree() { # Run a command as a user of the bare system, with processes that en
     ' in_tree "$tree" "$1" env -i "${environment[@]}" HOME="$(home_of "$1")" sh -c "$2"
 }
 
-# Root too, whose home no other user may enter: PostgreSQL runs as another user even so.
+# Also as root, whose home no other user may enter: PostgreSQL runs as another user.
 for user in tester root; do
     in_tree "$user" 'git -c advice.detachedHead=false clone --quiet /srv/nexus.bundle ~/nexus'
     for target in "${TARGETS[@]}"; do

@@ -1,4 +1,4 @@
-"""One stack with roads for a module: starting it takes longer than most of its tests."""
+"""One stack with proxies for a module: starting it takes longer than most of its tests."""
 
 from collections.abc import AsyncIterator
 

@@ -13,10 +13,11 @@ from uuid import UUID, uuid4
 import aio_pika
 import asyncpg
 
+from local_stack.dead_letters import read_dead_letters
 from local_stack.urls import login_of
-from metering_chaos.arena import Arena, in_thread, open_arena
-from metering_chaos.roads import Road
-from metering_chaos.witnesses import customers_by_user, read_depths, read_letters
+from metering_chaos.environment import Environment, in_thread, open_environment
+from metering_chaos.gathering import customers_by_user, read_depths
+from metering_chaos.proxies import Proxy
 from nexus_contracts import Event, EventData, ToolExecuted, UserCreated
 from rig.events import tool_run
 from rig.freezing import freeze
@@ -54,15 +55,15 @@ SELECT 1 FROM pg_stat_activity
 class Scene:
     """A running stack; each test uses users of its own."""
 
-    arena: Arena
+    environment: Environment
 
-    def road(self, service: str, part: str) -> Road:
-        """Return the road from a service to ``broker``, ``database`` or ``stripe``."""
-        return self.arena.roads["stripe" if part == "stripe" else f"{service}>{part}"]
+    def proxy(self, service: str, part: str) -> Proxy:
+        """Return the proxy from a service to ``broker``, ``database`` or ``stripe``."""
+        return self.environment.proxies["stripe" if part == "stripe" else f"{service}>{part}"]
 
     async def publish(self, *events: Event[EventData]) -> None:
         """Publish as an outside service does; returns once all are confirmed."""
-        url = self.arena.stack.amqp_url("publisher")
+        url = self.environment.stack.amqp_url("publisher")
         async with await aio_pika.connect(url) as connection:
             channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
             exchange = await channel.get_exchange("events", ensure=False)
@@ -78,7 +79,7 @@ class Scene:
 
     async def rows(self, service: str, query: str, *arguments: object) -> list[tuple[Any, ...]]:
         """Run a query or a change on a service's database, as its owner."""
-        url = self.arena.stack.database_url(service, owner=True)
+        url = self.environment.stack.database_url(service, owner=True)
         return await _rows(url, query, *arguments)
 
     async def until(self, service: str, query: str, *arguments: object, within: float = 30) -> None:
@@ -90,7 +91,7 @@ class Scene:
     @asynccontextmanager
     async def locked(self, service: str, table: str) -> AsyncIterator[None]:
         """Hold a lock on a table, so that every commit that touches it waits."""
-        url = self.arena.stack.database_url(service, owner=True)
+        url = self.environment.stack.database_url(service, owner=True)
         connection = await asyncpg.connect(url, timeout=10)
         try:
             async with connection.transaction():
@@ -101,7 +102,7 @@ class Scene:
 
     async def until_blocked(self, service: str, statement: str) -> None:
         """Wait until a statement of the service that begins so waits for a lock."""
-        postgres = self.arena.stack.postgres
+        postgres = self.environment.stack.postgres
         admin = login_of(postgres.superuser_url)
         # The owner may not see what other roles run.
         url = postgres.url(service.replace("-", "_"), admin.user, admin.password)
@@ -114,7 +115,10 @@ class Scene:
     async def until_taken(self, queue: str) -> None:
         """Wait until all messages of a queue are with its consumer."""
         await eventually(
-            lambda: read_depths(self.arena), lambda depths: not depths[queue], within=30, every=0.1
+            lambda: read_depths(self.environment),
+            lambda depths: not depths[queue],
+            within=30,
+            every=0.1,
         )
 
     async def until_metric(self, service: str, name: str, *, above: float) -> None:
@@ -124,17 +128,17 @@ class Scene:
         )
 
     async def kill(self, service: str) -> None:
-        """Kill a service; what its roads still held of it is never delivered."""
-        await in_thread(self.arena.stack.services[service].kill)
-        for name, road in self.arena.roads.items():
+        """Kill a service; what its proxies still held of it is never delivered."""
+        await in_thread(self.environment.stack.services[service].kill)
+        for name, proxy in self.environment.proxies.items():
             if name.startswith(f"{service}>"):
-                road.cut()
-        self.road(service, "stripe").cut()
+                proxy.reset()
+        self.proxy(service, "stripe").reset()
 
     @asynccontextmanager
     async def asleep(self, process: str) -> AsyncIterator[None]:
         """Stop a process without its knowledge, and let it go on at the end."""
-        pid = self.arena.stack.services[process].pid
+        pid = self.environment.stack.services[process].pid
         assert pid is not None
         with freeze(pid):
             yield
@@ -142,7 +146,7 @@ class Scene:
     @asynccontextmanager
     async def commits_held(self, service: str, table: str, event: str) -> AsyncIterator[None]:
         """Hold each commit that has inserted or updated rows of a table, until the end."""
-        url = self.arena.stack.database_url(service, owner=True)
+        url = self.environment.stack.database_url(service, owner=True)
         connection = await asyncpg.connect(url, timeout=10)
         try:
             await connection.execute(HOLD_COMMITS.format(table=table, event=event))
@@ -154,31 +158,33 @@ class Scene:
             await connection.close()
 
     async def restart(self, service: str) -> None:
-        """Open every road again, start a killed service and wait until it is ready."""
-        await self.arena.stripe.remove_faults()
-        for road in self.arena.roads.values():
-            road.release()
-        process = self.arena.stack.services[service]
+        """Open every proxy again, start a killed service and wait until it is ready."""
+        await self.environment.stripe.remove_faults()
+        for proxy in self.environment.proxies.values():
+            proxy.release()
+        process = self.environment.stack.services[service]
         await in_thread(process.launch)
         await in_thread(process.await_ready)
 
     async def letters(self) -> list[bytes]:
         """Return the bodies of everything that is dead-lettered or unroutable."""
-        return [letter.body for letter in await read_letters(self.arena.stack.amqp_url("operator"))]
+        url = self.environment.stack.amqp_url("operator")
+        letters = await read_dead_letters(url, self.environment.queues.kept)
+        return [letter.body for letter in letters]
 
     async def metric(self, service: str, name: str) -> float:
         """Return a service's metric, labels included in its name."""
-        return await sample(self.arena.stack.http_url(service), name)
+        return await sample(self.environment.stack.http_url(service), name)
 
     async def counted(self, user: UUID) -> int:
         """Return how many runs of a user Stripe counted."""
         [(customer,)] = await self.rows(INGEST, CUSTOMER, user)
-        sums = await self.arena.stripe.sums()
+        sums = await self.environment.stripe.sums()
         return sum(int(each["value"]) for each in sums if each["customer"] == customer)
 
     async def customers(self, user: UUID) -> int:
         """Return how many customers Stripe has of a user."""
-        stack = self.arena.stack
+        stack = self.environment.stack
         return (await customers_by_user(stack.emulator.url, stack.stripe_key))[user]
 
     async def assert_billed_once(
@@ -224,10 +230,14 @@ async def open_scene(processes: int = 1) -> AsyncIterator[Scene]:
     """
     directory = Path(__file__).parent.parent.parent / ".local" / "tests" / secrets.token_hex(4)
     try:
-        async with open_arena(directory, lambda _line: None, processes=processes) as arena:
-            await tap(admin_url(arena.stack))
-            yield Scene(arena)
-            told = await told_by(list(arena.stack.services.values()), admin_url(arena.stack))
-            assert leaks(told, {*secrets_of(arena.stack), NAME}) == []
+        async with open_environment(
+            directory, lambda _line: None, processes=processes
+        ) as environment:
+            await tap(admin_url(environment.stack))
+            yield Scene(environment)
+            told = await told_by(
+                list(environment.stack.services.values()), admin_url(environment.stack)
+            )
+            assert leaks(told, {*secrets_of(environment.stack), NAME}) == []
     finally:
         shutil.rmtree(directory, ignore_errors=True)

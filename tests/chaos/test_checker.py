@@ -7,11 +7,11 @@ import aiohttp
 import pytest
 
 from chaos.scene import INGEST, Scene
-from metering_chaos.checking import Fault, check
-from metering_chaos.course import settle
+from metering_chaos.checking import Violation, check
+from metering_chaos.gathering import gather_evidence
 from metering_chaos.load import make_load
 from metering_chaos.publisher import LoadPublisher
-from metering_chaos.witnesses import gather_evidence
+from metering_chaos.run import settle
 
 pytestmark = [
     pytest.mark.long,
@@ -28,21 +28,21 @@ DELETE FROM usage_events
 async def test_the_checker_sees_a_charge_too_many_and_a_lost_event(scene: Scene) -> None:
     """After a clean run, one event is deleted from the ledger and one charge made by hand."""
     load = make_load(seed=5, events=300, seconds=5, start=datetime.now(UTC))
-    publisher = LoadPublisher(scene.arena.stack.amqp_url("publisher"), load)
+    publisher = LoadPublisher(scene.environment.stack.amqp_url("publisher"), load)
     publishing = asyncio.create_task(publisher.run())
-    evidence, verdict = await settle(scene.arena, publisher, publishing, patience=90)
+    evidence, verdict = await settle(scene.environment, publisher, publishing, patience=90)
     assert verdict.clean, verdict.findings
 
     await scene.rows(INGEST, DELETE_ONE)
     await _charge(scene, evidence.reports[0].customer)
 
-    after = check(await gather_evidence(scene.arena, publisher))
-    assert after.count(Fault.LOST) == 1
-    assert after.count(Fault.DOUBLE_BILLED) == 1
+    after = check(await gather_evidence(scene.environment, publisher))
+    assert after.count(Violation.LOST) == 1
+    assert after.count(Violation.DOUBLE_BILLED) == 1
 
 
 async def _charge(scene: Scene, customer: str) -> None:
-    stack = scene.arena.stack
+    stack = scene.environment.stack
     form = {
         "event_name": "tool_call_executed",
         "identifier": "by-hand",

@@ -16,7 +16,7 @@ import aio_pika
 import pytest
 
 from local_stack.servers import Broker
-from metering_chaos.arena import in_thread
+from metering_chaos.environment import in_thread
 from nexus_contracts import Event, EventData
 from nexus_messaging.topology import DEAD, EVENTS, TIERS, UNROUTABLE, WORK_QUEUES
 from rig.events import tool_run, user_created

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from chaos.scene import CUSTOMER, INGEST, PROVISIONER, REPORTER, Scene, created, past_run
-from metering_chaos.arena import in_thread
+from metering_chaos.environment import in_thread
 from nexus_contracts import Event, ToolExecuted
 from rig.waiting import eventually
 
@@ -47,7 +47,7 @@ async def test_stripe_may_be_unreachable_for_long(scene: Scene) -> None:
 async def test_stripe_may_fail_for_long(scene: Scene) -> None:
     """Stripe answers 503 to each call, some of which took effect: nothing is counted twice."""
     usage = await _usage(scene)
-    stripe = scene.arena.stripe
+    stripe = scene.environment.stripe
     for when in ("before", "after"):
         await stripe.add_fault("html_503", when=when, times=None, probability=0.5, seed=1)
     await stripe.add_fault("html_503", times=None)
@@ -61,7 +61,7 @@ async def test_stripe_may_fail_for_long(scene: Scene) -> None:
 async def test_stripes_key_may_be_invalid_for_long(scene: Scene) -> None:
     """Each call is refused: reports wait, and are sent when the key is good again."""
     usage = await _usage(scene)
-    stripe, key = scene.arena.stripe, scene.arena.stack.stripe_key
+    stripe, key = scene.environment.stripe, scene.environment.stack.stripe_key
     await stripe.set_key(key, "revoked")
     await _publish(scene, usage)
     await asyncio.sleep(AWAY)
@@ -84,7 +84,7 @@ async def test_the_broker_may_be_away_for_long(scene: Scene) -> None:
     """The broker is killed with messages in all its queues, and comes back much later."""
     usage = await _usage(scene)
     await _publish(scene, usage)
-    broker = scene.arena.stack.broker
+    broker = scene.environment.stack.broker
     await in_thread(broker.kill)
     await asyncio.sleep(AWAY)
     await in_thread(broker.restart)
@@ -95,8 +95,8 @@ async def test_the_broker_may_be_away_for_long(scene: Scene) -> None:
 async def test_connections_that_fall_silent_are_noticed_and_made_anew(scene: Scene) -> None:
     """All connections stand and nothing passes, as behind a firewall that forgot them."""
     usage = await _usage(scene)
-    for road in scene.arena.roads.values():
-        road.silence()
+    for proxy in scene.environment.proxies.values():
+        proxy.blackhole()
     newcomer = uuid4()
     usage[newcomer] = [past_run(newcomer)]
     await scene.publish(created(newcomer))
@@ -111,27 +111,27 @@ async def test_a_service_starts_however_often_its_connections_break(
     scene: Scene, service: str
 ) -> None:
     """Cut again and again while it opens them: it waits and tries again, and never gives up."""
-    process = scene.arena.stack.services[service]
+    process = scene.environment.stack.services[service]
     await in_thread(process.stop)
     await in_thread(process.launch)
     for cut in range(CUTS):
         await asyncio.sleep(BETWEEN_CUTS * (1 + cut % 5))
         for part in ("broker", "database"):
-            scene.road(service, part).cut()
+            scene.proxy(service, part).reset()
 
     await in_thread(process.await_ready)
 
 
 @asynccontextmanager
 async def _closed(scene: Scene, ending: str) -> AsyncIterator[None]:
-    roads = [road for name, road in scene.arena.roads.items() if name.endswith(ending)]
-    for road in roads:
-        await road.close()
+    proxies = [proxy for name, proxy in scene.environment.proxies.items() if name.endswith(ending)]
+    for proxy in proxies:
+        await proxy.close()
     try:
         yield
     finally:
-        for road in roads:
-            await road.open()
+        for proxy in proxies:
+            await proxy.open()
 
 
 async def _usage(scene: Scene) -> Usage:

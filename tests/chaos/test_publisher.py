@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from local_stack.urls import Address, login_of
-from metering_chaos.roads import Road, open_roads
+from metering_chaos.proxies import Proxy, open_proxies
 from nexus_messaging.message import Message
 from nexus_messaging.publisher import Publication, Publisher
 from nexus_messaging.topology import INTERNAL
@@ -19,17 +19,17 @@ USER = "customer-provisioner"
 
 
 @pytest.fixture
-async def road(vhost: Vhost) -> AsyncIterator[Road]:
-    """Return a road to the broker."""
-    async with open_roads(["broker"]) as roads:
-        roads["broker"].leads_to = Address.of(vhost.url(USER))
-        yield roads["broker"]
+async def proxy(vhost: Vhost) -> AsyncIterator[Proxy]:
+    """Return a proxy to the broker."""
+    async with open_proxies(["broker"]) as proxies:
+        proxies["broker"].upstream = Address.of(vhost.url(USER))
+        yield proxies["broker"]
 
 
 @pytest.fixture
-async def publisher(vhost: Vhost, road: Road) -> AsyncIterator[Publisher]:
-    """Return a publisher that reaches the broker by the road."""
-    url = road.address.amqp_url(login_of(vhost.url(USER)), vhost.name)
+async def publisher(vhost: Vhost, proxy: Proxy) -> AsyncIterator[Publisher]:
+    """Return a publisher that reaches the broker by the proxy."""
+    url = proxy.address.amqp_url(login_of(vhost.url(USER)), vhost.name)
     connected = await Publisher.connect(url, name="test")
     yield connected
     await connected.close()
@@ -48,12 +48,12 @@ async def published(publisher: Publisher) -> bool:
 
 @pytest.mark.parametrize("pause", [0.0, 0.005, 0.01, 0.02, 0.04, 0.08])
 async def test_a_connection_cut_again_while_it_comes_back_is_made_anew(
-    publisher: Publisher, road: Road, pause: float
+    publisher: Publisher, proxy: Proxy, pause: float
 ) -> None:
     """Cut it as soon as it stands again, at various points of its opening: it publishes later."""
     for _ in range(5):
-        road.cut()
-        await eventually(lambda: count(road), bool, within=20, every=0.001)
+        proxy.reset()
+        await eventually(lambda: count(proxy), bool, within=20, every=0.001)
         await asyncio.sleep(pause)
 
     assert await eventually(lambda: published(publisher), bool, within=20, every=0.2)
@@ -70,6 +70,6 @@ async def test_a_channel_lost_on_a_connection_that_stands_is_made_anew(
     assert await eventually(lambda: published(publisher), bool, within=20, every=0.2)
 
 
-async def count(road: Road) -> int:
+async def count(proxy: Proxy) -> int:
     """Return how many connections there are."""
-    return road.journeys
+    return proxy.connections

@@ -20,8 +20,8 @@ from chaos.kill_points.steps import (
     identifier_of,
 )
 from chaos.scene import INGEST, PROVISIONER, REPORTER, Scene, created, open_scene, past_run
-from metering_chaos.arena import in_thread
-from metering_chaos.shifts import process_at_work
+from metering_chaos.active_reporter import active_reporter
+from metering_chaos.environment import in_thread
 from rig.waiting import eventually
 
 pytestmark = [
@@ -71,7 +71,7 @@ async def test_a_reporter_that_slept_through_its_call_changes_nothing_when_it_wa
     user = await scene.customer()
     run = past_run(user)
     sleeper = await reporter_at_work(scene)
-    await scene.arena.stripe.add_fault("latency", when="after", seconds=3, method="POST")
+    await scene.environment.stripe.add_fault("latency", when="after", seconds=3, method="POST")
     await scene.publish(run)
     await scene.until_counted(user)
     async with scene.asleep(sleeper):
@@ -79,7 +79,7 @@ async def test_a_reporter_that_slept_through_its_call_changes_nothing_when_it_wa
         await scene.until(REPORTER, TAKEN_OVER, identifier, within=TAKEN_OVER_WITHIN)
 
     await scene.assert_billed_once(user, run)
-    assert (await scene.arena.stripe.attempts())[identifier]["accepted"] == 1
+    assert (await scene.environment.stripe.attempts())[identifier]["accepted"] == 1
     assert await calls_of(scene, identifier) == 2
 
 
@@ -87,13 +87,13 @@ async def test_an_ingest_that_slept_with_reports_leased_bills_nobody_twice(scene
     """It had published and not marked; the other one publishes again; awake, it marks late."""
     user = await scene.customer()
     run = past_run(user)
-    await in_thread(scene.arena.stack.services[f"{INGEST} 2"].stop)
+    await in_thread(scene.environment.stack.services[f"{INGEST} 2"].stop)
     await forwarded_unheard(scene, user, run)
     async with scene.asleep(INGEST):
         await start(scene, f"{INGEST} 2")
         await end_leases(scene, user)
         await scene.until(INGEST, REPORT_IS, user, "reported", within=TAKEN_OVER_WITHIN)
-    scene.road(INGEST, "broker").release()
+    scene.proxy(INGEST, "broker").release()
 
     await scene.assert_billed_once(user, run)
     assert await calls_of(scene, await identifier_of(scene, user)) == 1
@@ -105,7 +105,7 @@ async def test_a_provisioner_that_slept_between_claim_and_call_makes_no_second_c
     """The other one makes the customer; awake, the first one's call is answered with the same."""
     user = uuid4()
     run = past_run(user)
-    await in_thread(scene.arena.stack.services[f"{PROVISIONER} 2"].stop)
+    await in_thread(scene.environment.stack.services[f"{PROVISIONER} 2"].stop)
     async with AsyncExitStack() as sleep:
         async with scene.commits_held(PROVISIONER, "user_profiles", "UPDATE"):
             await scene.publish(created(user), run)
@@ -121,19 +121,19 @@ async def test_a_provisioner_that_slept_between_claim_and_call_makes_no_second_c
 
 async def reporter_at_work(scene: Scene) -> str:
     """Wait until the broker delivers reports to somebody, and return to whom."""
-    name = await eventually(lambda: process_at_work(scene.arena), bool, within=30, every=0.2)
+    name = await eventually(lambda: active_reporter(scene.environment), bool, within=30, every=0.2)
     assert name is not None
     return name
 
 
 async def calls_of(scene: Scene, identifier: str) -> int:
     """Return how many calls Stripe has seen for a report."""
-    seen = (await scene.arena.stripe.attempts()).get(identifier)
+    seen = (await scene.environment.stripe.attempts()).get(identifier)
     return 0 if seen is None else seen["attempts"]
 
 
 async def start(scene: Scene, process: str) -> None:
     """Start a process and wait until it is ready."""
-    service = scene.arena.stack.services[process]
+    service = scene.environment.stack.services[process]
     await in_thread(service.launch)
     await in_thread(service.await_ready)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from local_stack.prometheus import CONFIGURATION
+from local_stack.monitoring import CONFIGURATION
 from rig.prometheus import ROOT
 
 GRAFANA = ROOT / "deploy" / "grafana"

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from local_stack.catalogue import SERVICES, StackOptions
-from local_stack.prometheus import CONFIGURATION
+from local_stack.monitoring import CONFIGURATION
 from local_stack.stack import Stack
 from nexus_messaging.topology import RETIRED_TIERS
 from observability.scene import Scene, wait_for

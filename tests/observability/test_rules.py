@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from local_stack.prometheus import CONFIGURATION
+from local_stack.monitoring import CONFIGURATION
 from nexus_messaging.topology import (
     RETIRED_TIERS,
     TIERS,

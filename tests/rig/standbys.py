@@ -34,7 +34,7 @@ def replicated(directory: Path) -> Iterator[Pair]:
 @contextmanager
 def frozen(standby: Standby) -> Iterator[None]:
     """Stop every process of ``standby`` while the context lasts: COMMIT waits at its primary."""
-    with freeze(*(pid for parent in standby.pids for pid in (parent, *_children(parent)))):
+    with freeze(*(pid for parent in standby.pids.values() for pid in (parent, *_children(parent)))):
         yield
 
 

@@ -1,36 +1,45 @@
-"""Plan and load follow from the seed, and hold what a run needs."""
+"""The plan and the load are determined by the seed and contain what a run needs."""
 
 from collections import Counter
 from datetime import UTC, datetime
 
-from metering_chaos.evidence import Sort
+from metering_chaos.evidence import MessageKind
 from metering_chaos.load import make_load
-from metering_chaos.plan import OUTLASTS, TARGETS, Kind, make_plan
+from metering_chaos.plan import Kind, Queues, kind_specs, make_plan
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+QUEUES = Queues(
+    work=("stripe-reporter.usage-recorded", "usage-ingest.tool-executed"),
+    tiers=("retry.1", "retry.4"),
+    kept=("stripe-reporter.usage-recorded.dlq", "unroutable", "usage-ingest.tool-executed.dlq"),
+    policies=("nexus.retry.1 message-ttl", "nexus.usage-ingest.tool-executed delivery-limit"),
+)
+SPECS = kind_specs(QUEUES)
 
 
 def test_a_seed_repeats_the_plan() -> None:
-    """The same faults at the same moments against the same parts; another seed, another plan."""
-    assert make_plan(7, 60, 170) == make_plan(7, 60, 170)
-    assert make_plan(7, 60, 170) != make_plan(8, 60, 170)
+    """The same seed gives the same faults, times and targets; another seed, another plan."""
+    assert make_plan(7, 60, 170, QUEUES) == make_plan(7, 60, 170, QUEUES)
+    assert make_plan(7, 60, 170, QUEUES) != make_plan(8, 60, 170, QUEUES)
 
 
 def test_a_plan_has_every_kind_if_it_is_long_enough() -> None:
     """Sixty faults are of all kinds, in order, within the time, each with its target."""
-    plan = make_plan(3, 60, 170)
+    plan = make_plan(3, 60, 170, QUEUES)
 
     assert {fault.kind for fault in plan} == set(Kind)
     assert [fault.at for fault in plan] == sorted(fault.at for fault in plan)
     assert all(0 < fault.at < 170 for fault in plan)
-    assert all(fault.target in TARGETS.get(fault.kind, ("",)) for fault in plan)
+    assert all(fault.target in SPECS[fault.kind].targets for fault in plan)
 
 
-def test_what_is_to_outlast_a_limit_is_over_before_the_load_is() -> None:
+def test_fault_that_outlasts_a_limit_ends_before_the_load() -> None:
     """A frozen transaction and a silent host last longer than what should end their effect."""
-    plan = [fault for seed in range(20) for fault in make_plan(seed, 60, 170)]
+    plan = [fault for seed in range(20) for fault in make_plan(seed, 60, 170, QUEUES)]
 
-    for kind, limit in OUTLASTS.items():
+    limits = {kind: spec.at_least for kind, spec in SPECS.items() if spec.at_least}
+    assert len(limits) == 4
+    for kind, limit in limits.items():
         lasting = [fault for fault in plan if fault.kind is kind]
         assert len(lasting) >= 20
         assert all(fault.seconds > limit for fault in lasting)
@@ -42,15 +51,17 @@ def test_a_seed_repeats_the_load() -> None:
     assert make_load(7, 500, 30, START) == make_load(7, 500, 30, START)
 
 
-def test_a_load_has_duplicates_broken_messages_and_reused_ids() -> None:
-    """All that a producer may do wrong is in it, and each run is a message of its own."""
+def test_a_load_has_duplicates_invalid_messages_and_reused_ids() -> None:
+    """A load contains everything a publisher may do wrong, and each run has its own id."""
     load = make_load(1, 5000, 30, START)
-    wires = [due.wire for due in load]
-    runs = [wire for wire in wires if wire.sort is Sort.RUN]
-    facts = Counter(wire.event_id for wire in set(runs))
+    messages = [scheduled.message for scheduled in load]
+    runs = [message for message in messages if message.kind is MessageKind.RUN]
+    contents = Counter(message.event_id for message in set(runs))
 
-    assert len(facts) == 5000
+    assert len(contents) == 5000
     assert len(runs) > len(set(runs)), "no duplicates"
-    assert max(facts.values()) == 2, "no id of two facts"
-    assert any(wire.sort is Sort.BROKEN for wire in wires)
-    assert any(due.wire.sort is Sort.USER and due.at > 0 for due in load), "no late user"
+    assert max(contents.values()) == 2, "no id with two contents"
+    assert any(message.kind is MessageKind.INVALID for message in messages)
+    assert any(each.message.kind is MessageKind.USER and each.at > 0 for each in load), (
+        "no late user"
+    )

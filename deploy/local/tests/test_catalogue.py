@@ -1,4 +1,4 @@
-"""What the parts are told, and what is kept out of their environment and of any text."""
+"""The settings of the parts, and what must not be in their environment or in any text."""
 
 import pytest
 
@@ -9,8 +9,8 @@ REPORTER = next(plan for plan in SERVICES if plan.name == "stripe-reporter")
 INGEST = next(plan for plan in SERVICES if plan.name == "usage-ingest")
 
 
-def test_only_the_reporter_is_told_how_fast_it_may_call_stripe() -> None:
-    """The limit is one service's; the grace is everyone's."""
+def test_only_the_reporter_has_the_limit_of_calls_to_stripe() -> None:
+    """The limit is for one service, the grace for all."""
     options = StackOptions(max_calls_per_second=5, grace_seconds=7)
 
     assert options.settings_of(REPORTER)["STRIPE_MAX_CALLS_PER_SECOND"] == "5"
@@ -18,8 +18,8 @@ def test_only_the_reporter_is_told_how_fast_it_may_call_stripe() -> None:
     assert options.settings_of(INGEST)["SHUTDOWN_GRACE_SECONDS"] == "7"
 
 
-def test_a_services_own_settings_win() -> None:
-    """What a test asks for in particular is what the service gets."""
+def test_a_services_own_settings_take_precedence() -> None:
+    """A setting of a test replaces the stack's."""
     options = StackOptions(service_environment={"usage-ingest": {"LOG_FORMAT": "console"}})
 
     assert options.settings_of(INGEST)["LOG_FORMAT"] == "console"
@@ -41,8 +41,8 @@ def test_each_broker_user_has_its_password_setting() -> None:
     assert settings["BROKER_PASSWORD_USAGE_INGEST"] == "b"
 
 
-def test_a_url_carries_any_password_unharmed() -> None:
-    """Characters with a meaning in URLs survive the way there and back."""
+def test_a_url_can_have_any_password() -> None:
+    """Characters with a meaning in URLs are quoted and read back."""
     login = Login("a/b", "p@ss:w/rd?#%")
 
     for url in (
@@ -54,6 +54,6 @@ def test_a_url_carries_any_password_unharmed() -> None:
         assert Address.of(url) == Address("127.0.0.1", 1)
 
 
-def test_a_logins_text_leaves_the_password_out() -> None:
-    """A login ends up in messages; its password must not."""
+def test_the_text_of_a_login_has_no_password() -> None:
+    """A login may be in a message; its password must not."""
     assert "hush" not in repr(Login("operator", "hush"))

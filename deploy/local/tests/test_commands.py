@@ -16,8 +16,8 @@ import pytest
 from local_stack.guide import QUERIES
 from local_stack.identities import ProcessIdentity, await_exit
 from local_stack.loopback import answers, fetch
-from local_stack.practice import DEAD_LETTER_QUEUE, QUEUE
 from local_stack.record import Record
+from local_stack.sample_dead_letter import DEAD_LETTER_QUEUE, QUEUE
 from local_stack.sql import SqlFailedError, run_sql
 from local_stack.urls import Address, Login
 
@@ -31,7 +31,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_up_returns_when_every_part_is_ready(directory: Path) -> None:
-    """One command brings everything up, in the background, and says what is where."""
+    """One command starts everything in the background and prints the addresses."""
     up = local_stack(directory, "up", "--tier-scale", "0.01")
 
     assert up.returncode == 0, up.stdout
@@ -41,10 +41,10 @@ def test_up_returns_when_every_part_is_ready(directory: Path) -> None:
     assert not running(directory).dead
 
 
-def test_prometheus_watches_every_part_and_knows_what_the_page_suggests(directory: Path) -> None:
-    """Each query to paste has an answer, and the servers are all there."""
+def test_prometheus_scrapes_every_part_and_answers_the_printed_queries(directory: Path) -> None:
+    """Each printed query has a result, and all servers are scraped."""
     record = running(directory)
-    prometheus = dict(record.places)["Prometheus"].partition("/graph")[0]
+    prometheus = dict(record.addresses)["Prometheus"].partition("/graph")[0]
 
     def answered(query: str) -> bool:
         found = json.loads(fetch(f"{prometheus}/api/v1/query?{urlencode({'query': query})}"))
@@ -61,7 +61,7 @@ def test_prometheus_watches_every_part_and_knows_what_the_page_suggests(director
 
 
 def test_a_second_up_is_refused_in_one_line(directory: Path) -> None:
-    """Beside a running stack nothing is started and nothing is disturbed."""
+    """The running stack is not affected."""
     again = local_stack(directory, "up")
 
     assert again.returncode == 1
@@ -69,8 +69,8 @@ def test_a_second_up_is_refused_in_one_line(directory: Path) -> None:
     assert local_stack(directory, "status").returncode == 0
 
 
-def test_what_is_published_by_hand_reaches_stripe(directory: Path) -> None:
-    """The first thing a newcomer tries goes all the way: a user, a run, a sum."""
+def test_a_run_published_by_hand_reaches_stripe(directory: Path) -> None:
+    """A user and a run become a sum at Stripe."""
     published = local_stack(directory, "publish")
 
     assert published.returncode == 0, published.stdout
@@ -81,10 +81,10 @@ def test_what_is_published_by_hand_reaches_stripe(directory: Path) -> None:
     assert [row["value"] for row in json.loads(counted)] == [1]
 
 
-async def test_one_dead_letter_waits_for_the_operator_to_practise_on(directory: Path) -> None:
-    """usage-ingest itself refused it, and its headers tell the operator where to move it."""
+async def test_one_dead_letter_is_there_to_practise_on(directory: Path) -> None:
+    """usage-ingest dead-lettered it, and its headers name the queue to move it to."""
     record = running(directory)
-    operator = Login(*dict(record.places)["management UI"].split("  ")[1].split(" / "))
+    operator = Login(*dict(record.addresses)["management UI"].split("  ")[1].split(" / "))
     url = Address.of(record.publish_to).amqp_url(operator, "metering")
 
     async with await aio_pika.connect(url) as connection:
@@ -102,7 +102,7 @@ async def test_one_dead_letter_waits_for_the_operator_to_practise_on(directory: 
 
 def test_a_service_may_use_its_own_database_only(directory: Path) -> None:
     """A leaked password of one service opens no other service's database."""
-    urls = dict(running(directory).places)
+    urls = dict(running(directory).addresses)
     own = urls["usage-ingest's database"]
     other = own.removesuffix("usage_ingest") + "stripe_reporter"
 
@@ -112,7 +112,7 @@ def test_a_service_may_use_its_own_database_only(directory: Path) -> None:
 
 
 def test_status_names_a_part_that_died(directory: Path) -> None:
-    """A crash in the background does not go unnoticed."""
+    """The status shows a part that crashed in the background."""
     running(directory).processes["usage-ingest"].send(signal.SIGKILL)
 
     status = local_stack(directory, "status")
@@ -122,7 +122,7 @@ def test_status_names_a_part_that_died(directory: Path) -> None:
 
 
 def test_down_ends_every_process(directory: Path) -> None:
-    """After ``down`` the machine is as before."""
+    """After ``down`` none of them runs."""
     processes = running(directory).processes.values()
     assert {"prometheus", "postgres-exporter"} < running(directory).processes.keys()
 
@@ -136,7 +136,7 @@ def test_down_ends_every_process(directory: Path) -> None:
 
 @pytest.mark.long
 def test_what_a_killed_supervisor_left_is_ended(directory: Path) -> None:
-    """A crash of the supervisor leaves servers; the next command cleans up."""
+    """The next command ends the servers that a killed supervisor left."""
     assert local_stack(directory, "up").returncode == 0
     processes = list(running(directory).processes.values())
     supervisor = ProcessIdentity.of(int((directory / "lock").read_text(encoding="utf-8")))

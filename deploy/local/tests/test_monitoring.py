@@ -1,4 +1,4 @@
-"""Prometheus and the exporter: there where they can be had, and done without elsewhere."""
+"""Prometheus and the exporter: started if available, left out if not."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ NOBODY = "postgresql://nobody:nothing@127.0.0.1:1/postgres"
 
 @pytest.fixture
 def monitoring(tmp_path: Path) -> Iterator[Monitoring]:
-    """What a stack has to be watched with, stopped at the end."""
+    """The monitoring of a stack, stopped at the end."""
     made = Monitoring(tmp_path, lambda: None, standard_ports=True)
     yield made
     made.stop()
@@ -45,8 +45,8 @@ def offer(monkeypatch: pytest.MonkeyPatch) -> Offer:
     return has
 
 
-def test_ports_of_others_are_left_to_them(monitoring: Monitoring) -> None:
-    """A Prometheus and an exporter of the machine's own go on; ours listen elsewhere."""
+def test_used_ports_are_not_taken(monitoring: Monitoring) -> None:
+    """The machine's own Prometheus and exporter keep their ports; ours use others."""
     with closing(taken(9090)), closing(taken(9187)):
         monitoring.start(TARGETS, NOBODY, lambda _: None)
 
@@ -57,10 +57,10 @@ def test_ports_of_others_are_left_to_them(monitoring: Monitoring) -> None:
     assert answers(monitoring.alerts_url)
 
 
-def test_a_machine_without_prometheus_goes_on_and_says_so_in_one_line(
+def test_without_prometheus_the_stack_starts_and_says_so_in_one_line(
     monitoring: Monitoring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No Prometheus is no reason to have no stack."""
+    """The stack needs no Prometheus."""
     monkeypatch.setattr("local_stack.monitoring_programs.shutil.which", lambda *_, **__: None)
     monkeypatch.setattr("local_stack.monitoring.UNPACKED", tmp_path / "nothing")
     said: list[str] = []
@@ -80,7 +80,7 @@ def test_a_machine_without_prometheus_goes_on_and_says_so_in_one_line(
 def test_a_prometheus_that_does_not_start_is_left_out(
     monitoring: Monitoring, offer: Offer, program: str
 ) -> None:
-    """One that ends at once, and one that is no program: a line, and the stack goes on."""
+    """One that ends at once, and one that is no program: one line, and the stack goes on."""
     offer(MonitoringPrograms(Path(program), Path(program), None, None))
     said: list[str] = []
 
@@ -92,8 +92,8 @@ def test_a_prometheus_that_does_not_start_is_left_out(
     assert monitoring.servers == {}
 
 
-def test_without_an_exporter_the_rest_is_watched(monitoring: Monitoring, offer: Offer) -> None:
-    """PostgreSQL's figures are missing then, and nothing else is."""
+def test_without_an_exporter_the_rest_is_scraped(monitoring: Monitoring, offer: Offer) -> None:
+    """Only PostgreSQL's metrics are missing."""
     offer(dataclasses.replace(monitoring_programs(UNPACKED), exporter=None))
 
     monitoring.start(TARGETS, NOBODY, lambda _: None)
@@ -102,7 +102,7 @@ def test_without_an_exporter_the_rest_is_watched(monitoring: Monitoring, offer: 
 
 
 def test_prometheus_begins_anew(monitoring: Monitoring, tmp_path: Path) -> None:
-    """What a crashed stack left there neither stops the next one nor is shown as its own."""
+    """Files of a crashed stack neither stop the next one nor show up in it."""
     (tmp_path / "monitoring" / "configuration" / "rules").mkdir(parents=True)
     (tmp_path / "monitoring" / "data").mkdir()
     (tmp_path / "monitoring" / "data" / "lock").write_text("4711", encoding="utf-8")
@@ -114,9 +114,9 @@ def test_prometheus_begins_anew(monitoring: Monitoring, tmp_path: Path) -> None:
 
 
 def test_the_exporter_sees_statistics_and_no_table(postgres: PostgresServer) -> None:
-    """Whoever takes its password learns how PostgreSQL is, and nothing of what it holds."""
+    """Its password gives access to statistics and to no data."""
     monitor = create_monitor(postgres.superuser_url)
-    run_sql(postgres.superuser_url, "CREATE TABLE secrets (told text)")
+    run_sql(postgres.superuser_url, "CREATE TABLE secrets (content text)")
     url = postgres.url("postgres", monitor.user, monitor.password)
 
     assert run_sql(url, "SELECT count(*) > 0 FROM pg_stat_activity WHERE query <> ''") == "t\n"
@@ -127,20 +127,20 @@ def test_the_exporter_sees_statistics_and_no_table(postgres: PostgresServer) -> 
     assert granted == "pg_monitor\n"
 
 
-def test_the_exporter_tells_how_postgresql_is(
+def test_the_exporter_has_postgresqls_metrics(
     monitoring: Monitoring, postgres: PostgresServer
 ) -> None:
-    """With its own role: whether PostgreSQL answers, who is connected, how large it is."""
+    """With its own role: availability, connections, sizes."""
     monitor = create_monitor(postgres.superuser_url)
     url = postgres.url("postgres", monitor.user, monitor.password)
 
     monitoring.start(TARGETS, url, lambda _: None)
 
-    told = fetch(f"{monitoring.servers['postgres-exporter'].url}/metrics").decode()
-    assert re.search(r"^pg_up 1$", told, flags=re.MULTILINE)
+    metrics = fetch(f"{monitoring.servers['postgres-exporter'].url}/metrics").decode()
+    assert re.search(r"^pg_up 1$", metrics, flags=re.MULTILINE)
     for metric in ("pg_stat_activity_count", "pg_database_size_bytes", "pg_locks_count"):
-        assert f"\n{metric}{{" in told
-    assert monitor.password not in told
+        assert f"\n{metric}{{" in metrics
+    assert monitor.password not in metrics
     assert monitor.password not in (monitoring.servers["postgres-exporter"].log).read_text()
 
 
@@ -148,7 +148,7 @@ def test_the_exporter_tells_how_postgresql_is(
 def test_a_machine_without_prometheus_fetches_debians(
     monitoring: Monitoring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without root, from a relative path, and with pages that people can use."""
+    """Without root, from a relative path, and with its web pages."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("local_stack.monitoring.UNPACKED", Path("programs"))
 
@@ -161,7 +161,7 @@ def test_a_machine_without_prometheus_fetches_debians(
 
 
 def jobs(monitoring: Monitoring) -> set[str]:
-    """Wait until Prometheus has found whom to scrape; return their jobs."""
+    """Wait until Prometheus has targets; return their jobs."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         found = json.loads(fetch(f"{monitoring.url}/api/v1/targets"))["data"]["activeTargets"]
@@ -172,7 +172,7 @@ def jobs(monitoring: Monitoring) -> set[str]:
 
 
 def taken(port: int) -> socket.socket:
-    """Listen on a port, unless somebody does already; it may have closed connections waiting."""
+    """Listen on a port unless another process does; it may have connections in TIME_WAIT."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if listener.connect_ex((LOOPBACK, port)) != 0:

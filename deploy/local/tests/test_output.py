@@ -1,4 +1,4 @@
-"""Commands end quietly when nobody reads their output on."""
+"""Commands end quietly when their output is closed."""
 
 import os
 import subprocess
@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-SPOKEN = """
+ENDLESS = """
 import asyncio, sys
-from local_stack.output import ended
+from local_stack.output import exit_code_of
 
-async def tell() -> None:
+async def write() -> None:
     while True:
-        print("told", flush=True)
+        print("a line", flush=True)
 
 async def several() -> None:
     async with asyncio.TaskGroup() as group:
-        group.create_task(tell())
+        group.create_task(write())
 
 def work() -> int:
     try:
@@ -26,22 +26,22 @@ def work() -> int:
         sys.stderr.write("cleaned up")
     return 0
 
-sys.exit(ended(work))
+sys.exit(exit_code_of(work))
 """
 
 
 @pytest.mark.parametrize(
     ("command", "errors"),
     [
-        (["-c", SPOKEN], "cleaned up"),
+        (["-c", ENDLESS], "cleaned up"),
         (["-m", "local_stack", "--directory", "DIRECTORY", "status"], ""),
     ],
     ids=["in a task", "local-stack"],
 )
-def test_a_command_whose_output_is_not_read_cleans_up_and_ends_quietly(
+def test_a_command_whose_output_is_closed_cleans_up_and_ends_quietly(
     command: list[str], errors: str, tmp_path: Path
 ) -> None:
-    """As `… | head` makes it: with the exit code that shells give SIGPIPE, and no traceback."""
+    """As with `… | head`: the exit code that shells report for SIGPIPE, and no traceback."""
     reading, writing = os.pipe()
     os.close(reading)
     ended = subprocess.run(

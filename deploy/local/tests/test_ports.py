@@ -1,4 +1,4 @@
-"""Ports that are chosen now and listened to later, on a machine where others do the same."""
+"""Ports that are chosen now and used later, on a machine where other processes do the same."""
 
 import socket
 from contextlib import closing
@@ -8,8 +8,8 @@ import pytest
 from local_stack.ports import LOOPBACK, free_ports
 
 
-def test_a_chosen_port_is_left_alone_by_other_choices() -> None:
-    """Whoever looks for a free port, in any process, finds that it is in use."""
+def test_a_chosen_port_is_not_chosen_again() -> None:
+    """A process that looks for a free port finds that it is in use."""
     [port] = free_ports(None)
 
     with closing(socket.socket()) as other, pytest.raises(OSError, match="in use"):
@@ -27,8 +27,8 @@ def test_a_server_listens_on_the_port_chosen_for_it() -> None:
         assert client.getpeername() == server.getsockname()
 
 
-def test_a_wanted_port_is_taken_again_after_its_server_ended() -> None:
-    """The connections that it closed last, in TIME_WAIT, keep it from nobody."""
+def test_a_wanted_port_is_used_again_after_its_server_ended() -> None:
+    """Connections in TIME_WAIT do not prevent it."""
     [port] = free_ports(None)
     with socket.create_server((LOOPBACK, port)) as server:
         client = socket.create_connection((LOOPBACK, port))
@@ -38,8 +38,8 @@ def test_a_wanted_port_is_taken_again_after_its_server_ended() -> None:
     assert free_ports(port) == [port]
 
 
-def test_a_wanted_port_that_is_listened_to_is_replaced() -> None:
-    """By whomever, on this address or on all."""
+def test_a_wanted_port_that_is_in_use_is_replaced() -> None:
+    """Whether another process listens on this address or on all."""
     with socket.create_server(("", 0)) as other:
         taken = other.getsockname()[1]
         [port] = free_ports(taken)

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of our own: started, crashed, stopped without a trace."""
+"""A PostgreSQL server: started, killed, restarted, stopped."""
 
 import os
 from pathlib import Path
@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from local_stack.claims import DirectoryInUseError
-from local_stack.identities import ProcessIdentity, family
+from local_stack.directory_lock import DirectoryInUseError
+from local_stack.identities import ProcessIdentity, descendants
 from local_stack.ports import free_ports
 from local_stack.postgres import PostgresServer
 from local_stack.processes import ChildDiedError
@@ -41,8 +41,8 @@ def test_a_committed_row_survives_a_crash_and_a_restart(postgres: PostgresServer
     assert run_sql(postgres.superuser_url, "SELECT n FROM kept") == "7\n"
 
 
-def test_a_server_that_died_is_noticed(postgres: PostgresServer) -> None:
-    """Whoever watches the server hears of its death, with the end of its log."""
+def test_a_check_of_a_dead_server_fails(postgres: PostgresServer) -> None:
+    """The error has the end of its log."""
     postgres.kill()
 
     with pytest.raises(ChildDiedError, match="ended with code -9"):
@@ -67,7 +67,8 @@ def test_data_is_found_again_by_the_next_server(tmp_path: Path) -> None:
 def test_nothing_is_left_running_after_a_stop(tmp_path: Path) -> None:
     """The server and all its worker processes are gone when ``stop`` returns."""
     server = PostgresServer.start(tmp_path, durable=False)
-    running = [ProcessIdentity.of(server.pids[0]), *family(server.pids[0])]
+    pid = server.pids["PostgreSQL"]
+    running = [ProcessIdentity.of(pid), *descendants(pid)]
     assert len(running) > 1
 
     server.stop()
@@ -95,8 +96,8 @@ def test_a_wanted_port_that_is_taken_is_replaced(postgres: PostgresServer, tmp_p
         assert at_taken.port != postgres.port
 
 
-def test_a_refused_statement_is_told_without_its_text(postgres: PostgresServer) -> None:
-    """The error carries PostgreSQL's verdict, never the statement with its password."""
+def test_a_refused_statement_is_reported_without_its_text(postgres: PostgresServer) -> None:
+    """The error has PostgreSQL's message and not the statement with its password."""
     with pytest.raises(SqlFailedError) as refused:
         run_sql(postgres.superuser_url, "ALTER ROLE absent PASSWORD 'hush-hush'")
 
@@ -105,7 +106,7 @@ def test_a_refused_statement_is_told_without_its_text(postgres: PostgresServer) 
 
 
 def test_a_server_whose_files_are_limited_refuses_to_grow_and_lives(tmp_path: Path) -> None:
-    """As on a full disk: what would grow a table is refused, the rest goes on; lifted, all does."""
+    """As on a full disk: what would grow a table is refused, the rest works; lifted, all works."""
     fill = "INSERT INTO filled SELECT generate_series(1, 100000)"
     with PostgresServer.start(tmp_path, durable=False, wal_segment_mb=1) as server:
         run_sql(server.superuser_url, "CREATE TABLE filled (n int); CREATE TABLE small (n int)")

@@ -1,4 +1,4 @@
-"""Child processes: watched while waited for, stopped with all they started."""
+"""Child processes: watched while waited for, stopped with their descendants."""
 
 import os
 import signal
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.claims import Claim, DirectoryInUseError
-from local_stack.identities import ProcessIdentity, family
+from local_stack.directory_lock import DirectoryInUseError, DirectoryLock
+from local_stack.identities import ProcessIdentity, descendants
 from local_stack.processes import (
     Child,
     ChildDiedError,
@@ -24,18 +24,18 @@ from local_stack.programs import ProgramFailedError, run_program
 
 ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath)}
 SLEEP = (sys.executable, "-c", "import time; time.sleep(600)")
-DEAF = (
+IGNORES_SIGTERM = (
     sys.executable,
     "-c",
     (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
-        " print('deaf', flush=True); time.sleep(600)"
+        " print('started', flush=True); time.sleep(600)"
     ),
 )
 
 
-def test_a_child_that_dies_while_waited_for_is_told_with_its_log(tmp_path: Path) -> None:
-    """The wait ends at once, not at its deadline, and says what the child said last."""
+def test_a_child_that_dies_while_waited_for_is_reported_with_its_log(tmp_path: Path) -> None:
+    """The wait ends at once, not at its deadline, with the last output of the child."""
     command = (sys.executable, "-c", "print('no such port'); raise SystemExit(3)")
     child = Child.start("part", command, log=tmp_path / "log", env=ENVIRONMENT)
     began = time.monotonic()
@@ -46,8 +46,8 @@ def test_a_child_that_dies_while_waited_for_is_told_with_its_log(tmp_path: Path)
     assert time.monotonic() - began < 30
 
 
-def test_a_child_that_never_gets_ready_is_told_apart_from_a_dead_one(tmp_path: Path) -> None:
-    """A living child past its deadline is not called dead."""
+def test_a_child_that_is_not_ready_in_time_is_not_reported_as_dead(tmp_path: Path) -> None:
+    """The errors differ."""
     child = Child.start("part", SLEEP, log=tmp_path / "log", env=ENVIRONMENT)
 
     with pytest.raises(ChildNotReadyError, match="part is not ready after 0 s"):
@@ -56,8 +56,8 @@ def test_a_child_that_never_gets_ready_is_told_apart_from_a_dead_one(tmp_path: P
     child.kill()
 
 
-def test_a_child_that_cannot_be_started_is_told_with_the_reason(tmp_path: Path) -> None:
-    """By the system's own words, as is an end without a word in the log."""
+def test_a_child_that_cannot_be_started_is_reported_with_the_reason(tmp_path: Path) -> None:
+    """With the system's message; an empty log is reported as such."""
     with pytest.raises(ChildNotStartedError, match=r"part could not be started: .*No such file"):
         Child.start("part", [tmp_path / "absent"], log=tmp_path / "log", env=ENVIRONMENT)
 
@@ -66,11 +66,11 @@ def test_a_child_that_cannot_be_started_is_told_with_the_reason(tmp_path: Path) 
         child.wait_until(lambda: False, seconds=60)
 
 
-def test_a_child_deaf_to_sigterm_is_killed_after_its_grace(tmp_path: Path) -> None:
-    """Stopping always ends, and ends with the child gone."""
+def test_a_child_that_ignores_sigterm_is_killed_after_its_grace(tmp_path: Path) -> None:
+    """Stopping always ends, and the child has ended then."""
     log = tmp_path / "log"
-    child = Child.start("part", DEAF, log=log, env=ENVIRONMENT)
-    child.wait_until(lambda: "deaf" in log.read_text(encoding="utf-8"), seconds=30)
+    child = Child.start("part", IGNORES_SIGTERM, log=log, env=ENVIRONMENT)
+    child.wait_until(lambda: "started" in log.read_text(encoding="utf-8"), seconds=30)
 
     child.stop(grace=0.2)
 
@@ -82,8 +82,8 @@ def test_stopping_a_child_ends_its_own_children(tmp_path: Path) -> None:
     nested = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
     command = (sys.executable, "-c", nested, "import time; time.sleep(600)")
     child = Child.start("part", command, log=tmp_path / "log", env=ENVIRONMENT)
-    child.wait_until(lambda: bool(family(child.pid)), seconds=30)
-    grandchildren = family(child.pid)
+    child.wait_until(lambda: bool(descendants(child.pid)), seconds=30)
+    grandchildren = descendants(child.pid)
     for grandchild in grandchildren:
         grandchild.send(signal.SIGTERM)
 
@@ -93,7 +93,7 @@ def test_stopping_a_child_ends_its_own_children(tmp_path: Path) -> None:
 
 
 def test_sigterm_stops_what_a_with_block_started() -> None:
-    """A terminated command leaves through its ``with`` blocks, so its children stop."""
+    """A terminated command leaves its ``with`` blocks, so its children are stopped."""
     left = []
 
     @contextmanager
@@ -109,18 +109,18 @@ def test_sigterm_stops_what_a_with_block_started() -> None:
     assert left == ["stopped"]
 
 
-def test_a_claimed_folder_is_refused_until_released(tmp_path: Path) -> None:
+def test_a_locked_folder_is_refused_until_released(tmp_path: Path) -> None:
     """One owner at a time, and the refusal names it."""
-    claim = Claim.take(tmp_path)
+    lock = DirectoryLock.acquire(tmp_path)
     with pytest.raises(DirectoryInUseError, match=str(os.getpid())):
-        Claim.take(tmp_path)
-    claim.release()
+        DirectoryLock.acquire(tmp_path)
+    lock.release()
 
-    Claim.take(tmp_path).release()
+    DirectoryLock.acquire(tmp_path).release()
 
 
-def test_what_a_crashed_owner_left_running_is_ended_by_the_next(tmp_path: Path) -> None:
-    """A killed owner leaves servers behind; the next owner starts on a clean machine."""
+def test_servers_of_a_crashed_owner_are_ended_by_the_next(tmp_path: Path) -> None:
+    """A killed owner leaves servers behind; the next owner ends them."""
     owner = subprocess.run(
         [sys.executable, "-c", _CRASHING_OWNER, str(tmp_path)],
         stdout=subprocess.PIPE,
@@ -131,16 +131,16 @@ def test_what_a_crashed_owner_left_running_is_ended_by_the_next(tmp_path: Path) 
     assert owner.returncode == -signal.SIGKILL
     assert orphan is not None
 
-    Claim.take(tmp_path).release()
+    DirectoryLock.acquire(tmp_path).release()
 
     assert not orphan.alive
 
 
 def test_a_reused_process_number_is_not_mistaken_for_the_process(tmp_path: Path) -> None:
-    """A note about a process that ended never harms the one that has its number now."""
+    """A process that has the id of an ended one is left running."""
     (tmp_path / "pids.json").write_text(f'[[{os.getpid()}, "1"]]', encoding="utf-8")
 
-    Claim.take(tmp_path).release()
+    DirectoryLock.acquire(tmp_path).release()
 
     assert ProcessIdentity.of(os.getpid()) is not None
 
@@ -153,8 +153,8 @@ def test_a_reused_process_number_is_not_mistaken_for_the_process(tmp_path: Path)
         (("/nonexistent/program",), "could not be started"),
     ],
 )
-def test_a_failed_program_is_told_by_its_cause(command: tuple[str, ...], said: str) -> None:
-    """Failing, hanging and missing are told apart."""
+def test_a_failed_program_is_reported_with_its_cause(command: tuple[str, ...], said: str) -> None:
+    """Failing, hanging and missing programs have different errors."""
     with pytest.raises(ProgramFailedError, match=said):
         run_program(command, env=ENVIRONMENT, seconds=1.0)
 
@@ -162,17 +162,17 @@ def test_a_failed_program_is_told_by_its_cause(command: tuple[str, ...], said: s
 _CRASHING_OWNER = """
 import os, signal, subprocess, sys
 from pathlib import Path
-from local_stack.claims import Claim
-claim = Claim.take(Path(sys.argv[1]))
+from local_stack.directory_lock import DirectoryLock
+lock = DirectoryLock.acquire(Path(sys.argv[1]))
 child = subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL)
-claim.note(child.pid)
+lock.write_pids(child.pid)
 print(child.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_program_that_fails_without_a_word_is_said_to() -> None:
-    """No error ends with a colon and nothing after it."""
+def test_a_program_that_fails_without_output_is_reported_so() -> None:
+    """No error ends with a colon."""
     with pytest.raises(ProgramFailedError, match=r"false failed with code 1, and printed nothing$"):
         run_program(["false"], env=ENVIRONMENT, seconds=30)
 
@@ -186,6 +186,6 @@ def test_a_program_that_takes_too_long_is_quoted() -> None:
 
 
 def test_an_unknown_user_is_named() -> None:
-    """A system without the user that a program is to run as is no traceback."""
+    """A missing user is reported, without a traceback."""
     with pytest.raises(ProgramFailedError, match=r"could not be started(?s:.*)no-such-user"):
         run_program(["true"], env=ENVIRONMENT, seconds=30, user="no-such-user")

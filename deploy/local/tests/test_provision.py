@@ -31,7 +31,7 @@ def test_a_given_database_is_used_and_left_running(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A server somebody named comes first, is named in the output, and is not stopped."""
+    """A given server is used first, is named in the output, and is not stopped."""
     monkeypatch.setenv(DATABASE_URL, postgres.superuser_url)
 
     with provide_postgres(tmp_path / "unused") as given, pytest.raises(NotOursToStopError):
@@ -52,10 +52,10 @@ def test_a_given_broker_keeps_its_address_and_administrator() -> None:
     assert {AMQP_URL, MANAGEMENT_URL} == {"NEXUS_TEST_AMQP_URL", "NEXUS_TEST_MANAGEMENT_URL"}
 
 
-def test_a_machine_without_rabbitmq_or_apt_is_told_what_to_install(
+def test_without_rabbitmq_and_apt_the_error_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is guessed and nothing hangs: one text, with the command."""
+    """The error has the command."""
     monkeypatch.setattr("local_stack.broker_programs.shutil.which", lambda *_, **__: None)
 
     with pytest.raises(BrokerUnavailableError, match=r"apt-get install .* rabbitmq-server"):

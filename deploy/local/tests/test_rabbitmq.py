@@ -1,4 +1,4 @@
-"""A RabbitMQ node of our own: started, crashed, stopped without a trace."""
+"""A RabbitMQ node: started, killed, restarted, stopped."""
 
 import asyncio
 import os
@@ -9,8 +9,8 @@ import aio_pika
 import pytest
 
 from local_stack.broker_programs import BrokerUnavailableError
-from local_stack.claims import DirectoryInUseError
-from local_stack.identities import ProcessIdentity, family
+from local_stack.directory_lock import DirectoryInUseError
+from local_stack.identities import ProcessIdentity, descendants
 from local_stack.ports import LOOPBACK, free_ports
 from local_stack.rabbitmq import RabbitNode
 from local_stack.rabbitmq_settings import PLUGINS, RabbitPorts
@@ -37,8 +37,8 @@ async def test_a_confirmed_message_survives_a_crash_and_a_restart(node: RabbitNo
     assert received.body == b"body"
 
 
-def test_the_plugins_operators_need_are_on(node: RabbitNode) -> None:
-    """The management UI, its Move button (shovels) and the metrics are there."""
+def test_the_plugins_that_operators_need_are_enabled(node: RabbitNode) -> None:
+    """The management UI, its *Move messages* (shovels) and the metrics."""
     enabled = node.ctl("eval", "rabbit_plugins:active().")
 
     assert all(plugin in enabled for plugin in PLUGINS)
@@ -66,8 +66,8 @@ def test_a_second_node_in_the_same_folder_is_refused(node: RabbitNode) -> None:
 
 def test_nothing_is_left_running_after_a_stop(node: RabbitNode) -> None:
     """The node, its helpers and its port mapper are gone when ``stop`` returns."""
-    running = [ProcessIdentity.of(pid) for pid in node.pids]
-    running += [child for pid in node.pids for child in family(pid)]
+    running = [ProcessIdentity.of(pid) for pid in node.pids.values()]
+    running += [child for pid in node.pids.values() for child in descendants(pid)]
     assert len(running) > len(node.pids)
 
     node.stop()
@@ -76,13 +76,13 @@ def test_nothing_is_left_running_after_a_stop(node: RabbitNode) -> None:
 
 
 def test_a_folder_that_a_shell_would_misread_is_refused(tmp_path: Path) -> None:
-    """RabbitMQ would wait for the end of the quotation for ever."""
+    """RabbitMQ's shell would wait for the closing quote."""
     with pytest.raises(BrokerUnavailableError, match="it hands its folder to a shell"):
         RabbitNode.start(tmp_path / "it's")
 
 
 def test_standard_ports_are_used_only_where_free() -> None:
-    """A machine's own broker keeps its port; ours takes another."""
+    """A machine's own broker keeps its port; ours uses another."""
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if taken.connect_ex((LOOPBACK, 15692)) != 0:
@@ -93,7 +93,7 @@ def test_standard_ports_are_used_only_where_free() -> None:
 
 
 def test_chosen_ports_differ_and_are_below_the_ephemeral_range() -> None:
-    """A redialling client can never sit on a port its dead server wants back."""
+    """A reconnecting client can never occupy the port of its dead server."""
     ports = free_ports(*[None] * 20)
 
     assert len(set(ports)) == 20

@@ -1,4 +1,4 @@
-"""The folder that a run of tests has, and those that killed runs left."""
+"""The folder of a run of tests, and those of killed runs."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.claims import DirectoryClosedError
+from local_stack.directory_lock import DirectoryClosedError
 from local_stack.identities import ProcessIdentity
 from local_stack.runs import run_directory
 
@@ -17,13 +17,13 @@ from local_stack.postgres import PostgresServer
 from local_stack.runs import run_directory
 
 with run_directory(Path(sys.argv[1])) as directory:
-    print(PostgresServer.start(directory / "postgres", durable=False).pids[0], flush=True)
+    print(PostgresServer.start(directory / "postgres", durable=False).pid, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 def test_what_a_killed_run_left_is_ended_and_deleted(tmp_path: Path) -> None:
-    """Server and folder; the folder of a run that lives stays."""
+    """Server and folder; the folder of a running process stays."""
     done = subprocess.run(
         [sys.executable, "-c", KILLED, tmp_path], stdout=subprocess.PIPE, text=True, check=False
     )
@@ -39,7 +39,7 @@ def test_what_a_killed_run_left_is_ended_and_deleted(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    """In words, instead of a traceback for each test."""
+    """The error names it, instead of a traceback for each test."""
     (tmp_path / "file").touch()
 
     with (

@@ -1,4 +1,4 @@
-"""A standby of a PostgreSQL server: it follows, it holds the primary's COMMIT, it takes over."""
+"""A standby of a PostgreSQL server: it follows, delays the primary's COMMIT, and is promoted."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,14 +24,14 @@ def standby(postgres: PostgresServer, tmp_path: Path) -> Iterator[Standby]:
 
 
 def test_a_standby_reads_and_refuses_to_write(standby: Standby) -> None:
-    """It has what the primary had, and says that it is read-only."""
+    """It has the primary's rows, and is read-only."""
     assert run_sql(standby.superuser_url, COUNT) == "1\n"
     with pytest.raises(SqlFailedError, match="read-only transaction"):
         run_sql(standby.superuser_url, INSERT)
 
 
 def test_a_promoted_standby_has_each_commit(postgres: PostgresServer, standby: Standby) -> None:
-    """What a synchronous primary committed is there after its death, and writing goes on."""
+    """It has what the synchronous primary committed, and can write."""
     run_sql(postgres.superuser_url, INSERT)
 
     postgres.kill()
@@ -44,7 +44,7 @@ def test_a_promoted_standby_has_each_commit(postgres: PostgresServer, standby: S
 async def test_commit_waits_for_a_synchronous_standby(
     postgres: PostgresServer, standby: Standby
 ) -> None:
-    """While it is dead COMMIT waits; cancelled, the row is on the primary and was never sent."""
+    """While it is down COMMIT waits; after a cancel the row is on the primary alone."""
     client = await asyncpg.connect(postgres.superuser_url)
 
     standby.kill()
@@ -60,7 +60,7 @@ async def test_commit_waits_for_a_synchronous_standby(
     assert run_sql(standby.superuser_url, COUNT) == "1\n"
 
 
-def test_an_asynchronous_standby_holds_nothing_up(postgres: PostgresServer, tmp_path: Path) -> None:
+def test_an_asynchronous_standby_delays_nothing(postgres: PostgresServer, tmp_path: Path) -> None:
     """The primary commits without it."""
     with Standby.follow(postgres, tmp_path / "standby", durable=False) as standby:
         standby.kill()

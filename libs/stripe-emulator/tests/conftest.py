@@ -1,4 +1,4 @@
-"""What the tests stand on: an emulator each, and for the contract suite a sandbox if one is given.
+"""Fixtures: an emulator for each test, and for the contract suite a sandbox if one is given.
 
 ``emulator``, ``inspection``, ``sdk``, ``raw`` and ``customer_id`` belong to one emulator.
 ``client``, ``meter``, ``customer``, ``conforms`` and ``eventually`` serve the contract suite, whose

@@ -29,7 +29,7 @@ async def send(
 async def test_overlapping_events_of_one_customer_are_refused(
     sdk: stripe.StripeClient, inspection: EmulatorClient, customer_id: str
 ) -> None:
-    """While one is worked on a second gets 409 and is not counted; afterwards it is welcome."""
+    """While one is in flight a second gets 409 and is not counted; afterwards it is accepted."""
     await inspection.set_options(call_seconds=0.2)
 
     answers = await asyncio.gather(
@@ -46,7 +46,7 @@ async def test_overlapping_events_of_one_customer_are_refused(
 async def test_events_of_different_customers_overlap_freely(
     sdk: stripe.StripeClient, inspection: EmulatorClient, customer_id: str
 ) -> None:
-    """The limit is one call per customer and meter, not one in all."""
+    """The limit is one call per customer and meter, not one for the account."""
     other = (await sdk.v1.customers.create_async({"name": "Bob"})).id
     await inspection.set_options(call_seconds=0.2)
 
@@ -58,7 +58,7 @@ async def test_events_of_different_customers_overlap_freely(
 async def test_overlaps_can_be_allowed(
     sdk: stripe.StripeClient, inspection: EmulatorClient, customer_id: str
 ) -> None:
-    """The rule is switchable, as Stripe documents it more strictly than it always enforces it."""
+    """The rule can be switched off: Stripe does not always enforce it as documented."""
     await inspection.set_options(call_seconds=0.2, refuse_overlaps=False)
 
     answers = await asyncio.gather(send(sdk, customer_id, "a"), send(sdk, customer_id, "b"))
@@ -84,10 +84,10 @@ async def test_a_key_in_flight_is_a_conflict(
     assert refusals[0].error.code == "idempotency_key_in_use"
 
 
-async def test_a_call_whose_client_gave_up_takes_effect_all_the_same(
+async def test_a_call_whose_client_timed_out_takes_effect(
     sdk: stripe.StripeClient, inspection: EmulatorClient, customer_id: str
 ) -> None:
-    """A timeout at the client says nothing about what the account did."""
+    """A timeout at the client does not cancel the call."""
     await inspection.add_fault("latency", when="before", seconds=0.3)
 
     with pytest.raises(TimeoutError):
@@ -102,7 +102,7 @@ async def test_a_call_whose_client_gave_up_takes_effect_all_the_same(
 async def test_a_late_answer_keeps_its_key_in_flight_until_it_is_given(
     sdk: stripe.StripeClient, inspection: EmulatorClient, customer_id: str
 ) -> None:
-    """The effect is there before the answer is: the same key waits, and then replays it."""
+    """The call takes effect before its answer: the same key gets 409, and then the answer."""
     await inspection.add_fault("latency", when="after", seconds=0.3)
 
     slow = asyncio.create_task(send(sdk, customer_id, "slow", "k"))
@@ -138,7 +138,7 @@ async def test_calls_beyond_the_basic_limit_are_refused_with_a_reason(
 async def test_searches_have_a_limit_of_their_own(
     sdk: stripe.StripeClient, inspection: EmulatorClient
 ) -> None:
-    """The reason tells the endpoint's limit from the account's."""
+    """The reason names the endpoint's limit, not the account's."""
     await inspection.set_options(rate_limits=True, basic_per_second=100, search_per_second=1)
     await sdk.v1.customers.search_async({"query": "email:'a@b'"})
 

@@ -18,7 +18,7 @@ from stripe_emulator.events import (
     value_of,
 )
 from stripe_emulator.meters import Meter
-from stripe_emulator.summaries import aggregated, summarised
+from stripe_emulator.summaries import aggregate, list_summaries
 
 DAY = 86400
 NOW = 1_800_000_000
@@ -60,7 +60,7 @@ def test_the_same_event_is_counted_twice_after_24_hours() -> None:
         events.accept(event("i", value=5, at=NOW + DAY - 1))
     events.accept(event("i", value=5, at=NOW + DAY))
 
-    assert aggregated(SUM, events.of("mtr_1", "cus_1")) == 10
+    assert aggregate(SUM, events.of("mtr_1", "cus_1")) == 10
 
 
 @pytest.mark.parametrize(("last", "beyond"), [(-35 * DAY, -35 * DAY - 1), (300, 301)])
@@ -104,7 +104,7 @@ def test_values_add_up_by_the_meters_formula(formula: str, expected: int) -> Non
         event("c", 3, timestamp=NOW),
     ]
 
-    assert aggregated(replace(SUM, formula=formula), events) == expected
+    assert aggregate(replace(SUM, formula=formula), events) == expected
 
 
 def test_in_an_event_time_window_the_newest_arrival_replaces_the_others() -> None:
@@ -116,7 +116,7 @@ def test_in_an_event_time_window_the_newest_arrival_replaces_the_others() -> Non
         event("c", 1, timestamp=hour + 3600),
     ]
 
-    assert aggregated(replace(SUM, event_time_window="hour"), events) == 8
+    assert aggregate(replace(SUM, event_time_window="hour"), events) == 8
 
 
 @given(
@@ -138,10 +138,10 @@ def test_summaries_of_any_grouping_have_the_sum_of_their_events(
     if grouping is not None:
         params["value_grouping_window"] = grouping
 
-    pages = [summarised(SUM, "cus_1", events, params)]
+    pages = [list_summaries(SUM, "cus_1", events, params)]
     while pages[-1]["has_more"]:
         cursor = pages[-1]["data"][-1]["id"]
-        pages.append(summarised(SUM, "cus_1", events, {**params, "starting_after": cursor}))
+        pages.append(list_summaries(SUM, "cus_1", events, {**params, "starting_after": cursor}))
 
     total = sum(one["aggregated_value"] for page in pages for one in page["data"])
     assert total == sum(value for at, value in points if at < 2 * DAY)

@@ -1,4 +1,4 @@
-"""Faults on demand: which requests they befall, what the client sees and what took effect."""
+"""Faults on demand: which requests they apply to, what the client sees and what took effect."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -45,7 +45,7 @@ def send(sdk: stripe.StripeClient, customer_id: str) -> Send:
 async def test_a_fault_shows_what_it_should_and_counts_only_after_the_effect(
     send: Send, inspection: EmulatorClient, kind: str, when: str
 ) -> None:
-    """The client sees the same whether or not the event was counted: that is the trouble."""
+    """The client sees the same whether or not the event was counted."""
     await inspection.add_fault(kind, when=when, path_prefix="/v1/billing/meter_events")
 
     with pytest.raises(WIRE_ERRORS) as failure:
@@ -64,7 +64,7 @@ async def test_a_fault_shows_what_it_should_and_counts_only_after_the_effect(
 async def test_a_lost_answer_is_there_for_the_same_key(
     send: Send, inspection: EmulatorClient, kind: str
 ) -> None:
-    """Whatever hid the answer, the key that was used leads to it."""
+    """After any such fault, the same key returns the answer."""
     await inspection.add_fault(kind, when="after")
     with pytest.raises(WIRE_ERRORS):
         await send()
@@ -97,8 +97,8 @@ async def test_a_500_is_replayed_for_its_key_and_settled_by_a_new_one(
 
 
 @pytest.mark.parametrize("status", [300, 404, 503])
-async def test_any_status_can_be_had(send: Send, inspection: EmulatorClient, status: int) -> None:
-    """What no other kind of fault answers is had by its number."""
+async def test_any_status_can_be_set(send: Send, inspection: EmulatorClient, status: int) -> None:
+    """A status that no other kind of fault has is set by its number."""
     await inspection.add_fault("status", status=status, path_prefix="/v1/billing/meter_events")
 
     with pytest.raises(stripe.StripeError) as failure:
@@ -119,10 +119,10 @@ async def test_a_429_is_not_kept_under_its_key(send: Send, inspection: EmulatorC
     assert "Idempotent-Replayed" not in accepted.last_response.headers
 
 
-async def test_a_fault_befalls_the_next_n_requests_it_is_meant_for(
+async def test_a_fault_applies_to_the_next_n_matching_requests(
     send: Send, inspection: EmulatorClient
 ) -> None:
-    """Other requests pass it by and do not use it up."""
+    """Other requests do not count."""
     await inspection.add_fault("conflict", times=2, identifier="unlucky")
 
     await send("lucky", "a")
@@ -168,7 +168,7 @@ def test_a_seeded_probability_fires_the_same_way_every_time() -> None:
         {"customer": "other"},
     ],
 )
-def test_a_fault_asks_for_all_its_conditions(conditions: dict[str, str]) -> None:
+def test_a_fault_requires_all_its_conditions(conditions: dict[str, str]) -> None:
     """Method, path, identifier and customer narrow a fault down together."""
     target = Target("POST", "/v1/billing/meter_events", "i", "cus_1")
     wanted = {
@@ -178,8 +178,8 @@ def test_a_fault_asks_for_all_its_conditions(conditions: dict[str, str]) -> None
         "customer": "cus_1",
     }
 
-    assert Fault.read({"kind": "reset", **wanted}).meant_for(target)
-    assert not Fault.read({"kind": "reset", **wanted, **conditions}).meant_for(target)
+    assert Fault.read({"kind": "reset", **wanted}).matches(target)
+    assert not Fault.read({"kind": "reset", **wanted, **conditions}).matches(target)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +196,6 @@ def test_a_fault_asks_for_all_its_conditions(conditions: dict[str, str]) -> None
     ],
 )
 def test_a_fault_that_cannot_be_read_is_refused(described: dict[str, Any]) -> None:
-    """A typing mistake must not become a fault that never fires."""
+    """A typing error must not become a fault that never fires."""
     with pytest.raises(InvalidFaultError):
         Fault.read(described)

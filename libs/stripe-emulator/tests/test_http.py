@@ -1,4 +1,4 @@
-"""What only plain HTTP shows: odd bodies, the inspection API's shapes, and the command."""
+"""What only plain HTTP shows: malformed bodies, the inspection API's answers, and the command."""
 
 import asyncio
 import re
@@ -61,7 +61,7 @@ async def test_a_cancelled_event_leaves_the_sum(
 async def test_the_inspection_shows_what_was_sent_and_counted(
     sdk: stripe.StripeClient, inspection: EmulatorClient, customer_id: str
 ) -> None:
-    """Requests, attempts, events and sums tell the same story."""
+    """Requests, attempts, events and sums agree."""
     payload = {"stripe_customer_id": customer_id, "value": "3"}
     for key in ("i:0", "i:0", "i:1"):
         try:
@@ -110,20 +110,20 @@ async def test_the_inspection_shows_what_was_sent_and_counted(
 async def test_the_inspection_refuses_what_it_cannot_read(
     raw: aiohttp.ClientSession, path: str, body: object
 ) -> None:
-    """A mistake in a test's own set-up is told, not swallowed."""
+    """A mistake in a test's own set-up is reported."""
     async with raw.post(f"/_emulator/{path}", json=body) as response:
         assert response.status == 400
         assert (await response.json())["error"]
 
 
 async def test_a_live_key_is_refused() -> None:
-    """Nobody's real money belongs in an emulator's command line."""
+    """A live key must not be in an emulator's command line."""
     with pytest.raises(LiveKeyError):
         async with running_emulator(keys=["sk_live_x"]):
             pass
 
 
-async def test_the_command_serves_until_it_is_told_to_stop() -> None:
+async def test_the_command_serves_until_sigterm() -> None:
     """``serve`` prints where it listens, answers there, and ends cleanly on SIGTERM."""
     arguments = ["serve", "--port", "0", "--key", "sk_test_x", "--meter", "runs"]
     process = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""API keys: how a request shows one, and what becomes of it while the emulator runs."""
+"""API keys: how a request carries one, and how its state changes."""
 
 import base64
 
@@ -21,7 +21,7 @@ async def status_of(emulator: RunningEmulator, headers: dict[str, str]) -> tuple
         return response.status, (await response.json()).get("error", {}).get("message", "")
 
 
-async def test_bearer_and_basic_are_both_understood(emulator: RunningEmulator) -> None:
+async def test_bearer_and_basic_are_both_accepted(emulator: RunningEmulator) -> None:
     """The key is the bearer token, or the user name of basic authentication."""
     encoded = base64.b64encode(f"{KEY}:".encode()).decode()
 
@@ -32,7 +32,7 @@ async def test_bearer_and_basic_are_both_understood(emulator: RunningEmulator) -
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Basic %%%"}, {"Authorization": "x"}])
-async def test_a_request_without_a_key_is_told_so(
+async def test_a_request_without_a_key_is_refused(
     emulator: RunningEmulator, headers: dict[str, str]
 ) -> None:
     """No key, or one that can't be read, is a 401 that explains how to give one."""
@@ -42,10 +42,10 @@ async def test_a_request_without_a_key_is_told_so(
     assert message.startswith("You did not provide an API key.")
 
 
-async def test_a_key_can_be_revoked_and_given_back(
+async def test_a_key_can_be_revoked_and_restored(
     sdk: stripe.StripeClient, inspection: EmulatorClient
 ) -> None:
-    """Revoking works on the next request, and so does making valid again."""
+    """Revoking takes effect at the next request, and so does restoring."""
     await sdk.v1.customers.list_async()
 
     await inspection.set_key(KEY, "revoked")
@@ -60,7 +60,7 @@ async def test_a_key_can_be_revoked_and_given_back(
     assert KEY not in str(refusal.value)
 
 
-async def test_a_restricted_key_may_do_what_it_was_permitted(
+async def test_a_restricted_key_has_only_its_permissions(
     sdk: stripe.StripeClient, inspection: EmulatorClient
 ) -> None:
     """Without the permission it gets 403, and the message names what is missing."""
@@ -77,7 +77,7 @@ async def test_a_restricted_key_may_do_what_it_was_permitted(
 async def test_a_401_is_not_kept_under_the_idempotency_key(
     sdk: stripe.StripeClient, inspection: EmulatorClient
 ) -> None:
-    """A request that was turned away for its key is executed once the key is right."""
+    """A request that was refused for its API key is executed once the key is valid."""
     options: stripe.RequestOptions = {"idempotency_key": "k"}
     await inspection.set_key(KEY, "revoked")
     with pytest.raises(stripe.AuthenticationError):

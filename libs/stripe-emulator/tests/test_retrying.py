@@ -1,4 +1,4 @@
-"""What a careful client can rely on, whatever goes wrong: the way of a request, without HTTP."""
+"""What a client that retries with care can rely on: the handling of a request, without HTTP."""
 
 import asyncio
 from typing import Any
@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stripe_emulator.account import Account
-from stripe_emulator.exchange import Call, Exchange, Outcome
 from stripe_emulator.faults import Fault, FaultKind, When
 from stripe_emulator.keys import KeyState
+from stripe_emulator.pipeline import Call, Outcome, Pipeline
 from stripe_emulator.running import DEFAULT_KEY
 
 FAULTS = st.builds(Fault, st.sampled_from(FaultKind), st.sampled_from(When))
@@ -27,17 +27,19 @@ def account_with_a_customer() -> tuple[Account, str]:
 
 
 def is_definite(outcome: Outcome) -> bool:
-    """Tell whether an outcome says that the event is counted."""
+    """Return whether an outcome says that the event is counted."""
     message = outcome.answer.body.get("error", {}).get("message", "")
     duplicate = message.startswith("An event already exists")
     return outcome.wire is None and (outcome.status == 200 or duplicate)
 
 
 @given(st.lists(st.lists(FAULTS, max_size=5), min_size=1, max_size=4))
-def test_a_client_that_repeats_itself_is_counted_once(troubles: list[list[Fault]]) -> None:
+def test_a_client_that_repeats_an_identifier_is_counted_once(
+    fault_lists: list[list[Fault]],
+) -> None:
     """Through any faults, one identifier and a new key after each 500 count each event once."""
     account, customer = account_with_a_customer()
-    exchange = Exchange(account)
+    pipeline = Pipeline(account)
 
     async def deliver(identifier: str, faults: list[Fault]) -> None:
         for fault in faults:
@@ -48,26 +50,26 @@ def test_a_client_that_repeats_itself_is_counted_once(troubles: list[list[Fault]
             form = {"event_name": "runs", "identifier": identifier, "payload": payload}
             key = f"{identifier}:{key_number}"
             call = Call("req_1", "POST", PATH, form, f"Bearer {DEFAULT_KEY}", key)
-            outcome = await exchange.carry_out(call)
+            outcome = await pipeline.handle(call)
             if is_definite(outcome):
                 return
             key_number += outcome.status == 500
 
     async def deliver_all() -> None:
-        for number, faults in enumerate(troubles):
+        for number, faults in enumerate(fault_lists):
             await deliver(f"event-{number}", faults)
 
     asyncio.run(deliver_all())
 
     (counted,) = account.sums()
-    assert (counted["value"], counted["events"]) == (3 * len(troubles), len(troubles))
+    assert (counted["value"], counted["events"]) == (3 * len(fault_lists), len(fault_lists))
 
 
 @given(st.lists(FAULTS, min_size=1, max_size=6))
-def test_an_identifier_of_its_own_per_try_is_counted_more_than_once(faults: list[Fault]) -> None:
-    """A careless client is charged for: every effect whose answer was lost counts again."""
+def test_a_new_identifier_per_try_is_counted_more_than_once(faults: list[Fault]) -> None:
+    """Every effect whose answer was lost is counted again."""
     account, customer = account_with_a_customer()
-    exchange = Exchange(account)
+    pipeline = Pipeline(account)
     for fault in faults:
         account.faults.add(fault)
 
@@ -76,9 +78,9 @@ def test_an_identifier_of_its_own_per_try_is_counted_more_than_once(faults: list
             payload: Any = {"stripe_customer_id": customer, "value": "3"}
             form = {"event_name": "runs", "identifier": f"try-{number}", "payload": payload}
             call = Call("req_1", "POST", PATH, form, f"Bearer {DEFAULT_KEY}", None)
-            if is_definite(await exchange.carry_out(call)):
+            if is_definite(await pipeline.handle(call)):
                 return number
-        raise AssertionError("every fault befalls one request only")
+        raise AssertionError("every fault applies to one request only")
 
     tries = asyncio.run(deliver())
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from stripe_emulator.errors import StripeError
-from stripe_emulator.search import found, parse
+from stripe_emulator.search import parse, search_result
 
 ADA: dict[str, Any] = {
     "email": "Ada@example.org",
@@ -85,10 +85,10 @@ def test_a_search_is_read_page_by_page() -> None:
     """``next_page`` leads on until there is nothing more."""
     everything = [{"id": str(i)} for i in range(25)]
 
-    first = found(everything, {"limit": 20})
-    second = found(everything, {"limit": 20, "page": first["next_page"]})
+    first = search_result(everything, {"limit": 20})
+    second = search_result(everything, {"limit": 20, "page": first["next_page"]})
 
     assert (len(first["data"]), first["has_more"]) == (20, True)
     assert (len(second["data"]), second["has_more"], second["next_page"]) == (5, False, None)
     with pytest.raises(StripeError):
-        found(everything, {"page": "nonsense"})
+        search_result(everything, {"page": "nonsense"})

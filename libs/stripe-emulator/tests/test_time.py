@@ -1,4 +1,4 @@
-"""What happens as time passes: the clock is moved, nobody waits."""
+"""What happens as time passes; the tests move the clock instead of waiting."""
 
 import time
 from typing import Any
@@ -21,7 +21,7 @@ def event(customer_id: str, **changes: Any) -> Any:
 async def test_after_24_hours_the_same_identifier_is_counted_again(
     sdk: stripe.StripeClient, inspection: EmulatorClient, customer_id: str
 ) -> None:
-    """Just before, it is a duplicate; from then on Stripe knows nothing of it."""
+    """Before that it is a duplicate."""
     events = sdk.v1.billing.meter_events
     await events.create_async(event(customer_id))
 
@@ -36,10 +36,10 @@ async def test_after_24_hours_the_same_identifier_is_counted_again(
     assert (await inspection.sums())[0]["value"] == 6
 
 
-async def test_an_idempotency_key_is_forgotten_after_24_hours(
+async def test_an_idempotency_key_is_deleted_after_24_hours(
     sdk: stripe.StripeClient, inspection: EmulatorClient
 ) -> None:
-    """Until then it replays; from then on it creates anew."""
+    """Until then the answer is replayed; afterwards a new customer is created."""
     options: stripe.RequestOptions = {"idempotency_key": "k"}
     first = await sdk.v1.customers.create_async({"name": "Ada"}, options)
 

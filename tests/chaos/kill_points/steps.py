@@ -3,7 +3,7 @@
 from uuid import UUID, uuid4
 
 from chaos.scene import INGEST, PROVISIONER, REPORTER, Scene, created, past_run
-from metering_chaos.roads import Way
+from metering_chaos.proxies import Direction
 from nexus_contracts import Event, ToolExecuted
 from rig.waiting import eventually
 
@@ -58,13 +58,13 @@ async def forwarded_unheard(scene: Scene, user: UUID, run: Event[ToolExecuted]) 
     async with scene.locked(INGEST, "usage_reports"):
         await scene.publish(run)
         await scene.until_blocked(INGEST, CLAIMING)
-        scene.road(INGEST, "broker").hold(Way.BACK)
+        scene.proxy(INGEST, "broker").hold(Direction.TO_CLIENT)
     await scene.until_counted(user)
 
 
 async def counted_unheard(scene: Scene, user: UUID, run: Event[ToolExecuted]) -> None:
     """Let Stripe count a run while the reporter waits for its answer."""
-    scene.road(REPORTER, "stripe").hold(Way.BACK)
+    scene.proxy(REPORTER, "stripe").hold(Direction.TO_CLIENT)
     await scene.publish(run)
     await scene.until_counted(user)
 
@@ -73,8 +73,8 @@ async def told_unheard(scene: Scene, user: UUID, run: Event[ToolExecuted]) -> st
     """Let ingest learn of a counted report while the reporter waits for the broker's confirm."""
     await counted_unheard(scene, user, run)
     identifier = await identifier_of(scene, user)
-    scene.road(REPORTER, "broker").hold(Way.BACK)
-    scene.road(REPORTER, "stripe").release()
+    scene.proxy(REPORTER, "broker").hold(Direction.TO_CLIENT)
+    scene.proxy(REPORTER, "stripe").release()
     await scene.until(INGEST, REPORT_IS, user, "reported")
     return identifier
 
@@ -90,7 +90,7 @@ async def waiting_run(scene: Scene) -> tuple[UUID, Event[ToolExecuted]]:
 
 async def made_unheard(scene: Scene, user: UUID) -> None:
     """Let Stripe make a customer while the provisioner waits for its answer."""
-    scene.road(PROVISIONER, "stripe").hold(Way.BACK)
+    scene.proxy(PROVISIONER, "stripe").hold(Direction.TO_CLIENT)
     await scene.publish(created(user))
     await eventually(lambda: scene.customers(user), lambda n: n == 1, within=30, every=0.1)
 
@@ -98,8 +98,8 @@ async def made_unheard(scene: Scene, user: UUID) -> None:
 async def announced_unheard(scene: Scene, user: UUID) -> None:
     """Let ingest open an account while the provisioner waits for the broker's confirm."""
     await made_unheard(scene, user)
-    scene.road(PROVISIONER, "broker").hold(Way.BACK)
-    scene.road(PROVISIONER, "stripe").release()
+    scene.proxy(PROVISIONER, "broker").hold(Direction.TO_CLIENT)
+    scene.proxy(PROVISIONER, "stripe").release()
     await scene.until(INGEST, ACCOUNT, user)
 
 

@@ -17,7 +17,7 @@ from chaos.kill_points.steps import (
     waiting_run,
 )
 from chaos.scene import INGEST, REPORTER, Scene, created, past_run
-from metering_chaos.roads import Way
+from metering_chaos.proxies import Direction
 from rig.events import tool_run
 from rig.waiting import eventually
 
@@ -47,7 +47,7 @@ async def test_ingest_between_the_commit_and_the_ack_of_its_runs(scene: Scene) -
     """The row is there, the ack never left: the second delivery is a known duplicate."""
     user = await scene.customer()
     run = past_run(user)
-    scene.road(INGEST, "broker").hold(Way.THERE)
+    scene.proxy(INGEST, "broker").hold(Direction.TO_SERVER)
     await scene.publish(run)
     await scene.until(INGEST, RECORDED, run.id)
     await scene.kill(INGEST)
@@ -61,13 +61,13 @@ async def test_ingest_between_a_dead_letter_and_its_confirm(scene: Scene) -> Non
     """The copy is in the dead-letter queue, nobody knows: it is dead-lettered once more."""
     user = await scene.customer()
     run, future = past_run(user), tool_run(user, time=datetime.now(UTC) + timedelta(days=1))
-    road = scene.road(INGEST, "broker")
+    proxy = scene.proxy(INGEST, "broker")
     async with scene.locked(INGEST, "usage_events"):
         await scene.publish(run)
         await scene.until_blocked(INGEST, "INSERT INTO usage_events")
         await scene.publish(future)
         await scene.until_taken(RUNS_QUEUE)
-        road.hold(Way.BACK)
+        proxy.hold(Direction.TO_CLIENT)
     await until_dead(scene, future.body())
     await scene.kill(INGEST)
     await scene.restart(INGEST)
@@ -80,19 +80,19 @@ async def test_ingest_between_the_confirm_of_a_dead_letter_and_the_ack(scene: Sc
     """The copy is safe, the original comes again: a second copy, and no loss."""
     user = await scene.customer()
     run, future = past_run(user), tool_run(user, time=datetime.now(UTC) + timedelta(days=1))
-    road = scene.road(INGEST, "broker")
+    proxy = scene.proxy(INGEST, "broker")
     async with scene.locked(INGEST, "usage_events"):
         await scene.publish(run)
         await scene.until_blocked(INGEST, "INSERT INTO usage_events")
         await scene.publish(future)
         await scene.until_taken(RUNS_QUEUE)
-        road.hold(Way.BACK)
+        proxy.hold(Direction.TO_CLIENT)
     await until_dead(scene, future.body())
     metric = f'queue="{RUNS_QUEUE}",reason="timestamp_in_future"'
     metric = f"usage_ingest_messages_dead_lettered_total{{{metric}}}"
     before = await scene.metric(INGEST, metric)
-    road.hold(Way.THERE)
-    road.release(Way.BACK)
+    proxy.hold(Direction.TO_SERVER)
+    proxy.release(Direction.TO_CLIENT)
     await scene.until_metric(INGEST, metric, above=before)
     await scene.kill(INGEST)
     await scene.restart(INGEST)
@@ -121,7 +121,7 @@ async def test_ingest_between_a_lease_and_the_publish(scene: Scene) -> None:
     async with scene.locked(INGEST, "usage_reports"):
         await scene.publish(run)
         await scene.until_blocked(INGEST, CLAIMING)
-        scene.road(INGEST, "broker").hold(Way.THERE)
+        scene.proxy(INGEST, "broker").hold(Direction.TO_SERVER)
     await scene.until(INGEST, LEASED, user)
     await scene.kill(INGEST)
     await end_leases(scene, user)
@@ -148,7 +148,7 @@ async def test_ingest_between_the_confirm_of_a_report_and_the_mark(scene: Scene)
     run = past_run(user)
     await forwarded_unheard(scene, user, run)
     async with scene.locked(INGEST, "usage_reports"):
-        scene.road(INGEST, "broker").release(Way.BACK)
+        scene.proxy(INGEST, "broker").release(Direction.TO_CLIENT)
         await scene.until_blocked(INGEST, "UPDATE usage_reports SET state = 'forwarded'")
         await scene.kill(INGEST)
     await end_leases(scene, user)
@@ -164,7 +164,7 @@ async def test_ingest_before_an_outcome_is_committed(scene: Scene) -> None:
     await counted_unheard(scene, user, run)
     await scene.until(INGEST, REPORT_IS, user, "forwarded")
     async with scene.locked(INGEST, "usage_reports"):
-        scene.road(REPORTER, "stripe").release()
+        scene.proxy(REPORTER, "stripe").release()
         await scene.until_blocked(INGEST, "SELECT report_id FROM usage_reports")
         await scene.kill(INGEST)
     await scene.restart(INGEST)
@@ -178,8 +178,8 @@ async def test_ingest_between_the_commit_and_the_ack_of_an_outcome(scene: Scene)
     run = past_run(user)
     await counted_unheard(scene, user, run)
     await scene.until(INGEST, REPORT_IS, user, "forwarded")
-    scene.road(INGEST, "broker").hold(Way.THERE)
-    scene.road(REPORTER, "stripe").release()
+    scene.proxy(INGEST, "broker").hold(Direction.TO_SERVER)
+    scene.proxy(REPORTER, "stripe").release()
     await scene.until(INGEST, REPORT_IS, user, "reported")
     await scene.kill(INGEST)
     await scene.restart(INGEST)
@@ -203,7 +203,7 @@ async def test_ingest_before_a_customer_is_committed(scene: Scene) -> None:
 async def test_ingest_between_the_commit_and_the_ack_of_a_customer(scene: Scene) -> None:
     """The account is there, the ack never left: the second delivery changes nothing."""
     user, run = await waiting_run(scene)
-    scene.road(INGEST, "broker").hold(Way.THERE)
+    scene.proxy(INGEST, "broker").hold(Direction.TO_SERVER)
     await scene.publish(created(user))
     await scene.until(INGEST, ACCOUNT, user)
     await scene.kill(INGEST)

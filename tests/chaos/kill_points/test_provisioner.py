@@ -13,7 +13,7 @@ from chaos.kill_points.steps import (
     waiting_run,
 )
 from chaos.scene import PROVISIONER, Scene, created
-from metering_chaos.roads import Way
+from metering_chaos.proxies import Direction
 
 pytestmark = [
     pytest.mark.long,
@@ -38,7 +38,7 @@ async def test_provisioner_before_a_user_is_committed(scene: Scene) -> None:
 async def test_provisioner_between_the_claim_and_the_call(scene: Scene) -> None:
     """The request is kept, the call never left: it is made once the lease has run out."""
     user, run = await waiting_run(scene)
-    scene.road(PROVISIONER, "stripe").hold(Way.THERE)
+    scene.proxy(PROVISIONER, "stripe").hold(Direction.TO_SERVER)
     await scene.publish(created(user))
     await scene.until(PROVISIONER, CALLED, user)
     await scene.kill(PROVISIONER)
@@ -66,7 +66,7 @@ async def test_provisioner_between_an_answer_and_its_record(scene: Scene) -> Non
     user, run = await waiting_run(scene)
     await made_unheard(scene, user)
     async with scene.locked(PROVISIONER, "user_profiles"):
-        scene.road(PROVISIONER, "stripe").release()
+        scene.proxy(PROVISIONER, "stripe").release()
         await scene.until_blocked(PROVISIONER, "SELECT user_id, email")
         await scene.kill(PROVISIONER)
     await end_attempt(scene, user)
@@ -80,8 +80,8 @@ async def test_provisioner_between_the_record_and_the_announcement(scene: Scene)
     """The customer is stored, nobody was told: the next process tells."""
     user, run = await waiting_run(scene)
     await made_unheard(scene, user)
-    scene.road(PROVISIONER, "broker").hold(Way.THERE)
-    scene.road(PROVISIONER, "stripe").release()
+    scene.proxy(PROVISIONER, "broker").hold(Direction.TO_SERVER)
+    scene.proxy(PROVISIONER, "stripe").release()
     await scene.until(PROVISIONER, STORED, user)
     await scene.kill(PROVISIONER)
     await scene.restart(PROVISIONER)
@@ -109,7 +109,7 @@ async def test_provisioner_between_the_confirm_of_an_announcement_and_the_mark(
     user, run = await waiting_run(scene)
     await announced_unheard(scene, user)
     async with scene.locked(PROVISIONER, "user_profiles"):
-        scene.road(PROVISIONER, "broker").release(Way.BACK)
+        scene.proxy(PROVISIONER, "broker").release(Direction.TO_CLIENT)
         await scene.until_blocked(PROVISIONER, "UPDATE user_profiles")
         await scene.kill(PROVISIONER)
     await scene.restart(PROVISIONER)

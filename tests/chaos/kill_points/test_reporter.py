@@ -4,7 +4,7 @@ import pytest
 
 from chaos.kill_points.steps import CALL_IS, age_call, counted_unheard, identifier_of, told_unheard
 from chaos.scene import REPORTER, Scene, past_run
-from metering_chaos.roads import Way
+from metering_chaos.proxies import Direction
 
 pytestmark = [
     pytest.mark.long,
@@ -32,7 +32,7 @@ async def test_reporter_between_the_claim_and_the_call(scene: Scene) -> None:
     """The journal says calling, the call never left: it is made once the row is too old."""
     user = await scene.customer()
     run = past_run(user)
-    scene.road(REPORTER, "stripe").hold(Way.THERE)
+    scene.proxy(REPORTER, "stripe").hold(Direction.TO_SERVER)
     await scene.publish(run)
     identifier = await identifier_of(scene, user)
     await scene.until(REPORTER, CALL_IS, identifier, "calling")
@@ -54,7 +54,7 @@ async def test_reporter_between_the_effect_of_a_call_and_its_answer(scene: Scene
     await scene.restart(REPORTER)
 
     await scene.assert_billed_once(user, run)
-    assert (await scene.arena.stripe.attempts())[identifier]["attempts"] == 2
+    assert (await scene.environment.stripe.attempts())[identifier]["attempts"] == 2
 
 
 async def test_reporter_between_an_answer_and_its_record(scene: Scene) -> None:
@@ -64,7 +64,7 @@ async def test_reporter_between_an_answer_and_its_record(scene: Scene) -> None:
     await counted_unheard(scene, user, run)
     identifier = await identifier_of(scene, user)
     async with scene.locked(REPORTER, "meter_calls"):
-        scene.road(REPORTER, "stripe").release()
+        scene.proxy(REPORTER, "stripe").release()
         await scene.until_blocked(REPORTER, "UPDATE meter_calls")
         await scene.kill(REPORTER)
     await age_call(scene, identifier)
@@ -79,14 +79,14 @@ async def test_reporter_between_the_record_and_the_outcome(scene: Scene) -> None
     run = past_run(user)
     await counted_unheard(scene, user, run)
     identifier = await identifier_of(scene, user)
-    scene.road(REPORTER, "broker").hold(Way.THERE)
-    scene.road(REPORTER, "stripe").release()
+    scene.proxy(REPORTER, "broker").hold(Direction.TO_SERVER)
+    scene.proxy(REPORTER, "stripe").release()
     await scene.until(REPORTER, CALL_IS, identifier, "accepted")
     await scene.kill(REPORTER)
     await scene.restart(REPORTER)
 
     await scene.assert_billed_once(user, run)
-    assert (await scene.arena.stripe.attempts())[identifier]["attempts"] == 1
+    assert (await scene.environment.stripe.attempts())[identifier]["attempts"] == 1
 
 
 async def test_reporter_between_the_outcome_and_its_confirm(scene: Scene) -> None:
@@ -98,7 +98,7 @@ async def test_reporter_between_the_outcome_and_its_confirm(scene: Scene) -> Non
     await scene.restart(REPORTER)
 
     await scene.assert_billed_once(user, run)
-    assert (await scene.arena.stripe.attempts())[identifier]["attempts"] == 1
+    assert (await scene.environment.stripe.attempts())[identifier]["attempts"] == 1
 
 
 async def test_reporter_between_the_confirm_of_the_outcome_and_the_ack(scene: Scene) -> None:
@@ -108,12 +108,12 @@ async def test_reporter_between_the_confirm_of_the_outcome_and_the_ack(scene: Sc
     identifier = await told_unheard(scene, user, run)
     metric = f'stripe_reporter_messages_done_total{{queue="{REPORTS_QUEUE}"}}'
     before = await scene.metric(REPORTER, metric)
-    road = scene.road(REPORTER, "broker")
-    road.hold(Way.THERE)
-    road.release(Way.BACK)
+    proxy = scene.proxy(REPORTER, "broker")
+    proxy.hold(Direction.TO_SERVER)
+    proxy.release(Direction.TO_CLIENT)
     await scene.until_metric(REPORTER, metric, above=before)
     await scene.kill(REPORTER)
     await scene.restart(REPORTER)
 
     await scene.assert_billed_once(user, run)
-    assert (await scene.arena.stripe.attempts())[identifier]["attempts"] == 1
+    assert (await scene.environment.stripe.attempts())[identifier]["attempts"] == 1

@@ -96,7 +96,7 @@ class Stripe:
 
     def requests(self, method: str, path: str = "/v1/customers") -> list[dict[str, Any]]:
         """Return the requests with a method and a path, the oldest first."""
-        journal = self.account.journal.requests(10_000)
+        journal = self.account.request_log.requests(10_000)
         return [each for each in journal if (each["method"], each["path"]) == (method, path)]
 
     async def wait_for(self, method: str, least: int = 1) -> list[dict[str, Any]]:

@@ -179,7 +179,7 @@ class Bench:
 
     def attempts(self, event: Event[UsageRecorded]) -> dict[str, Any]:
         """Return what Stripe saw of a report."""
-        return self.account.journal.attempts()[event.data.identifier]
+        return self.account.request_log.attempts()[event.data.identifier]
 
     async def state(self, event: Event[UsageRecorded]) -> str | None:
         """Return the state of a report in the journal, if it is there."""
@@ -213,7 +213,7 @@ class Bench:
 
     async def calls(self) -> int:
         """Count the meter events that Stripe was asked to create."""
-        return sum(each["attempts"] for each in self.account.journal.attempts().values())
+        return sum(each["attempts"] for each in self.account.request_log.attempts().values())
 
     async def handled(self, outcome: str) -> float:
         """Count the deliveries that ended so."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 from integration.stripe_reporter.bench import KEY, METER, Bench
-from metering_chaos.roads import Road
+from metering_chaos.proxies import Proxy
 from nexus_contracts import Event, UsageRecorded
 from nexus_stripe import calls
 from stripe_emulator.answers import Answer
@@ -20,10 +20,10 @@ from stripe_reporter.reports import Report, idempotency_key
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A bench, the reporter's road to Stripe, and the report that meets the answer."""
+    """A bench, the reporter's proxy to Stripe, and the report that meets the answer."""
 
     bench: Bench
-    road: Road
+    proxy: Proxy
     event: Event[UsageRecorded]
 
 
@@ -81,11 +81,11 @@ async def counted_before(scene: Scene) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def no_road(scene: Scene) -> AsyncIterator[None]:
+async def connections_refused(scene: Scene) -> AsyncIterator[None]:
     """Refuse connections to Stripe."""
-    await scene.road.close()
+    await scene.proxy.close()
     yield
-    await scene.road.open()
+    await scene.proxy.open()
 
 
 @asynccontextmanager
@@ -179,7 +179,7 @@ TWO_METERS: Final = {"stripe_tokens_meter_event_name": "tokens_used"}
 RECIPES: Final = (
     Recipe("accepted", "all is well", nothing, counted=True),
     Recipe("duplicate", "counted before", counted_before, counted=True),
-    Recipe("never_sent", "connection refused", no_road),
+    Recipe("never_sent", "connection refused", connections_refused),
     Recipe("lost", "reset before the effect", fault("reset")),
     Recipe("lost", "reset after the effect", fault("reset", when="after"), counted=True),
     Recipe("lost", "half an answer", fault("truncated", when="after"), counted=True),

@@ -215,7 +215,7 @@ async def test_a_report_of_35_days_is_not_sent(bench: Bench) -> None:
 
     assert letter.headers["nexus-reason"] == "timestamp_too_old"
     assert outcome.data.TYPE == "usage.rejected.v1"
-    assert event.data.identifier not in bench.account.journal.attempts()
+    assert event.data.identifier not in bench.account.request_log.attempts()
 
 
 async def test_another_report_under_a_known_identifier_is_dead_lettered(bench: Bench) -> None:

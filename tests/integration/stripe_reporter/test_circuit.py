@@ -136,7 +136,9 @@ async def test_reports_that_wait_make_no_call_once_the_circuit_is_open(bench: Be
         await eventually(lambda: _in_hand(bench), lambda reports: reports >= 30)
         bench.account.keys.put(KEY, KeyState.REVOKED)
         await eventually(lambda: _paused_by(running), lambda cause: cause == "CircuitOpenError")
-        refused = [each for each in bench.account.journal.requests(1000) if each["status"] == 401]
+        refused = [
+            each for each in bench.account.request_log.requests(1000) if each["status"] == 401
+        ]
         bench.account.keys.put(KEY, KeyState.VALID)
         await bench.outcomes(60)
 
@@ -185,7 +187,7 @@ async def test_a_busy_customer_delays_no_other(bench: Bench) -> None:
         assert bench.counted(busy) < 150
         assert await bench.handled("customer_busy") > 0
 
-    requests = bench.account.journal.requests(1000)
+    requests = bench.account.request_log.requests(1000)
     assert not [each for each in requests if each["status"] == 409]
     assert not await bench.vhost.dead_letters(USAGE_RECORDED_QUEUE)
 

@@ -12,7 +12,7 @@ from integration.stripe_reporter.bench import KEY, METER, Bench
 from integration.stripe_reporter.recipes import RECIPES, Recipe, Scene
 from local_stack.servers import Broker
 from local_stack.urls import Address
-from metering_chaos.roads import open_roads
+from metering_chaos.proxies import open_proxies
 from nexus_messaging.retry import BUDGET
 from nexus_messaging.topology import (
     TIERS,
@@ -79,12 +79,12 @@ async def _scene(
 ) -> AsyncIterator[Scene]:
     vhost = Vhost(broker, f"metering-{token_hex(4)}", password)
     await vhost.create(tier_scale=tier_scale)
-    async with running_emulator([KEY], [METER]) as emulator, open_roads(["stripe"]) as roads:
-        road = roads["stripe"]
-        road.leads_to = Address.of(emulator.url)
-        reached = RunningEmulator(road.address.http_url, emulator.account)
+    async with running_emulator([KEY], [METER]) as emulator, open_proxies(["stripe"]) as proxies:
+        proxy = proxies["stripe"]
+        proxy.upstream = Address.of(emulator.url)
+        reached = RunningEmulator(proxy.address.http_url, emulator.account)
         bench = Bench(vhost, database_url, reached)
-        yield Scene(bench, road, bench.report(bench.customer(), value=3))
+        yield Scene(bench, proxy, bench.report(bench.customer(), value=3))
     await vhost.delete()
 
 

@@ -94,5 +94,5 @@ async def _answer(bench: Bench, event: Event[UsageRecorded]) -> object:
 
 
 async def _probes(bench: Bench) -> int:
-    journal = bench.account.journal.requests(1000)
+    journal = bench.account.request_log.requests(1000)
     return sum(each["path"] == "/v1/billing/meters" for each in journal)

@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from local_stack.errors import LocalStackError
-from local_stack.output import ended
-from metering_chaos.arena import Say
-from metering_chaos.course import Outcome, Parameters, run_chaos
+from local_stack.output import exit_code_of
+from metering_chaos.environment import Say
+from metering_chaos.run import Outcome, Parameters, run_chaos
 
-SHOWN = 40
+FINDINGS_SHOWN = 40
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run chaos; returns 0 only if everything adds up, 130 if interrupted, 141 if unread."""
-    return ended(lambda: _run(arguments))
+    """Run chaos; returns 0 only if everything adds up, 130 if interrupted, 141 on a broken pipe."""
+    return exit_code_of(lambda: _run(arguments))
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -29,7 +29,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     def say(line: str) -> None:
         print(f"[{time.monotonic() - began:5.1f} s] {line}", flush=True)
 
-    _hush_libraries()
+    _silence_libraries()
     parameters = Parameters(parsed.events, parsed.faults, parsed.seed, parsed.minutes)
     say(f"{parameters}")
     try:
@@ -52,20 +52,21 @@ async def _stoppable(parameters: Parameters, directory: Path, say: Say) -> Outco
     return await run_chaos(parameters, directory, say)
 
 
-def _hush_libraries() -> None:
-    """Keep the AMQP library's own words on each lost connection, of which there are many, away."""
+def _silence_libraries() -> None:
+    """Drop the AMQP libraries' log lines: they write one for each of many lost connections."""
     for name in ("aiormq", "aio_pika"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def _show(outcome: Outcome, parameters: Parameters, seconds: float) -> None:
-    for finding in outcome.verdict.findings[:SHOWN]:
-        print(f"{finding.fault}: {finding.what}")
-    for note in outcome.notes:
-        print(f"odd: {note}")
-    for letters in outcome.innocent:
-        print(f"dead without a fault of its own: {letters}")
-    print("seen: " + "; ".join(f"{count} {what}" for what, count in sorted(outcome.seen.items())))
+    for finding in outcome.verdict.findings[:FINDINGS_SHOWN]:
+        print(f"{finding.violation}: {finding.what}")
+    for what in outcome.unexpected:
+        print(f"unexpected: {what}")
+    for letters in outcome.to_move:
+        print(f"dead-lettered without a fault in the message: {letters}")
+    observed = (f"{count} {what}" for what, count in sorted(outcome.observed.items()))
+    print(f"observed: {'; '.join(observed)}")
     kinds = " ".join(f"{kind}={count}" for kind, count in sorted(outcome.faults.items()))
     print(f"faults: {kinds}")
     print(

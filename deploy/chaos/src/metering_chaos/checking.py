@@ -1,6 +1,6 @@
-"""The judgement: each confirmed message is somewhere, and each run is paid for once at most.
+"""The check: no confirmed message is missing, and no run is billed more than once.
 
-Pure, and told nothing by the services: whatever does not add up is a finding.
+It is a pure function of the evidence; whatever does not add up is a finding.
 """
 
 import json
@@ -10,13 +10,21 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
-from metering_chaos.evidence import Charge, Evidence, Fact, LedgerEvent, Report, Sort, Wire
+from metering_chaos.evidence import (
+    Evidence,
+    LedgerEvent,
+    Message,
+    MessageKind,
+    MeterEvent,
+    Report,
+    ToolRun,
+)
 
 ANSWERED = frozenset({"reported", "rejected", "superseded"})
 
 
-class Fault(StrEnum):
-    """What kind of a finding it is."""
+class Violation(StrEnum):
+    """The kind of a finding."""
 
     LOST = "lost"
     DOUBLE_BILLED = "double_billed"
@@ -25,9 +33,9 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that does not add up, in how many messages or runs, and where to look."""
+    """What does not add up, and for how many messages or runs."""
 
-    fault: Fault
+    violation: Violation
     what: str
     runs: int = 1
 
@@ -38,9 +46,9 @@ class Verdict:
 
     findings: tuple[Finding, ...]
 
-    def count(self, fault: Fault) -> int:
-        """Return how many messages or runs have it."""
-        return sum(each.runs for each in self.findings if each.fault is fault)
+    def count(self, violation: Violation) -> int:
+        """Return how many messages or runs have this violation."""
+        return sum(each.runs for each in self.findings if each.violation is violation)
 
     @property
     def open(self) -> int:
@@ -53,22 +61,22 @@ class Verdict:
         return not self.findings
 
     def __str__(self) -> str:
-        return " ".join(f"{fault.value}={self.count(fault)}" for fault in Fault)
+        return " ".join(f"{violation.value}={self.count(violation)}" for violation in Violation)
 
 
 def check(evidence: Evidence) -> Verdict:
-    """Judge the evidence; what is still under way counts as unaccounted."""
+    """Check the evidence; what is still under way counts as unaccounted."""
     return Verdict(
         (
             *_messages(evidence),
-            *_strangers(evidence),
+            *_ledger_rows(evidence),
             *_billing(evidence),
             *_reports(evidence),
-            *_charges(evidence),
+            *_meter_events(evidence),
             *_sums(evidence),
             *_users(evidence),
             *(
-                Finding(Fault.UNACCOUNTED, f"{depth} messages are left in {queue}", depth)
+                Finding(Violation.UNACCOUNTED, f"{depth} messages are left in {queue}", depth)
                 for queue, depth in evidence.queued.items()
                 if depth
             ),
@@ -77,162 +85,168 @@ def check(evidence: Evidence) -> Verdict:
 
 
 def _messages(evidence: Evidence) -> Iterator[Finding]:
-    """Look for each confirmed message: in the ledger, at provisioning, or dead by its bytes."""
-    stored = {(each.event_id, each.fact) for each in evidence.events}
-    dead = {letter.body for letter in evidence.letters}
-    for wire in set(evidence.confirmed):
-        if not (_arrived(wire, stored, evidence.profiles) or wire.body in dead):
-            yield Finding(Fault.LOST, f"{wire.sort} {wire.event_id} is nowhere")
+    """Each confirmed message is stored, or its bytes are in a dead-letter queue."""
+    stored = {(each.event_id, each.run) for each in evidence.events}
+    dead = {each.body for each in evidence.dead_letters}
+    for message in set(evidence.confirmed):
+        if not (_is_stored(message, stored, evidence.profiles) or message.body in dead):
+            yield Finding(Violation.LOST, f"{message.kind} {message.event_id} was not found")
 
 
-def _arrived(wire: Wire, stored: set[tuple[UUID, Fact]], profiles: frozenset[UUID]) -> bool:
-    match wire.sort:
-        case Sort.RUN:
-            return wire.fact is not None and (wire.event_id, wire.fact) in stored
-        case Sort.USER:
-            return wire.user in profiles
-        case Sort.BROKEN:
+def _is_stored(
+    message: Message, stored: set[tuple[UUID, ToolRun]], profiles: frozenset[UUID]
+) -> bool:
+    match message.kind:
+        case MessageKind.RUN:
+            return message.run is not None and (message.event_id, message.run) in stored
+        case MessageKind.USER:
+            return message.user in profiles
+        case MessageKind.INVALID:
             return False
 
 
-def _strangers(evidence: Evidence) -> Iterator[Finding]:
-    """Look for rows of the ledger that nobody published, or that are there twice."""
-    sent = {(each.event_id, each.fact) for each in (*evidence.confirmed, *evidence.unconfirmed)}
-    times = Counter(each.event_id for each in evidence.events)
+def _ledger_rows(evidence: Evidence) -> Iterator[Finding]:
+    """Each row of the ledger was published with its content, and is there once."""
+    sent = {(each.event_id, each.run) for each in (*evidence.confirmed, *evidence.unconfirmed)}
+    rows = Counter(each.event_id for each in evidence.events)
     for event in evidence.events:
-        if (event.event_id, event.fact) not in sent:
-            yield Finding(Fault.UNACCOUNTED, f"event {event.event_id} was never published so")
-    for event_id, count in times.items():
+        if (event.event_id, event.run) not in sent:
+            what = f"event {event.event_id} was never published with this content"
+            yield Finding(Violation.UNACCOUNTED, what)
+    for event_id, count in rows.items():
         if count > 1:
-            yield Finding(
-                Fault.DOUBLE_BILLED, f"event {event_id} is there {count} times", count - 1
-            )
+            what = f"event {event_id} has {count} rows"
+            yield Finding(Violation.DOUBLE_BILLED, what, count - 1)
 
 
 def _billing(evidence: Evidence) -> Iterator[Finding]:
-    """Look whether each row of the ledger is on its way to money, as far as it should be."""
+    """Each row of the ledger is in the state that its run and its user's customer require."""
     claims = {each.claim for each in evidence.reports}
     for event in evidence.events:
-        wrong = _billed_wrongly(event, evidence.accounts, claims)
+        wrong = _wrong_state(event, evidence.accounts, claims)
         if wrong is not None:
-            yield Finding(Fault.UNACCOUNTED, f"event {event.event_id} {wrong}")
+            yield Finding(Violation.UNACCOUNTED, f"event {event.event_id} {wrong}")
 
 
-def _billed_wrongly(
-    event: LedgerEvent, accounts: Mapping[UUID, str], claims: set[UUID]
-) -> str | None:
-    if not event.fact.billable:
+def _wrong_state(event: LedgerEvent, accounts: Mapping[UUID, str], claims: set[UUID]) -> str | None:
+    if not event.run.billable:
         return None if event.state == "not_billable" else f"is not billable but {event.state}"
     match event.state:
         case "claimed":
             return None if event.claim in claims else "is claimed by no report"
         case "waiting":
-            return "waits although its user has a customer" if event.fact.user in accounts else None
+            return "waits although its user has a customer" if event.run.user in accounts else None
         case state:
             return f"is still {state}"
 
 
 def _reports(evidence: Evidence) -> Iterator[Finding]:
-    """Look whether each standing report sums exactly the runs that its claim took."""
-    took = Counter(each.claim for each in evidence.events if each.claim is not None)
-    standing = [each for each in evidence.reports if each.state != "superseded"]
-    for (claim, meter), count in Counter((each.claim, each.meter) for each in standing).items():
+    """Each claim has one valid report for a meter, which sums exactly its runs."""
+    claimed = _runs_by_claim(evidence)
+    valid = [each for each in evidence.reports if each.state != "superseded"]
+    for (claim, meter), count in Counter((each.claim, each.meter) for each in valid).items():
         if count > 1:
             what = f"claim {claim} has {count} reports for {meter}"
-            yield Finding(Fault.DOUBLE_BILLED, what, took[claim])
-    for report in standing:
-        beyond = report.value - took[report.claim]
-        if beyond or report.events != took[report.claim]:
-            fault = Fault.DOUBLE_BILLED if beyond > 0 else Fault.LOST
-            what = f"report {report.report_id} sums {report.value} of {took[report.claim]} runs"
-            yield Finding(fault, what, abs(beyond) or 1)
+            yield Finding(Violation.DOUBLE_BILLED, what, claimed[claim])
+    for report in valid:
+        excess = report.value - claimed[report.claim]
+        if excess or report.events != claimed[report.claim]:
+            violation = Violation.DOUBLE_BILLED if excess > 0 else Violation.LOST
+            what = f"report {report.report_id} sums {report.value} of {claimed[report.claim]} runs"
+            yield Finding(violation, what, abs(excess) or 1)
 
 
-def _charges(evidence: Evidence) -> Iterator[Finding]:
-    """Look whether Stripe counted each reported report once, and no other."""
-    charges = {each.identifier: each for each in evidence.charges}
-    parked, fenced = _parked(evidence), _parked(evidence, "outcome_unknown")
+def _meter_events(evidence: Evidence) -> Iterator[Finding]:
+    """Stripe counted each reported report once, and nothing else."""
+    accepted = {each.identifier: each for each in evidence.meter_events}
+    dead, unknown = _dead_reports(evidence), _dead_reports(evidence, "outcome_unknown")
     for report in evidence.reports:
-        charge = charges.pop(report.identifier, None)
-        if charge is None:
-            yield from _uncharged(report, parked)
+        meter_event = accepted.pop(report.identifier, None)
+        if meter_event is None:
+            yield from _not_counted(report, dead)
         else:
-            yield from _charged(report, charge, fenced)
-    for charge in charges.values():
-        what = f"Stripe counted {charge.identifier}, which is no report's"
-        yield Finding(Fault.DOUBLE_BILLED, what, charge.value)
+            yield from _counted(report, meter_event, unknown)
+    for meter_event in accepted.values():
+        what = f"Stripe counted {meter_event.identifier}, which belongs to no report"
+        yield Finding(Violation.DOUBLE_BILLED, what, meter_event.value)
 
 
-def _uncharged(report: Report, parked: set[str]) -> Iterator[Finding]:
+def _not_counted(report: Report, dead: set[str]) -> Iterator[Finding]:
     if report.state == "reported":
         what = f"report {report.report_id} is reported, and Stripe never counted it"
-        yield Finding(Fault.LOST, what, report.value)
-    elif report.state not in ANSWERED and str(report.report_id) not in parked:
+        yield Finding(Violation.LOST, what, report.value)
+    elif report.state not in ANSWERED and str(report.report_id) not in dead:
         what = f"report {report.report_id} is still {report.state}"
-        yield Finding(Fault.UNACCOUNTED, what, report.value)
+        yield Finding(Violation.UNACCOUNTED, what, report.value)
 
 
-def _charged(report: Report, charge: Charge, fenced: set[str]) -> Iterator[Finding]:
-    if charge.times > 1:
-        what = f"Stripe counted {report.identifier} {charge.times} times"
-        yield Finding(Fault.DOUBLE_BILLED, what, report.value * (charge.times - 1))
-    if report.state != "reported" and str(report.report_id) not in fenced:
+def _counted(report: Report, meter_event: MeterEvent, unknown: set[str]) -> Iterator[Finding]:
+    if meter_event.times > 1:
+        what = f"Stripe counted {report.identifier} {meter_event.times} times"
+        yield Finding(Violation.DOUBLE_BILLED, what, report.value * (meter_event.times - 1))
+    if report.state != "reported" and str(report.report_id) not in unknown:
         what = f"Stripe counted {report.identifier}, and its report is {report.state}"
-        yield Finding(Fault.UNACCOUNTED, what, report.value)
-    if (charge.customer, charge.meter, charge.value) != (
+        yield Finding(Violation.UNACCOUNTED, what, report.value)
+    if (meter_event.customer, meter_event.meter, meter_event.value) != (
         report.customer,
         report.meter,
         report.value,
     ):
-        what = f"Stripe counted something else for {report.identifier}"
-        yield Finding(Fault.UNACCOUNTED, what, report.value)
+        what = f"Stripe counted another customer, meter or value for {report.identifier}"
+        yield Finding(Violation.UNACCOUNTED, what, report.value)
 
 
-def _parked(evidence: Evidence, reason: str | None = None) -> set[str]:
-    """Return the reports that wait in a dead-letter queue for a person, of any or one reason."""
-    parked = set()
-    for letter in evidence.letters:
+def _dead_reports(evidence: Evidence, reason: str | None = None) -> set[str]:
+    """Return the ids of the dead-lettered reports, with any reason or with ``reason``."""
+    reports = set()
+    for letter in evidence.dead_letters:
         try:
             report_id = str(json.loads(letter.body)["data"]["report_id"])
         except (ValueError, KeyError, TypeError):
             continue
         if reason in (None, letter.reason):
-            parked.add(report_id)
-    return parked
+            reports.add(report_id)
+    return reports
 
 
 def _sums(evidence: Evidence) -> Iterator[Finding]:
-    """Compare what Stripe says each customer owes with the runs the ledger has for that."""
-    took = Counter(each.claim for each in evidence.events if each.claim is not None)
-    charged = {each.identifier for each in evidence.charges}
-    fenced = _parked(evidence, "outcome_unknown")
+    """Stripe's sum for each customer and meter is the ledger's number of runs."""
+    claimed = _runs_by_claim(evidence)
+    accepted = {each.identifier for each in evidence.meter_events}
+    unknown = _dead_reports(evidence, "outcome_unknown")
     ours: dict[tuple[str, str], int] = defaultdict(int)
     for report in evidence.reports:
-        counted_unheard = report.identifier in charged and str(report.report_id) in fenced
-        if report.state == "reported" or counted_unheard:
-            ours[report.customer, report.meter] += took[report.claim]
+        counted_unknown = report.identifier in accepted and str(report.report_id) in unknown
+        if report.state == "reported" or counted_unknown:
+            ours[report.customer, report.meter] += claimed[report.claim]
     for customer, meter in sorted({*ours, *evidence.sums}):
         mine, theirs = ours.get((customer, meter), 0), evidence.sums.get((customer, meter), 0)
         if mine != theirs:
             what = f"{customer} {meter}: the ledger has {mine} runs, Stripe {theirs}"
-            yield Finding(Fault.UNACCOUNTED, what, abs(mine - theirs))
+            yield Finding(Violation.UNACCOUNTED, what, abs(mine - theirs))
 
 
 def _users(evidence: Evidence) -> Iterator[Finding]:
-    """Look whether each user got one customer, known to those who bill."""
+    """Each user has one customer, and the ledger knows it."""
     for user in evidence.profiles:
         if user not in evidence.accounts:
-            yield Finding(Fault.UNACCOUNTED, f"user {user} cannot be billed yet")
+            yield Finding(Violation.UNACCOUNTED, f"user {user} cannot be billed yet")
     for user, count in evidence.customers.items():
         if count > 1:
-            yield Finding(Fault.UNACCOUNTED, f"user {user} is {count} customers at Stripe")
+            yield Finding(Violation.UNACCOUNTED, f"user {user} has {count} customers at Stripe")
 
 
-def innocent(evidence: Evidence) -> Sequence[str]:
-    """Name the dead letters that nothing was wrong with, by queue and reason.
+def _runs_by_claim(evidence: Evidence) -> Counter[UUID]:
+    return Counter(each.claim for each in evidence.events if each.claim is not None)
 
-    They are accounted for, but somebody has to move them back by hand.
+
+def dead_letters_to_move(evidence: Evidence) -> Sequence[str]:
+    """Count the dead letters that have no fault in their message, by queue and reason.
+
+    They are accounted for, but a person has to move them back.
     """
-    spent = {"attempts_spent", "crashed_consumer", "by the broker"}
-    found = Counter((each.queue, each.reason) for each in evidence.letters if each.reason in spent)
+    reasons = {"attempts_spent", "crashed_consumer", "by the broker"}
+    found = Counter(
+        (each.queue, each.reason) for each in evidence.dead_letters if each.reason in reasons
+    )
     return [f"{queue}: {reason} {count}" for (queue, reason), count in sorted(found.items())]

@@ -1,14 +1,16 @@
-"""What was published, and what the ledger, the broker and Stripe say became of it: values only."""
+"""The evidence of a run: what was published, and what ledger, broker and Stripe hold of it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import UUID
 
+from local_stack.dead_letters import DeadLetter
+
 
 @dataclass(frozen=True, slots=True)
-class Fact:
-    """What a tool run says: two messages of one id and one fact are the same run."""
+class ToolRun:
+    """The content of a tool run; two messages with one id and one content are the same run."""
 
     user: UUID
     server: str
@@ -19,31 +21,31 @@ class Fact:
 
     @property
     def billable(self) -> bool:
-        """Whether it is to be paid for."""
+        """Whether it is billed."""
         return self.status == "succeeded"
 
 
-class Sort(StrEnum):
-    """What a message is."""
+class MessageKind(StrEnum):
+    """What a message is: a tool run, a user's creation, or one that no consumer may accept."""
 
     RUN = "run"
     USER = "user"
-    BROKEN = "broken"
+    INVALID = "invalid"
 
 
 @dataclass(frozen=True, slots=True)
-class Wire:
-    """A message as an outside service puts it on the wire.
+class Message:
+    """A message as an outside service publishes it.
 
-    ``event_id`` is the envelope's; of a broken message nobody may be able to read it. ``fact`` is
-    a run's, ``user`` the one whom a user's message creates.
+    ``event_id`` is the envelope's; that of an invalid message may be unreadable. A tool run has
+    ``run``, and a user's creation has ``user``.
     """
 
-    sort: Sort
+    kind: MessageKind
     routing_key: str
     event_id: UUID
     body: bytes = field(repr=False)
-    fact: Fact | None = None
+    run: ToolRun | None = None
     user: UUID | None = None
 
 
@@ -52,14 +54,14 @@ class LedgerEvent:
     """A row of the ledger; ``claim`` leads to its reports."""
 
     event_id: UUID
-    fact: Fact
+    run: ToolRun
     state: str
     claim: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A usage report as the ledger has it; ``value`` and ``events`` are what it says it sums."""
+    """A usage report of the ledger; ``value`` and ``events`` are the sums stored with it."""
 
     report_id: UUID
     identifier: str
@@ -72,17 +74,8 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """A message in a dead-letter queue or in `unroutable`."""
-
-    queue: str
-    reason: str
-    body: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """What Stripe accepted under one identifier: ``times`` should be 1."""
+class MeterEvent:
+    """What Stripe accepted under one identifier, ``times`` times; it should be once."""
 
     identifier: str
     customer: str
@@ -93,23 +86,30 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Everything there is to judge by.
+    """Everything that the check judges by.
 
-    ``confirmed`` and ``unconfirmed`` are what was published; the second may or may not have
-    arrived. ``profiles`` are the users that provisioning knows, ``accounts`` the customers of those
-    whom the ledger can bill, ``customers`` how many customers Stripe has of a user, ``sums`` what
-    Stripe counted for a customer and meter, ``queued`` what is ready in queues that should be
-    empty in the end.
+    Attributes:
+        confirmed: Messages that the broker confirmed.
+        unconfirmed: Messages that may have arrived or not.
+        events: The ledger's events.
+        reports: The ledger's reports.
+        profiles: The users that customer-provisioner knows.
+        accounts: The customers of the users that the ledger can bill.
+        dead_letters: The messages that wait for a person.
+        meter_events: What Stripe accepted.
+        sums: What Stripe counted, by customer and meter.
+        customers: How many customers Stripe has of a user.
+        queued: Messages that are ready in queues that should be empty in the end.
     """
 
-    confirmed: Sequence[Wire]
-    unconfirmed: Sequence[Wire]
+    confirmed: Sequence[Message]
+    unconfirmed: Sequence[Message]
     events: Sequence[LedgerEvent]
     reports: Sequence[Report]
     profiles: frozenset[UUID]
     accounts: Mapping[UUID, str]
-    letters: Sequence[Letter]
-    charges: Sequence[Charge]
+    dead_letters: Sequence[DeadLetter]
+    meter_events: Sequence[MeterEvent]
     sums: Mapping[tuple[str, str], int]
     customers: Mapping[UUID, int]
     queued: Mapping[str, int]

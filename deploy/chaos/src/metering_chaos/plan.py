@@ -1,4 +1,4 @@
-"""What goes wrong in a run, when and against what: decided by the seed alone."""
+"""Which faults a run has, when, and against what: decided by the seed and the broker's queues."""
 
 import random
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ class Kind(StrEnum):
     KILL_SERVICE = "kill_service"
     STOP_SERVICE = "stop_service"
     FREEZE_SERVICE = "freeze_service"
-    OVERSLEEP = "oversleep"
+    OUTLAST_LEASES = "outlast_leases"
     KILL_BROKER = "kill_broker"
     RESTART_BROKER = "restart_broker"
     CLOSE_CONNECTIONS = "close_connections"
@@ -25,11 +25,11 @@ class Kind(StrEnum):
     END_SESSIONS = "end_sessions"
     REACH_STANDBY = "reach_standby"
     FILL_DISK = "fill_disk"
-    CUT_ROAD = "cut_road"
-    STALL_ROAD = "stall_road"
-    CLOSE_ROAD = "close_road"
-    SILENCE_ROAD = "silence_road"
-    SLOW_ROAD = "slow_road"
+    RESET_PROXY = "reset_proxy"
+    STALL_PROXY = "stall_proxy"
+    CLOSE_PROXY = "close_proxy"
+    BLACKHOLE_PROXY = "blackhole_proxy"
+    SLOW_PROXY = "slow_proxy"
     SILENT_ADDRESS = "silent_address"
     SILENT_HANDSHAKE = "silent_handshake"
     STRIPE_ANSWER = "stripe_answer"
@@ -45,21 +45,15 @@ class Kind(StrEnum):
     DISPLACE_POLICY = "displace_policy"
 
 
-SERVICES: Final = ("customer-provisioner", "usage-ingest", "stripe-reporter")
+PROVISIONER, INGEST, REPORTER = "customer-provisioner", "usage-ingest", "stripe-reporter"
+SERVICES: Final = (PROVISIONER, INGEST, REPORTER)
 PROCESSES: Final = (*SERVICES, *(f"{service} 2" for service in SERVICES))
-"""As in production: a second reporter stands by, of the others two share the work."""
+"""As in production: a second reporter stands by, the other services share their work."""
 
-WORK_QUEUES: Final = (
-    "customer-provisioner.user-created",
-    "usage-ingest.tool-executed",
-    "usage-ingest.customer-provisioned",
-    "usage-ingest.usage-outcomes",
-    "stripe-reporter.usage-recorded",
-)
-ROADS: Final = (
-    *(f"{process}>{part}" for process in PROCESSES for part in ("broker", "database")),
-    # The second processes' URLs are lists of two hosts, the first ones' name a single one.
-    *(f"{service} 2>{part}, other" for service in SERVICES for part in ("broker", "database")),
+PROXIES: Final = (
+    *(f"{process}>{server}" for process in PROCESSES for server in ("broker", "database")),
+    # The URLs of the second processes are lists of two hosts, those of the first name one host.
+    *(f"{service} 2>{server}, other" for service in SERVICES for server in ("broker", "database")),
     "publisher>broker",
     "stripe",
 )
@@ -70,9 +64,9 @@ TABLES: Final = (
     "stripe-reporter meter_calls",
     "customer-provisioner user_profiles",
 )
-# Tables in which a process's change is met soon; those of users have long quiet times.
-WRITTEN: Final = tuple(table for table in TABLES if not table.endswith("billing_accounts"))
-# A kind of the local Stripe's faults and on which side of the call's effect it befalls.
+WRITTEN_TABLES: Final = tuple(table for table in TABLES if not table.endswith("billing_accounts"))
+"""Tables that are written to often enough to freeze a process in its transaction."""
+
 ANSWERS: Final = (
     "rate_limited before",
     "lock_timeout before",
@@ -87,87 +81,131 @@ ANSWERS: Final = (
     "latency before",
     "latency after",
 )
-# What is dead for good reasons is mostly this queue's; it is where moves have something to move.
-MOVED: Final = ("usage-ingest.tool-executed", *WORK_QUEUES)
-DESTINATIONS: Final = tuple(
-    f"{source}>{other}"
-    for source in ("usage-ingest.tool-executed", "stripe-reporter.usage-recorded")
-    for other in WORK_QUEUES
-    if other != source
-)
-TIERS: Final = ("retry.1", "retry.2", "retry.3", "retry.4")
-# Policies of the topology, and what an operator makes of them.
-POLICIES: Final = (
-    *(f"nexus.{tier} message-ttl" for tier in TIERS),
-    *(f"nexus.{queue} delivery-limit" for queue in WORK_QUEUES),
-)
+"""A kind of the local Stripe's faults, and on which side of the call's effect it happens."""
 
-TARGETS: Final[Mapping[Kind, tuple[str, ...]]] = {
-    Kind.KILL_SERVICE: PROCESSES,
-    Kind.STOP_SERVICE: PROCESSES,
-    Kind.FREEZE_SERVICE: PROCESSES,
-    Kind.OVERSLEEP: PROCESSES,
-    Kind.LOCK_TABLE: TABLES,
-    Kind.FREEZE_IN_TRANSACTION: WRITTEN,
-    Kind.END_SESSIONS: SERVICES,
-    Kind.REACH_STANDBY: SERVICES,
-    Kind.CUT_ROAD: ROADS,
-    Kind.STALL_ROAD: ROADS,
-    Kind.CLOSE_ROAD: ROADS,
-    Kind.SILENCE_ROAD: ROADS,
-    Kind.SLOW_ROAD: ROADS,
-    Kind.SILENT_ADDRESS: ROADS,
-    Kind.SILENT_HANDSHAKE: ROADS,
-    Kind.STRIPE_ANSWER: ANSWERS,
-    Kind.MOVE: MOVED,
-    Kind.WRONG_MOVE: DESTINATIONS,
-    Kind.PEEK: MOVED,
-    Kind.CHANGE_POLICY: POLICIES,
-    # The shortest wait, in which everything is that is handed back.
-    Kind.DISPLACE_POLICY: TIERS[:1],
-}
-WEIGHTS: Final[Mapping[Kind, int]] = {
-    **dict.fromkeys(Kind, 2),
-    Kind.KILL_SERVICE: 6,
-    Kind.STOP_SERVICE: 4,
-    Kind.CUT_ROAD: 4,
-    Kind.STALL_ROAD: 4,
-    Kind.STRIPE_ANSWER: 8,
-    Kind.OVERSLEEP: 3,
-    Kind.END_SESSIONS: 3,
-    Kind.FREEZE_IN_TRANSACTION: 3,
-    Kind.KILL_BROKER: 1,
-    Kind.RESTART_BROKER: 1,
-}
-# Of a run's time, when the first fault may come and by when the last one does.
-_FROM, _TO = 0.05, 0.97
-# When the tables have outgrown what a full disk lets them keep.
-_GROWN = 0.4
+RUNS_QUEUE: Final = "usage-ingest.tool-executed"
+REPORTS_QUEUE: Final = "stripe-reporter.usage-recorded"
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """The broker's queues, as the broker lists them.
+
+    Attributes:
+        work: The consumers' queues, each of which has a dead-letter queue.
+        tiers: The retry tiers' queues, the shortest wait first.
+        kept: Queues whose messages wait for a person: dead-letter queues and ``unroutable``.
+        policies: A policy and one of its figures that an operator may change, such as
+            ``nexus.retry.1 message-ttl``.
+    """
+
+    work: tuple[str, ...]
+    tiers: tuple[str, ...]
+    kept: tuple[str, ...]
+    policies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KindSpec:
+    """What the plan knows of a kind of fault.
+
+    Attributes:
+        targets: What it may be aimed at; one is drawn.
+        part: What it affects, if that is not its target: two faults of one part are carried out one
+            after the other.
+        weight: How often it is drawn, beside the one time that each kind has in a plan.
+        at_least: Seconds that are added to its random duration, so that it outlasts the limit
+            that ends its effect.
+    """
+
+    targets: tuple[str, ...] = ("",)
+    part: str = ""
+    weight: int = 2
+    at_least: float = 0.0
+
+
+def kind_specs(queues: Queues) -> Mapping[Kind, KindSpec]:
+    """Describe every kind of fault for a broker that has ``queues``."""
+    broker, database, stripe = (KindSpec(part=part) for part in ("broker", "database", "stripe"))
+    process, proxy = KindSpec(PROCESSES), KindSpec(PROXIES)
+    # Most dead letters are in the queue of tool runs, so it is moved from more often.
+    moved = replace(broker, targets=(RUNS_QUEUE, *queues.work))
+    misdirected = tuple(
+        f"{source}>{other}"
+        for source in (RUNS_QUEUE, REPORTS_QUEUE)
+        for other in queues.work
+        if other != source
+    )
+    return {
+        Kind.KILL_SERVICE: replace(process, weight=6),
+        Kind.STOP_SERVICE: replace(process, weight=4),
+        Kind.FREEZE_SERVICE: process,
+        # Longer than a call to Stripe with its record, and than two missed heartbeats.
+        Kind.OUTLAST_LEASES: replace(process, weight=3, at_least=35),
+        Kind.KILL_BROKER: replace(broker, weight=1),
+        Kind.RESTART_BROKER: replace(broker, weight=1),
+        Kind.CLOSE_CONNECTIONS: broker,
+        Kind.MEMORY_ALARM: broker,
+        Kind.APPLY_TOPOLOGY: broker,
+        Kind.CHANGE_POLICY: replace(broker, targets=queues.policies),
+        # Messages that are handed back go to the tier with the shortest wait.
+        Kind.DISPLACE_POLICY: replace(broker, targets=queues.tiers[:1]),
+        Kind.MOVE: moved,
+        Kind.WRONG_MOVE: replace(broker, targets=misdirected),
+        Kind.PEEK: moved,
+        Kind.KILL_DATABASE: database,
+        Kind.RESTART_DATABASE: database,
+        Kind.LOCK_TABLE: replace(database, targets=TABLES),
+        # Longer than a transaction may be idle: 10 s.
+        Kind.FREEZE_IN_TRANSACTION: replace(
+            database, targets=WRITTEN_TABLES, weight=3, at_least=11
+        ),
+        Kind.END_SESSIONS: replace(database, targets=SERVICES, weight=3),
+        Kind.REACH_STANDBY: replace(database, targets=SERVICES),
+        Kind.FILL_DISK: database,
+        Kind.RESET_PROXY: replace(proxy, weight=4),
+        Kind.STALL_PROXY: replace(proxy, weight=4),
+        Kind.CLOSE_PROXY: proxy,
+        Kind.BLACKHOLE_PROXY: proxy,
+        Kind.SLOW_PROXY: proxy,
+        # Longer than opening a connection to one address may take: 5 s.
+        Kind.SILENT_ADDRESS: replace(proxy, at_least=6),
+        Kind.SILENT_HANDSHAKE: replace(proxy, at_least=6),
+        Kind.STRIPE_ANSWER: KindSpec(ANSWERS, weight=8),
+        Kind.REVOKE_KEY: stripe,
+        Kind.DELETE_CUSTOMER: stripe,
+        Kind.STRIPE_CLOCK: stripe,
+        Kind.DUPLICATES: KindSpec(),
+    }
+
+
+# The shares of a run's time between which faults begin.
+_FIRST, _LAST = 0.05, 0.97
+# The share after which the tables have outgrown the files that a full disk still allows.
+_TABLES_GROWN = 0.4
+# Seconds.
 _SHORTEST, _LONGEST = 0.5, 6.0
-
-OUTLASTS: Final[Mapping[Kind, float]] = {
-    Kind.OVERSLEEP: 35.0,
-    Kind.FREEZE_IN_TRANSACTION: 11.0,
-    Kind.SILENT_ADDRESS: 6.0,
-    Kind.SILENT_HANDSHAKE: 6.0,
-}
-"""Seconds that a fault lasts at least, longer than the limit that is to end its effect: of a call
-to Stripe with its record, and of two missed heartbeats; of an open transaction in which nothing
-happens, 10 s; of opening a connection to one address, 5 s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that goes wrong ``at`` seconds, for ``seconds`` if it lasts.
+    """One planned fault.
 
-    ``target`` is a service, a road, a table, an answer or a queue, as its kind needs; ``draw`` is
-    a random number for whatever can only be chosen when it comes.
+    Attributes:
+        number: Its place in the plan, from 1.
+        at: When it begins, in seconds from the start of the load.
+        kind: What happens.
+        target: A process, proxy, table, answer, queue or policy, as its kind needs.
+        part: What it affects.
+        seconds: How long it lasts, if its kind lasts.
+        draw: A random number for what can only be chosen when the fault begins.
     """
 
     number: int
     at: float
     kind: Kind
     target: str
+    part: str
     seconds: float
     draw: int
 
@@ -175,28 +213,32 @@ class Fault:
         return f"{self.kind} {self.target}".strip()
 
 
-def make_plan(seed: int, faults: int, seconds: float) -> tuple[Fault, ...]:
+def make_plan(seed: int, faults: int, seconds: float, queues: Queues) -> tuple[Fault, ...]:
     """Plan ``faults`` faults over ``seconds``; every kind comes if there are enough of them."""
     rng = random.Random(seed)  # noqa: S311 - repeatable by seed, no secret
+    specs = kind_specs(queues)
     kinds = rng.sample(list(Kind), min(faults, len(Kind)))
-    kinds += rng.choices(list(Kind), [WEIGHTS[kind] for kind in Kind], k=faults - len(kinds))
+    kinds += rng.choices(list(Kind), [specs[kind].weight for kind in Kind], k=faults - len(kinds))
     rng.shuffle(kinds)
-    span = seconds * (_TO - _FROM)
+    span = seconds * (_LAST - _FIRST)
     moments = (
-        seconds * _FROM + span * (number + rng.random()) / faults for number in range(faults)
+        seconds * _FIRST + span * (number + rng.random()) / faults for number in range(faults)
     )
-    planned = [_fault(rng, at, kind, seconds) for at, kind in zip(moments, kinds, strict=True)]
+    planned = [
+        _fault(rng, at, kind, specs[kind], seconds) for at, kind in zip(moments, kinds, strict=True)
+    ]
     planned.sort(key=lambda fault: fault.at)
     return tuple(replace(fault, number=number) for number, fault in enumerate(planned, start=1))
 
 
-def _fault(rng: random.Random, at: float, kind: Kind, seconds: float) -> Fault:
-    """Draw a fault; one that is to outlast something begins early enough to see what came of it."""
-    target = rng.choice(TARGETS.get(kind, ("",)))
-    lasts = round(rng.uniform(_SHORTEST, _LONGEST), 2)
+def _fault(rng: random.Random, at: float, kind: Kind, spec: KindSpec, seconds: float) -> Fault:
+    """Draw a fault; one with a least duration begins early enough for its effects to show."""
+    target = rng.choice(spec.targets)
+    duration = round(rng.uniform(_SHORTEST, _LONGEST), 2)
     if kind is Kind.FILL_DISK:
-        at = max(at, seconds * _GROWN)
-    if kind in OUTLASTS:
-        lasts += OUTLASTS[kind]
-        at = max(seconds * _FROM, min(at, seconds - lasts))
-    return Fault(0, round(at, 3), kind, target, lasts, rng.randrange(1_000_000))
+        at = max(at, seconds * _TABLES_GROWN)
+    if spec.at_least:
+        duration += spec.at_least
+        at = max(seconds * _FIRST, min(at, seconds - duration))
+    part = spec.part or target or kind
+    return Fault(0, round(at, 3), kind, target, part, duration, rng.randrange(1_000_000))

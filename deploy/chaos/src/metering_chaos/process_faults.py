@@ -1,4 +1,4 @@
-"""Harm to one process of a service: killed, stopped, frozen for a moment or for too long."""
+"""Faults of one process of a service: killed, stopped, frozen for a moment or beyond its leases."""
 
 import asyncio
 import os
@@ -7,13 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-import asyncpg
+from metering_chaos.environment import DATABASE_ERRORS, GRACE_SECONDS, Environment, in_thread
+from metering_chaos.plan import REPORTER, Fault
 
-from metering_chaos.arena import GRACE_SECONDS, Arena, in_thread
-from metering_chaos.plan import Fault
-
-STOPPED_WITHIN: Final = GRACE_SECONDS + 12
-"""Seconds: after the grace, subscriptions may take 8 to hand back, and connections a few to end."""
+STOP_SECONDS: Final = GRACE_SECONDS + 12
+"""After the grace, consumers have 8 seconds to hand back, and connections a few to close."""
 
 CALLING: Final = "SELECT identifier FROM meter_calls WHERE state = 'calling'"
 TAKEN_OVER: Final = """
@@ -21,84 +19,73 @@ SELECT count(*) FROM meter_calls
  WHERE identifier = ANY($1::text[]) AND (attempts > 1 OR state <> 'calling')
 """
 
-# What looking raises while the database is harmed too: the sleep goes on unseen.
-_UNSEEN: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
-
-async def kill(arena: Arena, fault: Fault) -> None:
+async def kill(environment: Environment, fault: Fault) -> None:
     """Kill it and start it again."""
-    service = arena.stack.services[fault.target]
+    service = environment.stack.services[fault.target]
     await in_thread(service.kill)
     await in_thread(service.launch)
 
 
-async def stop(arena: Arena, fault: Fault) -> None:
+async def stop(environment: Environment, fault: Fault) -> None:
     """Stop it as a deploy does and start it again."""
-    service = arena.stack.services[fault.target]
+    service = environment.stack.services[fault.target]
     service.terminate()
-    if not await in_thread(lambda: service.wait_for_exit(STOPPED_WITHIN)):
-        arena.note(f"{fault.target} did not stop within {STOPPED_WITHIN:.0f} s")
+    if not await in_thread(lambda: service.wait_for_exit(STOP_SECONDS)):
+        environment.note_unexpected(f"{fault.target} did not stop within {STOP_SECONDS:.0f} s")
         await in_thread(service.kill)
     await in_thread(service.launch)
 
 
-async def freeze(arena: Arena, fault: Fault) -> None:
+async def freeze(environment: Environment, fault: Fault) -> None:
     """Freeze it for a moment."""
-    async with asleep(arena, fault.target):
+    async with frozen(environment, fault.target):
         await asyncio.sleep(fault.seconds)
 
 
-async def oversleep(arena: Arena, fault: Fault) -> None:
-    """Freeze it until others have taken over what it had begun, and let it go on with that."""
-    async with asleep(arena, fault.target):
+async def outlast_leases(environment: Environment, fault: Fault) -> None:
+    """Freeze it until others have taken over its work, then let it go on with that."""
+    async with frozen(environment, fault.target):
         await asyncio.sleep(1)
-        begun = await _calls_begun(arena) if fault.target.startswith("stripe-reporter") else []
-        connections = arena.ports(fault.target, "broker")
+        reporter = fault.target.startswith(REPORTER)
+        calls = await _calls_in_flight(environment) if reporter else []
+        connections = environment.ports(fault.target, "broker")
         await asyncio.sleep(fault.seconds - 1)
-        arena.seen["calls left under way by a sleeper"] += len(begun)
-        arena.seen["calls taken over from a sleeper"] += await _taken_over(arena, begun)
-        given_up = len(connections - arena.ports(fault.target, "broker"))
-        arena.seen["connections of sleepers given up by the broker"] += given_up
+        observed = environment.observed
+        observed["calls in flight of a frozen process"] += len(calls)
+        observed["calls taken over from a frozen process"] += await _taken_over(environment, calls)
+        closed = len(connections - environment.ports(fault.target, "broker"))
+        observed["connections of a frozen process closed by the broker"] += closed
 
 
 @asynccontextmanager
-async def asleep(arena: Arena, process: str) -> AsyncIterator[None]:
-    """Freeze a process while the context lasts.
+async def frozen(environment: Environment, process: str) -> AsyncIterator[None]:
+    """Freeze a process (SIGSTOP) while the context lasts.
 
     Raises:
         ProcessLookupError: it does not run.
     """
-    pid = arena.stack.services[process].pid
+    pid = environment.stack.services[process].pid
     if pid is None:
         raise ProcessLookupError
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        with suppress(ProcessLookupError):  # killed in its sleep
+        with suppress(ProcessLookupError):  # killed meanwhile
             os.kill(pid, signal.SIGCONT)
 
 
-async def _calls_begun(arena: Arena) -> list[str]:
-    """Return the reports that a call is under way for, now that nobody makes any."""
-    with suppress(*_UNSEEN):
-        async with _journal(arena) as journal:
+async def _calls_in_flight(environment: Environment) -> list[str]:
+    """Return the identifiers that have a call in flight; none if the database has a fault too."""
+    with suppress(*DATABASE_ERRORS):
+        async with environment.database(REPORTER) as journal:
             return [row["identifier"] for row in await journal.fetch(CALLING)]
     return []
 
 
-async def _taken_over(arena: Arena, begun: list[str]) -> int:
-    with suppress(*_UNSEEN):
-        async with _journal(arena) as journal:
-            return int(await journal.fetchval(TAKEN_OVER, begun))
+async def _taken_over(environment: Environment, calls: list[str]) -> int:
+    with suppress(*DATABASE_ERRORS):
+        async with environment.database(REPORTER) as journal:
+            return int(await journal.fetchval(TAKEN_OVER, calls))
     return 0
-
-
-@asynccontextmanager
-async def _journal(arena: Arena) -> AsyncIterator[asyncpg.Connection]:
-    url = arena.stack.database_url("stripe-reporter", owner=True)
-    connection = await asyncpg.connect(url, timeout=5)
-    try:
-        yield connection
-    finally:
-        await connection.close(timeout=5)

@@ -1,4 +1,4 @@
-"""An outside service: it publishes until the broker confirms, the same message again and again."""
+"""An outside service: it repeats each message until the broker confirms it."""
 
 import asyncio
 import contextlib
@@ -8,40 +8,38 @@ from typing import Final
 import aiormq
 from aiormq.abc import AbstractChannel
 
-from metering_chaos.evidence import Wire
-from metering_chaos.load import Due
+from local_stack.publishing import CONTENT_TYPE, EXCHANGE
+from metering_chaos.evidence import Message
+from metering_chaos.load import Scheduled
 
-EXCHANGE: Final = "events"
-CONNECTED_WITHIN: Final = 5.0
-CONFIRMED_WITHIN: Final = 5.0
-AT_ONCE: Final = 200
+CONNECT_SECONDS: Final = 5.0
+CONFIRM_SECONDS: Final = 5.0
+CLOSE_SECONDS: Final = 3.0
+CONCURRENT_PUBLISHES: Final = 200
 
-_TROUBLE = (aiormq.exceptions.AMQPError, OSError, TimeoutError, RuntimeError)
+_CONNECTION_ERRORS = (aiormq.exceptions.AMQPError, OSError, TimeoutError, RuntimeError)
 
 
 class LoadPublisher:
-    """Publishes a load by its times; ``confirmed`` is what the broker took."""
+    """Publishes a load by its schedule; ``confirmed`` is what the broker has confirmed."""
 
-    def __init__(self, url: str, load: Sequence[Due]) -> None:
+    def __init__(self, url: str, load: Sequence[Scheduled]) -> None:
         self._url = url
         self._load = load
         self._next = 0
-        self._waiting: list[Wire] = []
+        self._waiting: list[Message] = []
         self._channel: AbstractChannel | None = None
-        self.confirmed: list[Wire] = []
-        self.repeated = 0
+        self.confirmed: list[Message] = []
 
     @property
-    def unconfirmed(self) -> list[Wire]:
-        """What has been published at least once, perhaps, and was not confirmed."""
+    def unconfirmed(self) -> list[Message]:
+        """What is due and not confirmed; it may have been published."""
         return list(self._waiting)
 
-    def again(self, draw: int, most: int) -> int:
-        """Put some of what was confirmed long ago in line once more; return how many."""
+    def publish_again(self, draw: int, most: int) -> None:
+        """Schedule up to ``most`` confirmed messages once more, from a random place on."""
         start = draw % max(1, len(self.confirmed))
-        found = self.confirmed[start : start + most]
-        self._waiting += found
-        return len(found)
+        self._waiting += self.confirmed[start : start + most]
 
     async def run(self) -> None:
         """Publish the whole load; returns when all of it is confirmed."""
@@ -52,37 +50,36 @@ class LoadPublisher:
                 if not await self._publish_some():
                     await asyncio.sleep(0.1)
         finally:
-            await self._leave()
+            await self._disconnect()
 
     def _take_due(self, elapsed: float) -> None:
         while self._next < len(self._load) and self._load[self._next].at <= elapsed:
-            self._waiting.append(self._load[self._next].wire)
+            self._waiting.append(self._load[self._next].message)
             self._next += 1
 
     async def _publish_some(self) -> bool:
         """Publish some of what waits; return whether there may be more to do at once."""
-        part = self._waiting[:AT_ONCE]
+        part = self._waiting[:CONCURRENT_PUBLISHES]
         if not part:
             return False
         try:
             channel = self._channel or await self._connect()
-        except _TROUBLE:
-            await self._leave()
+        except _CONNECTION_ERRORS:
+            await self._disconnect()
             return False
         results = await asyncio.gather(
-            *(_publish(channel, wire) for wire in part), return_exceptions=True
+            *(_publish(channel, message) for message in part), return_exceptions=True
         )
-        taken = [wire for wire, error in zip(part, results, strict=True) if error is None]
-        missed = [wire for wire, error in zip(part, results, strict=True) if error is not None]
-        self.confirmed += taken
-        self.repeated += len(missed)
-        self._waiting = missed + self._waiting[len(part) :]
-        if missed:
-            await self._leave()
-        return not missed and bool(self._waiting)
+        failed: list[Message] = []
+        for message, error in zip(part, results, strict=True):
+            (self.confirmed if error is None else failed).append(message)
+        self._waiting = failed + self._waiting[len(part) :]
+        if failed:
+            await self._disconnect()
+        return not failed and bool(self._waiting)
 
     async def _connect(self) -> AbstractChannel:
-        async with asyncio.timeout(CONNECTED_WITHIN):
+        async with asyncio.timeout(CONNECT_SECONDS):
             connection = await aiormq.connect(self._url)
             try:
                 self._channel = await connection.channel(publisher_confirms=True)
@@ -91,24 +88,24 @@ class LoadPublisher:
                 raise
         return self._channel
 
-    async def _leave(self) -> None:
+    async def _disconnect(self) -> None:
         channel, self._channel = self._channel, None
         if channel is not None:
-            with contextlib.suppress(*_TROUBLE):
-                await asyncio.wait_for(channel.connection.close(), 3)
+            with contextlib.suppress(*_CONNECTION_ERRORS):
+                await asyncio.wait_for(channel.connection.close(), CLOSE_SECONDS)
 
 
-async def _publish(channel: AbstractChannel, wire: Wire) -> None:
+async def _publish(channel: AbstractChannel, message: Message) -> None:
     properties = aiormq.spec.Basic.Properties(
-        content_type="application/cloudevents+json",
-        message_id=str(wire.event_id),
-        message_type=wire.routing_key,
+        content_type=CONTENT_TYPE,
+        message_id=str(message.event_id),
+        message_type=message.routing_key,
         delivery_mode=2,
     )
     await channel.basic_publish(
-        wire.body,
+        message.body,
         exchange=EXCHANGE,
-        routing_key=wire.routing_key,
+        routing_key=message.routing_key,
         properties=properties,
-        timeout=CONFIRMED_WITHIN,
+        timeout=CONFIRM_SECONDS,
     )

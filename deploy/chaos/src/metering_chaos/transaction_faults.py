@@ -1,4 +1,4 @@
-"""A process frozen in an open transaction: its locks stay until somebody ends it."""
+"""A process frozen in an open transaction: its locks stay until its session is ended."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,18 +7,17 @@ from typing import Final
 
 import asyncpg
 
-from metering_chaos.arena import Arena, in_thread
-from metering_chaos.database_faults import superuser
+from metering_chaos.environment import Environment, in_thread
 from metering_chaos.plan import PROCESSES, Fault
-from metering_chaos.process_faults import asleep
+from metering_chaos.process_faults import frozen
 
-CAUGHT_WITHIN: Final = 10.0
-"""Seconds in which somebody is to write to the table; of users there is little news."""
+CATCH_SECONDS: Final = 10.0
+"""How long to wait for a process that writes to the table; users are written seldom."""
 
-MADE_WITHIN: Final = 1.0
-"""Seconds after which a change that has not been made was given up before its process froze."""
+CHANGE_SECONDS: Final = 1.0
+"""How long a frozen process's statement may take; after that it was given up before."""
 
-LOOK_EVERY: Final = 0.01
+POLL_SECONDS: Final = 0.01
 
 WAITING: Final = """
 SELECT client_port FROM pg_locks l JOIN pg_stat_activity a USING (pid)
@@ -31,66 +30,68 @@ SELECT count(*) > 0 FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 """
 
 
-async def freeze(arena: Arena, fault: Fault) -> None:
+async def freeze(environment: Environment, fault: Fault) -> None:
     """Freeze whichever process writes to a table next, its change made and not committed.
 
-    Later it goes on with its transaction, or is killed in its sleep and started again.
+    Afterwards it goes on with its transaction, or is killed and started again.
     """
     service, table = fault.target.split()
-    rows = f"SELECT count(*) FROM {table}"  # noqa: S608 - a table of the plan's
-    until = asyncio.get_running_loop().time() + CAUGHT_WITHIN
-    async with superuser(arena, service) as session:
+    rows = f"SELECT count(*) FROM {table}"  # noqa: S608 - a table of the plan
+    until = asyncio.get_running_loop().time() + CATCH_SECONDS
+    async with environment.database(service, superuser=True) as session:
         while asyncio.get_running_loop().time() < until:
-            async with _caught(arena, session, table, until) as process:
+            async with _caught(environment, session, table, until) as process:
                 if process is None:
                     continue
-                arena.say(f"{process} is frozen in a transaction")
+                environment.say(f"{process} is frozen in a transaction")
                 before = await session.fetchval(rows)
                 await asyncio.sleep(fault.seconds)
-                arena.seen["transactions left open by a frozen process"] += 1
-                arena.seen["rows added beside them"] += await session.fetchval(rows) - before
+                environment.observed["transactions left open by a frozen process"] += 1
+                environment.observed["rows added by others meanwhile"] += (
+                    await session.fetchval(rows) - before
+                )
                 if fault.draw % 2:
-                    await in_thread(arena.stack.services[process].kill)
-                    await in_thread(arena.stack.services[process].launch)
+                    await in_thread(environment.stack.services[process].kill)
+                    await in_thread(environment.stack.services[process].launch)
                 return
 
 
 @asynccontextmanager
 async def _caught(
-    arena: Arena, session: asyncpg.Connection, table: str, until: float
+    environment: Environment, session: asyncpg.Connection, table: str, until: float
 ) -> AsyncIterator[str | None]:
-    """Freeze a process in its change of a table while the context lasts; None if that failed."""
-    async with AsyncExitStack() as sleep:
+    """Freeze a process that has changed a table while the context lasts; None if that failed."""
+    async with AsyncExitStack() as freezing:
         async with session.transaction():
             await session.execute(f"LOCK TABLE {table} IN SHARE MODE")
-            port, process = await _writer(arena, session, table, until)
+            port, process = await _writer(environment, session, table, until)
             if process is not None:
-                await sleep.enter_async_context(arena.locks[process])
-                await sleep.enter_async_context(asleep(arena, process))
+                await freezing.enter_async_context(environment.locks[process])
+                await freezing.enter_async_context(frozen(environment, process))
         yield process if await _is_left_open(session, table, port) else None
 
 
 async def _writer(
-    arena: Arena, session: asyncpg.Connection, table: str, until: float
+    environment: Environment, session: asyncpg.Connection, table: str, until: float
 ) -> tuple[int, str | None]:
     """Wait for a process whose change waits for the table; return its session's port and its name.
 
-    A process that another fault is harming is passed over.
+    A process that has another fault is left out.
     """
     while asyncio.get_running_loop().time() < until:
         for row in await session.fetch(WAITING, table):
             for process in PROCESSES:
-                ports = arena.ports(process, "database")
-                if row["client_port"] in ports and not arena.locks[process].locked():
+                ports = environment.ports(process, "database")
+                if row["client_port"] in ports and not environment.locks[process].locked():
                     return row["client_port"], process
-        await asyncio.sleep(LOOK_EVERY)
+        await asyncio.sleep(POLL_SECONDS)
     return 0, None
 
 
 async def _is_left_open(session: asyncpg.Connection, table: str, port: int) -> bool:
-    until = asyncio.get_running_loop().time() + MADE_WITHIN
+    until = asyncio.get_running_loop().time() + CHANGE_SECONDS
     while not (found := await session.fetchval(LEFT_OPEN, table, port)):
         if asyncio.get_running_loop().time() > until:
             break
-        await asyncio.sleep(LOOK_EVERY)
+        await asyncio.sleep(POLL_SECONDS)
     return bool(found)

@@ -1,1 +1,1 @@
-"""The main job, shown and counted on the running stack."""
+"""The main job, run and counted on a running stack."""

@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from local_stack.catalogue import StackOptions
+from local_stack.catalogue import OPERATOR, StackOptions
 from local_stack.errors import LocalStackError
-from local_stack.output import ended
+from local_stack.output import exit_code_of
 from local_stack.stack import Stack
 from metering_demo.compose import compose_stack
+from metering_demo.endpoints import Endpoints
+from metering_demo.run import UnsettledError, run_scenario
 from metering_demo.scenario import make_scenario
-from metering_demo.story import Doors, UnsettledError, play
 from metering_demo.table import holds, last_line, lines
 
 TIER_SCALE = 0.02
@@ -37,8 +38,8 @@ Say = Callable[[str], None]
 
 
 def main() -> None:
-    """Bring up the stack, play the demo, stop everything; exit 0 only if all counts agree."""
-    sys.exit(ended(_run))
+    """Start the stack, run the scenario, stop everything; exit 0 only if all counts agree."""
+    sys.exit(exit_code_of(_run))
 
 
 def _run() -> int:
@@ -57,8 +58,10 @@ def _run() -> int:
     )
     start = STACKS[arguments.stack]
     try:
-        with start(arguments.directory, say) as doors:
-            published, count = asyncio.run(play(scenario, doors, say, patience=arguments.patience))
+        with start(arguments.directory, say) as endpoints:
+            published, count = asyncio.run(
+                run_scenario(scenario, endpoints, say, patience=arguments.patience)
+            )
     except (UnsettledError, LocalStackError) as error:
         sys.stderr.write(f"demo: {error}\n")
         return 1
@@ -69,35 +72,33 @@ def _run() -> int:
 
 
 @contextmanager
-def _processes(directory: Path, say: Say) -> Iterator[Doors]:
+def _processes(directory: Path, say: Say) -> Iterator[Endpoints]:
     with Stack.start(directory, OPTIONS, say) as stack:
-        yield _doors(stack)
+        yield Endpoints(
+            publisher_amqp=stack.amqp_url("publisher"),
+            operator_amqp=stack.amqp_url(OPERATOR),
+            management=stack.broker.management_url,
+            operator=stack.operator,
+            ledger=stack.database_url("usage-ingest"),
+            ingest=stack.http_url("usage-ingest"),
+            emulator=stack.emulator_url,
+            stripe_key=stack.stripe_key,
+        )
 
 
 @contextmanager
-def _containers(directory: Path, say: Say) -> Iterator[Doors]:
-    with compose_stack(directory / "docker", COMPOSE_SETTINGS, say) as doors:
-        yield doors
+def _containers(directory: Path, say: Say) -> Iterator[Endpoints]:
+    with compose_stack(directory / "docker", COMPOSE_SETTINGS, say) as endpoints:
+        yield endpoints
 
 
 STACKS = {"local": _processes, "docker": _containers}
 
 
-def _doors(stack: Stack) -> Doors:
-    return Doors(
-        publisher=stack.amqp_url("publisher"),
-        reader=stack.amqp_url("operator"),
-        ledger=stack.database_url("usage-ingest"),
-        ingest=stack.http_url("usage-ingest"),
-        emulator=stack.emulator_url,
-        stripe_key=stack.stripe_key,
-    )
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="metering-demo",
-        description="Run the main job on the real parts, with trouble, and count every tool run.",
+        description="Run the main job on the real parts, with faults, and count every tool run.",
     )
     parser.add_argument(
         "--stack",

@@ -1,4 +1,4 @@
-"""The stack in containers: docker-compose.yml as a project of the demo's own, thrown away after."""
+"""The stack in containers: docker-compose.yml as a Compose project of the demo's own."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from local_stack.catalogue import VHOST, base_environment
-from local_stack.claims import Claim
+from local_stack.catalogue import OPERATOR, VHOST, base_environment
+from local_stack.directory_lock import DirectoryLock
 from local_stack.errors import LocalStackError
 from local_stack.ports import LOOPBACK, free_ports
 from local_stack.programs import ProgramFailedError, run_program
 from local_stack.urls import Address, Login
-from metering_demo.story import Doors
+from metering_demo.endpoints import Endpoints
 
 PROJECT: Final = "metering-demo"
 PORT_SETTINGS: Final = (
@@ -31,21 +31,21 @@ _DOWN_SECONDS = 180.0
 
 
 class NoComposeFileError(LocalStackError):
-    """The demo was started somewhere else than in the repository's root."""
+    """The demo was not started in the repository's root."""
 
 
 @contextmanager
 def compose_stack(
     directory: Path, settings: Mapping[str, str], say: Callable[[str], None]
-) -> Iterator[Doors]:
-    """Bring the stack up in containers, yield its doors, and delete it with its data.
+) -> Iterator[Endpoints]:
+    """Bring the stack up in containers, yield its endpoints, and delete it with its data.
 
-    It has secrets and ports of its own, so whatever else runs from docker-compose.yml stays apart,
-    and no key of the real Stripe can come in.
+    It has its own secrets and ports, so it shares nothing with another project of
+    docker-compose.yml, and it cannot get a real key of Stripe.
 
     Args:
         directory: Where the secrets are kept.
-        settings: What is set otherwise than by default.
+        settings: Settings that differ from the defaults.
         say: Called with a line of text after each step.
 
     Raises:
@@ -58,16 +58,16 @@ def compose_stack(
     secrets = (directory / "secrets").absolute()
     ports = dict(zip(PORT_SETTINGS, free_ports(*(None for _ in PORT_SETTINGS)), strict=True))
     environment = {**_environment(secrets, ports), **settings}
-    claim = Claim.take(directory.absolute())
+    lock = DirectoryLock.acquire(directory.absolute())
     try:
         run_program(("deploy/docker/secrets.sh", "emulator"), env=environment, seconds=30)
-        # What a killed demo left may have other passwords.
+        # The volumes of a killed demo may have other passwords.
         _compose(environment, "down", "--volumes", seconds=_DOWN_SECONDS)
         _bring_up(environment, say)
-        yield _doors(secrets, ports)
+        yield _endpoints(secrets, ports)
     finally:
         _compose(environment, "down", "--volumes", seconds=_DOWN_SECONDS)
-        claim.release()
+        lock.release()
 
 
 def _environment(secrets: Path, ports: Mapping[str, int]) -> dict[str, str]:
@@ -91,7 +91,7 @@ def _bring_up(environment: Mapping[str, str], say: Callable[[str], None]) -> Non
 
 
 def _compose(environment: Mapping[str, str], *arguments: str, seconds: float) -> str:
-    # Neither a file .env nor an override is asked: both are for the stack that stays.
+    # Neither a file .env nor an override is read: both belong to the user's own stack.
     files = ("--file", "docker-compose.yml", "--env-file", os.devnull)
     command = ("docker", "compose", *files, "--project-name", PROJECT, "--profile", "demo")
     return run_program(
@@ -102,7 +102,7 @@ def _compose(environment: Mapping[str, str], *arguments: str, seconds: float) ->
     )
 
 
-def _doors(secrets: Path, ports: Mapping[str, int]) -> Doors:
+def _endpoints(secrets: Path, ports: Mapping[str, int]) -> Endpoints:
     def secret(name: str) -> str:
         return (secrets / name).read_text(encoding="utf-8").strip()
 
@@ -111,9 +111,11 @@ def _doors(secrets: Path, ports: Mapping[str, int]) -> Doors:
 
     amqp = Address(LOOPBACK, ports["AMQP_PORT"])
     ledger = Login("usage_ingest", secret("database-password-usage-ingest"))
-    return Doors(
-        publisher=amqp.amqp_url(login("publisher"), VHOST),
-        reader=amqp.amqp_url(login("operator"), VHOST),
+    return Endpoints(
+        publisher_amqp=amqp.amqp_url(login("publisher"), VHOST),
+        operator_amqp=amqp.amqp_url(login(OPERATOR), VHOST),
+        management=Address(LOOPBACK, ports["MANAGEMENT_PORT"]).http_url,
+        operator=login(OPERATOR),
         ledger=Address(LOOPBACK, ports["POSTGRES_PORT"]).postgres_url(ledger, "usage_ingest"),
         ingest=Address(LOOPBACK, ports["USAGE_INGEST_PORT"]).http_url,
         emulator=Address(LOOPBACK, ports["STRIPE_EMULATOR_PORT"]).http_url,

@@ -1,17 +1,23 @@
-"""Counting what became of everything, in the ledger, in the broker and at Stripe.
+"""Counting the outcomes in the ledger, in the broker and at Stripe.
 
-Nothing here knows what was published beyond how many messages the broker confirmed.
+Of what was published only the number of confirmed messages is known here.
 """
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import aio_pika
 import aiohttp
 import asyncpg
+
+from local_stack.catalogue import VHOST
+from local_stack.dead_letters import dead_letter_queues, read_dead_letters
+from local_stack.management import queue_names
+from metering_demo.endpoints import Endpoints
+from stripe_emulator.client import EmulatorClient
 
 RUNS_QUEUE: Final = "usage-ingest.tool-executed"
 REPORTS_QUEUE: Final = "stripe-reporter.usage-recorded"
@@ -45,7 +51,7 @@ SELECT a.stripe_customer_id AS customer,
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """One customer: tool runs in the ledger, and sums by the ledger and by Stripe."""
+    """One customer: its tool runs in the ledger, and its sums by the ledger and by Stripe."""
 
     customer: str
     runs: int
@@ -73,7 +79,7 @@ class Count:
 
     @property
     def unreadable(self) -> int:
-        """Runs that lie dead-lettered because nobody can read them."""
+        """Runs that are dead-lettered because their message cannot be read."""
         return sum(
             runs
             for (queue, reason), runs in self.dead.items()
@@ -82,12 +88,12 @@ class Count:
 
     @property
     def in_doubt(self) -> int:
-        """Runs that Stripe may have counted before it refused them: a person looks at each."""
+        """Runs of reports whose outcome is unknown: a person has to settle each."""
         return self.dead.get((REPORTS_QUEUE, "outcome_unknown"), 0)
 
     @property
     def waiting(self) -> int:
-        """Runs that time alone brings to an end."""
+        """Runs that will get an outcome without a person's help."""
         return self.unanswered - self.in_doubt
 
     @property
@@ -101,54 +107,47 @@ class Count:
         return sum(max(0, each.stripe - each.ledger) for each in self.customers)
 
     def lost(self, published: int) -> int:
-        """Runs that are nowhere, or that the ledger holds for reported and Stripe never counted."""
-        unseen = published - self.recorded - self.duplicates - self.unreadable
-        nowhere = self.recorded - self.reported - self.rejected - self.unanswered
+        """Runs that were found nowhere, or that are reported and were not counted by Stripe."""
+        unread = published - self.recorded - self.duplicates - self.unreadable
+        unbilled = self.recorded - self.reported - self.rejected - self.unanswered
         uncounted = sum(max(0, each.ledger - each.stripe) for each in self.customers)
-        return abs(unseen) + abs(nowhere) + uncounted
+        return abs(unread) + abs(unbilled) + uncounted
 
 
-async def count(
-    ledger_url: str, amqp_url: str, emulator_url: str, ingest_url: str, queues: tuple[str, ...]
-) -> Count:
-    """Count everything there is now; dead letters are looked at and left where they are."""
-    connection = await asyncpg.connect(ledger_url)
+async def count(endpoints: Endpoints) -> Count:
+    """Count everything as it is now; dead letters are read and left where they are."""
+    connection = await asyncpg.connect(endpoints.ledger)
     try:
         events = await connection.fetchrow(EVENTS)
         reports = await connection.fetchrow(REPORTS)
         rows = await connection.fetch(CUSTOMERS)
     finally:
         await connection.close()
-    counted = await _stripe_sums(emulator_url)
-    customers = [Customer(**row, stripe=counted.pop(row["customer"], 0)) for row in rows]
-    # Whom Stripe counts usage for and the ledger does not know was billed for nothing.
-    customers += [Customer(stranger, 0, 0, 0, value) for stranger, value in counted.items()]
+    sums = await _stripe_sums(endpoints.emulator)
+    customers = [Customer(**row, stripe=sums.pop(row["customer"], 0)) for row in rows]
+    # A customer that Stripe counts usage for and the ledger does not know was billed by mistake.
+    customers += [Customer(unknown, 0, 0, 0, value) for unknown, value in sums.items()]
     return Count(
         recorded=events["recorded"],
-        duplicates=await _duplicates(ingest_url),
+        duplicates=await _duplicates(endpoints.ingest),
         reported=reports["reported"],
         rejected=reports["rejected"],
         unanswered=events["unclaimed"] + reports["unanswered"],
         customers=tuple(customers),
-        dead=await _dead_letters(amqp_url, queues),
+        dead=await _dead_letters(endpoints),
     )
 
 
 async def _stripe_sums(emulator_url: str) -> dict[str, int]:
     sums: Counter[str] = Counter()
-    for row in await _json(f"{emulator_url}/_emulator/sums"):
-        sums[row["customer"]] += int(row["value"])
+    async with EmulatorClient(emulator_url) as emulator:
+        for row in await emulator.sums():
+            sums[row["customer"]] += int(row["value"])
     return dict(sums)
 
 
-async def _json(url: str) -> Any:
-    async with aiohttp.ClientSession() as session, session.get(url) as answer:
-        answer.raise_for_status()
-        return await answer.json()
-
-
 async def _duplicates(ingest_url: str) -> int:
-    """Read how many messages usage-ingest knew already: the one thing that leaves no row."""
+    """Read how many duplicates usage-ingest has seen: the only outcome that leaves no row."""
     wanted = 'usage_ingest_events_total{outcome="duplicate"} '
     async with (
         aiohttp.ClientSession() as session,
@@ -160,15 +159,14 @@ async def _duplicates(ingest_url: str) -> int:
     raise LookupError(f"usage-ingest's metrics have no {wanted.strip()}")
 
 
-async def _dead_letters(amqp_url: str, queues: tuple[str, ...]) -> dict[tuple[str, str], int]:
+async def _dead_letters(endpoints: Endpoints) -> dict[tuple[str, str], int]:
+    """Count the runs in the dead-letter queues that the broker has, by queue and reason."""
+    names = await asyncio.to_thread(queue_names, endpoints.management, endpoints.operator, VHOST)
+    queues = {letters: queue for queue, letters in dead_letter_queues(names).items()}
     dead: Counter[tuple[str, str]] = Counter()
-    async with await aio_pika.connect(amqp_url) as connection:
-        channel = await connection.channel()
-        for queue in queues:
-            declared = await channel.get_queue(f"{queue}.dlq")
-            while (message := await declared.get(fail=False)) is not None:
-                reason = str(message.headers.get("nexus-reason", "by the broker"))
-                dead[queue, reason] += _runs_in(queue, message.body)
+    for letter in await read_dead_letters(endpoints.operator_amqp, queues):
+        queue = queues[letter.queue]
+        dead[queue, letter.reason] += _runs_in(queue, letter.body)
     return dict(dead)
 
 

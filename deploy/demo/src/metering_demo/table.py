@@ -1,4 +1,4 @@
-"""What the demo shows at its end."""
+"""The demo's output: a table per customer, the dead letters, and the last line."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ def lines(count: Count) -> Iterator[str]:
 
 
 def last_line(count: Count, published: int, seconds: float) -> str:
-    """Return the demo's verdict, in tool runs."""
+    """Return the last line: every count in tool runs, and the seconds the demo took."""
     return (
         f"demo: published={published} recorded={count.recorded} duplicates={count.duplicates}"
         f" unreadable={count.unreadable} reported={count.reported} rejected={count.rejected}"
@@ -33,7 +33,7 @@ def last_line(count: Count, published: int, seconds: float) -> str:
 
 
 def holds(count: Count, published: int) -> bool:
-    """Whether everything published is accounted for, to each customer's last run."""
+    """Return whether everything published is accounted for, and each customer's sums agree."""
     return (
         published == count.recorded + count.duplicates + count.unreadable
         and count.recorded == count.reported + count.rejected + count.in_doubt

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from local_stack import commands
 from local_stack.errors import LocalStackError
-from local_stack.output import ended
+from local_stack.output import exit_code_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0 if all is well, 1 if not, 130 on Ctrl-C, 141 if unread."""
-    return ended(lambda: _run(arguments))
+    """Run the command; returns 0 if all is well, 1 if not, 130 on Ctrl-C, 141 on a broken pipe."""
+    return exit_code_of(lambda: _run(arguments))
 
 
 def _run(arguments: Sequence[str] | None) -> int:

@@ -1,4 +1,4 @@
-"""Where RabbitMQ's programs come from: the installed ones, else Debian's packages unpacked here."""
+"""RabbitMQ's programs: the installed ones, else Debian's packages, unpacked here."""
 
 import os
 import re
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from local_stack.debian_packages import PackagesUnavailableError, PrivateApt, alone, unpacking
+from local_stack.debian_packages import PackagesUnavailableError, PrivateApt, exclusive, unpacking
 from local_stack.errors import LocalStackError
 
 # A user's PATH on Debian lacks the folder of the servers.
 _SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 _DPKG_STATUS = Path("/var/lib/dpkg/status")
-# Of all that the packages need, what is run or loaded.
+# The packages that are run or loaded; the others set a system up.
 KEPT = ("rabbitmq-server", "erlang-", "lib", "zlib", "patchelf")
 _WHAT_TO_INSTALL = (
     "RabbitMQ is not installed and cannot be fetched here. Install it "
@@ -50,9 +50,9 @@ class BrokerPrograms:
         return None if named is None else int(named[1])
 
     def environment(self) -> dict[str, str]:
-        """Build the variables without which the programs do not run."""
+        """Build the environment variables that the programs need."""
         path = os.pathsep.join([str(self.erlang), os.environ.get("PATH", os.defpath)])
-        # The scripts, run in their own folder, then name no path in which a space would part it.
+        # Relative to the scripts' folder, so that a space in its path does no harm.
         found = {"PATH": path, "LANG": "C.UTF-8", "RABBITMQ_SCRIPTS_DIR": "."}
         if self.libraries:
             found["LD_LIBRARY_PATH"] = os.pathsep.join(map(str, self.libraries))
@@ -71,15 +71,15 @@ def broker_programs(unpack_into: Path) -> BrokerPrograms:
     installed = installed_programs()
     if installed is not None:
         return installed
-    # What is there is whole. Whoever may only read it needs no lock.
+    # An unpacked folder is complete; reading it needs no lock.
     if (unpacked := unpacked_programs(unpack_into)) is not None:
         return unpacked
-    with alone(unpack_into):
+    with exclusive(unpack_into):
         return unpacked_programs(unpack_into) or fetch_programs(unpack_into)
 
 
 def installed_programs() -> BrokerPrograms | None:
-    """Find the RabbitMQ of this machine; only its programs are used, never its data."""
+    """Find the RabbitMQ of this machine; its data are never used."""
     server = shutil.which("rabbitmq-server", path=_SEARCH_PATH)
     erl = shutil.which("erl", path=_SEARCH_PATH)
     if server is None or erl is None:
@@ -93,7 +93,7 @@ def fetch_programs(directory: Path, *, installed: Path = _DPKG_STATUS) -> Broker
 
     Args:
         directory: Where to unpack; replaced as a whole once everything is there.
-        installed: dpkg's list of what the machine has; what it lacks is fetched.
+        installed: dpkg's list of installed packages; the others are fetched.
 
     Raises:
         BrokerUnavailableError: If this is no Debian, or its packages cannot be fetched.

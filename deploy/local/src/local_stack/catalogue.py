@@ -23,7 +23,7 @@ class ServicePlan:
     Attributes:
         name: Its name everywhere outside Python and SQL.
         port: Where its HTTP side listens where that port is free.
-        calls_stripe: Whether it is given a key of Stripe's.
+        calls_stripe: Whether it gets a key of Stripe.
     """
 
     name: str
@@ -48,7 +48,7 @@ SERVICES = (
 
 
 def processes(of_each: int) -> list[tuple[str, ServicePlan]]:
-    """Name so many processes of each service: the first is called as the service itself."""
+    """Name ``of_each`` processes of each service; the first has the service's own name."""
     first = [(plan.name, plan) for plan in SERVICES]
     return first + [
         (f"{plan.name} {number}", plan) for number in range(2, 1 + of_each) for plan in SERVICES
@@ -66,7 +66,7 @@ class StackOptions:
         tier_scale: Factor on the waits of the retry tiers; ``0.01`` makes an hour 36 seconds.
         max_calls_per_second: The reporter's limit of calls to Stripe; ``None`` for its default.
         standard_ports: Whether to take the usual ports where they are free.
-        monitored: Whether Prometheus watches it, where this machine can have one.
+        monitored: Whether Prometheus scrapes it, where this machine can run one.
         durable: ``False`` trades the database's safety in a power cut for speed.
         grace_seconds: How long the services have to finish when they are stopped.
         service_environment: Further settings of a service, by its name.
@@ -123,7 +123,7 @@ def emulator_command(port: int, key: str) -> list[str]:
 
 
 def base_environment() -> dict[str, str]:
-    """Build what every part gets: none of the caller's settings, no proxy, no real key."""
+    """Build the environment of every part: no setting, proxy or key of the caller's."""
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH")
     found = {name: os.environ[name] for name in kept if name in os.environ}
     return {**found, "PYTHONUNBUFFERED": "1"}

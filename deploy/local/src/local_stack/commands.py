@@ -1,4 +1,4 @@
-"""What the commands do: a stack in the background, found by its folder."""
+"""The commands: a stack in the background, identified by its folder."""
 
 import os
 import signal
@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from local_stack.catalogue import StackOptions
-from local_stack.claims import Claim, DirectoryInUseError
+from local_stack.directory_lock import DirectoryInUseError, DirectoryLock
 from local_stack.identities import ProcessIdentity, await_exit
-from local_stack.places import bring_back
-from local_stack.practice import PracticeLetter
+from local_stack.location import return_data
 from local_stack.processes import Child, ChildDiedError, exit_on_sigterm
 from local_stack.publishing import publish, tool_executed, user_created
 from local_stack.record import Record
+from local_stack.sample_dead_letter import SampleDeadLetter
 from local_stack.stack import Stack
 
 Say = Callable[[str], None]
@@ -36,7 +36,7 @@ def up(directory: Path, tier_scale: float, say: Say) -> int:
     if (holder := _holder(directory)) is not None:
         say(f"a stack is running here already, as process {holder}; `make down` stops it")
         return 1
-    Record.forget(directory)
+    Record.delete(directory)
     log = directory / "supervisor.log"
     log.unlink(missing_ok=True)
     supervisor = Child.start(
@@ -57,16 +57,16 @@ def up(directory: Path, tier_scale: float, say: Say) -> int:
 
 
 def supervise(directory: Path, tier_scale: float, say: Say) -> NoReturn:
-    """Run a stack until SIGTERM, noting in the log whichever part ends by itself."""
-    # Of a Ctrl-C at the terminal, only the command in the foreground is to hear.
+    """Run a stack until SIGTERM, and log each part that ends by itself."""
+    # A Ctrl-C at the terminal is for the command in the foreground alone.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     options = StackOptions(tier_scale=tier_scale, standard_ports=True, monitored=True)
     with exit_on_sigterm(), Stack.start(directory, options, say) as stack:
-        Record.of(stack, PracticeLetter.leave(stack), directory).write(directory)
+        Record.of(stack, SampleDeadLetter.publish(stack), directory).write(directory)
         try:
             _watch(stack, say)
         finally:
-            Record.forget(directory)
+            Record.delete(directory)
 
 
 def down(directory: Path, say: Say) -> int:
@@ -86,7 +86,7 @@ def down(directory: Path, say: Say) -> int:
 
 
 def status(directory: Path, say: Say) -> int:
-    """Say what is where and what has died; 1 unless everything runs."""
+    """Print the addresses and the parts that have died; 1 unless everything runs."""
     holder = _holder(directory)
     record = Record.read(directory)
     if holder is None:
@@ -120,18 +120,18 @@ def publish_example(directory: Path, say: Say) -> int:
 
 
 def _holder(directory: Path) -> int | None:
-    """Find the process that runs a stack in ``directory``; what a killed one left is ended."""
+    """Find the process that runs a stack in ``directory``; end what a killed one left."""
     try:
-        claim = Claim.take(directory)
+        lock = DirectoryLock.acquire(directory)
     except DirectoryInUseError as held:
         return held.holder
-    bring_back(directory / "postgres")
-    claim.release()
+    return_data(directory / "postgres")
+    lock.release()
     return None
 
 
 def _follow(supervisor: Child, directory: Path, say: Say) -> int:
-    """Repeat what the supervisor says until it has a stack to show or has ended."""
+    """Print the supervisor's output until its stack is ready or it has ended."""
     with supervisor.log.open(encoding="utf-8") as lines:
 
         def repeat() -> bool:
@@ -153,7 +153,7 @@ def _follow(supervisor: Child, directory: Path, say: Say) -> int:
 
 
 def _watch(stack: Stack, say: Say) -> NoReturn:
-    """Wait for SIGTERM; say it when a part has ended, and leave the others running."""
+    """Wait for SIGTERM; say so if a part ends, and leave the others running."""
     said = ""
     while True:
         time.sleep(_WATCH_SECONDS)

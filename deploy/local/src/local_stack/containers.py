@@ -4,8 +4,8 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Mapping
-from types import TracebackType
+from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Self
 
 import docker
@@ -14,9 +14,10 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
 from local_stack.errors import LocalStackError
-from local_stack.management import broker_version, listens_for_amqp
+from local_stack.management import listens_for_amqp
 from local_stack.ports import LOOPBACK, free_ports
 from local_stack.rabbitmq_settings import ADMIN, MAX_MESSAGE_BYTES, enabled_plugins
+from local_stack.servers import Broker, Database, Server
 from local_stack.sql import SqlFailedError, run_sql
 from local_stack.urls import Address, Login
 
@@ -30,7 +31,7 @@ _STOP_SECONDS = 30
 _POLL_SECONDS = 0.2
 _AMQP, _MANAGEMENT, _POSTGRES = 5672, 15672, 5432
 
-# Its reaper is one more image to pull, and the objects here stop their containers themselves.
+# Its reaper would be one more image to pull; the objects here remove their containers.
 testcontainers_config.ryuk_disabled = True
 
 
@@ -39,7 +40,7 @@ class ContainerNotReadyError(LocalStackError):
 
 
 def engine_offers(image: str) -> bool:
-    """Tell whether a Docker engine of this machine answers and has ``image`` or can pull it."""
+    """Return whether a Docker engine of this machine answers and has ``image`` or can pull it."""
     if not _engine_listens():
         return False
     try:
@@ -52,181 +53,98 @@ def engine_offers(image: str) -> bool:
         return False
 
 
-class _Server:
+class _Container(Server):
     """One container whose published ports stay the same across a kill and a restart."""
 
     def __init__(self, image: str, ports: Mapping[int, int], settings: Mapping[str, str]) -> None:
+        self._image = image
         self._container = DockerContainer(image).with_envs(**settings)
         for inside, outside in ports.items():
-            self._container.ports[f"{inside}/tcp"] = (LOOPBACK, outside)  # type: ignore[assignment] # Docker takes an address with the port; the annotation does not say so
-        self._name = image
+            self._container.ports[f"{inside}/tcp"] = (LOOPBACK, outside)  # type: ignore[assignment] # Docker accepts an address with the port; the annotation does not say so
 
-    def launch(self, ready: Callable[[], bool]) -> None:
-        """Start the container and wait until it is ready; remove it if it never is."""
+    @property
+    @abstractmethod
+    def ready(self) -> bool:
+        """Whether the server accepts clients."""
+
+    def start(self) -> Self:
+        """Start the container and wait until its server is ready; remove it if it never is.
+
+        Raises:
+            ContainerNotReadyError: If it was not ready in time.
+        """
         try:
             self._container.start()
-            self._await(ready)
+            self._await_ready()
         except BaseException:
-            self._container.stop()
+            self.stop()
             raise
-
-    def put(self, content: str, path: str) -> None:
-        """Place a file in the container before it starts."""
-        self._container.with_copy_into_container(content.encode(), path)
+        return self
 
     def kill(self) -> None:
-        """End the container's processes without warning."""
+        """End the container's processes without warning; :meth:`restart` recovers the server."""
         self._container.get_wrapped_container().kill()
 
-    def restart(self, ready: Callable[[], bool]) -> None:
+    def restart(self) -> None:
         """Stop the container if it runs, start it on the same data and ports, await it."""
         self._container.get_wrapped_container().restart(timeout=_STOP_SECONDS)
-        self._await(ready)
+        self._await_ready()
 
-    def remove(self) -> None:
+    def stop(self) -> None:
         """Stop the container and delete it with its data."""
         self._container.stop()
 
-    def _await(self, ready: Callable[[], bool]) -> None:
+    def _await_ready(self) -> None:
         deadline = time.monotonic() + _READY_SECONDS
-        while not ready():
+        while not self.ready:
             if time.monotonic() > deadline:
                 log = self._container.get_wrapped_container().logs(tail=30).decode()
-                raise ContainerNotReadyError(f"{self._name} is not ready:\n{log}")
+                raise ContainerNotReadyError(f"{self._image} is not ready:\n{log}")
             time.sleep(_POLL_SECONDS)
 
 
-class RabbitContainer:
-    """RabbitMQ's official image, used like :class:`local_stack.rabbitmq.RabbitNode`."""
+class RabbitContainer(_Container, Broker):
+    """RabbitMQ's official image, with a fresh node."""
 
     def __init__(self) -> None:
-        self._amqp, self._management = free_ports(None, None)
+        amqp, management = free_ports(None, None)
+        self.amqp = Address(LOOPBACK, amqp)
+        self.management = Address(LOOPBACK, management)
         self.admin = Login(ADMIN, secrets.token_urlsafe(24))
-        self._server = _Server(
+        super().__init__(
             RABBITMQ_IMAGE,
-            {_AMQP: self._amqp, _MANAGEMENT: self._management},
+            {_AMQP: amqp, _MANAGEMENT: management},
             {
                 "RABBITMQ_DEFAULT_USER": self.admin.user,
                 "RABBITMQ_DEFAULT_PASS": self.admin.password,
             },
         )
-        self._server.put(enabled_plugins(), "/etc/rabbitmq/enabled_plugins")
-        limit = f"max_message_size = {MAX_MESSAGE_BYTES}\n"
-        self._server.put(limit, "/etc/rabbitmq/conf.d/90-metering.conf")
-
-    @classmethod
-    def start(cls) -> Self:
-        """Start a container with a fresh node.
-
-        Raises:
-            ContainerNotReadyError: If it was not ready in time.
-        """
-        broker = cls()
-        broker._server.launch(broker._accepts)
-        return broker
+        for path, content in (
+            ("enabled_plugins", enabled_plugins()),
+            ("conf.d/90-metering.conf", f"max_message_size = {MAX_MESSAGE_BYTES}\n"),
+        ):
+            self._container.with_copy_into_container(content.encode(), f"/etc/rabbitmq/{path}")
 
     @property
-    def management_url(self) -> str:
-        """The management API's base URL, without credentials."""
-        return Address(LOOPBACK, self._management).http_url
-
-    @property
-    def version(self) -> str:
-        """The broker's version, such as ``4.1.4``."""
-        return broker_version(self.management_url, self.admin)
-
-    def amqp_url(self, user: str, password: str, vhost: str = "/") -> str:
-        """Build the AMQP connection URL of ``user`` to ``vhost``."""
-        return Address(LOOPBACK, self._amqp).amqp_url(Login(user, password), vhost)
-
-    def kill(self) -> None:
-        """End the node as a crash would; :meth:`restart` recovers it."""
-        self._server.kill()
-
-    def restart(self) -> None:
-        """Stop the node if it runs, and start it on the same data and ports."""
-        self._server.restart(self._accepts)
-
-    def stop(self) -> None:
-        """Stop the node and delete its data."""
-        self._server.remove()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    def _accepts(self) -> bool:
+    def ready(self) -> bool:
+        """Whether the AMQP listener is up."""
         return listens_for_amqp(self.management_url, self.admin, _AMQP)
 
 
-class PostgresContainer:
-    """PostgreSQL's official image, used like :class:`local_stack.postgres.PostgresServer`."""
+class PostgresContainer(_Container, Database):
+    """PostgreSQL's official image, with a fresh server."""
 
     def __init__(self) -> None:
-        (self.port,) = free_ports(None)
-        self._superuser = Login("postgres", secrets.token_urlsafe(24))
-        self._server = _Server(
-            POSTGRES_IMAGE,
-            {_POSTGRES: self.port},
-            {"POSTGRES_PASSWORD": self._superuser.password},
+        self.address = Address(LOOPBACK, *free_ports(None))
+        password = secrets.token_urlsafe(24)
+        self.superuser_url = self.url("postgres", "postgres", password)
+        super().__init__(
+            POSTGRES_IMAGE, {_POSTGRES: self.address.port}, {"POSTGRES_PASSWORD": password}
         )
 
-    @classmethod
-    def start(cls) -> Self:
-        """Start a container with a fresh server.
-
-        Raises:
-            ContainerNotReadyError: If it was not ready in time.
-        """
-        database = cls()
-        database._server.launch(database._accepts)
-        return database
-
     @property
-    def superuser_url(self) -> str:
-        """The superuser's connection URL, with the password."""
-        return self.url("postgres", self._superuser.user, self._superuser.password)
-
-    @property
-    def version(self) -> str:
-        """The server's version, such as ``18.1``."""
-        return run_sql(self.superuser_url, "SHOW server_version").strip()
-
-    def url(self, database: str, role: str, password: str) -> str:
-        """Build the connection URL of ``role`` to ``database``."""
-        return Address(LOOPBACK, self.port).postgres_url(Login(role, password), database)
-
-    def kill(self) -> None:
-        """End the server as a crash would; :meth:`restart` recovers it."""
-        self._server.kill()
-
-    def restart(self) -> None:
-        """Stop the server if it runs, and start it on the same data and port."""
-        self._server.restart(self._accepts)
-
-    def stop(self) -> None:
-        """Stop the server and delete its data."""
-        self._server.remove()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    def _accepts(self) -> bool:
+    def ready(self) -> bool:
+        """Whether a statement succeeds."""
         try:
             run_sql(self.superuser_url, "SELECT 1")
         except SqlFailedError:
@@ -235,7 +153,7 @@ class PostgresContainer:
 
 
 def _engine_listens() -> bool:
-    """Try the engine's socket: Docker's client leaks one each time nobody answers.
+    """Try the engine's socket: Docker's client leaks one each time there is no answer.
 
     An engine elsewhere is left alone: the ports it publishes are not on our loopback interface.
     """

@@ -8,8 +8,8 @@ from string import Template
 from local_stack.sql import run_sql
 from local_stack.urls import Login
 
-# A role's password must not reach the server's log with a failed statement. Granting CONNECT one
-# by one keeps each service's role out of every other service's database.
+# A failed statement, with the password in it, must not be logged. CONNECT is granted one by one, so
+# that a service's role cannot connect to another service's database.
 _CREATE = Template("""
 SET log_min_error_statement = panic;
 SELECT 'CREATE ROLE $owner' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '$owner')
@@ -71,7 +71,7 @@ def create_databases(superuser_url: str, names: Iterable[str]) -> dict[str, Serv
 
 
 def create_monitor(superuser_url: str) -> Login:
-    """Create the role as which PostgreSQL's exporter asks: it sees statistics and no table.
+    """Create the role of PostgreSQL's exporter: it can read statistics and no table.
 
     Args:
         superuser_url: Where, as a role that may create roles.

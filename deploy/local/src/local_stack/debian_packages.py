@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from local_stack.claims import DirectoryClosedError
+from local_stack.directory_lock import DirectoryClosedError
 from local_stack.errors import LocalStackError
 from local_stack.programs import ProgramFailedError, run_program
 
@@ -19,14 +19,14 @@ _APT_PATH_BYTES = 300
 
 
 class PackagesUnavailableError(LocalStackError):
-    """Packages cannot be fetched here; the text says why."""
+    """Packages can't be fetched here; the text says why."""
 
 
 @contextmanager
-def alone(directory: Path) -> Iterator[None]:
-    """Keep every other process that would unpack into ``directory`` waiting.
+def exclusive(directory: Path) -> Iterator[None]:
+    """Let one process at a time unpack into ``directory``.
 
-    Whoever comes second finds everything there, and replaces nothing that already runs.
+    The next one finds it complete, and does not replace programs that already run.
 
     Raises:
         DirectoryClosedError: If nothing can be written beside it.
@@ -43,9 +43,9 @@ def alone(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def unpacking(directory: Path) -> Iterator[tuple[Path, Path]]:
-    """Give a folder to work in and a root to unpack into, which becomes ``directory`` at the end.
+    """Give a folder to work in, and a root to unpack into, which becomes ``directory``.
 
-    ``directory`` is replaced as a whole, and only if the block ended well.
+    ``directory`` is replaced as a whole, and only if the block raised nothing.
     """
     directory = directory.absolute()  # apt and its helpers run elsewhere
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ class PrivateApt:
 
         Args:
             directory: Where it keeps everything, as an absolute path; must not exist.
-            installed: dpkg's list of what need not be fetched.
+            installed: dpkg's list of the packages that need not be fetched.
             suite: Another release of the machine's own distribution, such as ``trixie``;
                 ``None`` for the machine's own sources as they are.
 
@@ -93,7 +93,7 @@ class PrivateApt:
             f"Dir::State::status={installed}",
             f"Dir::Cache={directory / 'cache'}",
             "Debug::NoLocking=1",
-            # The lists belong to whoever runs this: apt cannot hand them to its own user.
+            # The lists belong to the current user: apt cannot give them to its own.
             "APT::Sandbox::User=",
             "APT::Install-Recommends=0",
         ]
@@ -110,7 +110,7 @@ class PrivateApt:
         Args:
             root: Where to.
             packages: Their names.
-            kept: How the names of those begin that are run or loaded; the others, which set a
+            kept: The prefixes of the packages that are run or loaded; the others, which set a
                 system up, are not fetched.
 
         Raises:
@@ -125,7 +125,7 @@ class PrivateApt:
             self._run(["dpkg-deb", "-x", package, root])
 
     def _mirror(self) -> str:
-        """Find where the machine takes its own release from: every suite is beside it."""
+        """Find the mirror of the machine's own release; it has the other suites too."""
         os_release = Path("/etc/os-release").read_text(encoding="utf-8")
         codename = re.search(r'^VERSION_CODENAME="?(\w+)', os_release, flags=re.MULTILINE)
         form = ("--format", "$(RELEASE) $(COMPONENT) $(REPO_URI)", "Created-By: Packages")

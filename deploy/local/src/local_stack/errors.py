@@ -1,5 +1,5 @@
-"""What every expected failure of this package has in common."""
+"""The base class of this package's expected errors."""
 
 
 class LocalStackError(Exception):
-    """Something that is no fault of this program, told in words a person can act on."""
+    """An error that is no fault of this program; its text says what a person can do."""

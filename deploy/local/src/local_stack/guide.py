@@ -1,15 +1,15 @@
-"""The page that ``up`` ends with: what is where, how to publish, how to requeue a dead letter."""
+"""The page that ``up`` prints: addresses, how to publish, how to requeue a dead letter."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from local_stack.monitoring import Monitoring
-from local_stack.practice import DEAD_LETTER_QUEUE, QUEUE, PracticeLetter
+from local_stack.sample_dead_letter import DEAD_LETTER_QUEUE, QUEUE, SampleDeadLetter
 from local_stack.sql import postgres_programs
 from local_stack.stack import Stack
 
-Place = tuple[str, str]
+Row = tuple[str, str]
 
 QUERIES = {
     "how many seconds usage has waited for Stripe": (
@@ -18,11 +18,11 @@ QUERIES = {
     "what became of tool runs": "sum by (outcome) (usage_ingest_events_total) > 0",
     "what waits for a person": "queue:dead_letters:sum > 0",
 }
-"""Worth pasting into Prometheus, by what they tell."""
+"""Queries for Prometheus, by what they show."""
 
 
-def places(stack: Stack, directory: Path) -> tuple[Place, ...]:
-    """List what is where, with the logins."""
+def addresses(stack: Stack, directory: Path) -> tuple[Row, ...]:
+    """List the addresses of every part, with the logins."""
     operator = stack.operator
     return (
         ("management UI", f"{stack.broker.management_url}  {operator.user} / {operator.password}"),
@@ -41,56 +41,56 @@ def places(stack: Stack, directory: Path) -> tuple[Place, ...]:
 
 
 def sums_url(stack: Stack) -> str:
-    """Return where the local Stripe says what it has counted."""
+    """Return the address of the sums that the local Stripe has counted."""
     return f"{stack.emulator_url}/_emulator/sums"
 
 
-def advice(stack: Stack, letter: PracticeLetter, directory: Path) -> tuple[str, ...]:
-    """Say how to publish and how to requeue, in lines to paste from."""
+def advice(stack: Stack, letter: SampleDeadLetter, directory: Path) -> tuple[str, ...]:
+    """Say how to publish and how to requeue, in lines to copy from."""
     return (
         "To publish a user and a tool run of theirs, as an outside service does:",
         f"  {_command(directory)} publish",
-        *_asking(stack.monitoring),
+        *_queries(stack.monitoring),
         "",
-        _requeuing(letter) if letter.arrived else _missing(stack),
+        _requeue_lines(letter) if letter.arrived else _not_arrived(stack),
     )
 
 
-def page(rows: Sequence[Place], lines: Iterable[str]) -> str:
+def page(rows: Sequence[Row], lines: Iterable[str]) -> str:
     """Write ``rows`` in two columns with ``lines`` below them."""
     width = max(len(name) for name, _ in rows)
-    table = (f"  {name:<{width}}  {place}" for name, place in rows)
+    table = (f"  {name:<{width}}  {value}" for name, value in rows)
     return "\n".join(["", *table, "", *lines])
 
 
-def _prometheus(monitoring: Monitoring) -> Iterator[Place]:
+def _prometheus(monitoring: Monitoring) -> Iterator[Row]:
     if monitoring.url is not None:
         yield "Prometheus", f"{monitoring.url}/graph  alerts: {monitoring.alerts_url}"
 
 
-def _asking(monitoring: Monitoring) -> Iterator[str]:
+def _queries(monitoring: Monitoring) -> Iterator[str]:
     if monitoring.url is not None:
         yield ""
         yield f"To ask Prometheus, on {monitoring.url}/graph:"
         width = max(map(len, QUERIES.values()))
-        yield from (f"  {query:<{width}}  {tells}" for tells, query in QUERIES.items())
+        yield from (f"  {query:<{width}}  {shows}" for shows, query in QUERIES.items())
 
 
-def _requeuing(letter: PracticeLetter) -> str:
-    since = f"{letter.curable_from.astimezone():%H:%M:%S}"
+def _requeue_lines(letter: SampleDeadLetter) -> str:
+    since = f"{letter.accepted_from.astimezone():%H:%M:%S}"
     return (
         "A dead letter to practise on: a run whose publisher's clock was minutes ahead."
         f" In the management UI, under Queues, {DEAD_LETTER_QUEUE}:\n"
-        "  1. Get messages: its headers say why it is there and where to move it\n"
+        "  1. Get messages: its headers name the reason and the queue to move it to\n"
         f"  2. Move messages, destination queue: {QUEUE}\n"
         f"  3. Moved after {since}, it is recorded, and billed once its time has come;"
-        " before, it comes back"
+        " before that, it is dead-lettered again"
     )
 
 
-def _missing(stack: Stack) -> str:
+def _not_arrived(stack: Stack) -> str:
     log = stack.services["usage-ingest"].log
-    return f"The dead letter to practise on has not come to {DEAD_LETTER_QUEUE}: see {log}"
+    return f"The dead letter to practise on has not arrived in {DEAD_LETTER_QUEUE}: see {log}"
 
 
 def _command(directory: Path) -> str:

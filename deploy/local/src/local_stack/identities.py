@@ -1,4 +1,4 @@
-"""Processes of this machine, told apart from later ones with the same number."""
+"""Processes of this machine, distinguished from later ones with the same process id."""
 
 import os
 import signal
@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Self
 
 _POLL_SECONDS = 0.05
-_LEAVE_WITHIN_SECONDS = 10.0
+_END_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """A process known by its number and by when it started (clock ticks since boot)."""
+    """A process, identified by its id and its start time (clock ticks since boot)."""
 
     pid: int
     started: str
@@ -33,8 +33,8 @@ class ProcessIdentity:
         return ProcessIdentity.of(self.pid) == self
 
     @property
-    def there(self) -> bool:
-        """Whether the process runs, or has ended and its number is not free yet."""
+    def holds_pid(self) -> bool:
+        """Whether the process runs, or has ended and its process id is not free yet."""
         return self.alive or Path(f"/proc/{self.pid}").exists()
 
     def send(self, sent: signal.Signals) -> None:
@@ -44,7 +44,7 @@ class ProcessIdentity:
                 os.kill(self.pid, sent)
 
 
-def family(pid: int) -> list[ProcessIdentity]:
+def descendants(pid: int) -> list[ProcessIdentity]:
     """Find every descendant of a process; none where there is no ``/proc``."""
     parents: dict[int, int] = {}
     for entry in Path("/proc").glob("[0-9]*"):
@@ -59,7 +59,7 @@ def family(pid: int) -> list[ProcessIdentity]:
 
 
 def await_exit(processes: Iterable[ProcessIdentity], *, seconds: float) -> bool:
-    """Wait up to ``seconds`` until all the processes are gone; tell whether they are."""
+    """Wait up to ``seconds`` until all the processes have ended; return whether they have."""
     deadline = time.monotonic() + seconds
     remaining = list(processes)
     while remaining := [each for each in remaining if each.alive]:
@@ -70,25 +70,25 @@ def await_exit(processes: Iterable[ProcessIdentity], *, seconds: float) -> bool:
 
 
 def await_removal(processes: Iterable[ProcessIdentity], *, seconds: float) -> None:
-    """Wait up to ``seconds`` until the numbers of ended processes are free.
+    """Wait up to ``seconds`` until the ids of ended processes are free.
 
-    PostgreSQL takes a number in its lock file for a running server as long as the number is taken.
+    PostgreSQL takes the id in its lock file for a running server's as long as it is in use.
     """
     deadline = time.monotonic() + seconds
-    while any(each.there for each in processes) and time.monotonic() < deadline:
+    while any(each.holds_pid for each in processes) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
 
 
-def end_orphans(orphans: Sequence[ProcessIdentity]) -> None:
-    """Give the children of a dead process a moment to notice and leave, then kill the rest."""
-    if not await_exit(orphans, seconds=_LEAVE_WITHIN_SECONDS):
-        for orphan in orphans:
-            orphan.send(signal.SIGKILL)
-        await_exit(orphans, seconds=_LEAVE_WITHIN_SECONDS)
+def end_descendants(processes: Sequence[ProcessIdentity]) -> None:
+    """Wait until the descendants of an ended process end by themselves, then kill the rest."""
+    if not await_exit(processes, seconds=_END_SECONDS):
+        for process in processes:
+            process.send(signal.SIGKILL)
+        await_exit(processes, seconds=_END_SECONDS)
 
 
 def _stat(pid: int) -> list[str] | None:
-    """Read what follows the program's name in ``/proc/<pid>/stat``; ``None`` for the dead."""
+    """Read what follows the program's name in ``/proc/<pid>/stat``; ``None`` if it has ended."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

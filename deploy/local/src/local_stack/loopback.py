@@ -7,20 +7,27 @@ _ANSWER_SECONDS = 5.0
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def fetch(url: str, *, headers: Mapping[str, str] | None = None) -> bytes:
-    """Get ``url`` and return the body of the answer.
+def fetch(
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    method: str = "GET",
+    body: bytes | None = None,
+    seconds: float = _ANSWER_SECONDS,
+) -> bytes:
+    """Request ``url`` and return the body of the answer.
 
     Raises:
-        OSError: If nobody answers, or the answer's status is not of the 200s or 300s.
+        OSError: If there is no answer within ``seconds``, or its status is not in the 200s or 300s.
     """
-    request = urllib.request.Request(url, headers=dict(headers or {}))  # noqa: S310 - only http
-    with _DIRECT.open(request, timeout=_ANSWER_SECONDS) as answer:
-        body: bytes = answer.read()
-        return body
+    request = urllib.request.Request(url, data=body, headers=dict(headers or {}), method=method)  # noqa: S310 - only http
+    with _DIRECT.open(request, timeout=seconds) as answer:
+        content: bytes = answer.read()
+        return content
 
 
 def answers(url: str) -> bool:
-    """Tell whether ``url`` answers with success."""
+    """Return whether ``url`` answers with success."""
     try:
         fetch(url)
     except OSError:

@@ -1,20 +1,24 @@
-"""What watches the stack: Prometheus, and the exporter that asks PostgreSQL for it."""
+"""The stack's monitoring: Prometheus, and PostgreSQL's exporter, which it scrapes."""
 
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 from local_stack.catalogue import base_environment
 from local_stack.errors import LocalStackError
 from local_stack.loopback import answers
 from local_stack.monitoring_programs import MonitoringPrograms, monitoring_programs
 from local_stack.ports import LOOPBACK, free_ports
-from local_stack.prometheus import configure, prometheus_command
 from local_stack.server_process import ServerProcess
 from local_stack.urls import Address
 
 _PROMETHEUS = "prometheus"
 _EXPORTER = "postgres-exporter"
+
+CONFIGURATION: Final = Path(__file__).parents[3] / "prometheus"
+"""Prometheus' committed configuration and rules."""
 
 # Where fetched programs are kept, below the folder the command was called in (the checkout).
 UNPACKED = Path(".local/prometheus-programs")
@@ -25,7 +29,7 @@ _GRACE_SECONDS = 10.0
 class Monitoring:
     """Prometheus and PostgreSQL's exporter, where this machine can have them.
 
-    The stack is whole without them: what can't be had or does not start is told and left out.
+    The stack runs without them: what can't be had or does not start is reported and left out.
 
     Attributes:
         servers: What runs, by name.
@@ -50,12 +54,12 @@ class Monitoring:
     def start(
         self, targets: Mapping[str, Address], database_url: str, say: Callable[[str], None]
     ) -> None:
-        """Start what can be had, and say what.
+        """Start what can be had.
 
         Args:
             targets: Where the stack's servers answer, by job.
-            database_url: As whom the exporter asks PostgreSQL.
-            say: Called with a line for each.
+            database_url: The URL by which the exporter reads from PostgreSQL.
+            say: Called with a line for each server, started or left out.
         """
         shutil.rmtree(self._directory, ignore_errors=True)
         try:
@@ -65,9 +69,9 @@ class Monitoring:
             return
         if programs.exporter is not None:
             exporter = self._exporter(programs.exporter, database_url)
-            if self._launched(exporter, say):
+            if self._start(exporter, say):
                 targets = {**targets, "postgres": Address.of(exporter.url)}
-        self._launched(self._prometheus(programs, targets), say)
+        self._start(self._prometheus(programs, targets), say)
 
     @property
     def url(self) -> str | None:
@@ -76,7 +80,7 @@ class Monitoring:
 
     @property
     def alerts_url(self) -> str | None:
-        """Where people see the alerts, which Debian's Prometheus shows elsewhere than others."""
+        """The page of the alerts; Debian's Prometheus has it at another path than the others."""
         if self.url is None:
             return None
         usual = f"{self.url}/alerts"
@@ -87,13 +91,12 @@ class Monitoring:
         for server in reversed(self.servers.values()):
             server.stop()
 
-    def _launched(self, server: ServerProcess, say: Callable[[str], None]) -> bool:
+    def _start(self, server: ServerProcess, say: Callable[[str], None]) -> bool:
+        """Start a server and say where; return whether it started."""
         self.servers[server.name] = server
         try:
-            server.launch()
-            server.await_ready()
+            server.launch_and_wait()
         except (LocalStackError, OSError) as error:
-            server.stop()
             del self.servers[server.name]
             say(_without(server.name, error))
             return False
@@ -110,9 +113,16 @@ class Monitoring:
         self, programs: MonitoringPrograms, targets: Mapping[str, Address]
     ) -> ServerProcess:
         address = self._address(_PROMETHEUS)
-        configuration = configure(self._directory / "configuration", targets)
-        data = self._directory / "data"
-        command = prometheus_command(programs, address, configuration, data)
+        configuration = _configure(self._directory / "configuration", targets)
+        command = [
+            str(programs.prometheus),
+            f"--config.file={configuration}",
+            f"--storage.tsdb.path={self._directory / 'data'}",
+            f"--web.listen-address={address.host}:{address.port}",
+        ]
+        if programs.pages is not None:
+            # An option of Debian's: elsewhere the pages are within the program.
+            command.append(f"--web.local-assets={programs.pages}")
         return self._server(_PROMETHEUS, command, address, "/-/ready", {})
 
     def _address(self, name: str) -> Address:
@@ -137,6 +147,22 @@ class Monitoring:
             grace=_GRACE_SECONDS,
             on_start=self._on_start,
         )
+
+
+def _configure(directory: Path, targets: Mapping[str, Address]) -> Path:
+    """Copy the configuration and write the targets; return the file to start Prometheus with.
+
+    Args:
+        directory: Where to; must not exist.
+        targets: Where each job's servers answer, by the name of its file of targets. A job
+            without one scrapes nothing.
+    """
+    shutil.copytree(CONFIGURATION / "rules", directory / "rules")
+    (directory / "targets").mkdir()
+    for job, address in targets.items():
+        groups = [{"targets": [f"{address.host}:{address.port}"]}]
+        (directory / "targets" / f"{job}.yml").write_text(json.dumps(groups), encoding="utf-8")
+    return Path(shutil.copy(CONFIGURATION / "prometheus.yml", directory))
 
 
 def _without(name: str, error: Exception) -> str:

@@ -5,14 +5,14 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from local_stack.debian_packages import PackagesUnavailableError, PrivateApt, alone, unpacking
+from local_stack.debian_packages import PackagesUnavailableError, PrivateApt, exclusive, unpacking
 from local_stack.errors import LocalStackError
 
 _PROMETHEUS = "prometheus"
 _EXPORTER = "prometheus-postgres-exporter"
-# Debian 13 has the tool in a package of its own, and every Debian the scripts of the pages.
+# Debian 13 has promtool in its own package; every Debian has the pages' scripts in others.
 _KEPT = ("prometheus", "promtool", "libjs-", "fonts-glyphicons")
-# Of one of them the pages use 1 MB, and this is the other 212.
+# 212 MB that the pages do not use.
 _SUPERFLUOUS = "usr/share/javascript/moment-timezone/data"
 _WHAT_TO_INSTALL = (
     "Prometheus is not installed and cannot be fetched here. Install it"
@@ -26,13 +26,13 @@ class MonitoringUnavailableError(LocalStackError):
 
 @dataclass(frozen=True, slots=True)
 class MonitoringPrograms:
-    """What watches the stack.
+    """The programs that monitor the stack.
 
     Attributes:
         prometheus: The server.
-        promtool: Its tool, which judges configurations and rules.
+        promtool: Its tool, which checks configurations and rules.
         exporter: PostgreSQL's exporter; ``None`` where there is none.
-        pages: The unpacked pages of an unpacked server; an installed one finds its own.
+        pages: The web pages of an unpacked server; an installed one finds its own.
     """
 
     prometheus: Path
@@ -54,7 +54,7 @@ def monitoring_programs(unpack_into: Path) -> MonitoringPrograms:
     if found is not None and found.exporter is not None:
         return found
     why = ""
-    with alone(unpack_into):
+    with exclusive(unpack_into):
         found = _found(unpack_into)
         if found is None or found.exporter is None:
             try:
@@ -86,7 +86,7 @@ def _program(name: str, unpacked: Path) -> Path | None:
 
 def _fetch(directory: Path) -> None:
     with unpacking(directory) as (work, root):
-        # With nothing installed, the pages' scripts are unpacked beside the server and found.
+        # As if nothing were installed, so that the pages' scripts are unpacked beside the server.
         apt = PrivateApt(work / "apt", Path(os.devnull))
         apt.unpack(root, _PROMETHEUS, _EXPORTER, kept=_KEPT)
         shutil.rmtree(root / _SUPERFLUOUS, ignore_errors=True)

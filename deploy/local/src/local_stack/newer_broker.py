@@ -1,4 +1,4 @@
-"""RabbitMQ 4 beside an older one: Debian 13's packages, made to run on this machine's system."""
+"""RabbitMQ 4 beside an older one: Debian 13's packages, with their own C library."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from local_stack.broker_programs import (
     unpacked_programs,
     unpacking_broker,
 )
-from local_stack.debian_packages import PackagesUnavailableError, PrivateApt, alone
+from local_stack.debian_packages import PackagesUnavailableError, PrivateApt, exclusive
 from local_stack.programs import ProgramFailedError, run_program
 
 MAJOR = 4
@@ -33,16 +33,16 @@ def newer_programs(unpack_into: Path) -> BrokerPrograms:
     installed = installed_programs()
     if installed is not None and installed.major == MAJOR:
         return installed
-    with alone(unpack_into):
+    with exclusive(unpack_into):
         found = unpacked_programs(unpack_into) or _fetch(unpack_into)
-    # Their loader is their own and knows the folders. The variable would make every other program
-    # they start, such as a shell, load a C library that it was not made for.
+    # Their own loader knows the folders. LD_LIBRARY_PATH would also make the programs that they
+    # start, such as the machine's shell, load this C library.
     return BrokerPrograms(found.scripts, found.erlang)
 
 
 def _fetch(directory: Path) -> BrokerPrograms:
     with unpacking_broker(directory) as (work, root):
-        # With nothing installed, what is unpacked is whole: the C library comes with it.
+        # As if nothing were installed, so that the C library is unpacked too.
         nothing = Path(os.devnull)
         apt = PrivateApt(work / "apt", nothing, _SUITE)
         apt.unpack(root, "rabbitmq-server", "patchelf", kept=KEPT)

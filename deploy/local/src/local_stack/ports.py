@@ -1,4 +1,4 @@
-"""Which TCP ports of the loopback interface the parts listen on."""
+"""Free TCP ports of the loopback interface."""
 
 import random
 import socket
@@ -19,10 +19,10 @@ class NoFreePortError(LocalStackError):
     """Every port tried was taken."""
 
 
-# Within which the server that a port was chosen for listens on it; a whole stack takes its time.
+# How long a chosen port is held; by then its server listens on it, also in a whole stack.
 _HELD_SECONDS = 300.0
 
-# When each chosen port may be let go of, and the socket that keeps it from being chosen again.
+# Until when each chosen port is held, and the socket that keeps other choices from it.
 _held: deque[tuple[float, socket.socket]] = deque()
 
 
@@ -30,8 +30,8 @@ def free_ports(*wanted: int | None) -> list[int]:
     """Choose one free port for each entry, all different.
 
     A port is chosen before its server starts, and other processes choose theirs at the same time.
-    So it stays bound here for some minutes without being listened to, which any server that sets
-    ``SO_REUSEADDR`` can do nevertheless, and no other choice does.
+    So it stays bound here for some minutes, without listening. A server that sets ``SO_REUSEADDR``
+    can listen on it nevertheless; another choice does not take it.
 
     Args:
         wanted: A port to take where it is free, or ``None`` for any.
@@ -51,7 +51,7 @@ def free_ports(*wanted: int | None) -> list[int]:
 
 
 def _hold(wanted: int | None) -> socket.socket:
-    # What others hold, and what is in TIME_WAIT, is left alone, except where it must be this one.
+    # Only a wanted port is taken although connections of it are in TIME_WAIT.
     if wanted is not None and (listener := _bound(wanted, reuse=True)) is not None:
         return listener
     for port in random.sample(_CHOICES, _ATTEMPTS):

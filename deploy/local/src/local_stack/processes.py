@@ -1,4 +1,4 @@
-"""Child processes: started apart from the terminal, watched while waited for, surely stopped."""
+"""Child processes: started in their own session, watched while waited for, stopped with theirs."""
 
 import signal
 import subprocess
@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Self
 
 from local_stack.errors import LocalStackError
-from local_stack.identities import end_orphans, family
+from local_stack.identities import descendants, end_descendants
 from local_stack.programs import switch_to
 
 _POLL_SECONDS = 0.05
@@ -54,8 +54,8 @@ class Child:
     ) -> Self:
         """Start ``command`` with exactly the environment ``env``, appending to ``log``.
 
-        A session of its own keeps a Ctrl-C at the terminal from reaching it: it is stopped in
-        order by whoever holds this object.
+        A session of its own keeps a Ctrl-C at the terminal from it: the holder of this object
+        stops it in order.
 
         Args:
             name: What it is called in messages.
@@ -64,7 +64,7 @@ class Child:
             env: Its whole environment.
             stop_signal: What asks it to stop.
             cwd: Where it runs.
-            user: As whom; only root can name another than itself.
+            user: The user it runs as, the current one by default; only root can name another.
 
         Raises:
             ChildNotStartedError: If the program can't be started, or its log not be written.
@@ -131,7 +131,7 @@ class Child:
             time.sleep(_POLL_SECONDS)
 
     def wait_for_exit(self, seconds: float) -> bool:
-        """Wait up to ``seconds`` for the process to end; tell whether it did."""
+        """Wait up to ``seconds`` for the process to end; return whether it did."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -143,20 +143,20 @@ class Child:
         self._process.send_signal(self._stop_signal)
 
     def stop(self, *, grace: float) -> None:
-        """Stop the process and all it started: politely, and by force after ``grace`` seconds."""
-        descendants = family(self.pid) if self.alive else []
+        """Ask the process to stop, kill it after ``grace`` seconds, and end its descendants."""
+        started = descendants(self.pid) if self.alive else []
         self.terminate()
         if not self.wait_for_exit(grace):
             self._process.kill()
             self._process.wait()
-        end_orphans(descendants)
+        end_descendants(started)
 
     def kill(self) -> None:
-        """Kill the process without warning (SIGKILL) and wait until its children are gone too."""
-        descendants = family(self.pid) if self.alive else []
+        """Kill the process (SIGKILL) and wait for it and its descendants to end."""
+        started = descendants(self.pid) if self.alive else []
         self._process.kill()
         self._process.wait()
-        end_orphans(descendants)
+        end_descendants(started)
 
     def _log_end(self) -> str:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -167,7 +167,7 @@ class Child:
 def exit_on_sigterm() -> Iterator[None]:
     """Turn the first SIGTERM into ``SystemExit``, so that ``with`` blocks stop their children.
 
-    Further ones are ignored: they would tear the stopping itself apart.
+    Further ones are ignored: they would interrupt the stopping itself.
     """
 
     def leave(_signal: int, _frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""Programs that run to their end: what they printed, or an error with the end of it."""
+"""Programs that run to their end: their output, or an error with the end of it."""
 
 import pwd
 import subprocess
@@ -43,9 +43,9 @@ def run_program(
         env: The whole environment.
         seconds: How long it may take.
         cwd: Where it runs.
-        user: As whom; only root can name another than itself.
+        user: The user it runs as, the current one by default; only root can name another.
         stdin: What it reads.
-        name: What it is called in an error; the program's file name by default.
+        name: Its name in an error; the program's file name by default.
 
     Raises:
         ProgramFailedError: If it could not be started, took too long, or ended with an error.
@@ -86,7 +86,7 @@ class Switch(TypedDict, total=False):
 
 
 def switch_to(user: str | None) -> Switch:
-    """Look ``user`` up; ``None`` is whoever runs this.
+    """Look ``user`` up; ``None`` is the current user.
 
     Raises:
         LookupError: If the system knows no such user.

@@ -1,21 +1,17 @@
-"""The broker and the database that tests run on: given ones, containers, or local servers."""
+"""The broker and the database of tests: given ones, containers, or local servers."""
 
 import importlib.util
 import os
 import sys
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from local_stack.broker_programs import BrokerUnavailableError
 from local_stack.errors import LocalStackError
-from local_stack.management import broker_version
 from local_stack.newer_broker import MAJOR, newer_programs
 from local_stack.postgres import PostgresServer
 from local_stack.rabbitmq import RabbitNode
-from local_stack.servers import Broker, Database
-from local_stack.sql import run_sql
-from local_stack.urls import Address, Login, login_of
+from local_stack.servers import Broker, Database, Server
+from local_stack.urls import Address, login_of
 
 AMQP_URL = "NEXUS_TEST_AMQP_URL"
 MANAGEMENT_URL = "NEXUS_TEST_MANAGEMENT_URL"
@@ -24,14 +20,16 @@ RABBITMQ = "NEXUS_TEST_RABBITMQ"
 
 # Where a fetched RabbitMQ 4 is kept, below the folder the command was called in (the checkout).
 _UNPACKED = Path(".local/rabbitmq4-programs")
+# Whether the extra ``containers`` is installed.
+_CONTAINERS = importlib.util.find_spec("testcontainers") is not None
 
 
 class NotOursToStopError(LocalStackError):
     """A server given by its URL was asked to crash or to restart."""
 
 
-class _Given:
-    """A server somebody else runs: used, never stopped."""
+class _Given(Server):
+    """A server that was given by its URL: used, never stopped."""
 
     def kill(self) -> None:
         """Refuse.
@@ -52,51 +50,22 @@ class _Given:
     def stop(self) -> None:
         """Leave the server running."""
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Leave the server running."""
-
-
-class GivenBroker(_Given):
+class GivenBroker(_Given, Broker):
     """A broker given by the URLs of its AMQP listener and of its management API."""
 
     def __init__(self, amqp_url: str, management_url: str) -> None:
-        self._amqp = Address.of(amqp_url)
-        self.admin: Login = login_of(management_url)
-        self.management_url = Address.of(management_url).http_url
-
-    @property
-    def version(self) -> str:
-        """The broker's version."""
-        return broker_version(self.management_url, self.admin)
-
-    def amqp_url(self, user: str, password: str, vhost: str = "/") -> str:
-        """Build the AMQP connection URL of ``user`` to ``vhost``."""
-        return self._amqp.amqp_url(Login(user, password), vhost)
+        self.amqp = Address.of(amqp_url)
+        self.admin = login_of(management_url)
+        self.management = Address.of(management_url)
 
 
-class GivenDatabase(_Given):
+class GivenDatabase(_Given, Database):
     """A PostgreSQL server given by its superuser's URL."""
 
     def __init__(self, superuser_url: str) -> None:
-        self._address = Address.of(superuser_url)
+        self.address = Address.of(superuser_url)
         self.superuser_url = superuser_url
-
-    @property
-    def version(self) -> str:
-        """The server's version."""
-        return run_sql(self.superuser_url, "SHOW server_version").strip()
-
-    def url(self, database: str, role: str, password: str) -> str:
-        """Build the connection URL of ``role`` to ``database``."""
-        return self._address.postgres_url(Login(role, password), database)
 
 
 def provide_broker(directory: Path) -> Broker:
@@ -119,7 +88,7 @@ def provide_broker(directory: Path) -> Broker:
     if AMQP_URL in os.environ and MANAGEMENT_URL in os.environ:
         source = f"{AMQP_URL} and {MANAGEMENT_URL}"
         broker: Broker = GivenBroker(os.environ[AMQP_URL], os.environ[MANAGEMENT_URL])
-    elif (contained := _broker_container()) is not None:
+    elif _CONTAINERS and (contained := _broker_container()) is not None:
         source, broker = "a container", contained
     else:
         programs = None if wanted is None else newer_programs(_UNPACKED)
@@ -147,7 +116,7 @@ def provide_postgres(directory: Path) -> Database:
     if DATABASE_URL in os.environ:
         source = DATABASE_URL
         database: Database = GivenDatabase(os.environ[DATABASE_URL])
-    elif (contained := _database_container()) is not None:
+    elif _CONTAINERS and (contained := _database_container()) is not None:
         source, database = "a container", contained
     else:
         source, database = "a local server", PostgresServer.start(directory, durable=False)
@@ -156,27 +125,17 @@ def provide_postgres(directory: Path) -> Database:
 
 
 def _broker_container() -> Broker | None:
-    if not _containers_installed():
-        return None
     from local_stack import containers  # noqa: PLC0415 - an optional dependency
 
-    if not containers.engine_offers(containers.RABBITMQ_IMAGE):
-        return None
-    return containers.RabbitContainer.start()
+    offered = containers.engine_offers(containers.RABBITMQ_IMAGE)
+    return containers.RabbitContainer().start() if offered else None
 
 
 def _database_container() -> Database | None:
-    if not _containers_installed():
-        return None
     from local_stack import containers  # noqa: PLC0415 - an optional dependency
 
-    if not containers.engine_offers(containers.POSTGRES_IMAGE):
-        return None
-    return containers.PostgresContainer.start()
-
-
-def _containers_installed() -> bool:
-    return importlib.util.find_spec("testcontainers") is not None
+    offered = containers.engine_offers(containers.POSTGRES_IMAGE)
+    return containers.PostgresContainer().start() if offered else None
 
 
 def _say(line: str) -> None:

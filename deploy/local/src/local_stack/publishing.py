@@ -4,17 +4,19 @@ import asyncio
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import aio_pika
 
 from local_stack.errors import LocalStackError
 
-_EXCHANGE = "events"
-_CONTENT_TYPE = "application/cloudevents+json"
+EXCHANGE: Final = "events"
+CONTENT_TYPE: Final = "application/cloudevents+json"
+
 _CONFIRM_SECONDS = 10.0
+_CONCURRENT_PUBLISHES = 100
 
 
 class NotPublishedError(LocalStackError):
@@ -33,13 +35,29 @@ class Event:
 
     id: str
     type: str
-    body: bytes
+    body: bytes = field(repr=False)
+
+    @classmethod
+    def of(
+        cls, id_: uuid.UUID, type_: str, source: str, time: datetime, data: Mapping[str, Any]
+    ) -> "Event":
+        """Write the envelope of an event."""
+        envelope = {
+            "specversion": "1.0",
+            "id": str(id_),
+            "source": source,
+            "type": type_,
+            "time": time.isoformat(),
+            "datacontenttype": "application/json",
+            "data": data,
+        }
+        return cls(str(id_), type_, json.dumps(envelope).encode())
 
 
 def user_created(user: uuid.UUID, time: datetime) -> Event:
     """Make the event of a user's creation."""
     data = {"user_id": str(user), "email": f"user-{user.hex[:8]}@example.com", "name": "Example"}
-    return _event("user.created.v1", "example/accounts", time, data)
+    return Event.of(uuid.uuid4(), "user.created.v1", "example/accounts", time, data)
 
 
 def tool_executed(user: uuid.UUID, time: datetime) -> Event:
@@ -51,46 +69,46 @@ def tool_executed(user: uuid.UUID, time: datetime) -> Event:
         "origin": "direct",
         "status": "succeeded",
     }
-    return _event("tool.executed.v1", "example/mcp-route", time, data)
+    return Event.of(uuid.uuid4(), "tool.executed.v1", "example/mcp-route", time, data)
 
 
 def publish(amqp_url: str, events: Sequence[Event]) -> None:
     """Publish ``events`` and return when the broker has confirmed each.
 
     Raises:
-        NotPublishedError: If it cannot be reached, refuses, or does not answer in time.
+        NotPublishedError: If the broker cannot be reached, refuses, or does not answer in time.
+    """
+    asyncio.run(publish_all(amqp_url, events))
+
+
+async def publish_all(amqp_url: str, events: Sequence[Event]) -> None:
+    """Publish ``events`` in order, some at once, and return when the broker has confirmed each.
+
+    Raises:
+        NotPublishedError: If the broker cannot be reached, refuses, or does not answer in time.
     """
     try:
-        asyncio.run(_publish(amqp_url, events))
+        async with await aio_pika.connect(amqp_url, timeout=_CONFIRM_SECONDS) as connection:
+            # Without on_return_raises a message that no queue takes would count as published.
+            channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+            exchange = await channel.get_exchange(EXCHANGE, ensure=False)
+            for start in range(0, len(events), _CONCURRENT_PUBLISHES):
+                part = events[start : start + _CONCURRENT_PUBLISHES]
+                await asyncio.gather(
+                    *(
+                        exchange.publish(_message(event), event.type, timeout=_CONFIRM_SECONDS)
+                        for event in part
+                    )
+                )
     except (aio_pika.exceptions.AMQPError, OSError, TimeoutError) as error:
         raise NotPublishedError(f"not published: {type(error).__name__}") from error
 
 
-async def _publish(amqp_url: str, events: Sequence[Event]) -> None:
-    async with await aio_pika.connect(amqp_url, timeout=_CONFIRM_SECONDS) as connection:
-        # Without on_return_raises a message no queue takes would count as published.
-        channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-        exchange = await channel.get_exchange(_EXCHANGE, ensure=False)
-        for event in events:
-            message = aio_pika.Message(
-                event.body,
-                content_type=_CONTENT_TYPE,
-                message_id=event.id,
-                type=event.type,
-                delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-            )
-            await exchange.publish(message, event.type, timeout=_CONFIRM_SECONDS)
-
-
-def _event(kind: str, source: str, time: datetime, data: Mapping[str, Any]) -> Event:
-    event_id = str(uuid.uuid4())
-    envelope = {
-        "specversion": "1.0",
-        "id": event_id,
-        "source": source,
-        "type": kind,
-        "time": time.isoformat(),
-        "datacontenttype": "application/json",
-        "data": data,
-    }
-    return Event(event_id, kind, json.dumps(envelope).encode())
+def _message(event: Event) -> aio_pika.Message:
+    return aio_pika.Message(
+        event.body,
+        content_type=CONTENT_TYPE,
+        message_id=event.id,
+        type=event.type,
+        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+    )

@@ -3,12 +3,11 @@
 import secrets
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from local_stack.broker_programs import BrokerPrograms, BrokerUnavailableError, broker_programs
-from local_stack.claims import Claim
-from local_stack.management import broker_version, listens_for_amqp
+from local_stack.directory_lock import DirectoryLock, write_secret
+from local_stack.management import listens_for_amqp
 from local_stack.ports import LOOPBACK
 from local_stack.processes import Child
 from local_stack.programs import run_program
@@ -20,31 +19,37 @@ from local_stack.rabbitmq_settings import (
     enabled_plugins,
     environment,
 )
+from local_stack.server_process import LocalServer
+from local_stack.servers import Broker
 from local_stack.urls import Address, Login
 
 # Where fetched programs are kept, below the folder the command was called in (the checkout).
 _UNPACKED = Path(".local/rabbitmq-programs")
-# What a shell would not take as a part of a name. A space costs no more than the disk's alarm.
+# Characters with a meaning to a shell. A space in the path disables no more than the disk alarm.
 _SHELL = frozenset("'\"`$\\&|;<>()\n")
-_READY_SECONDS = 90.0
-_STOP_SECONDS = 30.0
 _CTL_SECONDS = 60.0
 _REGISTERED_SECONDS = 10.0
 _POLL_SECONDS = 0.1
 
 
-class RabbitNode:
+class RabbitNode(LocalServer, Broker):
     """One RabbitMQ node in one directory, on the loopback interface."""
 
+    name = "RabbitMQ"
+    ready_seconds = 90.0
+
     def __init__(
-        self, directory: Path, ports: RabbitPorts, programs: BrokerPrograms, claim: Claim
+        self, directory: Path, ports: RabbitPorts, programs: BrokerPrograms, lock: DirectoryLock
     ) -> None:
         self.directory = directory
         self.ports = ports
+        self.amqp = Address(LOOPBACK, ports.amqp)
+        self.management = Address(LOOPBACK, ports.management)
+        self.log = directory / "rabbitmq.log"
+        self.admin = self._configure()
         self._programs = programs
-        self._claim = claim
+        self._lock = lock
         self._epmd: Child | None = None
-        self._node: Child | None = None
 
     @classmethod
     def start(
@@ -57,7 +62,7 @@ class RabbitNode:
         """Start a node on the data in ``directory``, creating it where there is none.
 
         Args:
-            directory: What it keeps: data, configuration, log, the admin's password.
+            directory: What it keeps: data, configuration, log, the administrator's password.
             ports: Where it listens; free ports are chosen by default.
             programs: Which RabbitMQ to run; found or fetched by default (:mod:`broker_programs`).
 
@@ -74,30 +79,28 @@ class RabbitNode:
                 f"{' '.join(sorted(unfit))} means something else. Work in a clone elsewhere"
             )
         found = programs or broker_programs(_UNPACKED)
-        claim = Claim.take(directory)
+        lock = DirectoryLock.acquire(directory)
         try:
-            node = cls(directory, ports or RabbitPorts.choose(), found, claim)
-            node._configure()
-            node._launch()
+            node = cls(directory, ports or RabbitPorts.choose(), found, lock)
         except BaseException:
-            claim.release()
+            lock.release()
+            raise
+        try:
+            node.launch_and_wait()
+        except BaseException:
+            node.stop()
             raise
         return node
 
     @property
-    def admin(self) -> Login:
-        """The administrator, for the management API; may do everything in every vhost."""
-        return Login(ADMIN, self._password_file.read_text(encoding="utf-8"))
-
-    @property
-    def management_url(self) -> str:
-        """The management API's base URL, without credentials."""
-        return Address(LOOPBACK, self.ports.management).http_url
+    def ready(self) -> bool:
+        """Whether its AMQP listener is up."""
+        return listens_for_amqp(self.management_url, self.admin, self.ports.amqp)
 
     @property
     def management_url_with_login(self) -> str:
         """The management API's base URL with the administrator's login: a secret."""
-        return Address(LOOPBACK, self.ports.management).http_url_with(self.admin)
+        return self.management.http_url_with(self.admin)
 
     @property
     def metrics_url(self) -> str:
@@ -105,31 +108,9 @@ class RabbitNode:
         return f"http://{LOOPBACK}:{self.ports.prometheus}/metrics"
 
     @property
-    def log(self) -> Path:
-        """The server's log."""
-        return self.directory / "rabbitmq.log"
-
-    @property
-    def version(self) -> str:
-        """The broker's version, such as ``3.10.8``."""
-        return broker_version(self.management_url, self.admin)
-
-    @property
-    def pids(self) -> tuple[int, ...]:
-        """The process ids of the node and of its port mapper; none once it has been stopped."""
-        return tuple(child.pid for child in (self._node, self._epmd) if child is not None)
-
-    def amqp_url(self, user: str, password: str, vhost: str = "/") -> str:
-        """Build the AMQP connection URL of ``user`` to ``vhost``."""
-        return Address(LOOPBACK, self.ports.amqp).amqp_url(Login(user, password), vhost)
-
-    def check(self) -> None:
-        """Do nothing while the node lives.
-
-        Raises:
-            ChildDiedError: If it has ended.
-        """
-        self._running.check()
+    def pids(self) -> dict[str, int]:
+        """The process ids of the node and of its port mapper; none before the first start."""
+        return super().pids | ({} if self._epmd is None else {"epmd": self._epmd.pid})
 
     def ctl(self, *arguments: str) -> str:
         """Run ``rabbitmqctl`` on this node and return what it printed.
@@ -139,93 +120,67 @@ class RabbitNode:
         """
         return run_program(
             [self._programs.scripts / "rabbitmqctl", "-n", NODE, *arguments],
-            env=environment(self.directory, self.ports, self._programs),
+            env=self._environment,
             cwd=self._programs.scripts,
             seconds=_CTL_SECONDS,
         )
 
-    def kill(self) -> None:
-        """End the node as a crash would (SIGKILL); :meth:`restart` recovers it.
-
-        Waits first until the quorum queues are in the node's register on disk, which it writes up
-        to three seconds late: killed before that, RabbitMQ 3.10 forgets a fresh queue together
-        with its confirmed messages, and that is not what the caller wants to see.
-        """
-        deadline = time.monotonic() + _REGISTERED_SECONDS
-        while not self._queues_registered() and time.monotonic() < deadline:
-            self.check()
-            time.sleep(_POLL_SECONDS)
-        self._running.kill()
-
-    def restart(self) -> None:
-        """Stop the node if it runs, and start it on the same data and ports."""
-        self._running.stop(grace=_STOP_SECONDS)
-        self._launch()
-
-    def stop(self) -> None:
-        """Stop the node and its port mapper, and give the directory up."""
-        for child in (self._node, self._epmd):
-            if child is not None:
-                child.stop(grace=_STOP_SECONDS)
-        if self._node is not None:
-            self._claim.release()
-        self._node = self._epmd = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    @property
-    def _running(self) -> Child:
-        if self._node is None:
-            raise BrokerUnavailableError("this RabbitMQ node has been stopped")
-        return self._node
-
-    @property
-    def _password_file(self) -> Path:
-        return self.directory / "admin.password"
-
-    def _configure(self) -> None:
-        if not self._password_file.exists():
-            self._password_file.touch(mode=0o600)
-            self._password_file.write_text(secrets.token_urlsafe(24), encoding="utf-8")
-        config = self.directory / "rabbitmq.conf"
-        config.touch(mode=0o600)
-        config.write_text(configuration(self.ports, self.admin), encoding="utf-8")
-        (self.directory / "enabled_plugins").write_text(enabled_plugins(), encoding="utf-8")
-        (self.directory / "home").mkdir(mode=0o700, exist_ok=True)
-
-    def _launch(self) -> None:
+    def launch(self) -> None:
+        """Start the node, and its port mapper if that does not run, without waiting."""
         if self._epmd is None or not self._epmd.alive:
             # Started here, because the one a node starts for itself leaves our process tree.
             self._epmd = Child.start(
                 "epmd",
                 [self._programs.erlang / "epmd"],
                 log=self.directory / "epmd.log",
-                env=environment(self.directory, self.ports, self._programs),
+                env=self._environment,
             )
-        try:
-            self._node = Child.start(
-                "RabbitMQ",
-                [self._programs.scripts / "rabbitmq-server"],
-                log=self.log,
-                env=environment(self.directory, self.ports, self._programs),
-                cwd=self._programs.scripts,
-            )
-            self._claim.note(*self.pids)
-            self._node.wait_until(self._accepts, seconds=_READY_SECONDS)
-        except BaseException:
-            for child in (self._node, self._epmd):
-                if child is not None:
-                    child.kill()
-            raise
+        super().launch()
+        self._lock.write_pids(*self.pids.values())
+
+    def kill(self) -> None:
+        """End the node as a crash would (SIGKILL); :meth:`restart` recovers it.
+
+        Waits first until the quorum queues are in the node's register on disk, which it writes up
+        to three seconds late: killed before that, RabbitMQ 3.10 forgets a fresh queue together
+        with its confirmed messages, which is no crash that a caller wants to test.
+        """
+        deadline = time.monotonic() + _REGISTERED_SECONDS
+        while not self._queues_registered() and time.monotonic() < deadline:
+            self.check()
+            time.sleep(_POLL_SECONDS)
+        super().kill()
+
+    def stop(self) -> None:
+        """Stop the node and its port mapper, and release the directory."""
+        super().stop()
+        if self._epmd is not None:
+            self._epmd.stop(grace=self.grace)
+        self._lock.release()
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return environment(self.directory, self.ports, self._programs)
+
+    def _start_child(self) -> Child:
+        return Child.start(
+            self.name,
+            [self._programs.scripts / "rabbitmq-server"],
+            log=self.log,
+            env=self._environment,
+            cwd=self._programs.scripts,
+        )
+
+    def _configure(self) -> Login:
+        """Write the node's files; return the administrator, whose password outlives a restart."""
+        password = self.directory / "admin.password"
+        if not password.exists():
+            write_secret(password, secrets.token_urlsafe(24))
+        admin = Login(ADMIN, password.read_text(encoding="utf-8"))
+        write_secret(self.directory / "rabbitmq.conf", configuration(self.ports, admin))
+        (self.directory / "enabled_plugins").write_text(enabled_plugins(), encoding="utf-8")
+        (self.directory / "home").mkdir(mode=0o700, exist_ok=True)
+        return admin
 
     def _queues_registered(self) -> bool:
         """Look for each quorum queue's folder, named for its id, in the register beside it."""
@@ -235,6 +190,3 @@ class RabbitNode:
             if any(folder.encode() not in known for folder in folders):
                 return False
         return True
-
-    def _accepts(self) -> bool:
-        return listens_for_amqp(self.management_url, self.admin, self.ports.amqp)

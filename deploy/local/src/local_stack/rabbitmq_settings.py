@@ -1,4 +1,4 @@
-"""What a RabbitMQ node of our own is told: ports, configuration file, environment."""
+"""The settings of a RabbitMQ node: ports, configuration file, environment."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,10 @@ PLUGINS = (
 )
 
 MAX_MESSAGE_BYTES = 512 * 1024
-"""As production sets it (docs/operations.md), so that what is tried here meets the same limit."""
+"""As in production (docs/operations.md)."""
 
 _STANDARD_PORTS = (5672, 15672, 15692)
-# One scheduler: on a small machine the idle ones of a node cost more than they give.
+# One scheduler: on a small machine, idle ones cost CPU time.
 _ERLANG_ARGUMENTS = "+S 1:1 +A 4 -kernel inet_dist_use_interface {127,0,0,1}"
 
 
@@ -69,7 +69,7 @@ def configuration(ports: RabbitPorts, admin: Login) -> str:
 
 
 def environment(here: Path, ports: RabbitPorts, programs: BrokerPrograms) -> dict[str, str]:
-    """Build the whole environment: nothing of the caller's may redirect the node.
+    """Build the whole environment; no variable of the caller's may redirect the node.
 
     The names are those of https://www.rabbitmq.com/docs/configure#supported-environment-variables
     """

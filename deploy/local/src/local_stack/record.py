@@ -1,4 +1,4 @@
-"""The record a running stack leaves in its folder: what is where, and which processes it is."""
+"""The record of a running stack in its folder: addresses and processes."""
 
 import json
 from collections.abc import Mapping
@@ -6,36 +6,37 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from local_stack.guide import Place, advice, page, places, sums_url
+from local_stack.directory_lock import write_secret
+from local_stack.guide import Row, addresses, advice, page, sums_url
 from local_stack.identities import ProcessIdentity
-from local_stack.practice import PracticeLetter
+from local_stack.sample_dead_letter import SampleDeadLetter
 from local_stack.stack import Stack
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What there is to know about a running stack; it holds passwords.
+    """What the commands know of a running stack; it has passwords.
 
     Attributes:
-        places: What is where, as lines of two columns.
+        addresses: The addresses of every part, as rows of two columns.
         advice: How to publish and how to requeue, in lines.
         publish_to: The AMQP URL of the user that outside services publish as.
-        sums: Where the local Stripe says what it has counted.
+        sums: The address of the sums that the local Stripe has counted.
         processes: The processes by part.
     """
 
-    places: tuple[Place, ...]
+    addresses: tuple[Row, ...]
     advice: tuple[str, ...]
     publish_to: str
     sums: str
     processes: Mapping[str, ProcessIdentity]
 
     @classmethod
-    def of(cls, stack: Stack, letter: PracticeLetter, directory: Path) -> Self:
+    def of(cls, stack: Stack, letter: SampleDeadLetter, directory: Path) -> Self:
         """Describe a running stack."""
         found = {name: ProcessIdentity.of(pid) for name, pid in stack.pids.items()}
         return cls(
-            places=places(stack, directory),
+            addresses=addresses(stack, directory),
             advice=advice(stack, letter, directory),
             publish_to=stack.amqp_url("publisher"),
             sums=sums_url(stack),
@@ -54,7 +55,7 @@ class Record:
             for name, (pid, started) in document["processes"].items()
         }
         return cls(
-            places=tuple((name, place) for name, place in document["places"]),
+            addresses=tuple((name, value) for name, value in document["addresses"]),
             advice=tuple(document["advice"]),
             publish_to=document["publish_to"],
             sums=document["sums"],
@@ -62,28 +63,26 @@ class Record:
         )
 
     def write(self, directory: Path) -> None:
-        """Write the record at once and whole, for its owner's eyes only."""
+        """Write the record in one step, readable by its owner only."""
         processes = {name: [each.pid, each.started] for name, each in self.processes.items()}
         document = asdict(self) | {"processes": processes}
         unfinished = _path(directory).with_suffix(".unfinished")
-        unfinished.unlink(missing_ok=True)
-        unfinished.touch(mode=0o600)
-        unfinished.write_text(json.dumps(document, indent=2), encoding="utf-8")
+        write_secret(unfinished, json.dumps(document, indent=2))
         unfinished.rename(_path(directory))
 
     @classmethod
-    def forget(cls, directory: Path) -> None:
+    def delete(cls, directory: Path) -> None:
         """Delete the record in ``directory``."""
         _path(directory).unlink(missing_ok=True)
 
     @property
     def dead(self) -> list[str]:
-        """The parts that no longer run."""
+        """The parts that have ended."""
         return [name for name, process in self.processes.items() if not process.alive]
 
     def page(self) -> str:
         """Write the page that a person reads."""
-        return page(self.places, self.advice)
+        return page(self.addresses, self.advice)
 
 
 def _path(directory: Path) -> Path:

@@ -1,4 +1,4 @@
-"""A folder for each process that runs servers for a while, and what killed ones left in theirs."""
+"""A folder for each process that runs servers; those of killed processes are deleted."""
 
 import os
 import shutil
@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from local_stack.claims import Claim, DirectoryClosedError
+from local_stack.directory_lock import DirectoryClosedError, DirectoryLock
 from local_stack.errors import LocalStackError
 from local_stack.identities import ProcessIdentity
-from local_stack.places import bring_back
+from local_stack.location import return_data
 
 
 @contextmanager
 def run_directory(parent: Path) -> Iterator[Path]:
-    """Give this process a folder in ``parent``, deleted at the end with all that is in it.
+    """Give this process a folder in ``parent``, which is deleted at the end.
 
-    A killed process deletes nothing and stops no server. The next one does it.
+    A killed process leaves its folder and its servers. The next one stops and deletes them.
 
     Raises:
         DirectoryClosedError: If ``parent`` can't be written.
@@ -26,7 +26,7 @@ def run_directory(parent: Path) -> Iterator[Path]:
         parent.mkdir(parents=True, exist_ok=True)
         for left in parent.iterdir():
             if _name(_pid(left)) != left.name:
-                # Another user's is left to that user, one that another process deletes to it.
+                # It may be another user's, or be deleted by another process.
                 with suppress(LocalStackError, OSError):
                     _delete(left)
         directory = parent / name
@@ -38,7 +38,7 @@ def run_directory(parent: Path) -> Iterator[Path]:
 
 
 def _name(pid: int) -> str:
-    """Name the folder of a process, also by its start: a number is given again."""
+    """Name the folder of a process by its id and its start time: ids are used again."""
     process = ProcessIdentity.of(pid)
     return f"{pid}-{'' if process is None else process.started}"
 
@@ -49,9 +49,9 @@ def _pid(directory: Path) -> int:
 
 
 def _delete(directory: Path) -> None:
-    """End the servers that still run in ``directory``, and delete it."""
-    for lock in directory.glob("*/lock"):
-        claim = Claim.take(lock.parent)
-        bring_back(lock.parent)
-        claim.release()
+    """End the servers that still run in ``directory`` and delete it."""
+    for path in directory.glob("*/lock"):
+        lock = DirectoryLock.acquire(path.parent)
+        return_data(path.parent)
+        lock.release()
     shutil.rmtree(directory)

@@ -17,7 +17,7 @@ class PostgresUnavailableError(LocalStackError):
 
 
 class SqlFailedError(LocalStackError):
-    """PostgreSQL refused a statement; the text is its answer without the statement."""
+    """PostgreSQL refused a statement; the text is its error without the statement."""
 
 
 def postgres_programs() -> Path:
@@ -58,6 +58,6 @@ def run_sql(url: str, sql: str) -> str:
     try:
         return run_program(command, env=environment, seconds=_SQL_SECONDS, stdin=sql)
     except ProgramFailedError as error:
-        # Only the verdict: the lines after it quote the statement, which may set a password.
+        # Only the error lines: those after them quote the statement, which may set a password.
         verdicts = [line for line in error.output.splitlines() if "error:" in line.lower()]
         raise SqlFailedError("; ".join(verdicts) or f"psql {error.why}") from None

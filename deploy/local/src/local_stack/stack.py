@@ -25,16 +25,16 @@ from local_stack.catalogue import (
     topology_command,
     topology_settings,
 )
-from local_stack.claims import Claim
 from local_stack.databases import create_databases, create_monitor
+from local_stack.directory_lock import DirectoryLock
+from local_stack.location import return_data
 from local_stack.monitoring import Monitoring
-from local_stack.places import bring_back
 from local_stack.ports import LOOPBACK, free_ports
 from local_stack.postgres import PostgresServer
 from local_stack.programs import run_program
 from local_stack.rabbitmq import RabbitNode
 from local_stack.rabbitmq_settings import RabbitPorts
-from local_stack.server_process import ServerProcess
+from local_stack.server_process import LocalServer, ServerProcess
 from local_stack.urls import Address, Login
 
 _STEP_SECONDS = 120.0
@@ -43,14 +43,14 @@ _EXTRA_GRACE_SECONDS = 10.0
 
 
 class Stack:
-    """The running stack. It always begins empty, because the local Stripe forgets when it stops.
+    """The running stack. It always begins empty: the local Stripe keeps its state in memory.
 
     Attributes:
         postgres: The PostgreSQL server.
         broker: The RabbitMQ node.
         emulator: The local Stripe.
         services: The services' processes by name, such as ``usage-ingest``, ``usage-ingest 2``.
-        monitoring: What watches it; nothing unless asked for.
+        monitoring: Its monitoring; not running unless the options ask for it.
         stripe_key: The key the local Stripe accepts.
     """
 
@@ -58,7 +58,7 @@ class Stack:
         self,
         directory: Path,
         options: StackOptions,
-        claim: Claim,
+        lock: DirectoryLock,
         postgres: PostgresServer,
         broker: RabbitNode,
     ) -> None:
@@ -67,7 +67,7 @@ class Stack:
         self.stripe_key = f"sk_test_{secrets.token_hex(16)}"
         self._directory = directory
         self._options = options
-        self._claim = claim
+        self._lock = lock
         self._parts = ExitStack()
         self._passwords = {user: secrets.token_urlsafe(24) for user in BROKER_USERS}
         self._databases = create_databases(
@@ -84,7 +84,7 @@ class Stack:
             for (name, plan), port in zip(processes(options.processes), ports, strict=True)
         }
         self.monitoring = Monitoring(
-            directory, self._note_pids, standard_ports=options.standard_ports
+            directory, self._write_pids, standard_ports=options.standard_ports
         )
 
     @classmethod
@@ -111,20 +111,20 @@ class Stack:
         """
         directory, options = directory.absolute(), options or StackOptions()
         with ExitStack() as parts:
-            claim = Claim.take(directory)
-            parts.callback(claim.release)
-            _delete_what_is_left(directory)
+            lock = DirectoryLock.acquire(directory)
+            parts.callback(lock.release)
+            _delete_servers(directory)
             postgres = parts.enter_context(_start_postgres(directory, options))
             say(f"PostgreSQL {postgres.version} listens on port {postgres.port}")
             broker = parts.enter_context(_start_broker(directory, options))
             _collect_logs(directory, postgres.log, broker.log)
             say(f"RabbitMQ {broker.version} listens on port {broker.ports.amqp}")
-            stack = cls(directory, options, claim, postgres, broker)
+            stack = cls(directory, options, lock, postgres, broker)
             parts.callback(stack._stop_servers)
             stack._prepare(say)
             stack._launch(say)
             if options.monitored:
-                stack._watch(say)
+                stack._start_monitoring(say)
             stack._parts = parts.pop_all()
         return stack
 
@@ -135,16 +135,13 @@ class Stack:
 
     @property
     def operator(self) -> Login:
-        """Who may sign in to the broker's management UI and move dead letters."""
+        """The login for the broker's management UI, which may move dead letters."""
         return Login(OPERATOR, self._passwords[OPERATOR])
 
     @property
     def pids(self) -> dict[str, int]:
         """The running processes by part."""
-        named = dict(zip(("RabbitMQ", "epmd"), self.broker.pids, strict=False))
-        named |= dict(zip(("PostgreSQL",), self.postgres.pids, strict=False))
-        servers = {server.name: server.pid for server in self._servers}
-        return named | {name: pid for name, pid in servers.items() if pid is not None}
+        return {name: pid for server in self._servers for name, pid in server.pids.items()}
 
     def http_url(self, service: str) -> str:
         """Return the base URL of a service's HTTP side."""
@@ -166,13 +163,11 @@ class Stack:
         Raises:
             ChildDiedError: If one has ended; the text names it and has the end of its log.
         """
-        self.postgres.check()
-        self.broker.check()
         for server in self._servers:
             server.check()
 
     def stop(self) -> None:
-        """Stop everything, the services first, and give the directory up."""
+        """Stop everything, the services first, and release the directory."""
         self._parts.close()
 
     def __enter__(self) -> Self:
@@ -187,11 +182,12 @@ class Stack:
         self.stop()
 
     @property
-    def _servers(self) -> tuple[ServerProcess, ...]:
-        return (self.emulator, *self.services.values(), *self.monitoring.servers.values())
+    def _servers(self) -> tuple[LocalServer, ...]:
+        stack = (self.broker, self.postgres, self.emulator, *self.services.values())
+        return (*stack, *self.monitoring.servers.values())
 
-    def _note_pids(self) -> None:
-        self._claim.note(*self.pids.values())
+    def _write_pids(self) -> None:
+        self._lock.write_pids(*self.pids.values())
 
     def _emulator_on(self, port: int) -> ServerProcess:
         return ServerProcess(
@@ -202,11 +198,11 @@ class Stack:
             log=self._directory / "logs" / f"{EMULATOR}.log",
             env=base_environment(),
             grace=_EXTRA_GRACE_SECONDS,
-            on_start=self._note_pids,
+            on_start=self._write_pids,
         )
 
     def addresses_of(self, _process: str, plan: ServicePlan) -> dict[str, str]:
-        """Build the settings that tell a process of a service where broker and database are."""
+        """Build the settings that name broker and database to a process of a service."""
         return {
             "AMQP_URL": self.amqp_url(plan.name),
             "DATABASE_URL": self.database_url(plan.name),
@@ -235,11 +231,11 @@ class Stack:
             log=self._directory / "logs" / f"{name.replace(' ', '-')}.log",
             env=base_environment() | settings | self._options.settings_of(plan),
             grace=self._options.grace_seconds + _EXTRA_GRACE_SECONDS,
-            on_start=self._note_pids,
+            on_start=self._write_pids,
         )
 
     def _prepare(self, say: Callable[[str], None]) -> None:
-        """Bring the broker to its topology and the databases to their tables, all at once."""
+        """Apply the topology and the migrations, all at once."""
         with ThreadPoolExecutor() as pool:
             topology = pool.submit(self.apply_topology)
             tables = {plan.module: pool.submit(self._migrate, plan) for plan in SERVICES}
@@ -254,8 +250,7 @@ class Stack:
         _run(f"{plan.name} migrate", plan.command("migrate"), settings)
 
     def _launch(self, say: Callable[[str], None]) -> None:
-        self.emulator.launch()
-        self.emulator.await_ready()
+        self.emulator.launch_and_wait()
         say(f"{EMULATOR} is ready on {self.emulator_url}")
         for service in self.services.values():
             service.launch()
@@ -263,7 +258,7 @@ class Stack:
             service.await_ready()
             say(f"{service.name} is ready on {service.url}")
 
-    def _watch(self, say: Callable[[str], None]) -> None:
+    def _start_monitoring(self, say: Callable[[str], None]) -> None:
         targets = {name: Address.of(server.url) for name, server in self.services.items()}
         targets["rabbitmq"] = Address.of(self.broker.metrics_url)
         monitor = create_monitor(self.postgres.superuser_url)
@@ -271,7 +266,7 @@ class Stack:
         self.monitoring.start(targets, database_url, say)
 
     def _stop_servers(self) -> None:
-        """Stop the services together, then the local Stripe they may still be calling."""
+        """Stop the services together, then the local Stripe, which they may call until then."""
         self.monitoring.stop()
         for service in self.services.values():
             service.terminate()
@@ -300,17 +295,17 @@ def _run(name: str, command: Sequence[str], settings: Mapping[str, str]) -> None
 
 
 def _collect_logs(directory: Path, *logs: Path) -> None:
-    """Show the servers' own logs beside the others'."""
+    """Link the servers' own logs beside the others."""
     (directory / "logs").mkdir(exist_ok=True)
     for log in logs:
         (directory / "logs" / log.name).symlink_to(log)
 
 
-def _delete_what_is_left(directory: Path) -> None:
+def _delete_servers(directory: Path) -> None:
     for server in ("postgres", "rabbitmq"):
-        # Its claim ends the server that a killed stack may have left running on the data.
-        claim = Claim.take(directory / server)
-        bring_back(directory / server)
-        claim.release()
+        # The lock ends the server that a killed stack may have left running on the data.
+        lock = DirectoryLock.acquire(directory / server)
+        return_data(directory / server)
+        lock.release()
         shutil.rmtree(directory / server)
     shutil.rmtree(directory / "logs", ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A standby of a PostgreSQL server: a copy that follows it and can be promoted in its place."""
+"""A standby of a PostgreSQL server: it follows a primary and can be promoted."""
 
 import time
 from pathlib import Path
@@ -9,6 +9,8 @@ from local_stack.postgres import SUPERUSER, PostgresServer
 from local_stack.sql import PostgresUnavailableError, run_sql
 from local_stack.urls import login_of
 
+# The standby's name at the primary, and that of its replication slot.
+_NAME = "standby"
 _FOLLOWING_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 
@@ -19,18 +21,15 @@ SELECT count(*) FROM pg_stat_replication
 
 
 class Standby(PostgresServer):
-    """A server that replays what another one, its primary, sends it; until then it only reads.
+    """A server that replays the changes of its primary, and is read-only until it is promoted.
 
-    A standby that is killed while it is synchronous keeps every COMMIT of the primary waiting,
-    until it is restarted or that client gives up.
+    While a synchronous standby is down, every COMMIT of the primary waits until the standby is
+    restarted or the client cancels.
     """
 
-    def __init__(
-        self, primary: PostgresServer, directory: Path, *, name: str, durable: bool
-    ) -> None:
+    def __init__(self, primary: PostgresServer, directory: Path, *, durable: bool) -> None:
         super().__init__(directory, durable=durable)
         self._primary = primary
-        self._name = name
 
     @classmethod
     def follow(
@@ -38,7 +37,6 @@ class Standby(PostgresServer):
         primary: PostgresServer,
         directory: Path,
         *,
-        name: str = "standby",
         synchronous: bool = False,
         durable: bool = True,
     ) -> Self:
@@ -47,7 +45,6 @@ class Standby(PostgresServer):
         Args:
             primary: What it copies.
             directory: What it keeps. Nothing else's.
-            name: Its name at the primary, and its replication slot's: letters and underscores.
             synchronous: Whether the primary's COMMIT waits until the standby has it on disk.
             durable: As of :meth:`PostgresServer.start`.
 
@@ -57,13 +54,13 @@ class Standby(PostgresServer):
             ChildDiedError: If it ended instead of starting.
             ChildNotReadyError: If it was not ready in time.
         """
-        standby = cls(primary, directory, name=name, durable=durable)
+        standby = cls(primary, directory, durable=durable)
         standby._open(None)
         try:
             if synchronous:
                 run_sql(
                     primary.superuser_url,
-                    f"ALTER SYSTEM SET synchronous_standby_names = '{name}';"
+                    f"ALTER SYSTEM SET synchronous_standby_names = '{_NAME}';"
                     "SELECT pg_reload_conf();",
                 )
             standby._await_changes("sync" if synchronous else "async")
@@ -73,35 +70,35 @@ class Standby(PostgresServer):
         return standby
 
     def promote(self) -> None:
-        """Make it a primary of its own, which writes. The one it followed must have ended.
+        """Make it a primary, which can write. The one it followed must have ended.
 
         Raises:
-            SqlFailedError: If it is no standby any more, or could not be asked.
+            SqlFailedError: If it is no standby any more, or does not answer.
         """
         run_sql(self.superuser_url, "SELECT pg_promote(wait => true)")
 
     def _new_password(self) -> str:
         return login_of(self._primary.superuser_url).password
 
-    def _fill(self, folder: Path) -> None:
+    def _fill(self, folder: Path, password: str) -> None:
         primary = f"host={LOOPBACK} port={self._primary.port} user={SUPERUSER}"
         self._run(
             [
                 *("pg_basebackup", f"--pgdata={folder}", "--checkpoint=fast"),
-                *("--wal-method=stream", "--create-slot", f"--slot={self._name}"),
-                *("--write-recovery-conf", f"--dbname={primary} application_name={self._name}"),
+                *("--wal-method=stream", "--create-slot", f"--slot={_NAME}"),
+                *("--write-recovery-conf", f"--dbname={primary} application_name={_NAME}"),
             ],
-            PGPASSWORD=self._new_password(),
+            PGPASSWORD=password,
         )
 
     def _await_changes(self, sync_state: str) -> None:
-        """Wait until the primary sends to it as a standby of ``sync_state``."""
-        asked = _FOLLOWING.format(name=self._name, sync_state=sync_state)
+        """Wait until the primary sends its changes, in ``sync_state``."""
+        query = _FOLLOWING.format(name=_NAME, sync_state=sync_state)
         deadline = time.monotonic() + _FOLLOWING_SECONDS
-        while run_sql(self._primary.superuser_url, asked).strip() != "1":
+        while run_sql(self._primary.superuser_url, query).strip() != "1":
             self.check()
             if time.monotonic() > deadline:
                 raise PostgresUnavailableError(
-                    f"the primary does not send to {self._name} after {_FOLLOWING_SECONDS:.0f} s"
+                    f"the primary does not send to the standby after {_FOLLOWING_SECONDS:.0f} s"
                 )
             time.sleep(_POLL_SECONDS)

@@ -22,12 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _serve(parsed: argparse.Namespace) -> None:
-    options = Options(
-        call_seconds=parsed.call_seconds,
-        summary_delay_seconds=parsed.summary_delay,
-        search_lag_seconds=parsed.search_lag,
-        rate_limits=parsed.rate_limits,
-    )
+    options = Options(call_seconds=parsed.call_seconds)
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -56,11 +51,6 @@ def _parser() -> argparse.ArgumentParser:
         help="a summing meter to start with, may be repeated",
     )
     serve.add_argument("--call-seconds", type=float, default=0.0, help="how long a POST takes")
-    serve.add_argument("--summary-delay", type=float, default=0.0, metavar="SECONDS")
-    serve.add_argument("--search-lag", type=float, default=0.0, metavar="SECONDS")
-    serve.add_argument(
-        "--rate-limits", action="store_true", help="enforce a sandbox's 25 calls per second"
-    )
     return parser
 
 

@@ -9,11 +9,11 @@ from stripe_emulator.errors import StripeError
 from stripe_emulator.faults import Faults
 from stripe_emulator.idempotency import IdempotencyStore
 from stripe_emulator.ids import new_id
-from stripe_emulator.journal import Journal
 from stripe_emulator.keys import ApiKeys
 from stripe_emulator.limits import RateLimits
 from stripe_emulator.meters import Meters
 from stripe_emulator.options import Options
+from stripe_emulator.request_log import RequestLog
 
 
 class Account:
@@ -26,7 +26,7 @@ class Account:
         self.limits = RateLimits()
         self.idempotency = IdempotencyStore()
         self.faults = Faults()
-        self.journal = Journal()
+        self.request_log = RequestLog()
         self.customers = Customers()
         self.meters = Meters()
         self.events = events.MeterEvents()
@@ -34,7 +34,7 @@ class Account:
     def record_event(self, params: dict[str, Any]) -> dict[str, Any]:
         """Accept a meter event read by ``CREATE_EVENT``, or refuse it by the first rule it breaks.
 
-        The rules are asked in this order: time, meter, customer, value, identifier.
+        The order of the rules: time, meter, customer, value, identifier.
         """
         now = self.clock.now()
         timestamp = params.get("timestamp", int(now))
@@ -58,9 +58,9 @@ class Account:
         try:
             self.events.accept(event)
         except StripeError:
-            self.journal.refused_as_duplicate(event.identifier)
+            self.request_log.count_duplicate(event.identifier)
             raise
-        self.journal.accepted(event.identifier)
+        self.request_log.count_accepted(event.identifier)
         return event.view()
 
     def cancel_event(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -77,20 +77,20 @@ class Account:
         }
 
     def summarise(self, meter_id: str, params: dict[str, Any]) -> dict[str, Any]:
-        """Return a page of the summaries of one customer, as late as the options say."""
+        """Return a page of the summaries of one customer, with the delay of the options."""
         meter = self.meters.get(meter_id)
         customer = params["customer"]
         if not self.customers.exists(customer):
             raise summaries.unknown_customer(customer)
         settled = self.clock.now() - self.options.summary_delay_seconds
-        seen = [e for e in self.events.of(meter.id, customer) if e.received <= settled]
-        return summaries.summarised(meter, customer, seen, params)
+        visible = [e for e in self.events.of(meter.id, customer) if e.received <= settled]
+        return summaries.list_summaries(meter, customer, visible, params)
 
     def search_customers(self, params: dict[str, Any]) -> dict[str, Any]:
         """Search the customers as they were when the index was last brought up to date."""
         query = search.parse(params["query"])
         indexed = self.customers.as_of(self.clock.now() - self.options.search_lag_seconds)
-        return search.found([one for one in indexed if query.matches(one)], params)
+        return search.search_result([one for one in indexed if query.matches(one)], params)
 
     def sums(self) -> list[dict[str, Any]]:
         """Return what every meter counted for every customer, without any delay."""
@@ -102,7 +102,7 @@ class Account:
                     "customer": customer,
                     "meter": meter_id,
                     "event_name": meter.event_name,
-                    "value": summaries.number(summaries.aggregated(meter, accepted)),
+                    "value": summaries.number(summaries.aggregate(meter, accepted)),
                     "events": len(accepted),
                 }
             )

@@ -1,4 +1,4 @@
-"""What a request is answered with, before it becomes HTTP."""
+"""The answer to a request, before it becomes HTTP."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,5 +17,5 @@ class Answer:
 
     @classmethod
     def of(cls, refusal: StripeError) -> "Answer":
-        """Return the answer that words a refusal."""
+        """Return the answer of an error."""
         return cls(refusal.status, refusal.body, refusal.headers)

@@ -1,7 +1,7 @@
 """The endpoints of the v1 API: address, parameters, permission, and what each calls."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -15,9 +15,12 @@ from stripe_emulator.search import SEARCH_CUSTOMERS
 from stripe_emulator.summaries import LIST_SUMMARIES
 
 Effect: TypeAlias = Callable[[Account, str, dict[str, Any]], Mapping[str, Any]]
+Row: TypeAlias = tuple[str, str, Parameters, Effect]
+
 EVENTS_PATH = "/v1/billing/meter_events"
-_CUSTOMERS_PATH = "/v1/customers"
-_METERS_PATH = "/v1/billing/meters"
+_CANCELS = "/v1/billing/meter_event_adjustments"
+_CUSTOMERS, _CUSTOMER = "/v1/customers", "/v1/customers/{id}"
+_METERS, _METER = "/v1/billing/meters", "/v1/billing/meters/{id}"
 _NOTHING = Parameters({})
 
 
@@ -32,120 +35,57 @@ class Endpoint:
     effect: Effect
 
 
-def _endpoint(
-    method: str, template: str, parameters: Parameters, resource: str, effect: Effect
-) -> Endpoint:
-    permission = f"rak_{resource}_{'read' if method == 'GET' else 'write'}"
-    pattern = re.compile(template.replace("{id}", "(?P<id>[^/]+)"))
-    return Endpoint(method, pattern, parameters, permission, effect)
+def _resource(name: str, *rows: Row) -> Iterator[Endpoint]:
+    """Make the endpoints of a resource, which is named in the permissions for them."""
+    for method, path, parameters, effect in rows:
+        permission = f"rak_{name}_{'read' if method == 'GET' else 'write'}"
+        pattern = re.compile(path.replace("{id}", "(?P<id>[^/]+)"))
+        yield Endpoint(method, pattern, parameters, permission, effect)
 
 
-# The search comes before the retrieval, whose pattern matches its address too.
 _ENDPOINTS: tuple[Endpoint, ...] = (
-    _endpoint(
-        "POST",
-        EVENTS_PATH,
-        CREATE_EVENT,
+    *_resource(
         "billing_meter_event",
-        lambda account, _, params: account.record_event(params),
+        ("POST", EVENTS_PATH, CREATE_EVENT, lambda a, _, p: a.record_event(p)),
     ),
-    _endpoint(
-        "POST",
-        "/v1/billing/meter_event_adjustments",
-        CANCEL_EVENT,
+    *_resource(
         "billing_meter_event_adjustment",
-        lambda account, _, params: account.cancel_event(params),
+        ("POST", _CANCELS, CANCEL_EVENT, lambda a, _, p: a.cancel_event(p)),
     ),
-    _endpoint(
-        "POST",
-        _CUSTOMERS_PATH,
-        WRITE_CUSTOMER,
+    # The search comes before the retrieval, whose pattern matches its address too.
+    *_resource(
         "customer",
-        lambda account, _, params: account.customers.create(params, account.clock.now()),
+        ("POST", _CUSTOMERS, WRITE_CUSTOMER, lambda a, _, p: a.customers.create(p, a.clock.now())),
+        ("GET", _CUSTOMERS, LIST_CUSTOMERS, lambda a, _, p: a.customers.listed(p)),
+        ("GET", f"{_CUSTOMERS}/search", SEARCH_CUSTOMERS, lambda a, _, p: a.search_customers(p)),
+        ("GET", _CUSTOMER, _NOTHING, lambda a, i, _: a.customers.retrieve(i)),
+        (
+            "POST",
+            _CUSTOMER,
+            WRITE_CUSTOMER,
+            lambda a, i, p: a.customers.update(i, p, a.clock.now()),
+        ),
+        ("DELETE", _CUSTOMER, _NOTHING, lambda a, i, _: a.customers.delete(i, a.clock.now())),
     ),
-    _endpoint(
-        "GET",
-        _CUSTOMERS_PATH,
-        LIST_CUSTOMERS,
-        "customer",
-        lambda account, _, params: account.customers.listed(params),
-    ),
-    _endpoint(
-        "GET",
-        f"{_CUSTOMERS_PATH}/search",
-        SEARCH_CUSTOMERS,
-        "customer",
-        lambda account, _, params: account.search_customers(params),
-    ),
-    _endpoint(
-        "GET",
-        f"{_CUSTOMERS_PATH}/{{id}}",
-        _NOTHING,
-        "customer",
-        lambda account, id_, _: account.customers.retrieve(id_),
-    ),
-    _endpoint(
-        "POST",
-        f"{_CUSTOMERS_PATH}/{{id}}",
-        WRITE_CUSTOMER,
-        "customer",
-        lambda account, id_, params: account.customers.update(id_, params, account.clock.now()),
-    ),
-    _endpoint(
-        "DELETE",
-        f"{_CUSTOMERS_PATH}/{{id}}",
-        _NOTHING,
-        "customer",
-        lambda account, id_, _: account.customers.delete(id_, account.clock.now()),
-    ),
-    _endpoint(
-        "POST",
-        _METERS_PATH,
-        CREATE_METER,
+    *_resource(
         "billing_meter",
-        lambda account, _, params: account.meters.create(params, account.clock.now()).view(),
-    ),
-    _endpoint(
-        "GET",
-        _METERS_PATH,
-        LIST_METERS,
-        "billing_meter",
-        lambda account, _, params: account.meters.listed(params),
-    ),
-    _endpoint(
-        "GET",
-        f"{_METERS_PATH}/{{id}}",
-        _NOTHING,
-        "billing_meter",
-        lambda account, id_, _: account.meters.get(id_).view(),
-    ),
-    _endpoint(
-        "POST",
-        f"{_METERS_PATH}/{{id}}",
-        UPDATE_METER,
-        "billing_meter",
-        lambda account, id_, params: account.meters.rename(id_, params, account.clock.now()).view(),
-    ),
-    _endpoint(
-        "POST",
-        f"{_METERS_PATH}/{{id}}/deactivate",
-        _NOTHING,
-        "billing_meter",
-        lambda account, id_, _: account.meters.deactivate(id_, account.clock.now()).view(),
-    ),
-    _endpoint(
-        "POST",
-        f"{_METERS_PATH}/{{id}}/reactivate",
-        _NOTHING,
-        "billing_meter",
-        lambda account, id_, _: account.meters.reactivate(id_, account.clock.now()).view(),
-    ),
-    _endpoint(
-        "GET",
-        f"{_METERS_PATH}/{{id}}/event_summaries",
-        LIST_SUMMARIES,
-        "billing_meter",
-        lambda account, id_, params: account.summarise(id_, params),
+        ("POST", _METERS, CREATE_METER, lambda a, _, p: a.meters.create(p, a.clock.now()).view()),
+        ("GET", _METERS, LIST_METERS, lambda a, _, p: a.meters.listed(p)),
+        ("GET", _METER, _NOTHING, lambda a, i, _: a.meters.get(i).view()),
+        ("POST", _METER, UPDATE_METER, lambda a, i, p: a.meters.rename(i, p, a.clock.now()).view()),
+        (
+            "POST",
+            f"{_METER}/deactivate",
+            _NOTHING,
+            lambda a, i, _: a.meters.deactivate(i, a.clock.now()).view(),
+        ),
+        (
+            "POST",
+            f"{_METER}/reactivate",
+            _NOTHING,
+            lambda a, i, _: a.meters.reactivate(i, a.clock.now()).view(),
+        ),
+        ("GET", f"{_METER}/event_summaries", LIST_SUMMARIES, lambda a, i, p: a.summarise(i, p)),
     ),
 )
 

@@ -7,7 +7,7 @@ import aiohttp
 
 
 class AttemptsView(TypedDict):
-    """What happened to one identifier: requests that carried it, and how they ended."""
+    """The results of all requests with one identifier."""
 
     attempts: int
     accepted: int
@@ -48,7 +48,7 @@ class InspectionError(Exception):
 
 
 class EmulatorClient:
-    """Looks into a running emulator and steers it.
+    """Reads and controls a running emulator.
 
     Use it as an async context manager, or call ``close`` at the end.
     """
@@ -77,7 +77,7 @@ class EmulatorClient:
             self._session = None
 
     async def healthy(self) -> bool:
-        """Tell whether the emulator answers."""
+        """Return whether the emulator answers."""
         try:
             return bool((await self._ask("GET", "health"))["status"] == "ok")
         except aiohttp.ClientError:
@@ -100,7 +100,7 @@ class EmulatorClient:
         return cast("list[RequestView]", await self._ask("GET", f"requests?limit={limit}"))
 
     async def add_fault(self, kind: str, **conditions: Any) -> str:
-        """Arm a fault and return its id; its fields are those of ``faults.Fault``."""
+        """Add a fault and return its id; its fields are those of ``faults.Fault``."""
         answer = await self._ask("POST", "faults", {"kind": kind, **conditions})
         return str(answer["id"])
 

@@ -1,7 +1,7 @@
 """The account's clock: real time plus an offset that a test may set.
 
-Everything that ages (idempotency keys, identifiers, summaries, the search index, rate limits) reads
-this one clock, so a test lives through a day by moving it instead of waiting.
+Idempotency keys, identifiers, summaries, the search index and rate limits use this clock, so a test
+can move it by a day instead of waiting.
 """
 
 import time
@@ -20,7 +20,7 @@ class Clock:
         return self._source() + self._offset
 
     def set(self, now: float) -> None:
-        """Let the clock read ``now`` unix seconds from this moment on."""
+        """Set the clock to ``now`` unix seconds; it runs on from there."""
         self._offset = now - self._source()
 
     def advance(self, seconds: float) -> None:

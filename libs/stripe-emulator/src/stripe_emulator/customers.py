@@ -1,4 +1,4 @@
-"""Customers: their fields, their deletion, and lists by exact e-mail."""
+"""Customers: their fields, their deletion, and lists by exact e-mail address."""
 
 import copy
 from typing import Any
@@ -39,7 +39,7 @@ LIST_CUSTOMERS = Parameters(
 class Customers:
     """All customers of the account, with every version each has had.
 
-    The versions are what a search that lags behind can see; None in them is the deletion.
+    A search that lags behind sees an older version; None is a deletion.
     """
 
     def __init__(self) -> None:
@@ -58,11 +58,11 @@ class Customers:
         return self._write(copy.deepcopy(self._customers[id_]), params, now)
 
     def exists(self, id_: str) -> bool:
-        """Tell whether there is such a customer and it is not deleted."""
+        """Return whether there is such a customer and it is not deleted."""
         return id_ in self._customers and id_ not in self._deleted
 
     def retrieve(self, id_: str) -> dict[str, Any]:
-        """Return the customer, or what is left of a deleted one; 404 when there never was one."""
+        """Return the customer, or the tombstone of a deleted one; 404 for an unknown id."""
         if id_ in self._deleted:
             return _tombstone(id_)
         if id_ not in self._customers:
@@ -78,7 +78,7 @@ class Customers:
         return _tombstone(id_)
 
     def listed(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Return one page of customers, the newest first, by exact e-mail where one is given."""
+        """Return one page of customers, the newest first, filtered by exact e-mail address."""
         found = [self._customers[id_] for id_ in reversed(self._customers) if self.exists(id_)]
         if "email" in params:
             found = [customer for customer in found if customer["email"] == params["email"]]

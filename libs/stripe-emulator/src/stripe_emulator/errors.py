@@ -1,7 +1,7 @@
-"""The refusals of the API: status, type, code, message, parameter and headers of each.
+"""The errors of the API: status, type, code, message, parameter and headers of each.
 
-Messages follow Stripe's where they are known from its documentation or from reports of people who
-run against it. The README says which are only likely.
+Messages are Stripe's where they are known from its documentation or from reports of its users. The
+README says which are only likely.
 """
 
 from collections.abc import Mapping
@@ -13,15 +13,15 @@ _MASKED_ENDS = (8, 4)
 
 
 class StripeError(Exception):
-    """One refusal, as the API words it.
+    """One error, with the API's message.
 
     Attributes:
         status: HTTP status.
         error: The ``error`` object of the answer's body.
-        headers: Headers this refusal adds to the answer.
-        saved: Whether a request that ends so is kept under its idempotency key. Stripe saves what
-            an endpoint answered once it began to execute (400s and 500s), and not what was turned
-            away before (parameters that fail validation, 401, 409, 429).
+        headers: Headers that this error adds to the answer.
+        saved: Whether the answer is kept under the request's idempotency key. Stripe keeps the
+            answers of endpoints that began to execute (400s and 500s), and none of refusals before
+            that (parameters that fail validation, 401, 409, 429).
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class StripeError(Exception):
 
     @property
     def code(self) -> str | None:
-        """Return the refusal's ``code``, where it has one."""
+        """Return the error's ``code``, if it has one."""
         return self.error.get("code")
 
     @property
@@ -58,7 +58,7 @@ class StripeError(Exception):
 
 
 def masked(key: str) -> str:
-    """Hide the middle of an API key, as the API does wherever it has to name one."""
+    """Hide the middle of an API key, as the API does in its messages."""
     head, tail = _MASKED_ENDS
     if len(key) <= head + tail:
         return "*" * len(key)
@@ -96,7 +96,7 @@ def expired_key(key: str) -> StripeError:
 
 
 def permission_denied(key: str, permission: str) -> StripeError:
-    """A restricted key without the permission this endpoint needs."""
+    """A restricted key without the permission that the endpoint needs."""
     return StripeError(
         403,
         f"The provided key '{masked(key)}' does not have the required permissions for this "
@@ -143,7 +143,7 @@ def missing_parameter(param: str) -> StripeError:
 
 
 def empty_parameter(param: str) -> StripeError:
-    """An empty string where there is nothing to unset."""
+    """An empty string for a parameter that cannot be unset."""
     return StripeError(
         400,
         f"You passed an empty string for '{param}'. We assume empty values are an attempt to unset "
@@ -155,26 +155,26 @@ def empty_parameter(param: str) -> StripeError:
 
 
 def invalid_parameter(param: str, message: str, code: str | None = None) -> StripeError:
-    """A parameter whose value can't be read as what it has to be."""
+    """A parameter whose value has the wrong form."""
     return StripeError(400, message, code=code, param=param)
 
 
 def no_such(noun: str, id_: str, param: str = "id", status: int = 404) -> StripeError:
-    """An object that does not exist: 404 when the path names it, 400 when a parameter does."""
+    """An object that does not exist: 404 if the path names it, 400 if a parameter does."""
     return StripeError(
         status, f"No such {noun}: '{id_}'", code="resource_missing", param=param, saved=True
     )
 
 
 def refused(message: str, param: str | None = None) -> StripeError:
-    """A request that is well-formed and against a rule of its endpoint."""
+    """A well-formed request that breaks a rule of its endpoint."""
     return StripeError(400, message, param=param, saved=True)
 
 
 def duplicate_event(identifier: str) -> StripeError:
     """A meter event whose identifier was accepted within the last 24 hours.
 
-    Live v1 answers carry no ``code`` here: only the message tells. (v2 has one for it.)
+    Live v1 answers have no ``code`` here, only the message. (v2 has a code.)
     """
     return StripeError(
         400,
@@ -207,7 +207,7 @@ def other_endpoint(key: str, first: str, now: str) -> StripeError:
 
 
 def key_in_use(key: str) -> StripeError:
-    """An idempotency key whose first request is still being worked on."""
+    """An idempotency key whose first request is still in flight."""
     return StripeError(
         409,
         "There is currently another in-progress request using this Idempotent Key (that probably "
@@ -219,7 +219,7 @@ def key_in_use(key: str) -> StripeError:
 
 
 def overlapping_calls() -> StripeError:
-    """A meter event for a customer and meter whose previous event is still being worked on."""
+    """A meter event for a customer and meter whose previous event is still in flight."""
     return StripeError(
         409,
         "There is currently another in-progress meter event request for this customer and meter. "
@@ -250,7 +250,7 @@ def lock_timeout() -> StripeError:
 
 
 def with_status(status: int) -> StripeError:
-    """An error that nothing but its status tells anything about."""
+    """An error with no information but its status."""
     kind = "invalid_request_error" if 400 <= status < 500 else "api_error"  # noqa: PLR2004 - HTTP's
     return StripeError(status, "An error occurred.", type_=kind)
 

@@ -1,4 +1,4 @@
-"""Meter events: what makes one acceptable, and which identifiers were seen in the last 24 hours."""
+"""Meter events: the rules for one, and the identifiers of the last 24 hours."""
 
 import re
 from dataclasses import dataclass
@@ -62,37 +62,37 @@ class MeterEvent:
 
 
 class MeterEvents:
-    """The accepted events, by meter and customer, and the identifiers that are still taken."""
+    """The accepted events by meter and customer, and those of the last 24 hours by identifier."""
 
     def __init__(self) -> None:
-        self._taken: dict[str, MeterEvent] = {}
+        self._recent: dict[str, MeterEvent] = {}
         self._accepted: dict[tuple[str, str], list[MeterEvent]] = {}
 
     def accept(self, event: MeterEvent) -> None:
         """Count an event.
 
-        After 24 hours an identifier is free again, and the same event is then counted twice: Stripe
-        promises no more, so who must not charge twice has to remember for longer.
+        After 24 hours an identifier can be used again, and the same event is then counted twice:
+        Stripe promises no more, so a client that must not bill twice has to keep its own record.
 
         Raises:
-            StripeError: 400 while the identifier is taken.
+            StripeError: 400 while the identifier is in use.
         """
-        self._free_old(event.received)
-        if event.identifier in self._taken:
+        self._delete_old(event.received)
+        if event.identifier in self._recent:
             raise duplicate_event(event.identifier)
-        self._taken[event.identifier] = event
+        self._recent[event.identifier] = event
         self._accepted.setdefault((event.meter, event.customer), []).append(event)
 
     def cancel(self, event_name: str, identifier: str, now: float) -> None:
-        """Take an event back that was received within the last 24 hours.
+        """Cancel an event that was received within the last 24 hours.
 
-        Its identifier stays taken for as long as it was.
+        Its identifier stays in use.
 
         Raises:
-            StripeError: 400 when there is no such event, or it is cancelled already.
+            StripeError: 400 if there is no such event, or it is already cancelled.
         """
-        self._free_old(now)
-        event = self._taken.get(identifier)
+        self._delete_old(now)
+        event = self._recent.get(identifier)
         accepted = [] if event is None else self._accepted[event.meter, event.customer]
         if event is None or event.event_name != event_name or event not in accepted:
             message = f"No event of the last 24 hours can be cancelled by identifier {identifier}."
@@ -107,14 +107,14 @@ class MeterEvents:
         """Return all events, keyed by the ids of meter and customer."""
         return dict(self._accepted)
 
-    def _free_old(self, now: float) -> None:
-        # Insertion order is age. After the clock was set back an identifier is held a little
-        # longer, which "at least 24 hours" allows.
-        while self._taken:
-            identifier, event = next(iter(self._taken.items()))
+    def _delete_old(self, now: float) -> None:
+        # Insertion order is age. After the clock was set back an identifier is kept longer, as
+        # "at least 24 hours" allows.
+        while self._recent:
+            identifier, event = next(iter(self._recent.items()))
             if now - event.received < UNIQUE_SECONDS:
                 return
-            del self._taken[identifier]
+            del self._recent[identifier]
 
 
 def require_timely(timestamp: int, now: float) -> None:
@@ -149,12 +149,12 @@ def customer_of(meter: Meter, payload: dict[str, str]) -> str:
 
 
 def unknown_customer(meter: Meter, customer: str) -> StripeError:
-    """Word the refusal of an event for a customer that does not exist or was deleted."""
+    """Return the error of an event for a customer that does not exist or was deleted."""
     return no_such("customer", customer, f"payload[{meter.customer_key}]", status=400)
 
 
 def value_of(meter: Meter, payload: dict[str, str]) -> Decimal:
-    """Return the number a payload has under the meter's key; a counting meter needs none.
+    """Return the number under the meter's key in a payload; a counting meter needs none.
 
     Raises:
         StripeError: 400 for a missing value, one that is no decimal number, or one with more than

@@ -1,4 +1,4 @@
-"""Faults on demand: which request fails, how, and before or after it took effect."""
+"""Faults on demand: which requests fail, how, and before or after their effect."""
 
 import random
 from dataclasses import asdict, dataclass, fields
@@ -34,7 +34,7 @@ class FaultKind(StrEnum):
 
 
 class When(StrEnum):
-    """On which side of the request's effect a fault lies."""
+    """Whether a fault happens before or after the request's effect."""
 
     BEFORE = "before"
     AFTER = "after"
@@ -46,14 +46,14 @@ class InvalidFaultError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault and the requests it is meant for; every given condition has to hold.
+    """A fault and the requests it applies to; every given condition has to hold.
 
     Attributes:
         kind: What goes wrong.
         when: ``before``: nothing took effect. ``after``: it did, and only the answer is lost.
         seconds: How long the request hangs on that side of the effect.
-        times: How many requests it befalls; None for all until it is removed.
-        probability: Of befalling a request it is meant for.
+        times: How many requests it applies to; None for all until it is removed.
+        probability: The probability of its applying to a request that meets its conditions.
         seed: Makes a probability repeatable.
         method: Such as ``POST``.
         path_prefix: Such as ``/v1/billing/meter_events``.
@@ -99,8 +99,8 @@ class Fault:
         _require_ranges(described)
         return cls(**{**described, "kind": kind, "when": when})
 
-    def meant_for(self, target: "Target") -> bool:
-        """Tell whether a request meets all conditions of this fault."""
+    def matches(self, target: "Target") -> bool:
+        """Return whether a request meets all conditions of this fault."""
         return (
             target.path.startswith(self.path_prefix)
             and self.method in (None, target.method)
@@ -125,7 +125,7 @@ def _require_ranges(described: dict[str, Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What faults look at in a request."""
+    """What the conditions of faults are compared with."""
 
     method: str
     path: str
@@ -133,7 +133,7 @@ class Target:
     customer: str | None = None
 
 
-class _Armed:
+class _ActiveFault:
     def __init__(self, fault: Fault) -> None:
         self.id = new_id("fault")
         self.fault = fault
@@ -147,7 +147,7 @@ class _Armed:
     def fires(self, target: Target) -> bool:
         return (
             not self.spent
-            and self.fault.meant_for(target)
+            and self.fault.matches(target)
             and self._random.random() < self.fault.probability
         )
 
@@ -156,32 +156,32 @@ class _Armed:
 
 
 class Faults:
-    """The faults that were asked for; the first that fires is the only one of a request."""
+    """The active faults; only the first that fires applies to a request."""
 
     def __init__(self) -> None:
-        self._armed: list[_Armed] = []
+        self._active: list[_ActiveFault] = []
 
     def add(self, fault: Fault) -> str:
-        """Arm a fault and return its id."""
-        armed = _Armed(fault)
-        self._armed.append(armed)
-        return armed.id
+        """Add a fault and return its id."""
+        active = _ActiveFault(fault)
+        self._active.append(active)
+        return active.id
 
     def remove(self, id_: str | None = None) -> int:
         """Remove one fault, or all, and return how many that were."""
-        kept = [] if id_ is None else [armed for armed in self._armed if armed.id != id_]
-        removed = len(self._armed) - len(kept)
-        self._armed = kept
+        kept = [] if id_ is None else [active for active in self._active if active.id != id_]
+        removed = len(self._active) - len(kept)
+        self._active = kept
         return removed
 
     def choose(self, target: Target) -> Fault | None:
-        """Return the fault that befalls this request, and count it as fired."""
-        for armed in self._armed:
-            if armed.fires(target):
-                armed.fired += 1
-                return armed.fault
+        """Return the fault that applies to this request, and count it as fired."""
+        for active in self._active:
+            if active.fires(target):
+                active.fired += 1
+                return active.fault
         return None
 
     def listed(self) -> list[dict[str, Any]]:
         """Return all faults as JSON, with how often each fired."""
-        return [armed.view() for armed in self._armed]
+        return [active.view() for active in self._active]

@@ -18,7 +18,7 @@ def decode(pairs: Iterable[tuple[str, str]]) -> Form:
     """Nest the pairs of a query string or form body by the brackets in their names.
 
     ``a[b]`` makes a map, ``a[]`` a list. ``a[0]`` stays a map with the key ``0``: only the
-    parameter it belongs to knows whether that is an array or a map that has such a key.
+    parameter it belongs to determines whether that is an array or a map with such a key.
 
     Raises:
         StripeError: 400 when a name can't be read or contradicts an earlier one.

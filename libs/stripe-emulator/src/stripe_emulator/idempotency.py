@@ -1,4 +1,4 @@
-"""The idempotency store: one answer per key for 24 hours, whatever that answer was."""
+"""The idempotency store: one answer per key for 24 hours."""
 
 import json
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class _Kept:
 
 
 class IdempotencyStore:
-    """Keys of POST requests: in flight, then answered, then forgotten after 24 hours."""
+    """Keys of POST requests: in flight, then answered, then deleted after 24 hours."""
 
     def __init__(self) -> None:
         self._kept: dict[str, _Kept] = {}
@@ -39,13 +39,13 @@ class IdempotencyStore:
             now: Unix seconds.
 
         Raises:
-            StripeError: 400 for a key that is too long or was used for something else, 409 while
-                the key's first request is still being worked on.
+            StripeError: 400 for a key that is too long or was used for another request, 409 while
+                the key's first request is in flight.
         """
         if len(key) > LONGEST_KEY:
             message = f"Idempotency-Key must be at most {LONGEST_KEY} characters."
             raise invalid_parameter("Idempotency-Key", message)
-        self._forget_old(now)
+        self._delete_old(now)
         parameters = json.dumps(form, sort_keys=True)
         kept = self._kept.get(key)
         if kept is None:
@@ -65,12 +65,12 @@ class IdempotencyStore:
         self._kept[key].answer = answer
 
     def release(self, key: str) -> None:
-        """Give the key back: its request was turned away before it was executed."""
+        """Delete the key: its request was refused before it was executed."""
         del self._kept[key]
 
-    def _forget_old(self, now: float) -> None:
-        # Insertion order is age, save after the clock was set back or while a call hangs: what then
-        # lies behind a younger key is kept a little longer, as "at least 24 hours" allows.
+    def _delete_old(self, now: float) -> None:
+        # Insertion order is age, except after the clock was set back or while a call hangs: a key
+        # behind a younger one is then kept longer, as "at least 24 hours" allows.
         while self._kept:
             key, kept = next(iter(self._kept.items()))
             if kept.answer is None or now - kept.began < KEPT_SECONDS:

@@ -1,4 +1,4 @@
-"""The inspection API under ``/_emulator``: what the account saw, and how to make trouble for it.
+"""The inspection API under ``/_emulator``: reads the account's state, and sets faults and options.
 
 Plain JSON, no key. A request that can't be read answers 400 with ``{"error": "<what is wrong>"}``.
 """
@@ -17,7 +17,7 @@ DEFAULT_REQUESTS = 100
 
 
 def inspection_routes(account: Account) -> list[web.RouteDef]:
-    """Return the routes that look into ``account`` and steer it."""
+    """Return the routes that read and control ``account``."""
     inspection = _Inspection(account)
     return [
         web.get("/_emulator/health", inspection.health),
@@ -45,7 +45,7 @@ class _Inspection:
         return web.json_response({"status": "ok"})
 
     async def attempts(self, _: web.Request) -> web.Response:
-        return web.json_response(self._account.journal.attempts())
+        return web.json_response(self._account.request_log.attempts())
 
     async def sums(self, _: web.Request) -> web.Response:
         return web.json_response(self._account.sums())
@@ -62,7 +62,7 @@ class _Inspection:
         written = request.query.get("limit", str(DEFAULT_REQUESTS))
         if not written.isdigit():
             raise _bad_request("limit must be a whole number")
-        return web.json_response(self._account.journal.requests(int(written)))
+        return web.json_response(self._account.request_log.requests(int(written)))
 
     async def faults(self, _: web.Request) -> web.Response:
         return web.json_response(self._account.faults.listed())

@@ -1,4 +1,4 @@
-"""API keys: which are valid, revoked or restricted, and what a request shows for one."""
+"""API keys: their states, and the key in a request."""
 
 import base64
 import binascii
@@ -9,7 +9,7 @@ from stripe_emulator.errors import expired_key, invalid_key, missing_key, permis
 
 
 class KeyState(StrEnum):
-    """What became of a key."""
+    """The state of a key."""
 
     VALID = "valid"
     REVOKED = "revoked"
@@ -39,12 +39,12 @@ class ApiKeys:
         self._grants[key] = _Grant(state, permissions)
 
     def authorize(self, authorization: str | None, permission: str) -> None:
-        """Let a request pass or refuse it.
+        """Check that a request's key has a permission.
 
         Args:
             authorization: The ``Authorization`` header: ``Bearer <key>``, or ``Basic`` with the key
                 as user name.
-            permission: What its endpoint needs.
+            permission: The permission that its endpoint needs.
 
         Raises:
             StripeError: 401 for no key, an unknown or a revoked one; 403 for a restricted one.

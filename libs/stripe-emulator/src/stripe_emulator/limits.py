@@ -1,11 +1,11 @@
-"""Rate limits: token buckets that answer with the reason a call is refused for."""
+"""Rate limits: token buckets, and the reason for which a call is refused."""
 
 from stripe_emulator.errors import rate_limited
 from stripe_emulator.options import Options
 
 
 class TokenBucket:
-    """Lets through ``rate`` calls per second, and at most one second's worth at once."""
+    """Allows ``rate`` calls per second, and that many at once."""
 
     def __init__(self) -> None:
         self._spent = 0.0
@@ -30,7 +30,7 @@ class RateLimits:
         self._search = TokenBucket()
 
     def admit(self, path: str, options: Options, now: float) -> None:
-        """Let a call pass or refuse it.
+        """Refuse a call beyond the limits.
 
         Raises:
             StripeError: 429 with ``Stripe-Rate-Limited-Reason``: ``global-rate`` for the basic

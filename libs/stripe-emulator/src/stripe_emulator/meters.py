@@ -1,4 +1,4 @@
-"""Meters: what is counted under an event name, how it adds up, and whether it is active."""
+"""Meters: their event name, their formula, and whether they are active."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -50,7 +50,7 @@ class Meter:
 
     @property
     def active(self) -> bool:
-        """Tell whether the meter accepts events."""
+        """Return whether the meter accepts events."""
         return self.deactivated_at is None
 
     def view(self) -> dict[str, Any]:
@@ -109,11 +109,11 @@ class Meters:
         return None if id_ is None else self._meters[id_]
 
     def rename(self, id_: str, params: dict[str, Any], now: float) -> Meter:
-        """Change what ``UPDATE_METER`` allows to change."""
+        """Change the display name, as read by ``UPDATE_METER``."""
         return self._keep(replace(self.get(id_), **params, updated=int(now)))
 
     def deactivate(self, id_: str, now: float) -> Meter:
-        """Let the meter accept no more events."""
+        """Make the meter refuse events."""
         meter = self.get(id_)
         if not meter.active:
             raise refused("The meter is already inactive.")
@@ -121,7 +121,7 @@ class Meters:
         return self._keep(replace(meter, deactivated_at=int(now), updated=int(now)))
 
     def reactivate(self, id_: str, now: float) -> Meter:
-        """Let an inactive meter accept events again."""
+        """Make an inactive meter accept events again."""
         meter = self.get(id_)
         if meter.active:
             raise refused("The meter is already active.")

@@ -1,4 +1,4 @@
-"""What can be switched about the account while it runs."""
+"""Options of the account, which can be changed while it runs."""
 
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -13,10 +13,10 @@ class Options:
     """The account's behaviour where Stripe's own depends on load, delay or plan.
 
     Attributes:
-        call_seconds: How long every POST is worked on before its effect. Overlapping calls can only
-            be seen when this is more than zero.
-        refuse_overlaps: Answer 409 to a meter event while another of its customer and meter is
-            being worked on.
+        call_seconds: How long every POST takes before its effect. Calls can only overlap if this is
+            more than zero.
+        refuse_overlaps: Answer 409 to a meter event while another of its customer and meter is in
+            flight.
         summary_delay_seconds: How long after its arrival an event shows up in summaries.
         search_lag_seconds: How far behind the customer search is.
         rate_limits: Whether the limits below are enforced.

@@ -11,12 +11,12 @@ DEFAULT_LIMIT = 10
 def page(
     items: Sequence[dict[str, Any]], url: str, noun: str, params: dict[str, Any]
 ) -> dict[str, Any]:
-    """Cut one page out of ``items`` and wrap it as Stripe's ``list`` object.
+    """Return one page of ``items`` as Stripe's ``list`` object.
 
     Args:
-        items: Everything the list holds, in its order; each item has an ``id``.
+        items: The whole list in its order; each item has an ``id``.
         url: The list's own address.
-        noun: What an item is called in an error message.
+        noun: The name of an item in an error message.
         params: ``limit`` (1 to 100, default 10), and ``starting_after`` or ``ending_before``.
 
     Raises:

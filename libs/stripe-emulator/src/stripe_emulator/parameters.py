@@ -1,4 +1,4 @@
-"""What each endpoint accepts: the kinds of parameters and how their values are read and refused."""
+"""The kinds of parameters of the endpoints, how their values are read, and when refused."""
 
 import re
 from collections.abc import Mapping
@@ -19,52 +19,46 @@ _INDEX = re.compile(r"[0-9]{1,4}")
 _METADATA_KEYS, _METADATA_KEY_LENGTH, _METADATA_VALUE_LENGTH = 50, 40, 500
 
 
-class Kind(Protocol):
-    """Reads one parameter's form value."""
+class ParameterKind(Protocol):
+    """Reads the form value of one parameter."""
 
     def read(self, value: FormValue, param: str) -> Any:
-        """Return the value ready for use, or raise a 400 that names ``param``."""
+        """Return the value, or raise a 400 that names ``param``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A string of at most ``longest`` characters; empty means unset, where that is allowed."""
+    """A string of at most ``max_length`` characters; empty means unset, where that is allowed."""
 
-    longest: int = 5000
+    max_length: int = 5000
     unsettable: bool = False
 
     def read(self, value: FormValue, param: str) -> str | None:
         """Return the string, or None when an empty one unsets it."""
-        if not isinstance(value, str):
-            raise invalid_parameter(param, f"Invalid string: {shown(value)}")
-        if value == "":
-            if self.unsettable:
-                return None
+        text = _string(value, param, self.max_length)
+        if text == "" and not self.unsettable:
             raise empty_parameter(param)
-        if len(value) > self.longest:
-            message = f"Invalid string: {shown(value)}; must be at most {self.longest} characters"
-            raise invalid_parameter(param, message)
-        return value
+        return text or None
 
 
 @dataclass(frozen=True, slots=True)
 class Integer:
     """A whole number between bounds."""
 
-    least: int | None = None
-    most: int | None = None
+    minimum: int | None = None
+    maximum: int | None = None
 
     def read(self, value: FormValue, param: str) -> int:
         """Return the number."""
         code = "parameter_invalid_integer"
         if not isinstance(value, str) or not _INTEGER.fullmatch(value):
-            raise invalid_parameter(param, f"Invalid integer: {shown(value)}", code)
+            raise invalid_parameter(param, f"Invalid integer: {abbreviated(value)}", code)
         number = int(value)
-        if self.least is not None and number < self.least:
-            message = f"This value must be greater than or equal to {self.least}."
+        if self.minimum is not None and number < self.minimum:
+            message = f"This value must be greater than or equal to {self.minimum}."
             raise invalid_parameter(param, message, code)
-        if self.most is not None and number > self.most:
-            message = f"This value must be less than or equal to {self.most}."
+        if self.maximum is not None and number > self.maximum:
+            message = f"This value must be less than or equal to {self.maximum}."
             raise invalid_parameter(param, message, code)
         return number
 
@@ -88,7 +82,7 @@ class Choice:
 class Texts:
     """An array of strings, written ``a[]=x`` or ``a[0]=x``."""
 
-    longest: int = 5000
+    max_length: int = 5000
 
     def read(self, value: FormValue, param: str) -> list[str]:
         """Return the strings in their order."""
@@ -96,7 +90,7 @@ class Texts:
             value = [value[key] for key in sorted(value, key=int)]
         if not isinstance(value, list):
             raise invalid_parameter(param, "Invalid array")
-        read = [Text(self.longest).read(item, f"{param}[{i}]") for i, item in enumerate(value)]
+        read = [Text(self.max_length).read(item, f"{param}[{i}]") for i, item in enumerate(value)]
         return [item for item in read if item is not None]
 
 
@@ -104,21 +98,15 @@ class Texts:
 class TextMap:
     """A map with free keys and string values, such as a meter event's payload."""
 
-    longest: int = 5000
+    max_length: int = 5000
 
     def read(self, value: FormValue, param: str) -> dict[str, str]:
         """Return the map."""
         if not isinstance(value, dict):
             raise _invalid_object(param)
-        return {key: self._entry(item, f"{param}[{key}]") for key, item in value.items()}
-
-    def _entry(self, value: FormValue, param: str) -> str:
-        if not isinstance(value, str):
-            raise invalid_parameter(param, f"Invalid string: {shown(value)}")
-        if len(value) > self.longest:
-            message = f"Invalid string: {shown(value)}; must be at most {self.longest} characters"
-            raise invalid_parameter(param, message)
-        return value
+        return {
+            key: _string(item, f"{param}[{key}]", self.max_length) for key, item in value.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +129,12 @@ class Metadata:
     def _entry(self, key: str, value: FormValue, param: str) -> str:
         if len(key) > _METADATA_KEY_LENGTH:
             limit = f"must be a string under {_METADATA_KEY_LENGTH} characters"
-            raise invalid_parameter(param, f"Invalid key: {shown(key)} {limit}")
+            raise invalid_parameter(param, f"Invalid key: {abbreviated(key)} {limit}")
         if not isinstance(value, str):
-            raise invalid_parameter(f"{param}[{key}]", f"Invalid string: {shown(value)}")
+            raise invalid_parameter(f"{param}[{key}]", f"Invalid string: {abbreviated(value)}")
         if len(value) > _METADATA_VALUE_LENGTH:
             limit = f"must be a string under {_METADATA_VALUE_LENGTH} characters"
-            raise invalid_parameter(f"{param}[{key}]", f"Invalid val: {shown(value)} {limit}")
+            raise invalid_parameter(f"{param}[{key}]", f"Invalid val: {abbreviated(value)} {limit}")
         return value
 
 
@@ -154,9 +142,9 @@ class Metadata:
 class Parameters:
     """The parameters of an endpoint, or of one nested object in it."""
 
-    kinds: Mapping[str, Kind]
+    kinds: Mapping[str, ParameterKind]
     required: tuple[str, ...] = ()
-    _expand: Kind = field(default_factory=Texts)
+    _expand: ParameterKind = field(default_factory=Texts)
 
     def read(self, value: FormValue, param: str = "") -> dict[str, Any]:
         """Read a form by these rules.
@@ -185,19 +173,28 @@ class Parameters:
                 raise unknown_parameter(_nested(param, name))
 
 
-PAGING: Mapping[str, Kind] = {
-    "limit": Integer(least=1, most=100),
+PAGING: Mapping[str, ParameterKind] = {
+    "limit": Integer(minimum=1, maximum=100),
     "starting_after": Text(),
     "ending_before": Text(),
 }
 
 
-def shown(value: FormValue) -> str:
-    """Word a value for an error message: long strings lose their middle."""
+def abbreviated(value: FormValue) -> str:
+    """Format a value for an error message; the middle of long strings is left out."""
     if not isinstance(value, str):
         return "an object" if isinstance(value, dict) else "an array"
     head = tail = 10
     return value if len(value) <= head + tail + 3 else f"{value[:head]}...{value[-tail:]}"
+
+
+def _string(value: FormValue, param: str, max_length: int) -> str:
+    if not isinstance(value, str):
+        raise invalid_parameter(param, f"Invalid string: {abbreviated(value)}")
+    if len(value) > max_length:
+        message = f"Invalid string: {abbreviated(value)}; must be at most {max_length} characters"
+        raise invalid_parameter(param, message)
+    return value
 
 
 def _nested(param: str, name: str) -> str:

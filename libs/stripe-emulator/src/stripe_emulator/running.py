@@ -1,4 +1,4 @@
-"""An emulator that runs: its account behind a listening socket, for a command or for tests."""
+"""A running emulator: an account behind a listening socket, for the command or for tests."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -16,7 +16,7 @@ _LIVE_PREFIXES = ("sk_live_", "rk_live_")
 
 
 class LiveKeyError(ValueError):
-    """A key of a live account, which has no business in an emulator."""
+    """A key of a live account, which an emulator must not get."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ async def running_emulator(
     host: str = "127.0.0.1",
     port: int = 0,
 ) -> AsyncIterator[RunningEmulator]:
-    """Serve a fresh account until the block is left.
+    """Serve a new account until the block is left.
 
     Args:
         keys: API keys that are valid from the start.
@@ -46,7 +46,7 @@ async def running_emulator(
 
     Raises:
         LiveKeyError: For a key that starts like a live account's.
-        OSError: When the address can't be listened on.
+        OSError: If it can't listen on the address.
     """
     account = _account(keys, meters, options)
     runner = web.AppRunner(application(account), access_log=None, shutdown_timeout=1.0)

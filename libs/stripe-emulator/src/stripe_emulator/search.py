@@ -1,4 +1,4 @@
-"""Stripe's search query language for customers, as far as finding one by its data needs it.
+"""Stripe's search query language, as far as finding a customer by its data needs it.
 
 Clauses are ``field:'exact'``, ``field~'part'`` and ``created>1700000000``, negated by a leading
 ``-`` and joined by ``AND`` or by ``OR``, not both. Text is compared without regard to case.
@@ -15,7 +15,7 @@ from stripe_emulator.errors import StripeError, invalid_parameter
 from stripe_emulator.parameters import Integer, Parameters, Text
 
 SEARCH_CUSTOMERS = Parameters(
-    {"limit": Integer(least=1, most=100), "page": Text(), "query": Text()}, ("query",)
+    {"limit": Integer(minimum=1, maximum=100), "page": Text(), "query": Text()}, ("query",)
 )
 _CLAUSE = re.compile(
     r"""\s*(?P<negated>-)?
@@ -49,7 +49,7 @@ class Clause:
     negated: bool
 
     def matches(self, customer: dict[str, Any]) -> bool:
-        """Tell whether the customer satisfies this clause."""
+        """Return whether the customer satisfies this clause."""
         return self._holds(customer) is not self.negated
 
     def _holds(self, customer: dict[str, Any]) -> bool:
@@ -67,13 +67,13 @@ class Clause:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """The clauses of a search, of which all or any have to match."""
+    """The clauses of a search; all or any of them have to match."""
 
     clauses: tuple[Clause, ...]
     every: bool
 
     def matches(self, customer: dict[str, Any]) -> bool:
-        """Tell whether the customer is one of those searched for."""
+        """Return whether the customer matches."""
         hits = (clause.matches(customer) for clause in self.clauses)
         return all(hits) if self.every else any(hits)
 
@@ -82,26 +82,26 @@ def parse(text: str) -> Query:
     """Read a query.
 
     Raises:
-        StripeError: 400 when it can't be read, or asks for a field or comparison there is not.
+        StripeError: 400 if it can't be read, or has an unsupported field or comparison.
     """
     clauses: list[Clause] = []
     joins: set[str] = set()
-    place = 0
-    while place < len(text):
-        match = _CLAUSE.match(text, place)
+    position = 0
+    while position < len(text):
+        match = _CLAUSE.match(text, position)
         if match is None or (match["join"] is None and match.end() < len(text)):
             raise _unreadable()
         clauses.append(_clause(match))
         joins |= {match["join"]} - {None}
-        place = match.end()
-        if match["join"] is not None and not text[place:].strip():
+        position = match.end()
+        if match["join"] is not None and not text[position:].strip():
             raise _unreadable()
     if len(joins) > 1:
         raise invalid_parameter("query", "A query can't combine AND and OR.")
     return Query(tuple(clauses), every="OR" not in joins)
 
 
-def found(matching: list[dict[str, Any]], params: dict[str, Any]) -> dict[str, Any]:
+def search_result(matching: list[dict[str, Any]], params: dict[str, Any]) -> dict[str, Any]:
     """Return one page of a search as Stripe's ``search_result`` object."""
     start = _page_start(params.get("page"))
     limit = params.get("limit", 10)

@@ -1,4 +1,4 @@
-"""The HTTP door: requests in, answers out, and faults carried out on the wire."""
+"""The HTTP server: requests, answers, and the faults of connections."""
 
 import json
 import socket
@@ -11,11 +11,11 @@ from aiohttp import web
 from stripe_emulator.account import Account
 from stripe_emulator.answers import Answer
 from stripe_emulator.errors import StripeError, not_utf8, wrong_content_type
-from stripe_emulator.exchange import Call, Exchange, Outcome
 from stripe_emulator.faults import Fault, FaultKind
 from stripe_emulator.forms import Form, decode
 from stripe_emulator.ids import new_id
 from stripe_emulator.inspection import inspection_routes
+from stripe_emulator.pipeline import Call, Outcome, Pipeline
 
 API_VERSION = "2026-05-27.dahlia"
 _FORM = "application/x-www-form-urlencoded"
@@ -26,18 +26,18 @@ def application(account: Account) -> web.Application:
     """Build the web application: the API under ``/v1``, the inspection under ``/_emulator``."""
     app = web.Application()
     app.add_routes(inspection_routes(account))
-    app.router.add_route("*", "/{path:.*}", _Door(account).handle)
+    app.router.add_route("*", "/{path:.*}", _Handler(account).handle)
     return app
 
 
-class _Door:
+class _Handler:
     def __init__(self, account: Account) -> None:
-        self._exchange = Exchange(account)
+        self._pipeline = Pipeline(account)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         request_id = new_id("req")
         try:
-            outcome = await self._exchange.carry_out(await _call(request, request_id))
+            outcome = await self._pipeline.handle(await _call(request, request_id))
         except StripeError as unreadable:
             outcome = Outcome(Answer.of(unreadable))
         headers = _headers(request, request_id, outcome.answer)
@@ -95,7 +95,7 @@ def _headers(request: web.Request, request_id: str, answer: Answer) -> dict[str,
     if key and request.method == "POST":
         headers |= {"Idempotency-Key": key, "Original-Request": request_id}
     if answer.status == HTTPStatus.UNAUTHORIZED:
-        # The one answer of the live API without a Request-Id.
+        # The only answer of the live API without a Request-Id.
         del headers["Request-Id"]
     return {**headers, **answer.headers}
 
@@ -107,7 +107,7 @@ def _body(answer: Answer) -> bytes:
 def _reset(request: web.Request) -> web.StreamResponse:
     transport = request.transport
     if transport is not None:
-        # Lingering for zero seconds makes the kernel send a reset, not an orderly end.
+        # With SO_LINGER of zero seconds the kernel sends a reset instead of a FIN.
         transport.get_extra_info("socket").setsockopt(
             socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
         )

@@ -1,4 +1,4 @@
-"""Summaries: what the events of one customer and meter add up to, per window of time."""
+"""Summaries: the sums of one customer's events for one meter, by window of time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ LIST_SUMMARIES = Parameters(
     {
         **PAGING,
         "customer": Text(),
-        "start_time": Integer(least=0),
-        "end_time": Integer(least=0),
+        "start_time": Integer(minimum=0),
+        "end_time": Integer(minimum=0),
         "value_grouping_window": Choice(("day", "hour")),
     },
     ("customer", "end_time", "start_time"),
@@ -62,15 +62,15 @@ class Span:
         return timestamp - (timestamp - self.start) % self.window_seconds
 
 
-def summarised(
+def list_summaries(
     meter: Meter, customer: str, events: Sequence[MeterEvent], params: dict[str, Any]
 ) -> dict[str, Any]:
     """Return one page of ``billing.meter_event_summary`` objects, the newest window first.
 
     Args:
-        meter: The meter that says how values add up.
+        meter: The meter, which has the formula.
         customer: The customer's id.
-        events: Its events for that meter that are old enough to be seen.
+        events: Its events for that meter that are old enough to be visible.
         params: Read by ``LIST_SUMMARIES``.
 
     Windows without an event are left out.
@@ -82,13 +82,13 @@ def summarised(
         if start is not None:
             windows.setdefault(start, []).append(event)
     views = [
-        _view(meter, customer, (start, start + span.window_seconds), aggregated(meter, inside))
+        _view(meter, customer, (start, start + span.window_seconds), aggregate(meter, inside))
         for start, inside in sorted(windows.items(), reverse=True)
     ]
     return page(views, f"/v1/billing/meters/{meter.id}/event_summaries", "summary", params)
 
 
-def aggregated(meter: Meter, events: Sequence[MeterEvent]) -> Decimal:
+def aggregate(meter: Meter, events: Sequence[MeterEvent]) -> Decimal:
     """Add up events by the meter's formula: ``sum``, ``count`` or ``last`` (by event time).
 
     On a meter with an event time window the values are totals of that window already: of each
@@ -113,7 +113,7 @@ def number(value: Decimal) -> int | float:
 
 
 def unknown_customer(customer: str) -> StripeError:
-    """Word the refusal of a summary for a customer that does not exist."""
+    """Return the error of a summary for a customer that does not exist."""
     return no_such("customer", customer, "customer", status=400)
 
 

@@ -37,7 +37,7 @@ async def test_every_answer_names_its_request(client: Any, customer: Any) -> Non
 
 
 async def test_an_address_without_endpoint_is_a_404(client: Any, conforms: Conforms) -> None:
-    """What is not there answers in the API's own words."""
+    """An unknown address answers with the API's own error."""
     with pytest.raises(stripe.InvalidRequestError) as refusal:
         await client.raw_request_async("get", "/v1/nothing_here")
 

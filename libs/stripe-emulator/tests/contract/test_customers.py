@@ -109,7 +109,7 @@ async def test_a_customer_is_found_by_its_metadata_in_the_end(
 async def test_a_deleted_customer_leaves_a_tombstone(
     client: Any, customer: Any, conforms: Conforms
 ) -> None:
-    """Deletion and every retrieval after it say no more than that it is deleted."""
+    """Deletion and every retrieval after it answer only that it is deleted."""
     deleted = await client.v1.customers.delete_async(customer.id)
     found = await client.v1.customers.retrieve_async(customer.id)
     listed = await client.v1.customers.list_async({"email": customer.email})
@@ -122,7 +122,7 @@ async def test_a_deleted_customer_leaves_a_tombstone(
 
 
 async def test_a_deleted_customer_cannot_be_updated(client: Any, customer: Any) -> None:
-    """After its deletion a customer is missing to all but retrieval."""
+    """After its deletion a customer can be retrieved and not updated."""
     await client.v1.customers.delete_async(customer.id)
 
     with pytest.raises(stripe.InvalidRequestError) as refusal:

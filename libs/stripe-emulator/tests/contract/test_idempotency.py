@@ -76,7 +76,7 @@ async def test_a_refusal_of_the_endpoint_is_replayed(
 async def test_a_request_that_failed_validation_leaves_its_key_free(
     client: Any, customer: Any
 ) -> None:
-    """A key is only taken once the endpoint began to execute."""
+    """A key is only kept once the endpoint began to execute."""
     options: stripe.RequestOptions = {"idempotency_key": str(uuid4())}
     wrong: Any = {"nonsense": "x"}
 

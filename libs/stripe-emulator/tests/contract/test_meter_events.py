@@ -1,4 +1,4 @@
-"""Meter events, as the emulator and Stripe both judge them."""
+"""Meter events, as the emulator and Stripe both accept and refuse them."""
 
 import time
 from collections.abc import Callable
@@ -53,10 +53,10 @@ async def test_an_event_without_identifier_and_time_gets_both(
     assert abs(accepted.timestamp - time.time()) < 60
 
 
-async def test_a_taken_identifier_is_refused_without_a_code(
+async def test_a_used_identifier_is_refused_without_a_code(
     client: Any, meter: Any, customer: Any, conforms: Conforms
 ) -> None:
-    """Only the message tells a duplicate, and a header asks not to try again."""
+    """Only the message identifies a duplicate, and a header says not to retry."""
     described = event(meter, customer)
     await client.v1.billing.meter_events.create_async(described)
 
@@ -84,7 +84,7 @@ async def test_an_event_for_an_unknown_customer_is_refused(
 async def test_an_event_for_a_deleted_customer_is_refused(
     client: Any, meter: Any, customer: Any
 ) -> None:
-    """A deleted customer is no customer to a meter."""
+    """A deleted customer counts as unknown."""
     await client.v1.customers.delete_async(customer.id)
 
     refusal = await refusal_of(client, event(meter, customer))
@@ -105,7 +105,7 @@ async def test_an_event_name_without_a_meter_is_refused(
 async def test_an_event_older_than_35_days_is_refused(
     client: Any, meter: Any, customer: Any
 ) -> None:
-    """The past an event may lie in ends after 35 days."""
+    """An event may be at most 35 days old."""
     late = event(meter, customer, timestamp=int(time.time()) - 35 * DAY - 120)
     recent = event(meter, customer, timestamp=int(time.time()) - 35 * DAY + 3600)
 
@@ -119,7 +119,7 @@ async def test_an_event_older_than_35_days_is_refused(
 async def test_an_event_more_than_5_minutes_ahead_is_refused(
     client: Any, meter: Any, customer: Any
 ) -> None:
-    """The future an event may lie in ends after five minutes."""
+    """An event may be at most five minutes ahead."""
     ahead = event(meter, customer, timestamp=int(time.time()) + 420)
     nearly = event(meter, customer, timestamp=int(time.time()) + 240)
 

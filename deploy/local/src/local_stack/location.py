@@ -1,9 +1,9 @@
-"""Where a PostgreSQL server can be: root's runs as another user, who must be able to get there.
+"""Where the data and the programs of a PostgreSQL server are while it runs.
 
-PostgreSQL refuses to run as root. The user it runs as instead may not enter a private folder, such
-as root's home, where the checkout with the programs and the data is. Then both are outside of it
-while the server runs, and only then: at its end the data return, so that whoever deletes the
-private folder deletes all there is.
+PostgreSQL refuses to run as root. The user it runs as instead may have no access to a private
+folder such as root's home, in which the checkout is. The data and a copy of the programs are then
+outside of it, but only while the server runs: when it ends the data are moved back, so that
+deleting the private folder deletes everything.
 """
 
 import errno
@@ -18,22 +18,22 @@ from typing import Self
 from local_stack.programs import ProgramFailedError, run_program
 from local_stack.sql import PostgresUnavailableError, postgres_programs
 
-# Who a server started by root is.
+# The user that root's servers run as.
 _USER = "nobody"
 _PREFIX = "nexus-postgres-"
-# The links by which a server's own folder and the one outside know each other.
+# The links from a server's own folder to the one outside, and back.
 _OUTSIDE, _HOME = "outside", "home"
 _TRIAL_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """Where a server is while it runs.
 
     Attributes:
-        folder: What its data are in.
+        folder: The folder of its data.
         programs: The folder of PostgreSQL's programs.
-        user: Who it runs as; ``None`` for whoever runs this.
+        user: The user it runs as; ``None`` for the current one.
     """
 
     folder: Path
@@ -41,23 +41,23 @@ class Place:
     user: str | None
 
     @classmethod
-    def take(cls, directory: Path) -> Self:
-        """Find a place for the server of ``directory`` and bring its data there, if it has any.
+    def find(cls, directory: Path) -> Self:
+        """Find a location for the server of ``directory``, and move its data there if it has any.
 
         Raises:
             PostgresUnavailableError: If there is none; the text says what was tried.
         """
-        bring_back(directory)
+        return_data(directory)
         programs = postgres_programs()
         if os.geteuid() != 0:
             return cls(directory, programs, None)
-        place = cls(directory, programs, _USER)
+        location = cls(directory, programs, _USER)
         try:
-            place._try()
+            location._check_access()
         except ProgramFailedError as error:
             return cls._outside_of(directory, programs, error)
-        place.give(place.data)
-        return place
+        location.give_to_server(location.data)
+        return location
 
     @property
     def data(self) -> Path:
@@ -66,11 +66,11 @@ class Place:
 
     @property
     def unfinished(self) -> Path:
-        """Data that are not whole, made or copied just now or when a process was killed."""
+        """Data that are being made or copied, or were when a process was killed."""
         return self.folder / "data.unfinished"
 
-    def give(self, path: Path) -> None:
-        """Make ``path``, if it exists, and what is in it the server's own."""
+    def give_to_server(self, path: Path) -> None:
+        """Make the server's user the owner of ``path``, if it exists, and of what is in it."""
         if self.user is None or not path.exists():
             return
         owner = pwd.getpwnam(self.user)
@@ -94,27 +94,27 @@ class Place:
 
     @classmethod
     def _below(cls, parent: Path, directory: Path, programs: Path) -> Self:
-        _sweep(parent)
+        _delete_abandoned(parent)
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
         try:
             (directory / _OUTSIDE).symlink_to(folder)
             (folder / _HOME).symlink_to(directory)
-            place = cls(folder, _copy_programs(programs, folder / "programs"), _USER)
+            location = cls(folder, _copy_programs(programs, folder / "programs"), _USER)
             folder.chmod(0o711)
-            place._try()
+            location._check_access()
             _move_data(directory, folder)
-            place.give(place.data)
+            location.give_to_server(location.data)
         except BaseException:
-            bring_back(directory)
+            return_data(directory)
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        return place
+        return location
 
-    def _try(self) -> None:
+    def _check_access(self) -> None:
         """Enter the folder and run a program, as the server will.
 
         Raises:
-            ProgramFailedError: If its user may not.
+            ProgramFailedError: If the server's user has no access.
         """
         script = 'cd "$0" && exec "$1" --version'
         run_program(
@@ -127,11 +127,11 @@ class Place:
         )
 
 
-def bring_back(directory: Path) -> None:
+def return_data(directory: Path) -> None:
     """Move the data of ``directory`` back into it, and delete the folder outside, if there is one.
 
-    The server must have ended. Data that are there already are whole: those outside are what a
-    killed process left of its own moving.
+    The server must have ended. If there are data already, they are complete: those outside are what
+    a killed process has not yet deleted after moving them.
     """
     link = directory / _OUTSIDE
     if not link.is_symlink():
@@ -144,16 +144,16 @@ def bring_back(directory: Path) -> None:
 
 
 def _parents(directory: Path) -> list[Path]:
-    """List where a folder outside can be: first where moving data there copies nothing."""
+    """List the possible parents of a folder outside, those on the same file system first."""
     named = [Path(os.environ["TMPDIR"])] if "TMPDIR" in os.environ else []
-    # The first outlives a restart of the machine, and is seldom held in memory.
+    # /var/tmp survives a restart of the machine, and is seldom held in memory.
     parents = [path for path in (*named, Path("/var/tmp"), Path("/tmp")) if path.is_dir()]  # noqa: S108 - a folder of a new name is made there
     device = directory.stat().st_dev
     return sorted(parents, key=lambda path: path.stat().st_dev != device)
 
 
-def _sweep(parent: Path) -> None:
-    """Delete what killed servers left in ``parent``, once their own folders have been deleted."""
+def _delete_abandoned(parent: Path) -> None:
+    """Delete the folders of killed servers in ``parent`` whose own folders have been deleted."""
     for folder in parent.glob(f"{_PREFIX}*"):
         home = folder / _HOME
         if home.is_symlink() and not _leads(home.readlink() / _OUTSIDE, folder):
@@ -167,7 +167,7 @@ def _leads(link: Path, target: Path) -> bool:
 def _copy_programs(programs: Path, into: Path) -> Path:
     """Copy PostgreSQL's programs (30 MB), readable by all; return the new folder of them.
 
-    They find their libraries by the way from their own folder up and down again.
+    They find their libraries by a path relative to their own folder.
     """
     package = programs.parents[1]
     libraries = package.with_name(f"{package.name}.libs")
@@ -183,7 +183,7 @@ def _copy_programs(programs: Path, into: Path) -> Path:
 
 
 def _move_data(source: Path, target: Path) -> None:
-    """Move ``data`` from one folder to another, also to another file system; a kill loses none."""
+    """Move ``data`` between folders, also of two file systems; a kill loses nothing."""
     data, moved = source / "data", target / "data"
     if moved.exists() or not data.exists():
         return

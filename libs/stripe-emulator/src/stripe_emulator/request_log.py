@@ -1,18 +1,18 @@
-"""The journal: what was asked of the account and how that ended, for tests to look at."""
+"""The log of the requests to the account and their results, which tests can read."""
 
 from collections import deque
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-REMEMBERED_REQUESTS = 10_000
+KEPT_REQUESTS = 10_000
 
 
 @dataclass(slots=True)
 class RequestRecord:
-    """One request; ``status`` is None while it is worked on and when no status was sent.
+    """One request; ``status`` is None while it is processed and if no status was sent.
 
-    Of a refusal only its code (its type, where it has none) and parameter are kept: messages may
-    quote what the request held.
+    Of an error only its code (or its type, without a code) and parameter are kept: messages may
+    quote the request.
     """
 
     at: float
@@ -30,7 +30,7 @@ class RequestRecord:
 
 @dataclass(slots=True)
 class Attempts:
-    """What happened to one meter event identifier, over all requests that carried it."""
+    """The results of all requests with one meter event identifier."""
 
     attempts: int = 0
     accepted: int = 0
@@ -40,15 +40,15 @@ class Attempts:
     idempotency_keys: list[str] = field(default_factory=list)
 
 
-class Journal:
-    """The last requests, and the attempts of every identifier since the start."""
+class RequestLog:
+    """The last requests, and the results by identifier since the start."""
 
     def __init__(self) -> None:
-        self._requests: deque[RequestRecord] = deque(maxlen=REMEMBERED_REQUESTS)
+        self._requests: deque[RequestRecord] = deque(maxlen=KEPT_REQUESTS)
         self._attempts: dict[str, Attempts] = {}
 
-    def opened(self, record: RequestRecord) -> None:
-        """Note that a request came in."""
+    def begin(self, record: RequestRecord) -> None:
+        """Log a request."""
         self._requests.append(record)
         if record.identifier is None:
             return
@@ -58,16 +58,16 @@ class Journal:
         if key is not None and key not in attempts.idempotency_keys:
             attempts.idempotency_keys.append(key)
 
-    def accepted(self, identifier: str) -> None:
-        """Note that an event with this identifier was counted."""
+    def count_accepted(self, identifier: str) -> None:
+        """Count an accepted event of this identifier."""
         self._attempts.setdefault(identifier, Attempts()).accepted += 1
 
-    def refused_as_duplicate(self, identifier: str) -> None:
-        """Note that an event was refused because its identifier is taken."""
+    def count_duplicate(self, identifier: str) -> None:
+        """Count an event that was refused as a duplicate of this identifier."""
         self._attempts.setdefault(identifier, Attempts()).duplicates += 1
 
-    def closed(self, record: RequestRecord) -> None:
-        """Note how a request ended, as written into its record."""
+    def finish(self, record: RequestRecord) -> None:
+        """Take over the result that was written into a request's record."""
         if record.identifier is None:
             return
         attempts = self._attempts[record.identifier]

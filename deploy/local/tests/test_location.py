@@ -1,6 +1,6 @@
-"""Where PostgreSQL is while it runs, as root too, whose server may not enter what root may.
+"""Where a PostgreSQL server's data are while it runs, also for root, whose server has fewer rights.
 
-The folders of pytest are its user's alone, so root's server is always outside of them here.
+The folders of pytest are accessible to its user only, so root's server is always outside of them.
 """
 
 import os
@@ -14,7 +14,7 @@ from local_stack.identities import ProcessIdentity, await_exit
 from local_stack.postgres import PostgresServer
 from local_stack.sql import run_sql
 
-# A process that starts a server, tells where it is, and is killed.
+# A process that starts a server, prints its process id, and is killed.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -23,13 +23,13 @@ from local_stack.sql import run_sql
 
 server = PostgresServer.start(Path(sys.argv[1]), durable=False)
 run_sql(server.superuser_url, "CREATE DATABASE kept")
-print(server.pids[0], flush=True)
+print(server.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 def data_of(pid: int) -> Path:
-    """Return the folder that a server has its data in: it works there."""
+    """Return the folder of a server's data, its working directory."""
     return Path(f"/proc/{pid}/cwd").readlink()
 
 
@@ -43,12 +43,12 @@ def start_and_be_killed(directory: Path) -> ProcessIdentity:
     return server
 
 
-def test_a_server_below_a_closed_folder_has_no_right_of_root(tmp_path: Path) -> None:
-    """No capability, no user and no group: what it may enter is what its user may."""
+def test_a_server_below_a_closed_folder_has_no_rights_of_root(tmp_path: Path) -> None:
+    """It has no capability, and neither root's user nor its group."""
     tmp_path.chmod(0o700)
 
     with PostgresServer.start(tmp_path / "postgres", durable=False) as server:
-        status = Path(f"/proc/{server.pids[0]}/status").read_text(encoding="utf-8")
+        status = Path(f"/proc/{server.pid}/status").read_text(encoding="utf-8")
 
     fields = dict(line.split(":", 1) for line in status.splitlines())
     assert "0" not in fields["Uid"].split()
@@ -56,9 +56,9 @@ def test_a_server_below_a_closed_folder_has_no_right_of_root(tmp_path: Path) -> 
 
 
 def test_data_are_in_their_own_folder_once_the_server_has_ended(tmp_path: Path) -> None:
-    """Whoever deletes that folder deletes all there is."""
+    """Deleting that folder deletes everything."""
     with PostgresServer.start(tmp_path, durable=False) as server:
-        while_running = data_of(server.pids[0])
+        while_running = data_of(server.pids["PostgreSQL"])
 
     assert (tmp_path / "data" / "PG_VERSION").is_file()
     assert not (tmp_path / "outside").is_symlink()
@@ -66,7 +66,7 @@ def test_data_are_in_their_own_folder_once_the_server_has_ended(tmp_path: Path) 
 
 
 def test_data_of_a_killed_run_are_found_again(tmp_path: Path) -> None:
-    """The server it left is ended, and the next one goes on with its data."""
+    """The server that was left is ended, and the next one uses its data."""
     left = start_and_be_killed(tmp_path)
 
     with PostgresServer.start(tmp_path, durable=False) as server:
@@ -79,7 +79,7 @@ def test_data_of_a_killed_run_are_found_again(tmp_path: Path) -> None:
 
 
 def test_data_outside_are_deleted_once_their_own_folder_is_gone(tmp_path: Path) -> None:
-    """By the next server that is started anywhere: nobody else would know of them."""
+    """By the next server that is started; nothing else refers to them."""
     left = start_and_be_killed(tmp_path / "first")
     data = data_of(left.pid)
     left.send(signal.SIGKILL)
@@ -92,7 +92,7 @@ def test_data_outside_are_deleted_once_their_own_folder_is_gone(tmp_path: Path) 
 
 
 def test_data_that_another_user_made_become_the_servers(tmp_path: Path) -> None:
-    """As when root works where a user did: PostgreSQL refuses data that are not its user's."""
+    """As if root works in a user's folder: PostgreSQL refuses data of another user."""
     PostgresServer.start(tmp_path, durable=False).stop()
     if os.geteuid() == 0:
         for path in (tmp_path / "data", *(tmp_path / "data").rglob("*")):

@@ -1,4 +1,4 @@
-"""The claim on a directory: one owner at a time, and what a crashed owner left running is ended."""
+"""The lock on a directory: one owner at a time, and servers of a crashed owner are ended."""
 
 import fcntl
 import json
@@ -15,10 +15,10 @@ _GONE_WITHIN_SECONDS = 10.0
 
 
 class DirectoryInUseError(LocalStackError):
-    """A process of this machine uses the directory.
+    """Another process of this machine uses the directory.
 
     Attributes:
-        holder: Its process id; ``None`` if it has only just begun.
+        holder: Its process id; ``None`` if it has just started.
     """
 
     def __init__(self, directory: Path, holder: int | None) -> None:
@@ -27,31 +27,30 @@ class DirectoryInUseError(LocalStackError):
 
 
 class DirectoryClosedError(LocalStackError):
-    """The directory can't be written here; the text says whose it is and what to do."""
+    """The directory can't be written; the text names its owner and says what to do."""
 
     def __init__(self, directory: Path, error: OSError) -> None:
         closed = Path(error.filename or directory)
         super().__init__(f"{closed} can't be written: {error.strerror}{_advice(closed, directory)}")
 
 
-class Claim:
-    """An exclusive claim on a directory, held by a file lock that ends with its holder.
+class DirectoryLock:
+    """An exclusive lock on a directory: a file lock that the kernel releases with its holder.
 
-    The system releases the lock when the holder dies, however it dies, so no lock goes stale. The
-    server processes outlive a killed holder: their ids are noted here, and the next holder ends
-    them before it starts its own.
+    So no lock becomes stale. The server processes outlive a killed holder: their ids are written
+    down here, and the next holder ends them before it starts its own.
     """
 
     def __init__(self, directory: Path, lock: IO[str]) -> None:
-        self._notes = directory / "pids.json"
+        self._pids = directory / "pids.json"
         self._lock = lock
 
     @classmethod
-    def take(cls, directory: Path) -> Self:
-        """Claim ``directory``, creating it, and end what a crashed holder left running there.
+    def acquire(cls, directory: Path) -> Self:
+        """Lock ``directory``, creating it, and end the servers that a crashed holder left.
 
         Raises:
-            DirectoryInUseError: If a living process holds the claim.
+            DirectoryInUseError: If a running process holds the lock.
             DirectoryClosedError: If it can't be made or written.
         """
         try:
@@ -69,26 +68,28 @@ class Claim:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        claim = cls(directory, lock)
-        claim._end_leftovers()
-        return claim
+        acquired = cls(directory, lock)
+        acquired._end_leftovers()
+        return acquired
 
-    def note(self, *pids: int) -> None:
-        """Note the server processes now running here, replacing those noted before."""
+    def write_pids(self, *pids: int) -> None:
+        """Write down the server processes now running here, instead of those before."""
         identities = (ProcessIdentity.of(pid) for pid in pids)
         rows = [[each.pid, each.started] for each in identities if each is not None]
-        self._notes.write_text(json.dumps(rows), encoding="utf-8")
+        self._pids.write_text(json.dumps(rows), encoding="utf-8")
 
     def release(self) -> None:
-        """Give the directory up; everything noted must have been stopped."""
-        self._notes.unlink(missing_ok=True)
+        """Release the directory; its servers must have been stopped. Repeated calls do nothing."""
+        if self._lock.closed:
+            return
+        self._pids.unlink(missing_ok=True)
         self._lock.truncate(0)
         self._lock.close()
 
     def _end_leftovers(self) -> None:
-        if not self._notes.exists():
+        if not self._pids.exists():
             return
-        rows = json.loads(self._notes.read_text(encoding="utf-8") or "[]")
+        rows = json.loads(self._pids.read_text(encoding="utf-8") or "[]")
         leftovers = [ProcessIdentity(pid, started) for pid, started in rows]
         for leftover in leftovers:
             leftover.send(signal.SIGKILL)
@@ -96,8 +97,15 @@ class Claim:
         await_removal(leftovers, seconds=_GONE_WITHIN_SECONDS)
 
 
+def write_secret(path: Path, text: str) -> None:
+    """Write a file anew that only its owner may read."""
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
+
+
 def _advice(path: Path, directory: Path) -> str:
-    """Say what to do where ``path``, or the nearest folder above it, belongs to another user."""
+    """Say what to do if ``path``, or the nearest existing folder above, has another owner."""
     there = next(each for each in (path, *path.parents) if _exists(each))
     owner, own = there.stat().st_uid, os.geteuid()
     if owner == own:

@@ -1,4 +1,4 @@
-"""One dead letter to practise on: a tool run that usage-ingest refuses now and accepts later."""
+"""A dead letter to practise on: a tool run that usage-ingest refuses now and accepts later."""
 
 import asyncio
 import time
@@ -18,40 +18,40 @@ DEAD_LETTER_QUEUE = f"{QUEUE}.dlq"
 
 # usage-ingest dead-letters a run whose clock is further ahead than this.
 _TOLERATED = timedelta(minutes=5)
-# Long enough for usage-ingest to see it first, short enough for a person's first look round.
+# Long enough for usage-ingest to read it first, short enough for a person to wait.
 _REFUSED_FOR = timedelta(seconds=30)
-_ARRIVES_WITHIN_SECONDS = 20.0
+_ARRIVAL_SECONDS = 20.0
 _POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class PracticeLetter:
-    """A run published with a clock too far ahead.
+class SampleDeadLetter:
+    """A run that was published with a clock too far ahead.
 
     Attributes:
-        curable_from: From when it is recorded and billed if it is moved back to its queue.
-        arrived: Whether it lies in the dead-letter queue.
+        accepted_from: From when it is recorded and billed if it is moved back to its queue.
+        arrived: Whether it is in the dead-letter queue.
     """
 
-    curable_from: datetime
+    accepted_from: datetime
     arrived: bool
 
     @classmethod
-    def leave(cls, stack: Stack) -> Self:
-        """Publish it as an outside service would and wait until usage-ingest has refused it.
+    def publish(cls, stack: Stack) -> Self:
+        """Publish it as an outside service does, and wait until usage-ingest has dead-lettered it.
 
         Raises:
-            NotPublishedError: If the broker did not take it.
+            NotPublishedError: If the broker did not confirm it.
         """
         now, user = datetime.now(UTC), uuid.uuid4()
-        curable_from = now + _REFUSED_FOR
-        early = tool_executed(user, curable_from + _TOLERATED)
+        accepted_from = now + _REFUSED_FOR
+        early = tool_executed(user, accepted_from + _TOLERATED)
         publish(stack.amqp_url("publisher"), [user_created(user, now), early])
-        return cls(curable_from, arrived=asyncio.run(_arrives(stack.amqp_url(OPERATOR))))
+        return cls(accepted_from, arrived=asyncio.run(_arrives(stack.amqp_url(OPERATOR))))
 
 
 async def _arrives(amqp_url: str) -> bool:
-    deadline = time.monotonic() + _ARRIVES_WITHIN_SECONDS
+    deadline = time.monotonic() + _ARRIVAL_SECONDS
     async with await aio_pika.connect(amqp_url) as connection:
         channel = await connection.channel()
         while time.monotonic() < deadline:

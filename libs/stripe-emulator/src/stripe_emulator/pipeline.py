@@ -1,4 +1,4 @@
-"""The way of one request through the account: key, limits, fault, idempotency, effect, answer."""
+"""The steps of one request: key, rate limits, fault, idempotency, effect, answer."""
 
 import asyncio
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from stripe_emulator.api import EVENTS_PATH, Endpoint, find
 from stripe_emulator.errors import StripeError
 from stripe_emulator.faults import Fault, FaultKind, Target, When
 from stripe_emulator.forms import Form, FormValue
-from stripe_emulator.journal import RequestRecord
+from stripe_emulator.request_log import RequestRecord
 
-_WIRE = (FaultKind.RESET, FaultKind.TRUNCATED, FaultKind.HTML_503, FaultKind.FOREIGN)
+_CONNECTION_FAULTS = (FaultKind.RESET, FaultKind.TRUNCATED, FaultKind.HTML_503, FaultKind.FOREIGN)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request as it came in, its form decoded."""
+    """One request, with its form decoded."""
 
     request_id: str
     method: str
@@ -31,7 +31,7 @@ class Call:
 
     @property
     def target(self) -> Target:
-        """Return what faults may be aimed at."""
+        """Return what the conditions of faults are compared with."""
         identifier = self.form.get("identifier") if self.path == EVENTS_PATH else None
         return Target(self.method, self.path, _text(identifier), self._customer())
 
@@ -46,19 +46,19 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What goes back: an answer, and the fault that befalls it on the wire, if any does."""
+    """The answer to a request, and the fault of its connection, if there is one."""
 
     answer: Answer
     fault: Fault | None = None
 
     @property
     def wire(self) -> FaultKind | None:
-        """Return what happens to the answer on the wire."""
+        """Return the kind of the connection's fault."""
         return None if self.fault is None else self.fault.kind
 
     @property
     def status(self) -> int | None:
-        """Return the status the client gets to see, None when it sees none."""
+        """Return the status that the client receives, None if it receives none."""
         if self.wire is FaultKind.RESET:
             return None
         if self.fault is not None and self.fault.kind is FaultKind.FOREIGN:
@@ -66,15 +66,15 @@ class Outcome:
         return 503 if self.wire is FaultKind.HTML_503 else self.answer.status
 
 
-class Exchange:
-    """Carries requests out, one account behind them all."""
+class Pipeline:
+    """Handles the requests to one account."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
-        self._busy: set[tuple[str, str]] = set()
+        self._locked: set[tuple[str, str]] = set()
 
-    async def carry_out(self, call: Call) -> Outcome:
-        """Answer a request and note it in the journal."""
+    async def handle(self, call: Call) -> Outcome:
+        """Answer a request and log it."""
         record = RequestRecord(
             at=self._account.clock.now(),
             request_id=call.request_id,
@@ -83,19 +83,19 @@ class Exchange:
             idempotency_key=call.idempotency_key,
             identifier=call.target.identifier,
         )
-        self._account.journal.opened(record)
+        self._account.request_log.begin(record)
         try:
-            outcome = await self._admitted(call, record)
+            outcome = await self._admit(call, record)
         except StripeError as refusal:
             outcome = Outcome(Answer.of(refusal))
         record.status = outcome.status
         record.replayed = "Idempotent-Replayed" in outcome.answer.headers
         error = outcome.answer.body.get("error", {})
         record.error, record.param = error.get("code", error.get("type")), error.get("param")
-        self._account.journal.closed(record)
+        self._account.request_log.finish(record)
         return outcome
 
-    async def _admitted(self, call: Call, record: RequestRecord) -> Outcome:
+    async def _admit(self, call: Call, record: RequestRecord) -> Outcome:
         account = self._account
         endpoint, id_ = find(call.method, call.path)
         account.keys.authorize(call.authorization, endpoint.permission)
@@ -104,11 +104,11 @@ class Exchange:
         if fault is not None:
             record.fault = f"{fault.kind}:{fault.when}"
         if call.idempotency_key is None or call.method != "POST":
-            _, outcome = await self._executed(call, endpoint, id_, fault)
+            _, outcome = await self._execute(call, endpoint, id_, fault)
             return outcome
-        return await self._executed_once(call, call.idempotency_key, endpoint, id_, fault)
+        return await self._execute_once(call, call.idempotency_key, endpoint, id_, fault)
 
-    async def _executed_once(
+    async def _execute_once(
         self, call: Call, key: str, endpoint: Endpoint, id_: str, fault: Fault | None
     ) -> Outcome:
         store = self._account.idempotency
@@ -117,10 +117,10 @@ class Exchange:
         if replay is not None:
             if fault is not None:
                 await asyncio.sleep(fault.seconds)
-            return Outcome(replay) if fault is None else spoiled(fault, replay)
+            return Outcome(replay) if fault is None else apply_fault(fault, replay)
         kept: Answer | None = None
         try:
-            kept, outcome = await self._executed(call, endpoint, id_, fault)
+            kept, outcome = await self._execute(call, endpoint, id_, fault)
         finally:
             if kept is None:
                 store.release(key)
@@ -128,21 +128,21 @@ class Exchange:
                 store.finish(key, kept)
         return outcome
 
-    async def _executed(
+    async def _execute(
         self, call: Call, endpoint: Endpoint, id_: str, fault: Fault | None
     ) -> tuple[Answer | None, Outcome]:
-        """Return the answer to keep under the idempotency key, if any, and what goes back."""
+        """Return the answer to keep under the idempotency key, if any, and the outcome."""
         params = endpoint.parameters.read(call.form)
-        with self._alone(call, params):
+        with self._exclusive(call, params):
             await self._work(call, fault)
             if fault is not None and fault.when is When.BEFORE and fault.kind != FaultKind.LATENCY:
-                outcome = spoiled(fault, Answer.of(errors.server_error()))
+                outcome = apply_fault(fault, Answer.of(errors.server_error()))
                 return (outcome.answer if _kept_error(fault) else None), outcome
             kept, answer = self._effect(endpoint, id_, params)
             if fault is None or fault.when is When.BEFORE:
                 return kept, Outcome(answer)
             await asyncio.sleep(fault.seconds)
-            outcome = spoiled(fault, answer)
+            outcome = apply_fault(fault, answer)
             return (outcome.answer if _kept_error(fault) else kept), outcome
 
     async def _work(self, call: Call, fault: Fault | None) -> None:
@@ -163,26 +163,26 @@ class Exchange:
         return answer, answer
 
     @contextmanager
-    def _alone(self, call: Call, params: dict[str, Any]) -> Iterator[None]:
-        """Hold the customer and meter of an event, or refuse the call when another holds them."""
+    def _exclusive(self, call: Call, params: dict[str, Any]) -> Iterator[None]:
+        """Lock the customer and meter of an event, or refuse the call if another has the lock."""
         if call.path != EVENTS_PATH or not self._account.options.refuse_overlaps:
             yield
             return
         meter = self._account.meters.active_for(params["event_name"])
         customer = params["payload"].get(meter.customer_key, "") if meter else ""
-        lane = (params["event_name"], customer)
-        if lane in self._busy:
+        pair = (params["event_name"], customer)
+        if pair in self._locked:
             raise errors.overlapping_calls()
-        self._busy.add(lane)
+        self._locked.add(pair)
         try:
             yield
         finally:
-            self._busy.discard(lane)
+            self._locked.discard(pair)
 
 
-def spoiled(fault: Fault, answer: Answer) -> Outcome:
-    """Return what a fault makes of an answer."""
-    if fault.kind in _WIRE:
+def apply_fault(fault: Fault, answer: Answer) -> Outcome:
+    """Return the outcome that a fault makes of an answer."""
+    if fault.kind in _CONNECTION_FAULTS:
         return Outcome(answer, fault)
     refusal = _refusal(fault)
     return Outcome(answer if refusal is None else Answer.of(refusal))
@@ -205,7 +205,7 @@ def _refusal(fault: Fault) -> StripeError | None:
 
 
 def _kept_error(fault: Fault) -> bool:
-    # The API's own 500 is what it remembers; every other fault lies outside of what it knows.
+    # Stripe keeps its own 500s; every other fault happens outside of its API.
     return fault.kind is FaultKind.SERVER_ERROR
 
 

@@ -1,0 +1,113 @@
+"""Gathering the evidence from the databases, the broker's queues and Stripe."""
+
+import asyncio
+from collections import Counter
+from typing import Final
+from uuid import UUID
+
+import aio_pika
+import aiohttp
+import aiormq
+
+from local_stack.catalogue import OPERATOR, VHOST
+from local_stack.dead_letters import read_dead_letters
+from metering_chaos.environment import DATABASE_ERRORS, Environment
+from metering_chaos.evidence import Evidence, LedgerEvent, MeterEvent, Report, ToolRun
+from metering_chaos.plan import INGEST, PROVISIONER
+from metering_chaos.publisher import LoadPublisher
+
+# The columns are in the order of the fields of LedgerEvent, ToolRun and Report.
+EVENTS: Final = """
+SELECT event_id, user_id, server_id, tool_name, origin, status, token_count, billing_state, claim_id
+  FROM usage_events
+"""
+REPORTS: Final = """
+SELECT report_id, identifier, claim_id, stripe_customer_id, meter, value, event_count, state
+  FROM usage_reports
+"""
+ACCOUNTS: Final = "SELECT user_id, stripe_customer_id FROM billing_accounts"
+PROFILES: Final = "SELECT user_id FROM user_profiles"
+
+
+UNREADABLE: Final = (*DATABASE_ERRORS, aiohttp.ClientError, aiormq.exceptions.AMQPError)
+"""What reading raises while a server is away."""
+
+
+async def gather_evidence(environment: Environment, publisher: LoadPublisher) -> Evidence:
+    """Read everything; nothing is changed, and dead letters stay in their queues.
+
+    Raises one of ``UNREADABLE`` while a server is away.
+    """
+    stack = environment.stack
+    async with environment.database(INGEST) as ledger:
+        events, reports, accounts = [
+            await ledger.fetch(query) for query in (EVENTS, REPORTS, ACCOUNTS)
+        ]
+    async with environment.database(PROVISIONER) as provisioning:
+        profiles = await provisioning.fetch(PROFILES)
+    return Evidence(
+        confirmed=tuple(publisher.confirmed),
+        unconfirmed=tuple(publisher.unconfirmed),
+        events=tuple(
+            LedgerEvent(event_id, ToolRun(*run), state, claim)
+            for event_id, *run, state, claim in events
+        ),
+        reports=tuple(Report(*row) for row in reports),
+        profiles=frozenset(row["user_id"] for row in profiles),
+        accounts={row["user_id"]: row["stripe_customer_id"] for row in accounts},
+        dead_letters=await read_dead_letters(stack.amqp_url(OPERATOR), environment.queues.kept),
+        meter_events=await _meter_events(environment),
+        sums=await _sums(environment),
+        customers=await customers_by_user(stack.emulator.url, stack.stripe_key),
+        queued=await read_depths(environment),
+    )
+
+
+async def _meter_events(environment: Environment) -> tuple[MeterEvent, ...]:
+    """Read what Stripe accepted, each identifier with the content of its last event."""
+    attempts = await environment.stripe.attempts()
+    content = {event["identifier"]: event for event in await environment.stripe.events()}
+    return tuple(
+        MeterEvent(
+            identifier,
+            content[identifier]["payload"]["stripe_customer_id"],
+            content[identifier]["event_name"],
+            int(content[identifier]["payload"]["value"]),
+            counts["accepted"],
+        )
+        for identifier, counts in attempts.items()
+        if counts["accepted"]
+    )
+
+
+async def _sums(environment: Environment) -> dict[tuple[str, str], int]:
+    rows = await environment.stripe.sums()
+    return {(row["customer"], row["event_name"]): int(row["value"]) for row in rows}
+
+
+async def customers_by_user(url: str, key: str) -> Counter[UUID]:
+    """Count the customers that Stripe has of each user; it lists them in pages of up to 100."""
+    found: Counter[UUID] = Counter()
+    parameters = {"limit": "100"}
+    headers = {"Authorization": f"Bearer {key}"}
+    async with aiohttp.ClientSession(headers=headers, raise_for_status=True) as session:
+        while True:
+            async with session.get(f"{url}/v1/customers", params=parameters) as answer:
+                page = await answer.json()
+            found.update(UUID(each["metadata"]["user_id"]) for each in page["data"])
+            if not page["has_more"]:
+                return found
+            parameters["starting_after"] = page["data"][-1]["id"]
+
+
+async def read_depths(environment: Environment) -> dict[str, int]:
+    """Count the ready messages of the queues that are empty when everything is done."""
+    broker = environment.stack.broker
+    url = broker.amqp_url(broker.admin.user, broker.admin.password, VHOST)
+    found = {}
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        for name in (*environment.queues.work, *environment.queues.tiers):
+            declared = await asyncio.wait_for(channel.declare_queue(name, passive=True), 10)
+            found[name] = declared.declaration_result.message_count or 0
+    return found

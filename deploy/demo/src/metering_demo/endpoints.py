@@ -1,0 +1,30 @@
+"""Where the demo reaches each part of a running stack."""
+
+from dataclasses import dataclass
+
+from local_stack.urls import Login
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """The addresses of a running stack.
+
+    Attributes:
+        publisher_amqp: The AMQP URL of an outside service.
+        operator_amqp: The AMQP URL of the operator.
+        management: The base URL of the broker's management API.
+        operator: The operator's login there.
+        ledger: The URL of usage-ingest's database.
+        ingest: The base URL of usage-ingest.
+        emulator: The base URL of the local Stripe.
+        stripe_key: The key that the local Stripe accepts.
+    """
+
+    publisher_amqp: str
+    operator_amqp: str
+    management: str
+    operator: Login
+    ledger: str
+    ingest: str
+    emulator: str
+    stripe_key: str
