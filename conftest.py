@@ -1,11 +1,11 @@
-"""How properties are tried out, in every package: as a busy machine allows."""
+"""Hypothesis settings of every package."""
 
 import os
 
 from hypothesis import HealthCheck, settings
 
-# No deadline and no word on slowness: both measure the machine, not the code. In CI the examples
-# are the same on every run, so that what fails there fails again.
+# Neither a deadline nor a check of slowness: both measure the machine, not the code. In CI the
+# examples are the same on every run, so that a failure can be repeated.
 settings.register_profile(
     "unhurried",
     deadline=None,

@@ -1,7 +1,7 @@
-"""What do the questions asked of the ledger for ever, or by people, cost when it is large?
+"""What do the ledger's periodic and operators' queries cost when it is large?
 
-A PostgreSQL of its own, migrated, filled by SQL alone; each question under EXPLAIN ANALYZE, first
-as it comes and then once more, when what it reads is in memory.
+A PostgreSQL of its own, migrated, filled by SQL alone; each query under EXPLAIN ANALYZE, twice,
+so that the second time its pages are in memory.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from sqlalchemy import TextClause, text
 
 from local_stack.provision import provide_postgres
 from nexus_database import Database
-from rig.databases import make_database
+from support.databases import make_database
 from usage_ingest.storage.accounts import EXPIRE, RELEASE, SUPERSEDE
 from usage_ingest.storage.figures import MEASURE
 from usage_ingest.storage.reader import (
@@ -46,7 +46,7 @@ UNFINISHED: Final[Mapping[str, int]] = {
     "forwarded": 20_000,
     "rejected": 1_000,
 }
-"""A bad day: Stripe has been away for a while, and many users have no customer yet."""
+"""After an outage of Stripe, with many users who have no customer yet."""
 
 SECONDARY: Final = """
 SELECT json_agg(json_build_object('name', indexname, 'made', indexdef)) FROM pg_indexes
@@ -85,51 +85,51 @@ SELECT md5('report' || n)::uuid, md5('claim' || n)::uuid, 'nexus:' || md5('repor
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A statement with its values, and how often it is asked."""
+class Query:
+    """A statement with its values, and how often it runs."""
 
     name: str
     statement: TextClause
     values: Mapping[str, object]
-    asked: str
+    runs: str
 
 
-def questions(now: datetime) -> Iterator[Question]:
-    """Yield what is asked of the ledger beside its batches."""
+def queries(now: datetime) -> Iterator[Query]:
+    """Yield the queries of the ledger other than its batches."""
     most = {"most": MOST_COUNTED}
     oldest = {"oldest": now - timedelta(days=35)}
-    yield Question("figures for the metrics", MEASURE, most, "every 10 s")
-    yield Question("sweep: expire", EXPIRE, oldest, "every 3 s")
-    yield Question("sweep: release", RELEASE, {}, "every 3 s")
-    yield Question("sweep: supersede", SUPERSEDE, oldest, "every 3 s")
-    yield Question("status: events", EVENTS, most, "by a person")
-    yield Question("status: reports", REPORTS, most, "by a person")
+    yield Query("figures for the metrics", MEASURE, most, "every 10 s")
+    yield Query("sweep: expire", EXPIRE, oldest, "every 3 s")
+    yield Query("sweep: release", RELEASE, {}, "every 3 s")
+    yield Query("sweep: supersede", SUPERSEDE, oldest, "every 3 s")
+    yield Query("status: events", EVENTS, most, "by an operator")
+    yield Query("status: reports", REPORTS, most, "by an operator")
     for days in (1, 7, 3650):
         since = {"since": now - timedelta(days=days)}
-        yield Question(f"status: reported, {days} d", REPORTED, since, "by a person")
+        yield Query(f"status: reported, {days} d", REPORTED, since, "by an operator")
     page = {"before": now, "created_at": BEGINNING, "report_id": FIRST_ID, "most": 100}
-    yield Question("replay: a page", UNANSWERED, page, "by a person")
+    yield Query("replay: a page", UNANSWERED, page, "by an operator")
 
 
-async def plan(database: Database, question: Question) -> dict[str, Any]:
+async def plan(database: Database, query: Query) -> dict[str, Any]:
     """Run a statement under EXPLAIN ANALYZE, undo it, and return its plan."""
-    explained = text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {question.statement.text}")
+    explained = text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query.statement.text}")
     async with database.engine.connect() as connection:
-        found = (await connection.execute(explained, dict(question.values))).scalar_one()
+        found = (await connection.execute(explained, dict(query.values))).scalar_one()
         await connection.rollback()
-    told: dict[str, Any] = (json.loads(found) if isinstance(found, str) else found)[0]
-    return told
+    explained_plan: dict[str, Any] = (json.loads(found) if isinstance(found, str) else found)[0]
+    return explained_plan
 
 
 def scans(node: Mapping[str, Any]) -> set[str]:
-    """Return how a plan reads its tables."""
+    """Return the scans of a plan."""
     own = {f"{node['Node Type']} {node.get('Index Name', node.get('Relation Name', ''))}".strip()}
     parts = [scans(each) for each in node.get("Plans", ())]
     return (own if "Scan" in node["Node Type"] else set()).union(*parts)
 
 
-async def filled(superuser: asyncpg.Connection, rows: int) -> None:
-    """Fill the tables; the indexes are made afterwards, which is quicker."""
+async def fill(superuser: asyncpg.Connection, rows: int) -> None:
+    """Fill the tables; the indexes are made afterwards, which is faster."""
     indexes = json.loads(await superuser.fetchval(SECONDARY))
     for each in indexes:
         await superuser.execute(f"DROP INDEX {each['name']}")
@@ -142,15 +142,15 @@ async def filled(superuser: asyncpg.Connection, rows: int) -> None:
         await superuser.execute(f"VACUUM (ANALYZE) {table}")
 
 
-async def measured(database: Database, rows: int) -> None:
-    """Ask every question twice and print what it cost."""
+async def measure(database: Database, rows: int) -> None:
+    """Run every query twice and print its cost."""
     print(f"{rows:,} events; load average {os.getloadavg()[0]:.1f}")
-    print("| question | asked | first | again | pages | read by |\n|---|---|---|---|---|---|")
-    for question in questions(datetime.now(UTC)):
-        first, again = [await plan(database, question) for _ in range(2)]
+    print("| query | runs | first | again | pages | read by |\n|---|---|---|---|---|---|")
+    for query in queries(datetime.now(UTC)):
+        first, again = [await plan(database, query) for _ in range(2)]
         pages = again["Plan"]["Shared Hit Blocks"] + again["Plan"]["Shared Read Blocks"]
         print(
-            f"| {question.name} | {question.asked} | {first['Execution Time']:.1f} ms"
+            f"| {query.name} | {query.runs} | {first['Execution Time']:.1f} ms"
             f" | {again['Execution Time']:.1f} ms | {pages:,}"
             f" | {', '.join(sorted(scans(again['Plan'])))} |",
             flush=True,
@@ -166,11 +166,11 @@ async def main() -> int:
         url = await make_database(server, SERVICE, PASSWORD)
         began = time.monotonic()
         superuser = await asyncpg.connect(server.superuser_url, database=SERVICE)
-        await filled(superuser, rows)
+        await fill(superuser, rows)
         await superuser.close()
         print(f"filled in {time.monotonic() - began:.0f} s", file=sys.stderr)
         database = Database(url, name="benchmark")
-        await measured(database, rows)
+        await measure(database, rows)
         await database.close()
     return 0
 

@@ -1,51 +1,30 @@
-"""Does a service's memory stay bounded, whatever waits for it? Real processes on real servers.
+"""Does a service's memory stay bounded by any backlog? Real processes on real servers.
 
-Each scenario piles something up, starts the services on it and prints how much memory each took at
-its peak, and how fast the pile went.
+Each scenario makes a backlog, starts the services on it and prints each one's peak of resident
+memory and the rate at which the backlog was processed.
 """
 
 import argparse
 import asyncio
 import os
-import secrets
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from local_stack.provision import provide_broker, provide_postgres
-from local_stack.servers import Broker, Database
-from rig.databases import make_database
-from rig.endurance import SCENARIOS
-from rig.platform import Platform
-from rig.vhost import Vhost
+from support.load_scenarios import SCENARIOS
+from support.platform import standalone_platform
 
-SERVICES: Final = ("customer_provisioner", "usage_ingest", "stripe_reporter")
-
-
-@asynccontextmanager
-async def prepared(broker: Broker, postgres: Database, directory: Path) -> AsyncIterator[Platform]:
-    """Offer services that can be started, with the tiers' real waits, on a fresh vhost."""
-    password = secrets.token_hex(16)
-    databases = {service: await make_database(postgres, service, password) for service in SERVICES}
-    vhost = Vhost(broker, f"metering-{secrets.token_hex(4)}", password)
-    await vhost.create(tier_scale=1.0)
-    settings = {
-        "STRIPE_MAX_CALLS_PER_SECOND": "800",
-        "REPORT_WINDOW_SECONDS": "10",
-        "LOG_LEVEL": "WARNING",
-    }
-    platform = Platform(vhost, databases, directory, settings=settings)
-    try:
-        yield platform
-    finally:
-        platform.stop()
-        await vhost.delete()
+SETTINGS: Final = {
+    "STRIPE_MAX_CALLS_PER_SECOND": "800",
+    "REPORT_WINDOW_SECONDS": "10",
+    "LOG_LEVEL": "WARNING",
+}
 
 
 async def main(names: Sequence[str], messages: int, seconds: float) -> None:
-    """Start servers of its own, measure each scenario on a fresh vhost, and print."""
+    """Start a broker and a database server, measure each scenario on a fresh vhost, and print."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         with (
@@ -53,7 +32,8 @@ async def main(names: Sequence[str], messages: int, seconds: float) -> None:
             provide_postgres(directory / "postgres") as postgres,
         ):
             for scenario in names:
-                async with prepared(broker, postgres, directory / scenario) as platform:
+                place = directory / scenario
+                async with standalone_platform(broker, postgres, place, SETTINGS) as platform:
                     measured = await SCENARIOS[scenario](platform, messages, seconds)
                 load = os.getloadavg()[0]
                 print(f"memory: {messages} {measured}; load average {load:.1f}", flush=True)

@@ -1,7 +1,7 @@
-"""Other ways of writing tool runs down, to hold usage-ingest against: plain, usual, and the limit.
+"""Other consumers of tool runs, to compare usage-ingest with: simple, usual, and minimal.
 
-They ack after the commit, as it does. None checks what it reads, sums anything up or knows what to
-do with a bad message.
+They ack after the commit, as it does. None validates or aggregates runs, or handles an invalid
+message.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from yarl import URL
 from nexus_messaging.topology import TOOL_EXECUTED_QUEUE
 
 PREFETCH: Final = 2000
-MOST: Final = 500
+MAX_BATCH: Final = 500
 
 INSERT: Final = text("""
 INSERT INTO usage_events (event_id, source, schema_version, digest, user_id, server_id, tool_name,
@@ -41,7 +41,7 @@ STORE: Final = "INSERT INTO bodies SELECT unnest($1::bytea[])"
 
 
 def row(body: bytes) -> dict[str, Any]:
-    """Return a run's row, or fail."""
+    """Return a run's row."""
     event = json.loads(body)
     return {**event["data"], **event, "digest": hashlib.sha256(body).digest()}
 
@@ -69,7 +69,7 @@ async def one_by_one(amqp_url: str, database_url: str) -> None:
 
 
 async def in_batches(amqp_url: str, database_url: str) -> None:
-    """Consume by aio-pika: what has arrived is inserted at once and acked at once."""
+    """Consume by aio-pika: all messages that have arrived are inserted and acked together."""
     connection, ledger = await aio_pika.connect(amqp_url), engine(database_url)
     channel = await connection.channel()
     await channel.set_qos(PREFETCH)
@@ -84,7 +84,7 @@ async def in_batches(amqp_url: str, database_url: str) -> None:
 
 
 async def unread(amqp_url: str, database_url: str) -> None:
-    """Keep bodies as they are: as little as can be done in Python with a broker and a database."""
+    """Store bodies unread: the minimum in Python with a broker and a database."""
     connection, ledger = await aiormq.connect(amqp_url), await asyncpg.connect(database_url)
     channel = await connection.channel()
     await channel.basic_qos(prefetch_count=PREFETCH)
@@ -98,7 +98,7 @@ async def unread(amqp_url: str, database_url: str) -> None:
 
 async def _batch(arrived: asyncio.Queue[Arrived]) -> Sequence[Arrived]:
     batch = [await arrived.get()]
-    while len(batch) < MOST and not arrived.empty():
+    while len(batch) < MAX_BATCH and not arrived.empty():
         batch.append(arrived.get_nowait())
     return batch
 

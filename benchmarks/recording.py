@@ -28,9 +28,9 @@ from local_stack.ports import LOOPBACK, free_ports
 from local_stack.postgres import PostgresServer
 from local_stack.rabbitmq import RabbitNode
 from nexus_messaging.topology import EVENTS, TOOL_EXECUTED_QUEUE
-from rig.backlog import pile_up, runs
-from rig.databases import make_database
-from rig.vhost import Vhost
+from support.backlog import pile_up, runs
+from support.databases import make_database
+from support.vhost import Vhost
 
 SERVICE: Final = "usage_ingest"
 OURS: Final = "usage-ingest"

@@ -1,18 +1,15 @@
-"""Does one busy customer hold up the others? The reporter as a process, on real servers.
+"""Does one busy customer delay the others? The reporter as a process, on real servers.
 
-Half of all reports are one customer's, far more than Stripe takes of it one at a time. Printed is
-how long the reports of all others take from their publication until they reach Stripe.
+Half of all reports are one customer's, far more than Stripe accepts of it one at a time. Printed
+is how long all other reports take from their publication until they reach Stripe.
 """
 
 import argparse
 import asyncio
 import os
-import secrets
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -20,17 +17,16 @@ from typing import Final
 from aio_pika.abc import AbstractExchange
 
 from local_stack.provision import provide_broker, provide_postgres
-from local_stack.servers import Broker, Database
 from nexus_contracts import Event, UsageRecorded
 from nexus_messaging.topology import INTERNAL
-from rig.databases import make_database
-from rig.events import report
-from rig.metrics import sample
-from rig.platform import Platform
-from rig.vhost import Vhost, message
-from rig.waiting import eventually
+from support.events import report
+from support.metrics import sample
+from support.platform import Platform, standalone_platform
+from support.vhost import Vhost, message
+from support.waiting import eventually
 
 SERVICE: Final = "stripe_reporter"
+SETTINGS: Final = {"STRIPE_MAX_CALLS_PER_SECOND": "800", "LOG_LEVEL": "WARNING"}
 
 PUT_OFF: Final = 'stripe_reporter_reports_total{outcome="customer_busy"}'
 """Deliveries whose customer had too many before them."""
@@ -40,7 +36,7 @@ TICK: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is offered: ``share`` of ``rate`` reports a second is one customer's."""
+    """The load: ``share`` of ``rate`` reports a second is one customer's."""
 
     rate: int
     seconds: int
@@ -58,11 +54,11 @@ class Record:
 
 
 async def measure(load: Load, platform: Platform) -> str:
-    """Offer the load to a running reporter and say in one line how it went."""
+    """Apply the load to a running reporter and return the result in one line."""
     busy, *others = await platform.customers(1 + load.others)
     async with platform.stripe() as stripe:
         await stripe.set_options(call_seconds=load.call_seconds)
-        record = await _offer(load, platform.vhost, busy, others)
+        record = await _publish_load(load, platform.vhost, busy, others)
 
         async def pending() -> int:
             return len(record.others.keys() - (await stripe.attempts()).keys())
@@ -85,8 +81,8 @@ async def measure(load: Load, platform: Platform) -> str:
     )
 
 
-async def _offer(load: Load, vhost: Vhost, busy: str, others: list[str]) -> Record:
-    """Publish evenly, as usage-ingest does; late ticks are made up for."""
+async def _publish_load(load: Load, vhost: Vhost, busy: str, others: list[str]) -> Record:
+    """Publish evenly, as usage-ingest does; late ticks are caught up."""
     record = Record()
     async with vhost.channel() as channel:
         exchange = await channel.get_exchange(INTERNAL, ensure=False)
@@ -111,36 +107,18 @@ async def _publish(exchange: AbstractExchange, event: Event[UsageRecorded]) -> N
     await exchange.publish(message(event), event.type)
 
 
-@asynccontextmanager
-async def running(broker: Broker, postgres: Database, directory: Path) -> AsyncIterator[Platform]:
-    """Run a reporter, with the tiers' real waits, until the context is left."""
-    password = secrets.token_hex(16)
-    database = await make_database(postgres, SERVICE, password)
-    vhost = Vhost(broker, f"metering-{secrets.token_hex(4)}", password)
-    await vhost.create(tier_scale=1.0)
-    platform = Platform(
-        vhost,
-        dict.fromkeys(("customer_provisioner", "usage_ingest", SERVICE), database),
-        directory,
-        settings={"STRIPE_MAX_CALLS_PER_SECOND": "800", "LOG_LEVEL": "WARNING"},
-    )
-    try:
-        platform.start("stripe-reporter")
-        yield platform
-    finally:
-        platform.stop()
-        await vhost.delete()
-
-
 async def main(load: Load) -> None:
-    """Start servers of its own, measure, and print."""
+    """Start a broker and a database server, measure, and print."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         with (
             provide_broker(directory / "rabbitmq") as broker,
             provide_postgres(directory / "postgres") as postgres,
         ):
-            async with running(broker, postgres, directory) as platform:
+            async with standalone_platform(
+                broker, postgres, directory, SETTINGS, [SERVICE]
+            ) as platform:
+                platform.start("stripe-reporter")
                 print(await measure(load, platform))
 
 

@@ -1,8 +1,8 @@
-"""What do traces cost where the most is done: recording batches of tool runs?
+"""What does tracing cost in the hot path, the recording of batches of tool runs?
 
-Four ways of recording take turns, batch by batch, so that what else the machine does meets them
-all alike. Printed is each way's processor time for a batch, in this process alone (the database's
-own is the same), and its ratio to recording without a trace of tracing.
+The variants take turns batch by batch, so that other load on the machine affects them alike.
+Printed are each variant's processor time for a batch, in this process alone (the database's is
+the same), and its ratio to recording without tracing.
 """
 
 import argparse
@@ -35,8 +35,8 @@ from nexus_messaging.topology import EVENTS, TOOL_EXECUTED_QUEUE
 from nexus_messaging.tracing import processing_batch, trace_with
 from nexus_service.periodic import Periodic
 from nexus_service.work import Works
-from rig.databases import make_database
-from rig.events import tool_run
+from support.databases import make_database
+from support.events import tool_run
 from usage_ingest.handlers import record_usage
 from usage_ingest.metering import BillingRules
 from usage_ingest.metrics import IngestMetrics
@@ -57,8 +57,8 @@ class Encoding(SpanExporter):
 
 
 @dataclass
-class Way:
-    """A way of recording: whether runs carry a context, and what makes spans, if anything does."""
+class Variant:
+    """A variant of recording: whether runs carry a trace context, and the provider of spans."""
 
     name: str
     traced: bool
@@ -67,47 +67,48 @@ class Way:
     seconds: list[float] = field(default_factory=list)
 
     def batch(self, size: int) -> list[Delivery]:
-        """Return new tool runs, each of a publisher's trace of its own where they have one."""
+        """Return new tool runs, each with a trace of its own if the variant is traced."""
         runs = [tool_run() for _ in range(size)]
         if self.traced:
             runs = [run.model_copy(update={"traceparent": _context()}) for run in runs]
         return [Delivery(Message.of(run), TOOL_EXECUTED_QUEUE, EVENTS) for run in runs]
 
     def span(self, batch: Sequence[Delivery]) -> AbstractContextManager[None]:
-        """Return what the recording of ``batch`` happens in."""
+        """Return the span in which ``batch`` is recorded, or none."""
         return processing_batch(TOOL_EXECUTED_QUEUE, batch) if self.spanned else nullcontext()
 
 
-def ways() -> list[Way]:
-    """Return the ways that are compared; the first is what they are compared to."""
+def variants() -> list[Variant]:
+    """Return the variants; the first is the one that the others are compared to."""
     return [
-        Way("no tracing", traced=False, spanned=False),
-        Way("off", traced=False, spanned=True),
-        Way("off, publishers trace", traced=True, spanned=True),
-        Way("on, nothing sampled", traced=True, spanned=True, provider=_provider(ALWAYS_OFF)),
-        Way("on, all sampled", traced=True, spanned=True, provider=_provider(ALWAYS_ON)),
+        Variant("no tracing", traced=False, spanned=False),
+        Variant("off", traced=False, spanned=True),
+        Variant("off, publishers trace", traced=True, spanned=True),
+        Variant("on, nothing sampled", traced=True, spanned=True, provider=_provider(ALWAYS_OFF)),
+        Variant("on, all sampled", traced=True, spanned=True, provider=_provider(ALWAYS_ON)),
     ]
 
 
 async def measure(record: BatchHandler, size: int, rounds: int) -> str:
-    """Record ``rounds`` batches in each way, in turns, and say what a batch took."""
-    compared = ways()
+    """Record ``rounds`` batches in each variant, in turns; return their times in one line."""
+    compared = variants()
     for turn in range(WARM_UP + rounds):
-        for way in compared:
-            batch = way.batch(size)
-            trace_with(way.provider)
+        for variant in compared:
+            batch = variant.batch(size)
+            trace_with(variant.provider)
             began = time.process_time()
-            with way.span(batch):
+            with variant.span(batch):
                 await record(batch)
             if turn >= WARM_UP:
-                way.seconds.append(time.process_time() - began)
-    base = statistics.median(compared[0].seconds)
-    told = ", ".join(
-        f"{way.name} {(took := statistics.median(way.seconds)) * 1000:.2f} ms ({took / base:.3f})"
-        for way in compared
+                variant.seconds.append(time.process_time() - began)
+    medians = {variant.name: statistics.median(variant.seconds) for variant in compared}
+    base = medians[compared[0].name]
+    times = ", ".join(
+        f"{name} {seconds * 1000:.2f} ms ({seconds / base:.3f})"
+        for name, seconds in medians.items()
     )
     return (
-        f"tracing_cost: batches of {size}, median of {rounds}: {told};"
+        f"tracing_cost: batches of {size}, median of {rounds}: {times};"
         f" load average {os.getloadavg()[0]:.1f}"
     )
 
@@ -128,7 +129,7 @@ async def _nothing() -> None:
 
 @asynccontextmanager
 async def recording(postgres: PostgresServer) -> AsyncIterator[BatchHandler]:
-    """Offer the handler on a ledger of its own."""
+    """Yield the handler on a ledger of its own."""
     password = secrets.token_hex(16)
     database = Database(await make_database(postgres, SERVICE, password), name="benchmark")
     registry = CollectorRegistry()
@@ -149,7 +150,7 @@ async def recording(postgres: PostgresServer) -> AsyncIterator[BatchHandler]:
 
 
 async def main(size: int, rounds: int) -> None:
-    """Start a database of its own, measure, and print."""
+    """Start a database server, measure, and print."""
     with tempfile.TemporaryDirectory() as name, provide_postgres(Path(name)) as postgres:
         async with recording(postgres) as record:
             print(await measure(record, size, rounds))
@@ -158,5 +159,5 @@ async def main(size: int, rounds: int) -> None:
 if __name__ == "__main__":
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--size", type=int, default=500, help="tool runs in a batch (500)")
-    options.add_argument("--rounds", type=int, default=100, help="batches of each way (100)")
+    options.add_argument("--rounds", type=int, default=100, help="batches of each variant (100)")
     asyncio.run(main(**vars(options.parse_args())))

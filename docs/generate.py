@@ -1,4 +1,4 @@
-"""Writes what is made from the code: pages of docs/, Prometheus' rules about queues, dashboards."""
+"""Writes what is made from the code: pages and AsyncAPI, Prometheus' queue rules, dashboards."""
 
 import argparse
 import sys

@@ -5,7 +5,8 @@ migrated template.
 """
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,27 +18,26 @@ from local_stack.servers import Broker
 from local_stack.servers import Database as PostgresServer
 from local_stack.sql import run_sql
 from nexus_database import migrate
-from rig.platform import Platform
-from rig.secrecy import tap
-from rig.vhost import Vhost
+from support.databases import MODULES, Clone, empty_database, make_role
+from support.leak_check import tap
+from support.platform import Platform
+from support.vhost import Vhost, open_vhost
 
-SERVICES = ("customer_provisioner", "usage_ingest", "stripe_reporter")
 PASSWORD = secrets.token_hex(16)
-TIER_SCALE = 0.01
 
 
 @pytest.fixture(scope="session")
 def password() -> str:
     """Return the password of every role and broker user of this run.
 
-    One for all: they belong to the whole server, and whoever sets another locks the others out.
+    Roles and users belong to the whole server, so that every test needs the same password.
     """
     return PASSWORD
 
 
 @pytest.fixture(scope="session")
 def server_directory() -> Iterator[Path]:
-    """Return a place for this run's servers."""
+    """Return the directory of this run's servers."""
     with run_directory(Path(__file__).parent.parent / ".local" / "tests") as directory:
         yield directory
 
@@ -53,23 +53,17 @@ def broker(server_directory: Path) -> Iterator[Broker]:
 def postgres(server_directory: Path) -> Iterator[PostgresServer]:
     """Return a running PostgreSQL with every service's roles."""
     with exit_on_sigterm(), provide_postgres(server_directory / "postgres") as server:
-        for service in SERVICES:
-            for role in (f"{service}_owner", service):
-                run_sql(server.superuser_url, f"DROP ROLE IF EXISTS {role}")
-                run_sql(server.superuser_url, f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
+        for module in MODULES:
+            for role in (f"{module}_owner", module):
+                make_role(server, role, PASSWORD)
         yield server
 
 
 @pytest.fixture
 async def vhost(broker: Broker) -> AsyncIterator[Vhost]:
-    """Return a vhost with the topology, its tiers a hundred times shorter."""
-    fresh = Vhost(broker, f"metering-{secrets.token_hex(4)}", PASSWORD)
-    await fresh.create(tier_scale=TIER_SCALE)
-    yield fresh
-    await fresh.delete()
-
-
-Clone = Callable[[str], Awaitable[str]]
+    """Return a vhost with the topology; its retry tiers wait a hundredth of their time."""
+    async with open_vhost(broker, PASSWORD) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
@@ -81,33 +75,30 @@ def templates() -> set[str]:
 @pytest.fixture
 def clone(postgres: PostgresServer, templates: set[str]) -> Iterator[Clone]:
     """Return a function that makes a service's migrated database; it returns the service's URL."""
-    made = []
+    with ExitStack() as made:
 
-    async def make(service: str) -> str:
-        template = f"template_{service}"
-        if template not in templates:
-            owner = f"{service}_owner"
-            run_sql(postgres.superuser_url, f"DROP DATABASE IF EXISTS {template}")
-            run_sql(postgres.superuser_url, f"CREATE DATABASE {template} OWNER {owner}")
-            await migrate(postgres.url(template, owner, PASSWORD), service)
-            templates.add(template)
-        name = f"{service}_{secrets.token_hex(4)}"
-        run_sql(postgres.superuser_url, f"CREATE DATABASE {name} TEMPLATE {template}")
-        made.append(name)
-        return postgres.url(name, service, PASSWORD)
+        async def make(service: str) -> str:
+            template = f"template_{service}"
+            if template not in templates:
+                owner = f"{service}_owner"
+                run_sql(postgres.superuser_url, f"DROP DATABASE IF EXISTS {template}")
+                run_sql(postgres.superuser_url, f"CREATE DATABASE {template} OWNER {owner}")
+                await migrate(postgres.url(template, owner, PASSWORD), service)
+                templates.add(template)
+            options = f"TEMPLATE {template}"
+            name = made.enter_context(empty_database(postgres, service, options=options))
+            return postgres.url(name, service, PASSWORD)
 
-    yield make
-    for name in made:
-        run_sql(postgres.superuser_url, f"DROP DATABASE {name} WITH (FORCE)")
+        yield make
 
 
 @pytest.fixture
 async def platform(vhost: Vhost, clone: Clone, tmp_path: Path) -> AsyncIterator[Platform]:
-    """Return the services, ready to be started; whatever is started is stopped at the end.
+    """Return the services, ready to be started; they are stopped at the end.
 
-    A test fails at its end if anything the services told people holds a secret or an address.
+    A test fails at its end if any output of the services holds a secret or an address.
     """
-    databases = {service: await clone(service) for service in SERVICES}
+    databases = {module: await clone(module) for module in MODULES}
     fresh = Platform(vhost, databases, tmp_path)
     await tap(vhost.admin_url)
     yield fresh

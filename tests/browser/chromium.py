@@ -1,4 +1,4 @@
-"""A headless Chromium of this machine, with a profile of its own and nothing from the network."""
+"""A headless Chromium of this machine, with a profile of its own and no network access."""
 
 import shutil
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
 WIDTH, HEIGHT = 1200, 900
-"""Pixels: what a picture in the documentation is wide, and what of a page is seen at once."""
+"""Pixels: the width of the documentation's pictures, and the height of the window."""
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _ARGUMENTS = (
@@ -32,7 +32,7 @@ _ARGUMENTS = (
 def chromium(profile: Path) -> Iterator[Chrome]:
     """Run a browser while the context lasts; ``profile`` is an empty folder for its data.
 
-    Fails the test where there is no browser, because a test that is left out proves nothing.
+    Fails the test where there is no browser, because a skipped test proves nothing.
     """
     browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
     driver = shutil.which("chromedriver")

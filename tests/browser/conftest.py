@@ -1,6 +1,5 @@
-"""A browser in which the operator is logged in to the broker's management UI."""
+"""A browser with the operator logged in to the broker's management UI."""
 
-import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,16 +9,14 @@ from browser.chromium import chromium
 from browser.management_ui import ManagementUi
 from integration.messaging.bench import SHORTEST, Bench
 from local_stack.servers import Broker
-from rig.vhost import Vhost
+from support.vhost import Vhost, open_vhost
 
 
 @pytest.fixture
 async def vhost(broker: Broker, password: str) -> AsyncIterator[Vhost]:
-    """Return a vhost with the topology, every tier as short as it can be."""
-    fresh = Vhost(broker, f"metering-{secrets.token_hex(4)}", password)
-    await fresh.create(tier_scale=SHORTEST)
-    yield fresh
-    await fresh.delete()
+    """Return a vhost with the topology, its retry tiers as short as possible."""
+    async with open_vhost(broker, password, tier_scale=SHORTEST) as made:
+        yield made
 
 
 @pytest.fixture
@@ -33,5 +30,5 @@ async def ui(vhost: Vhost, tmp_path: Path) -> AsyncIterator[ManagementUi]:
 
 @pytest.fixture
 def bench(request: pytest.FixtureRequest, vhost: Vhost) -> Bench:
-    """Return a consumer of tool runs, built as usage-ingest builds its own; or of another kind."""
+    """Return a consumer of tool runs in batches, as usage-ingest has it, or of the given kind."""
     return Bench(vhost, getattr(request, "param", "batch"))

@@ -1,12 +1,14 @@
-"""The broker's management UI as an operator uses it: by what is written on the page.
+"""The broker's management UI as an operator uses it.
 
-Elements are found by their labels and headings, which RabbitMQ 3.10 and 4 have in common.
+Elements are found by their labels and headings, which are the same in RabbitMQ 3.10 and 4.
 """
 
 import asyncio
 import os
+from collections.abc import Callable, Coroutine
+from functools import wraps
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, ParamSpec, TypeVar
 from urllib.parse import quote
 
 from selenium.common.exceptions import (
@@ -22,12 +24,14 @@ from selenium.webdriver.support import expected_conditions as met
 from selenium.webdriver.support.wait import WebDriverWait
 
 PICTURES: Final = "NEXUS_TEST_PICTURES"
-"""Names the folder that pictures for the documentation are written into, each where it is missing;
-unset, none are."""
+"""The folder for the documentation's pictures; only missing ones are written. Unset: none are."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _SECONDS = 30.0
-# The page is drawn anew every five seconds: what was just found may be gone or have moved.
-_WHILE_DRAWN = (
+# The page is redrawn every five seconds: an element that was just found may be gone or moved.
+_WHILE_REDRAWN = (
     ElementClickInterceptedException,
     ElementNotInteractableException,
     NoSuchElementException,
@@ -35,45 +39,39 @@ _WHILE_DRAWN = (
 )
 
 
+def _in_thread(method: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Return ``method``, which waits for the browser, as a coroutine function."""
+
+    @wraps(method)
+    async def threaded(*arguments: P.args, **options: P.kwargs) -> T:
+        return await asyncio.to_thread(method, *arguments, **options)
+
+    return threaded
+
+
 class ManagementUi:
-    """One person's browser window. Every method waits for what it asks for, up to 30 s."""
+    """A browser window. Every method waits up to 30 s for the element it needs."""
 
     def __init__(self, browser: Chrome, url: str, vhost: str) -> None:
         self._browser = browser
         self._url = url
         self._vhost = vhost
         self._wait: WebDriverWait[Chrome] = WebDriverWait(
-            browser, _SECONDS, ignored_exceptions=_WHILE_DRAWN
+            browser, _SECONDS, ignored_exceptions=_WHILE_REDRAWN
         )
 
-    async def log_in(self, user: str, password: str) -> None:
+    @_in_thread
+    def log_in(self, user: str, password: str) -> None:
         """Log in by the form."""
-        await asyncio.to_thread(self._log_in, user, password)
-
-    async def see_queued(self, queue: str, messages: int) -> None:
-        """Wait until the list of queues shows so many messages in ``queue``; it lags by seconds."""
-        await asyncio.to_thread(self._see_queued, queue, messages)
-
-    async def open_queue(self, queue: str) -> None:
-        """Open the page of ``queue`` by its link in the list of queues."""
-        await asyncio.to_thread(self._open_queue, queue)
-
-    async def get_messages(self, number: int = 1) -> list[str]:
-        """Press *Get Message(s)* on the open queue's page; return what is shown of each."""
-        return await asyncio.to_thread(self._get_messages, number)
-
-    async def move_messages(self, destination: str) -> None:
-        """Press *Move messages* on the open queue's page."""
-        await asyncio.to_thread(self._move_messages, destination)
-
-    def _log_in(self, user: str, password: str) -> None:
         self._browser.get(self._url)
         self._field("username").send_keys(user)
         self._field("password").send_keys(password)
         self._press("Login")
         self._wait.until(met.visibility_of_element_located((By.ID, "logout")))
 
-    def _see_queued(self, queue: str, messages: int) -> None:
+    @_in_thread
+    def see_queued(self, queue: str, messages: int) -> None:
+        """Wait until the list of queues shows so many messages in ``queue``; it lags by seconds."""
         self._show(f"{self._url}/#/queues")
         self._wait.until(lambda _: self._total(queue) == str(messages))
         row = self._browser.find_element(By.XPATH, f"//tr[td/a[normalize-space()='{queue}']]")
@@ -85,14 +83,18 @@ class ManagementUi:
         found = self._browser.find_elements(By.XPATH, numbers)
         return found[2].text if len(found) > 2 else ""
 
-    def _open_queue(self, queue: str) -> None:
+    @_in_thread
+    def open_queue(self, queue: str) -> None:
+        """Open the page of ``queue`` by its link in the list of queues."""
         self._show(f"{self._url}/#/queues")
         self._click(By.XPATH, f"//td/a[normalize-space()='{queue}']")
         address = f"/#/queues/{quote(self._vhost, safe='')}/{quote(queue, safe='')}"
         self._wait.until(met.url_contains(address))
         self._wait.until(met.text_to_be_present_in_element((By.TAG_NAME, "h1"), queue))
 
-    def _get_messages(self, number: int) -> list[str]:
+    @_in_thread
+    def get_messages(self, number: int = 1) -> list[str]:
+        """Press *Get Message(s)* on the open queue's page; return the text of each message."""
         self._unfold("Get messages")
         count = self._field("count")
         count.clear()
@@ -107,7 +109,9 @@ class ManagementUi:
         self._picture("get-messages", upward_from=boxes[-1])
         return texts
 
-    def _move_messages(self, destination: str) -> None:
+    @_in_thread
+    def move_messages(self, destination: str) -> None:
+        """Press *Move messages* on the open queue's page."""
         self._unfold("Move messages")
         field = self._field("dest-queue")
         field.send_keys(destination)
@@ -118,7 +122,7 @@ class ManagementUi:
 
     def _show(self, address: str) -> None:
         self._browser.get(address)
-        self._browser.refresh()  # a page already shown is not drawn again for its own address
+        self._browser.refresh()  # its own address does not redraw a page
 
     def _field(self, name: str) -> WebElement:
         return self._wait.until(
@@ -148,7 +152,7 @@ class ManagementUi:
         self._wait.until(unfolded)
 
     def _picture(self, name: str, *, upward_from: WebElement | None = None) -> None:
-        """Write what is seen into the asked-for folder; ``upward_from`` is at its lower edge."""
+        """Write a missing picture of the page; ``upward_from`` is at its lower edge."""
         file = Path(os.environ.get(PICTURES, ""), f"{name}.png")
         if PICTURES not in os.environ or file.exists():
             return

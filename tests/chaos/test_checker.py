@@ -1,4 +1,4 @@
-"""The checker on the running stack: clean if all is well, and not if somebody meddles."""
+"""The checker on the running stack: clean after a run, and not after a manipulation."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import aiohttp
 import pytest
 
-from chaos.scene import INGEST, Scene
+from chaos.controlled_stack import INGEST, ControlledStack
 from metering_chaos.checking import Violation, check
 from metering_chaos.gathering import gather_evidence
 from metering_chaos.load import make_load
@@ -25,33 +25,33 @@ DELETE FROM usage_events
 """
 
 
-async def test_the_checker_sees_a_charge_too_many_and_a_lost_event(scene: Scene) -> None:
-    """After a clean run, one event is deleted from the ledger and one charge made by hand."""
+async def test_checker_finds_an_extra_charge_and_a_lost_event(stack: ControlledStack) -> None:
+    """After a clean run, one event is deleted from the ledger and one charge is made by hand."""
     load = make_load(seed=5, events=300, seconds=5, start=datetime.now(UTC))
-    publisher = LoadPublisher(scene.environment.stack.amqp_url("publisher"), load)
+    publisher = LoadPublisher(stack.environment.stack.amqp_url("publisher"), load)
     publishing = asyncio.create_task(publisher.run())
-    evidence, verdict = await settle(scene.environment, publisher, publishing, patience=90)
+    evidence, verdict = await settle(stack.environment, publisher, publishing, patience=90)
     assert verdict.clean, verdict.findings
 
-    await scene.rows(INGEST, DELETE_ONE)
-    await _charge(scene, evidence.reports[0].customer)
+    await stack.rows(INGEST, DELETE_ONE)
+    await _charge(stack, evidence.reports[0].customer)
 
-    after = check(await gather_evidence(scene.environment, publisher))
+    after = check(await gather_evidence(stack.environment, publisher))
     assert after.count(Violation.LOST) == 1
     assert after.count(Violation.DOUBLE_BILLED) == 1
 
 
-async def _charge(scene: Scene, customer: str) -> None:
-    stack = scene.environment.stack
+async def _charge(stack: ControlledStack, customer: str) -> None:
+    url = f"{stack.environment.stack.emulator.url}/v1/billing/meter_events"
     form = {
         "event_name": "tool_call_executed",
         "identifier": "by-hand",
         "payload[stripe_customer_id]": customer,
         "payload[value]": "1",
     }
-    headers = {"Authorization": f"Bearer {stack.stripe_key}"}
+    headers = {"Authorization": f"Bearer {stack.environment.stack.stripe_key}"}
     async with (
         aiohttp.ClientSession(headers=headers, raise_for_status=True) as session,
-        session.post(f"{stack.emulator.url}/v1/billing/meter_events", data=form),
+        session.post(url, data=form),
     ):
         return

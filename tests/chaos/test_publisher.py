@@ -11,16 +11,16 @@ from metering_chaos.proxies import Proxy, open_proxies
 from nexus_messaging.message import Message
 from nexus_messaging.publisher import Publication, Publisher
 from nexus_messaging.topology import INTERNAL
-from rig.events import provisioned
-from rig.vhost import Vhost
-from rig.waiting import eventually
+from support.events import provisioned
+from support.vhost import Vhost
+from support.waiting import eventually
 
 USER = "customer-provisioner"
 
 
 @pytest.fixture
 async def proxy(vhost: Vhost) -> AsyncIterator[Proxy]:
-    """Return a proxy to the broker."""
+    """Return a proxy in front of the broker."""
     async with open_proxies(["broker"]) as proxies:
         proxies["broker"].upstream = Address.of(vhost.url(USER))
         yield proxies["broker"]
@@ -28,48 +28,43 @@ async def proxy(vhost: Vhost) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 async def publisher(vhost: Vhost, proxy: Proxy) -> AsyncIterator[Publisher]:
-    """Return a publisher that reaches the broker by the proxy."""
+    """Return a publisher that reaches the broker through the proxy."""
     url = proxy.address.amqp_url(login_of(vhost.url(USER)), vhost.name)
     connected = await Publisher.connect(url, name="test")
     yield connected
     await connected.close()
 
 
-def publication() -> Publication:
-    """Return something to publish."""
+async def publish(publisher: Publisher) -> bool:
+    """Publish an event; return whether it was confirmed."""
     event = provisioned(uuid4(), "cus_ada")
-    return Publication(INTERNAL, event.type, Message.of(event))
+    return await publisher.publish_all([Publication(INTERNAL, event.type, Message.of(event))]) == [
+        None
+    ]
 
 
-async def published(publisher: Publisher) -> bool:
-    """Publish once; tell whether it was confirmed."""
-    return await publisher.publish_all([publication()]) == [None]
+async def connections(proxy: Proxy) -> int:
+    """Return how many connections the proxy carries."""
+    return proxy.connections
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.005, 0.01, 0.02, 0.04, 0.08])
-async def test_a_connection_cut_again_while_it_comes_back_is_made_anew(
+async def test_connection_cut_while_it_reopens_is_replaced(
     publisher: Publisher, proxy: Proxy, pause: float
 ) -> None:
-    """Cut it as soon as it stands again, at various points of its opening: it publishes later."""
+    """It is cut ``pause`` seconds into each opening, and carries publishes afterwards."""
     for _ in range(5):
         proxy.reset()
-        await eventually(lambda: count(proxy), bool, within=20, every=0.001)
+        await eventually(lambda: connections(proxy), bool, within=20, every=0.001)
         await asyncio.sleep(pause)
 
-    assert await eventually(lambda: published(publisher), bool, within=20, every=0.2)
+    assert await eventually(lambda: publish(publisher), bool, within=20, every=0.2)
     assert publisher.connected
 
 
-async def test_a_channel_lost_on_a_connection_that_stands_is_made_anew(
-    publisher: Publisher,
-) -> None:
-    """A broker's error, or a library's, may close the channel alone: that must not be for good."""
+async def test_channel_closed_on_an_open_connection_is_replaced(publisher: Publisher) -> None:
+    """An error of the broker or of the library may close the channel alone."""
     assert publisher._channel is not None
     await publisher._channel.close()
 
-    assert await eventually(lambda: published(publisher), bool, within=20, every=0.2)
-
-
-async def count(proxy: Proxy) -> int:
-    """Return how many connections there are."""
-    return proxy.connections
+    assert await eventually(lambda: publish(publisher), bool, within=20, every=0.2)

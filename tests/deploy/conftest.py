@@ -1,4 +1,4 @@
-"""What docker-compose.yml says, and the secrets that its script makes."""
+"""docker-compose.yml with its defaults, and the secrets that its script makes."""
 
 import os
 import re
@@ -17,13 +17,13 @@ Script = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def _default(setting: re.Match[str]) -> str:
-    # Compose puts the default in after it has read the YAML; here it comes before.
+    # Compose inserts the default after it has read the YAML; here it is inserted before.
     return setting.group(1) or '""'
 
 
 @pytest.fixture(scope="session")
 def compose() -> dict[str, Any]:
-    """Return docker-compose.yml as it is when nothing is set outside."""
+    """Return docker-compose.yml with its defaults, as without any environment variable."""
     text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
     read: dict[str, Any] = yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", _default, text))
     return read
@@ -31,7 +31,7 @@ def compose() -> dict[str, Any]:
 
 @pytest.fixture
 def secrets_directory(tmp_path: Path) -> Path:
-    """Return the folder that ``make_secrets`` fills."""
+    """Return the folder that ``make_secrets`` writes to."""
     return tmp_path / "secrets"
 
 

@@ -1,11 +1,11 @@
-"""The audit of what the images hold, against an advisory database on this machine.
+"""The audit of the images' dependencies, with an advisory database on this machine.
 
 Long because uv reads the dependencies' metadata from the registry first.
 """
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from local_stack.ports import LOOPBACK, free_ports
+from support.http_servers import serve_routes
 
 AUDIT = Path(__file__).parents[2] / "requirements" / "audit.py"
 
@@ -30,67 +31,50 @@ async def advisory_database(vulnerable: str) -> AsyncIterator[str]:
         return web.json_response({"results": hit})
 
     async def advisory(_: web.Request) -> web.Response:
-        told = {"id": "TEST-1", "modified": "2026-01-01T00:00:00Z", "summary": "Gives all away"}
-        return web.json_response(told)
+        known = {"id": "TEST-1", "modified": "2026-01-01T00:00:00Z", "summary": "Gives all away"}
+        return web.json_response(known)
 
-    application = web.Application()
-    application.router.add_post("/v1/querybatch", batch)
-    application.router.add_get("/v1/vulns/{id}", advisory)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    [port] = free_ports(None)
-    await web.TCPSite(runner, LOOPBACK, port).start()
-    yield f"http://{LOOPBACK}:{port}/"
-    await runner.cleanup()
+    routes = (web.post("/v1/querybatch", batch), web.get("/v1/vulns/{id}", advisory))
+    async with serve_routes(*routes) as url:
+        yield f"{url}/"
 
 
-@pytest.fixture
-def audit() -> Callable[..., Awaitable[tuple[int, str]]]:
-    """Return a function that audits at a URL and returns the exit code and what was said."""
-
-    async def run(url: str, *arguments: str) -> tuple[int, str]:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, str(AUDIT), "--service-url", url, *arguments),
-            stdout=asyncio.subprocess.PIPE,
-        )
-        output, _ = await process.communicate()
-        assert process.returncode is not None
-        return process.returncode, output.decode()
-
-    return run
+async def audit(url: str, *arguments: str) -> tuple[int, str]:
+    """Audit at an advisory database; return the exit code and the output."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(AUDIT), "--service-url", url, *arguments),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, output.decode()
 
 
-async def test_an_advisory_on_a_pinned_dependency_fails_the_check(
-    audit: Callable[..., Awaitable[tuple[int, str]]],
-) -> None:
-    """The one that is named, with what is known of it; also where silence is allowed."""
+async def test_advisory_on_a_pinned_dependency_fails_the_audit() -> None:
+    """The dependency and the advisory are named, also with `--if-answered`."""
     async with advisory_database("stripe") as url:
-        code, said = await audit(url, "--if-answered")
+        code, output = await audit(url, "--if-answered")
 
     assert code == 1
-    assert "stripe" in said
-    assert "TEST-1: Gives all away" in said
+    assert "stripe" in output
+    assert "TEST-1: Gives all away" in output
 
 
-async def test_an_audit_without_a_finding_says_how_much_was_audited(
-    audit: Callable[..., Awaitable[tuple[int, str]]],
-) -> None:
-    """A number, as nothing audited would otherwise look like nothing found."""
+async def test_audit_without_a_finding_gives_the_number_audited() -> None:
+    """Without the number, nothing audited would look like nothing found."""
     async with advisory_database("none-of-them") as url:
-        code, said = await audit(url)
+        code, output = await audit(url)
 
     pinned = (AUDIT.parent / "runtime.txt").read_text(encoding="utf-8").count("==")
-    assert (code, said) == (0, f"audit: {pinned} pinned dependencies, no known advisory\n")
+    assert (code, output) == (0, f"audit: {pinned} pinned dependencies, no known advisory\n")
 
 
-async def test_silence_is_told_and_fails_only_who_asked_for_an_audit(
-    audit: Callable[..., Awaitable[tuple[int, str]]],
-) -> None:
-    """`make check` goes on where no database can be reached; `make audit` does not."""
+async def test_silent_database_fails_only_make_audit() -> None:
+    """`make check` passes where no database can be reached; `make audit` does not."""
     nobody = f"http://{LOOPBACK}:{free_ports(None)[0]}/"
 
     for arguments, expected in ((("--if-answered",), 0), ((), 2)):
-        code, said = await audit(nobody, *arguments)
+        code, output = await audit(nobody, *arguments)
         assert code == expected
-        assert said.startswith("audit: no advisory database answers; not audited (")
-        assert said.count("\n") == 1
+        assert output.startswith("audit: no advisory database answers; not audited (")
+        assert output.count("\n") == 1

@@ -1,4 +1,4 @@
-"""What docker-compose.yml promises of every container; no engine is needed to read it."""
+"""What docker-compose.yml guarantees for every container; no container engine is needed."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -29,8 +29,8 @@ OURS = "nexus-metering/"
 Environment = Callable[[str], Mapping[str, str]]
 
 
-def test_every_published_port_is_bound_to_loopback(compose: dict[str, Any]) -> None:
-    """Nothing is offered to the network: neither broker, database, emulator nor service."""
+def test_published_ports_are_bound_to_loopback(compose: dict[str, Any]) -> None:
+    """Neither broker, database, emulator nor a service listens on the network."""
     ports = [port for each in compose["services"].values() for port in each.get("ports", ())]
 
     assert ports
@@ -38,7 +38,7 @@ def test_every_published_port_is_bound_to_loopback(compose: dict[str, Any]) -> N
 
 
 def test_every_container_is_confined(compose: dict[str, Any]) -> None:
-    """No container may write its image, gain a right, or take the machine's memory."""
+    """No container can write to its image, gain a privilege, or use all memory."""
     for name, container in compose["services"].items():
         assert container["read_only"] is True, name
         assert container["cap_drop"] == ["ALL"], name
@@ -49,8 +49,8 @@ def test_every_container_is_confined(compose: dict[str, Any]) -> None:
 
 
 def test_no_container_runs_as_root(compose: dict[str, Any]) -> None:
-    """Images of others are given their own user; ours have one that is nobody's."""
-    recipes = {
+    """Third-party images run as their own user, ours as one without any other use."""
+    dockerfiles = {
         container["image"]: container["build"]["dockerfile"]
         for container in compose["services"].values()
         if "build" in container
@@ -60,14 +60,14 @@ def test_no_container_runs_as_root(compose: dict[str, Any]) -> None:
         if not container["image"].startswith(OURS):
             assert container["user"] not in {"root", "0"}, name
             continue
-        recipe = (ROOT / recipes[container["image"]]).read_text(encoding="utf-8")
-        last = recipe.rpartition("FROM ")[2]
+        dockerfile = (ROOT / dockerfiles[container["image"]]).read_text(encoding="utf-8")
+        last = dockerfile.rpartition("FROM ")[2]
         assert re.search(r"^USER 10001:10001$", last, re.MULTILINE), name
         assert re.search(r'^ENTRYPOINT \["', last, re.MULTILINE), name
 
 
-def test_a_container_is_given_exactly_the_secrets_it_reads(compose: dict[str, Any]) -> None:
-    """A secret that is mounted and unused is a leak; one used and not mounted is no start."""
+def test_container_mounts_exactly_the_secrets_it_reads(compose: dict[str, Any]) -> None:
+    """An unused secret is a leak; with a missing one the container does not start."""
     for name, container in compose["services"].items():
         if not container["image"].startswith(OURS):
             continue
@@ -81,19 +81,19 @@ def test_a_container_is_given_exactly_the_secrets_it_reads(compose: dict[str, An
 
 
 @pytest.mark.parametrize("service", SETTINGS)
-def test_a_service_is_told_every_setting_it_has(service: str, environment_of: Environment) -> None:
-    """A setting that is forgotten here could not be set; a misspelt one would be ignored."""
+def test_service_is_given_every_setting_it_has(service: str, environment_of: Environment) -> None:
+    """A forgotten setting could not be set; a misspelt one would be ignored."""
     environment = environment_of(service)
 
     ours = [name for name in environment if not name.startswith("OTEL_")]
-    told = {name.removesuffix("_FILE").lower() for name in ours}
+    given = {name.removesuffix("_FILE").lower() for name in ours}
     settings = load(SETTINGS[service], environment)
 
-    assert told == set(SETTINGS[service].model_fields)
+    assert given == set(SETTINGS[service].model_fields)
     assert settings.database_url.get_secret_value().endswith("/" + service.replace("-", "_"))
 
 
-def test_the_topology_knows_every_user_s_password(environment_of: Environment) -> None:
+def test_topology_job_has_the_password_of_every_user(environment_of: Environment) -> None:
     """The job that makes the broker's users reads one password for each."""
     settings = read_settings(environment_of("topology"))
 
@@ -102,10 +102,10 @@ def test_the_topology_knows_every_user_s_password(environment_of: Environment) -
 
 
 @pytest.mark.parametrize("service", SETTINGS)
-def test_docker_waits_longer_than_the_service_needs_to_stop(
+def test_docker_waits_longer_than_the_grace_of_a_service(
     service: str, compose: dict[str, Any]
 ) -> None:
-    """A service that is killed within its grace would leave messages to be delivered again."""
+    """The messages of a service that is killed within its grace are delivered again."""
     container = compose["services"][service]
     number, unit = re.fullmatch(r"(\d+)([sm])", container["stop_grace_period"]).groups()  # type: ignore[union-attr] # no match is a failed test
 
@@ -113,26 +113,26 @@ def test_docker_waits_longer_than_the_service_needs_to_stop(
 
 
 @pytest.mark.parametrize("service", SETTINGS)
-def test_a_service_starts_after_its_broker_and_its_tables(
+def test_service_starts_after_its_broker_and_its_tables(
     service: str, compose: dict[str, Any]
 ) -> None:
-    """No service meets a broker without its queues or a database of another revision."""
+    """No service starts on a broker without queues or a database of another revision."""
     needed = compose["services"][service]["depends_on"]
 
     for job in ("topology", f"{service}-migration"):
         assert needed[job] == {"condition": "service_completed_successfully"}
 
 
-def test_the_broker_takes_messages_of_the_described_size_at_most() -> None:
-    """Without the limit, one publisher's messages fill the memory of whoever consumes them."""
+def test_broker_limits_the_size_of_messages() -> None:
+    """Without the limit, one publisher's messages could fill the memory of their consumer."""
     limits = (ROOT / "deploy/docker/rabbitmq/90-metering.conf").read_text(encoding="utf-8")
 
     assert f"\nmax_message_size = {MAX_MESSAGE_BYTES}\n" in limits
     assert LOCAL_MAX_MESSAGE_BYTES == MAX_MESSAGE_BYTES >= 2 * MAX_BODY_BYTES
 
 
-def test_the_broker_has_the_same_plugins_as_the_local_one() -> None:
-    """Without the shovel plugins nobody could requeue dead letters from the management UI."""
+def test_broker_has_the_plugins_of_the_local_one() -> None:
+    """Without the shovel plugins dead letters cannot be moved in the management UI."""
     text = (ROOT / "deploy/docker/rabbitmq/enabled_plugins").read_text(encoding="utf-8")
 
     assert set(re.findall(r"rabbitmq_\w+", text)) == set(PLUGINS)

@@ -1,4 +1,4 @@
-"""What the images are built from."""
+"""The dependencies of the images."""
 
 import re
 import tomllib
@@ -29,7 +29,7 @@ def _needed(package: Path) -> set[str]:
     return {re.split(r"[\[<>=]", each, maxsplit=1)[0] for each in project["dependencies"]}
 
 
-def test_the_images_hold_what_the_packages_need() -> None:
+def test_images_pin_every_dependency_of_the_packages() -> None:
     """Packages are installed without their dependencies, so the pinned list must name them all."""
     packages = [package for pattern in SHIPPED for package in ROOT.glob(pattern)]
 
@@ -39,8 +39,8 @@ def test_the_images_hold_what_the_packages_need() -> None:
     assert needed - set(_pinned("runtime.txt")) == set()
 
 
-def test_the_images_hold_the_versions_that_were_tested() -> None:
-    """What ships is what the tests ran with; `make lock` brings both lists together."""
+def test_images_have_the_versions_that_were_tested() -> None:
+    """The images have the versions of the tests; `make lock` brings both lists together."""
     tested = _pinned("dev.txt")
 
     assert {name: tested.get(name) for name in _pinned("runtime.txt")} == _pinned("runtime.txt")

@@ -17,32 +17,30 @@ def keys_in(directory: Path) -> list[str]:
     return [(directory / name).read_text().strip() for name in KEY_FILES]
 
 
-def test_every_secret_that_is_mounted_is_made(
+def test_every_mounted_secret_is_made(
     compose: dict[str, Any], make_secrets: Script, secrets_directory: Path
 ) -> None:
-    """A file that is missing would keep the stack from starting."""
+    """With a missing file the stack does not start."""
     make_secrets().check_returncode()
 
     made = {each.name for each in secrets_directory.iterdir()}
 
     assert set(compose["secrets"]) <= made
-    # The administrator's password stands in two other files; nothing else is left over.
+    # The administrator's password is in two other files; nothing else is left over.
     assert made - set(compose["secrets"]) == {"broker-password-admin"}
 
 
 def test_only_the_caller_can_enter_the_folder(
     make_secrets: Script, secrets_directory: Path
 ) -> None:
-    """The files are readable, for the containers' users; the way to them is closed."""
+    """The files are readable for the containers' users; the folder is closed."""
     make_secrets().check_returncode()
 
     assert stat.S_IMODE(secrets_directory.stat().st_mode) == 0o700
 
 
-def test_no_two_passwords_are_alike_and_none_is_short(
-    make_secrets: Script, secrets_directory: Path
-) -> None:
-    """Each is random: there is no default that somebody could know."""
+def test_passwords_are_distinct_and_long(make_secrets: Script, secrets_directory: Path) -> None:
+    """Each is random: there is no default."""
     make_secrets().check_returncode()
 
     passwords = [each.read_text().strip() for each in secrets_directory.glob("*-password-*")]
@@ -53,8 +51,8 @@ def test_no_two_passwords_are_alike_and_none_is_short(
     assert all(re.fullmatch("[0-9a-f]{48}", password) for password in passwords)
 
 
-def test_running_it_again_keeps_every_secret(make_secrets: Script, secrets_directory: Path) -> None:
-    """New passwords would lock the services out of the volumes that know the old ones."""
+def test_second_run_keeps_every_secret(make_secrets: Script, secrets_directory: Path) -> None:
+    """New passwords would lock the services out of volumes with the old ones."""
     make_secrets().check_returncode()
     before = {each.name: each.read_text() for each in secrets_directory.iterdir()}
 
@@ -63,10 +61,10 @@ def test_running_it_again_keeps_every_secret(make_secrets: Script, secrets_direc
     assert {each.name: each.read_text() for each in secrets_directory.iterdir()} == before
 
 
-def test_real_keys_go_to_the_real_stripe_and_are_not_shown(
+def test_real_keys_select_the_real_stripe_and_are_not_shown(
     make_secrets: Script, secrets_directory: Path
 ) -> None:
-    """Keys and address change together, so no real key reaches the local Stripe."""
+    """Keys and address change together, so that no real key reaches the local Stripe."""
     make_secrets("emulator").check_returncode()
 
     done = make_secrets("stripe", stdin=KEYS)
@@ -78,10 +76,10 @@ def test_real_keys_go_to_the_real_stripe_and_are_not_shown(
     assert "real Stripe" in done.stderr
 
 
-def test_the_choice_of_stripe_outlives_a_further_run(
+def test_choice_of_stripe_survives_a_second_run(
     make_secrets: Script, secrets_directory: Path
 ) -> None:
-    """Only who asks for the local Stripe gets it back, with a key for each service."""
+    """Only `emulator` selects the local Stripe again, with a key for each service."""
     make_secrets("stripe", stdin=KEYS).check_returncode()
 
     make_secrets().check_returncode()
@@ -94,10 +92,10 @@ def test_the_choice_of_stripe_outlives_a_further_run(
     assert "stripe-emulator" in (secrets_directory / "stripe-api-base").read_text()
 
 
-def test_the_one_key_of_before_becomes_each_service_s(
+def test_single_key_of_before_becomes_both_services_key(
     make_secrets: Script, secrets_directory: Path
 ) -> None:
-    """Whoever had chosen the real Stripe is not put on the local one by an upgrade."""
+    """An upgrade keeps the choice of the real Stripe."""
     make_secrets("stripe", stdin=KEYS).check_returncode()
     for name in KEY_FILES:
         (secrets_directory / name).unlink()
@@ -110,8 +108,10 @@ def test_the_one_key_of_before_becomes_each_service_s(
     assert "real Stripe" in done.stderr
 
 
-def test_what_is_no_pair_of_keys_is_refused(make_secrets: Script, secrets_directory: Path) -> None:
-    """A publishable key, a single one or an empty line changes nothing."""
+def test_input_other_than_two_keys_is_refused(
+    make_secrets: Script, secrets_directory: Path
+) -> None:
+    """A publishable key, a single key or an empty line changes nothing."""
     make_secrets("emulator").check_returncode()
     before = keys_in(secrets_directory)
 

@@ -1,7 +1,5 @@
-"""A message that kills its reader: it alone is given up, whoever was in hand with it."""
+"""A message that kills its consumer: it alone is dead-lettered, not its neighbours."""
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,16 +18,16 @@ from nexus_messaging.topology import (
     USAGE_RECORDED_QUEUE,
     USER_CREATED_QUEUE,
 )
-from rig.events import report, tool_run, user_created
-from rig.platform import Platform
-from rig.waiting import eventually
+from support.events import report, tool_run, user_created
+from support.platform import Platform
+from support.waiting import eventually, repeated
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
 NEIGHBOURS = 40
 CRASHER = UUID("0dead000-0000-4000-8000-000000000000")
 
-# What a bug in a library written in C would do to the process, at the sight of one event.
+# As a bug in a library written in C would do: the process dies on reading one event.
 FATAL_READER = f"""
 import os
 import nexus_contracts
@@ -48,41 +46,34 @@ nexus_contracts.read_event = read_event
 
 
 @asynccontextmanager
-async def restarted_whenever_it_dies(service: ServerProcess) -> AsyncIterator[list[int]]:
-    """Start a service again and again, as an orchestrator does; yield its process ids."""
+async def supervised(service: ServerProcess) -> AsyncIterator[list[int]]:
+    """Restart a service whenever it dies, as an orchestrator does; yield its process ids."""
     started: list[int] = []
 
-    async def supervise() -> None:
-        while True:
-            if not service.alive:
-                service.launch()
-                started.append(service.pid or 0)
-            await asyncio.sleep(0.1)
+    async def restart() -> None:
+        if not service.alive:
+            service.launch()
+            started.append(service.pid or 0)
 
-    watching = asyncio.create_task(supervise())
-    try:
+    async with repeated(restart, every=0.1):
         yield started
-    finally:
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
 
 
 Messages = tuple[Event[EventData], Sequence[Event[EventData]]]
 
 
 async def tool_runs(_platform: Platform) -> Messages:
-    """Return a tool run to crash on, and good ones."""
+    """Return a tool run that crashes its reader, and good ones."""
     return tool_run(event_id=CRASHER), [tool_run() for _ in range(NEIGHBOURS)]
 
 
 async def users(_platform: Platform) -> Messages:
-    """Return a user to crash on, and good ones."""
+    """Return a user that crashes its reader, and good ones."""
     return user_created(CRASHER), [user_created(uuid4()) for _ in range(NEIGHBOURS)]
 
 
 async def reports(platform: Platform) -> Messages:
-    """Return a report to crash on, and good ones, each of a customer that Stripe knows."""
+    """Return a report that crashes its reader, and good ones, each of a customer at Stripe."""
     ids = [CRASHER, *(uuid4() for _ in range(NEIGHBOURS))]
     customers = await platform.customers(len(ids))
     crasher, *good = map(report, customers, ids)
@@ -91,7 +82,7 @@ async def reports(platform: Platform) -> Messages:
 
 @dataclass(frozen=True)
 class Case:
-    """A service, its queue, what is published to it, and how many were processed."""
+    """A service, its queue, the messages for it, and the count of those processed."""
 
     service: str
     queue: str
@@ -126,12 +117,12 @@ CASES = (
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.service)
-async def test_a_message_that_kills_the_process_is_given_up_alone(
+async def test_message_that_kills_its_consumer_is_dead_lettered_alone(
     platform: Platform, tmp_path: Path, case: Case
 ) -> None:
-    """In the middle of others, all of them in hand whenever the process dies.
+    """It arrives in the middle of others, which are unacknowledged whenever the process dies.
 
-    It ends unread with a reason, and after no more deaths than it takes to be sure; each of its
+    It is dead-lettered unread with a reason, after a bounded number of deaths; each of its
     neighbours is processed and none is dead-lettered.
     """
     (tmp_path / "sitecustomize.py").write_text(FATAL_READER, encoding="utf-8")
@@ -144,10 +135,9 @@ async def test_a_message_that_kills_the_process_is_given_up_alone(
     await platform.vhost.publish(*good[:middle], crasher, *good[middle:], exchange=case.exchange)
 
     async def processed() -> int:
-        [(count,)] = await platform.rows(case.service.replace("-", "_"), case.processed)
-        return int(str(count))
+        return await platform.number(case.service.replace("-", "_"), case.processed)
 
-    async with restarted_whenever_it_dies(service) as started:
+    async with supervised(service) as started:
         await eventually(processed, lambda count: count == NEIGHBOURS, within=300, every=0.5)
         [letter] = await eventually(
             lambda: platform.vhost.dead_letters(case.queue), bool, within=60, every=0.5

@@ -1,4 +1,4 @@
-"""A flood of bad messages, as an operator meets it: stopped or held back, resumed by a signal."""
+"""A flood of invalid messages: it is stopped or held back, and resumed by a signal."""
 
 import asyncio
 import json
@@ -8,10 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import cycle, islice
-from typing import Any
 from uuid import UUID, uuid4
 
-import aiohttp
 import pytest
 from sqlalchemy import text
 
@@ -22,14 +20,14 @@ from nexus_messaging.topology import (
     USER_CREATED_QUEUE,
     dead_letter_queue,
 )
-from rig.events import provisioned, tool_run, user_created
-from rig.platform import Platform
-from rig.vhost import bad_message, message
-from rig.waiting import eventually
+from support.events import provisioned, tool_run, user_created
+from support.platform import Platform
+from support.vhost import bad_message, message
+from support.waiting import eventually
 
 SMALL: Mapping[str, str] = {"DEAD_LETTER_WINDOW": "100"}
-MOST = 51
-"""Dead letters of one stop, or of one source that is held back."""
+LIMIT = 51
+"""Dead letters until a queue is stopped, or until a source is held back."""
 
 BAD = "hub/bad"
 PAIRS = 250
@@ -37,26 +35,17 @@ PAUSE = 0.01
 """Seconds between two pairs of a good and a bad message."""
 
 
-async def get(platform: Platform, service: str, path: str) -> tuple[int, str]:
-    """Ask a service over HTTP."""
-    url = f"{platform.services[service].url}/{path}"
-    async with aiohttp.ClientSession() as session, session.get(url) as answer:
-        return answer.status, await answer.text()
-
-
 async def remark(platform: Platform, service: str) -> str | None:
-    """Return what `/readyz` remarks on a service's consumption."""
-    status, body = await get(platform, service, "readyz")
+    """Return the remark of `/readyz` on a service's consumption."""
+    status, body = await platform.get(service, "readyz")
     assert status == 200, body
-    told: dict[str, Any] = json.loads(body)
-    found = told.get("remarks", {}).get("consumption")
+    found = json.loads(body).get("remarks", {}).get("consumption")
     return None if found is None else str(found)
 
 
 async def count(platform: Platform, table: str) -> int:
     """Count the rows of a table of usage-ingest."""
-    rows = await platform.rows("usage_ingest", f"SELECT count(*)::int FROM {table}")  # noqa: S608 - the tests' own names
-    return int(str(rows[0][0]))
+    return await platform.number("usage_ingest", f"SELECT count(*) FROM {table}")  # noqa: S608 - the tests' own names
 
 
 async def flood(
@@ -65,7 +54,7 @@ async def flood(
     event_type: str,
     sources: Sequence[str | None] = ("hub/a", "hub/b"),
 ) -> None:
-    """Publish bad messages, of each source in turn."""
+    """Publish invalid messages, of each source in turn."""
     async with platform.vhost.channel("publisher") as channel:
         exchange = await channel.get_exchange("events", ensure=False)
         for source in islice(cycle(sources), number):
@@ -73,7 +62,7 @@ async def flood(
 
 
 async def delays(platform: Platform, sources: Sequence[str | None]) -> list[float]:
-    """Publish good and bad messages by turns; return the seconds from each good one to its row."""
+    """Publish valid and invalid messages in turn; return each valid one's seconds to its row."""
     published: dict[UUID, float] = {}
     seen: dict[UUID, float] = {}
     ledger = Database(platform.databases["usage_ingest"], name="test")
@@ -106,16 +95,14 @@ async def delays(platform: Platform, sources: Sequence[str | None]) -> list[floa
 
 
 def resume(platform: Platform, service: str) -> None:
-    """Send the signal that the runbook names."""
+    """Send SIGUSR1, as the runbook says."""
     pid = platform.services[service].pid
     assert pid is not None
     os.kill(pid, signal.SIGUSR1)
 
 
-async def test_a_flood_stops_one_queue_is_told_everywhere_and_resumed_by_a_signal(
-    platform: Platform,
-) -> None:
-    """The service is well, ready and at work on its other queues; the log has one line of it."""
+async def test_flood_stops_one_queue_until_a_signal(platform: Platform) -> None:
+    """The service stays healthy, ready and consumes its other queues; one log line reports it."""
     platform.settings |= SMALL
     platform.start("usage-ingest")
     vhost, dead = platform.vhost, dead_letter_queue(TOOL_EXECUTED_QUEUE)
@@ -123,20 +110,20 @@ async def test_a_flood_stops_one_queue_is_told_everywhere_and_resumed_by_a_signa
     await flood(platform, 90, "tool.executed.v1")
     await vhost.publish(tool_run(), tool_run())
 
-    told = await eventually(lambda: remark(platform, "usage-ingest"), bool)
+    stopped = await eventually(lambda: remark(platform, "usage-ingest"), bool)
     await vhost.publish(provisioned(uuid4(), "cus_1"), exchange="internal")
     await eventually(lambda: count(platform, "billing_accounts"), lambda rows: rows == 1)
     await eventually(lambda: vhost.depth(TOOL_EXECUTED_QUEUE), lambda depth: depth == 41)
-    status, _ = await get(platform, "usage-ingest", "healthz")
-    _, metrics = await get(platform, "usage-ingest", "metrics")
+    status, _ = await platform.get("usage-ingest", "healthz")
+    _, metrics = await platform.get("usage-ingest", "metrics")
 
-    assert told == (
+    assert stopped == (
         f"{TOOL_EXECUTED_QUEUE} is stopped: 51 of the last 52 messages were dead-lettered,"
         " most of them as invalid"
     )
     assert status == 200
     assert f'usage_ingest_consumption_stopped{{queue="{TOOL_EXECUTED_QUEUE}"}} 1.0' in metrics
-    assert await vhost.depth(dead) == MOST
+    assert await vhost.depth(dead) == LIMIT
     assert await count(platform, "usage_events") == 1
     resume(platform, "usage-ingest")
     await eventually(lambda: count(platform, "usage_events"), lambda rows: rows == 3)
@@ -145,14 +132,12 @@ async def test_a_flood_stops_one_queue_is_told_everywhere_and_resumed_by_a_signa
     assert platform.log("usage-ingest").count('"consumption_stopped"') == 1
 
 
-async def test_a_stopped_service_ends_at_once_and_goes_on_after_a_restart(
-    platform: Platform,
-) -> None:
-    """SIGTERM finds nothing in hand; the new process begins with a clean slate."""
+async def test_restart_of_a_stopped_service_resumes_its_queue(platform: Platform) -> None:
+    """SIGTERM ends it at once, as nothing is unacknowledged; the new process counts from zero."""
     platform.settings |= SMALL
     platform.start("usage-ingest")
     ingest = platform.services["usage-ingest"]
-    await flood(platform, MOST + 9, "tool.executed.v1")
+    await flood(platform, LIMIT + 9, "tool.executed.v1")
     await platform.vhost.publish(tool_run())
     await eventually(lambda: remark(platform, "usage-ingest"), bool)
 
@@ -162,48 +147,47 @@ async def test_a_stopped_service_ends_at_once_and_goes_on_after_a_restart(
 
     await eventually(lambda: count(platform, "usage_events"), lambda rows: rows == 1, within=60)
     dead = dead_letter_queue(TOOL_EXECUTED_QUEUE)
-    await eventually(lambda: platform.vhost.depth(dead), lambda depth: depth == MOST + 9)
+    await eventually(lambda: platform.vhost.depth(dead), lambda depth: depth == LIMIT + 9)
 
 
-async def test_a_flood_of_users_is_stopped_and_resumed_alike(platform: Platform) -> None:
-    """A queue whose messages are handled one by one keeps the same rule."""
+async def test_flood_of_users_stops_the_queue_until_a_signal(platform: Platform) -> None:
+    """The same limit holds for a queue whose messages are consumed one at a time."""
     platform.settings |= SMALL
     platform.start("customer-provisioner")
     vhost, dead = platform.vhost, dead_letter_queue(USER_CREATED_QUEUE)
     await flood(platform, 80, "user.created.v1")
     await vhost.publish(user_created(uuid4()))
 
-    told = await eventually(lambda: remark(platform, "customer-provisioner"), bool)
+    stopped = await eventually(lambda: remark(platform, "customer-provisioner"), bool)
     await eventually(lambda: vhost.depth(USER_CREATED_QUEUE), lambda depth: depth == 30)
 
-    assert str(told).startswith(f"{USER_CREATED_QUEUE} is stopped: 51 of")
-    assert await vhost.depth(dead) == MOST
+    assert str(stopped).startswith(f"{USER_CREATED_QUEUE} is stopped: 51 of")
+    assert await vhost.depth(dead) == LIMIT
     resume(platform, "customer-provisioner")
     await eventually(lambda: vhost.depth(dead), lambda depth: depth == 80)
     await eventually(lambda: customers(platform), lambda made: made == 1)
 
 
 @pytest.mark.parametrize("service", ["usage-ingest", "stripe-reporter", "customer-provisioner"])
-async def test_resuming_what_is_not_stopped_changes_nothing(
+async def test_resume_signal_without_a_stop_changes_nothing(
     platform: Platform, service: str
 ) -> None:
-    """The signal ends no process, whichever service it is sent to."""
+    """The signal ends the process of no service."""
     platform.start(service)
 
     resume(platform, service)
 
-    async def asked() -> str:
+    async def log() -> str:
         return platform.log(service)
 
-    await eventually(asked, lambda log: "resume_asked_for" in log)
+    await eventually(log, lambda log: "resume_asked_for" in log)
     assert platform.services[service].ready
 
 
 async def customers(platform: Platform) -> int:
     """Return how many customers Stripe has."""
-    query = "SELECT count(*)::int FROM user_profiles WHERE stripe_customer_id IS NOT NULL"
-    rows = await platform.rows("customer_provisioner", query)
-    return int(str(rows[0][0]))
+    query = "SELECT count(*) FROM user_profiles WHERE stripe_customer_id IS NOT NULL"
+    return await platform.number("customer_provisioner", query)
 
 
 @pytest.mark.parametrize(
@@ -215,10 +199,10 @@ async def customers(platform: Platform) -> int:
     ],
     ids=["one name", "unreadable", "a name for each message"],
 )
-async def test_others_are_recorded_within_a_second_beside_a_bad_publisher(
+async def test_valid_runs_beside_a_flood_are_recorded_within_1_s(
     platform: Platform, sources: Sequence[str | None], named: str
 ) -> None:
-    """At half of the traffic; the dead-letter queue gets one window of it, the rest waits."""
+    """Half of the traffic is invalid; one window of it is dead-lettered, the rest waits."""
     platform.settings |= SMALL
     platform.start("usage-ingest")
     await platform.vhost.publish(*(tool_run(source=BAD) for _ in range(KNOWN_AFTER)))
@@ -228,11 +212,11 @@ async def test_others_are_recorded_within_a_second_beside_a_bad_publisher(
 
     assert took[len(took) * 99 // 100] < 1, took
     dead = dead_letter_queue(TOOL_EXECUTED_QUEUE)
-    assert await platform.vhost.depth(dead) == MOST
+    assert await platform.vhost.depth(dead) == LIMIT
     held = f"{TOOL_EXECUTED_QUEUE} holds back dead letters of {named} ("
     assert str(await remark(platform, "usage-ingest")).startswith(held)
-    _, metrics = await get(platform, "usage-ingest", "metrics")
+    _, metrics = await platform.get("usage-ingest", "metrics")
     assert f'usage_ingest_sources_held_back{{queue="{TOOL_EXECUTED_QUEUE}"}} 1.0' in metrics
     assert platform.log("usage-ingest").count('"source_held_back"') == 1
     resume(platform, "usage-ingest")
-    await eventually(lambda: remark(platform, "usage-ingest"), lambda told: told is None)
+    await eventually(lambda: remark(platform, "usage-ingest"), lambda held: held is None)

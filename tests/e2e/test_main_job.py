@@ -2,18 +2,17 @@
 
 import asyncio
 import signal
-from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 
 from nexus_messaging.topology import TOOL_EXECUTED_QUEUE
-from rig.events import tool_run, user_created
-from rig.platform import Platform
-from rig.waiting import eventually
+from support.events import past_run, tool_run, user_created
+from support.platform import Platform
+from support.waiting import eventually
 
-MOST_LINES = 50
-"""Of log for thousands of messages: none is written for one that went well."""
+MAX_LINES = 50
+"""Log lines for thousands of messages: a message that ends well has none."""
 
 SETTLED = "SELECT state, sum(event_count)::int FROM usage_reports GROUP BY 1 ORDER BY 1"
 
@@ -24,22 +23,19 @@ async def counted(platform: Platform) -> float:
         return sum(row["value"] for row in await stripe.sums())
 
 
-async def test_a_tool_run_is_counted_at_stripe_once_even_if_told_three_times(
-    platform: Platform,
-) -> None:
-    """The main job: user, run, duplicates; one customer, one count, and the ledger says so."""
+async def test_run_published_three_times_is_counted_once(platform: Platform) -> None:
+    """The main job: a user, a run and its duplicates give one customer and one count."""
     platform.start()
     user = uuid4()
-    run = tool_run(user, time=datetime.now(UTC) - timedelta(seconds=30))
+    run = past_run(user)
 
     await platform.vhost.publish(run, run)
     await platform.vhost.publish(user_created(user))
     await platform.vhost.publish(run)
 
-    async def reported() -> list[tuple[object, ...]]:
-        return await platform.rows("usage_ingest", SETTLED)
-
-    assert await eventually(reported, lambda rows: rows == [("reported", 1)])
+    await eventually(
+        lambda: platform.rows("usage_ingest", SETTLED), lambda rows: rows == [("reported", 1)]
+    )
     assert await counted(platform) == 1
     [(identifier,)] = await platform.rows(
         "usage_ingest", "SELECT stripe_event_id FROM billing_usage_events"
@@ -48,29 +44,28 @@ async def test_a_tool_run_is_counted_at_stripe_once_even_if_told_three_times(
         assert list(await stripe.attempts()) == [identifier]
 
 
-async def test_an_answer_lost_at_stripe_is_billed_once(platform: Platform) -> None:
-    """The call took effect, its answer never came: the retry finds it counted."""
+async def test_run_with_a_lost_answer_is_counted_once(platform: Platform) -> None:
+    """The call took effect without an answer: the retry is a duplicate for Stripe."""
     platform.start()
     user = uuid4()
     await platform.vhost.publish(user_created(user))
     async with platform.stripe() as stripe:
         await stripe.add_fault("reset", when="after", path_prefix="/v1/billing/meter_events")
-    await platform.vhost.publish(tool_run(user, time=datetime.now(UTC) - timedelta(seconds=30)))
+    await platform.vhost.publish(past_run(user))
 
-    async def reported() -> list[tuple[object, ...]]:
-        return await platform.rows("usage_ingest", SETTLED)
-
-    assert await eventually(reported, lambda rows: rows == [("reported", 1)])
+    await eventually(
+        lambda: platform.rows("usage_ingest", SETTLED), lambda rows: rows == [("reported", 1)]
+    )
     assert await counted(platform) == 1
     [(unknown,)] = await platform.rows("usage_ingest", "SELECT ever_unknown FROM usage_reports")
     assert unknown is True
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
-async def test_stopping_ingest_in_mid_batch_loses_and_doubles_nothing(
+async def test_runs_of_a_stopped_ingest_are_recorded_once(
     platform: Platform, number: signal.Signals
 ) -> None:
-    """Runs under way are recorded by the next process, whichever way the first one ended."""
+    """The next process records the unacknowledged runs, whether the first was stopped or killed."""
     platform.start("usage-ingest")
     user = uuid4()
     runs = [tool_run(user) for _ in range(3000)]
@@ -78,8 +73,7 @@ async def test_stopping_ingest_in_mid_batch_loses_and_doubles_nothing(
     ingest = platform.services["usage-ingest"]
 
     async def recorded() -> int:
-        rows = await platform.rows("usage_ingest", "SELECT count(*)::int FROM usage_events")
-        return int(str(rows[0][0]))
+        return await platform.number("usage_ingest", "SELECT count(*) FROM usage_events")
 
     await eventually(recorded, lambda count: count > 100)
     if number == signal.SIGTERM:
@@ -91,5 +85,5 @@ async def test_stopping_ingest_in_mid_batch_loses_and_doubles_nothing(
     ingest.launch()
 
     assert await eventually(recorded, lambda count: count == len(runs), within=60)
-    assert len(platform.log("usage-ingest").splitlines()) < MOST_LINES
+    assert len(platform.log("usage-ingest").splitlines()) < MAX_LINES
     assert await platform.vhost.dead_letters(TOOL_EXECUTED_QUEUE) == []

@@ -1,20 +1,20 @@
-"""Random answers to a call to Stripe: its own, a gateway's, broken ones, cut off anywhere."""
+"""Random answers to a call to Stripe: its own, a gateway's, invalid and truncated ones."""
 
 import json
 import random
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rig.raw_http import response
+from support.http_servers import response
 
 STATUSES: Final = (
     *(200, 201, 202, 204, 206, 300, 301, 302, 304, 307, 400, 401, 402, 403, 404, 405, 407, 408),
     *(409, 410, 413, 418, 421, 422, 425, 429, 431, 451, 499, 500, 501, 502, 503, 504, 520, 599),
 )
 REFUSING: Final = frozenset(STATUSES) - {200, 201, 202, 204, 206, 304}
-"""Those that say no, and have a body."""
-MINE: Final = "req_0123456789abcd"
-REQUEST_IDS: Final = (None, None, "", "0", "4f2c-11", "|a.b.", "req_", "req ä", *[MINE] * 8)
+"""Statuses of refusals, with a body."""
+OWN_ID: Final = "req_0123456789abcd"
+REQUEST_IDS: Final = (None, None, "", "0", "4f2c-11", "|a.b.", "req_", "req ä", *[OWN_ID] * 8)
 
 REFUSALS: Final[tuple[dict[str, Any], ...]] = (
     {"type": "invalid_request_error", "message": "No such customer: 'cus_1'"},
@@ -45,7 +45,7 @@ BROKEN: Final[dict[str, tuple[Any, ...]]] = {
     "param": (*SCRAPS, *TEXT_SCRAPS),
     "message": SCRAPS,
 }
-"""What makes an error object none of Stripe's, by field."""
+"""Values that no error object of Stripe's has, by field."""
 
 TEXTS: Final = (
     b"",
@@ -80,16 +80,16 @@ HEADERS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Wire:
-    """An answer as bytes; ``refusal`` is whether it is a whole one of Stripe's own."""
+class WireAnswer:
+    """An answer as bytes; ``refusal`` is whether it is a complete refusal of Stripe's own."""
 
     status: int
     bytes: bytes
     refusal: bool
 
 
-def random_answer(rng: random.Random) -> Wire:
-    """Return an answer that is no success of any call that the tests make."""
+def random_answer(rng: random.Random) -> WireAnswer:
+    """Return an answer that is not a success for any call of the tests."""
     status = rng.choice(STATUSES)
     request_id = rng.choice(REQUEST_IDS)
     body, stripes = _body(rng)
@@ -102,8 +102,8 @@ def random_answer(rng: random.Random) -> Wire:
         "Content-Encoding",
         "Transfer-Encoding",
     }
-    own = stripes and request_id == MINE and undisturbed and status in REFUSING
-    return Wire(status, whole[:cut], own)
+    own = stripes and request_id == OWN_ID and undisturbed and status in REFUSING
+    return WireAnswer(status, whole[:cut], own)
 
 
 def _body(rng: random.Random) -> tuple[bytes, bool]:

@@ -1,4 +1,4 @@
-"""Bodies gone wrong: what a publisher's bug, a broken proxy or a bad person could send."""
+"""Mutations of bodies: what a publisher's bug, a broken proxy or an attacker could send."""
 
 import gzip
 import json
@@ -23,7 +23,7 @@ from fuzz.values import (
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What is mutated: a good event, and another one that lends it pieces and its id."""
+    """The event to be mutated, and another one whose pieces and id are put into it."""
 
     event: dict[str, Any]
     other: dict[str, Any]
@@ -54,13 +54,13 @@ def flip(rng: random.Random, origin: Origin) -> bytes:
 
 
 def truncate(rng: random.Random, origin: Origin) -> bytes:
-    """Lose the end."""
+    """Cut the end off."""
     body = _dump(origin.event)
     return body[: rng.randrange(len(body))]
 
 
 def splice(rng: random.Random, origin: Origin) -> bytes:
-    """Put a piece of another message somewhere."""
+    """Insert a piece of another message, or overwrite with it."""
     body, other = _dump(origin.event), _dump(origin.other)
     at, begin = rng.randrange(len(body)), rng.randrange(len(other))
     piece = other[begin : begin + rng.randint(1, 120)]
@@ -68,14 +68,14 @@ def splice(rng: random.Random, origin: Origin) -> bytes:
 
 
 def lose(rng: random.Random, origin: Origin) -> bytes:
-    """Lose a piece in the middle."""
+    """Cut out a piece."""
     body = _dump(origin.event)
     at = rng.randrange(len(body))
     return body[:at] + body[at + rng.randint(1, 40) :]
 
 
 def confuse(rng: random.Random, origin: Origin) -> bytes:
-    """Put a value of another kind somewhere."""
+    """Replace a value by one of another type."""
     event = _copied(origin.event)
     for _ in range(rng.randint(1, 2)):
         inside = rng.choice((event, event["data"]))
@@ -85,7 +85,7 @@ def confuse(rng: random.Random, origin: Origin) -> bytes:
 
 
 def drop(rng: random.Random, origin: Origin) -> bytes:
-    """Leave a field out, or add one that nobody knows."""
+    """Remove a field, or add an unknown one."""
     event = _copied(origin.event)
     inside = rng.choice((event, event["data"]))
     if rng.random() < 0.5:
@@ -98,7 +98,7 @@ def drop(rng: random.Random, origin: Origin) -> bytes:
 
 
 def repeat_key(rng: random.Random, origin: Origin) -> bytes:
-    """Say a key twice, with two values: JSON lets it pass."""
+    """Repeat a key with another value, which JSON allows."""
     event = _copied(origin.event)
     key = rng.choice(list(event))
     value = rng.choice((event[key], origin.other.get(key), rng.choice(CONFUSIONS)))
@@ -110,7 +110,7 @@ def repeat_key(rng: random.Random, origin: Origin) -> bytes:
 
 
 def number(rng: random.Random, origin: Origin) -> bytes:
-    """Write a number beyond what anybody stores."""
+    """Write a number beyond every column's range, or no JSON number."""
     event = _copied(origin.event)
     data, mark = event["data"], "@@number@@"
     places = [key for key, value in data.items() if isinstance(value, int)] or list(data)
@@ -122,7 +122,7 @@ def number(rng: random.Random, origin: Origin) -> bytes:
 
 
 def words(rng: random.Random, origin: Origin) -> bytes:
-    """Write a string that some part on the way may not take."""
+    """Write a string that a parser or the database may refuse."""
     event = _copied(origin.event)
     mark = "@@word@@"
     texts = [key for key, value in event["data"].items() if isinstance(value, str)]
@@ -134,7 +134,7 @@ def words(rng: random.Random, origin: Origin) -> bytes:
 
 
 def deepen(rng: random.Random, origin: Origin) -> bytes:
-    """Nest without an end."""
+    """Nest deeply."""
     levels = rng.choice(LEVELS)
     opening, closing = rng.choice(((b"[", b"]"), (b'{"a":', b"}")))
     inner = b"1" if opening != b"[" else b""
@@ -159,7 +159,7 @@ def encode(rng: random.Random, origin: Origin) -> bytes:
 
 
 def reform(rng: random.Random, origin: Origin) -> bytes:
-    """Say the same in another form; it stays valid."""
+    """Write the same in another form; it stays valid."""
     shuffled = list(origin.event.items())
     rng.shuffle(shuffled)
     text = json.dumps(dict(shuffled), indent=rng.choice((None, 1, 8)))
@@ -167,7 +167,7 @@ def reform(rng: random.Random, origin: Origin) -> bytes:
 
 
 def surround(rng: random.Random, origin: Origin) -> bytes:
-    """Wrap it, put something behind it, or send something else in its place."""
+    """Wrap the body, append to it, or replace it."""
     body = _dump(origin.event)
     wrapped = (b"[" + body + b"]", b'{"event":' + body + b"}", _dump(body.decode()))
     followed = (body + body, body + b"\x00", body + b" " * 260_000, body + _dump(origin.other))
@@ -175,7 +175,7 @@ def surround(rng: random.Random, origin: Origin) -> bytes:
 
 
 def reidentify(rng: random.Random, origin: Origin) -> bytes:
-    """Write the id in another way, or take that of another event."""
+    """Write the id in another form, or use another event's."""
     event, id_ = _copied(origin.event), UUID(origin.event["id"])
     spelt = (str(id_).upper(), f"urn:uuid:{id_}", f"{{{id_}}}", id_.hex, f" {id_} ")
     none = (id_.int, str(id_)[:-1], str(UUID(int=0)), str(UUID(int=2**128 - 1)))
@@ -184,14 +184,14 @@ def reidentify(rng: random.Random, origin: Origin) -> bytes:
 
 
 def retime(rng: random.Random, origin: Origin) -> bytes:
-    """Write a time that is none, or one far away."""
+    """Write an invalid time, or one far from now."""
     event = _copied(origin.event)
     event["time"] = rng.choice(TIMES)
     return _dump(event)
 
 
 def retype(rng: random.Random, origin: Origin) -> bytes:
-    """Name another type or version."""
+    """Write another type or version."""
     event = _copied(origin.event)
     name, _, _ = event["type"].rpartition(".")
     versions = [f"{name}.{version}" for version in ("v2", "v99", "v", "v-1", "v1.v1", "V1", "v1 ")]

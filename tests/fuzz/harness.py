@@ -1,4 +1,4 @@
-"""Publishing thousands of strange messages, and finding out where each of them ended."""
+"""Publishing thousands of mutated messages, and finding the queue where each ended."""
 
 import asyncio
 import random
@@ -10,21 +10,21 @@ import aiormq
 from aio_pika.abc import AbstractIncomingMessage
 
 from fuzz.bodies import Origin
-from fuzz.mutations import Target, Wire, mutated
+from fuzz.mutations import Target, WireMessage, mutated
 from integration.messaging.wire import RawProperties
 from nexus_contracts import ContractError, EventData, read_event
 from nexus_messaging.properties import tolerate_strange_properties
 from nexus_messaging.topology import TIERS, UNROUTABLE, dead_letter_queue
-from rig.platform import Platform
-from rig.vhost import Vhost
-from rig.waiting import eventually
+from support.platform import Platform
+from support.vhost import Vhost
+from support.waiting import eventually
 
 AT_ONCE = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A message that ended in a queue for people: its bytes, and why it is there."""
+    """A dead letter or unroutable message: its body, and the reason."""
 
     body: bytes
     reason: str
@@ -33,23 +33,23 @@ class Letter:
 def mixed(
     rng: random.Random,
     good: Sequence[Origin],
-    spoilt: Sequence[Origin],
+    others: Sequence[Origin],
     target: Target,
     mutations: int,
-) -> list[Wire]:
-    """Return the good events once, and mutations of the others, in no order."""
-    wires = [Wire(each.body(), target.key) for each in good]
-    wires += [mutated(rng, rng.choice(spoilt), target) for _ in range(mutations)]
+) -> list[WireMessage]:
+    """Return the good events once, and mutations of the others, shuffled."""
+    wires = [WireMessage(each.body(), target.key) for each in good]
+    wires += [mutated(rng, rng.choice(others), target) for _ in range(mutations)]
     rng.shuffle(wires)
     return wires
 
 
-async def publish(vhost: Vhost, exchange: str, wires: Sequence[Wire]) -> None:
-    """Publish as the administrator, who may send anything; each is confirmed."""
+async def publish(vhost: Vhost, exchange: str, wires: Sequence[WireMessage]) -> None:
+    """Publish as the administrator, who may publish anything; each message is confirmed."""
     async with vhost.channel() as channel:
         underlay = await channel.get_underlay_channel()
 
-        async def send(wire: Wire) -> None:
+        async def send(wire: WireMessage) -> None:
             answer = await underlay.basic_publish(
                 wire.body,
                 exchange=exchange,
@@ -63,7 +63,7 @@ async def publish(vhost: Vhost, exchange: str, wires: Sequence[Wire]) -> None:
 
 
 async def settled(vhost: Vhost, queue: str, *, within: float) -> None:
-    """Wait until nothing is left in a queue or in the retry tiers, in hand or on its way."""
+    """Wait until a queue and the retry tiers hold nothing, ready or unacknowledged."""
     names = [queue, *(tier.name for tier in TIERS)]
     quiet = 0
 
@@ -75,12 +75,12 @@ async def settled(vhost: Vhost, queue: str, *, within: float) -> None:
         quiet = 0 if total or ready else quiet + 1
         return total + ready if not quiet else -quiet
 
-    # The management UI's numbers are up to 5 seconds old; what it says must last longer.
+    # The management API's numbers are up to 5 seconds old: zero must last longer.
     await eventually(left, lambda number: number <= -8, within=within, every=1.0)
 
 
 async def letters(vhost: Vhost, queue: str) -> list[Letter]:
-    """Return everything in a queue for people, emptying it."""
+    """Consume and return all messages of a queue."""
     tolerate_strange_properties()  # those that the broker dead-letters keep theirs
     depth = await vhost.depth(queue)
     found: list[Letter] = []
@@ -114,22 +114,22 @@ def _reason(message: AbstractIncomingMessage) -> str:
 
 @dataclass(frozen=True)
 class Ends:
-    """Where the messages of a run ended."""
+    """The queues in which the messages of a run ended."""
 
-    published: list[Wire]
+    published: list[WireMessage]
     dead: list[Letter]
     unroutable: list[Letter]
 
     def processed(self) -> Counter[bytes]:
-        """Return the bodies that ended in no queue for people, as often as they were published.
+        """Return the bodies that were processed, as often as they were published.
 
         Raises:
-            AssertionError: something lies there that was never published so.
+            AssertionError: a queue holds a body that was not published.
         """
         rest = Counter(wire.body for wire in self.published)
         rest.subtract(letter.body for letter in (*self.dead, *self.unroutable))
-        strangers = [body for body, number in rest.items() if number < 0]
-        assert not strangers, f"not as published: {strangers[:3]}"
+        unknown = [body for body, number in rest.items() if number < 0]
+        assert not unknown, f"not as published: {unknown[:3]}"
         return +rest
 
     def reasons(self) -> Counter[str]:
@@ -137,14 +137,20 @@ class Ends:
         return Counter(letter.reason for letter in self.dead)
 
 
-async def ends_of(platform: Platform, queue: str, wires: list[Wire]) -> Ends:
-    """Look at every place where a message can end."""
+async def process_all(
+    platform: Platform, service: str, exchange: str, queue: str, wires: list[WireMessage]
+) -> Ends:
+    """Publish messages to a running service, wait for the end of all, and return their ends."""
+    pid = platform.services[service].pid
+    await publish(platform.vhost, exchange, wires)
+    await settled(platform.vhost, queue, within=300)
+    await assert_undisturbed(platform, service, pid, queue)
     dead = await letters(platform.vhost, dead_letter_queue(queue))
     return Ends(wires, dead, await letters(platform.vhost, UNROUTABLE))
 
 
 def contract_reason(body: bytes, accepted: Sequence[type[EventData]]) -> str | None:
-    """Return what the contract says against a body, if it says anything."""
+    """Return the reason for which the contract refuses a body, if it does."""
     try:
         read_event(body, accepted)
     except ContractError as error:
@@ -155,9 +161,9 @@ def contract_reason(body: bytes, accepted: Sequence[type[EventData]]) -> str | N
 def assert_reasons_fit(
     ends: Ends, accepted: Sequence[type[EventData]], others: Sequence[str]
 ) -> None:
-    """Fail unless each dead letter tells what is wrong with its bytes.
+    """Fail unless each dead letter has the reason that its body gives.
 
-    ``others`` are the reasons that messages may have which keep the contract.
+    ``others`` are the possible reasons of messages that keep the contract.
     """
     for letter in ends.dead:
         expected = contract_reason(letter.body, accepted)
@@ -167,12 +173,12 @@ def assert_reasons_fit(
 
 
 async def assert_undisturbed(platform: Platform, service: str, pid: int | None, queue: str) -> None:
-    """Fail if the service was restarted, a loop failed, or anything was delivered twice."""
+    """Fail if the service was restarted, a loop failed, or a message was delivered twice."""
     assert platform.services[service].alive
     assert platform.services[service].pid == pid
     log = platform.log(service)
     for sign in ("loop_failed", "not_consuming", "ack_lost", "consumption_paused", "library_log"):
         lines = [line for line in log.splitlines() if f'"{sign}"' in line]
         assert not lines, lines[:3]
-    told = await platform.vhost.ask("GET", "queues/{vhost}/" + queue)
-    assert told["message_stats"].get("redeliver", 0) == 0
+    stats = await platform.vhost.ask("GET", "queues/{vhost}/" + queue)
+    assert stats["message_stats"].get("redeliver", 0) == 0

@@ -1,4 +1,4 @@
-"""Messages gone wrong, bodies and properties; one random generator's seed tells the whole run."""
+"""Mutations of messages, bodies and properties; one seed determines the whole run."""
 
 import random
 import struct
@@ -11,20 +11,20 @@ from integration.messaging.wire import nested, short, table
 
 Fields = dict[str, bytes]
 
-SPOILT: Final = 0.85
-STRANGE: Final = 0.3
+MUTATED_BODY: Final = 0.85
+ODD_PROPERTIES: Final = 0.3
 MISROUTED: Final = 0.02
 COPIED: Final = 0.03
-"""Shares: of bodies that are mutated, of those that have strange properties as well, and so on."""
+"""Shares of all messages: with a mutated body, with odd properties as well, and so on."""
 
 PLAIN: Final[Mapping[str, bytes]] = {"delivery_mode": b"\x02", "message_id": short(b"m")}
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where messages are sent: the routing key, by which user, and a key that `CC` may add.
+    """The routing key of messages, the publishing user, and a key that `CC` may add.
 
-    Without ``cc`` it is the inner exchange, which has no place for what is routed nowhere.
+    Without ``cc`` it is the exchange `internal`, which refuses unroutable messages.
     """
 
     key: str
@@ -33,8 +33,8 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Wire:
-    """A message as it is put on the wire; ``copies`` says that `CC` sends it elsewhere, too."""
+class WireMessage:
+    """A message as it is sent; ``copies`` says that `CC` also routes it elsewhere."""
 
     body: bytes = field(repr=False)
     key: str
@@ -43,13 +43,13 @@ class Wire:
 
 
 def _properties(rng: random.Random, target: Target) -> tuple[Fields, bool]:
-    """Return strange properties, and whether they send a copy elsewhere."""
+    """Return odd properties, and whether they route a copy elsewhere."""
     fields: Fields = {"delivery_mode": rng.choice((b"\x01", b"\x02"))}
     for _ in range(rng.randint(1, 3)):
         name = rng.choice(list(PROPERTIES))
         fields[name] = PROPERTIES[name](rng)
     if "expiration" in fields:
-        # The broker tells of an expired message in its headers, which must stay readable.
+        # The broker records the expiry in the headers, which must stay readable.
         fields.pop("headers", None)
     if rng.random() < 0.1:
         fields["user_id"] = short(target.user.encode())
@@ -106,17 +106,17 @@ PROPERTIES: Final[dict[str, Callable[[random.Random], bytes]]] = {
 }
 
 
-def mutated(rng: random.Random, origin: Origin, target: Target) -> Wire:
-    """Return a message made of a good event by changing its body, its properties, or both."""
+def mutated(rng: random.Random, origin: Origin, target: Target) -> WireMessage:
+    """Return a message of an event with its body, its properties, or both mutated."""
     body, fields, copies = origin.body(), dict(PLAIN), False
-    spoilt = rng.random() < SPOILT
-    if spoilt:
+    is_mutated = rng.random() < MUTATED_BODY
+    if is_mutated:
         body = rng.choice(BODY_MUTATIONS)(rng, origin)
-    if not spoilt or rng.random() < STRANGE:
+    if not is_mutated or rng.random() < ODD_PROPERTIES:
         fields, copies = _properties(rng, target)
     key = target.key
     if target.cc and not copies and rng.random() < MISROUTED:
         key = rng.choice((f"{target.key}.x", "tool", "", "#", f"{target.key[:-1]}7"))
-        # What expires in `unroutable` is gone: it has a time of its own and nobody to read it.
+        # A message that expires in `unroutable` is lost.
         fields.pop("expiration", None)
-    return Wire(body, key, fields, copies)
+    return WireMessage(body, key, fields, copies)

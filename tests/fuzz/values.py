@@ -1,4 +1,4 @@
-"""Values that have broken something somewhere: a collection for mutations to choose from."""
+"""Values that are known to break software, for mutations to choose from."""
 
 from typing import Any, Final
 
@@ -8,7 +8,7 @@ CONFUSIONS: Final[tuple[Any, ...]] = (
     "\u202eevil", "\U0001f4a9" * 60, "\ufeff", "é" * 201, "../../etc/passwd", "'; DROP TABLE x; --",
     "${jndi:ldap://x}", "1", "1e3", "NaN", "2026-02-30T00:00:00Z", 1_770_000_000, [1, "a", None],
 )  # fmt: skip
-"""JSON values of the wrong kind, size or meaning."""
+"""JSON values of another type, size or meaning."""
 
 TIMES: Final = (
     "0000-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "1970-01-01T00:00:00Z",
@@ -18,7 +18,7 @@ TIMES: Final = (
     "2026-01-01T00:00:00.123456789123456789Z", "Thu, 01 Jan 2026 00:00:00 GMT", "now", "",
     "2999-01-01T00:00:00Z", "2020-06-01T00:00:00Z",
 )  # fmt: skip
-"""Times that are none, or far from now."""
+"""Invalid times, and times far from now."""
 
 NUMBERS: Final = (
     b"NaN", b"Infinity", b"-Infinity", b"1e400", b"-1e400", b"-0", b"-0.0", b"1E2", b"1e2", b"01",
@@ -37,9 +37,9 @@ WORDS: Final = (
 ENCODINGS: Final = ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig", "cp037", "utf-7")
 PREFIXES: Final = (b"\xef\xbb\xbf", b"\x1f\x8b", b"\x00\x01", b"PK\x03\x04")
 LEVELS: Final = (10, 100, 190, 199, 200, 201, 500, 5000, 60_000)
-"""How deep to nest; around 200 is where the parser gives up."""
+"""Levels of nesting; the parser's limit is around 200."""
 
 WHOLES: Final = (
     b"", b"null", b"{}", b"[]", b"0", b'""', b"\x00" * 64, b"<event/>", b"id=1&type=x", b"\xff" * 9,
 )  # fmt: skip
-"""Bodies that are no event at all."""
+"""Bodies that are no events."""

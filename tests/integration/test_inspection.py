@@ -23,10 +23,10 @@ from nexus_messaging.topology import (
     metering_topology,
     rights_of,
 )
-from rig.secrecy import leaks, secrets_in
-from rig.terminal import in_a_pipe, on_a_terminal
-from rig.vhost import Vhost
-from rig.waiting import eventually
+from support.commands import in_a_pipe, on_a_terminal
+from support.leak_check import leaks, secrets_in
+from support.vhost import Vhost
+from support.waiting import eventually
 
 INGEST, REPORTER, PROVISIONER = "usage-ingest", "stripe-reporter", "customer-provisioner"
 TAP = "tap"

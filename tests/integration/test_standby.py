@@ -1,4 +1,4 @@
-"""With a synchronous standby nothing is acked that it has not got, whether it was news or not."""
+"""With a synchronous standby no message is acked before the standby has its rows."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -17,16 +17,16 @@ from local_stack.postgres import PostgresServer
 from local_stack.sql import run_sql
 from nexus_database import Database
 from nexus_messaging.topology import TOOL_EXECUTED_QUEUE
-from rig.databases import make_database
-from rig.events import provisioned, report, tool_run, user_created
-from rig.ingest import running_ingest
-from rig.standbys import Pair, commits_waiting, frozen, replicated
-from rig.vhost import Vhost
-from rig.waiting import eventually
 from stripe_reporter.fence import Call
 from stripe_reporter.reports import Report
 from stripe_reporter.storage.journal import Journal
 from stripe_reporter.stripe.responses import TABLE
+from support.databases import make_database, opened
+from support.events import provisioned, report, tool_run, user_created
+from support.ingest import running_ingest
+from support.standbys import Pair, commits_waiting, frozen, replicated
+from support.vhost import Vhost
+from support.waiting import eventually
 from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingRules
 from usage_ingest.storage.accounts import Accounts
@@ -60,10 +60,10 @@ async def outcome_that_is_applied(database: Database) -> Again:
     return lambda: Reports(database).answer([answer])
 
 
-async def customer_that_is_kept(database: Database) -> Again:
-    """Redelivered news of a customer are no news."""
-    news = provisioned(uuid4(), "cus_2").data
-    return lambda: Accounts(database).apply(news)
+async def customer_that_is_stored(database: Database) -> Again:
+    """A redelivered announcement of a customer changes nothing."""
+    announcement = provisioned(uuid4(), "cus_2").data
+    return lambda: Accounts(database).apply(announcement)
 
 
 async def report_that_is_counted(database: Database) -> Again:
@@ -76,8 +76,8 @@ async def report_that_is_counted(database: Database) -> Again:
     return lambda: Journal(database).claim(sent, NOW)
 
 
-async def user_who_is_kept(database: Database) -> Again:
-    """A redelivered user is kept already."""
+async def user_who_is_stored(database: Database) -> Again:
+    """A redelivered user is already stored."""
     user = user_created(uuid4()).data
     return lambda: ProfileWriter(database).keep(user, NOW)
 
@@ -95,9 +95,9 @@ async def user_who_has_a_customer(database: Database) -> Again:
 CASES: Final[dict[Case, str]] = {
     run_that_is_recorded: "usage_ingest",
     outcome_that_is_applied: "usage_ingest",
-    customer_that_is_kept: "usage_ingest",
+    customer_that_is_stored: "usage_ingest",
     report_that_is_counted: "stripe_reporter",
-    user_who_is_kept: "customer_provisioner",
+    user_who_is_stored: "customer_provisioner",
     user_who_has_a_customer: "customer_provisioner",
 }
 
@@ -118,17 +118,14 @@ def urls(pair: Pair, password: str) -> dict[str, str]:
 
 @pytest.fixture
 async def database(urls: dict[str, str], case: Case) -> AsyncIterator[Database]:
-    """Return the database that the case is about, as its service's role."""
-    opened = Database(urls[CASES[case]], name="test")
-    yield opened
-    await opened.close()
+    """Return the case's database, as its service's role."""
+    async with opened(urls[CASES[case]], size=5) as database:
+        yield database
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
-async def test_what_is_there_already_is_answered_once_the_standby_has_it(
-    pair: Pair, database: Database, case: Case
-) -> None:
-    """The commit before may have been given up while it waited: its rows may not be replicated."""
+async def test_repetition_waits_for_the_standby(pair: Pair, database: Database, case: Case) -> None:
+    """The first commit may have timed out before its rows were replicated."""
     again = await case(database)
     await again()
 
@@ -144,10 +141,10 @@ async def _waiting(primary: PostgresServer) -> int:
     return await asyncio.to_thread(commits_waiting, primary)
 
 
-async def test_run_whose_replication_was_given_up_survives_the_primary(
+async def test_run_not_replicated_survives_the_primarys_loss(
     vhost: Vhost, tmp_path: Path, password: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Committed at the primary alone, redelivered as a duplicate, and not acked for that."""
+    """It is committed at the primary alone, redelivered as a duplicate, and not acked."""
     monkeypatch.setattr("nexus_database.connecting.STATEMENT_TIMEOUT", 2.0)
     with replicated(tmp_path) as pair:
         url = await make_database(pair.primary, "usage_ingest", password)
@@ -158,7 +155,7 @@ async def test_run_whose_replication_was_given_up_survives_the_primary(
             await eventually(
                 lambda: asyncio.to_thread(run_sql, owner, COUNT), lambda rows: int(rows) == 1
             )
-            # It comes again, is known as a duplicate, and that commit waits like the first one.
+            # It is redelivered as a duplicate, and that commit waits like the first one.
             await eventually(lambda: _waiting(pair.primary), lambda number: number > 0)
         assert await vhost.depth(TOOL_EXECUTED_QUEUE) == 1
 
@@ -174,12 +171,8 @@ async def test_run_whose_replication_was_given_up_survives_the_primary(
 @asynccontextmanager
 async def recording(vhost: Vhost, url: str) -> AsyncIterator[Database]:
     """Run usage-ingest on the database at ``url`` while the context lasts."""
-    database = Database(url, name="test")
-    try:
-        async with running_ingest(vhost, database):
-            yield database
-    finally:
-        await database.close()
+    async with opened(url, size=5) as database, running_ingest(vhost, database):
+        yield database
 
 
 async def _recorded(database: Database) -> int:

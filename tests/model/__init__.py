@@ -1,1 +1,1 @@
-"""Billing as a state machine: driven at random on real databases, and predicted."""
+"""BillingMachine as a state machine: driven at random on real databases, and predicted."""

@@ -1,4 +1,4 @@
-"""What holds after every step, and what must have come of everything in the end."""
+"""The invariants after every step, and those at the end, when everything is settled."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,16 +8,16 @@ from typing import Any, Final
 
 from sqlalchemy import Row
 
+from model.environment import Seen
 from model.reference import OLDEST, SLACK, Bill, Calls, Reference, Stripe
-from model.stage import Seen
 from model.transitions import TABLES, Cause, Move
 
 UNSENDABLE: Final = {"no_such_customer", "timestamp_too_old"}
-"""Reasons of refusals that no move of an operator's mends."""
+"""Reasons of refusals that an operator's move does not change."""
 
 
 def as_predicted(seen: Seen, reference: Reference) -> None:
-    """Check that each row is as the reference says, and that there is no other."""
+    """Check that the rows are exactly those of the reference."""
     assert {key: row.billing_state for key, row in seen.events.items()} == {
         key: usage.state for key, usage in reference.events.items()
     }
@@ -40,7 +40,7 @@ def by_the_table(seen: Seen, causes: AbstractSet[Cause]) -> set[Move]:
 
 
 def nothing_forgotten(before: Seen, after: Seen) -> None:
-    """Check that rows stay, and what the fence rests on with them."""
+    """Check that no row and no time of a first unknown outcome is lost."""
     assert before.events.keys() <= after.events.keys()
     assert before.reports.keys() <= after.reports.keys()
     for key, row in before.calls.items():
@@ -50,10 +50,10 @@ def nothing_forgotten(before: Seen, after: Seen) -> None:
 
 
 def money(seen: Seen, stripe: Stripe) -> None:
-    """Check that nothing is counted twice, and nothing that the books say is not.
+    """Check that nothing is counted twice, and that ledger and journal agree with Stripe.
 
-    Every standing report is the sum of its claim's events; what Stripe counted is reported,
-    or accepted, or at least known to be open; what is reported was counted.
+    Every report that is not superseded is the sum of its claim's events. Reports that Stripe
+    counted are reported, accepted, or known to be unknown. Reported ones were counted.
     """
     counted = Counter(report.identifier for report in stripe.counted)
     assert set(counted.values()) <= {1}
@@ -77,7 +77,7 @@ def money(seen: Seen, stripe: Stripe) -> None:
 
 
 def all_settled(seen: Seen, reference: Reference, stripe: Stripe, now: datetime) -> None:
-    """Check what must be true once everything was delivered and nothing failed any more."""
+    """Check the final state, after everything was delivered without further faults."""
     for event in seen.events.values():
         assert event.billing_state != "due"
         assert event.billing_state != "waiting" or event.user_id not in reference.accounts
@@ -100,7 +100,7 @@ def all_settled(seen: Seen, reference: Reference, stripe: Stripe, now: datetime)
 
 
 def _beyond_help(row: Row[Any], verdict: str, now: datetime) -> bool:
-    """Whether nobody can settle a report: Stripe has it not, and takes it no more."""
+    """Whether a report can never be settled: Stripe lacks it, and it is too old to be sent."""
     return verdict == "fenced" and now - row.occurred_at >= OLDEST - SLACK
 
 

@@ -1,7 +1,7 @@
-"""The whole of billing in a few lines of plain Python, with no database: what must come out.
+"""The model of billing in plain Python, without a database: the expected state.
 
-Its numbers are those of the documents, written down once more rather than imported. It knows
-nothing of leases' locks, batches or SQL; a report is known by what it is for.
+Its numbers are those of the documents, written once more rather than imported. It has neither
+locks nor batches nor SQL; a report is identified by what it is for.
 """
 
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ Key = tuple[frozenset[UUID], str, int]
 
 @dataclass
 class Usage:
-    """An event; ``meaning`` is what tells it from another one with its id."""
+    """An event; ``meaning`` distinguishes it from another event with its id."""
 
     meaning: tuple[object, ...]
     user: UUID
@@ -67,13 +67,13 @@ class Calls:
 
     @property
     def open_since(self) -> datetime | None:
-        """Since when an outcome is unknown, that of a call still without an answer included."""
+        """When an outcome became unknown, also that of a call still without an answer."""
         return self.unknown_since or (self.started if self.state == "calling" else None)
 
 
 @dataclass
 class Stripe:
-    """What Stripe counts: of one identifier once, as long as it remembers it."""
+    """Stripe: it counts an identifier once within the time for which it remembers it."""
 
     counted: list[Report] = field(default_factory=list)
     seen: dict[str, datetime] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class Stripe:
 
 @dataclass
 class Reference:
-    """Everything there is, and what each piece of work makes of it."""
+    """All expected rows, and the effect of each piece of work on them."""
 
     accounts: dict[UUID, tuple[int, str]] = field(default_factory=dict)
     events: dict[UUID, Usage] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class Reference:
     journal: dict[Key, Calls] = field(default_factory=dict)
 
     def record(self, event_id: UUID, usage: Usage, now: datetime) -> str:
-        """Return the state it is recorded in, or that its id is known or taken."""
+        """Return the state an event is recorded in, or ``duplicate`` or ``taken``."""
         held = self.events.setdefault(event_id, usage)
         if held is not usage:
             return "duplicate" if held.meaning == usage.meaning else "taken"
@@ -112,7 +112,7 @@ class Reference:
         return usage.state
 
     def provision(self, user: UUID, generation: int, customer: str) -> None:
-        """Keep a customer of a higher generation, and let go what waited for the first."""
+        """Keep the customer of the highest generation, and release events that waited for one."""
         self.accounts[user] = max(self.accounts.get(user, (0, "")), (generation, customer))
         self._release(user)
 
@@ -150,7 +150,7 @@ class Reference:
                 self.reports[frozenset(claim), meter, generation] = bill
 
     def lease(self, now: datetime) -> set[Key]:
-        """Return the reports that nobody else forwards now."""
+        """Lease the pending reports without a current lease, and return them."""
         free = {
             key
             for key, bill in self.reports.items()
@@ -161,7 +161,7 @@ class Reference:
         return free
 
     def settle_lease(self, key: Key, *, confirmed: bool) -> None:
-        """Mark a report as forwarded, or let go of it."""
+        """Mark a report as forwarded, or end its lease."""
         bill = self.reports[key]
         if bill.state == "pending" and confirmed:
             bill.state = "forwarded"
@@ -169,14 +169,14 @@ class Reference:
             bill.leased_until = None
 
     def answer(self, key: Key, reason: str | None, *, ever_unknown: bool) -> None:
-        """Apply an answer: with a reason if it was refused."""
+        """Apply an answer; it has a reason if the report was refused."""
         bill = self.reports[key]
         if bill.state not in {"reported", "superseded"}:
             bill.state, bill.reason = ("rejected" if reason else "reported"), reason
             bill.ever_unknown |= ever_unknown
 
     def verdict(self, key: Key, now: datetime) -> str:
-        """Return whether a report may be called, or why not."""
+        """Return ``called`` if a report may be sent, else why not."""
         before, young = self.journal.get(key), now - self.reports[key].at < OLDEST - SLACK
         if before and before.state == "accepted":
             return "counted"
@@ -190,7 +190,7 @@ class Reference:
         return "called" if young else "too old"
 
     def begin_call(self, key: Key, now: datetime) -> str:
-        """Note that a report is being called, if it may be; return the verdict."""
+        """Start a call for a report if it may be sent; return the verdict."""
         verdict, before = self.verdict(key, now), self.journal.get(key)
         if verdict == "called" and before:
             since = before.open_since
@@ -200,7 +200,7 @@ class Reference:
         return verdict
 
     def end_call(self, key: Key, attempt: int, response: Response) -> bool:
-        """Take in what a call was answered; return whether it was still that report's call."""
+        """Apply the answer to a call; return whether it was still the report's current call."""
         calls = self.journal[key]
         ours = calls.state == "calling" and calls.attempts == attempt
         if ours or (response.effect is Effect.APPLIED and calls.state != "accepted"):

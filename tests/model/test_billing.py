@@ -1,8 +1,8 @@
-"""Billing as a whole, driven at random on real databases against a reference of plain Python."""
+"""Billing as a whole, driven at random on real databases and compared with a model."""
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -11,15 +11,16 @@ from sqlalchemy import make_url
 
 from local_stack.servers import Database as PostgresServer
 from local_stack.sql import run_sql
-from model.machine import Billing
-from model.stage import Stage, audit
+from model.environment import Environment, audit
+from model.sequences import SEQUENCES, StepSequence
+from model.state_machine import BillingMachine
 from model.transitions import TABLES, Move, states
-from model.walks import WALKS, Walk
 from stripe_reporter import handlers
+from support.databases import Clone
 
 
 @pytest.fixture
-def urls(clone: Callable[[str], Awaitable[str]]) -> dict[str, str]:
+def urls(clone: Clone) -> dict[str, str]:
     """Return the URLs of fresh databases by their services' roles."""
 
     async def made() -> dict[str, str]:
@@ -39,28 +40,28 @@ def administration(postgres: PostgresServer, urls: dict[str, str]) -> dict[str, 
 
 
 @pytest.fixture
-def stage(
+def environment(
     urls: dict[str, str], administration: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Stage]:
-    """Return the real parts on databases that note every move."""
+) -> Iterator[Environment]:
+    """Return the real parts on databases that record every move."""
     run_sql(administration["usage_ingest"], audit(("usage_events", "usage_reports")))
     run_sql(administration["stripe_reporter"], audit(("meter_calls",)))
     monkeypatch.setattr(handlers, "SHORT_PAUSES", (0.0,))
     watchers = (administration["usage_ingest"], administration["stripe_reporter"])
-    fresh = Stage(urls["usage_ingest"], urls["stripe_reporter"], watchers)
+    fresh = Environment(urls["usage_ingest"], urls["stripe_reporter"], watchers)
     yield fresh
     fresh.close()
 
 
-def drive(stage: Stage, *, examples: int, steps: int, same: bool) -> None:
-    """Drive the machine, the ``same`` ways every time or new ones."""
+def drive(environment: Environment, *, examples: int, steps: int, same: bool) -> None:
+    """Drive the machine with the ``same`` examples each time, or with new ones."""
 
-    class OnStage(Billing):
+    class Driven(BillingMachine):
         def __init__(self) -> None:
-            super().__init__(stage)
+            super().__init__(environment)
 
     run_state_machine_as_test(
-        OnStage,
+        Driven,
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
@@ -72,34 +73,34 @@ def drive(stage: Stage, *, examples: int, steps: int, same: bool) -> None:
     )
 
 
-def test_every_move_of_the_state_diagrams_happens(stage: Stage) -> None:
-    """What the documents draw is what the databases do, all of it."""
+def test_every_move_of_the_state_diagrams_happens(environment: Environment) -> None:
+    """The fixed sequences make each move of the documents, and no other."""
     made: set[Move] = set()
-    for walk in WALKS:
-        course = Walk(stage)
-        walk(course)
-        made |= course.made
+    for sequence in SEQUENCES:
+        steps = StepSequence(environment)
+        sequence(steps)
+        made |= steps.made
 
     assert made == {move for _, _, moves in TABLES.values() for move in moves}
 
 
 @pytest.mark.timeout(600)
-def test_whatever_happens_in_whatever_order_usage_is_billed_once(stage: Stage) -> None:
-    """Each row is as predicted, each move is drawn, and in the end every sum agrees."""
-    drive(stage, examples=8, steps=40, same=True)
+def test_usage_is_billed_once_in_any_order_of_actions(environment: Environment) -> None:
+    """Each row is as predicted, each move is in the table, and in the end every sum agrees."""
+    drive(environment, examples=8, steps=40, same=True)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1500)
-def test_whatever_happens_for_long_usage_is_billed_once(stage: Stage) -> None:
-    """The same, further and more often."""
-    drive(stage, examples=60, steps=100, same=False)
+def test_usage_is_billed_once_in_long_sequences(environment: Environment) -> None:
+    """The same with longer sequences and more of them."""
+    drive(environment, examples=60, steps=100, same=False)
 
 
-def test_the_databases_know_the_states_of_the_diagrams_and_no_other(
+def test_states_of_the_diagrams_are_those_of_the_databases(
     administration: dict[str, str],
 ) -> None:
-    """The documents name what the constraints allow."""
+    """The documents name the states that the constraints allow."""
     query = "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'c'"
     checks = "\n".join(run_sql(url, query) for url in administration.values()).splitlines()
     for table, (_, column, moves) in TABLES.items():

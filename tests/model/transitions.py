@@ -1,8 +1,8 @@
 """Every state of an event, a report and a journal row, and every move there is between them.
 
-The one home of this table: `docs/states.md` is made from it, and the machine holds each move that
-the databases make against it. The code has no use for it: its statements move rows in sets, each
-from the states that its own ``WHERE`` names.
+The one home of this table: `docs/states.md` is made from it, and the machine compares each move of
+the databases with it. The services do not use it: their statements move rows in sets, each from
+the states that its own ``WHERE`` names.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from typing import Final
 
 
 class Cause(StrEnum):
-    """The piece of work that a move is made by; each is one transaction."""
+    """The piece of work that makes a move; each is one transaction."""
 
     RECORDED = "recorded"
     PROVISIONED = "customer provisioned"

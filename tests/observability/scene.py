@@ -24,10 +24,10 @@ from nexus_contracts import (
     UserCreated,
 )
 from nexus_messaging.topology import EVENTS, INTERNAL, TOOL_EXECUTED_QUEUE, dead_letter_queue
-from rig.events import tool_run
-from rig.vhost import message
-from rig.waiting import eventually
 from stripe_emulator.client import EmulatorClient
+from support.events import tool_run
+from support.vhost import message
+from support.waiting import eventually
 
 EMAIL: Final = "ada@example.com"
 METER_EVENTS: Final = "/v1/billing/meter_events"

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from local_stack.monitoring import CONFIGURATION
-from rig.prometheus import ROOT
+from support.prometheus import ROOT
 
 GRAFANA = ROOT / "deploy" / "grafana"
 

@@ -11,8 +11,8 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_database import Database
-from rig.events import provisioned, tool_run
 from stripe_reporter.storage.journal import _OLDEST_UNKNOWN
+from support.events import provisioned, tool_run
 from usage_ingest.entry import Entry
 from usage_ingest.jobs import measure
 from usage_ingest.metering import BillingRules

@@ -16,10 +16,10 @@ from local_stack.servers import Database as PostgresServer
 from nexus_contracts import Event, UserCreated
 from nexus_database import Database
 from nexus_service.progress import STALLED_AFTER
-from rig.databases import url_of
-from rig.events import provisioned, tool_run
-from rig.platform import Platform
-from rig.waiting import eventually
+from support.databases import url_of
+from support.events import provisioned, tool_run
+from support.platform import Platform
+from support.waiting import eventually
 
 INGEST, REPORTER, PROVISIONER = "usage-ingest", "stripe-reporter", "customer-provisioner"
 

@@ -19,8 +19,8 @@ from local_stack.monitoring import CONFIGURATION
 from local_stack.stack import Stack
 from nexus_messaging.topology import RETIRED_TIERS
 from observability.scene import Scene, wait_for
-from rig.prometheus import ROOT, PrometheusClient
-from rig.secrecy import admin_url, leaks, logs_of, metrics_of, secrets_of, tap, tapped
+from support.leak_check import admin_url, leaks, logs_of, metrics_of, secrets_of, tap, tapped
+from support.prometheus import ROOT, PrometheusClient
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 

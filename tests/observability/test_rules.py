@@ -16,7 +16,7 @@ from nexus_messaging.topology import (
     dead_letter_queue,
     metering_topology,
 )
-from rig.prometheus import ROOT, promtool
+from support.prometheus import ROOT, promtool
 
 MINUTE = timedelta(minutes=1)
 TESTS = sorted((CONFIGURATION / "rules-tests").glob("*.yml"))

@@ -1,21 +1,19 @@
-"""The previous release, built once; for each test a broker and databases that know no release."""
+"""The previous release, built once; for each test an empty vhost and empty databases."""
 
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from local_stack.servers import Broker
 from local_stack.servers import Database as PostgresServer
-from local_stack.sql import run_sql
 from releases.release import Release, named_commit
 from releases.upgrade import Upgrade
-from rig.platform import Platform
-from rig.vhost import Vhost
-
-MODULES = ("customer_provisioner", "usage_ingest", "stripe_reporter")
-TIER_SCALE = 0.01
+from support.databases import MODULES, empty_database
+from support.platform import Platform
+from support.vhost import TIER_SCALE, Vhost
 
 
 @pytest.fixture(scope="session")
@@ -27,12 +25,13 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
 @pytest.fixture
 def databases(postgres: PostgresServer) -> Iterator[dict[str, str]]:
     """Return the names of empty databases, by service."""
-    names = {module: f"{module}_{secrets.token_hex(4)}" for module in MODULES}
-    for module, name in names.items():
-        run_sql(postgres.superuser_url, f"CREATE DATABASE {name} OWNER {module}_owner")
-    yield names
-    for name in names.values():
-        run_sql(postgres.superuser_url, f"DROP DATABASE {name} WITH (FORCE)")
+    with ExitStack() as made:
+        yield {
+            module: made.enter_context(
+                empty_database(postgres, module, options=f"OWNER {module}_owner")
+            )
+            for module in MODULES
+        }
 
 
 @pytest.fixture
@@ -44,7 +43,7 @@ async def upgrade(
     password: str,
     tmp_path: Path,
 ) -> AsyncIterator[Upgrade]:
-    """Return a platform on which the previous release can be started first."""
+    """Return a platform on which the previous release is started first."""
     vhost = Vhost(broker, f"metering-{secrets.token_hex(4)}", password)
     urls = {name: postgres.url(each, name, password) for name, each in databases.items()}
     owners = {

@@ -16,8 +16,8 @@ Command = Sequence[str | Path]
 
 ROOT: Final = Path(__file__).parents[2]
 NAMED_IN: Final = ROOT / ".previous-release"
-LONGEST: Final = 600.0
-"""Seconds for any command; installing waits for a registry."""
+COMMAND_SECONDS: Final = 600.0
+"""Seconds for any command; an installation waits for a registry."""
 
 DELIVERED: Final = (
     "libs/contracts",
@@ -33,7 +33,7 @@ _MISSING: Final = (
 
 
 class ReleaseError(Exception):
-    """The previous release can't be had here; the text says why and what helps."""
+    """The previous release can't be built here; the text says why and what helps."""
 
 
 def named_commit() -> str:
@@ -63,7 +63,7 @@ class Release:
 
     @property
     def python(self) -> Path:
-        """The interpreter that sees this release and nothing of the code under test."""
+        """The interpreter with this release and nothing of the code under test."""
         return self.directory / ".venv" / "bin" / "python"
 
     @classmethod
@@ -87,7 +87,7 @@ class Release:
         return release
 
     def run(self, *arguments: str, settings: dict[str, str]) -> str:
-        """Run a module of the release as a command and return what it says.
+        """Run a module of the release as a command and return its output.
 
         Raises:
             ReleaseError: it failed.
@@ -110,7 +110,7 @@ class Release:
 
 
 def environment() -> dict[str, str]:
-    """Return what a command of the release gets: no path to the code under test."""
+    """Return the environment of the release's commands: no path to the code under test."""
     hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
     return {name: value for name, value in os.environ.items() if name not in hidden}
 
@@ -129,7 +129,7 @@ def _output(
             env=env or environment(),
             capture_output=True,
             check=True,
-            timeout=LONGEST,
+            timeout=COMMAND_SECONDS,
         )
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", b"") or b""

@@ -1,4 +1,4 @@
-"""What a release has migrated is history: a database that ran it never sees a later change."""
+"""Released migrations never change: a database that ran one does not get the change."""
 
 import pytest
 
@@ -7,16 +7,16 @@ from releases.release import ROOT, committed, named_commit
 pytestmark = pytest.mark.long
 
 
-def test_the_migrations_of_the_previous_release_are_as_they_were() -> None:
-    """An index added to one of them would be on new databases only."""
+def test_migrations_of_the_previous_release_are_unchanged() -> None:
+    """An index added to one of them would exist on new databases only."""
     commit = named_commit()
-    then = [
+    released = [
         path
         for path in committed(commit).splitlines()
         if "/migrations/versions/" in path and path.endswith(".py")
     ]
 
-    changed = [path for path in then if (ROOT / path).read_text() != committed(commit, path)]
+    changed = [path for path in released if (ROOT / path).read_text() != committed(commit, path)]
 
-    assert len(then) >= 3
+    assert len(released) >= 3
     assert changed == []

@@ -1,35 +1,32 @@
-"""A platform that begins as the previous release and becomes the code under test."""
+"""A platform that is upgraded from the previous release to the code under test."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 from uuid import UUID
-
-from yarl import URL
 
 from local_stack.catalogue import (
     BROKER_USERS,
     SERVICES,
     ServicePlan,
-    base_environment,
     topology_settings,
 )
-from local_stack.ports import LOOPBACK, free_ports
+from local_stack.ports import free_ports
 from local_stack.server_process import ServerProcess
 from nexus_broker_admin.commands import apply_topology
 from nexus_broker_admin.management import connect
 from nexus_database import migrate
 from releases.release import Release
-from rig.events import tool_run
-from rig.platform import Platform
-from rig.vhost import Vhost
+from support.events import tool_run
+from support.platform import Platform
+from support.vhost import Vhost
+from support.waiting import repeated
 
 BATCH: Final = 20
 BETWEEN: Final = 0.1
-"""Seconds between batches: some 200 runs a second, enough that any moment is in mid-stream."""
+"""Seconds between batches: some 200 runs a second, so that work is always in progress."""
 
 
 @dataclass
@@ -49,7 +46,7 @@ class Upgrade:
         return self.platform.vhost
 
     def start_old(self) -> None:
-        """Bring broker and databases to the old release, start its services; wait for them."""
+        """Bring broker and databases to the previous release, start its services; wait for them."""
         self.platform.start_stripe()
         topology = ("nexus_messaging.topology_cli", "apply", "--tier-scale", str(self.tier_scale))
         self.release.run(*topology, settings=self._topology_settings())
@@ -61,7 +58,7 @@ class Upgrade:
         for service in self.old.values():
             service.await_ready()
 
-    async def move_on(self) -> None:
+    async def upgrade_servers(self) -> None:
         """Bring broker and databases to the code under test, as operators do before services."""
         passwords, scale = dict.fromkeys(BROKER_USERS, self.vhost.password), self.tier_scale
         async with connect(self.vhost.management_url) as management:
@@ -71,40 +68,22 @@ class Upgrade:
 
     @asynccontextmanager
     async def publishing(self, users: list[UUID]) -> AsyncIterator[None]:
-        """Publish runs of ``users``, steadily, while the context lasts."""
-        stop = asyncio.Event()
-        publisher = asyncio.create_task(self._publish(users, stop))
-        try:
+        """Publish runs of ``users`` steadily while the context lasts."""
+        async with repeated(partial(self._publish, users), every=BETWEEN):
             yield
-        finally:
-            stop.set()
-            await publisher
 
-    async def _publish(self, users: list[UUID], stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            now = datetime.now(UTC)
-            runs = [tool_run(users[each % len(users)], time=now) for each in range(BATCH)]
-            await self.vhost.publish(*runs)
-            self.published += len(runs)
-            await asyncio.sleep(BETWEEN)
+    async def _publish(self, users: list[UUID]) -> None:
+        runs = [tool_run(users[each % len(users)]) for each in range(BATCH)]
+        await self.vhost.publish(*runs)
+        self.published += len(runs)
 
     def _topology_settings(self) -> dict[str, str]:
-        admin, address = self.vhost.broker.admin, URL(self.vhost.broker.management_url)
-        url = address.with_user(admin.user).with_password(admin.password)
-        settings = topology_settings(str(url), dict.fromkeys(BROKER_USERS, self.vhost.password))
+        passwords = dict.fromkeys(BROKER_USERS, self.vhost.password)
+        settings = topology_settings(self.vhost.management_url, passwords)
         return settings | {"VHOST": self.vhost.name}
 
     def _old_service(self, plan: ServicePlan, port: int) -> ServerProcess:
-        own = {name: value for name, value in base_environment().items() if name != "PYTHONPATH"}
-        service = ServerProcess(
-            f"previous {plan.name}",
-            [str(self.release.python), *plan.command("serve")[1:]],
-            url=f"http://{LOOPBACK}:{port}",
-            ready_path="/readyz",
-            log=self.platform.directory / f"previous-{plan.name}.log",
-            env=own | self.platform.settings_of(plan.module) | {"HTTP_PORT": str(port)},
-            grace=15,
-            on_start=lambda: None,
-        )
-        self.platform.stack.callback(service.stop)
-        return service
+        environment = self.platform.settings_of(plan.module) | {"HTTP_PORT": str(port)}
+        environment["PYTHONPATH"] = ""  # nothing of the code under test
+        command = [str(self.release.python), *plan.command("serve")[1:]]
+        return self.platform.process(f"previous {plan.name}", command, port, environment)

@@ -27,8 +27,17 @@ from nexus_messaging.tracing import (
     processing_batch,
     worth_a_link,
 )
-from rig.events import tool_run
-from rig.spans import PUBLISHER, TRACE, Spans, attributes, links, parent, recorded_spans, written
+from support.events import tool_run
+from support.spans import (
+    PUBLISHER,
+    TRACE,
+    Spans,
+    attributes,
+    links,
+    parent,
+    recorded_spans,
+    written,
+)
 
 QUEUE = "usage-ingest.tool-executed"
 UNSAMPLED = PUBLISHER[:-1] + "0"

@@ -11,7 +11,7 @@ import structlog
 from nexus_messaging.message import Delivery, Message
 from nexus_messaging.tracing import processing
 from nexus_service.logs import configure
-from rig.spans import recorded_spans, written
+from support.spans import recorded_spans, written
 
 
 def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:

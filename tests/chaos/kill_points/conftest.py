@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from chaos.scene import Scene, open_scene
+from chaos.controlled_stack import ControlledStack, controlled_stack
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
-async def scene() -> AsyncIterator[Scene]:
-    """Return a running stack whose steps can be held open from outside."""
-    async with open_scene() as opened:
-        yield opened
+async def stack() -> AsyncIterator[ControlledStack]:
+    """Return a running stack whose steps can be held from outside."""
+    async with controlled_stack() as running:
+        yield running

@@ -4,22 +4,25 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from chaos.kill_points.steps import (
+from chaos.controlled_stack import INGEST, REPORTER, ControlledStack
+from chaos.kill_points.points import (
     ACCOUNT,
     CLAIMING,
     LEASED,
     RECORDED,
-    REPORT_IS,
-    counted_unheard,
-    end_leases,
-    forwarded_unheard,
-    until_dead,
-    waiting_run,
+    REPORTED,
+    KillPoint,
+    Usage,
+    claim_with_broker_held,
+    count_without_answer,
+    forward_without_confirm,
+    release,
+    row,
 )
-from chaos.scene import INGEST, REPORTER, Scene, created, past_run
 from metering_chaos.proxies import Direction
-from rig.events import tool_run
-from rig.waiting import eventually
+from nexus_contracts import Event, EventData
+from support.events import tool_run
+from support.waiting import eventually
 
 pytestmark = [
     pytest.mark.long,
@@ -28,186 +31,147 @@ pytestmark = [
 ]
 
 RUNS_QUEUE = "usage-ingest.tool-executed"
+LABELS = f'queue="{RUNS_QUEUE}",reason="timestamp_in_future"'
+DEAD_LETTERED = f"usage_ingest_messages_dead_lettered_total{{{LABELS}}}"
+
+POINTS = (
+    # The broker delivers the run again.
+    KillPoint(
+        "before the commit of runs",
+        INGEST,
+        lock=("usage_events", "INSERT INTO usage_events"),
+        cause=Usage.publish_run,
+    ),
+    # The second delivery is a known duplicate.
+    KillPoint(
+        "between the commit and the ack of runs",
+        INGEST,
+        hold="broker",
+        cause=Usage.publish_run,
+        reached=row(INGEST, RECORDED),
+        after=Usage.end_leases,
+    ),
+    # The run stays due and is claimed later.
+    KillPoint(
+        "before the commit of a claim",
+        INGEST,
+        lock=("usage_reports", CLAIMING),
+        cause=Usage.publish_run,
+    ),
+    # The report is forwarded once its lease has ended.
+    KillPoint(
+        "between the lease and the publish",
+        INGEST,
+        before=claim_with_broker_held(Direction.TO_SERVER),
+        reached=row(INGEST, LEASED),
+        after=Usage.end_leases,
+    ),
+    # The report is with the reporter; it is forwarded again.
+    KillPoint(
+        "between the publish of a report and its confirm",
+        INGEST,
+        before=forward_without_confirm,
+        after=Usage.end_leases,
+    ),
+    # The report is forwarded again.
+    KillPoint(
+        "between the confirm of a report and its mark",
+        INGEST,
+        before=forward_without_confirm,
+        lock=("usage_reports", "UPDATE usage_reports SET state = 'forwarded'"),
+        cause=release(INGEST, "broker", Direction.TO_CLIENT),
+        after=Usage.end_leases,
+    ),
+    # The broker delivers the outcome again.
+    KillPoint(
+        "before the commit of an outcome",
+        INGEST,
+        before=count_without_answer,
+        lock=("usage_reports", "SELECT report_id FROM usage_reports"),
+        cause=release(REPORTER, "stripe"),
+    ),
+    # The second delivery changes nothing.
+    KillPoint(
+        "between the commit and the ack of an outcome",
+        INGEST,
+        before=count_without_answer,
+        hold="broker",
+        cause=release(REPORTER, "stripe"),
+        reached=row(INGEST, REPORTED),
+    ),
+)
+
+CUSTOMER_POINTS = (
+    # The broker delivers the event again.
+    KillPoint(
+        "before the commit of a customer",
+        INGEST,
+        lock=("billing_accounts", "INSERT INTO billing_accounts"),
+        cause=Usage.publish_user,
+    ),
+    # The second delivery changes nothing.
+    KillPoint(
+        "between the commit and the ack of a customer",
+        INGEST,
+        hold="broker",
+        cause=Usage.publish_user,
+        reached=row(INGEST, ACCOUNT),
+        after=Usage.end_leases,
+    ),
+)
 
 
-async def test_ingest_before_its_runs_are_committed(scene: Scene) -> None:
-    """The insert waits for a lock: the broker delivers the run again."""
-    user = await scene.customer()
-    run = past_run(user)
-    async with scene.locked(INGEST, "usage_events"):
-        await scene.publish(run)
-        await scene.until_blocked(INGEST, "INSERT INTO usage_events")
-        await scene.kill(INGEST)
-    await scene.restart(INGEST)
+@pytest.mark.parametrize("point", POINTS, ids=str)
+async def test_run_is_billed_once(stack: ControlledStack, point: KillPoint) -> None:
+    """The next process finishes each step of recording, claiming, forwarding and settling."""
+    usage = await Usage.of_customer(stack)
 
-    await scene.assert_billed_once(user, run)
+    await point.kill(usage)
+
+    await usage.assert_billed_once()
 
 
-async def test_ingest_between_the_commit_and_the_ack_of_its_runs(scene: Scene) -> None:
-    """The row is there, the ack never left: the second delivery is a known duplicate."""
-    user = await scene.customer()
-    run = past_run(user)
-    scene.proxy(INGEST, "broker").hold(Direction.TO_SERVER)
-    await scene.publish(run)
-    await scene.until(INGEST, RECORDED, run.id)
-    await scene.kill(INGEST)
-    await end_leases(scene, user)
-    await scene.restart(INGEST)
+@pytest.mark.parametrize("point", CUSTOMER_POINTS, ids=str)
+async def test_run_before_its_customer_is_billed_once(
+    stack: ControlledStack, point: KillPoint
+) -> None:
+    """The next process opens the account, and the waiting run is billed."""
+    usage = await Usage.before_its_user(stack)
 
-    await scene.assert_billed_once(user, run)
+    await point.kill(usage)
 
-
-async def test_ingest_between_a_dead_letter_and_its_confirm(scene: Scene) -> None:
-    """The copy is in the dead-letter queue, nobody knows: it is dead-lettered once more."""
-    user = await scene.customer()
-    run, future = past_run(user), tool_run(user, time=datetime.now(UTC) + timedelta(days=1))
-    proxy = scene.proxy(INGEST, "broker")
-    async with scene.locked(INGEST, "usage_events"):
-        await scene.publish(run)
-        await scene.until_blocked(INGEST, "INSERT INTO usage_events")
-        await scene.publish(future)
-        await scene.until_taken(RUNS_QUEUE)
-        proxy.hold(Direction.TO_CLIENT)
-    await until_dead(scene, future.body())
-    await scene.kill(INGEST)
-    await scene.restart(INGEST)
-
-    await scene.assert_billed_once(user, run)
-    await eventually(scene.letters, lambda bodies: bodies.count(future.body()) == 2)
+    await stack.until(INGEST, ACCOUNT, usage.user)
+    await usage.assert_billed_once()
 
 
-async def test_ingest_between_the_confirm_of_a_dead_letter_and_the_ack(scene: Scene) -> None:
-    """The copy is safe, the original comes again: a second copy, and no loss."""
-    user = await scene.customer()
-    run, future = past_run(user), tool_run(user, time=datetime.now(UTC) + timedelta(days=1))
-    proxy = scene.proxy(INGEST, "broker")
-    async with scene.locked(INGEST, "usage_events"):
-        await scene.publish(run)
-        await scene.until_blocked(INGEST, "INSERT INTO usage_events")
-        await scene.publish(future)
-        await scene.until_taken(RUNS_QUEUE)
-        proxy.hold(Direction.TO_CLIENT)
-    await until_dead(scene, future.body())
-    metric = f'queue="{RUNS_QUEUE}",reason="timestamp_in_future"'
-    metric = f"usage_ingest_messages_dead_lettered_total{{{metric}}}"
-    before = await scene.metric(INGEST, metric)
-    proxy.hold(Direction.TO_SERVER)
-    proxy.release(Direction.TO_CLIENT)
-    await scene.until_metric(INGEST, metric, above=before)
-    await scene.kill(INGEST)
-    await scene.restart(INGEST)
+@pytest.mark.parametrize(
+    "confirmed", [False, True], ids=["before its confirm", "between its confirm and the ack"]
+)
+async def test_dead_letter_is_written_twice(stack: ControlledStack, *, confirmed: bool) -> None:
+    """The copy is safe, and the original is delivered again: a second copy, and no loss."""
+    usage = await Usage.of_customer(stack)
+    invalid = tool_run(usage.user, time=datetime.now(UTC) + timedelta(days=1))
+    await dead_letter_without_confirm(usage, invalid)
+    if confirmed:
+        before = await stack.metric(INGEST, DEAD_LETTERED)
+        proxy = stack.proxy(INGEST, "broker")
+        proxy.hold(Direction.TO_SERVER)
+        proxy.release(Direction.TO_CLIENT)
+        await stack.until_metric(INGEST, DEAD_LETTERED, above=before)
+    await stack.kill(INGEST)
+    await stack.restart(INGEST)
 
-    await scene.assert_billed_once(user, run)
-    await eventually(scene.letters, lambda bodies: bodies.count(future.body()) == 2)
+    await usage.assert_billed_once()
+    await eventually(stack.letters, lambda bodies: bodies.count(invalid.body()) == 2)
 
 
-async def test_ingest_before_a_claim_is_committed(scene: Scene) -> None:
-    """The report's insert waits for a lock: the run stays due and is claimed later."""
-    user = await scene.customer()
-    run = past_run(user)
-    async with scene.locked(INGEST, "usage_reports"):
-        await scene.publish(run)
-        await scene.until_blocked(INGEST, CLAIMING)
-        await scene.kill(INGEST)
-    await scene.restart(INGEST)
-
-    await scene.assert_billed_once(user, run)
-
-
-async def test_ingest_between_a_lease_and_the_publish(scene: Scene) -> None:
-    """The report is leased and never left: it is forwarded once the lease has run out."""
-    user = await scene.customer()
-    run = past_run(user)
-    async with scene.locked(INGEST, "usage_reports"):
-        await scene.publish(run)
-        await scene.until_blocked(INGEST, CLAIMING)
-        scene.proxy(INGEST, "broker").hold(Direction.TO_SERVER)
-    await scene.until(INGEST, LEASED, user)
-    await scene.kill(INGEST)
-    await end_leases(scene, user)
-    await scene.restart(INGEST)
-
-    await scene.assert_billed_once(user, run)
-
-
-async def test_ingest_between_a_forwarded_report_and_its_confirm(scene: Scene) -> None:
-    """The report is with the reporter, nobody knows: it is forwarded again, and counted once."""
-    user = await scene.customer()
-    run = past_run(user)
-    await forwarded_unheard(scene, user, run)
-    await scene.kill(INGEST)
-    await end_leases(scene, user)
-    await scene.restart(INGEST)
-
-    await scene.assert_billed_once(user, run)
-
-
-async def test_ingest_between_the_confirm_of_a_report_and_the_mark(scene: Scene) -> None:
-    """The mark waits for a lock: the report is forwarded again, and counted once."""
-    user = await scene.customer()
-    run = past_run(user)
-    await forwarded_unheard(scene, user, run)
-    async with scene.locked(INGEST, "usage_reports"):
-        scene.proxy(INGEST, "broker").release(Direction.TO_CLIENT)
-        await scene.until_blocked(INGEST, "UPDATE usage_reports SET state = 'forwarded'")
-        await scene.kill(INGEST)
-    await end_leases(scene, user)
-    await scene.restart(INGEST)
-
-    await scene.assert_billed_once(user, run)
-
-
-async def test_ingest_before_an_outcome_is_committed(scene: Scene) -> None:
-    """The outcome waits for a lock: the broker delivers it again."""
-    user = await scene.customer()
-    run = past_run(user)
-    await counted_unheard(scene, user, run)
-    await scene.until(INGEST, REPORT_IS, user, "forwarded")
-    async with scene.locked(INGEST, "usage_reports"):
-        scene.proxy(REPORTER, "stripe").release()
-        await scene.until_blocked(INGEST, "SELECT report_id FROM usage_reports")
-        await scene.kill(INGEST)
-    await scene.restart(INGEST)
-
-    await scene.assert_billed_once(user, run)
-
-
-async def test_ingest_between_the_commit_and_the_ack_of_an_outcome(scene: Scene) -> None:
-    """The report is reported, the ack never left: the second delivery changes nothing."""
-    user = await scene.customer()
-    run = past_run(user)
-    await counted_unheard(scene, user, run)
-    await scene.until(INGEST, REPORT_IS, user, "forwarded")
-    scene.proxy(INGEST, "broker").hold(Direction.TO_SERVER)
-    scene.proxy(REPORTER, "stripe").release()
-    await scene.until(INGEST, REPORT_IS, user, "reported")
-    await scene.kill(INGEST)
-    await scene.restart(INGEST)
-
-    await scene.assert_billed_once(user, run)
-
-
-async def test_ingest_before_a_customer_is_committed(scene: Scene) -> None:
-    """The account waits for a lock: the broker delivers the news again."""
-    user, run = await waiting_run(scene)
-    async with scene.locked(INGEST, "billing_accounts"):
-        await scene.publish(created(user))
-        await scene.until_blocked(INGEST, "INSERT INTO billing_accounts")
-        await scene.kill(INGEST)
-    await scene.restart(INGEST)
-    await scene.until(INGEST, ACCOUNT, user)
-
-    await scene.assert_billed_once(user, run)
-
-
-async def test_ingest_between_the_commit_and_the_ack_of_a_customer(scene: Scene) -> None:
-    """The account is there, the ack never left: the second delivery changes nothing."""
-    user, run = await waiting_run(scene)
-    scene.proxy(INGEST, "broker").hold(Direction.TO_SERVER)
-    await scene.publish(created(user))
-    await scene.until(INGEST, ACCOUNT, user)
-    await scene.kill(INGEST)
-    await end_leases(scene, user)
-    await scene.restart(INGEST)
-
-    await scene.assert_billed_once(user, run)
+async def dead_letter_without_confirm(usage: Usage, invalid: Event[EventData]) -> None:
+    """Have the copy of an invalid event in its queue while ingest waits for its confirm."""
+    stack = usage.stack
+    async with stack.locked(INGEST, "usage_events"):
+        await usage.publish_run()
+        await stack.until_blocked(INGEST, "INSERT INTO usage_events")
+        await stack.publish(invalid)
+        await stack.until_taken(RUNS_QUEUE)
+        stack.proxy(INGEST, "broker").hold(Direction.TO_CLIENT)
+    await eventually(stack.letters, lambda bodies: invalid.body() in bodies, within=30, every=0.2)

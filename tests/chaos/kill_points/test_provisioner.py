@@ -2,17 +2,18 @@
 
 import pytest
 
-from chaos.kill_points.steps import (
+from chaos.controlled_stack import PROVISIONER, ControlledStack
+from chaos.kill_points.points import (
     ANNOUNCED,
     CALLED,
     STORED,
-    announced_unheard,
-    assert_one_customer,
-    end_attempt,
-    made_unheard,
-    waiting_run,
+    KillPoint,
+    Usage,
+    announce_without_confirm,
+    create_customer_without_answer,
+    release,
+    row,
 )
-from chaos.scene import PROVISIONER, Scene, created
 from metering_chaos.proxies import Direction
 
 pytestmark = [
@@ -21,99 +22,70 @@ pytestmark = [
     pytest.mark.timeout(180),
 ]
 
-
-async def test_provisioner_before_a_user_is_committed(scene: Scene) -> None:
-    """The profile waits for a lock: the broker delivers the news again."""
-    user, run = await waiting_run(scene)
-    async with scene.locked(PROVISIONER, "user_profiles"):
-        await scene.publish(created(user))
-        await scene.until_blocked(PROVISIONER, "INSERT INTO user_profiles")
-        await scene.kill(PROVISIONER)
-    await scene.restart(PROVISIONER)
-
-    await assert_one_customer(scene, user)
-    await scene.assert_billed_once(user, run)
-
-
-async def test_provisioner_between_the_claim_and_the_call(scene: Scene) -> None:
-    """The request is kept, the call never left: it is made once the lease has run out."""
-    user, run = await waiting_run(scene)
-    scene.proxy(PROVISIONER, "stripe").hold(Direction.TO_SERVER)
-    await scene.publish(created(user))
-    await scene.until(PROVISIONER, CALLED, user)
-    await scene.kill(PROVISIONER)
-    await end_attempt(scene, user)
-    await scene.restart(PROVISIONER)
-
-    await assert_one_customer(scene, user)
-    await scene.assert_billed_once(user, run)
-
-
-async def test_provisioner_between_the_effect_of_a_call_and_its_answer(scene: Scene) -> None:
-    """Stripe has the customer, nobody knows: the second call is given the same one."""
-    user, run = await waiting_run(scene)
-    await made_unheard(scene, user)
-    await scene.kill(PROVISIONER)
-    await end_attempt(scene, user)
-    await scene.restart(PROVISIONER)
-
-    await assert_one_customer(scene, user)
-    await scene.assert_billed_once(user, run)
-
-
-async def test_provisioner_between_an_answer_and_its_record(scene: Scene) -> None:
-    """The customer's id waits for a lock: the second call is given the same one."""
-    user, run = await waiting_run(scene)
-    await made_unheard(scene, user)
-    async with scene.locked(PROVISIONER, "user_profiles"):
-        scene.proxy(PROVISIONER, "stripe").release()
-        await scene.until_blocked(PROVISIONER, "SELECT user_id, email")
-        await scene.kill(PROVISIONER)
-    await end_attempt(scene, user)
-    await scene.restart(PROVISIONER)
-
-    await assert_one_customer(scene, user)
-    await scene.assert_billed_once(user, run)
-
-
-async def test_provisioner_between_the_record_and_the_announcement(scene: Scene) -> None:
-    """The customer is stored, nobody was told: the next process tells."""
-    user, run = await waiting_run(scene)
-    await made_unheard(scene, user)
-    scene.proxy(PROVISIONER, "broker").hold(Direction.TO_SERVER)
-    scene.proxy(PROVISIONER, "stripe").release()
-    await scene.until(PROVISIONER, STORED, user)
-    await scene.kill(PROVISIONER)
-    await scene.restart(PROVISIONER)
-
-    await assert_one_customer(scene, user)
-    await scene.assert_billed_once(user, run)
+POINTS = (
+    # The broker delivers the event again.
+    KillPoint(
+        "before the commit of a user",
+        PROVISIONER,
+        lock=("user_profiles", "INSERT INTO user_profiles"),
+        cause=Usage.publish_user,
+    ),
+    # The call never left; it is made once the lease has ended.
+    KillPoint(
+        "between the claim and the call",
+        PROVISIONER,
+        hold="stripe",
+        cause=Usage.publish_user,
+        reached=row(PROVISIONER, CALLED),
+        after=Usage.end_attempt,
+    ),
+    # The second call returns the same customer.
+    KillPoint(
+        "between the effect of a call and its answer",
+        PROVISIONER,
+        before=create_customer_without_answer,
+        after=Usage.end_attempt,
+    ),
+    # The second call returns the same customer.
+    KillPoint(
+        "between the answer and its record",
+        PROVISIONER,
+        before=create_customer_without_answer,
+        lock=("user_profiles", "SELECT user_id, email"),
+        cause=release(PROVISIONER, "stripe"),
+        after=Usage.end_attempt,
+    ),
+    # The next process announces the customer.
+    KillPoint(
+        "between the record and the announcement",
+        PROVISIONER,
+        before=create_customer_without_answer,
+        hold="broker",
+        cause=release(PROVISIONER, "stripe"),
+        reached=row(PROVISIONER, STORED),
+    ),
+    # The customer is announced again, which changes nothing.
+    KillPoint(
+        "between the announcement and its confirm", PROVISIONER, before=announce_without_confirm
+    ),
+    # The customer is announced again, which changes nothing.
+    KillPoint(
+        "between the confirm of an announcement and its mark",
+        PROVISIONER,
+        before=announce_without_confirm,
+        lock=("user_profiles", "UPDATE user_profiles"),
+        cause=release(PROVISIONER, "broker", Direction.TO_CLIENT),
+    ),
+)
 
 
-async def test_provisioner_between_the_announcement_and_its_confirm(scene: Scene) -> None:
-    """The account is open, nobody knows: it is announced again, and changes nothing."""
-    user, run = await waiting_run(scene)
-    await announced_unheard(scene, user)
-    await scene.kill(PROVISIONER)
-    await scene.restart(PROVISIONER)
-    await scene.until(PROVISIONER, ANNOUNCED, user)
+@pytest.mark.parametrize("point", POINTS, ids=str)
+async def test_user_gets_one_customer(stack: ControlledStack, point: KillPoint) -> None:
+    """The next process finishes the work and marks the announcement, and the run is billed."""
+    usage = await Usage.before_its_user(stack)
 
-    await assert_one_customer(scene, user)
-    await scene.assert_billed_once(user, run)
+    await point.kill(usage)
 
-
-async def test_provisioner_between_the_confirm_of_an_announcement_and_the_mark(
-    scene: Scene,
-) -> None:
-    """The mark waits for a lock: it is announced again, and changes nothing."""
-    user, run = await waiting_run(scene)
-    await announced_unheard(scene, user)
-    async with scene.locked(PROVISIONER, "user_profiles"):
-        scene.proxy(PROVISIONER, "broker").release(Direction.TO_CLIENT)
-        await scene.until_blocked(PROVISIONER, "UPDATE user_profiles")
-        await scene.kill(PROVISIONER)
-    await scene.restart(PROVISIONER)
-    await scene.until(PROVISIONER, ANNOUNCED, user)
-
-    await assert_one_customer(scene, user)
-    await scene.assert_billed_once(user, run)
+    await usage.assert_one_customer()
+    await usage.assert_billed_once()
+    await stack.until(PROVISIONER, ANNOUNCED, usage.user)

@@ -1,9 +1,18 @@
 """stripe-reporter, killed between two steps."""
 
+from typing import Final
+
 import pytest
 
-from chaos.kill_points.steps import CALL_IS, age_call, counted_unheard, identifier_of, told_unheard
-from chaos.scene import REPORTER, Scene, past_run
+from chaos.controlled_stack import REPORTER, ControlledStack
+from chaos.kill_points.points import (
+    KillPoint,
+    Usage,
+    call_is,
+    count_without_answer,
+    publish_outcome_without_confirm,
+    release,
+)
 from metering_chaos.proxies import Direction
 
 pytestmark = [
@@ -12,108 +21,81 @@ pytestmark = [
     pytest.mark.timeout(180),
 ]
 
-REPORTS_QUEUE = "stripe-reporter.usage-recorded"
+DONE = 'stripe_reporter_messages_done_total{queue="stripe-reporter.usage-recorded"}'
 
 
-async def test_reporter_before_a_report_is_claimed(scene: Scene) -> None:
-    """The journal's row waits for a lock: no call was made, the next process makes it."""
-    user = await scene.customer()
-    run = past_run(user)
-    async with scene.locked(REPORTER, "meter_calls"):
-        await scene.publish(run)
-        await scene.until_blocked(REPORTER, "INSERT INTO meter_calls")
-        await scene.kill(REPORTER)
-    await scene.restart(REPORTER)
-
-    await scene.assert_billed_once(user, run)
+async def confirm_outcome(usage: Usage) -> None:
+    """Let the reporter receive the confirm of its outcome, and finish the delivery."""
+    before = await usage.stack.metric(REPORTER, DONE)
+    usage.stack.proxy(REPORTER, "broker").release(Direction.TO_CLIENT)
+    await usage.stack.until_metric(REPORTER, DONE, above=before)
 
 
-async def test_reporter_between_the_claim_and_the_call(scene: Scene) -> None:
-    """The journal says calling, the call never left: it is made once the row is too old."""
-    user = await scene.customer()
-    run = past_run(user)
-    scene.proxy(REPORTER, "stripe").hold(Direction.TO_SERVER)
-    await scene.publish(run)
-    identifier = await identifier_of(scene, user)
-    await scene.until(REPORTER, CALL_IS, identifier, "calling")
-    await scene.kill(REPORTER)
-    await age_call(scene, identifier)
-    await scene.restart(REPORTER)
-
-    await scene.assert_billed_once(user, run)
-
-
-async def test_reporter_between_the_effect_of_a_call_and_its_answer(scene: Scene) -> None:
-    """Stripe has counted it, nobody knows: the second call is told so, and nothing is added."""
-    user = await scene.customer()
-    run = past_run(user)
-    await counted_unheard(scene, user, run)
-    identifier = await identifier_of(scene, user)
-    await scene.kill(REPORTER)
-    await age_call(scene, identifier)
-    await scene.restart(REPORTER)
-
-    await scene.assert_billed_once(user, run)
-    assert (await scene.environment.stripe.attempts())[identifier]["attempts"] == 2
-
-
-async def test_reporter_between_an_answer_and_its_record(scene: Scene) -> None:
-    """The journal's update waits for a lock: the call is made again, and nothing is added."""
-    user = await scene.customer()
-    run = past_run(user)
-    await counted_unheard(scene, user, run)
-    identifier = await identifier_of(scene, user)
-    async with scene.locked(REPORTER, "meter_calls"):
-        scene.proxy(REPORTER, "stripe").release()
-        await scene.until_blocked(REPORTER, "UPDATE meter_calls")
-        await scene.kill(REPORTER)
-    await age_call(scene, identifier)
-    await scene.restart(REPORTER)
-
-    await scene.assert_billed_once(user, run)
-
-
-async def test_reporter_between_the_record_and_the_outcome(scene: Scene) -> None:
-    """The journal says accepted, nobody was told: the next process tells without calling."""
-    user = await scene.customer()
-    run = past_run(user)
-    await counted_unheard(scene, user, run)
-    identifier = await identifier_of(scene, user)
-    scene.proxy(REPORTER, "broker").hold(Direction.TO_SERVER)
-    scene.proxy(REPORTER, "stripe").release()
-    await scene.until(REPORTER, CALL_IS, identifier, "accepted")
-    await scene.kill(REPORTER)
-    await scene.restart(REPORTER)
-
-    await scene.assert_billed_once(user, run)
-    assert (await scene.environment.stripe.attempts())[identifier]["attempts"] == 1
+CALLS: Final[dict[KillPoint, int | None]] = {
+    # No call was made; the next process makes it.
+    KillPoint(
+        "before the claim",
+        REPORTER,
+        lock=("meter_calls", "INSERT INTO meter_calls"),
+        cause=Usage.publish_run,
+    ): None,
+    # The call never left; it is made once the row is too old.
+    KillPoint(
+        "between the claim and the call",
+        REPORTER,
+        hold="stripe",
+        cause=Usage.publish_run,
+        reached=call_is("calling"),
+        after=Usage.age_call,
+    ): None,
+    # The second call is a duplicate, and adds nothing.
+    KillPoint(
+        "between the effect of a call and its answer",
+        REPORTER,
+        before=count_without_answer,
+        after=Usage.age_call,
+    ): 2,
+    # The call is made again, and adds nothing.
+    KillPoint(
+        "between the answer and its record",
+        REPORTER,
+        before=count_without_answer,
+        lock=("meter_calls", "UPDATE meter_calls"),
+        cause=release(REPORTER, "stripe"),
+        after=Usage.age_call,
+    ): None,
+    # The next process publishes the outcome without a call.
+    KillPoint(
+        "between the record and the outcome",
+        REPORTER,
+        before=count_without_answer,
+        hold="broker",
+        cause=release(REPORTER, "stripe"),
+        reached=call_is("accepted"),
+    ): 1,
+    # The outcome is published twice.
+    KillPoint(
+        "between the outcome and its confirm", REPORTER, before=publish_outcome_without_confirm
+    ): 1,
+    # The second delivery finds the report counted.
+    KillPoint(
+        "between the confirm of an outcome and the ack",
+        REPORTER,
+        before=publish_outcome_without_confirm,
+        hold="broker",
+        cause=confirm_outcome,
+    ): 1,
+}
+"""By kill point: how many calls Stripe receives, where that is certain."""
 
 
-async def test_reporter_between_the_outcome_and_its_confirm(scene: Scene) -> None:
-    """The outcome is published, nobody knows: it is told twice, and no second call is made."""
-    user = await scene.customer()
-    run = past_run(user)
-    identifier = await told_unheard(scene, user, run)
-    await scene.kill(REPORTER)
-    await scene.restart(REPORTER)
+@pytest.mark.parametrize("point", CALLS, ids=str)
+async def test_report_is_counted_once(stack: ControlledStack, point: KillPoint) -> None:
+    """The next process calls again only where the journal has no answer."""
+    usage = await Usage.of_customer(stack)
 
-    await scene.assert_billed_once(user, run)
-    assert (await scene.environment.stripe.attempts())[identifier]["attempts"] == 1
+    await point.kill(usage)
 
-
-async def test_reporter_between_the_confirm_of_the_outcome_and_the_ack(scene: Scene) -> None:
-    """Everybody knows but the broker: the second delivery is told as counted, without a call."""
-    user = await scene.customer()
-    run = past_run(user)
-    identifier = await told_unheard(scene, user, run)
-    metric = f'stripe_reporter_messages_done_total{{queue="{REPORTS_QUEUE}"}}'
-    before = await scene.metric(REPORTER, metric)
-    proxy = scene.proxy(REPORTER, "broker")
-    proxy.hold(Direction.TO_SERVER)
-    proxy.release(Direction.TO_CLIENT)
-    await scene.until_metric(REPORTER, metric, above=before)
-    await scene.kill(REPORTER)
-    await scene.restart(REPORTER)
-
-    await scene.assert_billed_once(user, run)
-    assert (await scene.environment.stripe.attempts())[identifier]["attempts"] == 1
+    await usage.assert_billed_once()
+    if CALLS[point] is not None:
+        assert await stack.calls(await usage.identifier()) == CALLS[point]

@@ -25,12 +25,12 @@ from local_stack.server_process import ServerProcess
 from nexus_contracts import Event, UserCreated
 from nexus_database import Database
 from nexus_messaging.clock import utc_now
-from rig.secrecy import leaks, secrets_in, tap, told_by
-from rig.vhost import Vhost
-from rig.waiting import eventually
 from stripe_emulator.account import Account
 from stripe_emulator.faults import Fault
 from stripe_emulator.running import DEFAULT_KEY, RunningEmulator, running_emulator
+from support.leak_check import leaks, outputs_of, secrets_in, tap
+from support.vhost import Vhost
+from support.waiting import eventually
 
 API_KEY = "API key of the tests"
 API_KEYS = f"hub:{sha256(API_KEY.encode()).hexdigest()}:hub:user.created"
@@ -213,7 +213,7 @@ async def spawn(
         return process
 
     yield prepare
-    told = await told_by(processes, vhost.admin_url)
+    told = await outputs_of(processes, vhost.admin_url)
     assert leaks(told, vhost.personal | secrets_in(environment) | {API_KEY}) == []
 
 

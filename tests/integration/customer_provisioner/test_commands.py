@@ -16,13 +16,13 @@ from nexus_broker_admin.inspection import NOT_COMPARED
 from nexus_contracts import UserCreated, read_event
 from nexus_database import Database
 from nexus_messaging.topology import CUSTOMER_PROVISIONED_QUEUE, USER_CREATED_QUEUE
-from rig.secrecy import leaks, secrets_in
-from rig.terminal import on_a_terminal
-from rig.vhost import Vhost
-from rig.waiting import eventually
 from stripe_emulator.customers import Customers
 from stripe_emulator.keys import KeyState
 from stripe_emulator.running import DEFAULT_KEY
+from support.commands import on_a_terminal
+from support.leak_check import leaks, secrets_in
+from support.vhost import Vhost
+from support.waiting import eventually
 
 from .conftest import Bench, Stripe, start, user
 

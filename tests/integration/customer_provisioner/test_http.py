@@ -23,7 +23,7 @@ from nexus_messaging.errors import PermanentError
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.topology import USER_CREATED_QUEUE
 from nexus_service.http import serving
-from rig.vhost import Vhost
+from support.vhost import Vhost
 
 from .conftest import API_KEY, API_KEYS, Bench, user
 

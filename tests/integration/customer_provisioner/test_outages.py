@@ -18,9 +18,9 @@ from nexus_contracts import UserCreated
 from nexus_database import Database
 from nexus_messaging.errors import TransientError
 from nexus_messaging.topology import USER_CREATED_QUEUE
-from rig.vhost import Vhost
-from rig.waiting import eventually
 from stripe_emulator.running import DEFAULT_KEY
+from support.vhost import Vhost
+from support.waiting import eventually
 
 from .conftest import Bench, Spawn, Stripe, created, start, user
 

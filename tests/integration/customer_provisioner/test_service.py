@@ -26,10 +26,10 @@ from nexus_messaging.topology import (
     USER_CREATED_QUEUE,
     dead_letter_queue,
 )
-from rig.vhost import Vhost
-from rig.waiting import eventually
 from stripe_emulator.keys import KeyState
 from stripe_emulator.running import DEFAULT_KEY
+from support.vhost import Vhost
+from support.waiting import eventually
 
 from .conftest import API_KEY, Bench, Spawn, Stripe, created, start, user
 

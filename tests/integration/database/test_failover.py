@@ -1,37 +1,34 @@
-"""A failover that reaches a standby for a moment: the services go on by themselves after it."""
+"""A failover in which services reach a standby: they work again once it is promoted."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-import aiohttp
 import pytest
 
 from local_stack.servers import Database as Server
 from local_stack.sql import run_sql
 from nexus_messaging.topology import EVENTS
-from rig.events import tool_run, user_created
-from rig.hosts import OTHER_LOOPBACK, mute
-from rig.platform import Platform
-from rig.waiting import eventually
+from support.databases import MODULES
+from support.events import tool_run, user_created
+from support.hosts import OTHER_LOOPBACK, silent_server
+from support.platform import Platform
+from support.waiting import eventually
 
-SERVICES = ("usage_ingest", "stripe_reporter", "customer_provisioner")
 REPORTED = "SELECT count(*)::int FROM usage_reports WHERE state = 'reported'"
 
 
-async def answers(platform: Platform, service: str) -> Mapping[str, str] | None:
-    """Return what `/readyz` says is wrong, or nothing."""
-    url = f"{platform.services[service.replace('_', '-')].url}/readyz"
-    async with aiohttp.ClientSession() as session, session.get(url) as answer:
-        wrong: dict[str, str] = (await answer.json()).get("wrong", {})
-        return wrong or None
+async def failed_checks(platform: Platform, service: str) -> dict[str, str]:
+    """Return the failed checks of a service's `/readyz`."""
+    report = await platform.readiness(service.replace("_", "-"))
+    failed: dict[str, str] = report.get("wrong", {})
+    return failed
 
 
 def read_only(postgres: Server, platform: Platform, state: str) -> None:
-    """Have every new session of the services' roles only read (``on``), or write (``off``)."""
-    for service in SERVICES:
+    """Make every new session of the services' roles read-only (``on``), or not (``off``)."""
+    for service in MODULES:
         name = urlsplit(platform.databases[service]).path[1:]
         run_sql(
             postgres.superuser_url,
@@ -41,7 +38,7 @@ def read_only(postgres: Server, platform: Platform, state: str) -> None:
 
 def end_sessions(postgres: Server, platform: Platform) -> None:
     """End every session of the services, as a failover does."""
-    for service in SERVICES:
+    for service in MODULES:
         name = urlsplit(platform.databases[service]).path[1:]
         ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname"
         run_sql(postgres.superuser_url, f"{ended} = '{name}'")
@@ -56,15 +53,14 @@ async def bill_one_run(platform: Platform) -> None:
 
 async def reported(platform: Platform) -> int:
     """Return how many reports Stripe has counted."""
-    [[number]] = await platform.rows("usage_ingest", REPORTED)
-    return int(str(number))
+    return await platform.number("usage_ingest", REPORTED)
 
 
 @pytest.mark.timeout(240)
-async def test_services_that_reached_a_standby_go_on_when_it_is_promoted(
+async def test_services_on_a_standby_recover_when_it_is_promoted(
     platform: Platform, postgres: Server
 ) -> None:
-    """While it only reads they are not ready and say why; nothing waits for a person."""
+    """While it is read-only they are unready and name the cause; no operator is needed."""
     platform.start()
     await bill_one_run(platform)
     await eventually(partial(reported, platform), lambda number: number == 1, within=60)
@@ -72,40 +68,41 @@ async def test_services_that_reached_a_standby_go_on_when_it_is_promoted(
     read_only(postgres, platform, "on")
     end_sessions(postgres, platform)
     await bill_one_run(platform)
-    for service in SERVICES:
-        wrong = await eventually(partial(answers, platform, service), bool, within=30)
-        assert wrong is not None
-        assert "it only reads" in wrong["database"]
+    for service in MODULES:
+        failed = await eventually(partial(failed_checks, platform, service), bool, within=30)
+        assert "it only reads" in failed["database"]
     read_only(postgres, platform, "off")
 
-    for service in SERVICES:
-        await eventually(partial(answers, platform, service), lambda each: each is None, within=60)
+    for service in MODULES:
+        await eventually(
+            partial(failed_checks, platform, service), lambda failed: not failed, within=60
+        )
     await eventually(partial(reported, platform), lambda number: number == 2, within=90)
-    for service in SERVICES:
+    for service in MODULES:
         log = platform.log(service.replace("_", "-"))
         assert "database_unavailable" in log
         assert "it only reads" in log
 
 
 @pytest.mark.timeout(240)
-async def test_services_start_behind_a_host_that_is_silent(platform: Platform) -> None:
-    """Commands and checks go the same way: the next host of the list is asked in time."""
+async def test_services_start_with_a_silent_host_in_the_url(platform: Platform) -> None:
+    """Services, commands and checks reach the next host of the list in time."""
     [port] = {urlsplit(url).port for url in platform.databases.values()}
     assert port is not None
     listed = {name: _behind(url, OTHER_LOOPBACK) for name, url in platform.databases.items()}
     behind = replace(platform, databases=listed)
 
-    async with mute(port=port):
+    async with silent_server(port=port):
         behind.start()
         try:
             code, output = await behind.command("usage_ingest", "status", "--json")
-            checked, said = await behind.command("stripe_reporter", "check")
+            checked, findings = await behind.command("stripe_reporter", "check")
         finally:
             behind.stop()
 
     assert code == 0
     assert '"degraded": false' in output
-    assert checked == 0, said
+    assert checked == 0, findings
 
 
 def _behind(url: str, host: str) -> str:

@@ -1,4 +1,4 @@
-"""Transactions that nobody ends, a frozen process's or a person's: everybody else goes on."""
+"""Transactions that stay open, a frozen process's or a person's: all other work continues."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -6,7 +6,6 @@ from functools import partial
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-import aiohttp
 import asyncpg
 import pytest
 
@@ -18,10 +17,10 @@ from nexus_messaging.topology import (
     USER_CREATED_QUEUE,
     dead_letter_queue,
 )
-from rig.events import report, tool_run, user_created
-from rig.freezing import freeze
-from rig.platform import Platform
-from rig.waiting import eventually
+from support.events import report, tool_run, user_created
+from support.freezing import freeze
+from support.platform import Platform
+from support.waiting import eventually
 
 INGEST, REPORTER, PROVISIONER = "usage-ingest", "stripe-reporter", "customer-provisioner"
 
@@ -36,7 +35,7 @@ BEGIN
 END $$;
 CREATE TRIGGER hold AFTER INSERT ON usage_events FOR EACH STATEMENT EXECUTE FUNCTION hold();
 """
-"""Keeps an INSERT at the server until it has been seen there, so that its client can be frozen."""
+"""Delays an INSERT at the server until it was observed, so that its client can be frozen."""
 
 INSERTING = """
 SELECT count(*)::int FROM pg_stat_activity
@@ -61,7 +60,7 @@ ANNOUNCED = "SELECT count(*)::int FROM user_profiles WHERE announced_generation 
 async def unbounded(
     postgres: Server, platform: Platform, service: str
 ) -> AsyncIterator[asyncpg.Connection]:
-    """Open a session that may do everything in a service's database, for as long as it likes."""
+    """Open a superuser's session in a service's database, without any timeout."""
     path = urlsplit(platform.databases[service]).path
     url = urlsplit(postgres.superuser_url)._replace(path=path).geturl()
     session = await asyncpg.connect(url)
@@ -75,7 +74,7 @@ async def unbounded(
 async def holding(
     postgres: Server, platform: Platform, service: str
 ) -> AsyncIterator[asyncpg.Connection]:
-    """Open a transaction that nothing ends while the context lasts; it is rolled back."""
+    """Keep a transaction open while the context lasts; it is rolled back."""
     async with unbounded(postgres, platform, service) as session:
         transaction = session.transaction()
         await transaction.start()
@@ -98,28 +97,27 @@ async def number(session: asyncpg.Connection, query: str) -> int:
 
 
 async def reaches(session: asyncpg.Connection, query: str, least: int, *, within: float) -> None:
-    """Wait until the number that ``query`` selects is at least so great."""
+    """Wait until the number that ``query`` selects is at least ``least``."""
     await eventually(partial(number, session, query), lambda n: n >= least, within=within)
 
 
 async def drained(platform: Platform, queue: str) -> None:
-    """Wait until nothing is left in ``queue``; nothing may have been dead-lettered."""
+    """Wait until ``queue`` is empty; nothing may have been dead-lettered."""
     await eventually(partial(platform.vhost.depth, queue), lambda depth: depth == 0, within=60)
     assert await platform.vhost.depth(dead_letter_queue(queue)) == 0
 
 
-async def well(platform: Platform, name: str) -> bool:
+async def healthy(platform: Platform, name: str) -> bool:
     """Return whether a process calls itself healthy."""
-    url = f"{platform.services[name].url}/healthz"
-    async with aiohttp.ClientSession() as session, session.get(url) as answer:
-        return answer.ok
+    status, _ = await platform.get(name, "healthz")
+    return status == 200
 
 
 @pytest.mark.timeout(240)
-async def test_frozen_insert_of_one_process_stops_no_other(
+async def test_frozen_insert_of_a_process_blocks_no_other(
     platform: Platform, postgres: Server
 ) -> None:
-    """The others' runs are recorded meanwhile, its own within seconds, and each of them once."""
+    """Other runs are recorded meanwhile, its own within seconds, and each of them once."""
     same, others = [tool_run() for _ in range(50)], [tool_run() for _ in range(500)]
     platform.start(INGEST)
     async with unbounded(postgres, platform, "usage_ingest") as session:
@@ -133,17 +131,17 @@ async def test_frozen_insert_of_one_process_stops_no_other(
             await platform.vhost.publish(*same, *others)
             await reaches(session, RECORDED, len(others), within=30)
             await reaches(session, RECORDED, len(others) + len(same), within=60)
-            assert await well(platform, f"{INGEST} 2")
+            assert await healthy(platform, f"{INGEST} 2")
 
         await drained(platform, TOOL_EXECUTED_QUEUE)
         assert await number(session, RECORDED) == len(others) + len(same)
 
 
 @pytest.mark.timeout(240)
-async def test_runs_that_a_transaction_holds_wait_while_others_pass(
+async def test_runs_locked_by_a_transaction_wait_and_others_pass(
     platform: Platform, postgres: Server
 ) -> None:
-    """Nothing counts against them; they are recorded when the transaction ends."""
+    """No budget is spent; they are recorded when the transaction ends."""
     same, others = [tool_run() for _ in range(20)], [tool_run() for _ in range(500)]
     mixed = [each for pair in zip(same, others, strict=False) for each in pair]
     platform.start(INGEST)
@@ -154,17 +152,17 @@ async def test_runs_that_a_transaction_holds_wait_while_others_pass(
             await reaches(session, RECORDED, len(others), within=30)
 
             assert await number(session, RECORDED) == len(others)
-            assert await well(platform, INGEST)
+            assert await healthy(platform, INGEST)
             assert "consumption_paused" not in platform.log(INGEST)
         await reaches(session, RECORDED, len(others) + len(same), within=60)
         await drained(platform, TOOL_EXECUTED_QUEUE)
 
 
 @pytest.mark.timeout(240)
-async def test_locked_row_of_the_journal_stops_no_other_report(
+async def test_locked_journal_row_blocks_no_other_report(
     platform: Platform, postgres: Server
 ) -> None:
-    """Its own report waits, and is known as sent when the row is free."""
+    """Its own report waits, and is known to be sent once the row is free."""
     platform.start(REPORTER)
     held, *others = [report(customer) for customer in await platform.customers(21)]
     async with unbounded(postgres, platform, "stripe_reporter") as session:
@@ -175,14 +173,14 @@ async def test_locked_row_of_the_journal_stops_no_other_report(
             await platform.vhost.publish(held, *others, exchange=INTERNAL)
             await reaches(session, ANSWERED, 21, within=15)
 
-            assert await well(platform, REPORTER)
+            assert await healthy(platform, REPORTER)
             assert "consumption_paused" not in platform.log(REPORTER)
         await drained(platform, USAGE_RECORDED_QUEUE)
 
 
 @pytest.mark.timeout(240)
-async def test_locked_profile_stops_no_other_user(platform: Platform, postgres: Server) -> None:
-    """Its own message waits; the others get their customers."""
+async def test_locked_profile_blocks_no_other_user(platform: Platform, postgres: Server) -> None:
+    """Its own message waits; the other users get their customers."""
     created = [user_created(uuid4(), f"{each}@example.com") for each in range(21)]
     platform.start(PROVISIONER)
     async with unbounded(postgres, platform, "customer_provisioner") as session:
@@ -193,5 +191,5 @@ async def test_locked_profile_stops_no_other_user(platform: Platform, postgres: 
             await platform.vhost.publish(*created)
             await reaches(session, ANNOUNCED, 21, within=30)
 
-            assert await well(platform, PROVISIONER)
+            assert await healthy(platform, PROVISIONER)
         await drained(platform, USER_CREATED_QUEUE)

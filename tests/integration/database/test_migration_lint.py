@@ -1,4 +1,4 @@
-"""The migrations' SQL under a linter: no lock that a running service would wait behind."""
+"""The migrations' SQL, checked by a linter for locks that would block a running service."""
 
 import subprocess
 import sys
@@ -43,8 +43,8 @@ def sql_of(revision: str) -> str:
 
 
 @pytest.mark.parametrize("revision", revisions())
-def test_every_migration_says_whom_its_schema_still_serves(revision: str) -> None:
-    """One that forgets to makes every running process unready; of the first there is nobody."""
+def test_migration_names_the_oldest_release_it_serves(revision: str) -> None:
+    """Without it every running process becomes unready; the first migration has none before."""
     module = import_module(revision)
 
     assert module.down_revision is None or hasattr(module, ATTRIBUTE)
@@ -59,15 +59,15 @@ def linted(sql: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("revision", revisions())
-def test_no_migration_holds_up_a_running_service(revision: str) -> None:
-    """The linter finds nothing to say about the SQL of any revision."""
+def test_migration_blocks_no_running_service(revision: str) -> None:
+    """The linter reports nothing on the SQL of any revision."""
     found = linted(sql_of(revision))
 
     assert found.returncode == 0, found.stdout + found.stderr
 
 
-def test_the_linter_sees_a_lock_that_would_hold_up_writers() -> None:
-    """A check that finds nothing in anything would prove nothing."""
+def test_linter_reports_a_lock_that_blocks_writers() -> None:
+    """A linter that reports nothing on any SQL would prove nothing."""
     found = linted("ALTER TABLE usage_events ADD COLUMN x int NOT NULL; CREATE INDEX i ON t (x);")
 
     assert found.returncode == 1

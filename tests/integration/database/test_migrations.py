@@ -1,18 +1,13 @@
-"""Migrations of every service on a real PostgreSQL: up, down, one at a time, and never guessed."""
+"""Migrations of every service on a real PostgreSQL: up, down, and one at a time."""
 
 import asyncio
-import secrets
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 
 import pytest
 
-from local_stack.catalogue import base_environment
 from local_stack.servers import Database as PostgresServer
 from local_stack.sql import run_sql
 from nexus_database import (
-    Database,
     MigrationError,
     RevisionMismatchError,
     downgrade,
@@ -20,11 +15,11 @@ from nexus_database import (
     require_current,
     revision_fault,
 )
+from support.commands import in_a_pipe
+from support.databases import MODULES, empty_database, opened
 
-SERVICES = ("customer_provisioner", "usage_ingest", "stripe_reporter")
 
-
-@pytest.fixture(params=SERVICES)
+@pytest.fixture(params=MODULES)
 def service(request: pytest.FixtureRequest) -> str:
     """Return each service's package."""
     return str(request.param)
@@ -33,30 +28,19 @@ def service(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def owner_url(postgres: PostgresServer, service: str, password: str) -> Iterator[str]:
     """Return the owner's URL of an empty database of ``service``."""
-    name = f"bare_{secrets.token_hex(4)}"
-    run_sql(postgres.superuser_url, f"CREATE DATABASE {name} OWNER {service}_owner")
-    yield postgres.url(name, f"{service}_owner", password)
-    run_sql(postgres.superuser_url, f"DROP DATABASE {name} WITH (FORCE)")
+    owner = f"{service}_owner"
+    with empty_database(postgres, options=f"OWNER {owner}") as name:
+        yield postgres.url(name, owner, password)
 
 
-@asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Database]:
-    """Open a database while the context lasts."""
-    database = Database(url, name="test", pool_size=1)
-    try:
-        yield database
-    finally:
-        await database.close()
-
-
-def said(revision: str, oldest: str) -> str:
-    """Return the SQL by which a newer release's migration says whom its schema serves."""
+def comment_sql(revision: str, oldest: str) -> str:
+    """Return the SQL by which a newer release's migration names the releases it serves."""
     text = f"revision {revision} serves releases from revision {oldest} on"
     return f"COMMENT ON TABLE alembic_version IS '{text}'"
 
 
 def schema(url: str) -> str:
-    """Return all columns of all tables and views, and what their roles may do with them."""
+    """Return all columns of all tables and views, and their roles' rights on them."""
     return run_sql(
         url,
         "SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns"
@@ -67,7 +51,7 @@ def schema(url: str) -> str:
     )
 
 
-async def test_up_down_and_up_again_ends_in_the_same_schema(owner_url: str, service: str) -> None:
+async def test_up_down_and_up_again_gives_the_same_schema(owner_url: str, service: str) -> None:
     """A downgrade leaves nothing behind that an upgrade would trip over."""
     await migrate(owner_url, service)
     first = schema(owner_url)
@@ -80,17 +64,15 @@ async def test_up_down_and_up_again_ends_in_the_same_schema(owner_url: str, serv
     assert schema(owner_url) == first
 
 
-async def test_two_migrations_at_once_wait_for_each_other(owner_url: str, service: str) -> None:
-    """Whoever comes second finds the work done."""
+async def test_of_two_migrations_at_once_the_second_waits(owner_url: str, service: str) -> None:
+    """The second finds nothing left to do."""
     revisions = await asyncio.gather(migrate(owner_url, service), migrate(owner_url, service))
 
     assert revisions[0] == revisions[1] != "base"
 
 
-async def test_a_release_works_with_its_own_revision_and_says_of_others_what_to_do(
-    owner_url: str, service: str
-) -> None:
-    """Behind: migrate first. Ahead: start the newer release."""
+async def test_release_accepts_its_own_revision_alone(owner_url: str, service: str) -> None:
+    """An older revision: run `migrate`. A newer one: start the newer release."""
     async with opened(owner_url) as database:
         with pytest.raises(RevisionMismatchError, match="run the migrate command"):
             await require_current(database, service)
@@ -103,13 +85,11 @@ async def test_a_release_works_with_its_own_revision_and_says_of_others_what_to_
             await migrate(owner_url, service)
 
 
-async def test_a_release_goes_on_working_on_a_newer_database_that_serves_it(
-    owner_url: str, service: str
-) -> None:
-    """Its readiness stays, it may be started again, and its `migrate` leaves the database alone."""
+async def test_release_works_on_a_newer_schema_that_serves_it(owner_url: str, service: str) -> None:
+    """It stays ready, can be started again, and its `migrate` changes nothing."""
     await migrate(owner_url, service)
     run_sql(owner_url, "UPDATE alembic_version SET version_num = 'of_tomorrow'")
-    run_sql(owner_url, said("of_tomorrow", "0001"))
+    run_sql(owner_url, comment_sql("of_tomorrow", "0001"))
 
     async with opened(owner_url) as database:
         await require_current(database, service)
@@ -122,13 +102,13 @@ async def test_a_release_goes_on_working_on_a_newer_database_that_serves_it(
 @pytest.mark.parametrize(
     ("about", "oldest"), [("of_tomorrow", "of_today"), ("of_today", "0001")], ids=["newer", "stale"]
 )
-async def test_a_newer_database_serves_nobody_it_does_not_name(
+async def test_newer_schema_serves_only_the_releases_it_names(
     owner_url: str, service: str, about: str, oldest: str
 ) -> None:
-    """Neither a release before the oldest it names, nor by what is left of another revision."""
+    """Neither older releases than it names, nor any by another revision's comment."""
     await migrate(owner_url, service)
     run_sql(owner_url, "UPDATE alembic_version SET version_num = 'of_tomorrow'")
-    run_sql(owner_url, said(about, oldest))
+    run_sql(owner_url, comment_sql(about, oldest))
 
     async with opened(owner_url) as database:
         with pytest.raises(RevisionMismatchError, match="newer release"):
@@ -136,44 +116,37 @@ async def test_a_newer_database_serves_nobody_it_does_not_name(
 
 
 @pytest.mark.parametrize("service", ["usage_ingest"])
-async def test_the_database_says_which_releases_its_revision_serves(
-    owner_url: str, service: str
-) -> None:
-    """Each migration names the oldest itself; one that names none serves its own release only."""
-    told = []
+async def test_revision_names_the_releases_it_serves(owner_url: str, service: str) -> None:
+    """Each migration names the oldest; one that names none serves its own release only."""
+    comments = []
     for move, revision in ((migrate, "head"), (downgrade, "0001"), (downgrade, "base")):
         await move(owner_url, service, revision)
-        told.append(run_sql(owner_url, "SELECT obj_description('alembic_version'::regclass)"))
+        comments.append(run_sql(owner_url, "SELECT obj_description('alembic_version'::regclass)"))
 
-    assert [each.strip() for each in told] == [
+    assert [each.strip() for each in comments] == [
         "revision 0003 serves releases from revision 0001 on",
         "revision 0001 serves releases from revision 0001 on",
         "",
     ]
 
 
-async def test_a_service_refuses_to_serve_on_a_wrong_revision(owner_url: str, service: str) -> None:
-    """It ends with 1 and one line instead of working with tables it does not know."""
-    settings = {
-        "AMQP_URL": "amqp://nobody:nothing@127.0.0.1:1/metering",
-        "DATABASE_URL": owner_url,
-        "STRIPE_SECRET_KEY": "sk_test_none",
-        "HTTP_PORT": "29999",
-    }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", service, "serve"),
-        env={**base_environment(), **settings},
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
+async def test_service_on_a_wrong_revision_exits_with_1(owner_url: str, service: str) -> None:
+    """It prints one line instead of working with tables of another revision."""
+    ended = await in_a_pipe(
+        service,
+        "serve",
+        AMQP_URL="amqp://nobody:nothing@127.0.0.1:1/metering",
+        DATABASE_URL=owner_url,
+        STRIPE_SECRET_KEY="sk_test_none",
+        HTTP_PORT="29999",
     )
-    _, errors = await process.communicate()
 
-    assert process.returncode == 1
-    assert "run the migrate command" in errors.decode()
+    assert ended.code == 1
+    assert "run the migrate command" in ended.errors
 
 
-async def test_a_database_that_is_away_fails_a_migration_in_one_line(service: str) -> None:
-    """The text tells the cause and no password."""
+async def test_migration_without_a_database_hides_the_password(service: str) -> None:
+    """The error names the cause alone."""
     url = "postgresql://owner:hunter2@127.0.0.1:1/nothing"
 
     with pytest.raises(MigrationError) as error:
@@ -182,10 +155,8 @@ async def test_a_database_that_is_away_fails_a_migration_in_one_line(service: st
     assert "hunter2" not in str(error.value)
 
 
-async def test_a_migration_that_can_never_work_leaves_the_database_as_it_was(
-    owner_url: str, service: str
-) -> None:
-    """It is one transaction."""
+async def test_failed_migration_leaves_the_schema_unchanged(owner_url: str, service: str) -> None:
+    """A migration is one transaction."""
     run_sql(owner_url, "CREATE VIEW usage_reports AS SELECT 1 AS in_the_way")
     run_sql(owner_url, "CREATE VIEW meter_calls AS SELECT 1 AS in_the_way")
     run_sql(owner_url, "CREATE VIEW user_profiles AS SELECT 1 AS in_the_way")

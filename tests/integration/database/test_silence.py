@@ -1,4 +1,4 @@
-"""A database that falls silent behind sessions that stand: nothing waits for it without a limit."""
+"""A database that stops answering on open sessions: closing them has a time limit."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from local_stack.ports import free_ports
 from local_stack.servers import Database as Server
-from local_stack.urls import Address
+from local_stack.urls import Address, login_of
 from metering_chaos.proxies import Proxy
 from nexus_database import Database
 
@@ -24,12 +24,12 @@ async def proxy(postgres: Server) -> AsyncIterator[Proxy]:
     await opened.close()
 
 
-async def test_sessions_with_a_silent_server_are_closed_in_time(
+async def test_sessions_with_a_silent_server_close_within_10_s(
     postgres: Server, proxy: Proxy
 ) -> None:
-    """All of them together; a service that is to stop stops."""
-    login = postgres.superuser_url.rpartition("@")[0]
-    database = Database(f"{login}@{proxy.address.host}:{proxy.port}/postgres", name="test")
+    """All of them together, so that a service that is to stop does."""
+    url = proxy.address.postgres_url(login_of(postgres.superuser_url), "postgres")
+    database = Database(url, name="test")
     sleep = text("SELECT pg_sleep(0.5)")
     await asyncio.gather(*(database.run(lambda c: c.execute(sleep)) for _ in range(5)))
     assert proxy.connections > 1

@@ -22,8 +22,8 @@ from nexus_messaging.settlement import Settlement
 from nexus_messaging.singles import SingleConsumption
 from nexus_messaging.topology import TIERS, TOOL_EXECUTED_QUEUE, dead_letter_queue
 from nexus_service.lifecycle import run_until
-from rig.vhost import Vhost
-from rig.waiting import eventually
+from support.vhost import Vhost
+from support.waiting import eventually
 
 SERVICE = "usage-ingest"
 QUEUE = TOOL_EXECUTED_QUEUE

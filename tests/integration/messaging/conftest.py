@@ -9,7 +9,7 @@ import pytest_asyncio
 from integration.messaging.bench import DEAD_LETTERS, QUEUE, SHORTEST, Bench
 from local_stack.servers import Broker
 from nexus_messaging.topology import TIERS
-from rig.vhost import Vhost
+from support.vhost import Vhost
 
 LEFT_BEHIND = (*(tier.name for tier in TIERS), QUEUE, DEAD_LETTERS)
 

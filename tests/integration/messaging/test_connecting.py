@@ -11,10 +11,10 @@ from nexus_messaging.connecting import ADDRESS_TIMEOUT, BrokerUnreachableError, 
 from nexus_messaging.consumer import Consumer
 from nexus_messaging.publisher import Publisher
 from nexus_service.connections import UNCONNECTED_FOR, Connections
-from rig.events import tool_run
-from rig.hosts import OTHER_LOOPBACK, deaf, mute, resolve
-from rig.vhost import Vhost
-from rig.waiting import eventually
+from support.events import tool_run
+from support.hosts import OTHER_LOOPBACK, resolve, silent_server, unreachable_port
+from support.vhost import Vhost
+from support.waiting import eventually
 
 NAME = "broker.example"
 
@@ -24,15 +24,15 @@ async def silent(request: pytest.FixtureRequest, vhost: Vhost) -> AsyncIterator[
     """Hold the broker's port on another loopback address, in the way that is asked for."""
     port = URL(vhost.url(SERVICE)).port
     assert port is not None
-    if request.param == "deaf":
-        with deaf(port=port):
+    if request.param == "unreachable_port":
+        with unreachable_port(port=port):
             yield port
     else:
-        async with mute(port=port):
+        async with silent_server(port=port):
             yield port
 
 
-@pytest.mark.parametrize("silent", ["deaf", "mute"], indirect=True)
+@pytest.mark.parametrize("silent", ["unreachable_port", "silent_server"], indirect=True)
 async def test_a_name_whose_first_address_is_silent_is_reached_by_the_next(
     vhost: Vhost, silent: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,7 +48,7 @@ async def test_a_name_whose_first_address_is_silent_is_reached_by_the_next(
     await connection.close()
 
 
-@pytest.mark.parametrize("silent", ["deaf", "mute"], indirect=True)
+@pytest.mark.parametrize("silent", ["unreachable_port", "silent_server"], indirect=True)
 async def test_a_list_of_hosts_is_gone_through_for_publishing_and_consuming(
     vhost: Vhost, silent: int
 ) -> None:
@@ -69,7 +69,7 @@ async def test_a_list_of_hosts_is_gone_through_for_publishing_and_consuming(
 
 async def test_a_broker_that_is_silent_everywhere_is_given_up_within_its_time() -> None:
     """The error names what happened at each address, once, and not the password."""
-    async with mute("127.0.0.1") as first, mute() as second:
+    async with silent_server("127.0.0.1") as first, silent_server() as second:
         url = f"amqp://u:secret@127.0.0.1:{first.port},{OTHER_LOOPBACK}:{second.port}/v"
         async with asyncio.timeout(2 * ADDRESS_TIMEOUT + 5):
             with pytest.raises(BrokerUnreachableError, match=r"^not reachable: TimeoutError$"):
@@ -80,7 +80,7 @@ async def test_an_unreachable_broker_is_told_by_readiness_at_once_and_later_by_l
     vhost: Vhost,
 ) -> None:
     """A restart is worth trying after minutes, and only while consuming is wanted at all."""
-    async with mute("127.0.0.1") as silent:
+    async with silent_server("127.0.0.1") as silent:
         publisher = await Publisher.connect(vhost.url(SERVICE), name="test")
         consumer = Consumer(f"amqp://u:p@127.0.0.1:{silent.port}/v", QUEUE, prefetch=1, name="test")
         connections = Connections(publisher, [consumer])

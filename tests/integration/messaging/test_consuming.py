@@ -23,9 +23,9 @@ from nexus_messaging.message import Delivery
 from nexus_messaging.reasons import Reason
 from nexus_messaging.retry import ATTEMPT, BUDGET, CRASHED_FROM, HANDLED_ALONE_FROM, Done, Outcome
 from nexus_messaging.topology import EVENTS, RETRY_RETURN, TIERS, USER_CREATED_QUEUE
-from rig.events import tool_run, user_created
-from rig.vhost import Vhost
-from rig.waiting import eventually
+from support.events import tool_run, user_created
+from support.vhost import Vhost
+from support.waiting import eventually
 
 
 async def fail(_delivery: Delivery) -> Outcome:

@@ -11,9 +11,9 @@ from nexus_messaging.consumer import Consumer
 from nexus_messaging.message import Delivery
 from nexus_messaging.received import Received
 from nexus_messaging.retry import Done, Outcome
-from rig.events import tool_run
-from rig.vhost import Vhost
-from rig.waiting import eventually
+from support.events import tool_run
+from support.vhost import Vhost
+from support.waiting import eventually
 
 PREFETCH = 200
 MESSAGES = 300

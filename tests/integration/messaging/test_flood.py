@@ -21,9 +21,9 @@ from nexus_messaging.message import Delivery
 from nexus_messaging.retry import ATTEMPT, Done, Outcome
 from nexus_messaging.sources import KNOWN_AFTER
 from nexus_messaging.topology import EVENTS
-from rig.events import tool_run
-from rig.vhost import Vhost, bad_message, message
-from rig.waiting import eventually
+from support.events import tool_run
+from support.vhost import Vhost, bad_message, message
+from support.waiting import eventually
 
 LIMIT = FloodLimit(0.5, 200)
 MOST = LIMIT.most + 1

@@ -17,9 +17,9 @@ from integration.messaging.bench import (
 from nexus_messaging.consumer import Consumer
 from nexus_messaging.message import Delivery
 from nexus_messaging.retry import ATTEMPT, Done, Outcome
-from rig.events import tool_run
-from rig.vhost import Vhost
-from rig.waiting import eventually
+from support.events import tool_run
+from support.vhost import Vhost
+from support.waiting import eventually
 
 MESSAGES = 60
 

@@ -12,9 +12,9 @@ from nexus_messaging.consumer import BYTES_IN_HAND, READ_AGAIN_AFTER
 from nexus_messaging.message import Delivery
 from nexus_messaging.retry import Done, Outcome
 from nexus_messaging.topology import EVENTS
-from rig.events import tool_run
-from rig.vhost import Vhost
-from rig.waiting import eventually
+from support.events import tool_run
+from support.vhost import Vhost
+from support.waiting import eventually
 
 LARGE = 512 * 1024
 MESSAGES = 240

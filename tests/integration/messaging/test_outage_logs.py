@@ -11,9 +11,9 @@ from integration.messaging.bench import PREFETCH, SHORTEST, Bench
 from nexus_messaging.errors import TransientError
 from nexus_messaging.message import Delivery
 from nexus_messaging.retry import Done, Outcome
-from rig.events import tool_run
-from rig.vhost import Vhost
-from rig.waiting import eventually
+from support.events import tool_run
+from support.vhost import Vhost
+from support.waiting import eventually
 
 
 async def test_copies_that_an_outage_leaves_unconfirmed_are_logged_together(

@@ -8,9 +8,9 @@ from integration.messaging.bench import PREFETCH, QUEUE, Bench, DownError, close
 from nexus_messaging import consumer
 from nexus_messaging.message import Delivery
 from nexus_messaging.retry import Done, Outcome
-from rig.events import tool_run
-from rig.vhost import Vhost
-from rig.waiting import eventually
+from support.events import tool_run
+from support.vhost import Vhost
+from support.waiting import eventually
 
 MESSAGES = 2 * PREFETCH
 

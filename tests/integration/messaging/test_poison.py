@@ -10,7 +10,7 @@ from nexus_contracts import ToolExecuted, read_event
 from nexus_messaging.message import Delivery
 from nexus_messaging.retry import Done, Outcome
 from nexus_messaging.topology import MAX_MESSAGE_BYTES
-from rig.events import tool_run
+from support.events import tool_run
 
 KEY = "tool.executed.v1"
 

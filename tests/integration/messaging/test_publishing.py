@@ -22,8 +22,8 @@ from nexus_messaging.topology import (
     USAGE_RECORDED_QUEUE,
     dead_letter_queue,
 )
-from rig.vhost import Vhost
-from rig.waiting import eventually
+from support.vhost import Vhost
+from support.waiting import eventually
 
 KEY = "usage.recorded.v1"
 GOOD = Publication(INTERNAL, KEY, Message(b"good", message_id="m-1"))

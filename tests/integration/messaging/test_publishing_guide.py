@@ -13,7 +13,7 @@ import jsonschema
 from integration.messaging.bench import QUEUE
 from nexus_contracts import CONTENT_TYPE, ToolExecuted, read_event
 from nexus_contracts.schemas import schema_of
-from rig.vhost import Vhost
+from support.vhost import Vhost
 
 GUIDE = (Path(__file__).parents[3] / "docs" / "publishing.md").read_text(encoding="utf-8")
 

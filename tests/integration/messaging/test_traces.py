@@ -9,9 +9,9 @@ from nexus_messaging.errors import PermanentError, TransientError
 from nexus_messaging.message import Delivery
 from nexus_messaging.reasons import Reason
 from nexus_messaging.retry import Done, Outcome
-from rig.events import tool_run
-from rig.spans import PUBLISHER, links, parent, recorded_spans
-from rig.waiting import eventually
+from support.events import tool_run
+from support.spans import PUBLISHER, links, parent, recorded_spans
+from support.waiting import eventually
 
 WORK = f"process {QUEUE}"
 

@@ -12,9 +12,9 @@ from nexus_messaging.errors import TransientError
 from nexus_messaging.message import Delivery
 from nexus_messaging.retry import Done, Outcome
 from nexus_messaging.topology import TIERS
-from rig.events import tool_run
-from rig.vhost import Vhost
-from rig.waiting import eventually
+from support.events import tool_run
+from support.vhost import Vhost
+from support.waiting import eventually
 
 Logs = Sequence[Mapping[str, Any]]
 

@@ -12,9 +12,9 @@ from nexus_messaging.message import Delivery
 from nexus_messaging.received import Received
 from nexus_messaging.retry import Done, HandedBack, Outcome
 from nexus_messaging.settlement import Settlement
-from rig.events import tool_run
-from rig.vhost import Vhost
-from rig.waiting import eventually
+from support.events import tool_run
+from support.vhost import Vhost
+from support.waiting import eventually
 
 MESSAGES = 40
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import aiormq
 
 from nexus_messaging.topology import EVENTS
-from rig.vhost import Vhost
+from support.vhost import Vhost
 
 # https://www.rabbitmq.com/resources/specs/amqp0-9-1.extended.xml, class basic: the properties in
 # their order on the wire, the first one's presence being the highest bit of the flags.

@@ -1,4 +1,4 @@
-"""A certificate authority of a test's own, and what it certifies."""
+"""A certificate authority of a test's own, and the certificates it issues."""
 
 import ssl
 import subprocess
@@ -42,7 +42,7 @@ class Authority:
 
     @property
     def certificate(self) -> Path:
-        """What a client must have to trust the server."""
+        """The certificate that a client needs to trust the server."""
         return self.folder / "authority.pem"
 
     @property
@@ -56,7 +56,7 @@ class Authority:
         return self.folder / "server.key"
 
     def server_context(self) -> ssl.SSLContext:
-        """Return what a server written in Python needs."""
+        """Return the context of a server in Python."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.server_certificate, self.server_key)
         return context

@@ -1,4 +1,4 @@
-"""A broker that speaks TLS, certified by an authority of the run's own, and another authority."""
+"""A broker with TLS, certified by an authority of the run's own, and another authority."""
 
 import os
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ _TLS_SETTINGS = """
 
 @dataclass(frozen=True)
 class TlsBroker:
-    """A broker, the port of its TLS listener, and who certified it."""
+    """A broker, the port of its TLS listener, and the authority that certified it."""
 
     node: RabbitNode
     port: int

@@ -1,6 +1,6 @@
 """TLS in front of a PostgreSQL whose own programs were built without it.
 
-It negotiates as PostgreSQL does and is as strict: who does not ask for TLS is sent away. See
+It negotiates as PostgreSQL does: a client that does not request TLS is disconnected. See
 https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL
 """
 
@@ -27,7 +27,7 @@ async def tls_in_front_of(host: str, port: int, context: ssl.SSLContext) -> Asyn
                     await writer.start_tls(context)
                     await _join(reader, writer, *await asyncio.open_connection(host, port))
             except (OSError, asyncio.IncompleteReadError):
-                return  # the client did not trust us, or left
+                return  # the client did not trust the certificate, or disconnected
 
     async with await asyncio.start_server(serve, LOOPBACK, 0) as server:
         yield server.sockets[0].getsockname()[1]

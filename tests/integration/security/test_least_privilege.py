@@ -1,4 +1,4 @@
-"""What each database role is refused, in databases made and migrated as for production."""
+"""The rights that each database role lacks, in databases made and migrated as in production."""
 
 import asyncio
 from collections.abc import Iterator
@@ -33,22 +33,22 @@ CHANGEABLE = {
         " started_at state",
     },
 }
-"""Of each service's tables, the columns its role may change: every other column is a fact."""
+"""The columns that each service's role may change; every other column is a fact."""
 
 SERVICES = tuple(CHANGEABLE)
 
 
 @dataclass(frozen=True)
-class Estate:
-    """Every service's database on one server, its logins as they are in production."""
+class Databases:
+    """Every service's database on one server, with logins as in production."""
 
     server: PostgresServer
-    databases: dict[str, ServiceDatabase]
+    by_service: dict[str, ServiceDatabase]
 
     def columns(self, service: str) -> list[tuple[str, str]]:
         """Return every table and column of a service."""
         rows = run_sql(
-            self._url(service, self.databases[service].owner),
+            self._url(service, self.by_service[service].owner),
             "SELECT table_name || ' ' || column_name FROM information_schema.columns"
             " JOIN information_schema.tables USING (table_schema, table_name)"
             " WHERE table_schema = 'public' AND table_type = 'BASE TABLE'",
@@ -57,7 +57,7 @@ class Estate:
 
     async def run(self, database: str, statement: str, login: Login | None = None) -> None:
         """Run a statement in a database, as its service unless another ``login`` is given."""
-        login = login or self.databases[database].service
+        login = login or self.by_service[database].service
         connection = Database(self._url(database, login), name="test", pool_size=1)
         try:
             await connection.run(lambda c: c.execute(text(statement)))
@@ -65,7 +65,7 @@ class Estate:
             await connection.close()
 
     async def refuses(self, database: str, statement: str) -> bool:
-        """Tell whether the service is refused for want of a right; any other fault is raised."""
+        """Return whether the service lacks the right; any other fault is raised."""
         try:
             await self.run(database, statement)
         except DatabaseUnavailableError as error:
@@ -79,33 +79,31 @@ class Estate:
 
 
 @pytest.fixture(scope="module")
-def estate(server_directory: Path) -> Iterator[Estate]:
-    """Run a server of its own, as the passwords of the run's own roles would change."""
+def databases(server_directory: Path) -> Iterator[Databases]:
+    """Run a server of its own, because the passwords of the run's roles would change."""
     with PostgresServer.start(server_directory / "least-privilege", durable=False) as server:
-        databases = create_databases(server.superuser_url, SERVICES)
-        for name, made in databases.items():
+        made_for = create_databases(server.superuser_url, SERVICES)
+        for name, made in made_for.items():
             url = server.url(name, made.owner.user, made.owner.password)
             asyncio.run(migrate(url, name))
-        yield Estate(server, databases)
+        yield Databases(server, made_for)
 
 
 @pytest.mark.parametrize("service", SERVICES)
-async def test_a_service_changes_what_happens_to_a_fact_and_never_the_fact(
-    estate: Estate, service: str
-) -> None:
-    """Tried column by column; a new column is a fact until it is listed here."""
+async def test_service_changes_only_its_listed_columns(databases: Databases, service: str) -> None:
+    """Each column is tried; a new one counts as a fact until it is listed here."""
     changeable: dict[str, list[str]] = {}
-    for table, column in sorted(estate.columns(service)):
-        if not await estate.refuses(service, CHANGE.format(table, column)):
+    for table, column in sorted(databases.columns(service)):
+        if not await databases.refuses(service, CHANGE.format(table, column)):
             changeable.setdefault(table, []).append(column)
 
     assert {table: " ".join(names) for table, names in changeable.items()} == CHANGEABLE[service]
 
 
 @pytest.mark.parametrize("service", SERVICES)
-async def test_a_service_removes_nothing_and_owns_nothing(estate: Estate, service: str) -> None:
-    """No table loses a row or its shape, and there is no way to more rights."""
-    tables = {table for table, _ in estate.columns(service)}
+async def test_service_removes_nothing_and_owns_nothing(databases: Databases, service: str) -> None:
+    """It can neither delete rows, nor change tables, nor gain rights."""
+    tables = {table for table, _ in databases.columns(service)}
     assert len(tables) > 1
     statements = [
         form.format(table)
@@ -126,18 +124,20 @@ async def test_a_service_removes_nothing_and_owns_nothing(estate: Estate, servic
         "COPY alembic_version TO PROGRAM 'cat'",
     ]
 
-    allowed = [each for each in statements if not await estate.refuses(service, each)]
+    allowed = [each for each in statements if not await databases.refuses(service, each)]
 
     assert allowed == []
 
 
 @pytest.mark.parametrize("service", SERVICES)
-async def test_no_role_enters_another_services_database(estate: Estate, service: str) -> None:
-    """Neither the other services' roles nor the owners of their tables; its own do."""
-    for name, other in estate.databases.items():
+async def test_role_is_refused_by_another_services_database(
+    databases: Databases, service: str
+) -> None:
+    """Both the services' roles and the owners'; a service's own two roles connect."""
+    for name, other in databases.by_service.items():
         for login in (other.service, other.owner):
             if name == service:
-                await estate.run(service, "SELECT 1", login)
+                await databases.run(service, "SELECT 1", login)
             else:
                 with pytest.raises(DatabaseUnavailableError, match=REFUSED):
-                    await estate.run(service, "SELECT 1", login)
+                    await databases.run(service, "SELECT 1", login)

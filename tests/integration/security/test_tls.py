@@ -1,4 +1,4 @@
-"""TLS is a matter of the URL alone, and a server that can't prove its name is refused."""
+"""The URL alone turns TLS on, and a server that cannot prove its name is refused."""
 
 import asyncio
 import secrets
@@ -19,16 +19,17 @@ from integration.security.postgres_tls import tls_in_front_of
 from local_stack.servers import Database as PostgresServer
 from local_stack.urls import Address, login_of
 from nexus_contracts import ToolExecuted, read_event
-from nexus_database import Database, DatabaseUnavailableError
+from nexus_database import DatabaseUnavailableError
 from nexus_messaging.consumer import Consumer
 from nexus_messaging.errors import PublishError
 from nexus_messaging.message import Delivery
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.retry import Done, Outcome
 from nexus_messaging.topology import TOOL_EXECUTED_QUEUE
-from rig.events import tool_run
-from rig.vhost import Vhost
-from rig.waiting import eventually
+from support.databases import opened
+from support.events import tool_run
+from support.vhost import Vhost
+from support.waiting import eventually
 
 CERTIFIED = "localhost"
 UNCERTIFIED = "127.0.0.1"
@@ -36,7 +37,7 @@ UNCERTIFIED = "127.0.0.1"
 
 @dataclass(frozen=True)
 class TlsVhost(Vhost):
-    """A vhost that services reach by TLS; the administrator's own way stays plain."""
+    """A vhost that services reach by TLS; the administrator's connection is not encrypted."""
 
     port: int
     ca: Path | None
@@ -50,7 +51,7 @@ class TlsVhost(Vhost):
 
 @pytest.fixture
 async def vhost(tls_broker: TlsBroker) -> AsyncIterator[TlsVhost]:
-    """Return a vhost of the broker that speaks TLS."""
+    """Return a vhost of the broker with TLS."""
     name, ca = f"secure-{secrets.token_hex(4)}", tls_broker.authority.certificate
     fresh = TlsVhost(tls_broker.node, name, secrets.token_hex(8), tls_broker.port, ca)
     await fresh.create(tier_scale=SHORTEST)
@@ -69,7 +70,7 @@ async def test_services_consume_and_publish_over_tls(vhost: TlsVhost, kind: str)
         await vhost.publish_raw(b"no event", "tool.executed.v1")
         await bench.all_done(1)
         await bench.dead_letters(1)
-        encrypted = await eventually(lambda: _encrypted(vhost), lambda each: len(each) >= 2)
+        encrypted = await eventually(lambda: _encryption(vhost), lambda each: len(each) >= 2)
 
     assert set(encrypted) == {True}
 
@@ -79,33 +80,33 @@ async def _read(delivery: Delivery) -> Outcome:
     return Done()
 
 
-async def _encrypted(vhost: Vhost) -> list[bool]:
-    """Tell of each of the service's connections whether it is encrypted, as the broker sees it."""
+async def _encryption(vhost: Vhost) -> list[bool]:
+    """Return for each of the service's connections whether the broker reports encryption."""
     connections = await vhost.ask("GET", "vhosts/{vhost}/connections")
     return [each["ssl"] for each in connections if each.get("user") == SERVICE]
 
 
 @pytest.fixture(params=["no authority", "a stranger's", "another host name"])
 def distrusted(request: pytest.FixtureRequest, vhost: TlsVhost, stranger: Authority) -> str:
-    """Return a URL to the same broker under which it can't prove who it is."""
-    way = {
+    """Return a URL of the same broker with which its certificate does not verify."""
+    vhosts = {
         "no authority": replace(vhost, ca=None),
         "a stranger's": replace(vhost, ca=stranger.certificate),
         "another host name": replace(vhost, host=UNCERTIFIED),
     }
-    return way[request.param].url(SERVICE)
+    return vhosts[request.param].url(SERVICE)
 
 
-async def test_a_publisher_refuses_a_broker_it_cannot_trust(distrusted: str) -> None:
-    """It says that the broker is not reachable, without the URL's password."""
+async def test_publisher_refuses_a_broker_it_cannot_trust(distrusted: str) -> None:
+    """The error is that the broker is not reachable, without the URL's password."""
     with pytest.raises(PublishError, match="not reachable") as refusal:
         await Publisher.connect(distrusted, name=SERVICE)
 
     assert str(URL(distrusted).password) not in str(refusal.value)
 
 
-async def test_a_consumer_refuses_a_broker_it_cannot_trust(distrusted: str) -> None:
-    """It says so, and never consumes."""
+async def test_consumer_refuses_a_broker_it_cannot_trust(distrusted: str) -> None:
+    """It logs that, and never consumes."""
     consumer = Consumer(distrusted, TOOL_EXECUTED_QUEUE, prefetch=1, name=SERVICE)
     consumer.open()
 
@@ -127,7 +128,7 @@ def _number(logged: list[Any]) -> Callable[[], Awaitable[int]]:
 
 @pytest.fixture
 async def secured(postgres: PostgresServer, authority: Authority) -> AsyncIterator[str]:
-    """Return the superuser's URL by TLS, without a word about it; the server demands it."""
+    """Return the superuser's URL of a server that requires TLS, without TLS parameters."""
     plain, login = Address.of(postgres.superuser_url), login_of(postgres.superuser_url)
     context = authority.server_context()
     async with tls_in_front_of(plain.host, plain.port, context) as port:
@@ -135,10 +136,10 @@ async def secured(postgres: PostgresServer, authority: Authority) -> AsyncIterat
 
 
 @pytest.mark.parametrize("rest", ["", "&prepared_statement_cache_size=0"])
-async def test_a_database_url_asks_for_tls_as_psql_does(
+async def test_database_url_requests_tls_as_for_psql(
     secured: str, authority: Authority, rest: str
 ) -> None:
-    """`sslmode=verify-full` and `sslrootcert`, beside what else a URL may have."""
+    """`sslmode=verify-full` and `sslrootcert`, also with other parameters."""
     trust = urlencode({"sslmode": "verify-full", "sslrootcert": authority.certificate})
 
     await _probe(f"{secured}?{trust}{rest}")
@@ -150,17 +151,19 @@ async def test_encryption_alone_needs_no_certificate(secured: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["verify-full", "verify-ca", "require"])
-async def test_a_database_certified_by_a_stranger_is_refused(
+async def test_database_of_an_unknown_authority_is_refused(
     secured: str, stranger: Authority, mode: str
 ) -> None:
-    """An authority that is named is asked for, whatever the mode."""
+    """A named authority is required in every mode."""
     trust = urlencode({"sslmode": mode, "sslrootcert": stranger.certificate})
 
     with pytest.raises(DatabaseUnavailableError, match="SSLCertVerificationError"):
         await _probe(f"{secured}?{trust}")
 
 
-async def test_a_database_of_another_name_is_refused(secured: str, authority: Authority) -> None:
+async def test_database_with_another_host_name_is_refused(
+    secured: str, authority: Authority
+) -> None:
     """`verify-full` compares the host in the URL with the certificate; `verify-ca` does not."""
     elsewhere = secured.replace(CERTIFIED, UNCERTIFIED)
     authorities = f"sslrootcert={authority.certificate}"
@@ -170,15 +173,12 @@ async def test_a_database_of_another_name_is_refused(secured: str, authority: Au
         await _probe(f"{elsewhere}?sslmode=verify-full&{authorities}")
 
 
-async def test_a_database_that_demands_tls_refuses_who_disables_it(secured: str) -> None:
-    """The way in front of the database is encrypted or none, so the other tests mean something."""
+async def test_database_that_requires_tls_refuses_plain_sessions(secured: str) -> None:
+    """No session without TLS reaches the database, so that the other tests prove something."""
     with pytest.raises(DatabaseUnavailableError):
         await _probe(f"{secured}?sslmode=disable")
 
 
 async def _probe(url: str) -> None:
-    database = Database(url, name="test", pool_size=1)
-    try:
+    async with opened(url) as database:
         await database.probe()
-    finally:
-        await database.close()

@@ -14,8 +14,8 @@ from nexus_stripe import calls
 from nexus_stripe.answers import Answer, Receipt
 from nexus_stripe.bodies import Item, Page, every_item
 from nexus_stripe.calls import StripeHttp, ask, stripe_client
-from rig.raw_http import raw_server, response
 from stripe_emulator.running import DEFAULT_KEY, RunningEmulator, running_emulator
+from support.http_servers import raw_server, response
 
 KEY = "sk_test_key"
 MINE = {"Request-Id": "req_1"}

@@ -22,8 +22,6 @@ from nexus_messaging.topology import (
     dead_letter_queue,
 )
 from nexus_service.app import App
-from rig.vhost import Vhost
-from rig.waiting import eventually
 from stripe_emulator.account import Account
 from stripe_emulator.faults import Fault
 from stripe_emulator.running import RunningEmulator
@@ -31,6 +29,8 @@ from stripe_reporter.app import NAME, assemble
 from stripe_reporter.circuit import CircuitBreaker
 from stripe_reporter.settings import Settings
 from stripe_reporter.stripe.api import stripe_api
+from support.vhost import Vhost
+from support.waiting import eventually
 
 KEY = "sk_test_reporter"
 METER = "tool_call_executed"

@@ -8,8 +8,8 @@ import pytest_asyncio
 
 from integration.stripe_reporter.bench import KEY, METER, Bench
 from local_stack.servers import Broker
-from rig.vhost import Vhost
 from stripe_emulator.running import running_emulator
+from support.vhost import Vhost
 
 TIER_SCALE = 0.01
 

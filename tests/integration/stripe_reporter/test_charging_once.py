@@ -7,10 +7,10 @@ from sqlalchemy import text
 
 from integration.stripe_reporter.bench import Bench
 from nexus_contracts import UsageReported
-from rig.waiting import eventually
 from stripe_reporter.fence import CALL_STARTS_WITHIN, Decision
 from stripe_reporter.reports import Report
 from stripe_reporter.storage.journal import Journal
+from support.waiting import eventually
 
 SETTLE = (
     "UPDATE meter_calls SET state = 'accepted', answered_at = now(), answer = 'by_hand',"

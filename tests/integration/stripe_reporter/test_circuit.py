@@ -9,10 +9,10 @@ from local_stack.ports import free_ports
 from local_stack.servers import Database
 from local_stack.sql import run_sql
 from nexus_messaging.topology import TIERS, USAGE_RECORDED_QUEUE
-from rig.waiting import eventually
 from stripe_emulator.keys import KeyState
 from stripe_emulator.running import running_emulator
 from stripe_reporter.circuit import Cause
+from support.waiting import eventually
 
 EXPEL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'stripe_reporter'"
 

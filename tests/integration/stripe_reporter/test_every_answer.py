@@ -21,12 +21,12 @@ from nexus_messaging.topology import (
     dead_letter_queue,
 )
 from nexus_stripe.answer_classes import Effect
-from rig.vhost import Vhost
-from rig.waiting import eventually
 from stripe_emulator.running import RunningEmulator, running_emulator
 from stripe_reporter.circuit import FAILURE_THRESHOLD, Cause
 from stripe_reporter.handlers import SHORT_PAUSES
 from stripe_reporter.stripe.responses import TABLE, Next, Response
+from support.vhost import Vhost
+from support.waiting import eventually
 
 ROWS = {row.name: row for row in TABLE}
 LETTERS = dead_letter_queue(USAGE_RECORDED_QUEUE)
@@ -162,7 +162,6 @@ async def _deliver(scene: Scene, recipe: Recipe) -> None:
 
 def _place(recipe: Recipe) -> str | None:
     return "retry.1" if recipe.opens else PLACES[ROWS[recipe.row].next]
-    return "retry.1" if recipe.shuts else PLACES[ROWS[recipe.row].then]
 
 
 def _calls(row: Response) -> int:

@@ -2,7 +2,7 @@
 
 from integration.stripe_reporter.bench import Bench
 from nexus_messaging.topology import USAGE_RECORDED_QUEUE, dead_letter_queue
-from rig.waiting import eventually
+from support.waiting import eventually
 
 WINDOW = 20
 MOST = 11

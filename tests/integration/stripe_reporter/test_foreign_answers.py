@@ -8,8 +8,8 @@ from integration.stripe_reporter.bench import Bench, Running
 from local_stack.ports import free_ports
 from nexus_contracts import Event, UsageRecorded
 from nexus_messaging.topology import USAGE_RECORDED_QUEUE
-from rig.waiting import eventually
 from stripe_reporter.circuit import Cause
+from support.waiting import eventually
 
 BODIES = (
     '{"error": "forbidden"}',

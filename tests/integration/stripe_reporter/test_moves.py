@@ -7,11 +7,11 @@ import pytest
 from integration.stripe_reporter.bench import Bench
 from nexus_contracts import Event, UsageRecorded
 from nexus_messaging.topology import DEAD, USAGE_RECORDED_QUEUE
-from rig.waiting import eventually
 from stripe_reporter.fence import Call
 from stripe_reporter.reports import Report
 from stripe_reporter.storage.journal import Journal
 from stripe_reporter.stripe.api import stripe_api
+from support.waiting import eventually
 
 LATER = [timedelta(hours=25), timedelta(days=34)]
 LONG = pytest.mark.parametrize("passed", LATER, ids=["25 hours", "34 days"])

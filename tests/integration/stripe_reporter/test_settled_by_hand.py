@@ -8,7 +8,7 @@ from sqlalchemy import text
 from integration.stripe_reporter.bench import Bench
 from nexus_contracts import Event, UsageRecorded, UsageRejected
 from nexus_messaging.topology import USAGE_OUTCOMES_QUEUE
-from rig.waiting import eventually
+from support.waiting import eventually
 
 COUNTED = (
     "UPDATE meter_calls SET state = 'accepted', answered_at = now(), answer = 'by_hand',"

@@ -22,7 +22,7 @@ from nexus_messaging.topology import (
     UNROUTABLE,
     WORK_QUEUES,
 )
-from rig.waiting import eventually
+from support.waiting import eventually
 
 
 async def test_message_returns_from_its_tier_unchanged(broker: Broker) -> None:

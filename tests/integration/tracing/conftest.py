@@ -1,7 +1,6 @@
-"""The three services in this very process, so that their spans can be looked at together."""
+"""The three services in this process, so that their spans are kept together."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import ModuleType
@@ -18,23 +17,22 @@ from customer_provisioner.settings import Settings as ProvisionerSettings
 from nexus_database import Database
 from nexus_messaging.publisher import Publisher
 from nexus_service.app import App
-from nexus_service.lifecycle import keep_going
 from nexus_service.settings import ServiceSettings
-from rig.vhost import Vhost
 from stripe_emulator.account import Account
 from stripe_emulator.running import running_emulator
 from stripe_reporter.settings import Settings as ReporterSettings
 from stripe_reporter.stripe.api import stripe_api
+from support.apps import running
+from support.databases import Clone
+from support.vhost import Vhost
 from usage_ingest.settings import Settings as IngestSettings
 
 KEY = "sk_test_tracing"
-KINDS: Mapping[ModuleType, type[ServiceSettings]] = {
+SETTINGS: Mapping[ModuleType, type[ServiceSettings]] = {
     provisioner: ProvisionerSettings,
     ingest: IngestSettings,
     reporter: ReporterSettings,
 }
-
-Clone = Callable[[str], Awaitable[str]]
 
 
 @dataclass
@@ -53,7 +51,7 @@ class Services:
 
 @pytest.fixture
 async def services(vhost: Vhost, clone: Clone) -> AsyncIterator[Services]:
-    """Run all services while a test lasts; each run is reported by itself, and at once."""
+    """Run all services; each tool run is reported in a report of its own, and at once."""
     async with AsyncExitStack() as stack:
         emulator = await stack.enter_async_context(running_emulator([KEY], ["tool_call_executed"]))
         apps = [
@@ -61,18 +59,14 @@ async def services(vhost: Vhost, clone: Clone) -> AsyncIterator[Services]:
             for service in (provisioner, ingest, reporter)
             for url in [await clone(service.NAME.replace("-", "_"))]
         ]
-        loops = {f"{app.name} {name}": loop for app in apps for name, loop in app.loops.items()}
-        tasks = [asyncio.create_task(keep_going(name, loop)) for name, loop in loops.items()]
-        yield Services(vhost, apps[1].database, emulator.account)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        async with running(*apps):
+            yield Services(vhost, apps[1].database, emulator.account)
 
 
 async def _assembled(
     service: ModuleType, amqp_url: str, database_url: str, stripe_url: str, stack: AsyncExitStack
 ) -> App:
-    given: Any = KINDS[service].model_validate(
+    settings: Any = SETTINGS[service].model_validate(
         {
             "amqp_url": amqp_url,
             "database_url": database_url,
@@ -86,13 +80,13 @@ async def _assembled(
     stack.push_async_callback(database.close)
     publisher = await Publisher.connect(amqp_url, name=service.NAME)
     stack.push_async_callback(publisher.close)
-    app = App(service.NAME, given, database, publisher)
+    app = App(service.NAME, settings, database, publisher)
     if service is ingest:
-        ingest.assemble(app, given)
+        ingest.assemble(app, settings)
     elif service is reporter:
-        reporter.assemble(app, given, await stack.enter_async_context(stripe_api(given)))
+        reporter.assemble(app, settings, await stack.enter_async_context(stripe_api(settings)))
     else:
         metrics = Metrics(app.registry)
-        stripe = await stack.enter_async_context(provisioner.stripe_of(given, metrics))
+        stripe = await stack.enter_async_context(provisioner.stripe_of(settings, metrics))
         provisioner.assemble(app, stripe, metrics)
     return app

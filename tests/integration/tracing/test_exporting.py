@@ -1,10 +1,8 @@
-"""Spans on their way out: to a collector over OTLP, and at the end of a service."""
+"""The export of spans: to a collector over OTLP, and at the end of a service."""
 
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
@@ -14,37 +12,22 @@ from opentelemetry.trace import SpanKind
 from nexus_messaging.topology import TOOL_EXECUTED_QUEUE
 from nexus_messaging.tracing import begun
 from nexus_service.exporting import LAST_EXPORT_WITHIN, exporting
-from rig.events import tool_run
-from rig.platform import Platform
-from rig.spans import PUBLISHER, TRACE
-from rig.waiting import eventually
+from support.events import tool_run
+from support.http_servers import serve_routes
+from support.platform import Platform
+from support.spans import PUBLISHER, TRACE
+from support.waiting import eventually
 
 
-@asynccontextmanager
-async def collector(requests: list[ExportTraceServiceRequest]) -> AsyncIterator[str]:
-    """Take spans as a collector does; yield its endpoint."""
+async def test_service_exports_remaining_spans_at_its_end(platform: Platform) -> None:
+    """Under its name, over OTLP; the schedule is so slow that only the end of it exports."""
+    requests: list[ExportTraceServiceRequest] = []
 
-    async def take(request: web.Request) -> web.Response:
+    async def collect(request: web.Request) -> web.Response:
         requests.append(ExportTraceServiceRequest.FromString(await request.read()))
         return web.Response(content_type="application/x-protobuf")
 
-    app = web.Application()
-    app.add_routes([web.post("/v1/traces", take)])
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
-async def test_a_service_exports_by_the_standard_variables_and_what_is_left_at_its_end(
-    platform: Platform,
-) -> None:
-    """Under its own name, over OTLP; the schedule here is so slow that only the end exports."""
-    requests: list[ExportTraceServiceRequest] = []
-    async with collector(requests) as endpoint:
+    async with serve_routes(web.post("/v1/traces", collect)) as endpoint:
         platform.settings |= {
             "OTEL_TRACES_EXPORTER": "otlp",
             "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
@@ -68,10 +51,10 @@ async def test_a_service_exports_by_the_standard_variables_and_what_is_left_at_i
 
 
 @pytest.mark.parametrize("listening", [False, True], ids=["refusing", "silent"])
-def test_a_collector_that_is_away_holds_up_no_ending(
+def test_silent_collector_delays_no_shutdown(
     *, listening: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether it can't be reached or takes a connection and says nothing: spans are only spans."""
+    """Neither one that refuses connections nor one that accepts them and sends nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         if not listening:

@@ -1,4 +1,4 @@
-"""One tool run followed from its publisher's trace to the call to Stripe, by ids alone."""
+"""A tool run, followed by ids alone from its publisher's trace to the call to Stripe."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -13,8 +13,9 @@ from nexus_messaging.topology import (
     USER_CREATED_QUEUE,
     dead_letter_queue,
 )
-from rig.events import tool_run, user_created
-from rig.spans import (
+from stripe_emulator.faults import Fault
+from support.events import tool_run, user_created
+from support.spans import (
     PUBLISHER,
     TRACE,
     attributes,
@@ -23,8 +24,7 @@ from rig.spans import (
     recorded_spans,
     written,
 )
-from rig.waiting import eventually
-from stripe_emulator.faults import Fault
+from support.waiting import eventually
 from usage_ingest.explanation import explain
 from usage_ingest.storage.reader import LedgerReader
 
@@ -37,13 +37,13 @@ EMAIL = "s3cret@example.com"
 
 
 def run_of(user: UUID, traceparent: str | None = PUBLISHER) -> Event[ToolExecuted]:
-    """Return a run of a minute ago, as a publisher with a trace tells of it."""
+    """Return a run of a minute ago, published with a trace context."""
     past = datetime.now(UTC) - timedelta(minutes=1)
     return tool_run(user, time=past).model_copy(update={"traceparent": traceparent})
 
 
 async def provisioned(services: Services, traceparent: str | None = None) -> tuple[UUID, str]:
-    """Have a user provisioned; return it and its customer."""
+    """Publish a user; return it and its customer once that is known."""
     user = uuid4()
     event = user_created(user, EMAIL).model_copy(update={"traceparent": traceparent})
     await services.vhost.publish(event)
@@ -53,13 +53,13 @@ async def provisioned(services: Services, traceparent: str | None = None) -> tup
 
 
 async def reported(services: Services, number: int = 1) -> None:
-    """Wait until so many reports were counted."""
+    """Wait until so many reports are counted."""
     query = "SELECT count(*) FROM usage_reports WHERE state = 'reported'"
     await eventually(lambda: services.rows(query), lambda rows: rows[0][0] == number, within=40)
 
 
-async def test_a_run_is_followed_from_its_publisher_to_stripe(services: Services) -> None:
-    """Linked where many meet or part, parent and child where one follows from one."""
+async def test_run_is_traced_from_its_publisher_to_stripe(services: Services) -> None:
+    """Spans are linked where many become one, and parent and child where one follows one."""
     with recorded_spans() as spans:
         user, _ = await provisioned(services)
         run = run_of(user)
@@ -95,28 +95,26 @@ async def test_a_run_is_followed_from_its_publisher_to_stripe(services: Services
     )
 
 
-async def test_a_user_is_followed_from_its_publisher_to_its_customer(services: Services) -> None:
-    """Through the database, too: who tells of the customer finds the trace in the row."""
+async def test_user_is_traced_from_its_publisher_to_its_customer(services: Services) -> None:
+    """Also through the database: the announcement takes the trace from the row."""
     with recorded_spans() as spans:
         await provisioned(services, ACCOUNTS_TRACE)
         (kept,) = await spans.until("process usage-ingest.customer-provisioned")
 
     given = spans.one(f"process {USER_CREATED_QUEUE}")
-    created, told = (
+    created, announced = (
         spans.one("POST /v1/customers"),
         spans.one("publish internal:customer.provisioned.v1"),
     )
     assert parent(given) == ACCOUNTS_TRACE
-    assert parent(created) == parent(told) == written(given.context)
-    assert parent(kept) == written(told.context)
+    assert parent(created) == parent(announced) == written(given.context)
+    assert parent(kept) == written(announced.context)
     assert (created.kind, attributes(created)["nexus.answer"]) == (SpanKind.CLIENT, "ok")
     assert EMAIL not in "".join(span.to_json() for span in spans.all())
 
 
-async def test_a_report_that_is_refused_and_moved_back_stays_in_its_trace(
-    services: Services,
-) -> None:
-    """Through a retry, a dead letter and an operator's move: each call has its answer's name."""
+async def test_moved_report_stays_in_its_trace(services: Services) -> None:
+    """Through a retry, a dead letter and an operator's move; each call has its answer's name."""
     with recorded_spans() as spans:
         user, customer = await provisioned(services)
         fault = {"kind": "server_error", "path_prefix": "/v1/billing/meter_events"}
@@ -154,8 +152,8 @@ async def test_a_report_that_is_refused_and_moved_back_stays_in_its_trace(
     ]
 
 
-async def test_the_rows_keep_what_a_link_leads_to_and_nothing_else(services: Services) -> None:
-    """The publisher's context where it is sampled; the claim's with each report."""
+async def test_rows_keep_only_sampled_trace_contexts(services: Services) -> None:
+    """Events keep the publisher's context if it is sampled, reports the claim's."""
     with recorded_spans() as spans:
         user, _ = await provisioned(services)
         await services.vhost.publish(
@@ -170,8 +168,8 @@ async def test_the_rows_keep_what_a_link_leads_to_and_nothing_else(services: Ser
     assert {context for (context,) in reports} == claims
 
 
-async def test_support_finds_a_runs_trace_by_its_event_id(services: Services) -> None:
-    """`explain` tells it, for whoever has nothing but the id."""
+async def test_explain_shows_the_trace_of_an_event(services: Services) -> None:
+    """The event id alone is enough."""
     run = run_of(uuid4())
     with recorded_spans():
         await services.vhost.publish(run)
@@ -182,8 +180,8 @@ async def test_support_finds_a_runs_trace_by_its_event_id(services: Services) ->
     assert f"trace {TRACE}" in list(explain(history))
 
 
-async def test_off_by_default_nothing_is_stored(services: Services) -> None:
-    """Even where publishers trace."""
+async def test_trace_is_not_stored_by_default(services: Services) -> None:
+    """Also where publishers trace."""
     user, _ = await provisioned(services, ACCOUNTS_TRACE)
     await services.vhost.publish(run_of(user))
     await reported(services)

@@ -15,8 +15,8 @@ from local_stack.catalogue import base_environment
 from local_stack.servers import Database as PostgresServer
 from nexus_contracts import CallRecord, CallRecordsEnd
 from nexus_database import Database
-from rig.backup import back_up, restore
-from rig.events import provisioned, tool_run
+from support.backup import back_up, restore
+from support.events import provisioned, tool_run
 from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingRules, ToolRun
 from usage_ingest.storage.accounts import Accounts

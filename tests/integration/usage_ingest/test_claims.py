@@ -11,7 +11,7 @@ from sqlalchemy import Row, text
 
 from nexus_contracts.fields import MAX_TOKENS
 from nexus_database import Database
-from rig.events import provisioned, tool_run
+from support.events import provisioned, tool_run
 from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingRules, ToolRun
 from usage_ingest.storage.accounts import Accounts

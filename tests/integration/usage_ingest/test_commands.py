@@ -7,11 +7,11 @@ from uuid import uuid4
 
 from nexus_database import Database
 from nexus_messaging.topology import USAGE_RECORDED_QUEUE
-from rig.databases import url_of
-from rig.events import provisioned, tool_run
-from rig.secrecy import leaks, secrets_in
-from rig.terminal import in_a_pipe, on_a_terminal
-from rig.vhost import Vhost
+from support.commands import in_a_pipe, on_a_terminal
+from support.databases import url_of
+from support.events import provisioned, tool_run
+from support.leak_check import leaks, secrets_in
+from support.vhost import Vhost
 from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingRules, ToolRun
 from usage_ingest.storage.accounts import Accounts

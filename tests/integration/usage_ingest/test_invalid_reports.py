@@ -13,9 +13,9 @@ from nexus_contracts import UsageRecorded, read_event
 from nexus_database import Database
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.topology import USAGE_RECORDED_QUEUE
-from rig.databases import url_of
-from rig.terminal import in_a_pipe
-from rig.vhost import Vhost
+from support.commands import in_a_pipe
+from support.databases import url_of
+from support.vhost import Vhost
 from usage_ingest.jobs import Relay
 from usage_ingest.metrics import IngestMetrics
 from usage_ingest.storage.reports import SET_ASIDE_FOR, Reports

@@ -14,9 +14,9 @@ from nexus_messaging.publisher import Publisher
 from nexus_messaging.topology import USAGE_RECORDED_QUEUE
 from nexus_service.periodic import Periodic
 from nexus_service.work import Works
-from rig.events import provisioned, tool_run
-from rig.vhost import Vhost
-from rig.waiting import eventually
+from support.events import provisioned, tool_run
+from support.vhost import Vhost
+from support.waiting import eventually
 from usage_ingest.app import GATHER, IDLE, NAME
 from usage_ingest.entry import Entry
 from usage_ingest.jobs import Relay, claim_usage

@@ -12,8 +12,8 @@ from sqlalchemy import text
 
 from nexus_contracts import ToolExecuted, read_event
 from nexus_database import Database, DatabaseUnavailableError, RowRefusedError, RowsBusyError
-from rig.events import provisioned, tool_run
-from rig.waiting import eventually
+from support.events import provisioned, tool_run
+from support.waiting import eventually
 from usage_ingest.entry import COLUMNS, Entry, digest
 from usage_ingest.metering import BillingRules, BillingState, ToolRun
 from usage_ingest.storage.accounts import Accounts

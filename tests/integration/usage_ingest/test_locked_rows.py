@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import text
 
 from nexus_database import Database
-from rig.events import provisioned, tool_run
+from support.events import provisioned, tool_run
 from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingRules
 from usage_ingest.storage.accounts import Accounts

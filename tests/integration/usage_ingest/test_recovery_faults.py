@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from integration.usage_ingest.lost_ledger import TOKENS, LostLedger, output, run
 from local_stack.sql import run_sql
-from rig.waiting import eventually
+from support.waiting import eventually
 
 RIVAL_CLAIM = "UPDATE usage_events SET billing_state = 'claimed', claim_id = gen_random_uuid()"
 CHANGE = """

@@ -11,8 +11,8 @@ from sqlalchemy import text
 
 from nexus_contracts import UsageRecorded
 from nexus_database import Database
-from rig.events import provisioned, tool_run
-from rig.events import report as a_report
+from support.events import provisioned, tool_run
+from support.events import report as a_report
 from usage_ingest.entry import Entry
 from usage_ingest.jobs import usage_recorded
 from usage_ingest.metering import BillingRules

@@ -18,10 +18,10 @@ from nexus_messaging.topology import (
     USAGE_OUTCOMES_QUEUE,
     USAGE_RECORDED_QUEUE,
 )
-from rig.events import provisioned, tool_run
-from rig.ingest import running_ingest
-from rig.vhost import Vhost
-from rig.waiting import eventually
+from support.events import provisioned, tool_run
+from support.ingest import running_ingest
+from support.vhost import Vhost
+from support.waiting import eventually
 
 REFUSAL = "ALTER TABLE usage_events ADD CHECK (tool_name <> 'refused')"
 """Makes a row that can't be stored; without it, all that the contract allows can be."""

@@ -11,9 +11,9 @@ from nexus_messaging.topology import (
     USAGE_RECORDED_QUEUE,
     dead_letter_queue,
 )
-from rig.events import tool_run, user_created
-from rig.platform import Platform
-from rig.waiting import eventually
+from support.events import tool_run, user_created
+from support.platform import Platform
+from support.waiting import eventually
 
 NO_CONSUMER = "no consumer"
 

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from nexus_contracts import UsageRecorded
 from nexus_database import Database
-from rig.events import provisioned, tool_run
+from support.events import provisioned, tool_run
 from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingRules
 from usage_ingest.storage.accounts import Accounts, Swept

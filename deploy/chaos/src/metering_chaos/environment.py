@@ -239,7 +239,7 @@ def _server(proxy: str) -> str:
 
 def _options(proxies: Mapping[str, Proxy], processes: int) -> ProxiedOptions:
     return ProxiedOptions(
-        # 5 s, 1 min, 10 min and 1 h become 50 ms, 0.3 s, 3 s and 18 s.
+        # A wait of an hour becomes one of 18 s.
         tier_scale=0.005,
         max_calls_per_second=200,
         grace_seconds=GRACE_SECONDS,

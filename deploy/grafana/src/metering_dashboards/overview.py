@@ -39,10 +39,10 @@ _NOW = Section(
             width=4,
         ),
         Panel(
-            "Gate to Stripe",
+            "Circuit to Stripe",
             "1 while no report is sent: the key is refused, Stripe is down, or a meter is missing.",
             "short",
-            (Query("max(stripe_reporter_circuit_open)", "shut"),),
+            (Query("max(stripe_reporter_circuit_open)", "open"),),
             "reportercircuitopen",
             threshold=1,
             width=4,
