@@ -37,13 +37,6 @@ TOOL_EXECUTED_QUEUE = "usage-ingest.tool-executed"
 CUSTOMER_PROVISIONED_QUEUE = "usage-ingest.customer-provisioned"
 USAGE_OUTCOMES_QUEUE = "usage-ingest.usage-outcomes"
 USAGE_RECORDED_QUEUE = "stripe-reporter.usage-recorded"
-WORK_QUEUES = (
-    USER_CREATED_QUEUE,
-    TOOL_EXECUTED_QUEUE,
-    CUSTOMER_PROVISIONED_QUEUE,
-    USAGE_OUTCOMES_QUEUE,
-    USAGE_RECORDED_QUEUE,
-)
 
 DELIVERY_LIMIT = 20
 """Deliveries after which the broker itself dead-letters a message.
@@ -119,6 +112,51 @@ returns, and processes of the previous release may publish there during a rollin
 
 
 @dataclass(frozen=True, slots=True)
+class WorkQueue:
+    """A queue that a service consumes; its name begins with the service's.
+
+    ``events`` are the types that are routed to it, without their versions. ``from_outside``: other
+    services publish them to `events`. The rest is bound to `internal` only: a CC header bypasses
+    topic permissions, so an outside publisher could forge any type that has a route from `events`.
+    """
+
+    name: str
+    events: tuple[str, ...]
+    from_outside: bool = False
+    single_active_consumer: bool = False
+
+    @property
+    def service(self) -> str:
+        """The service that consumes it."""
+        return self.name.partition(".")[0]
+
+
+_QUEUES = (
+    WorkQueue(USER_CREATED_QUEUE, ("user.created",), from_outside=True),
+    WorkQueue(TOOL_EXECUTED_QUEUE, ("tool.executed",), from_outside=True),
+    WorkQueue(CUSTOMER_PROVISIONED_QUEUE, ("customer.provisioned",)),
+    WorkQueue(USAGE_OUTCOMES_QUEUE, ("usage.reported", "usage.rejected")),
+    WorkQueue(USAGE_RECORDED_QUEUE, ("usage.recorded",), single_active_consumer=True),
+)
+"""Everything that is consumed: a new queue is a line here. Dead-letter queues, retries, policies,
+permissions, Prometheus' rules and dashboards follow."""
+
+_PUBLISHES = {
+    "customer-provisioner": ("customer.provisioned", "user.created"),
+    "usage-ingest": ("usage.recorded",),
+    "stripe-reporter": ("usage.reported", "usage.rejected"),
+}
+"""The event types that each of our services publishes to `internal`."""
+
+WORK_QUEUES = tuple(queue.name for queue in _QUEUES)
+OUTSIDE_QUEUES = frozenset(queue.name for queue in _QUEUES if queue.from_outside)
+"""The queues that other services publish to."""
+
+_ROUTES = {event: queue.name for queue in _QUEUES for event in queue.events}
+_OUTSIDE_ROUTES = {event: name for event, name in _ROUTES.items() if name in OUTSIDE_QUEUES}
+
+
+@dataclass(frozen=True, slots=True)
 class Rights:
     """What a service may do: the queues it consumes and the event types it publishes."""
 
@@ -127,27 +165,10 @@ class Rights:
     publishes: tuple[str, ...]
 
 
-_SERVICES = (
-    Rights("customer-provisioner", (USER_CREATED_QUEUE,), ("customer.provisioned", "user.created")),
-    Rights(
-        "usage-ingest",
-        (TOOL_EXECUTED_QUEUE, CUSTOMER_PROVISIONED_QUEUE, USAGE_OUTCOMES_QUEUE),
-        ("usage.recorded",),
-    ),
-    Rights("stripe-reporter", (USAGE_RECORDED_QUEUE,), ("usage.reported", "usage.rejected")),
+_SERVICES = tuple(
+    Rights(name, tuple(queue.name for queue in _QUEUES if queue.service == name), publishes)
+    for name, publishes in _PUBLISHES.items()
 )
-
-_OUTSIDE_ROUTES = {"tool.executed": TOOL_EXECUTED_QUEUE, "user.created": USER_CREATED_QUEUE}
-OUTSIDE_QUEUES = frozenset(_OUTSIDE_ROUTES.values())
-"""The queues that other services publish to."""
-# Bound to `internal` only. A CC header bypasses topic permissions, so an outside publisher could
-# forge these types if they had any route from `events`.
-_INSIDE_ROUTES = {
-    "customer.provisioned": CUSTOMER_PROVISIONED_QUEUE,
-    "usage.recorded": USAGE_RECORDED_QUEUE,
-    "usage.reported": USAGE_OUTCOMES_QUEUE,
-    "usage.rejected": USAGE_OUTCOMES_QUEUE,
-}
 
 
 def rights_of(service: str) -> Rights:
@@ -167,7 +188,7 @@ def home_queue(event_type: str | None, arrived_in: str, *, from_outside: bool) -
     holds for one of our own types that came ``from_outside``: a move to the queue of that type
     would give an outside publisher rights that it lacks.
     """
-    routes = _OUTSIDE_ROUTES if from_outside else _OUTSIDE_ROUTES | _INSIDE_ROUTES
+    routes = _OUTSIDE_ROUTES if from_outside else _ROUTES
     name, _, _version = (event_type or "").rpartition(".")
     return routes.get(name, arrived_in)
 
@@ -218,7 +239,7 @@ def _exchanges(tiers: Iterable[Tier]) -> tuple[Exchange, ...]:
 
 
 def _queues(tier_scale: float, retired: Iterable[Tier]) -> tuple[Queue, ...]:
-    work = (Queue(name, name == USAGE_RECORDED_QUEUE) for name in WORK_QUEUES)
+    work = (Queue(queue.name, queue.single_active_consumer) for queue in _QUEUES)
     dead = (Queue(dead_letter_queue(name)) for name in WORK_QUEUES)
     tiers = (Queue(tier.name, settings=_tier_settings(tier, tier_scale)) for tier in TIERS)
     return (*work, *dead, *tiers, *(Queue(tier.name) for tier in retired), Queue(UNROUTABLE))
@@ -229,7 +250,7 @@ def _bindings(tiers: Collection[Tier]) -> Iterable[Binding]:
     # Of any version: an unknown major reaches its consumer, which dead-letters it with the reason.
     for event, queue in _OUTSIDE_ROUTES.items():
         yield Binding(EVENTS, queue, f"{event}.*")
-    for event, queue in (_OUTSIDE_ROUTES | _INSIDE_ROUTES).items():
+    for event, queue in _ROUTES.items():
         yield Binding(INTERNAL, queue, f"{event}.*")
     for queue in WORK_QUEUES:
         yield Binding(DEAD, dead_letter_queue(queue), queue)
