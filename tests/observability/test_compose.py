@@ -1,4 +1,4 @@
-"""What watches the stack in containers: wired to it, closed to everybody else."""
+"""Monitoring of the stack in containers: its targets, its permissions, its secrets."""
 
 import subprocess
 from pathlib import Path
@@ -30,8 +30,8 @@ KEYS = {
 
 
 @every_service
-def test_a_container_may_do_nothing_that_it_need_not(name: str) -> None:
-    """No capability, no writing outside its volumes, no more memory than granted."""
+def test_container_has_no_needless_permission(name: str) -> None:
+    """No capability, no writing outside its volumes, a memory limit."""
     service = SERVICES[name]
 
     assert service["read_only"] is True
@@ -42,30 +42,30 @@ def test_a_container_may_do_nothing_that_it_need_not(name: str) -> None:
 
 
 @every_service
-def test_ports_are_published_to_this_machine_alone(name: str) -> None:
-    """Nobody in the neighbourhood reaches a database, a broker or a dashboard."""
+def test_ports_are_published_on_loopback_only(name: str) -> None:
+    """Other machines reach no database, broker or dashboard."""
     for port in SERVICES[name].get("ports", ()):
         assert port.startswith("127.0.0.1:")
 
 
 @every_service
-def test_an_image_is_named_by_its_version(name: str) -> None:
-    """What runs tomorrow is what ran today; the project's own are named by TAG."""
+def test_image_is_named_by_its_version(name: str) -> None:
+    """No image changes unnoticed; the project's own are named by TAG."""
     _, _, tag = SERVICES[name]["image"].partition(":")
 
     assert tag
     assert "latest" not in tag
 
 
-def test_watching_is_a_profile_of_its_own() -> None:
-    """Whoever has a Prometheus already starts no second one, and nothing waits for ours."""
+def test_monitoring_has_a_profile_of_its_own() -> None:
+    """Prometheus is optional, and nothing depends on it."""
     assert {name for name, each in SERVICES.items() if each.get("profiles") == ["ops"]} == set(OPS)
     for name, service in SERVICES.items():
         if name not in OPS:
             assert not set(OPS) & set(service.get("depends_on", ()))
 
 
-def test_prometheus_scrapes_parts_that_are_there_on_ports_of_theirs() -> None:
+def test_prometheus_targets_are_services_and_their_ports() -> None:
     """Each job's target is a service of docker-compose.yml; none is left out."""
     jobs = loaded(CONFIGURATION / "prometheus.yml")["scrape_configs"]
     files = {file for job in jobs for each in job["file_sd_configs"] for file in each["files"]}
@@ -80,8 +80,8 @@ def test_prometheus_scrapes_parts_that_are_there_on_ports_of_theirs() -> None:
     assert hosts == {*ours, "rabbitmq", "postgres-exporter"}
 
 
-def test_grafana_lets_nobody_in_without_the_password_made_here() -> None:
-    """No anonymous readers, no signing up, and the default password is gone."""
+def test_grafana_needs_the_generated_password() -> None:
+    """No anonymous access, no signing up, no default password."""
     grafana = SERVICES["grafana"]
     settings = grafana["environment"]
 
@@ -91,8 +91,8 @@ def test_grafana_lets_nobody_in_without_the_password_made_here() -> None:
     assert grafana["secrets"] == ["grafana-password-admin"]
 
 
-def test_grafana_reads_the_committed_dashboards_and_changes_none() -> None:
-    """Both folders are mounted where Grafana and the provisioning look, to be read only."""
+def test_grafana_reads_the_committed_dashboards_only() -> None:
+    """Both folders are mounted read-only, at the paths that Grafana uses."""
     mounts = {each for each in SERVICES["grafana"]["volumes"] if each.startswith("./")}
     [provider] = loaded(GRAFANA / "provisioning" / "dashboards" / "metering.yml")["providers"]
 
@@ -103,8 +103,8 @@ def test_grafana_reads_the_committed_dashboards_and_changes_none() -> None:
     assert provider["allowUiUpdates"] is False
 
 
-def test_grafana_asks_the_prometheus_beside_it() -> None:
-    """The data source names the container and its port, and is the one chosen at first."""
+def test_grafana_uses_the_prometheus_of_the_stack() -> None:
+    """The data source names the container and its port, and is the default."""
     [source] = loaded(GRAFANA / "provisioning" / "datasources" / "prometheus.yml")["datasources"]
 
     assert source["url"] == "http://prometheus:9090"
@@ -114,8 +114,8 @@ def test_grafana_asks_the_prometheus_beside_it() -> None:
     assert source["isDefault"] is True
 
 
-def test_provisioning_says_nothing_that_grafana_does_not_know() -> None:
-    """A misspelt key would be ignored without a word."""
+def test_provisioning_has_only_keys_known_to_grafana() -> None:
+    """Grafana ignores a misspelt key silently."""
     for path in sorted((GRAFANA / "provisioning").rglob("*.yml")):
         document = loaded(path)
         assert document.pop("apiVersion") == 1
@@ -124,8 +124,8 @@ def test_provisioning_says_nothing_that_grafana_does_not_know() -> None:
             assert entry.keys() <= KEYS[kind]
 
 
-def test_every_secret_is_made_and_only_where_it_is_used(tmp_path: Path) -> None:
-    """What docker-compose.yml mounts is what secrets.sh writes, in a folder open to its owner."""
+def test_each_secret_is_generated_and_mounted(tmp_path: Path) -> None:
+    """docker-compose.yml mounts what secrets.sh writes, from a folder open to its owner only."""
     script = ROOT / "deploy" / "docker" / "secrets.sh"
     directory = tmp_path / "secrets"
     environment = {"PATH": "/usr/bin:/bin", "SECRETS_DIR": str(directory)}

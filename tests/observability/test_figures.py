@@ -52,7 +52,7 @@ SMALL_INDEXES = {
 Clone = Callable[[str], Awaitable[str]]
 
 
-async def test_the_ledgers_figures_are_shown_by_state_with_the_age_of_the_oldest(
+async def test_figures_of_the_ledger_are_by_state_with_the_oldest_age(
     clone: Clone,
 ) -> None:
     """One waiting, one due, one pending and two forwarded, each of another age."""
@@ -122,10 +122,10 @@ async def test_the_ledgers_figures_are_shown_by_state_with_the_age_of_the_oldest
         "replay: a page",
     ],
 )
-async def test_what_is_asked_for_ever_or_by_people_is_answered_without_reading_whole_tables(
+async def test_recurring_and_operator_queries_read_no_whole_table(
     clone: Clone, service: str, query: TextClause, values: dict[str, object]
 ) -> None:
-    """Where an index can answer, one does: reading the tables is dear here, and not done."""
+    """Each uses an index: in this test a sequential scan has a high cost."""
     database = Database(await clone(service), name="test")
 
     async def plan(connection: AsyncConnection) -> str:

@@ -80,10 +80,10 @@ def owner(platform: Platform, service: str, password: str) -> Database:
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-async def test_a_loop_that_hangs_makes_the_service_unhealthy_until_it_moves_again(
+async def test_stalled_loop_makes_the_service_unhealthy_until_it_continues(
     platform: Platform, password: str
 ) -> None:
-    """A lock that somebody holds on the ledger: ready, for the database answers, but unwell."""
+    """With a lock on the ledger the database still answers: ready, but not healthy."""
     platform.start(INGEST)
     assert (await ask(platform, INGEST, "healthz")).well
     database = owner(platform, "usage_ingest", password)
@@ -104,10 +104,10 @@ async def test_a_loop_that_hangs_makes_the_service_unhealthy_until_it_moves_agai
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-async def test_a_database_that_is_away_makes_services_unready_and_not_unhealthy(
+async def test_unreachable_database_makes_services_unready_and_not_unhealthy(
     platform: Platform, postgres: PostgresServer
 ) -> None:
-    """A restart would mend nothing, so nothing asks for one, however long it lasts."""
+    """A restart would not help, so the liveness probe succeeds, however long it lasts."""
     platform.start()
     postgres.kill()
     try:
@@ -124,10 +124,10 @@ async def test_a_database_that_is_away_makes_services_unready_and_not_unhealthy(
         await ready(platform, service, well=True)
 
 
-async def test_a_broker_that_is_away_makes_services_unready_and_not_unhealthy(
+async def test_unreachable_broker_makes_services_unready_and_not_unhealthy(
     platform: Platform, broker: Broker
 ) -> None:
-    """Each says so, and is ready again by itself."""
+    """Each reports it, and becomes ready again by itself."""
     platform.start()
     broker.kill()
     try:
@@ -142,10 +142,10 @@ async def test_a_broker_that_is_away_makes_services_unready_and_not_unhealthy(
         await ready(platform, service, well=True)
 
 
-async def test_a_database_at_another_revision_makes_a_service_unready(
+async def test_database_at_another_revision_makes_a_service_unready(
     platform: Platform, password: str
 ) -> None:
-    """After a migration that this release does not know."""
+    """For example after a migration of a later release."""
     platform.start()
 
     for service in platform.services:
@@ -162,8 +162,8 @@ async def test_a_database_at_another_revision_makes_a_service_unready(
         assert (await ask(platform, service, "healthz")).well
 
 
-async def test_stripe_is_no_part_of_health_or_readiness(platform: Platform) -> None:
-    """With a revoked key both services that call Stripe wait, say why, and that they are fine."""
+async def test_stripe_is_part_of_neither_probe(platform: Platform) -> None:
+    """With a revoked key both services that call Stripe wait, report why, and stay healthy."""
     platform.start()
     user, newcomer = uuid4(), uuid4()
     await platform.vhost.publish(provisioned(user, "cus_1"), exchange="internal")
@@ -189,10 +189,10 @@ async def test_stripe_is_no_part_of_health_or_readiness(platform: Platform) -> N
     assert "key" in (await ask(platform, REPORTER, "readyz")).remarks["stripe"]
 
 
-async def test_a_service_that_reports_nothing_on_purpose_says_so_and_is_well(
+async def test_paused_reporting_is_remarked_and_healthy(
     platform: Platform,
 ) -> None:
-    """After a restore: usage is recorded and falls due, no report is made until the pause ends."""
+    """Usage is recorded and becomes due; no report is created until the pause ends."""
     platform.settings["REPORTING_PAUSED"] = "1"
     platform.start(INGEST)
     user, past = uuid4(), datetime.now(UTC) - timedelta(seconds=30)

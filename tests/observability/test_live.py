@@ -1,4 +1,4 @@
-"""Dashboards and alerts on a live Prometheus, after a scenario in which everything happens."""
+"""Dashboards and alerts on a live Prometheus, after a scenario in which all counters increase."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ NEVER_HERE = {
 """Label values that the scenario does not bring about, and why."""
 
 BUILT_BY = re.compile(r"(?<=user=)\S+@tracker\.debian\.org")
-"""The address that a Prometheus of Debian's tells of its packagers, once, in its first lines."""
+"""The packagers' address in the first lines of the log of Debian's Prometheus."""
 
 BROUGHT_ABOUT = {
     "usage_ingest_events_total": "outcome",
@@ -138,14 +138,14 @@ def selectors(expr: str) -> set[str]:
 
 
 @pytest.mark.parametrize("expr", list(panels()))
-def test_every_panel_shows_something(live: Live, expr: str) -> None:
+def test_each_panel_shows_data(live: Live, expr: str) -> None:
     """After the scenario no query of any panel is empty or not a number."""
     assert live.asked(expr)
 
 
 @pytest.mark.parametrize("expr", list(rules()))
-def test_every_rule_rests_on_series_that_exist(live: Live, expr: str) -> None:
-    """Whether an alert fires or not, each series that it asks for is there."""
+def test_each_rule_uses_series_that_exist(live: Live, expr: str) -> None:
+    """Each series that a rule selects exists, whether an alert fires or not."""
     assert selectors(expr)
     for selector in selectors(expr):
         # Only processes of the previous release count what goes to retired tiers.
@@ -153,8 +153,8 @@ def test_every_rule_rests_on_series_that_exist(live: Live, expr: str) -> None:
             assert live.asked(selector), selector
 
 
-def test_everything_that_is_counted_can_happen(live: Live) -> None:
-    """Each label value of the main counters was increased, but for a few that say why not."""
+def test_each_label_value_can_occur(live: Live) -> None:
+    """Each label value of the main counters increased, except a few with a reason."""
     still = {
         (counter, each["metric"][label])
         for counter, label in BROUGHT_ABOUT.items()
@@ -164,8 +164,8 @@ def test_everything_that_is_counted_can_happen(live: Live) -> None:
     assert still == NEVER_HERE
 
 
-def test_what_was_recorded_was_reported_but_for_what_waits(live: Live) -> None:
-    """The two quantities that the overview compares tell the ledger's truth."""
+def test_recorded_quantity_is_reported_or_waits(live: Live) -> None:
+    """The two quantities of the overview agree with the ledger."""
     [recorded] = live.asked("sum(usage_ingest_recorded_value_total)")
     [reported] = live.asked("sum(usage_ingest_reported_value_total)")
 
@@ -190,8 +190,8 @@ def test_metrics_do_not_grow_with_users_or_messages(live: Live) -> None:
         assert float(series["value"][1]) < 700
 
 
-def test_no_log_metric_or_header_tells_a_secret_or_an_address(live: Live) -> None:
-    """Everything the run wrote for people is searched for every secret and address it used."""
+def test_no_log_metric_or_header_holds_a_secret_or_an_address(live: Live) -> None:
+    """All output of the run is searched for all secrets and addresses that it used."""
     services = live.stack.services.values()
     told = {**logs_of(services), **metrics_of(services)}
     told |= {

@@ -1,4 +1,4 @@
-"""The alerts and what they need: tested both ways, described, and led into the runbook."""
+"""The alerts: each fires and does not fire, is described, and has its section of the runbook."""
 
 import re
 import subprocess
@@ -41,18 +41,18 @@ def judge(*arguments: object) -> None:
 
 
 def test_prometheus_accepts_configuration_and_rules() -> None:
-    """Syntax, templates and references, judged by Prometheus' own tool."""
+    """Syntax, templates and references, checked by promtool."""
     judge("check", "config", CONFIGURATION / "prometheus.yml")
 
 
 @pytest.mark.parametrize("file", TESTS, ids=lambda path: path.stem)
-def test_alerts_fire_when_they_should_and_not_otherwise(file: object) -> None:
-    """The cases of `promtool test rules`, on invented series."""
+def test_alerts_fire_only_when_they_should(file: object) -> None:
+    """The cases of `promtool test rules`."""
     judge("test", "rules", file)
 
 
-def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
-    """An alert that can't be made to fire, or can't be made to stop, is no alert."""
+def test_each_alert_has_a_firing_and_a_silent_case() -> None:
+    """An alert without either may never fire, or never stop."""
     seen: dict[bool, set[str]] = {True: set(), False: set()}
     for file in TESTS:
         for case in yaml.safe_load(file.read_text(encoding="utf-8"))["tests"]:
@@ -66,10 +66,10 @@ def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
 
 
 @every_alert
-def test_an_alert_says_what_is_wrong_how_urgent_it_is_and_where_to_read_on(
+def test_alert_has_summary_severity_and_runbook_section(
     alert: dict[str, Any],
 ) -> None:
-    """Summary and description for a person, a severity, and its own section of the runbook."""
+    """Summary and description for operators, a severity, and a link to its own section."""
     assert alert["labels"] in ({"severity": "page"}, {"severity": "ticket"})
     notes = alert["annotations"]
     assert notes.keys() == {"summary", "description", "runbook_url"}
@@ -77,16 +77,16 @@ def test_an_alert_says_what_is_wrong_how_urgent_it_is_and_where_to_read_on(
     assert notes["runbook_url"] == f"docs/runbook.md#{alert['alert'].lower()}"
 
 
-def test_the_runbook_has_a_section_for_every_alert_and_for_no_other() -> None:
-    """Each says what it means, where to look by UI, query and SQL, and what to do."""
+def test_runbook_has_a_section_for_each_alert() -> None:
+    """Each section says what the alert means, where to look, and what to do; there is no other."""
     text = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
     section = text.partition("\n## Alerts\n")[2].partition("\n## ")[0]
 
     parts = re.split(r"^### (\w+)$", section, flags=re.MULTILINE)[1:]
-    told = dict(zip(parts[::2], parts[1::2], strict=True))
+    sections = dict(zip(parts[::2], parts[1::2], strict=True))
 
-    assert told.keys() == NAMES
-    for name, words in told.items():
+    assert sections.keys() == NAMES
+    for name, words in sections.items():
         for part in ("**Means.**", "**Look.**", "**Do.**"):
             assert part in words, f"{name}: {part}"
 
@@ -99,23 +99,23 @@ def recorded(name: str, pattern: str) -> set[str]:
     return {each.replace("\\\\.", ".") for each in found[1].split("|")}
 
 
-def test_the_queues_that_are_ours_are_those_of_the_topology() -> None:
-    """A queue added to the topology raises no alert, and any other does."""
+def test_known_queues_are_those_of_the_topology() -> None:
+    """Any other queue raises the alert UnknownQueue."""
     retired = [tier.name for tier in RETIRED_TIERS]
     described = {queue.name for queue in metering_topology(present=retired).queues}
 
     assert recorded("queue:unknown_messages:sum", r'queue!~"([^"]+)"') == described
 
 
-def test_work_and_dead_letters_are_told_from_all_others_by_their_names() -> None:
-    """What a mistyped move made looks like a queue of ours, and is counted as none."""
+def test_work_and_dead_letter_queues_are_selected_by_name() -> None:
+    """A queue made by a mistyped move is not counted, although its name is similar."""
     dead = {dead_letter_queue(queue) for queue in WORK_QUEUES}
 
     assert recorded("queue:work_messages:sum", r'queue=~"([^"]+)"') == set(WORK_QUEUES)
     assert recorded("queue:dead_letters:sum", r'queue=~"([^"]+)"') == dead
 
 
-def test_every_queue_of_the_topology_is_missed() -> None:
+def test_each_queue_of_the_topology_is_missed() -> None:
     """The alert names each, since a queue that is missing has no series."""
     [alert] = [each for each in ALERTS if each["alert"] == "QueueMissing"]
 
@@ -126,8 +126,8 @@ def test_every_queue_of_the_topology_is_missed() -> None:
     assert sorted(missed) == sorted(queue.name for queue in metering_topology().queues)
 
 
-def test_every_work_queue_is_watched_for_its_consumer() -> None:
-    """And no other: a queue that a mistyped move made pages nobody."""
+def test_each_work_queue_is_checked_for_consumers() -> None:
+    """A queue made by a mistyped move raises no alert for consumers."""
     [alert] = [each for each in ALERTS if each["alert"] == "QueueWithoutConsumer"]
 
     patterns = re.findall(r'work_consumers:sum{queue=~"([^"]+)"}', alert["expr"])
@@ -137,8 +137,8 @@ def test_every_work_queue_is_watched_for_its_consumer() -> None:
     assert all(re.fullmatch(watched, queue) for queue in WORK_QUEUES)
 
 
-def test_every_retry_tier_is_watched_for_longer_than_it_waits() -> None:
-    """Each has its own window: its wait and five minutes."""
+def test_window_of_each_tier_is_longer_than_its_wait() -> None:
+    """The window is the wait and five minutes."""
     found = {
         rule["labels"]["queue"]: re.search(r"\[(\d+)m\]", rule["expr"])
         for rule in rules("queues.yml")

@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,27 +80,17 @@ def test_each_tier_that_a_file_names_exists() -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("package", ["deploy/chaos", "deploy/demo"])
-def test_package_that_lists_work_queues_lists_all(package: str) -> None:
-    """These packages may not import the topology. A queue that was added is missing here."""
-    named: dict[str, set[str]] = defaultdict(set)
+@pytest.mark.parametrize("package", ["deploy/chaos", "deploy/demo", "deploy/local"])
+def test_package_that_may_not_import_the_topology_keeps_no_list_of_queues(package: str) -> None:
+    """It reads the queues from the broker, and names only those that it treats differently."""
+    named: set[str] = set()
     for name, text in texts():
         if name.startswith(f"{package}/src/"):
-            named[package] |= {".".join(found) for found in QUEUE.findall(text)}
+            named |= {".".join(found) for found in QUEUE.findall(text)}
+            named |= {plain(tier) for tier in TIER.findall(text)}
 
-    assert named[package] == set(WORK_QUEUES)
-
-
-def test_chaos_lists_all_tiers() -> None:
-    """Chaos may not import the topology. A tier that was added is missing here."""
-    named = {
-        plain(tier)
-        for name, text in texts()
-        if name.startswith("deploy/chaos/src/")
-        for tier in TIER.findall(text)
-    }
-
-    assert named == {tier.name for tier in TIERS}
+    assert len(named & set(WORK_QUEUES)) < len(WORK_QUEUES) / 2
+    assert len(named & {tier.name for tier in TIERS}) < len(TIERS) / 2
 
 
 def test_no_dead_letter_queue_has_another_suffix() -> None:

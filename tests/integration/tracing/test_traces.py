@@ -109,7 +109,7 @@ async def test_user_is_traced_from_its_publisher_to_its_customer(services: Servi
     assert parent(given) == ACCOUNTS_TRACE
     assert parent(created) == parent(announced) == written(given.context)
     assert parent(kept) == written(announced.context)
-    assert (created.kind, attributes(created)["nexus.answer"]) == (SpanKind.CLIENT, "ok")
+    assert (created.kind, attributes(created)["nexus.answer"]) == (SpanKind.CLIENT, "accepted")
     assert EMAIL not in "".join(span.to_json() for span in spans.all())
 
 

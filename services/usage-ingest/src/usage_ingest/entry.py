@@ -45,9 +45,9 @@ COLUMNS: Final = (
 )
 """All that is stored of a run, by the attributes of its ``Entry``.
 
-The insert and the digests are made from this list; its order is that of the values in a digest,
-so a new column of the digest goes after the others. A field of ``ToolExecuted`` needs a line here
-and a migration, and a test names what is missing.
+The insert and the digests are made from this list. Columns of a digest keep their order, which is
+that of the digest's values. A new field of ``ToolExecuted`` needs a line here and a migration;
+tests name what is missing.
 """
 
 DIGEST_VERSION: Final = 2
@@ -113,8 +113,8 @@ class Entry:
 def digest(event: ToolRun, version: int = DIGEST_VERSION) -> bytes:
     """Return the SHA-256 of what the event means for billing, as ``version`` has it.
 
-    Two messages with the same id and the same digest are the same fact. Metadata is not part of
-    it, nor are digits of the time below the millisecond, which some publishers drop.
+    Two messages with the same id and the same digest are the same event. Metadata is not part of
+    the digest, nor are digits of the time below the millisecond, which some publishers drop.
 
     Raises:
         UnknownDigestError: a later release made the version.
