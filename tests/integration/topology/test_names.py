@@ -51,7 +51,8 @@ def plain(name: str) -> str:
 def test_each_queue_that_a_file_names_exists() -> None:
     """After a queue was renamed or removed this names every file that must follow."""
     mistyped = {"usage-ingest.tool-executd", "stripe-reporter.usage-recordet"}
-    allowed = {*WORK_QUEUES, *mistyped, "usage-ingest.tool-exectued"}
+    tutorial = {"usage-ingest.tool-rated"}
+    allowed = {*WORK_QUEUES, *mistyped, *tutorial, "usage-ingest.tool-exectued"}
 
     wrong = [
         f"{name}: {queue}"

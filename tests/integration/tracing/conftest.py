@@ -14,6 +14,7 @@ import stripe_reporter.app as reporter
 import usage_ingest.app as ingest
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.settings import Settings as ProvisionerSettings
+from customer_provisioner.stripe.api import stripe_api as provisioner_stripe
 from nexus_database import Database
 from nexus_messaging.publisher import Publisher
 from nexus_service.app import App
@@ -87,6 +88,6 @@ async def _assembled(
         reporter.assemble(app, settings, await stack.enter_async_context(stripe_api(settings)))
     else:
         metrics = Metrics(app.registry)
-        stripe = await stack.enter_async_context(provisioner.stripe_of(settings, metrics))
+        stripe = await stack.enter_async_context(provisioner_stripe(settings, metrics))
         provisioner.assemble(app, stripe, metrics)
     return app

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from types import TracebackType
+from typing import Final, Self, TypeVar
 
 import asyncpg
 import structlog
@@ -89,6 +90,19 @@ class Database:
         self._busy_until = 0.0
         self._fault: str | None = None
         self._failed_at = 0.0
+
+    async def __aenter__(self) -> Self:
+        """Return itself; it connects when it is first used."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close every session."""
+        await self.close()
 
     async def run(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run ``work`` in one transaction and commit; deadlocks are tried again at once.

@@ -2,22 +2,8 @@
 
 import sys
 
-from customer_provisioner.app import CHECKS, NAME, serve
-from customer_provisioner.commands import COMMANDS, FAULTS
-from customer_provisioner.settings import Settings
-from nexus_database import MigrationError, UnfitDatabaseError, migrate
-from nexus_service.command import Service, run
-
-SERVICE = Service(
-    name=NAME,
-    purpose="Creates one Stripe customer for each user, and announces it to the other services.",
-    settings=Settings,
-    serve=serve,
-    checks=CHECKS,
-    migrate=lambda url: migrate(url, "customer_provisioner"),
-    faults=(MigrationError, UnfitDatabaseError, *FAULTS),
-    commands=COMMANDS,
-)
+from customer_provisioner.app import SERVICE
+from nexus_service.command import run
 
 
 def main() -> None:

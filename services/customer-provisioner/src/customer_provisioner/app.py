@@ -1,13 +1,12 @@
 """The composition root of customer-provisioner: the one room that knows every part."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry
 
 from customer_provisioner.circuit import CircuitOpenError
+from customer_provisioner.commands import COMMANDS, FAULTS
 from customer_provisioner.handlers import router
 from customer_provisioner.http import CustomerRoutes
 from customer_provisioner.metrics import Metrics
@@ -17,20 +16,19 @@ from customer_provisioner.relay import Relay
 from customer_provisioner.settings import Settings, StripeSettings
 from customer_provisioner.storage.reader import ProfileReader
 from customer_provisioner.storage.writer import ProfileWriter
-from customer_provisioner.stripe.api import StripeApi
+from customer_provisioner.stripe.api import StripeApi, stripe_api
 from customer_provisioner.sweep import sweep
 from nexus_broker_admin.inspection import broker_checks
-from nexus_database import Database, DatabaseUnavailableError
-from nexus_database.settings import DatabaseSettings
+from nexus_database import DatabaseUnavailableError, MigrationError, UnfitDatabaseError, migrate
 from nexus_messaging.clock import utc_now
 from nexus_messaging.errors import PermanentError, TransientError
 from nexus_messaging.pipeline import Outage
-from nexus_messaging.publisher import Publisher
-from nexus_messaging.settings import BrokerSettings
 from nexus_service.app import App, starting
 from nexus_service.checking import Checks, database_checks
+from nexus_service.command import Service
 
 NAME: Final = SOURCE
+PACKAGE: Final = "customer_provisioner"
 
 EVERY: Final = 5.0
 """Seconds between rounds of the relay and of the sweep."""
@@ -48,7 +46,7 @@ async def serve(settings: Settings) -> None:
 
     async with starting(NAME, settings, routes=lambda app: customers(app).routes()) as app:
         metrics = Metrics(app.registry)
-        async with stripe_of(settings, metrics) as stripe:
+        async with stripe_api(settings, metrics) as stripe:
             assemble(app, stripe, metrics)
             await app.run()
 
@@ -76,38 +74,8 @@ def assemble(app: App, stripe: StripeApi, metrics: Metrics) -> None:
     app.remarks["stripe"] = stripe.remark
 
 
-@asynccontextmanager
-async def database_of(settings: DatabaseSettings) -> AsyncIterator[Database]:
-    """Offer the service's database, which connects when first used."""
-    database = Database(settings.database_url.get_secret_value(), name=NAME)
-    try:
-        yield database
-    finally:
-        await database.close()
-
-
-@asynccontextmanager
-async def stripe_of(settings: StripeSettings, metrics: Metrics) -> AsyncIterator[StripeApi]:
-    """Offer the way to Stripe, which connects when first used."""
-    key = settings.stripe_secret_key.get_secret_value()
-    stripe = StripeApi(key, settings.stripe_api_base, metrics)
-    try:
-        yield stripe
-    finally:
-        await stripe.close()
-
-
-async def connect_publisher(settings: BrokerSettings) -> Publisher:
-    """Return a connected publisher.
-
-    Raises:
-        PublishError: the broker can't be reached or refuses the credentials.
-    """
-    return await Publisher.connect(settings.amqp_url.get_secret_value(), name=NAME)
-
-
 async def _stripe_fault(settings: StripeSettings) -> str | None:
-    async with stripe_of(settings, Metrics(CollectorRegistry())) as stripe:
+    async with stripe_api(settings, Metrics(CollectorRegistry())) as stripe:
         try:
             await stripe.status_of("cus_check")
         except (CircuitOpenError, TransientError, PermanentError) as error:
@@ -121,3 +89,14 @@ CHECKS: Final = (
     Checks("stripe", StripeSettings, lambda given: {"stripe": lambda: _stripe_fault(given)}),
 )
 """What ``check`` looks at: broker, database, and what Stripe thinks of the key."""
+
+SERVICE: Final = Service(
+    name=NAME,
+    purpose="Creates one Stripe customer for each user, and announces it to the other services.",
+    settings=Settings,
+    serve=serve,
+    checks=CHECKS,
+    migrate=lambda url: migrate(url, PACKAGE),
+    faults=(MigrationError, UnfitDatabaseError, *FAULTS),
+    commands=COMMANDS,
+)

@@ -7,21 +7,22 @@ from uuid import UUID
 
 from prometheus_client import CollectorRegistry
 
-from customer_provisioner.app import NAME, connect_publisher, database_of, stripe_of
 from customer_provisioner.backfill import backfill
 from customer_provisioner.circuit import CircuitOpenError
 from customer_provisioner.explanation import explain
 from customer_provisioner.metrics import Metrics
+from customer_provisioner.profile import SOURCE
 from customer_provisioner.relay import publish_again
 from customer_provisioner.settings import StripeSettings
 from customer_provisioner.storage.reader import ProfileReader
 from customer_provisioner.storage.writer import ProfileWriter
-from customer_provisioner.stripe.api import CustomerStatus
+from customer_provisioner.stripe.api import CustomerStatus, stripe_api
 from customer_provisioner.user_list import read_users
-from nexus_database import DatabaseUnavailableError
+from nexus_database import Database, DatabaseUnavailableError
 from nexus_database.settings import DatabaseSettings
 from nexus_messaging.clock import utc_now
 from nexus_messaging.errors import PermanentError, PublishError, TransientError
+from nexus_messaging.publisher import Publisher
 from nexus_messaging.settings import BrokerSettings
 from nexus_service.command import FAILED, FINE, Command, moment, positive, utf_8
 from nexus_service.console import complain, show_line, show_lines, steps
@@ -45,15 +46,23 @@ class ReprovisionSettings(DatabaseSettings, StripeSettings):
     """What replacing a customer needs."""
 
 
+def _database(settings: DatabaseSettings) -> Database:
+    return Database(settings.database_url.get_secret_value(), name=SOURCE)
+
+
+async def _connect_publisher(settings: BrokerSettings) -> Publisher:
+    return await Publisher.connect(settings.amqp_url.get_secret_value(), name=SOURCE)
+
+
 async def _backfill(settings: PublishSettings, parsed: argparse.Namespace) -> int:
     lines = list(lines_of(parsed.file))
     number = sum(1 for _ in read_users(lines))  # an unreadable list is refused before any work
     async with AsyncExitStack() as stack:
         publisher = None
         if parsed.execute:
-            publisher = await connect_publisher(settings)
+            publisher = await _connect_publisher(settings)
             stack.push_async_callback(publisher.close)
-        reader = ProfileReader(await stack.enter_async_context(database_of(settings)))
+        reader = ProfileReader(await stack.enter_async_context(_database(settings)))
         tally = await backfill(
             read_users(lines),
             reader,
@@ -70,9 +79,9 @@ async def _announce(settings: PublishSettings, parsed: argparse.Namespace) -> in
     async with AsyncExitStack() as stack:
         publisher = None
         if parsed.execute:
-            publisher = await connect_publisher(settings)
+            publisher = await _connect_publisher(settings)
             stack.push_async_callback(publisher.close)
-        reader = ProfileReader(await stack.enter_async_context(database_of(settings)))
+        reader = ProfileReader(await stack.enter_async_context(_database(settings)))
         progress = stack.enter_context(steps("customers"))
         rate = parsed.throttle
         number = await publish_again(
@@ -86,7 +95,7 @@ async def _announce(settings: PublishSettings, parsed: argparse.Namespace) -> in
 
 
 async def _find(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
-    async with database_of(settings) as database:
+    async with _database(settings) as database:
         found = await ProfileReader(database).with_email(parsed.email)
     for profile in found:
         show_line(f"{profile.user_id} {profile.state} {profile.stripe_customer_id or '-'}")
@@ -96,7 +105,7 @@ async def _find(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
 
 
 async def _explain(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
-    async with database_of(settings) as database:
+    async with _database(settings) as database:
         profile = await ProfileReader(database).find(parsed.user_id)
         history = await ProfileReader(database).history(parsed.user_id)
     if profile is None:
@@ -107,12 +116,12 @@ async def _explain(settings: DatabaseSettings, parsed: argparse.Namespace) -> in
 
 
 async def _reprovision(settings: ReprovisionSettings, parsed: argparse.Namespace) -> int:
-    async with database_of(settings) as database:
+    async with _database(settings) as database:
         profile = await ProfileReader(database).find(parsed.user_id)
         if profile is None or profile.stripe_customer_id is None:
             _say("nothing to replace: this user has no customer")
             return FAILED
-        async with stripe_of(settings, Metrics(CollectorRegistry())) as stripe:
+        async with stripe_api(settings, Metrics(CollectorRegistry())) as stripe:
             status = await stripe.status_of(profile.stripe_customer_id)
         obstacle = _obstacle(profile.stripe_customer_id, status, replace_unknown=parsed.missing)
         if obstacle is not None:
@@ -221,4 +230,4 @@ COMMANDS: Final = (
 
 
 def _say(line: str) -> None:
-    complain(NAME, line)
+    complain(SOURCE, line)

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Awaitable, Callable
 from enum import Enum, auto
-from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar
+from types import MappingProxyType, TracebackType
+from typing import Annotated, Any, Final, Literal, NoReturn, Self, TypeVar
 
 import stripe
 import structlog
@@ -19,6 +19,7 @@ from customer_provisioner.circuit import (
 )
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.profile import Create
+from customer_provisioner.settings import StripeSettings
 from customer_provisioner.stripe.responses import CustomerNotFoundError, response_of
 from nexus_messaging.errors import PermanentError, TransientError
 from nexus_messaging.tracing import calling
@@ -56,6 +57,19 @@ class StripeApi:
         self._base = base or stripe.DEFAULT_API_BASE
         self._metrics = metrics
         self._breaker = CircuitBreaker()
+
+    async def __aenter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the connections."""
+        await self.close()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -205,3 +219,9 @@ _REQUESTS: Final = MappingProxyType(
     }
 )
 """Method and path of each call, as spans name them."""
+
+
+def stripe_api(settings: StripeSettings, metrics: Metrics) -> StripeApi:
+    """Return a client for the account of the settings' key; needs a running event loop."""
+    key = settings.stripe_secret_key.get_secret_value()
+    return StripeApi(key, settings.stripe_api_base, metrics)
