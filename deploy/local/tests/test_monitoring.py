@@ -110,7 +110,7 @@ def test_prometheus_begins_anew(monitoring: Monitoring, tmp_path: Path) -> None:
     monitoring.start(TARGETS, NOBODY, lambda _: None)
 
     loaded = json.loads(fetch(f"{monitoring.url}/api/v1/rules"))["data"]["groups"]
-    assert "ground" in {group["name"] for group in loaded}
+    assert "platform" in {group["name"] for group in loaded}
 
 
 def test_the_exporter_sees_statistics_and_no_table(postgres: PostgresServer) -> None:

@@ -9,6 +9,7 @@ from integration.messaging.bench import DEAD_LETTERS, Bench, DownError
 from nexus_messaging.consumer import Consumer
 from nexus_messaging.consumption import Consumption
 from nexus_messaging.message import Delivery
+from nexus_messaging.pipeline import Pipeline
 from nexus_messaging.received import Received
 from nexus_messaging.retry import Done, HandedBack, Outcome
 from nexus_messaging.settlement import Settlement
@@ -20,18 +21,18 @@ MESSAGES = 40
 
 STEPS = (
     (Consumer, "take"),
-    (Settlement, "settle"),
+    (Pipeline, "process"),
+    (Settlement, "carry_out"),
     (Consumer, "ack"),
     (Consumer, "_send_acks"),
     (Consumer, "_widen"),
-    (Consumption, "_dead_letter_if_crashing"),
-    (Consumption, "_hand_back"),
+    (Pipeline, "hand_back"),
     (Consumption, "_shut_and_hand_back"),
 )
 """All that is awaited between a delivery and its ack, but the handler: its errors are foreseen."""
 
 
-FROM_CALL = {"_widen": 1, "_hand_back": 1, "_shut_and_hand_back": 1}
+FROM_CALL = {"_widen": 1, "hand_back": 1, "_shut_and_hand_back": 1}
 """The call that fails where it is not the third: these come once in a connection or an outage."""
 
 

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import pytest
 from structlog.testing import capture_logs
 
 from integration.stripe_reporter.bench import KEY, METER, Bench, Running, add_meters
@@ -192,6 +193,7 @@ async def test_a_busy_customer_delays_no_other(bench: Bench) -> None:
     assert not await bench.vhost.dead_letters(USAGE_RECORDED_QUEUE)
 
 
+@pytest.mark.timeout(300)
 async def test_a_backlog_of_one_customer_is_counted_to_the_last(bench: Bench) -> None:
     """What is put off comes again, some of it later, and is not logged: each counts once."""
     busy = bench.customer()
@@ -200,7 +202,7 @@ async def test_a_backlog_of_one_customer_is_counted_to_the_last(bench: Bench) ->
     with capture_logs() as logs:
         async with bench.reporting():
             await bench.send(*events)
-            await eventually(lambda: _counted(bench, busy), lambda count: count == 300, within=60)
+            await eventually(lambda: _counted(bench, busy), lambda count: count == 300, within=180)
 
     assert not [each for each in logs if each["event"] == "message_retried"]
     retried = bench.registry.get_sample_value("stripe_reporter_messages_retried_total", later)
