@@ -32,9 +32,9 @@ from nexus_messaging.clock import utc_now
 from nexus_messaging.message import Delivery, Message
 from nexus_messaging.pipeline import BatchHandler
 from nexus_messaging.topology import EVENTS, TOOL_EXECUTED_QUEUE
-from nexus_messaging.tracing import processing_batch, trace_with
+from nexus_messaging.tracing import batch_span, use_tracer_provider
 from nexus_service.periodic import Periodic
-from nexus_service.work import Works
+from nexus_service.work import WorkRegistry
 from support.databases import make_database
 from support.events import tool_run
 from usage_ingest.handlers import record_usage
@@ -75,7 +75,7 @@ class Variant:
 
     def span(self, batch: Sequence[Delivery]) -> AbstractContextManager[None]:
         """Return the span in which ``batch`` is recorded, or none."""
-        return processing_batch(TOOL_EXECUTED_QUEUE, batch) if self.spanned else nullcontext()
+        return batch_span(TOOL_EXECUTED_QUEUE, batch) if self.spanned else nullcontext()
 
 
 def variants() -> list[Variant]:
@@ -95,7 +95,7 @@ async def measure(record: BatchHandler, size: int, rounds: int) -> str:
     for turn in range(WARM_UP + rounds):
         for variant in compared:
             batch = variant.batch(size)
-            trace_with(variant.provider)
+            use_tracer_provider(variant.provider)
             began = time.process_time()
             with variant.span(batch):
                 await record(batch)
@@ -134,7 +134,7 @@ async def recording(postgres: PostgresServer) -> AsyncIterator[BatchHandler]:
     database = Database(await make_database(postgres, SERVICE, password), name="benchmark")
     registry = CollectorRegistry()
     metrics = IngestMetrics(registry, meters=RULES.meters)
-    works = Works(registry, service=SERVICE)
+    works = WorkRegistry(registry, service=SERVICE)
     provided: dict[str, Any] = {
         "ledger": Ledger(database),
         "rules": RULES,

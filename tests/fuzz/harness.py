@@ -13,7 +13,7 @@ from fuzz.bodies import Origin
 from fuzz.mutations import Target, WireMessage, mutated
 from integration.messaging.wire import RawProperties
 from nexus_contracts import ContractError, EventData, read_event
-from nexus_messaging.properties import tolerate_strange_properties
+from nexus_messaging.properties import tolerate_invalid_properties
 from nexus_messaging.topology import TIERS, UNROUTABLE, dead_letter_queue
 from support.platform import Platform
 from support.vhost import Vhost
@@ -81,7 +81,7 @@ async def settled(vhost: Vhost, queue: str, *, within: float) -> None:
 
 async def letters(vhost: Vhost, queue: str) -> list[Letter]:
     """Consume and return all messages of a queue."""
-    tolerate_strange_properties()  # those that the broker dead-letters keep theirs
+    tolerate_invalid_properties()  # those that the broker dead-letters keep theirs
     depth = await vhost.depth(queue)
     found: list[Letter] = []
     done = asyncio.Event()

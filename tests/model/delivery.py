@@ -22,7 +22,7 @@ from nexus_contracts import (
 from nexus_messaging.errors import PermanentError, PublishError, TransientError
 from nexus_messaging.publisher import Publication, Publisher
 from nexus_messaging.retry import Done
-from nexus_service.work import Works
+from nexus_service.work import WorkRegistry
 from nexus_stripe.answers import Answer
 from stripe_reporter.circuit import CircuitBreaker, CircuitOpenError
 from stripe_reporter.fence import (
@@ -158,7 +158,7 @@ class ReportDelivery:
             RateLimit(1000.0, lambda: 0.0),
             CustomerLimit(lambda: 0.0),
             environment.metrics,
-            Works(CollectorRegistry(), service="model").add("report"),
+            WorkRegistry(CollectorRegistry(), service="model").add("report"),
             now=now,
         )
         self._task: asyncio.Task[Any] | None = None

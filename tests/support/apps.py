@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from nexus_service.app import App
-from nexus_service.lifecycle import keep_going
+from nexus_service.lifecycle import keep_running
 
 
 @asynccontextmanager
@@ -16,7 +16,7 @@ async def running(*apps: App) -> AsyncIterator[None]:
         AssertionError: a loop ended before.
     """
     loops = {f"{app.name} {name}": loop for app in apps for name, loop in app.loops.items()}
-    tasks = [asyncio.create_task(keep_going(name, loop)) for name, loop in loops.items()]
+    tasks = [asyncio.create_task(keep_running(name, loop)) for name, loop in loops.items()]
     try:
         yield
     finally:

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from nexus_database import Database
 from nexus_messaging.publisher import Publisher
 from nexus_service.app import App
-from nexus_service.lifecycle import keep_going
+from nexus_service.lifecycle import keep_running
 from nexus_service.settings import load
 from support.databases import url_of
 from support.vhost import Vhost
@@ -26,7 +26,7 @@ async def running_ingest(vhost: Vhost, database: Database) -> AsyncIterator[None
         stack.push_async_callback(publisher.close)
         app = App(NAME, settings, database, publisher)
         assemble(app, settings)
-        tasks = [asyncio.create_task(keep_going(name, loop)) for name, loop in app.loops.items()]
+        tasks = [asyncio.create_task(keep_running(name, loop)) for name, loop in app.loops.items()]
         yield
         for task in tasks:
             task.cancel()

@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler
 from opentelemetry.trace import SpanContext
 
-from nexus_messaging.tracing import trace_with
+from nexus_messaging.tracing import use_tracer_provider
 from support.waiting import eventually
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -51,11 +51,11 @@ def recorded_spans(sampler: Sampler | None = None) -> Iterator[Spans]:
     exporter = InMemorySpanExporter()
     provider = TracerProvider(sampler=sampler or ParentBased(ALWAYS_ON), shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    trace_with(provider)
+    use_tracer_provider(provider)
     try:
         yield Spans(exporter)
     finally:
-        trace_with(None)
+        use_tracer_provider(None)
         provider.shutdown()
 
 

@@ -56,7 +56,7 @@ def test_a_line_is_read_as_it_was_written() -> None:
         RECORD.model_dump_json()[:-20],
     ],
 )
-def test_a_line_that_is_neither_is_refused_without_its_values(line: str) -> None:
+def test_invalid_line_is_refused_without_its_values(line: str) -> None:
     """What is wrong is named by field and rule."""
     with pytest.raises(UnreadableError) as error:
         read_call_record(line)

@@ -125,7 +125,7 @@ def test_an_event_survives_the_wire(kind: type[EventData], values: st.DataObject
 
 
 @pytest.mark.parametrize("field", ["email", "name"])
-def test_personal_data_stays_out_of_an_events_repr(field: str) -> None:
+def test_repr_of_an_event_holds_no_personal_data(field: str) -> None:
     """A repr ends up in logs and tracebacks."""
     values = {"email": "ada.lovelace@example.com", "name": "Ada Lovelace"}
     event = Event.of(UserCreatedV1(user_id=ID, **values), source="hub", id=ID, time=NOON)
@@ -134,7 +134,7 @@ def test_personal_data_stays_out_of_an_events_repr(field: str) -> None:
     assert values[field] not in str(event)
 
 
-def test_metadata_stays_out_of_an_events_repr() -> None:
+def test_repr_of_an_event_holds_no_metadata() -> None:
     """Metadata is the publisher's own, and may hold anything."""
     event = tool_executed(metadata={"prompt": "s3cret"})
 
@@ -151,7 +151,7 @@ def test_metadata_stays_out_of_an_events_repr() -> None:
         lambda: Event.of(tool_executed().data, source="s3cret\n", id=ID, time=NOON),
     ],
 )
-def test_building_a_wrong_event_tells_the_rule_and_not_the_value(build: Callable[[], Any]) -> None:
+def test_error_of_a_wrong_event_names_the_rule_without_the_value(build: Callable[[], Any]) -> None:
     """A publisher's log of our refusal must not leak what was refused."""
     with pytest.raises(ValidationError) as caught:
         build()

@@ -18,7 +18,7 @@ from nexus_contracts import (
     UserCreated,
     read_event,
 )
-from nexus_contracts.leaving_out import without
+from nexus_contracts.json_nulls import set_null
 from nexus_contracts.schemas import schema_of
 
 VALID: dict[str, Any] = json.loads(
@@ -28,7 +28,7 @@ PATH = ("data", "metadata")
 
 
 def with_metadata(written: bytes) -> bytes:
-    """Return a valid body whose metadata is written as told, between two other fields."""
+    """Return a valid body with the given metadata between two other fields."""
     data = {**VALID["data"], "metadata": "@@", "token_count": 7}
     return json.dumps(VALID | {"data": data}).encode().replace(b'"@@"', written)
 
@@ -47,8 +47,8 @@ def with_metadata(written: bytes) -> bytes:
     ],
     ids=["surrogate", "surrogates", "digits", "arrays", "objects", "nan", "byte", "wtf-8"],
 )
-def test_metadata_that_no_parser_reads_is_left_out_of_a_readable_event(written: bytes) -> None:
-    """What the run is billed by stands beside it, unharmed, and the event tells what it lacks."""
+def test_unreadable_metadata_is_left_out_of_a_readable_event(written: bytes) -> None:
+    """The billed fields are unchanged, and ``left_out`` is set."""
     event = read_event(with_metadata(written), [ToolExecuted])
 
     assert event.left_out
@@ -57,8 +57,8 @@ def test_metadata_that_no_parser_reads_is_left_out_of_a_readable_event(written: 
 
 
 @pytest.mark.parametrize("written", [b"null", b"{}", b'{"a": 1e400}', rb'{"a": "\u0000"}'])
-def test_metadata_that_can_be_read_is_left_out_by_nobody(written: bytes) -> None:
-    """Whether it can be stored as well is for whoever stores it to say."""
+def test_readable_metadata_is_never_left_out(written: bytes) -> None:
+    """Whether it can be stored is decided by the code that stores it."""
     assert not read_event(with_metadata(written), [ToolExecuted]).left_out
 
 
@@ -67,13 +67,13 @@ def test_metadata_that_can_be_read_is_left_out_by_nobody(written: bytes) -> None
     [b'{"a": "b}', b'{"a": [1 2]}', b'{"a": [1,]}', b'{"a" 1}', b'{"a": 01}', b"{", rb'{"\q": 1}'],
 )
 def test_a_body_that_breaks_the_grammar_is_no_event(written: bytes) -> None:
-    """Where metadata ends can't be told then, nor what else of the body is meant."""
+    """The end of the metadata is then unknown, and so is the rest of the body."""
     with pytest.raises(UnreadableError):
         read_event(with_metadata(written), [ToolExecuted])
 
 
 @pytest.mark.parametrize("written", [b"[]", b'[{"a": 1}]', b'"x"', b"7", b"true", b"1e400"])
-def test_metadata_that_is_no_object_is_left_out(written: bytes) -> None:
+def test_metadata_that_is_not_an_object_is_left_out(written: bytes) -> None:
     """PHP writes an empty one as a list. The schema refuses it; the run is billed all the same."""
     event = read_event(with_metadata(written), [ToolExecuted])
 
@@ -104,7 +104,7 @@ def test_only_the_free_form_field_is_left_out() -> None:
     ),
     ascii_only=st.booleans(),
 )
-def test_a_value_is_replaced_and_all_else_stands(
+def test_only_the_value_at_the_path_is_replaced(
     before: dict[str, Any], value: Any, *, ascii_only: bool
 ) -> None:
     """Whatever the value and its neighbours hold: brackets in strings, the same name elsewhere."""
@@ -113,16 +113,16 @@ def test_a_value_is_replaced_and_all_else_stands(
     body = {**before, "metadata": {"metadata": 1}, "data": data, "list": [{"data": data}]}
     written = json.dumps(body, ensure_ascii=ascii_only).encode()
 
-    rest = without(written, PATH)
+    rest = set_null(written, PATH)
 
     assert rest is not None
     assert json.loads(rest) == body | {"data": data | {"metadata": None}}
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"data": [{"metadata": 1}]}', b'{"metadata": 1}'])
-def test_where_nothing_is_at_the_path_nothing_is_replaced(body: bytes) -> None:
+def test_body_without_a_value_at_the_path_is_unchanged(body: bytes) -> None:
     """The caller then knows that this was not the fault."""
-    assert without(body, PATH) is None
+    assert set_null(body, PATH) is None
 
 
 @pytest.mark.parametrize(

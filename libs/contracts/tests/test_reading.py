@@ -84,10 +84,10 @@ def test_no_value_of_a_message_enters_an_error(golden: Path) -> None:
         ),
     ]
 
-    told = [text for each in spoilt for text in error_texts(json.dumps(each).encode())]
+    texts = [text for each in spoilt for text in error_texts(json.dumps(each).encode())]
 
-    assert told
-    assert not [text for text in told if MARK in text]
+    assert texts
+    assert not [text for text in texts if MARK in text]
 
 
 def error_texts(message: bytes) -> list[str]:
@@ -150,7 +150,7 @@ def test_a_body_of_exactly_the_limit_is_read() -> None:
     ],
 )
 def test_a_time_that_could_be_misread_is_refused(time: object) -> None:
-    """Without an offset, as a bare number or out of range, nobody could tell when a run was."""
+    """Times without an offset, bare numbers and times out of range are ambiguous."""
     with pytest.raises(InvalidEventError, match=r"^time: "):
         read_event(body(time=time), [ToolExecuted])
 
@@ -181,7 +181,7 @@ def test_a_time_is_read_with_its_offset() -> None:
     ],
     ids=str,
 )
-def test_a_trace_context_that_cannot_be_read_is_as_good_as_none(traceparent: object) -> None:
+def test_unreadable_trace_context_is_read_as_absent(traceparent: object) -> None:
     """No run goes unbilled for the sake of its trace, and a schema refuses none for it either."""
     message = body(traceparent=traceparent)
 
@@ -210,18 +210,18 @@ def test_a_trace_context_that_cannot_be_read_is_as_good_as_none(traceparent: obj
     ids=lambda value: repr(value)[:40],
 )
 def test_a_source_is_read_whatever_else_is_wrong(raw: bytes, source: str | None) -> None:
-    """Whose a bad message is, if it says so in the contract's form."""
+    """A valid source of an otherwise invalid message is read."""
     assert source_of(raw) == source
 
 
 @given(st.binary(max_size=200))
-def test_no_body_keeps_its_source_from_being_asked_for(noise: bytes) -> None:
-    """It is asked for every dead letter."""
+def test_source_of_an_unreadable_body_is_none(noise: bytes) -> None:
+    """The flood guard reads the source of every dead letter."""
     assert source_of(noise + b'"source"') is None
 
 
 def test_an_error_names_the_field_and_the_rule() -> None:
-    """A person who reads the dead letter learns what to mend, though not the value."""
+    """An operator who reads the dead letter learns what to correct, without the value."""
     with pytest.raises(InvalidEventError) as caught:
         read_event(body(data={"status": "unsure", "token_count": -1}), [ToolExecuted])
 
@@ -230,7 +230,7 @@ def test_an_error_names_the_field_and_the_rule() -> None:
     )
 
 
-def test_an_error_is_short_however_many_faults_there_are() -> None:
+def test_error_of_many_faults_stays_short() -> None:
     """The text travels in a message header."""
     message = json.dumps({"specversion": "1.0", "type": "tool.executed.v1", "data": {}}).encode()
     with pytest.raises(InvalidEventError) as caught:

@@ -21,7 +21,7 @@ def test_the_published_schemas_are_those_of_the_models(
     assert main(["--check", str(SCHEMAS)]) == 0, capsys.readouterr().err
 
 
-def test_a_stale_a_missing_and_a_foreign_file_are_named_and_mended(
+def test_stale_missing_and_foreign_files_are_named_and_updated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`--check` names every file that is out of date, `--write` brings the folder up to date."""
@@ -62,7 +62,7 @@ def test_a_schema_is_valid_and_takes_its_own_type_only(data: type[EventData]) ->
     ],
     ids=str,
 )
-def test_what_the_schema_refuses_is_refused_on_reading(change: dict[str, Any]) -> None:
+def test_message_that_the_schema_refuses_is_refused_on_reading(change: dict[str, Any]) -> None:
     """A publisher who validates by the schema learns of the faults that would be dead letters."""
     message = json.loads((GOLDEN / "tool.executed.v1.full.json").read_text(encoding="utf-8"))
     data = message["data"] | change.get("data", {})

@@ -1,4 +1,4 @@
-"""What is wrong with data is said in plain words, and repeats nothing of the data."""
+"""Descriptions of validation errors are in words and hold no value."""
 
 import json
 import re
@@ -35,16 +35,16 @@ CASES: list[tuple[Any, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "value", "told"), CASES, ids=[case[2] for case in CASES])
-def test_a_broken_rule_is_said_in_words_with_its_limit(kind: Any, value: Any, told: str) -> None:
+@pytest.mark.parametrize(("kind", "value", "text"), CASES, ids=[case[2] for case in CASES])
+def test_broken_rule_is_described_in_words_with_its_limit(kind: Any, value: Any, text: str) -> None:
     """The limit is the contract's; the value is the sender's and stays out."""
     with pytest.raises(ValidationError) as caught:
         TypeAdapter(kind).validate_python(value)
 
-    assert describe(caught.value) == f"body: {told}"
+    assert describe(caught.value) == f"body: {text}"
 
 
-def test_no_name_of_a_rule_of_pydantic_reaches_a_person() -> None:
+def test_description_of_a_rule_holds_no_name_of_pydantic() -> None:
     """Whichever rule a field may get one day, people read words."""
     context = {"min_length": 1, "max_length": 1, "gt": 0, "ge": 0, "lt": 0, "le": 0}
     for kind in get_args(ErrorType):
@@ -66,7 +66,7 @@ def test_every_pattern_of_a_contract_has_words(kind: type[BaseModel]) -> None:
 
 
 @given(st.sampled_from(KINDS), st.recursive(st.just(MARK) | st.integers(), st.lists))
-def test_no_value_is_told(kind: type[BaseModel], value: object) -> None:
+def test_description_of_an_error_holds_no_value(kind: type[BaseModel], value: object) -> None:
     """It may be an e-mail address."""
     body = json.dumps(dict.fromkeys(kind.model_fields, value))
     with pytest.raises(ValidationError) as caught:

@@ -1,4 +1,4 @@
-"""Which faults of a database are about one row, and which about everything."""
+"""Classes of database faults: one row, or the whole database."""
 
 import asyncpg
 import pytest
@@ -7,16 +7,16 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from nexus_database.faults import (
     DatabaseUnavailableError,
-    ReadsOnlyError,
+    ReadOnlyError,
     RowRefusedError,
     RowsBusyError,
-    spares_sessions,
-    translated,
+    leaves_sessions_usable,
+    translate_errors,
 )
 
 
-def failed(error: type[asyncpg.PostgresError]) -> DBAPIError:
-    """Return an error as SQLAlchemy raises it, with parameters that nobody may see."""
+def dbapi_error(error: type[asyncpg.PostgresError]) -> DBAPIError:
+    """Return an error as SQLAlchemy raises it, with parameters that are personal data."""
     return DBAPIError("INSERT …", {"email": "ada@example.com"}, error("ada@example.com"))
 
 
@@ -30,10 +30,10 @@ def failed(error: type[asyncpg.PostgresError]) -> DBAPIError:
         asyncpg.exceptions.ProgramLimitExceededError,
     ],
 )
-def test_data_that_can_never_be_stored_refuses_its_row(error: type[asyncpg.PostgresError]) -> None:
+def test_invalid_data_raises_row_refused(error: type[asyncpg.PostgresError]) -> None:
     """SQLSTATE 22, 23 and 54000; the text quotes nothing."""
-    with pytest.raises(RowRefusedError) as refusal, translated():
-        raise failed(error)
+    with pytest.raises(RowRefusedError) as refusal, translate_errors():
+        raise dbapi_error(error)
 
     assert "ada" not in str(refusal.value)
 
@@ -41,12 +41,12 @@ def test_data_that_can_never_be_stored_refuses_its_row(error: type[asyncpg.Postg
 @pytest.mark.parametrize(
     "error",
     [
-        failed(asyncpg.exceptions.InsufficientPrivilegeError),
-        failed(asyncpg.exceptions.UndefinedTableError),
-        failed(asyncpg.exceptions.AdminShutdownError),
-        failed(asyncpg.exceptions.TooManyConnectionsError),
-        failed(asyncpg.exceptions.ReadOnlySQLTransactionError),
-        ReadsOnlyError("ada@example.com"),
+        dbapi_error(asyncpg.exceptions.InsufficientPrivilegeError),
+        dbapi_error(asyncpg.exceptions.UndefinedTableError),
+        dbapi_error(asyncpg.exceptions.AdminShutdownError),
+        dbapi_error(asyncpg.exceptions.TooManyConnectionsError),
+        dbapi_error(asyncpg.exceptions.ReadOnlySQLTransactionError),
+        ReadOnlyError("ada@example.com"),
         asyncpg.exceptions.InterfaceError("ada@example.com"),
         asyncpg.exceptions.InternalClientError("ada@example.com"),
         PoolTimeoutError("ada@example.com"),
@@ -55,24 +55,24 @@ def test_data_that_can_never_be_stored_refuses_its_row(error: type[asyncpg.Postg
     ],
     ids=lambda error: type(getattr(error, "orig", None) or error).__name__,
 )
-def test_everything_else_is_nobodys_fault(error: Exception) -> None:
-    """Such work pauses; blaming a message for it would dead-letter the innocent."""
-    with pytest.raises(DatabaseUnavailableError) as fault, translated():
+def test_other_errors_raise_database_unavailable(error: Exception) -> None:
+    """The work pauses; no message is dead-lettered for it."""
+    with pytest.raises(DatabaseUnavailableError) as fault, translate_errors():
         raise error
 
     assert "ada" not in str(fault.value)
 
 
-def test_lock_that_was_not_given_in_time_is_of_its_rows_alone() -> None:
-    """Messages about other rows go on; this one waits, and spends nothing."""
-    with pytest.raises(RowsBusyError) as fault, translated():
-        raise failed(asyncpg.exceptions.LockNotAvailableError)
+def test_lock_timeout_raises_rows_busy() -> None:
+    """Messages about other rows continue; this one is retried without an attempt."""
+    with pytest.raises(RowsBusyError) as fault, translate_errors():
+        raise dbapi_error(asyncpg.exceptions.LockNotAvailableError)
 
     assert "ada" not in str(fault.value)
 
 
 @pytest.mark.parametrize(
-    ("error", "spared"),
+    ("error", "usable"),
     [
         (asyncpg.exceptions.CheckViolationError, True),
         (asyncpg.exceptions.LockNotAvailableError, True),
@@ -85,14 +85,14 @@ def test_lock_that_was_not_given_in_time_is_of_its_rows_alone() -> None:
         (asyncpg.exceptions.InternalServerError, False),
     ],
 )
-def test_sessions_are_spared_by_faults_that_are_known_to_be_of_other_things(
-    error: type[asyncpg.PostgresError], *, spared: bool
+def test_only_known_faults_leave_sessions_usable(
+    error: type[asyncpg.PostgresError], *, usable: bool
 ) -> None:
-    """A session that only reads, or lost its statements, would be used on for ever."""
-    assert spares_sessions(failed(error)) is spared
+    """A read-only session, or one without its statements, must not stay in the pool."""
+    assert leaves_sessions_usable(dbapi_error(error)) is usable
 
 
-@pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError(), ReadsOnlyError()])
-def test_sessions_are_not_spared_by_what_nobody_understands(error: Exception) -> None:
-    """A new one costs little."""
-    assert not spares_sessions(error)
+@pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError(), ReadOnlyError()])
+def test_unknown_faults_discard_sessions(error: Exception) -> None:
+    """A new session is cheap."""
+    assert not leaves_sessions_usable(error)

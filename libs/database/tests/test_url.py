@@ -1,4 +1,4 @@
-"""What DATABASE_URL may hold, and what is said of the rest."""
+"""Values that DATABASE_URL supports, and errors for all others."""
 
 import pytest
 
@@ -6,8 +6,8 @@ from nexus_database.url import DatabaseUrl
 from nexus_messaging.addresses import Host
 
 
-def test_url_gives_login_hosts_and_what_a_session_needs() -> None:
-    """Quoted characters are read; each parameter goes to whom it is for."""
+def test_url_gives_login_hosts_and_session_options() -> None:
+    """Quoted characters are decoded; each parameter goes to its consumer."""
     url = DatabaseUrl.of(
         "postgresql://r%40le:p%2Fw%2C@h1:1,h2/d%20b?sslmode=verify-full&sslrootcert=/ca.pem"
         "&application_name=mine&options=-c%20search_path%3Dx&connect_timeout=2"
@@ -20,8 +20,8 @@ def test_url_gives_login_hosts_and_what_a_session_needs() -> None:
     assert url.connect_seconds == 2
 
 
-def test_parameters_go_before_the_other_parts() -> None:
-    """As libpq reads them; the driver's own form of several hosts stays readable."""
+def test_parameters_override_other_parts() -> None:
+    """As in libpq; the driver's form of several hosts is supported too."""
     url = DatabaseUrl.of(
         "postgresql://u:p@h/d?user=v&password=q&dbname=e&host=a:1&host=b&ssl=allow"
     )
@@ -41,7 +41,7 @@ def test_parameters_go_before_the_other_parts() -> None:
     ],
 )
 def test_hosts_may_be_parameters(query: str, hosts: tuple[Host, ...]) -> None:
-    """A folder of sockets can be named in no other way."""
+    """It is the only way to name a folder of sockets."""
     assert DatabaseUrl.of(f"postgresql://u:p@h/d?{query}").hosts == hosts
 
 
@@ -58,13 +58,13 @@ def test_hosts_may_be_parameters(query: str, hosts: tuple[Host, ...]) -> None:
         "",
     ],
 )
-def test_parameter_that_asks_for_what_is_done_anyway_is_taken(query: str) -> None:
-    """Providers put such parameters into the URLs that they give out."""
+def test_parameter_with_supported_value_is_accepted(query: str) -> None:
+    """URLs of hosting providers contain such parameters."""
     assert DatabaseUrl.of(f"postgresql://u:p@h/d?{query}").hosts == (Host("h", 5432),)
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "error"),
     [
         ("channel_binding=require", "channel_binding: can only be disable or prefer"),
         (
@@ -84,17 +84,17 @@ def test_parameter_that_asks_for_what_is_done_anyway_is_taken(query: str) -> Non
         ("host=a:1&port=2", "host 1 of its list is no"),
     ],
 )
-def test_parameter_that_can_not_be_kept_is_refused_by_name(query: str, said: str) -> None:
-    """Left out in silence, it may have been about security; no value is repeated."""
-    with pytest.raises(ValueError, match=rf"^{said}") as caught:
+def test_unsupported_parameter_is_refused_by_name(query: str, error: str) -> None:
+    """Ignoring it could weaken security; the error quotes no value."""
+    with pytest.raises(ValueError, match=rf"^{error}") as caught:
         DatabaseUrl.of(f"postgresql://u:hunter2@h/d?{query}")
 
     assert "s3cret" not in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
 
-def test_no_value_enters_a_repr() -> None:
-    """URLs end up in tracebacks."""
+def test_repr_contains_no_value() -> None:
+    """Tracebacks show it."""
     url = DatabaseUrl.of("postgresql://u:hunter2@h/d?sslpassword=hunter2&options=hunter2")
 
     assert "hunter2" not in repr(url)

@@ -40,7 +40,7 @@ def test_url_with_hosts_gives_each_with_its_port(url: str, hosts: tuple[Host, ..
         ("h:٣", 1),
     ],
 )
-def test_list_with_a_host_that_is_none_names_its_number(hosts: str, named: int) -> None:
+def test_list_with_an_invalid_host_names_its_number(hosts: str, named: int) -> None:
     """The person who reads the error knows the list; the error repeats nothing of it."""
     with pytest.raises(AddressError) as caught:
         hosts_of(f"amqp://u:s3cret@{hosts}/v")

@@ -1,4 +1,4 @@
-"""What is a flood of dead letters, and what never is."""
+"""The limit that makes dead letters a flood."""
 
 from datetime import UTC, datetime
 from math import ceil
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_messaging.flood import Flood, FloodLimit, FloodWindow, Letter
+from nexus_messaging.flood import DeadLetterCause, Flood, FloodLimit, FloodWindow
 from nexus_messaging.reasons import Reason
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -20,9 +20,9 @@ def after(limit: FloodLimit, ends: list[bool]) -> FloodWindow:
     window = FloodWindow(limit)
     for dead in ends:
         if dead:
-            window.dead(Letter(Reason.UNREADABLE))
+            window.count_dead_letter(DeadLetterCause(Reason.UNREADABLE))
         else:
-            window.done()
+            window.count_processed()
     return window
 
 
@@ -30,12 +30,12 @@ def after(limit: FloodLimit, ends: list[bool]) -> FloodWindow:
 def test_a_flood_is_more_than_the_share_of_the_last_ends(
     limit: FloodLimit, ends: list[bool]
 ) -> None:
-    """Counted afresh from the last so many ends, whatever came before them."""
+    """Only the last ``window`` results count."""
     dead = sum(ends[-limit.window :])
 
     flood = after(limit, ends).flood()
 
-    assert (flood is not None) == (dead > limit.most)
+    assert (flood is not None) == (dead > limit.max_dead_letters)
     if flood is not None:
         assert flood == Flood(dead, min(len(ends), limit.window), Reason.UNREADABLE)
 
@@ -45,14 +45,14 @@ def test_a_trickle_below_the_share_never_becomes_a_flood(
     limit: FloodLimit, rarer: int, first: int, ends: int
 ) -> None:
     """However long it goes on, one bad message in so many stops nothing."""
-    every = ceil(limit.window / limit.most) + rarer
+    every = ceil(limit.window / limit.max_dead_letters) + rarer
     window = FloodWindow(limit)
 
     for number in range(ends):
         if (number + first) % every == 0:
-            window.dead(Letter(Reason.INVALID))
+            window.count_dead_letter(DeadLetterCause(Reason.INVALID))
         else:
-            window.done()
+            window.count_processed()
         assert window.flood() is None
 
 
@@ -66,41 +66,43 @@ def test_with_a_share_of_one_nothing_is_a_flood(limit: FloodLimit, ends: list[bo
 def test_few_customers_are_never_a_flood_by_themselves(
     limit: FloodLimit, customers: int, letters: int
 ) -> None:
-    """A busy deleted customer has many refused reports, and everybody else's are still sent."""
+    """A busy deleted customer has many refused reports; reports of others are still sent."""
     limit = FloodLimit(0.5, limit.window + 20)
     window = FloodWindow(limit)
 
     for number in range(letters):
-        window.dead(Letter(Reason.NO_SUCH_CUSTOMER, f"cus_{number % customers}"))
+        window.count_dead_letter(
+            DeadLetterCause(Reason.NO_SUCH_CUSTOMER, f"cus_{number % customers}")
+        )
 
     assert window.flood() is None
-    assert len(window.letters) <= customers * limit.most_of_one
+    assert len(window.letters) <= customers * limit.max_per_subject
 
 
 def test_every_customer_missing_is_a_flood() -> None:
-    """As with the key of a wrong account."""
+    """This happens with the key of a wrong account."""
     window = FloodWindow(FloodLimit(0.5, 100))
 
     for number in range(51):
-        window.dead(Letter(Reason.NO_SUCH_CUSTOMER, f"cus_{number % 20}"))
+        window.count_dead_letter(DeadLetterCause(Reason.NO_SUCH_CUSTOMER, f"cus_{number % 20}"))
 
     assert window.flood() == Flood(51, 51, Reason.NO_SUCH_CUSTOMER)
 
 
 def test_a_flood_names_its_leading_reason_and_no_customer() -> None:
-    """What the log, the remark and the alert's section of the runbook go by."""
+    """The log, the remark and the runbook use the reason."""
     window = FloodWindow(FloodLimit(0.1, 50))
 
     for number, reason in enumerate((Reason.UNREADABLE, *[Reason.INVALID] * 4, Reason.UNREADABLE)):
-        window.dead(Letter(reason, f"cus_secret{number}", "a source"))
+        window.count_dead_letter(DeadLetterCause(reason, f"cus_secret{number}", "a source"))
 
     assert "cus_secret" not in repr(window.letters)
-    told = str(window.flood())
-    assert told == "6 of the last 6 messages were dead-lettered, most of them as invalid"
+    text = str(window.flood())
+    assert text == "6 of the last 6 messages were dead-lettered, most of them as invalid"
 
 
 @pytest.mark.parametrize(("share", "window", "most"), [(0.5, 1000, 500), (0.29, 100, 29)])
-def test_the_limit_is_what_the_settings_say(share: float, window: int, most: int) -> None:
+def test_limit_is_exact_for_decimal_shares(share: float, window: int, most: int) -> None:
     """No dead letter more or less for the way binary fractions are written."""
     limit = FloodLimit(share, window)
 
@@ -108,8 +110,8 @@ def test_the_limit_is_what_the_settings_say(share: float, window: int, most: int
     assert after(limit, [True] * (most + 1)).flood() is not None
 
 
-def test_what_counts_in_a_window_is_bounded_by_it() -> None:
-    """However long a process runs, the memory of one queue's past stays small."""
+def test_dead_letters_kept_are_bounded_by_the_window() -> None:
+    """The memory of a window does not grow with the runtime of the process."""
     window = after(FloodLimit(1, 100), [True, False] * 10_000)
 
     assert len(window.letters) == 50

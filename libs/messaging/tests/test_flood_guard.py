@@ -1,7 +1,7 @@
-"""What the guard lets through of a flood, holds back, or stops.
+"""Dead letters that the guard passes, holds back, or answers by stopping the queue.
 
-A queue that one service of ours fills is stopped: its flood is our own fault. On a queue that
-others fill the flood of one source is held back, and the queue goes on.
+A flood stops a queue whose only publisher is a service of this project. On a queue for outside
+publishers the flood of one source is held back, and the queue continues.
 """
 
 from datetime import UTC, datetime
@@ -33,11 +33,11 @@ class Watcher:
         self.floods: list[tuple[str, Flood | None]] = []
         self.held: dict[str, int] = {}
 
-    def flooded(self, queue: str, flood: Flood | None) -> None:
+    def show_flood(self, queue: str, flood: Flood | None) -> None:
         """Take note of a stop or its end."""
         self.floods.append((queue, flood))
 
-    def sources_held(self, queue: str, sources: int) -> None:
+    def show_held_sources(self, queue: str, sources: int) -> None:
         """Take note of the number of sources held back."""
         self.held[queue] = sources
 
@@ -50,13 +50,13 @@ def guards(watcher: Watcher | None = None) -> FloodGuards:
 def delivery(
     source: str | None = None, *, queue: str = TOOL_EXECUTED_QUEUE, exchange: str = EVENTS
 ) -> Delivery:
-    """Return a delivery of what ``source`` published, or of what nobody can read."""
+    """Return a delivery from ``source``, or of an unreadable message."""
     body = b"{" if source is None else f'{{"source":"{source}"}}'.encode()
     return Delivery(Message(body), queue, exchange)
 
 
 def of_ours(exchange: str = EVENTS) -> Delivery:
-    """Return a delivery of a queue that only a service of ours publishes to."""
+    """Return a delivery of a queue that only a service of this project publishes to."""
     return delivery("usage-ingest", queue=USAGE_RECORDED_QUEUE, exchange=exchange)
 
 
@@ -71,7 +71,7 @@ def passes(guard: FloodGuard, each: Delivery) -> bool:
 
 
 def known(guard: FloodGuard, *names: str) -> None:
-    """Have the guard know sources: enough of each ended well."""
+    """Make sources known: enough messages of each are processed."""
     for name in names:
         for _ in range(KNOWN_AFTER):
             assert guard.overrule(delivery(name), Acknowledge(name)) is None
@@ -82,8 +82,8 @@ def flood(guard: FloodGuard, name: str | None, number: int = 100) -> int:
     return sum(passes(guard, delivery(name)) for _ in range(number))
 
 
-async def test_no_dead_letter_passes_once_a_flood_is_known() -> None:
-    """The one that shows it is the last; acks and retries of what is in hand still pass."""
+async def test_dead_letters_after_a_flood_are_handed_back() -> None:
+    """The dead letter that shows the flood passes; later acks and retries pass, too."""
     guard = guards().of(USAGE_RECORDED_QUEUE)
 
     passed = [passes(guard, of_ours()) for _ in range(20)]
@@ -94,8 +94,8 @@ async def test_no_dead_letter_passes_once_a_flood_is_known() -> None:
     assert guard.overrule(of_ours(), Retry(TIERS[0], Progress())) is None
 
 
-async def test_moved_dead_letters_that_are_still_wrong_stop_nothing() -> None:
-    """They were dead letters before; nor do they make a queue look healthy."""
+async def test_moved_dead_letters_do_not_count_towards_a_flood() -> None:
+    """They were dead letters before; if they are processed, they do not count either."""
     guard = guards().of(USAGE_RECORDED_QUEUE)
 
     assert all(passes(guard, of_ours(exchange="")) for _ in range(100))
@@ -107,8 +107,8 @@ async def test_moved_dead_letters_that_are_still_wrong_stop_nothing() -> None:
     assert guard.flood == Flood(6, 6, Reason.UNREADABLE)
 
 
-async def test_retries_count_neither_way() -> None:
-    """A message that is tried five times before it is dead is one dead letter, not a fifth."""
+async def test_retries_do_not_count_towards_a_flood() -> None:
+    """A message with five attempts is one dead letter, not a fifth of one."""
     guard = guards().of(USAGE_RECORDED_QUEUE)
 
     for _ in range(6):
@@ -119,8 +119,8 @@ async def test_retries_count_neither_way() -> None:
     assert guard.flood == Flood(6, 6, Reason.UNREADABLE)
 
 
-async def test_a_flooded_queue_stops_alone_and_is_resumed_with_a_clean_slate() -> None:
-    """Each queue is judged by itself; afterwards it takes as many again to stop it."""
+async def test_flood_stops_one_queue_and_resuming_resets_its_window() -> None:
+    """Each queue has its own window; after resuming, a full flood is needed to stop it again."""
     watcher = Watcher()
     both = guards(watcher)
     flooded, other = both.of(USAGE_RECORDED_QUEUE), both.of(USAGE_OUTCOMES_QUEUE)
@@ -132,8 +132,8 @@ async def test_a_flooded_queue_stops_alone_and_is_resumed_with_a_clean_slate() -
     assert both.of(USAGE_RECORDED_QUEUE) is flooded
     assert await both.remark() == f"{USAGE_RECORDED_QUEUE} is stopped: {why}"
     both.resume()
-    await flooded.resumed()
-    await other.resumed()
+    await flooded.wait_until_resumed()
+    await other.wait_until_resumed()
 
     assert watcher.floods == [(USAGE_RECORDED_QUEUE, why), (USAGE_RECORDED_QUEUE, None)]
     assert await both.remark() is None
@@ -141,7 +141,7 @@ async def test_a_flooded_queue_stops_alone_and_is_resumed_with_a_clean_slate() -
 
 
 async def test_a_source_that_floods_is_held_back_alone() -> None:
-    """Its dead letters wait in the longest tier; what is good of it passes, and all of others."""
+    """Its dead letters wait in the longest tier; its good messages and other sources pass."""
     watcher = Watcher()
     all_of_them = guards(watcher)
     guard = all_of_them.of(TOOL_EXECUTED_QUEUE)
@@ -163,7 +163,7 @@ async def test_a_source_that_floods_is_held_back_alone() -> None:
 
 
 async def test_the_only_source_that_floods_is_held_back() -> None:
-    """Whoever publishes next is not harmed."""
+    """The next publisher is not affected."""
     guard = guards().of(TOOL_EXECUTED_QUEUE)
     known(guard, "only")
 
@@ -173,8 +173,8 @@ async def test_the_only_source_that_floods_is_held_back() -> None:
     assert set(guard.held) == {"only"}
 
 
-async def test_what_nobody_can_read_counts_as_one_source() -> None:
-    """It stops nobody, as nobody can say whose it is."""
+async def test_unreadable_messages_count_as_one_source() -> None:
+    """Their flood is held back and stops no queue."""
     guard = guards().of(TOOL_EXECUTED_QUEUE)
     known(guard, "good")
 
@@ -185,8 +185,8 @@ async def test_what_nobody_can_read_counts_as_one_source() -> None:
 
 
 @pytest.mark.parametrize("names", [1, 3, 1000])
-async def test_a_name_for_each_message_gets_round_no_limit(names: int) -> None:
-    """Names of which nothing has ended well share one window, and stop no queue of others."""
+async def test_new_name_for_each_message_does_not_evade_the_limit(names: int) -> None:
+    """Names without processed messages share one window, and do not stop the queue."""
     guard = guards().of(TOOL_EXECUTED_QUEUE)
     known(guard, "good")
 
@@ -200,8 +200,8 @@ async def test_a_name_for_each_message_gets_round_no_limit(names: int) -> None:
     assert set(guard.held) == {None}
 
 
-async def test_a_name_for_each_message_alone_stops_no_queue() -> None:
-    """Also while everybody else is silent."""
+async def test_new_names_without_other_traffic_stop_no_queue() -> None:
+    """Even when no other source publishes."""
     guard = guards().of(TOOL_EXECUTED_QUEUE)
 
     assert sum(passes(guard, delivery(f"bad{number}")) for number in range(1000)) == 6
@@ -209,7 +209,7 @@ async def test_a_name_for_each_message_alone_stops_no_queue() -> None:
 
 
 async def test_most_known_sources_at_once_stop_the_queue() -> None:
-    """That is a fault of ours, which shows at the limit of the queue, not of each source."""
+    """The fault is on this side: the limit of the queue applies, not that of each source."""
     guard = guards().of(TOOL_EXECUTED_QUEUE)
     known(guard, "a", "b", "c")
 
@@ -221,8 +221,8 @@ async def test_most_known_sources_at_once_stop_the_queue() -> None:
     assert guard.overrule(delivery("a"), letter()) == HandedBack()
 
 
-async def test_sources_of_which_nothing_ever_ended_well_stop_the_queue() -> None:
-    """So begins a release of ours that can read nothing: nobody can become known."""
+async def test_flood_of_unknown_sources_alone_stops_the_queue() -> None:
+    """A release that cannot read anything starts so: no source can become known."""
     guard = guards().of(TOOL_EXECUTED_QUEUE)
 
     passed = sum(passes(guard, delivery("ab"[number % 2])) for number in range(30))
@@ -231,8 +231,8 @@ async def test_sources_of_which_nothing_ever_ended_well_stop_the_queue() -> None
     assert guard.flood == Flood(6, 6, Reason.UNREADABLE)
 
 
-async def test_half_of_the_sources_stop_nothing() -> None:
-    """Two that flood beside two that are well are held back, one after the other."""
+async def test_flood_of_half_of_the_sources_stops_no_queue() -> None:
+    """Two sources that flood beside two healthy ones are held back, one after the other."""
     guard = FloodGuards(FloodLimit(0.5, 40), Watcher()).of(TOOL_EXECUTED_QUEUE)
     known(guard, "a", "b", "c", "d")
 
@@ -246,7 +246,7 @@ async def test_half_of_the_sources_stop_nothing() -> None:
     assert set(guard.held) == {"a", "b"}
 
 
-async def test_resuming_holds_nothing_against_a_source() -> None:
+async def test_resuming_releases_held_sources() -> None:
     """It takes as many dead letters again until it is held back again."""
     watcher = Watcher()
     all_of_them = guards(watcher)
@@ -261,8 +261,8 @@ async def test_resuming_holds_nothing_against_a_source() -> None:
     assert flood(guard, "bad") == 6
 
 
-async def test_what_was_moved_passes_while_its_source_is_held_back() -> None:
-    """Whoever moved it looks for it in the dead-letter queue; nor does it make a source known."""
+async def test_moved_message_of_a_held_source_passes() -> None:
+    """The operator looks for it in the dead-letter queue. It does not make its source known."""
     guard = guards().of(TOOL_EXECUTED_QUEUE)
     for _ in range(2 * KNOWN_AFTER):
         guard.overrule(delivery("bad", exchange=""), Acknowledge("bad"))
@@ -272,15 +272,15 @@ async def test_what_was_moved_passes_while_its_source_is_held_back() -> None:
     assert passes(guard, delivery("bad", exchange=""))
 
 
-async def test_what_kills_its_reader_is_dead_lettered_whatever_is_held_back() -> None:
-    """As a copy it would begin anew, and kill ten more."""
+async def test_message_that_crashes_consumers_passes_a_held_source() -> None:
+    """A copy would start with new counters and crash ten more consumers."""
     guard = guards().of(TOOL_EXECUTED_QUEUE)
     flood(guard, None)
 
     assert guard.overrule(delivery(None), letter(Reason.CRASHED_CONSUMER)) is None
 
 
-async def test_a_name_is_shown_without_what_moves_text_on_a_terminal() -> None:
+async def test_name_of_a_source_is_shown_without_control_characters() -> None:
     """The contract allows signs that turn the reading direction, or begin a terminal's command."""
     all_of_them = guards()
     guard = all_of_them.of(TOOL_EXECUTED_QUEUE)
@@ -305,8 +305,8 @@ async def test_a_remark_names_ten_sources_and_counts_the_rest() -> None:
     assert str(await all_of_them.remark()).endswith("and 2 more")
 
 
-async def test_sources_that_were_well_before_resuming_say_nothing_afterwards() -> None:
-    """Two of four go on and both flood: that is everybody who publishes now."""
+async def test_resuming_forgets_successes_of_sources() -> None:
+    """Two of four sources still publish and both flood: that is every active source."""
     all_of_them = FloodGuards(FloodLimit(0.5, 40), Watcher())
     guard = all_of_them.of(TOOL_EXECUTED_QUEUE)
     known(guard, "a", "b", "c", "d")

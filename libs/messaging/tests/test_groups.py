@@ -1,11 +1,11 @@
-"""Splitting a batch so that each message suspected of crashing its reader stands alone."""
+"""Splitting a batch so that each message that may crash its consumer is alone."""
 
 from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_messaging.batches import groups
+from nexus_messaging.batches import isolate_suspects
 from nexus_messaging.message import Delivery, Message
 from nexus_messaging.received import Received, times_returned
 from nexus_messaging.retry import HANDLED_ALONE_FROM
@@ -18,11 +18,11 @@ def received(tag: int, returned: int) -> Received:
 
 
 @given(st.lists(st.integers(0, 2 * HANDLED_ALONE_FROM), max_size=30))
-def test_suspects_stand_alone_and_the_order_stays(counts: list[int]) -> None:
+def test_suspects_are_isolated_in_order(counts: list[int]) -> None:
     """Acks are cumulative, so no delivery may be skipped or change places."""
     batch = [received(tag, returned) for tag, returned in enumerate(counts)]
 
-    split = groups(batch)
+    split = isolate_suspects(batch)
 
     assert [each for group in split for each in group] == batch
     assert all(split)
@@ -33,11 +33,13 @@ def test_suspects_stand_alone_and_the_order_stays(counts: list[int]) -> None:
 @given(st.lists(st.integers(0, HANDLED_ALONE_FROM - 1), min_size=1, max_size=30))
 def test_a_batch_without_suspects_stays_whole(counts: list[int]) -> None:
     """Lost connections alone must not turn batches into single deliveries."""
-    assert len(groups([received(tag, returned) for tag, returned in enumerate(counts)])) == 1
+    assert (
+        len(isolate_suspects([received(tag, returned) for tag, returned in enumerate(counts)])) == 1
+    )
 
 
 @given(st.dictionaries(st.just("x-delivery-count"), st.none() | st.integers() | st.text()))
-def test_an_odd_count_of_the_broker_is_read_as_none(headers: dict[str, object]) -> None:
+def test_invalid_delivery_count_is_read_as_zero(headers: dict[str, object]) -> None:
     """Only a number counts, and only on a redelivery."""
     count = headers.get("x-delivery-count")
 

@@ -1,4 +1,4 @@
-"""The queue that a dead letter names as its own: by its body, and with no rights of ours lent."""
+"""The home queue of a dead letter: by its body; an outside message gets no internal queue."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""Hosts are looked up beside everything else that a process does."""
+"""Host look-ups run in threads of their own."""
 
 import asyncio
 import itertools
@@ -24,11 +24,11 @@ class Resolver:
     def __init__(self) -> None:
         self.hung = Host(NAME, next(PORTS))
         self.going = Event()
-        self.asked: list[str] = []
+        self.names: list[str] = []
 
     def look_up(self, name: str, port: int, **_options: Any) -> list[Any]:
         """Stand in for ``socket.getaddrinfo``."""
-        self.asked.append(name)
+        self.names.append(name)
         if name == NAME:
             self.going.wait()
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
@@ -43,19 +43,19 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
     hanging.going.set()
 
 
-async def test_hung_lookup_holds_up_no_other(resolver: Resolver) -> None:
-    """However often it is begun again: it is one look-up, and others have threads of their own."""
+async def test_hung_lookup_delays_no_other(resolver: Resolver) -> None:
+    """Repeated calls for the host share one look-up; other hosts have threads of their own."""
     for _ in range(50):
         with pytest.raises(TimeoutError):
             await look_up(resolver.hung, 0.001)
     [(*_, address)] = await look_up(Host("fine.example", 5432), 5)
 
     assert address == ("127.0.0.1", 5432)
-    assert resolver.asked == [NAME, "fine.example"]
+    assert resolver.names == [NAME, "fine.example"]
 
 
-async def test_lookup_that_ends_late_answers_who_waits_then(resolver: Resolver) -> None:
-    """And whoever comes after that asks anew."""
+async def test_late_lookup_answers_the_current_caller(resolver: Resolver) -> None:
+    """A later call starts a new look-up."""
     with pytest.raises(TimeoutError):
         await look_up(resolver.hung, 0.001)
     waiting = asyncio.create_task(look_up(resolver.hung, 5))
@@ -64,7 +64,7 @@ async def test_lookup_that_ends_late_answers_who_waits_then(resolver: Resolver) 
 
     assert len(await waiting) == 1
     await look_up(resolver.hung, 5)
-    assert resolver.asked == [NAME] * 2
+    assert resolver.names == [NAME] * 2
 
 
 def test_process_ends_while_a_lookup_hangs(resolver: Resolver) -> None:

@@ -9,7 +9,7 @@ from nexus_messaging.reasons import Reason
 from nexus_messaging.topology import TIERS, TOOL_EXECUTED_QUEUE
 
 
-def test_every_label_value_is_there_from_the_start() -> None:
+def test_every_label_value_starts_at_zero() -> None:
     """Each queue with each tier and each reason, all zero."""
     registry = CollectorRegistry()
     MessagingMetrics(registry, service="usage-ingest", queues=[TOOL_EXECUTED_QUEUE])
@@ -32,22 +32,22 @@ def test_a_flood_shows_as_a_stopped_queue_until_it_is_resumed() -> None:
     shown = []
     for flood in (None, Flood(6, 10, Reason.INVALID), None):
         shown.append(registry.get_sample_value("s_consumption_stopped", {"queue": "q"}))
-        metrics.flooded("q", flood)
+        metrics.show_flood("q", flood)
     shown.append(registry.get_sample_value("s_consumption_stopped", {"queue": "q"}))
 
     assert shown == [0, 0, 1, 0]
 
 
 def test_sources_held_back_show_until_they_are_resumed() -> None:
-    """0 from the start; their messages are counted apart, each time anew."""
+    """The gauge starts at 0; a message counts each time it is held back."""
     registry = CollectorRegistry()
     metrics = MessagingMetrics(registry, service="s", queues=["q"])
 
     shown = []
     for sources in (1, 2, 0):
         shown.append(registry.get_sample_value("s_sources_held_back", {"queue": "q"}))
-        metrics.sources_held("q", sources)
-        metrics.held_back("q")
+        metrics.show_held_sources("q", sources)
+        metrics.count_held_back("q")
     shown.append(registry.get_sample_value("s_sources_held_back", {"queue": "q"}))
 
     assert shown == [0, 1, 2, 0]
@@ -59,9 +59,9 @@ def test_each_outcome_counts_once_for_its_queue() -> None:
     registry = CollectorRegistry()
     metrics = MessagingMetrics(registry, service="s", queues=["q"])
 
-    metrics.settled("q")
-    metrics.retried("q", TIERS[0].name)
-    metrics.dead_lettered("q", Reason.INVALID)
+    metrics.count_processed("q")
+    metrics.count_retry("q", TIERS[0].name)
+    metrics.count_dead_letter("q", Reason.INVALID)
 
     for name, labels in (
         ("done", {}),
@@ -72,12 +72,12 @@ def test_each_outcome_counts_once_for_its_queue() -> None:
 
 
 def test_a_failed_publish_counts_once_under_its_cause() -> None:
-    """What no queue takes is told from a broker in alarm and from one that is away."""
+    """Causes: unroutable, a broker in alarm, or no connection."""
     registry = CollectorRegistry()
     metrics = MessagingMetrics(registry, service="s", queues=["q"])
 
     for error in (UnroutableError("x"), PublishTimeoutError("x"), PublishError("x")):
-        metrics.not_published(error)
+        metrics.count_publish_failure(error)
 
     for cause in ("unroutable", "timeout", "other"):
         assert registry.get_sample_value("s_publishes_failed_total", {"cause": cause}) == 1

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from pamqp import commands, decode, encode
 from pamqp.header import ContentHeader
 
-from nexus_messaging.properties import tolerate_strange_properties
+from nexus_messaging.properties import tolerate_invalid_properties
 
-tolerate_strange_properties()
+tolerate_invalid_properties()
 
 tables = st.dictionaries(
     st.text("abc-", min_size=1, max_size=10),
@@ -20,7 +20,7 @@ tables = st.dictionaries(
 
 
 @given(st.binary(max_size=255))
-def test_any_short_string_is_read_and_can_be_sent_again(raw: bytes) -> None:
+def test_any_short_string_is_read_and_can_be_published(raw: bytes) -> None:
     """Bytes that are no text are dropped, so that a copy is never too long."""
     consumed, text = decode.by_type(bytes([len(raw)]) + raw + b"rest", "shortstr")
 
@@ -46,7 +46,7 @@ def test_any_table_is_read_or_empty(noise: bytes) -> None:
 
 
 @given(tables, st.text("abc", max_size=20))
-def test_what_is_right_stays_as_it_is(headers: dict[str, object], message_id: str) -> None:
+def test_valid_properties_are_unchanged(headers: dict[str, object], message_id: str) -> None:
     """The tolerance changes nothing for well-formed properties."""
     stamp = datetime(2026, 3, 1, tzinfo=UTC)
     sent = commands.Basic.Properties(
@@ -64,7 +64,7 @@ def test_what_is_right_stays_as_it_is(headers: dict[str, object], message_id: st
     assert (header.properties.timestamp, header.properties.expiration) == (stamp, "5")
 
 
-def test_a_busy_machine_fails_no_property() -> None:
+def test_hypothesis_has_no_deadline() -> None:
     """How long examples take to make and to try says nothing about the code, in any package."""
     unhurried = settings()
 

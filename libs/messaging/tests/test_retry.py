@@ -1,4 +1,4 @@
-"""The retry policy: what follows from what happened, over every outcome and every past."""
+"""The retry policy, over every outcome and every progress."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -17,11 +17,11 @@ from nexus_messaging.retry import (
     MAX_DETAIL,
     WAITS,
     Acknowledge,
+    CrashedConsumers,
     DeadLetter,
     Done,
     Failed,
     HandedBack,
-    KilledReaders,
     Outcome,
     Progress,
     Retry,
@@ -50,13 +50,13 @@ transient = st.one_of(
     st.builds(TransientError, st.text()),
     st.builds(TransientError, st.text(), tier=st.sampled_from(TIERS)),
 )
-unforeseen = st.sampled_from(
+unexpected = st.sampled_from(
     [RuntimeError(SECRET), KeyError(SECRET), ValueError(SECRET), TimeoutError(), OSError(SECRET)]
 )
 outcomes = st.one_of(
     st.just(Done()),
     st.builds(HandedBack, st.none() | st.sampled_from(TIERS)),
-    st.builds(Failed, permanent | transient | unforeseen),
+    st.builds(Failed, permanent | transient | unexpected),
 )
 header_values = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
 
@@ -71,7 +71,7 @@ def delivery(exchange: str = RETRY_RETURN, **headers: object) -> Delivery:
 def test_every_outcome_has_exactly_one_consequence(
     outcome: Outcome, progress: Progress, now: datetime
 ) -> None:
-    """Nothing else than an ack, a copy in a tier we have, or a dead letter; it is repeatable."""
+    """An ack, a copy in an existing tier, or a dead letter; the decision is deterministic."""
     decision = decide(outcome, progress, now)
 
     assert decision == decide(outcome, progress, now)
@@ -80,8 +80,8 @@ def test_every_outcome_has_exactly_one_consequence(
         assert decision.tier in TIERS
 
 
-@given(unforeseen)
-def test_an_unforeseen_failure_gets_the_budget_and_no_more(error: Exception) -> None:
+@given(unexpected)
+def test_unexpected_failure_gets_five_deliveries(error: Exception) -> None:
     """Five deliveries, each wait longer than the one before, then a dead letter."""
     progress, waits = Progress(), []
     while isinstance(decision := decide(Failed(error), progress, NOW), Retry):
@@ -94,9 +94,9 @@ def test_an_unforeseen_failure_gets_the_budget_and_no_more(error: Exception) -> 
     assert len(waits) == BUDGET - 1
 
 
-@given(unforeseen, progresses)
+@given(unexpected, progresses)
 def test_a_spent_budget_is_never_exceeded(error: Exception, progress: Progress) -> None:
-    """Whatever the counters say, a retry of an unforeseen failure is within the budget."""
+    """For any counters, a retry of an unexpected failure is within the budget."""
     decision = decide(Failed(error), progress, NOW)
 
     assert isinstance(decision, DeadLetter) == (progress.attempt >= BUDGET)
@@ -105,10 +105,8 @@ def test_a_spent_budget_is_never_exceeded(error: Exception, progress: Progress) 
 
 
 @given(transient, progresses)
-def test_waiting_spends_no_budget_and_never_ends_in_a_dead_letter(
-    error: TransientError, progress: Progress
-) -> None:
-    """However long it lasts; without a tier of its own it waits longer each time."""
+def test_transient_failure_spends_no_budget(error: TransientError, progress: Progress) -> None:
+    """It is never dead-lettered; without a tier of its own, each wait is longer."""
     decision = decide(Failed(error), progress, NOW)
 
     assert isinstance(decision, Retry)
@@ -128,12 +126,12 @@ def test_a_permanent_failure_is_never_retried(error: Exception, progress: Progre
 
 
 @given(progresses, st.none() | st.sampled_from(TIERS))
-def test_what_is_handed_back_returns_as_it_came(progress: Progress, tier: Tier | None) -> None:
-    """After the wait it was given, or else the shortest, with nothing counted."""
+def test_handed_back_delivery_keeps_its_counters(progress: Progress, tier: Tier | None) -> None:
+    """It waits in the given tier, or in the shortest one."""
     assert decide(HandedBack(tier), progress, NOW) == Retry(tier or TIERS[0], progress)
 
 
-@given(progresses, unforeseen | transient)
+@given(progresses, unexpected | transient)
 def test_the_first_failure_is_remembered(progress: Progress, error: Exception) -> None:
     """An operator sees since when, not since the last retry."""
     decision = decide(Failed(error), progress, NOW)
@@ -153,15 +151,15 @@ def test_progress_survives_a_retry_tier(progress: Progress) -> None:
 
 
 @pytest.mark.parametrize("exchange", ["", EVENTS, "dead", TIERS[0].name])
-def test_counters_mean_nothing_unless_a_retry_tier_returned_them(exchange: str) -> None:
-    """An operator's move keeps every header and must start anew; a publisher can't forge any."""
+def test_counters_count_only_on_a_return_from_a_retry_tier(exchange: str) -> None:
+    """An operator's move keeps every header and must start again; a publisher can't forge any."""
     moved = delivery(exchange, attempt=BUDGET, waits=7, first_failed_at=NOW.isoformat())
 
     assert Progress.of(moved) == Progress()
 
 
 @given(header_values, header_values, header_values)
-def test_odd_counters_are_read_as_none(attempt: object, waits: object, first: object) -> None:
+def test_invalid_counters_are_read_as_absent(attempt: object, waits: object, first: object) -> None:
     """Nothing in a header makes reading it fail, and no count is ever below its least."""
     progress = Progress.of(delivery(attempt=attempt, waits=waits, first_failed_at=first))
 
@@ -170,8 +168,8 @@ def test_odd_counters_are_read_as_none(attempt: object, waits: object, first: ob
     assert progress.first_failed_at is None or progress.first_failed_at.tzinfo is not None
 
 
-@given(permanent | unforeseen, progresses, moments)
-def test_a_dead_letter_says_all_that_an_operator_needs(
+@given(permanent | unexpected, progresses, moments)
+def test_dead_letter_has_seven_headers_and_no_counter(
     error: Exception, progress: Progress, now: datetime
 ) -> None:
     """Seven headers of ours, no counter among them, the error's text within one kibibyte."""
@@ -196,29 +194,29 @@ def test_a_dead_letter_says_all_that_an_operator_needs(
     assert len(str(headers["nexus-error"]).encode()) <= MAX_DETAIL
 
 
-@given(unforeseen)
-def test_the_text_of_a_foreign_exception_is_not_told(error: Exception) -> None:
-    """It may quote what it choked on; of it only the class is named."""
+@given(unexpected)
+def test_text_of_a_foreign_exception_is_left_out(error: Exception) -> None:
+    """It may quote the failing value; only the class is named."""
     assert describe(error) == type(error).__name__
 
 
 @pytest.mark.parametrize("detail", ["x" * 5000, "é" * 5000, "\ud800" * 5000])
 def test_a_long_text_is_cut_to_one_kibibyte(detail: str) -> None:
     """Counted in bytes, and still text that AMQP can carry."""
-    told = describe(PermanentError(Reason.INVALID, detail))
+    text = describe(PermanentError(Reason.INVALID, detail))
 
-    assert MAX_DETAIL - 4 < len(told.encode()) <= MAX_DETAIL
+    assert MAX_DETAIL - 4 < len(text.encode()) <= MAX_DETAIL
 
 
-def test_a_message_that_kills_its_readers_is_told_with_its_deliveries() -> None:
+def test_message_that_crashes_consumers_names_its_deliveries() -> None:
     """The reason is its own, and the count is the broker's."""
-    letter = decide(KilledReaders(12), Progress(), NOW)
+    letter = decide(CrashedConsumers(12), Progress(), NOW)
 
     assert isinstance(letter, DeadLetter)
     assert (letter.reason, letter.attempts) == (Reason.CRASHED_CONSUMER, 12)
     assert letter.first_failed_at == NOW
 
 
-def test_the_waits_are_long_enough_for_an_outage_nobody_foresaw() -> None:
-    """A message whose failure is not understood survives an hour of it."""
+def test_waits_of_the_budget_outlast_an_hour_of_outage() -> None:
+    """An unexpected failure survives an outage of an hour."""
     assert sum((tier.wait for tier in TIERS), timedelta()) > timedelta(hours=1)

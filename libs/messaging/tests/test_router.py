@@ -54,7 +54,7 @@ async def test_a_handler_gets_the_event_it_is_annotated_with() -> None:
         (b'{"specversion": "1.0", "type": "usage.rejected.v1"}', InvalidEventError),
     ],
 )
-async def test_a_message_that_breaks_the_contract_is_told_by_its_error(
+async def test_message_that_breaks_the_contract_raises_its_own_error(
     body: bytes, error: type[Exception]
 ) -> None:
     """FastStream neither swallows it nor puts one of its own in its place."""
@@ -69,7 +69,7 @@ async def test_a_message_that_breaks_the_contract_is_told_by_its_error(
         await handler_of(router)(replace(broken, message=replace(broken.message, body=body)))
 
 
-async def test_what_a_handler_raises_reaches_the_consumption() -> None:
+async def test_error_of_a_handler_reaches_the_consumption() -> None:
     """Otherwise a failure would be acked."""
     router = Router()
 
@@ -81,7 +81,7 @@ async def test_what_a_handler_raises_reaches_the_consumption() -> None:
         await handler_of(router)(delivery())
 
 
-async def test_handler_is_given_what_it_is_annotated_with_by_name() -> None:
+async def test_handler_gets_its_context_arguments_by_name() -> None:
     """Two services of one process share a router and no part."""
     router = Router()
 
@@ -98,7 +98,7 @@ async def test_handler_is_given_what_it_is_annotated_with_by_name() -> None:
     assert (one, two) == (["kept"], ["kept"])
 
 
-async def test_batch_handler_gets_deliveries_and_what_it_is_annotated_with() -> None:
+async def test_batch_handler_gets_deliveries_and_its_arguments() -> None:
     """It reads the messages itself, all of them at once."""
     router = Router()
 
@@ -117,7 +117,7 @@ async def test_batch_handler_gets_deliveries_and_what_it_is_annotated_with() -> 
     assert (route.prefetch, route.max_size) == (10, 5)
 
 
-def test_handler_that_lacks_a_part_is_refused_at_the_start() -> None:
+def test_handler_with_a_missing_argument_fails_at_the_start() -> None:
     """Otherwise each of its messages would fail, and be dead-lettered after five attempts."""
     router = Router()
 

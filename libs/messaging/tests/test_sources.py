@@ -1,45 +1,45 @@
-"""Which sources are known, and how many."""
+"""Known sources and their bound."""
 
 from nexus_messaging.flood import Flood, FloodLimit
 from nexus_messaging.reasons import Reason
-from nexus_messaging.sources import KNOWN_AFTER, MOST_KNOWN, Sources
+from nexus_messaging.sources import KNOWN_AFTER, MAX_KNOWN, Sources
 
 
-def test_no_more_sources_are_kept_than_the_bound() -> None:
-    """Whoever was not seen for longest is unknown again; who is held back never is."""
+def test_number_of_known_sources_is_bounded() -> None:
+    """The least recently seen source becomes unknown; one that is held back stays known."""
     sources = Sources(FloodLimit(0.5, 10))
-    for number in range(MOST_KNOWN):
+    for number in range(MAX_KNOWN):
         for _ in range(KNOWN_AFTER):
-            sources.done(f"s{number}")
+            sources.count_processed(f"s{number}")
     sources.held["s0"] = Flood(6, 10, Reason.INVALID)
-    sources.done("s1")
+    sources.count_processed("s1")
 
     for _ in range(KNOWN_AFTER):
-        sources.done("new")
+        sources.count_processed("new")
 
     names = ("s0", "s1", "s2", "new")
     assert [sources.known_as(name) for name in names] == ["s0", "s1", None, "new"]
 
 
-def test_passing_names_push_out_no_known_source() -> None:
-    """A publisher whose good messages each have another name costs the others nothing."""
+def test_changing_names_displace_no_known_source() -> None:
+    """A publisher that changes its name with each good message does not affect others."""
     sources = Sources(FloodLimit(0.5, 10))
     for _ in range(KNOWN_AFTER):
-        sources.done("known")
+        sources.count_processed("known")
 
-    for number in range(10 * MOST_KNOWN):
-        sources.done(f"s{number}")
+    for number in range(10 * MAX_KNOWN):
+        sources.count_processed(f"s{number}")
 
     assert sources.known_as("known") == "known"
 
 
-def test_passing_names_keep_no_source_from_becoming_known() -> None:
-    """Those on their way there make room for who comes later, the oldest first."""
+def test_changing_names_do_not_keep_a_source_unknown() -> None:
+    """The oldest candidates are removed first."""
     sources = Sources(FloodLimit(0.5, 10))
-    for number in range(2 * MOST_KNOWN):
-        sources.done(f"s{number}")
+    for number in range(2 * MAX_KNOWN):
+        sources.count_processed(f"s{number}")
 
     for _ in range(KNOWN_AFTER):
-        sources.done("new")
+        sources.count_processed("new")
 
     assert sources.known_as("new") == "new"

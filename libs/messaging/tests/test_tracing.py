@@ -1,4 +1,4 @@
-"""How contexts enter with messages, go on with events, and what is never told of either."""
+"""Spans: contexts of messages and events, links, and values that spans never hold."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,19 +13,19 @@ from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 from nexus_contracts import Event, ToolExecuted, UserCreated, read_event
 from nexus_messaging.errors import UnroutableError
 from nexus_messaging.message import Delivery, Message
-from nexus_messaging.sending import Sending
+from nexus_messaging.outgoing import OutgoingEvent
 from nexus_messaging.tracing import (
-    MOST_LINKS,
-    Undertaking,
-    begun,
-    calling,
-    carried,
-    dead_lettered,
-    following,
-    is_on,
-    processing,
-    processing_batch,
-    worth_a_link,
+    MAX_LINKS,
+    WorkSpan,
+    batch_span,
+    call_span,
+    message_span,
+    parent_context,
+    record_dead_letter,
+    sampled_traceparent,
+    span_traceparent,
+    spans_enabled,
+    start_span,
 )
 from support.events import tool_run
 from support.spans import (
@@ -73,26 +73,28 @@ def numbered(number: int) -> str:
 
 
 @given(trace_id=ids, span_id=span_ids, flags=st.integers(0, 255))
-def test_a_context_goes_on_as_it_came(trace_id: str, span_id: str, flags: int) -> None:
-    """Whatever the ids: the trace stays, the parent is the span named, the decision is kept."""
-    came = f"00-{trace_id}-{span_id}-{flags:02x}"
+def test_trace_id_and_sampling_decision_are_propagated(
+    trace_id: str, span_id: str, flags: int
+) -> None:
+    """For any ids, the new span has the same trace id and the named span as its parent."""
+    received = f"00-{trace_id}-{span_id}-{flags:02x}"
 
     with recorded_spans():
-        span = begun("x", SpanKind.INTERNAL, context=following(came))
-        (goes,) = [carried(span)]
+        span = start_span("x", SpanKind.INTERNAL, context=parent_context(received))
+        (goes,) = [span_traceparent(span)]
 
     assert goes is not None
     _, same_trace, other_span, decision = goes.split("-")
     assert (same_trace, int(decision, 16) & 1) == (trace_id, flags & 1)
     assert other_span != span_id
-    assert carried(get_current_span(following(came))) == came
+    assert span_traceparent(get_current_span(parent_context(received))) == received
 
 
-def test_a_message_is_processed_in_the_trace_that_it_carries(spans: Spans) -> None:
-    """As a child of the span that published it; what it holds besides is no attribute."""
+def test_span_of_a_message_is_a_child_of_its_publisher(spans: Spans) -> None:
+    """No value of the message is an attribute of the span."""
     handled = delivery(PUBLISHER)
 
-    with processing(handled):
+    with message_span(handled):
         pass
 
     (span,) = spans.all()
@@ -121,22 +123,22 @@ def test_a_message_is_processed_in_the_trace_that_it_carries(spans: Spans) -> No
         b'{"traceparent": "' + PUBLISHER.encode() + b'"}' + b" " * 2**18,
     ],
 )
-def test_a_message_without_a_readable_context_begins_a_trace(spans: Spans, body: bytes) -> None:
-    """Whatever is in its place, in the wrong place, or wrong with the rest."""
-    with processing(delivery(body=body)):
+def test_message_without_a_readable_context_starts_a_trace(spans: Spans, body: bytes) -> None:
+    """The context is invalid, in the wrong place, or in an invalid body."""
+    with message_span(delivery(body=body)):
         pass
-    with processing_batch(QUEUE, [delivery(body=body)]):
+    with batch_span(QUEUE, [delivery(body=body)]):
         pass
 
     assert [(parent(span), links(span)) for span in spans.all()] == [(None, []), (None, [])]
     assert SECRET not in "".join(span.to_json() for span in spans.all())
 
 
-def test_a_batch_is_a_trace_of_its_own_linked_to_its_messages(spans: Spans) -> None:
-    """Each trace once, and only where somebody recorded what the link leads to."""
+def test_batch_starts_a_trace_linked_to_its_messages(spans: Spans) -> None:
+    """Each sampled trace is linked once."""
     batch = [delivery(PUBLISHER), delivery(PUBLISHER), delivery(UNSAMPLED), delivery(None)]
 
-    with processing(delivery(PUBLISHER)), processing_batch(QUEUE, batch):
+    with message_span(delivery(PUBLISHER)), batch_span(QUEUE, batch):
         pass
 
     span, _ = spans.all()
@@ -145,24 +147,24 @@ def test_a_batch_is_a_trace_of_its_own_linked_to_its_messages(spans: Spans) -> N
     assert span.links[0].attributes == {"messaging.message.id": batch[1].message.message_id}
 
 
-def test_a_span_has_no_more_links_than_a_span_may_have(spans: Spans) -> None:
-    """The first of them stay: a batch may hold several times as many messages."""
-    contexts = [numbered(number) for number in range(MOST_LINKS * 2)]
+def test_links_of_a_span_are_bounded(spans: Spans) -> None:
+    """The first ones are kept: a batch may hold several times as many messages."""
+    contexts = [numbered(number) for number in range(MAX_LINKS * 2)]
 
-    with processing_batch(QUEUE, [delivery(each) for each in contexts]):
+    with batch_span(QUEUE, [delivery(each) for each in contexts]):
         pass
-    work = Undertaking("claim usage")
-    work.done(contexts, {})
+    work = WorkSpan("claim usage")
+    work.end(contexts, {})
 
-    assert [links(span) for span in spans.all()] == [contexts[:MOST_LINKS]] * 2
+    assert [links(span) for span in spans.all()] == [contexts[:MAX_LINKS]] * 2
 
 
-def test_work_that_turned_out_to_be_none_leaves_no_span(spans: Spans) -> None:
-    """A loop that looks every second would otherwise be most of what one sees."""
-    Undertaking("claim usage")
-    work = Undertaking("claim usage")
+def test_work_span_that_is_not_ended_is_not_exported(spans: Spans) -> None:
+    """Otherwise most spans would be of a loop that polls every second without finding work."""
+    WorkSpan("claim usage")
+    work = WorkSpan("claim usage")
     kept = work.traceparent
-    work.done([PUBLISHER], {"nexus.events": 3})
+    work.end([PUBLISHER], {"nexus.events": 3})
 
     (span,) = spans.all()
     assert kept == written(span.context)
@@ -173,12 +175,12 @@ def test_work_that_turned_out_to_be_none_leaves_no_span(spans: Spans) -> None:
     )
 
 
-def test_an_event_carries_the_span_that_publishes_it(spans: Spans) -> None:
-    """A child of the work it comes from; its confirm or failure ends the span."""
-    with processing(delivery(PUBLISHER)):
-        good, bad = Sending(event(None)), Sending(event(None))
-    good.ended(None)
-    bad.ended(UnroutableError("no queue takes it"))
+def test_published_event_carries_the_context_of_its_span(spans: Spans) -> None:
+    """The span is a child of the current one; the confirm or the failure ends it."""
+    with message_span(delivery(PUBLISHER)):
+        good, bad = OutgoingEvent(event(None)), OutgoingEvent(event(None))
+    good.end(None)
+    bad.end(UnroutableError("no queue takes it"))
 
     work, sent, failed = spans.all()
     body = good.publication.message.body
@@ -192,55 +194,62 @@ def test_an_event_carries_the_span_that_publishes_it(spans: Spans) -> None:
     assert attributes(failed)["error.type"] == "UnroutableError"
 
 
-def test_an_event_may_follow_another_span_than_the_current_one_or_link_to_it(spans: Spans) -> None:
-    """What was stored with a row goes on from there, long after that span ended."""
-    Sending(event(None), follows=PUBLISHER).ended(None)
-    Sending(event(None), link=PUBLISHER).ended(None)
+def test_span_of_an_event_has_the_given_parent_or_link(spans: Spans) -> None:
+    """A context stored in a row is used long after its span ended."""
+    OutgoingEvent(event(None), parent=PUBLISHER).end(None)
+    OutgoingEvent(event(None), link=PUBLISHER).end(None)
 
     followed, linked = spans.all()
     assert (parent(followed), links(followed)) == (PUBLISHER, [])
     assert (parent(linked), links(linked)) == (None, [PUBLISHER])
 
 
-def test_a_trace_that_is_not_sampled_goes_on_as_such() -> None:
-    """Else the next service would begin half a trace of its own."""
-    with recorded_spans() as spans, processing(delivery(UNSAMPLED)):
-        sending = Sending(event(None))
+def test_unsampled_trace_is_propagated_as_unsampled() -> None:
+    """Otherwise the next service would start an incomplete trace."""
+    with recorded_spans() as spans, message_span(delivery(UNSAMPLED)):
+        outgoing = OutgoingEvent(event(None))
 
-    carried_on = read_event(sending.publication.message.body, [ToolExecuted]).traceparent
+    carried_on = read_event(outgoing.publication.message.body, [ToolExecuted]).traceparent
     assert spans.all() == []
     assert carried_on is not None
     assert (carried_on[3:35], carried_on[-2:]) == (TRACE, "00")
 
 
-def test_what_nobody_sampled_is_not_kept_in_a_row() -> None:
-    """A link to it would lead nowhere, and rows stay for ever."""
+def test_unsampled_context_is_not_stored() -> None:
+    """A link to an unsampled span would lead nowhere."""
     with recorded_spans(ALWAYS_OFF):
-        work = Undertaking("claim usage")
-        kept = [work.traceparent, worth_a_link(UNSAMPLED), worth_a_link(PUBLISHER)]
+        work = WorkSpan("claim usage")
+        kept = [work.traceparent, sampled_traceparent(UNSAMPLED), sampled_traceparent(PUBLISHER)]
 
     assert kept == [None, None, PUBLISHER]
 
 
-def test_while_tracing_is_off_nothing_is_kept_and_nothing_carried() -> None:
-    """Which is how a service starts unless it is told otherwise."""
+def test_disabled_tracing_stores_and_propagates_nothing() -> None:
+    """Tracing is disabled by default."""
     published = event(None)
-    with processing_batch(QUEUE, [delivery(PUBLISHER)]), processing(delivery(PUBLISHER)):
-        current, sending = get_current_span(), Sending(published, follows=PUBLISHER, link=PUBLISHER)
-        with calling("GET", "/v1/x", "https://example.com") as call:
-            call.answered("ok", well=True)
-    dead_lettered("id", "invalid")
-    work = Undertaking("claim usage")
-    work.done([PUBLISHER], {})
+    with batch_span(QUEUE, [delivery(PUBLISHER)]), message_span(delivery(PUBLISHER)):
+        current, outgoing = (
+            get_current_span(),
+            OutgoingEvent(published, parent=PUBLISHER, link=PUBLISHER),
+        )
+        with call_span("GET", "/v1/x", "https://example.com") as call:
+            call.record_answer("ok", ok=True)
+    record_dead_letter("id", "invalid")
+    work = WorkSpan("claim usage")
+    work.end([PUBLISHER], {})
 
-    assert not is_on()
+    assert not spans_enabled()
     assert not current.get_span_context().is_valid
-    assert (work.traceparent, worth_a_link(PUBLISHER), carried()) == (None, None, None)
-    assert sending.publication.message.body == published.body()
+    assert (work.traceparent, sampled_traceparent(PUBLISHER), span_traceparent()) == (
+        None,
+        None,
+        None,
+    )
+    assert outgoing.publication.message.body == published.body()
 
 
-def test_no_text_of_an_error_and_nothing_of_a_body_enters_a_span(spans: Spans) -> None:
-    """OpenTelemetry would record exceptions with their texts, and those quote what failed."""
+def test_span_holds_no_error_text_and_no_body_value(spans: Spans) -> None:
+    """OpenTelemetry would record the text of an exception, which may quote a value."""
     user = Event.of(
         UserCreated(user_id=uuid4(), email=SECRET, name=SECRET),
         source="test",
@@ -249,25 +258,25 @@ def test_no_text_of_an_error_and_nothing_of_a_body_enters_a_span(spans: Spans) -
     )
     handled = Delivery(Message.of(user), QUEUE, "events")
     for context in (
-        processing(handled),
-        processing_batch(QUEUE, [handled]),
-        calling("GET", "/v1/customers", "https://example.com"),
+        message_span(handled),
+        batch_span(QUEUE, [handled]),
+        call_span("GET", "/v1/customers", "https://example.com"),
     ):
         with pytest.raises(ValueError, match=SECRET), context:
             raise ValueError(SECRET)
-    Sending(user).ended(UnroutableError(SECRET))
+    OutgoingEvent(user).end(UnroutableError(SECRET))
 
     assert len(spans.all()) == 4
     assert SECRET not in "".join(span.to_json() for span in spans.all())
 
 
-def test_a_call_is_told_by_its_template_its_server_and_what_its_answer_means(
+def test_call_span_names_template_server_and_answer(
     spans: Spans,
 ) -> None:
-    """By status and by our own name; an answer that was not asked for is an error."""
+    """The answer has a status and a name; an answer that is not ok makes the span an error."""
     base = "http://127.0.0.1:12111"
-    with calling("POST", "/v1/billing/meter_events", base, {"nexus.x": "y"}) as call:
-        call.answered("rate_limited", status=429, well=False)
+    with call_span("POST", "/v1/billing/meter_events", base, {"nexus.x": "y"}) as call:
+        call.record_answer("rate_limited", status=429, ok=False)
 
     (span,) = spans.all()
     assert (span.name, span.kind) == ("POST /v1/billing/meter_events", SpanKind.CLIENT)

@@ -1,4 +1,4 @@
-"""Every test finds logging as it was: the command line configures it for the whole process."""
+"""Restores logging after each test: the command line configures it for the whole process."""
 
 import logging
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import structlog
 
 @pytest.fixture(autouse=True)
 def logging_restored() -> Iterator[None]:
-    """Put the process's logging back after each test."""
+    """Restore the process's logging after each test."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield

@@ -1,4 +1,4 @@
-"""The command line of a service: what it says and how it ends."""
+"""The command line of a service: output and exit codes."""
 
 import argparse
 from collections.abc import Mapping
@@ -15,30 +15,30 @@ from nexus_service.lifecycle import StartError, StoppedError
 from nexus_service.settings import ServiceSettings
 
 
-async def fine() -> str | None:
-    """Find nothing wrong."""
+async def healthy() -> str | None:
+    """Return no fault."""
     return None
 
 
-async def away() -> str | None:
-    """Find the broker away."""
+async def unreachable() -> str | None:
+    """Return the fault of an unreachable broker."""
     return "not reachable"
 
 
 async def interrupted(_settings: DatabaseSettings, _parsed: argparse.Namespace) -> int:
-    """Stand for a command that somebody ends with Ctrl-C."""
+    """Act as a command that Ctrl-C interrupts."""
     raise KeyboardInterrupt
 
 
-async def asked(_settings: DatabaseSettings, _parsed: argparse.Namespace) -> int:
-    """Stand for a command that finds what it looks for."""
+async def ask(_settings: DatabaseSettings, _parsed: argparse.Namespace) -> int:
+    """Act as a command that succeeds."""
     return 0
 
 
 def service(
     *, ends_by: Exception | None = None, checks: Mapping[str, Check] | None = None
 ) -> Service[ServiceSettings]:
-    """Return a service whose work ends at once, by an error if there is one."""
+    """Return a service that exits immediately, with the error ``ends_by`` if given."""
 
     async def serve(_settings: ServiceSettings) -> None:
         if ends_by is not None:
@@ -53,22 +53,22 @@ def service(
         settings=ServiceSettings,
         serve=serve,
         checks=(
-            Checks("broker", BrokerSettings, lambda _: checks or {"broker": fine}),
-            Checks("database", DatabaseSettings, lambda _: {"database": fine}),
+            Checks("broker", BrokerSettings, lambda _: checks or {"broker": healthy}),
+            Checks("database", DatabaseSettings, lambda _: {"database": healthy}),
             Checks("topology", BrokerSettings, lambda _: {}, remark=lambda _: "not compared"),
         ),
         migrate=migrate,
         faults=(PermissionError,),
         commands=(
             Command("interrupt", "end early", DatabaseSettings, interrupted),
-            Command("ask", "ask", DatabaseSettings, asked, examples=("{}", "{} --json | jq .late")),
+            Command("ask", "ask", DatabaseSettings, ask, examples=("{}", "{} --json | jq .late")),
         ),
     )
 
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give the command complete settings, whatever the machine's own are."""
+    """Give the command complete settings, independent of the machine's environment."""
     for field in ServiceSettings.model_fields:
         monkeypatch.delenv(field.upper(), raising=False)
         monkeypatch.delenv(f"{field.upper()}_FILE", raising=False)
@@ -76,75 +76,75 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://u:s3cret@h/d")
 
 
-def test_help_names_the_commands_and_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
-    """It needs no settings and tells which there are."""
-    with pytest.raises(SystemExit) as ended:
+def test_help_lists_commands_and_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    """It needs no settings and lists them."""
+    with pytest.raises(SystemExit) as exited:
         run(service(), ["--help"])
 
-    told = capsys.readouterr().out
-    assert ended.value.code == 0
+    output = capsys.readouterr().out
+    assert exited.value.code == 0
     for word in ("serve", "check", "migrate", "AMQP_URL", "SHUTDOWN_GRACE_SECONDS", "NAME_FILE"):
-        assert word in told
-    assert "exit codes:" in told
+        assert word in output
+    assert "exit codes:" in output
 
 
 @pytest.mark.parametrize("command", ["serve", "check", "migrate", "interrupt", "ask"])
-def test_help_of_every_command_has_an_example_and_the_exit_codes(
+def test_command_help_has_example_and_exit_codes(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What a person would type, ready to be copied."""
-    with pytest.raises(SystemExit) as ended:
+    """An operator can copy the example."""
+    with pytest.raises(SystemExit) as exited:
         run(service(), [command, "--help"])
 
-    told = capsys.readouterr().out
-    assert ended.value.code == 0
-    assert f"  usage-ingest {command}\n" in told or f" usage-ingest {command}\n" in told
-    assert "2    wrong usage or settings" in told
+    output = capsys.readouterr().out
+    assert exited.value.code == 0
+    assert f"  usage-ingest {command}\n" in output or f" usage-ingest {command}\n" in output
+    assert "2    wrong usage or settings" in output
 
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["serve", "--nonsense"]])
-def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """And says what would be right."""
-    with pytest.raises(SystemExit) as ended:
+def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The error shows the correct usage."""
+    with pytest.raises(SystemExit) as exited:
         run(service(), arguments)
 
-    assert ended.value.code == 2
+    assert exited.value.code == 2
     assert "usage: usage-ingest" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["serve", "migrate", "ask"])
-def test_wrong_settings_end_with_2_and_are_named(
+def test_invalid_settings_are_named_and_exit_with_2(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In one line, without a traceback and without a value."""
+    """The error is one line, without a traceback and without a value."""
     monkeypatch.setenv("HTTP_PORT", "s3cret")
     monkeypatch.delenv("DATABASE_URL")
 
     assert run(service(), [command]) == 2
 
-    told = capsys.readouterr().err
-    assert told.startswith("usage-ingest: settings: ")
-    assert "DATABASE_URL: not set" in told
-    assert "s3cret" not in told
-    assert told.count("\n") == 1
+    output = capsys.readouterr().err
+    assert output.startswith("usage-ingest: settings: ")
+    assert "DATABASE_URL: not set" in output
+    assert "s3cret" not in output
+    assert output.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", ["serve", "check"])
-def test_traces_that_could_go_nowhere_end_with_2(
+def test_unknown_trace_exporter_exits_with_2(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As other wrong settings do, before anything is begun."""
+    """Like other invalid settings, before any work starts."""
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "s3cret")
 
     assert run(service(), [command]) == 2
 
-    told = capsys.readouterr().err
-    assert told.startswith("usage-ingest: settings: OTEL_TRACES_EXPORTER: ")
-    assert "s3cret" not in told
+    output = capsys.readouterr().err
+    assert output.startswith("usage-ingest: settings: OTEL_TRACES_EXPORTER: ")
+    assert "s3cret" not in output
 
 
 @pytest.mark.parametrize(
-    ("ends_by", "code", "told"),
+    ("ends_by", "code", "output"),
     [
         (None, 0, ""),
         (StoppedError(), 0, ""),
@@ -152,76 +152,76 @@ def test_traces_that_could_go_nowhere_end_with_2(
         (PermissionError("ask the owner"), 1, "usage-ingest: ask the owner"),
     ],
 )
-def test_serving_ends_with_a_code_and_a_word(
-    ends_by: Exception | None, code: int, told: str, capsys: pytest.CaptureFixture[str]
+def test_serve_exits_with_code_and_error_text(
+    ends_by: Exception | None, code: int, output: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """0 when told to stop, however early; 1 with what to do about it when it can't start."""
+    """A stop exits with 0 at any time; a failed start exits with 1 and says what to do."""
     assert run(service(ends_by=ends_by), ["serve"]) == code
-    assert capsys.readouterr().err.startswith(told)
+    assert capsys.readouterr().err.startswith(output)
 
 
-def test_check_tells_each_finding_and_ends_with_1_if_any_is_wrong(
+def test_check_shows_all_findings_and_exits_with_1_on_a_fault(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """All of them are told, not just the first; what was not looked at fails nothing."""
-    assert run(service(checks={"broker": away, "clock": fine}), ["check"]) == 1
+    """It shows all faults, not only the first; a skipped check is not a fault."""
+    assert run(service(checks={"broker": unreachable, "clock": healthy}), ["check"]) == 1
     assert capsys.readouterr().out == (
         "settings: ok\nbroker: not reachable\nclock: ok\ndatabase: ok\ntopology: not compared\n"
     )
     assert run(service(), ["check"]) == 0
 
 
-def test_check_names_wrong_settings_and_looks_at_everything_that_needs_others(
+def test_check_with_invalid_settings_runs_all_other_checks(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A mistyped port does not hide that the broker is away; exit code 2, for the settings."""
+    """An invalid port does not hide an unreachable broker; invalid settings exit with 2."""
     monkeypatch.setenv("HTTP_PORT", "s3cret")
     monkeypatch.delenv("DATABASE_URL")
 
-    assert run(service(checks={"broker": away}), ["check"]) == 2
+    assert run(service(checks={"broker": unreachable}), ["check"]) == 2
 
-    told = capsys.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in told] == [
+    output = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in output] == [
         "settings",
         "settings",
         "broker",
         "database",
         "topology",
     ]
-    assert "settings: DATABASE_URL: not set (nor DATABASE_URL_FILE)" in told
-    assert "broker: not reachable" in told
-    assert "database: not asked, for want of its settings" in told
-    assert "s3cret" not in "".join(told)
+    assert "settings: DATABASE_URL: not set (nor DATABASE_URL_FILE)" in output
+    assert "broker: not reachable" in output
+    assert "database: not asked, for want of its settings" in output
+    assert "s3cret" not in "".join(output)
 
 
-def test_ctrl_c_ends_a_command_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    """With the exit code that shells give it."""
+def test_ctrl_c_exits_with_130_without_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    """The exit code is that of a shell."""
     assert run(service(), ["interrupt"]) == 130
     assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("written", ["0", "-1", "many", "inf", "nan"])
-def test_a_rate_or_an_age_that_is_none_is_refused(written: str) -> None:
-    """And named, so that the mistake can be seen."""
+def test_number_not_above_0_is_refused(written: str) -> None:
+    """The error quotes the argument."""
     with pytest.raises(argparse.ArgumentTypeError, match=f"'{written}' is no number above 0"):
         positive(written)
 
 
-def test_migrate_tells_the_revision(capsys: pytest.CaptureFixture[str]) -> None:
-    """Which is what a deploy's log should show."""
+def test_migrate_shows_the_revision(capsys: pytest.CaptureFixture[str]) -> None:
+    """A deployment's log shows it."""
     assert run(service(), ["migrate"]) == 0
     assert capsys.readouterr().out == "usage-ingest: database at revision 0001\n"
 
 
 @pytest.mark.parametrize("written", ["-1", "many", "inf", "nan", "1e300", "36526"])
-def test_a_duration_that_is_none_or_beyond_every_record_is_refused(written: str) -> None:
-    """Counted back from now it has no date."""
+def test_invalid_or_too_long_duration_is_refused(written: str) -> None:
+    """Subtracted from now it would have no valid date."""
     with pytest.raises(argparse.ArgumentTypeError, match="is no number from 0 to 36525"):
         duration(timedelta(days=1))(written)
 
 
-def test_a_duration_is_read_in_its_unit() -> None:
-    """Whole or not."""
+def test_duration_is_read_in_its_unit() -> None:
+    """Fractions are allowed."""
     assert duration(timedelta(seconds=1))("1.5") == timedelta(seconds=1.5)
     assert duration(timedelta(days=1))("0") == timedelta(0)
 
@@ -229,30 +229,30 @@ def test_a_duration_is_read_in_its_unit() -> None:
 @pytest.mark.parametrize(
     "written", ["now", "2026-03-01", "2026-03-01T12:00", "0001-01-01T00:00+14:00", "9999-12-31T00Z"]
 )
-def test_a_time_that_is_none_or_without_zone_or_out_of_range_is_refused(written: str) -> None:
-    """Before any work is done with it."""
+def test_invalid_time_is_refused(written: str) -> None:
+    """No time, no offset, or out of range."""
     with pytest.raises(argparse.ArgumentTypeError, match="is wanted"):
         moment(written)
 
 
-def test_a_file_that_cannot_be_read_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
-    """As wrong usage does; what would harm a terminal in its name is escaped."""
+def test_unreadable_file_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    """Control characters in its name are escaped."""
     error = UnreadableFileError("a\u202eb can't be read")
 
     assert run(service(ends_by=error), ["serve"]) == 2
     assert capsys.readouterr().err == "usage-ingest: a\\u202eb can't be read\n"
 
 
-def test_what_is_typed_is_repeated_escaped(capsys: pytest.CaptureFixture[str]) -> None:
-    """It may have been pasted."""
+def test_error_escapes_control_characters_of_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    """Arguments may be pasted text."""
     with pytest.raises(SystemExit):
         run(service(), ["ask", "--\x9b2J\u202e"])
 
     assert "--\\x9b2J\\u202e" in capsys.readouterr().err
 
 
-def test_an_argument_of_no_utf_8_is_refused() -> None:
-    """No database takes it."""
+def test_argument_not_in_utf_8_is_refused() -> None:
+    """No database can store it."""
     assert utf_8("Zoë") == "Zoë"
     with pytest.raises(argparse.ArgumentTypeError, match="is not in UTF-8"):
         utf_8("\udcff@x.com")

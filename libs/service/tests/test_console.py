@@ -1,4 +1,4 @@
-"""What commands show: for people on a terminal, as plain lines for everything else."""
+"""Output of commands: formatted on a terminal, plain lines elsewhere."""
 
 import contextlib
 import io
@@ -15,8 +15,8 @@ from nexus_service.console import (
     Finding,
     Row,
     Tone,
-    for_people,
-    human,
+    format_age,
+    is_interactive,
     rfc_3339,
     show_findings,
     show_line,
@@ -40,7 +40,7 @@ FINDINGS = [
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give every test a terminal that can do everything, wide enough."""
+    """Give every test a wide terminal with all features."""
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -52,7 +52,7 @@ def on_a_terminal(show: Callable[[TextIO], object]) -> str:
     with os.fdopen(theirs, "w") as stream:
         show(stream)
     parts = []
-    with contextlib.suppress(OSError):  # how Linux says that nobody holds the other end
+    with contextlib.suppress(OSError):  # Linux reports a closed other end so
         while part := os.read(ours, 65536):
             parts.append(part)
     os.close(ours)
@@ -60,14 +60,14 @@ def on_a_terminal(show: Callable[[TextIO], object]) -> str:
 
 
 def in_a_pipe(show: Callable[[TextIO], object]) -> str:
-    """Return what ``show`` writes elsewhere."""
+    """Return what ``show`` writes to a pipe."""
     stream = io.StringIO()
     show(stream)
     return stream.getvalue()
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "shown"),
     [
         (-5, "0 s"),
         (0, "0 s"),
@@ -81,13 +81,13 @@ def in_a_pipe(show: Callable[[TextIO], object]) -> str:
         (190_000, "2 d 4 h"),
     ],
 )
-def test_ages_are_told_in_their_two_largest_units(seconds: float, told: str) -> None:
-    """More would be read by nobody."""
-    assert human(timedelta(seconds=seconds)) == told
+def test_age_is_shown_in_two_largest_units(seconds: float, shown: str) -> None:
+    """Smaller units are omitted."""
+    assert format_age(timedelta(seconds=seconds)) == shown
 
 
-def test_a_table_in_a_pipe_is_plain_lines_with_numbers_as_they_are() -> None:
-    """A script can cut columns out of it; nothing in it changes with the terminal."""
+def test_table_in_pipe_is_plain_lines_with_raw_numbers() -> None:
+    """A script can read its columns; it does not depend on the terminal."""
     assert in_a_pipe(lambda out: show_table(TITLES, ROWS, out)) == (
         "state     number  oldest\n"
         "waiting    12345  7500 s\n"
@@ -96,8 +96,8 @@ def test_a_table_in_a_pipe_is_plain_lines_with_numbers_as_they_are() -> None:
     )
 
 
-def test_a_table_on_a_terminal_has_human_ages_flush_right_and_colour_where_it_is_bad() -> None:
-    """What data says is shown as it is, brackets and all."""
+def test_table_on_terminal_has_readable_ages_and_colour() -> None:
+    """Data is shown unchanged, with its brackets."""
     shown = on_a_terminal(lambda out: show_table(TITLES, ROWS, out))
 
     assert "12,345   2 h 5 min" in shown
@@ -106,8 +106,8 @@ def test_a_table_on_a_terminal_has_human_ages_flush_right_and_colour_where_it_is
     assert "7500 s" not in shown
 
 
-def test_findings_in_a_pipe_are_one_fault_a_line() -> None:
-    """Each line names what it is about, so that it can be searched for."""
+def test_findings_in_pipe_are_one_fault_per_line() -> None:
+    """Each line starts with the name of its check, for a search."""
     assert in_a_pipe(lambda out: show_findings(FINDINGS, out)) == (
         "settings: ok\n"
         "broker: queue a is missing\n"
@@ -116,8 +116,8 @@ def test_findings_in_a_pipe_are_one_fault_a_line() -> None:
     )
 
 
-def test_findings_on_a_terminal_are_aligned_with_a_sign_and_a_word() -> None:
-    """Whoever sees no colours reads the word."""
+def test_findings_on_terminal_have_sign_and_word() -> None:
+    """The result does not depend on colour."""
     shown = on_a_terminal(lambda out: show_findings(FINDINGS, out))
 
     assert "✓ ok" in shown
@@ -127,17 +127,17 @@ def test_findings_on_a_terminal_are_aligned_with_a_sign_and_a_word() -> None:
 
 
 @pytest.mark.parametrize(
-    "asked", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"TERM": "unknown"}], ids=str
+    "variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"TERM": "unknown"}], ids=str
 )
-def test_a_terminal_whose_user_asks_for_plain_text_gets_it(
-    asked: dict[str, str], monkeypatch: pytest.MonkeyPatch
+def test_terminal_with_no_color_gets_plain_text(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the variables that all programs go by."""
-    for name, value in asked.items():
+    """By the standard variables."""
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
 
     def show(out: TextIO) -> None:
-        assert not for_people(out)
+        assert not is_interactive(out)
         show_table(TITLES, ROWS, out)
         show_findings(FINDINGS, out)
         show_lines(["first", "last"], out)
@@ -159,8 +159,8 @@ def test_a_terminal_whose_user_asks_for_plain_text_gets_it(
         ("\udcff\U000e0041", "\\udcff\\U000e0041"),
     ],
 )
-def test_what_a_terminal_would_obey_is_shown_as_an_escape(written: str, shown: str) -> None:
-    """Wherever data is shown, on a terminal and in a pipe: it may come from a publisher."""
+def test_control_characters_are_shown_as_escapes(written: str, shown: str) -> None:
+    """In all output, on a terminal and in a pipe: data may come from a publisher."""
 
     def show(out: TextIO) -> None:
         show_table(("name",), [Row((written,))], out)
@@ -178,21 +178,21 @@ def test_what_a_terminal_would_obey_is_shown_as_an_escape(written: str, shown: s
     assert printable(shown) == shown
 
 
-def test_times_are_in_utc_as_rfc_3339_writes_them() -> None:
-    """Whatever the zone they came in."""
+def test_time_is_shown_in_utc_as_rfc_3339() -> None:
+    """From any time zone."""
     moment = datetime(2026, 3, 1, 13, 0, 5, 7, tzinfo=timezone(timedelta(hours=1)))
 
     assert rfc_3339(moment) == "2026-03-01T12:00:05Z"
 
 
-def test_a_line_has_its_sign_on_a_terminal_only() -> None:
-    """In a log it is the words alone."""
+def test_line_has_its_sign_only_on_terminal() -> None:
+    """A log has the text only."""
     assert "✗ bad" in on_a_terminal(lambda out: show_line("bad", Tone.BAD, out))
     assert in_a_pipe(lambda out: show_line("bad", Tone.BAD, out)) == "bad\n"
 
 
-def test_progress_in_a_pipe_is_a_line_now_and_then() -> None:
-    """With how many are left to do, where that is known."""
+def test_progress_in_pipe_is_one_line_per_100_steps() -> None:
+    """With the total, if it is known."""
 
     def show(out: TextIO) -> None:
         for total in (250, None):
@@ -211,8 +211,8 @@ def test_progress_in_a_pipe_is_a_line_now_and_then() -> None:
     ]
 
 
-def test_progress_on_a_terminal_is_a_bar_with_rate_and_remaining_time() -> None:
-    """And what is told by the way stands above it."""
+def test_progress_on_terminal_is_a_bar_with_rate() -> None:
+    """Other lines appear above the bar."""
 
     def show(out: TextIO) -> None:
         with steps("users read", 4, out) as progress:

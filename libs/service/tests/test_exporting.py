@@ -1,11 +1,11 @@
-"""Whether spans are made, and where they go, by OpenTelemetry's own variables."""
+"""Creation and export of spans, configured by OpenTelemetry's variables."""
 
 import json
 
 import pytest
 from opentelemetry.trace import SpanKind
 
-from nexus_messaging.tracing import begun, is_on
+from nexus_messaging.tracing import spans_enabled, start_span
 from nexus_service.exporting import chosen_exporters, exporting
 from nexus_service.settings import SettingsError
 
@@ -28,10 +28,10 @@ from nexus_service.settings import SettingsError
     ],
     ids=str,
 )
-def test_spans_are_made_only_where_an_exporter_is_asked_for(
+def test_spans_are_created_only_with_an_exporter(
     environment: dict[str, str], chosen: tuple[str, ...]
 ) -> None:
-    """Off by default, though OpenTelemetry's own default is on."""
+    """Off by default, unlike OpenTelemetry's default."""
     assert chosen_exporters(environment) == chosen
 
 
@@ -50,36 +50,36 @@ def test_spans_are_made_only_where_an_exporter_is_asked_for(
     ],
     ids=str,
 )
-def test_what_cannot_be_exported_to_is_refused(environment: dict[str, str], named: str) -> None:
-    """Spans that silently went nowhere would be missed on the day they are needed."""
+def test_unknown_exporter_or_protocol_is_refused(environment: dict[str, str], named: str) -> None:
+    """Otherwise spans would be lost silently."""
     with pytest.raises(SettingsError, match=f"^{named}"):
         chosen_exporters(environment)
 
 
 @pytest.mark.parametrize("name", [None, "metering-eu"])
-def test_the_console_gets_a_span_a_line_named_for_its_service(
+def test_console_exporter_writes_one_line_per_span(
     name: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Beside the log lines; the environment may name the service otherwise."""
+    """Each span has the service's name; the environment may set another."""
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")
     monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
     if name is not None:
         monkeypatch.setenv("OTEL_SERVICE_NAME", name)
 
     with exporting("usage-ingest"):
-        begun("claim usage", SpanKind.INTERNAL).end()
-        on = is_on()
+        start_span("claim usage", SpanKind.INTERNAL).end()
+        on = spans_enabled()
 
     (line,) = capsys.readouterr().out.splitlines()
     span = json.loads(line)
-    assert (on, is_on()) == (True, False)
+    assert (on, spans_enabled()) == (True, False)
     assert span["name"] == "claim usage"
     assert span["resource"]["attributes"]["service.name"] == (name or "usage-ingest")
 
 
-def test_without_an_exporter_nothing_is_switched_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tracing_is_off_without_exporter(monkeypatch: pytest.MonkeyPatch) -> None:
     """The SDK is not even imported."""
     monkeypatch.delenv("OTEL_TRACES_EXPORTER", raising=False)
 
     with exporting("usage-ingest"):
-        assert not is_on()
+        assert not spans_enabled()

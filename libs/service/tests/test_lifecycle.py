@@ -1,4 +1,4 @@
-"""Starting, keeping going and stopping."""
+"""Start, restart of loops, and shutdown."""
 
 import asyncio
 import os
@@ -6,33 +6,33 @@ import signal
 
 import pytest
 
-from nexus_messaging.cancellation import only_if_asked_for
+from nexus_messaging.cancellation import stray_cancellation_as_error
 from nexus_service.lifecycle import (
     StoppedError,
-    keep_going,
+    keep_running,
     resume_on_signal,
     run_until,
     stop_on_signal,
-    until_available,
+    wait_until_available,
 )
 
 
-class Hand:
-    """Something to drain: it takes ``takes`` seconds, or fails with ``error``."""
+class FakeConsumption:
+    """A consumption whose drain takes ``duration`` seconds or raises ``error``."""
 
-    def __init__(self, takes: float = 0.0, error: BaseException | None = None) -> None:
-        self.takes = takes
+    def __init__(self, duration: float = 0.0, error: BaseException | None = None) -> None:
+        self.duration = duration
         self.error = error
-        self.given: float | None = None
-        self.empty = False
+        self.seconds: float | None = None
+        self.drained = False
 
     async def drain(self, seconds: float) -> None:
-        """Become empty-handed."""
-        self.given = seconds
+        """Finish after ``duration``."""
+        self.seconds = seconds
         if self.error is not None:
             raise self.error
-        await asyncio.sleep(self.takes)
-        self.empty = True
+        await asyncio.sleep(self.duration)
+        self.drained = True
 
 
 async def forever() -> None:
@@ -41,10 +41,10 @@ async def forever() -> None:
 
 
 @pytest.mark.parametrize("cause", [RuntimeError("s3cret"), asyncio.CancelledError(), None])
-async def test_a_loop_that_ends_is_run_again(
+async def test_loop_that_ends_is_restarted(
     cause: BaseException | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By an error, by a library's own cancellation or just so: a silent end would bill nobody."""
+    """After an error, a library's own cancellation or a normal return."""
     again = asyncio.Event()
     runs = 0
 
@@ -57,7 +57,7 @@ async def test_a_loop_that_ends_is_run_again(
         if cause is not None:
             raise cause
 
-    keeping = asyncio.create_task(keep_going("loop", loop))
+    keeping = asyncio.create_task(keep_running("loop", loop))
     async with asyncio.timeout(5):
         await again.wait()
     keeping.cancel()
@@ -67,11 +67,11 @@ async def test_a_loop_that_ends_is_run_again(
     assert "s3cret" not in capsys.readouterr().out
 
 
-async def test_a_cancellation_that_was_asked_for_goes_through() -> None:
-    """Else nothing could be stopped."""
+async def test_requested_cancellation_is_raised() -> None:
+    """Otherwise no task could be stopped."""
 
     async def work() -> None:
-        with only_if_asked_for():
+        with stray_cancellation_as_error():
             await forever()
 
     task = asyncio.create_task(work())
@@ -82,67 +82,71 @@ async def test_a_cancellation_that_was_asked_for_goes_through() -> None:
     assert task.cancelled()
 
 
-async def test_a_cancellation_that_nobody_asked_for_is_a_lost_connection() -> None:
-    """That is what it means where it comes from."""
-    with pytest.raises(ConnectionError), only_if_asked_for():
+async def test_unrequested_cancellation_is_connection_error() -> None:
+    """Libraries raise it when a connection is lost."""
+    with pytest.raises(ConnectionError), stray_cancellation_as_error():
         raise asyncio.CancelledError
 
 
-async def test_a_deadline_around_still_works() -> None:
-    """`asyncio.timeout` cancels too, and that must stay a timeout."""
+async def test_timeout_around_block_is_a_timeout_error() -> None:
+    """`asyncio.timeout` cancels too; it must raise TimeoutError."""
 
     async def work() -> None:
-        with only_if_asked_for():
+        with stray_cancellation_as_error():
             await forever()
 
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(work(), 0.01)
 
 
-async def test_stopping_drains_before_it_cancels() -> None:
-    """The loops still run while what is in hand is finished."""
-    stop, hand = asyncio.Event(), Hand(takes=0.05)
+async def test_stop_drains_before_it_cancels() -> None:
+    """The loops run until the work in progress is finished."""
+    stop, consumption = asyncio.Event(), FakeConsumption(duration=0.05)
     states = []
 
     async def loop() -> None:
         try:
             await forever()
         finally:
-            states.append(hand.empty)
+            states.append(consumption.drained)
 
-    running = asyncio.create_task(run_until(stop, {"loop": loop}, [hand], grace=10))
+    running = asyncio.create_task(run_until(stop, {"loop": loop}, [consumption], grace=10))
     await asyncio.sleep(0)
     stop.set()
     await running
 
     assert states == [True]
-    assert hand.given == pytest.approx(8)
+    assert consumption.seconds == pytest.approx(8)
 
 
-async def test_stopping_takes_no_longer_than_the_grace() -> None:
-    """What will not drain is left to the broker's redelivery."""
-    stop, slow = asyncio.Event(), Hand(takes=60)
+async def test_stop_ends_after_the_grace_period() -> None:
+    """The broker redelivers messages that were not drained."""
+    stop, slow = asyncio.Event(), FakeConsumption(duration=60)
     stop.set()
 
     async with asyncio.timeout(5):
         await run_until(stop, {"loop": forever}, [slow], grace=0.05)
 
-    assert not slow.empty
+    assert not slow.drained
 
 
 @pytest.mark.parametrize("error", [RuntimeError(), asyncio.CancelledError()])
-async def test_one_failing_drain_does_not_stop_the_others(error: BaseException) -> None:
-    """Each queue's deliveries are finished or handed back on their own."""
-    stop, failing, fine = asyncio.Event(), Hand(error=error), Hand(takes=0.05)
+async def test_failed_drain_does_not_stop_the_others(error: BaseException) -> None:
+    """Each queue's deliveries are finished or handed back independently."""
+    stop, failing, healthy = (
+        asyncio.Event(),
+        FakeConsumption(error=error),
+        FakeConsumption(duration=0.05),
+    )
     stop.set()
 
-    await run_until(stop, {}, [failing, fine], grace=5)
+    await run_until(stop, {}, [failing, healthy], grace=5)
 
-    assert fine.empty
+    assert healthy.drained
 
 
 async def test_sigterm_sets_the_stop_event() -> None:
-    """So that the end begins where the loops can be ended in order."""
+    """The loops are then stopped in order."""
     stop = asyncio.Event()
     stop_on_signal(stop)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -153,7 +157,7 @@ async def test_sigterm_sets_the_stop_event() -> None:
         asyncio.get_running_loop().remove_signal_handler(number)
 
 
-async def test_starting_waits_for_what_is_not_there_yet() -> None:
+async def test_start_waits_until_broker_is_available() -> None:
     """A service may start before its broker."""
     faults = [OSError(), OSError()]
 
@@ -162,11 +166,11 @@ async def test_starting_waits_for_what_is_not_there_yet() -> None:
             raise faults.pop()
         return "connected"
 
-    assert await until_available("broker", connect, (OSError,), asyncio.Event()) == "connected"
+    assert await wait_until_available("broker", connect, (OSError,), asyncio.Event()) == "connected"
 
 
-async def test_waiting_at_the_start_ends_when_told_to_stop() -> None:
-    """SIGTERM before the start is no failure, and takes no patience."""
+async def test_stop_ends_waiting_at_start() -> None:
+    """SIGTERM during the start is not a failure and takes effect immediately."""
     stop = asyncio.Event()
 
     async def never() -> None:
@@ -174,11 +178,11 @@ async def test_waiting_at_the_start_ends_when_told_to_stop() -> None:
         raise OSError
 
     with pytest.raises(StoppedError):
-        await until_available("broker", never, (OSError,), stop)
+        await wait_until_available("broker", never, (OSError,), stop)
 
 
-async def test_the_signal_to_resume_resumes_and_ends_nothing() -> None:
-    """Also while the service still waits for its database, when there is nothing to resume."""
+async def test_sigusr1_resumes_and_does_not_stop() -> None:
+    """Also while the service waits for its database and has nothing to resume."""
     stop = asyncio.Event()
     stop_on_signal(stop)
     resumed = asyncio.Event()

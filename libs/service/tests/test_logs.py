@@ -1,4 +1,4 @@
-"""One JSON object a line, and nothing in it that a library quotes."""
+"""Logs have one JSON object per line and no text of libraries."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from nexus_messaging.message import Delivery, Message
-from nexus_messaging.tracing import processing
+from nexus_messaging.tracing import message_span
 from nexus_service.logs import configure
 from support.spans import recorded_spans, written
 
@@ -19,12 +19,12 @@ def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_an_event_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
-    """With its service, its level and its time."""
+def test_event_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """It has service, level and time."""
     configure(service="usage-ingest", level="INFO", form="json")
 
     structlog.get_logger().info("consumption_resumed", queue="q")
-    structlog.get_logger().debug("not told")
+    structlog.get_logger().debug("not logged")
 
     (line,) = logged(capsys)
     assert (line["event"], line["service"], line["level"]) == (
@@ -35,11 +35,11 @@ def test_an_event_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> Non
     assert "timestamp" in line
 
 
-def test_a_line_within_a_span_names_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
-    """By which logs and traces are found from each other; without a span there is no such field."""
+def test_line_within_span_has_trace_id(capsys: pytest.CaptureFixture[str]) -> None:
+    """It connects logs and traces; without a span the field is absent."""
     configure(service="usage-ingest", level="INFO", form="json")
 
-    with recorded_spans() as spans, processing(Delivery(Message(b"{}"), "q", "events")):
+    with recorded_spans() as spans, message_span(Delivery(Message(b"{}"), "q", "events")):
         structlog.get_logger().info("message_retried")
     structlog.get_logger().info("stopping")
 
@@ -49,7 +49,7 @@ def test_a_line_within_a_span_names_its_trace(capsys: pytest.CaptureFixture[str]
     assert not {"trace_id", "span_id"} & set(without)
 
 
-def test_a_librarys_warning_is_one_line_of_json_without_its_words(
+def test_library_log_is_one_line_without_its_text(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Libraries quote bodies and addresses in their messages and tracebacks."""
@@ -66,10 +66,10 @@ def test_a_librarys_warning_is_one_line_of_json_without_its_words(
 
 
 @pytest.mark.parametrize(("form", "as_json"), [("auto", False), ("console", False), ("json", True)])
-def test_a_terminal_gets_readable_lines_unless_json_is_asked_for(
+def test_terminal_gets_readable_lines_unless_json_is_set(
     form: str, *, as_json: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever starts a service by hand reads it; whoever collects logs gets what was asked for."""
+    """`auto` depends on the terminal; the other formats do not."""
     ours, theirs = pty.openpty()
     with os.fdopen(theirs, "w") as stream:
         monkeypatch.setattr("sys.stdout", stream)
@@ -82,8 +82,8 @@ def test_a_terminal_gets_readable_lines_unless_json_is_asked_for(
     assert shown.startswith("{") is as_json
 
 
-def test_elsewhere_auto_is_json(capsys: pytest.CaptureFixture[str]) -> None:
-    """In a container nobody has to ask for it."""
+def test_auto_format_in_pipe_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """A container needs no setting for JSON."""
     configure(service="usage-ingest", level="INFO", form="auto")
 
     structlog.get_logger().info("serving", port=8080)
@@ -91,8 +91,8 @@ def test_elsewhere_auto_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert logged(capsys)[0]["event"] == "serving"
 
 
-def test_console_lines_in_a_file_have_no_colours(capsys: pytest.CaptureFixture[str]) -> None:
-    """Nobody wants to read escape codes."""
+def test_console_format_in_file_has_no_colours(capsys: pytest.CaptureFixture[str]) -> None:
+    """Escape codes are for terminals only."""
     configure(service="usage-ingest", level="INFO", form="console")
 
     structlog.get_logger().info("serving", port=8080)

@@ -1,4 +1,4 @@
-"""Jobs that are done periodically: when woken, in any case, and never silently stuck."""
+"""Periodic jobs: wake-ups, intervals and stall detection."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,11 +7,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from nexus_service.periodic import Periodic
-from nexus_service.work import Works
+from nexus_service.work import WorkRegistry
 
 
 class Job:
-    """Rounds that are counted; the first ``more`` of them say that there is more to do."""
+    """Counts rounds; the first ``more`` of them report that there is more to do."""
 
     def __init__(self, more: int = 0) -> None:
         self.rounds = 0
@@ -27,13 +27,13 @@ class Job:
 
 
 def periodic(job: Callable[[], Awaitable[bool]], *, every: float = 3600) -> Periodic:
-    """Return a job that nobody watches."""
-    work = Works(CollectorRegistry(), service="test").add("job", steady=True)
+    """Return a periodic job without other observers."""
+    work = WorkRegistry(CollectorRegistry(), service="test").add("job", continuous=True)
     return Periodic(job, work, every=every)
 
 
-async def test_there_is_no_pause_while_there_is_more_to_do() -> None:
-    """A backlog is worked off at once."""
+async def test_backlog_is_processed_without_pause() -> None:
+    """A round that reports more work is followed by another one."""
     job = Job(more=3)
     task = asyncio.create_task(periodic(job.go_round).run())
 
@@ -43,8 +43,8 @@ async def test_there_is_no_pause_while_there_is_more_to_do() -> None:
     assert job.rounds == 4
 
 
-async def test_a_wake_up_ends_the_pause() -> None:
-    """What was just stored is not left waiting for the next round's time."""
+async def test_wake_up_ends_the_pause() -> None:
+    """New work is processed immediately."""
     job = Job()
     woken = periodic(job.go_round)
     task = asyncio.create_task(woken.run())
@@ -58,8 +58,8 @@ async def test_a_wake_up_ends_the_pause() -> None:
     assert job.rounds == 2
 
 
-async def test_time_alone_ends_the_pause_too() -> None:
-    """A lost wake-up strands nothing."""
+async def test_pause_ends_without_wake_up() -> None:
+    """A lost wake-up only delays work."""
     job = Job()
     task = asyncio.create_task(periodic(job.go_round, every=0.01).run())
     for _ in range(3):
@@ -70,26 +70,26 @@ async def test_time_alone_ends_the_pause_too() -> None:
     assert job.rounds >= 3
 
 
-async def test_round_that_fails_is_a_movement_where_failing_is_none() -> None:
-    """An outage is no reason to be restarted: only a round that never ends is."""
+async def test_failed_round_is_progress_without_errors_stall() -> None:
+    """Liveness does not fail during an outage, only if a round never ends."""
 
     async def fail() -> bool:
         raise ConnectionError
 
-    works = Works(CollectorRegistry(), service="test")
-    failing = Periodic(fail, works.add("job", steady=True, fails=False), every=3600)
+    works = WorkRegistry(CollectorRegistry(), service="test")
+    failing = Periodic(fail, works.add("job", continuous=True, errors_stall=False), every=3600)
 
     for _ in range(3):
         with pytest.raises(ConnectionError):
             await failing.run()
 
-    assert works.activities["job"].still() < 1
+    assert works.activities["job"].stalled_seconds() < 1
 
 
-async def test_rounds_are_timed_by_their_work() -> None:
-    """How long the work takes is a metric of every service."""
+async def test_round_duration_is_measured() -> None:
+    """It is a metric of every service."""
     registry = CollectorRegistry()
-    works = Works(registry, service="usage-ingest")
+    works = WorkRegistry(registry, service="usage-ingest")
 
     with works.add("claim").round():
         pass

@@ -1,14 +1,14 @@
-"""Work moves when it ends well; everything else is told by how long nothing did."""
+"""Detection of stalled work by the time without progress."""
 
 import asyncio
 
 import pytest
 
-from nexus_service.progress import STALLED_AFTER, Activity, Stalls, stalled
+from nexus_service.progress import STALLED_AFTER, Activity, StallDetector, describe_stalls
 
 
 class Clock:
-    """A clock that is moved by hand."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -25,25 +25,25 @@ def clock() -> Clock:
 
 
 def fail(activity: Activity) -> None:
-    """Let a piece of work end badly."""
+    """Run a piece of work that fails."""
     with pytest.raises(OSError, match="away"), activity.working():
         raise OSError("away")
 
 
-def test_work_that_never_ends_stands_still_since_it_began(clock: Clock) -> None:
+def test_work_that_never_ends_is_stalled_since_its_start(clock: Clock) -> None:
     """A statement that hangs on a lock."""
     activity = Activity(clock)
 
     with activity.working():
         clock.now += STALLED_AFTER + 1
-        assert activity.still() == STALLED_AFTER + 1
+        assert activity.stalled_seconds() == STALLED_AFTER + 1
 
-    assert activity.still() == 0
+    assert activity.stalled_seconds() == 0
 
 
-def test_work_that_always_ends_badly_stands_still_since_its_first_failure(clock: Clock) -> None:
-    """A loop that raises at every round looks busy and gets nowhere."""
-    activity = Activity(clock, steady=True)
+def test_failing_work_is_stalled_since_its_first_error(clock: Clock) -> None:
+    """A loop that fails in every round makes no progress."""
+    activity = Activity(clock, continuous=True)
     with activity.working():
         pass
 
@@ -51,68 +51,68 @@ def test_work_that_always_ends_badly_stands_still_since_its_first_failure(clock:
         fail(activity)
         clock.now += 10
 
-    assert activity.still() == 100
+    assert activity.stalled_seconds() == 100
 
 
-def test_work_that_ends_well_again_moves(clock: Clock) -> None:
-    """One good round ends the count."""
-    activity = Activity(clock, steady=True)
+def test_success_after_failures_is_progress(clock: Clock) -> None:
+    """One successful round ends the stall."""
+    activity = Activity(clock, continuous=True)
     fail(activity)
     clock.now += STALLED_AFTER + 1
 
     with activity.working():
         pass
 
-    assert activity.still() == 0
+    assert activity.stalled_seconds() == 0
 
 
-def test_a_steady_loop_that_no_longer_goes_round_stands_still(clock: Clock) -> None:
-    """A dead loop holds nothing in hand and fails at nothing."""
-    activity = Activity(clock, steady=True)
+def test_continuous_loop_without_rounds_is_stalled(clock: Clock) -> None:
+    """A loop that has ended has no work in progress and no errors."""
+    activity = Activity(clock, continuous=True)
     with activity.working():
         pass
 
     clock.now += STALLED_AFTER + 1
 
-    assert activity.still() == STALLED_AFTER + 1
+    assert activity.stalled_seconds() == STALLED_AFTER + 1
 
 
-def test_a_handler_without_messages_is_at_rest(clock: Clock) -> None:
-    """Only work that there is can stand still, and a lone failure is over after a while."""
+def test_handler_without_messages_is_not_stalled(clock: Clock) -> None:
+    """Idle is not stalled; a single failure expires."""
     activity = Activity(clock)
     fail(activity)
-    assert activity.still() == 0
+    assert activity.stalled_seconds() == 0
 
     clock.now += 10 * STALLED_AFTER
 
-    assert activity.still() == 0
+    assert activity.stalled_seconds() == 0
 
 
-def test_what_stands_still_is_named(clock: Clock) -> None:
-    """The health check's answer says which work, and for how long."""
-    loops = {"claim": Activity(clock, steady=True), "relay": Activity(clock, steady=True)}
+def test_stalled_work_is_named_with_its_seconds(clock: Clock) -> None:
+    """The health check shows the work and its seconds without progress."""
+    loops = {"claim": Activity(clock, continuous=True), "relay": Activity(clock, continuous=True)}
     for loop in loops.values():
         with loop.working():
             pass
-    assert stalled(loops) is None
+    assert describe_stalls(loops) is None
 
     clock.now += 61
     with loops["relay"].working():
         pass
 
-    assert stalled(loops) == "claim for 61 s"
+    assert describe_stalls(loops) == "claim for 61 s"
 
 
-async def test_what_stands_still_is_excused_while_the_database_is_away_and_a_minute_longer(
+async def test_no_stall_is_reported_until_a_minute_after_an_outage(
     clock: Clock,
 ) -> None:
-    """Loops wait half a minute before they try again; then it is their own fault."""
+    """Loops retry after half a minute, so they get a minute to recover."""
     activity, database = Activity(clock), "away"
 
-    async def needed() -> str | None:
+    async def dependency() -> str | None:
         return database or None
 
-    stalls = Stalls({"claim": activity}, needed, clock)
+    stalls = StallDetector({"claim": activity}, dependency, clock)
     with activity.working():
         clock.now += STALLED_AFTER + 1
         away = await stalls.fault()
@@ -126,45 +126,45 @@ async def test_what_stands_still_is_excused_while_the_database_is_away_and_a_min
     assert fault == "claim for 122 s"
 
 
-async def test_a_database_that_says_nothing_counts_as_away(clock: Clock) -> None:
-    """Liveness answers all the same: a probe gives up sooner than a silent database."""
+async def test_silent_database_counts_as_unavailable(clock: Clock) -> None:
+    """Liveness answers before the probe times out."""
     activity = Activity(clock)
 
-    async def needed() -> str | None:
+    async def dependency() -> str | None:
         await asyncio.Event().wait()
         return None
 
     with activity.working():
         clock.now += STALLED_AFTER + 1
         async with asyncio.timeout(5):
-            assert await Stalls({"claim": activity}, needed, clock).fault() is None
+            assert await StallDetector({"claim": activity}, dependency, clock).fault() is None
 
 
-def test_work_in_hand_of_which_nothing_moves_stands_still_however_it_ends(clock: Clock) -> None:
-    """Idle is healthy for ever; where failing is none, an end of any kind is movement."""
-    activity = Activity(clock, fails=False)
+def test_work_without_errors_stall_stalls_only_in_progress(clock: Clock) -> None:
+    """Idle is healthy; each end of a piece is progress, even with an error."""
+    activity = Activity(clock, errors_stall=False)
     clock.now += 10 * STALLED_AFTER
-    assert activity.still() == 0
+    assert activity.stalled_seconds() == 0
 
     with activity.working():
         clock.now += STALLED_AFTER + 1
-        assert activity.still() == STALLED_AFTER + 1
-        activity.moved()
-        assert activity.still() == 0
+        assert activity.stalled_seconds() == STALLED_AFTER + 1
+        activity.note_progress()
+        assert activity.stalled_seconds() == 0
         fail(activity)
         clock.now += 1
-        assert activity.still() == 1
+        assert activity.stalled_seconds() == 1
 
     clock.now += STALLED_AFTER + 1
-    assert activity.still() == 0
+    assert activity.stalled_seconds() == 0
 
 
-def test_work_stalls_after_the_limit_of_its_own(clock: Clock) -> None:
+def test_work_stalls_after_its_own_limit(clock: Clock) -> None:
     """A sweep that asks Stripe for twenty customers may take minutes."""
     activities = {"sweep": Activity(clock, limit=600.0)}
 
     with activities["sweep"].working():
         clock.now += 600
-        assert stalled(activities) is None
+        assert describe_stalls(activities) is None
         clock.now += 1
-        assert stalled(activities) == "sweep for 601 s"
+        assert describe_stalls(activities) == "sweep for 601 s"

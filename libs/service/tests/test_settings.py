@@ -1,4 +1,4 @@
-"""Settings from the environment, and errors that can be shown to anyone."""
+"""Settings from the environment; errors quote no values."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from nexus_service.settings import ServiceSettings, SettingsError, Token, load
 COMPLETE = {"AMQP_URL": "amqp://u:s3cret@h/v", "DATABASE_URL": "postgresql://u:s3cret@h/d"}
 
 
-def test_defaults_stand_where_nothing_is_said() -> None:
+def test_missing_variables_have_defaults() -> None:
     """Two addresses are enough to start."""
     settings = load(ServiceSettings, COMPLETE)
 
@@ -20,16 +20,16 @@ def test_defaults_stand_where_nothing_is_said() -> None:
     assert (settings.shutdown_grace_seconds, settings.log_level) == (20.0, "INFO")
 
 
-def test_what_counts_as_a_flood_is_told_by_two_settings() -> None:
-    """A share and the window that it is of; nobody has to say either."""
+def test_flood_limit_is_read_from_two_settings() -> None:
+    """The share and its window; both have defaults."""
     given = {"DEAD_LETTER_SHARE_LIMIT": "1", "DEAD_LETTER_WINDOW": "200"}
 
     assert load(ServiceSettings, COMPLETE).flood_limit() == FloodLimit(0.5, 1000)
     assert load(ServiceSettings, COMPLETE | given).flood_limit() == FloodLimit(1.0, 200)
 
 
-def test_all_that_is_missing_or_wrong_is_named_at_once(tmp_path: Path) -> None:
-    """Nobody should have to start a service five times to learn what it needs."""
+def test_all_missing_and_invalid_variables_are_named(tmp_path: Path) -> None:
+    """One start shows all problems."""
     with pytest.raises(SettingsError) as caught:
         load(
             ServiceSettings,
@@ -41,15 +41,15 @@ def test_all_that_is_missing_or_wrong_is_named_at_once(tmp_path: Path) -> None:
             },
         )
 
-    told = str(caught.value)
+    text = str(caught.value)
     for name in ("AMQP_URL", "HTTP_PORT", "LOG_LEVEL", "SHUTDOWN_GRACE_SECONDS"):
-        assert told.count(f"{name}:") == 1
-    assert "DATABASE_URL_FILE: can't be read (FileNotFoundError)" in told
-    assert "DATABASE_URL: not set" not in told
+        assert text.count(f"{name}:") == 1
+    assert "DATABASE_URL_FILE: can't be read (FileNotFoundError)" in text
+    assert "DATABASE_URL: not set" not in text
 
 
-def test_no_value_enters_an_error_or_a_repr() -> None:
-    """Errors are printed at start, settings end up in tracebacks."""
+def test_errors_and_reprs_contain_no_value() -> None:
+    """Errors are printed, and tracebacks show settings."""
     with pytest.raises(SettingsError) as caught:
         load(ServiceSettings, COMPLETE | {"HTTP_PORT": "s3cret", "LOG_FORMAT": "s3cret"})
 
@@ -58,8 +58,8 @@ def test_no_value_enters_an_error_or_a_repr() -> None:
     assert "s3cret" not in repr(load(ServiceSettings, COMPLETE))
 
 
-def test_a_file_gives_a_value_without_its_last_newline(tmp_path: Path) -> None:
-    """As secrets are mounted; the file goes before the plain variable."""
+def test_file_value_is_read_without_newline(tmp_path: Path) -> None:
+    """Mounted secrets end with a newline; the file overrides the variable."""
     secret = tmp_path / "amqp"
     secret.write_text("amqp://from.file/\n", encoding="utf-8")
 
@@ -68,8 +68,8 @@ def test_a_file_gives_a_value_without_its_last_newline(tmp_path: Path) -> None:
     assert settings.amqp_url.get_secret_value() == "amqp://from.file/"
 
 
-def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
-    """A binary file mounted by mistake is told, its bytes are not."""
+def test_binary_file_is_named(tmp_path: Path) -> None:
+    """The error does not quote its bytes."""
     secret = tmp_path / "amqp"
     secret.write_bytes(b"\xff\xfe")
 
@@ -77,8 +77,8 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
         load(ServiceSettings, COMPLETE | {"AMQP_URL_FILE": str(secret)})
 
 
-def test_an_empty_variable_counts_as_not_set() -> None:
-    """Compose files pass on empty strings for what is not set."""
+def test_empty_variable_counts_as_not_set() -> None:
+    """Compose files pass empty strings for unset variables."""
     with pytest.raises(SettingsError, match="AMQP_URL: not set"):
         load(ServiceSettings, COMPLETE | {"AMQP_URL": ""})
 
@@ -87,8 +87,8 @@ AROUND = ("{}\n", "\ufeff{}", "  {}\t", "'{}'", '"{}"\r\n', '\ufeff" {} "\n')
 
 
 @pytest.mark.parametrize("around", AROUND)
-def test_value_is_read_without_what_was_put_around_it(around: str, tmp_path: Path) -> None:
-    """Line breaks, a byte order mark, spaces, quotes: one rule for variables and files."""
+def test_outer_spaces_and_quotes_are_removed(around: str, tmp_path: Path) -> None:
+    """Also line breaks and a byte order mark; the same for variables and files."""
     wrapped = around.format(COMPLETE["AMQP_URL"])
     secret = tmp_path / "amqp"
     secret.write_bytes(wrapped.encode())
@@ -102,7 +102,7 @@ def test_value_is_read_without_what_was_put_around_it(around: str, tmp_path: Pat
 
 @pytest.mark.parametrize("within", ["\n", "\r\n", "\x00", "\x85", "\u2028", "\u200b", "\udcff"])
 def test_value_with_an_unprintable_character_is_refused(within: str) -> None:
-    """Nothing that people write has one, and each is unseen in an editor."""
+    """No valid value contains one, and an editor does not show it."""
     with pytest.raises(SettingsError) as caught:
         load(ServiceSettings, COMPLETE | {"LOG_LEVEL": f"s3{within}cret"})
 
@@ -111,8 +111,8 @@ def test_value_with_an_unprintable_character_is_refused(within: str) -> None:
 
 
 @pytest.mark.parametrize("blank", [" ", "\n", "\ufeff", '""', "' '"])
-def test_value_of_blanks_counts_as_not_set(blank: str) -> None:
-    """An empty file is mounted as easily as an empty variable is passed on."""
+def test_blank_value_counts_as_not_set(blank: str) -> None:
+    """In a file and in a variable."""
     with pytest.raises(SettingsError, match="AMQP_URL: not set"):
         load(ServiceSettings, COMPLETE | {"AMQP_URL": blank})
 
@@ -124,8 +124,8 @@ class Keyed(BaseModel):
 
 
 @pytest.mark.parametrize("key", ["sk_test s3cret", "sk_test_s3\tcret", "sk_test_s3crét"])
-def test_token_that_no_header_can_carry_is_refused(key: str) -> None:
-    """It would fail before a byte was sent, call by call."""
+def test_token_invalid_in_a_header_is_refused(key: str) -> None:
+    """Otherwise each call would fail before it is sent."""
     with pytest.raises(SettingsError, match="API_KEY") as caught:
         load(Keyed, {"API_KEY": key})
 
@@ -133,20 +133,20 @@ def test_token_that_no_header_can_carry_is_refused(key: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.2", "::", "::1", "localhost", "metering_1.internal"])
-def test_services_listen_on_a_name_or_an_address(host: str) -> None:
-    """An IPv6 address stands there without brackets."""
+def test_http_host_takes_name_or_address(host: str) -> None:
+    """An IPv6 address has no brackets."""
     assert load(ServiceSettings, COMPLETE | {"HTTP_HOST": host}).http_host == host
 
 
 @pytest.mark.parametrize("host", ["a..b", "h" * 64, "[[[", "0.0.0.0:80", "h1,h2", "::g", "\u00e9"])
-def test_nothing_else_is_listened_on(host: str) -> None:
-    """Otherwise the look-up of such a name would end the service with a traceback."""
+def test_http_host_that_is_neither_is_refused(host: str) -> None:
+    """Otherwise its look-up would end the service with a traceback."""
     with pytest.raises(SettingsError, match="HTTP_HOST: must be one name or IP address"):
         load(ServiceSettings, COMPLETE | {"HTTP_HOST": host})
 
 
 def test_urls_take_several_hosts() -> None:
-    """Each with a port of its own, as libpq reads them."""
+    """Each with its own port, as in libpq."""
     several = {
         "AMQP_URL": "amqp://u:p@h1:5672,h2:5673/v",
         "DATABASE_URL": "postgresql://u:p@h1,h2:5432/d",
@@ -159,7 +159,7 @@ def test_urls_take_several_hosts() -> None:
 
 
 @pytest.mark.parametrize("name", ["AMQP_URL", "DATABASE_URL"])
-def test_list_of_hosts_with_a_bad_one_is_refused(name: str) -> None:
+def test_list_with_invalid_host_is_refused(name: str) -> None:
     """The error says which host, and nothing of the URL."""
     url = COMPLETE[name].replace("@h/", "@h1,h2:s3cret/")
 

@@ -104,7 +104,7 @@ async def test_session_has_timeouts_for_locks_and_lost_peers(url: str) -> None:
 
 async def test_session_ends_at_its_age(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever state it has reached that nothing else detects."""
-    monkeypatch.setattr(database_module, "OLDEST_SESSION", 0)
+    monkeypatch.setattr(database_module, "MAX_SESSION_AGE", 0)
 
     async with opened(url) as database:
         first, second = await sessions_of(database, 1), await sessions_of(database, 1)

@@ -10,7 +10,7 @@ from integration.messaging.bench import QUEUE, SERVICE, Bench
 from nexus_messaging.connecting import ADDRESS_TIMEOUT, BrokerUnreachableError, connect
 from nexus_messaging.consumer import Consumer
 from nexus_messaging.publisher import Publisher
-from nexus_service.connections import UNCONNECTED_FOR, Connections
+from nexus_service.connections import UNCONNECTED_LIMIT, Connections
 from support.events import tool_run
 from support.hosts import OTHER_LOOPBACK, resolve, silent_server, unreachable_port
 from support.vhost import Vhost
@@ -55,7 +55,7 @@ async def test_a_list_of_hosts_is_gone_through_for_publishing_and_consuming(
     """The first host is silent; both connections reach the second."""
     url = vhost.url(SERVICE).replace("@", f"@{OTHER_LOOPBACK}:{silent},", 1)
     consumer = Consumer(url, QUEUE, prefetch=1, name="test")
-    consumer.open()
+    consumer.start_consuming()
     receiving = asyncio.create_task(consumer.run())
 
     publisher = await Publisher.connect(url, name="test")
@@ -85,18 +85,18 @@ async def test_an_unreachable_broker_is_told_by_readiness_at_once_and_later_by_l
         consumer = Consumer(f"amqp://u:p@127.0.0.1:{silent.port}/v", QUEUE, prefetch=1, name="test")
         connections = Connections(publisher, [consumer])
         assert await connections.fault() is None
-        consumer.open()
+        consumer.start_consuming()
         receiving = asyncio.create_task(consumer.run())
 
         fault = await eventually(connections.fault, lambda text: "TimeoutError" in (text or ""))
         assert fault == f"{QUEUE} is not consumed: not reachable: TimeoutError"
-        assert await connections.stalled() is None
-        consumer._unconnected_since -= UNCONNECTED_FOR
-        stalled = await connections.stalled()
+        assert await connections.liveness_fault() is None
+        consumer._unconnected_since -= UNCONNECTED_LIMIT
+        stalled = await connections.liveness_fault()
         assert stalled is not None
         assert stalled.startswith(f"{QUEUE}: not connected for 18")
-        await consumer.shut()
-        assert await connections.stalled() is None
+        await consumer.cancel_consuming()
+        assert await connections.liveness_fault() is None
         receiving.cancel()
         await asyncio.wait({receiving})
         await publisher.close()

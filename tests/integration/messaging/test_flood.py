@@ -26,7 +26,7 @@ from support.vhost import Vhost, bad_message, message
 from support.waiting import eventually
 
 LIMIT = FloodLimit(0.5, 200)
-MOST = LIMIT.most + 1
+MOST = LIMIT.max_dead_letters + 1
 """Dead letters of one stop: the last of them is what shows that it is a flood."""
 
 KEY = "tool.executed.v1"

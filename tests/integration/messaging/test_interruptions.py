@@ -84,8 +84,8 @@ async def test_a_consumer_that_the_broker_forgot_consumes_again(
     async def hear_nothing(_consumer: Consumer, _frame: object) -> None:
         pass
 
-    monkeypatch.setattr(Consumer, "_cancelled", hear_nothing)
-    monkeypatch.setattr("nexus_messaging.consumer.LOOKED_AFTER", 1.0)
+    monkeypatch.setattr(Consumer, "_on_cancel", hear_nothing)
+    monkeypatch.setattr("nexus_messaging.consumer.CONSUMER_CHECK_INTERVAL", 1.0)
     bench = Bench(own_vhost, "single")
     async with bench.consuming():
         await own_vhost.publish(tool_run())
@@ -101,7 +101,7 @@ async def test_a_consumer_that_the_broker_forgot_consumes_again(
 async def idle(bench: Bench) -> bool:
     """Return whether all is acked that was delivered, and more would be."""
     consumer = bench.consumer
-    return consumer is not None and not (consumer._narrow or len(consumer._in_hand))
+    return consumer is not None and not (consumer._probing or len(consumer._unacked))
 
 
 @pytest.mark.parametrize("kind", ["batch", "single"])

@@ -7,8 +7,8 @@ import pytest
 
 from integration.messaging.bench import Bench, DownError
 from nexus_messaging import consumer
-from nexus_messaging.batches import MOST_BYTES
-from nexus_messaging.consumer import BYTES_IN_HAND, READ_AGAIN_AFTER
+from nexus_messaging.batches import MAX_BATCH_BYTES
+from nexus_messaging.consumer import MAX_UNACKED_BYTES, PAUSED_READ_INTERVAL
 from nexus_messaging.message import Delivery
 from nexus_messaging.retry import Done, Outcome
 from nexus_messaging.topology import EVENTS
@@ -49,7 +49,7 @@ class Held:
 
     async def in_hand(self) -> int:
         """Return the bytes that are in hand."""
-        return 0 if self.bench.consumer is None else self.bench.consumer._in_hand.bytes
+        return 0 if self.bench.consumer is None else self.bench.consumer._unacked.bytes
 
 
 @pytest.mark.parametrize("kind", ["batch", "single"])
@@ -61,14 +61,14 @@ async def test_no_more_than_a_limit_in_bytes_is_in_hand(vhost: Vhost, kind: str)
     await publish_large(vhost)
 
     async with bench.consuming(grace=20):
-        await eventually(held.in_hand, lambda size: size >= BYTES_IN_HAND)
-        full = asyncio.get_running_loop().time() + READ_AGAIN_AFTER + 1
+        await eventually(held.in_hand, lambda size: size >= MAX_UNACKED_BYTES)
+        full = asyncio.get_running_loop().time() + PAUSED_READ_INTERVAL + 1
         most = await eventually(held.in_hand, lambda _: asyncio.get_running_loop().time() > full)
         held.going.set()
         await bench.all_done(MESSAGES)
 
-    assert most < BYTES_IN_HAND + SLACK
-    assert max(bench.batches, default=1) <= MOST_BYTES // LARGE
+    assert most < MAX_UNACKED_BYTES + SLACK
+    assert max(bench.batches, default=1) <= MAX_BATCH_BYTES // LARGE
 
 
 async def test_little_is_read_for_heartbeats_while_hands_are_full(
@@ -76,8 +76,8 @@ async def test_little_is_read_for_heartbeats_while_hands_are_full(
 ) -> None:
     """Work may stand still for hours, as while the broker confirms no copy."""
     reads, pause = 20, 0.2
-    monkeypatch.setattr("nexus_messaging.consumer.READ_AGAIN_AFTER", pause)
-    monkeypatch.setattr("nexus_messaging.consumer.BYTES_IN_HAND", SLACK)
+    monkeypatch.setattr("nexus_messaging.consumer.PAUSED_READ_INTERVAL", pause)
+    monkeypatch.setattr("nexus_messaging.consumer.MAX_UNACKED_BYTES", SLACK)
     bench = Bench(vhost, "single", prefetch=1000)
     held = Held(bench)
     bench.behave = held.behave
@@ -104,7 +104,7 @@ async def test_an_outage_hands_back_what_the_limit_held_up(vhost: Vhost, kind: s
     await publish_large(vhost)
 
     async with bench.consuming(grace=20):
-        await eventually(held.in_hand, lambda size: size >= BYTES_IN_HAND)
+        await eventually(held.in_hand, lambda size: size >= MAX_UNACKED_BYTES)
         held.going.set()
         await eventually(bench.waiting, lambda waiting: waiting == MESSAGES - 1, within=60)
         bench.down = False

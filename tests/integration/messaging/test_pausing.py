@@ -43,7 +43,7 @@ def end(bench: Bench) -> None:
 async def not_acked(bench: Bench) -> int:
     """Return how many deliveries are in hand or wait for their ack."""
     assert bench.consumer is not None
-    return len(bench.consumer._in_hand)
+    return len(bench.consumer._unacked)
 
 
 async def test_stopping_in_an_outage_takes_no_grace(bench: Bench) -> None:
@@ -114,8 +114,8 @@ async def test_reading_goes_on_as_soon_as_there_is_room(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not only when the connection would count as silent."""
-    monkeypatch.setattr(consumer, "BYTES_IN_HAND", 1)
-    monkeypatch.setattr(consumer, "READ_AGAIN_AFTER", 600.0)
+    monkeypatch.setattr(consumer, "MAX_UNACKED_BYTES", 1)
+    monkeypatch.setattr(consumer, "PAUSED_READ_INTERVAL", 600.0)
 
     async with bench.consuming():
         await bench.vhost.publish(*(tool_run() for _ in range(MESSAGES)))

@@ -20,19 +20,19 @@ from support.waiting import eventually
 MESSAGES = 40
 
 STEPS = (
-    (Consumer, "take"),
+    (Consumer, "receive"),
     (Pipeline, "process"),
     (Settlement, "carry_out"),
     (Consumer, "ack"),
     (Consumer, "_send_acks"),
-    (Consumer, "_widen"),
+    (Consumer, "_raise_prefetch"),
     (Pipeline, "hand_back"),
-    (Consumption, "_shut_and_hand_back"),
+    (Consumption, "_cancel_and_hand_back"),
 )
 """All that is awaited between a delivery and its ack, but the handler: its errors are foreseen."""
 
 
-FROM_CALL = {"_widen": 1, "hand_back": 1, "_shut_and_hand_back": 1}
+FROM_CALL = {"_raise_prefetch": 1, "hand_back": 1, "_cancel_and_hand_back": 1}
 """The call that fails where it is not the third: these come once in a connection or an outage."""
 
 
@@ -129,7 +129,7 @@ async def test_an_unforeseen_error_in_an_outage_leaves_no_queue_marked_as_paused
     bench = Bench(vhost, kind)
     bench.down = True
     failed = asyncio.Event()
-    real = Consumption._shut_and_hand_back
+    real = Consumption._cancel_and_hand_back
 
     async def fail_once_paused(consumption: Consumption) -> None:
         await real(consumption)
@@ -143,7 +143,7 @@ async def test_an_unforeseen_error_in_an_outage_leaves_no_queue_marked_as_paused
         return Done()
 
     bench.behave = need_something
-    monkeypatch.setattr(Consumption, "_shut_and_hand_back", fail_once_paused)
+    monkeypatch.setattr(Consumption, "_cancel_and_hand_back", fail_once_paused)
     await vhost.publish(tool_run())
     async with bench.consuming():
         await failed.wait()

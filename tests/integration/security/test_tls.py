@@ -108,7 +108,7 @@ async def test_publisher_refuses_a_broker_it_cannot_trust(distrusted: str) -> No
 async def test_consumer_refuses_a_broker_it_cannot_trust(distrusted: str) -> None:
     """It logs that, and never consumes."""
     consumer = Consumer(distrusted, TOOL_EXECUTED_QUEUE, prefetch=1, name=SERVICE)
-    consumer.open()
+    consumer.start_consuming()
 
     with capture_logs() as logged:
         running = asyncio.create_task(consumer.run())

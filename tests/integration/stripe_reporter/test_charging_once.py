@@ -89,7 +89,7 @@ async def test_a_copy_that_another_process_is_sending_waits(bench: Bench) -> Non
     async with bench.reporting() as first:
         await bench.send(event)
         await eventually(bench.calls, bool)
-        await first.app.consumptions[0]._consumer.shut()
+        await first.app.consumptions[0]._consumer.cancel_consuming()
         async with bench.second().reporting():
             await bench.send(event)
             await bench.outcomes(2)

@@ -10,7 +10,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.trace import SpanKind
 
 from nexus_messaging.topology import TOOL_EXECUTED_QUEUE
-from nexus_messaging.tracing import begun
+from nexus_messaging.tracing import start_span
 from nexus_service.exporting import LAST_EXPORT_WITHIN, exporting
 from support.events import tool_run
 from support.http_servers import serve_routes
@@ -63,7 +63,7 @@ def test_silent_collector_delays_no_shutdown(
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
 
         with exporting("usage-ingest"):
-            begun("claim usage", SpanKind.INTERNAL).end()
+            start_span("claim usage", SpanKind.INTERNAL).end()
             ending = time.monotonic()
         took = time.monotonic() - ending
 

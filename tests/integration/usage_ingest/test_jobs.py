@@ -13,7 +13,7 @@ from nexus_database import Database
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.topology import USAGE_RECORDED_QUEUE
 from nexus_service.periodic import Periodic
-from nexus_service.work import Works
+from nexus_service.work import WorkRegistry
 from support.events import provisioned, tool_run
 from support.vhost import Vhost
 from support.waiting import eventually
@@ -50,7 +50,7 @@ def claim_job(database: Database, *, every: float = IDLE) -> Periodic:
         now=lambda: datetime.now(UTC),
         wake_relay=lambda: None,
     )
-    work = Works(registry, service=NAME).add("claim", steady=True)
+    work = WorkRegistry(registry, service=NAME).add("claim", continuous=True)
     return Periodic(job, work, every=every, gather=GATHER)
 
 

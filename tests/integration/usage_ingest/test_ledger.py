@@ -91,7 +91,7 @@ async def test_run_is_recorded_without_metadata_that_cannot_be_stored(
     runs = [
         tool_run(user, metadata={"name\u0000": 1}),
         read_event(beyond.body().replace(b"4321", b"1e400"), [ToolExecuted]),
-        tool_run(user).leaving_out(),
+        tool_run(user).mark_left_out(),
         tool_run(user, metadata={"a": 1}),
         tool_run(user),
     ]

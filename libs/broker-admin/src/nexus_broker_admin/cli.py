@@ -21,11 +21,11 @@ from nexus_messaging.topology import (
     VHOST,
     metering_topology,
 )
-from nexus_service.console import Tone, complain, show_line
-from nexus_service.program import Parser, ended
+from nexus_service.console import Tone, show_error, show_line
+from nexus_service.program import Parser, run_program
 from nexus_service.settings import SettingsError, read_value
 
-FINE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+SUCCESS, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
 DRAINABLE = tuple(tier.name for tier in (*TIERS, *RETIRED_TIERS))
 
@@ -97,7 +97,7 @@ def _read(environment: Mapping[str, str], name: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code, as ``--help`` lists them."""
-    return ended(lambda: _run(arguments))
+    return run_program(lambda: _run(arguments))
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -180,7 +180,7 @@ def _render(tier_scale: float, broker_version: str) -> int:
     vhost = _read(os.environ, "VHOST") or VHOST
     topology = metering_topology(vhost, tier_scale, broker_version)
     print(json.dumps(definitions(topology), indent=2))
-    return FINE
+    return SUCCESS
 
 
 async def _apply(settings: Settings, tier_scale: float) -> int:
@@ -206,7 +206,7 @@ async def _apply(settings: Settings, tier_scale: float) -> int:
         show_line(f"{faults} differences remain", Tone.BAD)
     elif not changes:
         show_line("nothing to change", Tone.GOOD)
-    return FAILED if faults else FINE
+    return FAILED if faults else SUCCESS
 
 
 async def _check(settings: Settings, tier_scale: float) -> int:
@@ -217,7 +217,7 @@ async def _check(settings: Settings, tier_scale: float) -> int:
     _show(drift)
     if all(each.acceptable for each in drift):
         show_line("the broker is as described", Tone.GOOD)
-        return FINE
+        return SUCCESS
     return FAILED
 
 
@@ -225,7 +225,7 @@ async def _drain(settings: Settings, tier: str) -> int:
     async with connect(settings.management_url) as management:
         messages = await drain(management, tier, vhost=settings.vhost)
     _show_drained(tier, messages)
-    return FINE
+    return SUCCESS
 
 
 def _show_drained(tier: str, messages: int) -> None:
@@ -243,7 +243,7 @@ def _show(differences: Iterable[Difference]) -> None:
 
 
 def _complain(error: Exception, code: int) -> int:
-    complain("nexus-topology", str(error))
+    show_error("nexus-topology", str(error))
     return code
 
 

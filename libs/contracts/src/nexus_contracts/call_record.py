@@ -1,4 +1,4 @@
-"""A report and what became of its calls to Stripe, as the journal tells it to a restored ledger."""
+"""A report and the state of its calls to Stripe: from the journal, for a restored ledger."""
 
 from typing import Final, Literal
 from uuid import UUID
@@ -32,7 +32,7 @@ class CallRecord(BaseModel):
 
     @field_validator("report")
     @classmethod
-    def _of_a_claim(cls, report: UsageRecordedV1) -> UsageRecordedV1:
+    def _require_claim(cls, report: UsageRecordedV1) -> UsageRecordedV1:
         if report.claim_id is None:
             raise ValueError("without its claim nobody can tell which events it sums up")
         return report
@@ -57,7 +57,7 @@ def read_call_record(line: str) -> CallRecord | CallRecordsEnd:
     """Read one line of a list of calls.
 
     Raises:
-        UnreadableError: it is neither; the text names fields and rules, and no value.
+        UnreadableError: the line is neither; the text names fields and rules, and no value.
     """
     try:
         written = from_json(line)

@@ -1,4 +1,4 @@
-"""The CloudEvents 1.0 envelope: how a body becomes an event, and an event a body."""
+"""The CloudEvents 1.0 envelope: converts bodies to events and events to bodies."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,7 +10,7 @@ from pydantic_core import from_json, to_json
 
 from nexus_contracts.errors import InvalidEventError, UnreadableError, UnsupportedVersionError
 from nexus_contracts.fields import JsonMediaType, Moment, Text, TraceParent, trace_context
-from nexus_contracts.leaving_out import without
+from nexus_contracts.json_nulls import set_null
 from nexus_contracts.wording import describe
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
@@ -83,11 +83,11 @@ class Event(BaseModel, Generic[DataT_co]):
 
     @property
     def left_out(self) -> bool:
-        """Whether the free-form field was no object or not readable, and is absent for that."""
+        """Whether the free-form field was invalid or unreadable, and was therefore left out."""
         return self._left_out
 
-    def leaving_out(self) -> Self:
-        """Return it as one whose free-form field could not be read."""
+    def mark_left_out(self) -> Self:
+        """Return a copy that says that its free-form field was left out."""
         event = self.model_copy()
         event._left_out = True  # noqa: SLF001 - its own class, another instance
         return event
@@ -100,8 +100,8 @@ class Event(BaseModel, Generic[DataT_co]):
 def read_event(body: bytes, accepted: Sequence[type[DataT]]) -> Event[DataT]:
     """Read a body as one of the ``accepted`` kinds of data, chosen by the envelope's ``type``.
 
-    A body that is no readable JSON, or breaks the contract, for its free-form field alone is read
-    without that field.
+    If only the free-form field is unreadable or breaks the contract, the body is read without that
+    field.
 
     Raises:
         UnreadableError: no JSON, no envelope, or more than ``MAX_BODY_BYTES``.
@@ -116,13 +116,13 @@ def read_event(body: bytes, accepted: Sequence[type[DataT]]) -> Event[DataT]:
         rest = _without_free_form(body, accepted)
         if rest is None:
             raise
-    return _read(rest, accepted).leaving_out()
+    return _read(rest, accepted).mark_left_out()
 
 
 def _without_free_form(body: bytes, accepted: Sequence[type[EventData]]) -> bytes | None:
     rest = None
     for name in {data.FREE_FORM for data in accepted} - {None}:
-        rest = without(rest or body, ("data", str(name))) or rest
+        rest = set_null(rest or body, ("data", str(name))) or rest
     return rest
 
 
@@ -130,12 +130,12 @@ def _read(body: bytes, accepted: Sequence[type[DataT]]) -> Event[DataT]:
     kind = _type_of(body)
     by_type = {data.TYPE: data for data in accepted}
     if kind not in by_type:
-        raise _unexpected(kind, accepted)
+        raise _unexpected_type(kind, accepted)
     return _read_as(body, by_type[kind])
 
 
 def _type_of(body: bytes) -> str:
-    """Return the envelope's ``type``; NaN and infinities, which JSON lacks, are refused here."""
+    """Return the envelope's ``type``; refuse NaN and infinities, which are not JSON."""
     try:
         envelope = from_json(body, allow_inf_nan=False)
     except ValueError:
@@ -153,19 +153,19 @@ def _read_as(body: bytes, data: type[DataT]) -> Event[DataT]:
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        if not _is_of_free_form_alone(error, data):
+        if not _only_free_form_is_wrong(error, data):
             raise InvalidEventError(describe(error)) from None
     envelope = from_json(body)
     del envelope["data"][data.FREE_FORM]
-    return kind.model_validate_json(to_json(envelope)).leaving_out()
+    return kind.model_validate_json(to_json(envelope)).mark_left_out()
 
 
-def _is_of_free_form_alone(error: ValidationError, data: type[EventData]) -> bool:
+def _only_free_form_is_wrong(error: ValidationError, data: type[EventData]) -> bool:
     places = {detail["loc"][:2] for detail in error.errors(include_input=False, include_url=False)}
     return data.FREE_FORM is not None and places == {("data", data.FREE_FORM)}
 
 
-def _unexpected(
+def _unexpected_type(
     kind: str, accepted: Sequence[type[EventData]]
 ) -> UnsupportedVersionError | InvalidEventError:
     known = ", ".join(data.TYPE for data in accepted)
@@ -177,18 +177,18 @@ def _unexpected(
 
 
 def event_type_of(body: bytes) -> str | None:
-    """Return the ``type`` that a body claims, whatever may be wrong with the rest of it."""
+    """Return the ``type`` of a body, even if the rest of the body is invalid."""
     kind = _field_of(body, "type")
     return kind if isinstance(kind, str) else None
 
 
 def traceparent_of(body: bytes) -> str | None:
-    """Return the trace context that a body carries, whatever may be wrong with the rest of it."""
+    """Return the trace context of a body, even if the rest of the body is invalid."""
     return trace_context(_field_of(body, "traceparent"))
 
 
 def source_of(body: bytes) -> str | None:
-    """Return the ``source`` that a body names, whatever may be wrong with the rest of it."""
+    """Return the ``source`` of a body, even if the rest of the body is invalid."""
     try:
         return _SOURCE.validate_python(_field_of(body, "source"), strict=True)
     except ValidationError:

@@ -1,25 +1,25 @@
-"""What can be wrong with a message, one class per cause, none of them repeating what was in it."""
+"""Errors of messages, one class per cause. No text contains a value of the message."""
 
 from typing import ClassVar
 
 
 class ContractError(Exception):
-    """A message that no retry can make right.
+    """A message breaks the contract; no retry can succeed.
 
-    The text names field paths and rules only; values, which may be personal, never enter it.
+    The text names field paths and rules, and no values, which may be personal data.
     """
 
     reason: ClassVar[str]
 
 
 class UnreadableError(ContractError):
-    """The body is no JSON, no CloudEvents envelope, or too large to be one."""
+    """The body is not JSON, not a CloudEvents envelope, or too large."""
 
     reason: ClassVar[str] = "unreadable"
 
 
 class UnsupportedVersionError(ContractError):
-    """The event is known, this major version of it is not."""
+    """The event is known, but not in this major version."""
 
     reason: ClassVar[str] = "unsupported_version"
 

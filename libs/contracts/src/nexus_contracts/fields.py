@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, TypeAdapter
 
-from nexus_contracts.wording import NOT_A_TIME, form
+from nexus_contracts.wording import NOT_A_TIME, worded_pattern
 
 MAX_VALUE: Final = 999_999_999_999_999
 """Stripe refuses meter values of more than 15 significant digits."""
@@ -16,7 +16,7 @@ Text = Annotated[
     Field(
         min_length=1,
         max_length=200,
-        pattern=form(r"^[^\x00-\x1f\x7f]+$", "must have no control characters"),
+        pattern=worded_pattern(r"^[^\x00-\x1f\x7f]+$", "must have no control characters"),
     ),
 ]
 """A short name without control characters; PostgreSQL could not store a null byte."""
@@ -27,7 +27,9 @@ MeterName = Annotated[Text, Field(max_length=100)]
 StripeCustomerId = Annotated[
     str,
     Field(
-        pattern=form(r"^cus_[A-Za-z0-9_]{1,200}$", "must be a Stripe customer's id, cus_ and more")
+        pattern=worded_pattern(
+            r"^cus_[A-Za-z0-9_]{1,200}$", "must be a Stripe customer's id, cus_ and more"
+        )
     ),
 ]
 Identifier = Annotated[
@@ -35,7 +37,9 @@ Identifier = Annotated[
     Field(
         min_length=1,
         max_length=100,
-        pattern=form(r"^[A-Za-z0-9._:-]+$", "must be of letters, digits and . _ : - alone"),
+        pattern=worded_pattern(
+            r"^[A-Za-z0-9._:-]+$", "must be of letters, digits and . _ : - alone"
+        ),
     ),
 ]
 """A meter event's identifier; Stripe takes at most 100 characters."""
@@ -75,7 +79,7 @@ def _before_leap_second(minute: str, offset: str) -> datetime:
     return moment
 
 
-def _as_written(value: object) -> object:
+def _read_time(value: object) -> object:
     if isinstance(value, str) and (leap := _LEAP_SECOND.fullmatch(value)):
         return _before_leap_second(*leap.groups())
     # pydantic would take 1700000000, and guess from its size whether it means milliseconds.
@@ -84,7 +88,7 @@ def _as_written(value: object) -> object:
     raise ValueError(NOT_A_TIME)
 
 
-def _representable(moment: datetime) -> datetime:
+def _check_range(moment: datetime) -> datetime:
     if not EARLIEST <= moment <= LATEST:
         raise ValueError(f"must be a time from {EARLIEST:%Y} on and before {LATEST:%Y}")
     return moment
@@ -93,8 +97,8 @@ def _representable(moment: datetime) -> datetime:
 Moment = Annotated[
     AwareDatetime,
     Field(strict=False),  # after a validator in Python even JSON's strings count as Python's
-    BeforeValidator(_as_written),
-    AfterValidator(_representable),
+    BeforeValidator(_read_time),
+    AfterValidator(_check_range),
 ]
 """A time in RFC 3339 with its offset from UTC; digits beyond microseconds are dropped.
 

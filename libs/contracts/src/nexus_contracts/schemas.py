@@ -1,4 +1,4 @@
-"""The events as JSON Schemas, for publishers in other languages: written, or checked for drift."""
+"""Writes the events as JSON Schemas for publishers in other languages, or checks the files."""
 
 import argparse
 import json
@@ -17,14 +17,14 @@ def schema_of(data: type[EventData]) -> dict[str, Any]:
     """Return the JSON Schema of the whole body, envelope included, that carries ``data``."""
     schema = Event[data].model_json_schema()  # type: ignore[valid-type]
     properties = schema["properties"]
-    # What tells an event from other JSON on the wire, though the model has defaults for it.
+    # Publishers must send these, although the model has defaults or accepts other values.
     properties["type"] = {"const": data.TYPE, "type": "string"}
     properties["specversion"] = {"const": "1.0", "type": "string"}
     required = sorted({*schema["required"], "specversion"})
     return {"$schema": DIALECT, **schema, "title": data.TYPE, "required": required}
 
 
-def rendered() -> dict[str, str]:
+def render_schemas() -> dict[str, str]:
     """Return the text of every schema file by its name."""
     return {
         f"{data.TYPE}.json": json.dumps(schema_of(data), indent=2, sort_keys=True) + "\n"
@@ -51,12 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _stale(directory: Path) -> set[str]:
     found = {path.name: path.read_text(encoding="utf-8") for path in directory.glob("*.json")}
-    wanted = rendered()
+    wanted = render_schemas()
     return {name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name)}
 
 
 def _write(directory: Path) -> None:
-    wanted = rendered()
+    wanted = render_schemas()
     for path in directory.glob("*.json"):
         if path.name not in wanted:
             path.unlink()

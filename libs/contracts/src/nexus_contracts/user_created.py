@@ -6,14 +6,14 @@ from uuid import UUID
 from pydantic import Field
 
 from nexus_contracts.envelope import EventData
-from nexus_contracts.wording import form
+from nexus_contracts.wording import worded_pattern
 
 Email = Annotated[
     str,
     Field(
         min_length=3,
         max_length=512,
-        pattern=form(r"^[^\s@\x00]+@[^\s@\x00]+$", "must be an e-mail address"),
+        pattern=worded_pattern(r"^[^\s@\x00]+@[^\s@\x00]+$", "must be an e-mail address"),
         repr=False,
     ),
 ]
@@ -31,7 +31,7 @@ class UserCreatedV1(EventData):
         str | None,
         Field(
             max_length=256,
-            pattern=form(r"^[^\x00-\x1f\x7f]*$", "must have no control characters"),
+            pattern=worded_pattern(r"^[^\x00-\x1f\x7f]*$", "must have no control characters"),
             repr=False,
         ),
     ] = None

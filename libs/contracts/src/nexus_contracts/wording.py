@@ -1,4 +1,4 @@
-"""What is wrong with data, in words for people: the field's path and the rule, never a value."""
+"""Describes validation errors to people: the path of the field and the rule, without values."""
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -7,8 +7,8 @@ from typing import Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-MOST_NAMED: Final = 8
-"""Broken rules in one text: it travels in a message header."""
+MAX_RULES: Final = 8
+"""Broken rules in one text at most: the text is sent in a message header."""
 
 _PATH_DEPTH: Final = 2
 
@@ -23,8 +23,8 @@ NOT_A_TIME: Final = "must be a time as RFC 3339 writes it: 2026-03-01T12:00:00Z"
 _JSON: Final = "is not JSON"
 _UTF_8: Final = "is not UTF-8"
 
-# By pydantic's names (https://docs.pydantic.dev/latest/errors/validation_errors/). The limits
-# that are put in are the rule's own; no other part of pydantic's context is, as it may be input.
+# By pydantic's error types (https://docs.pydantic.dev/latest/errors/validation_errors/). Only the
+# limits of a rule are inserted; other parts of pydantic's context may be input.
 _RULES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "missing": "is missing",
@@ -72,55 +72,55 @@ _RULES: Final[Mapping[str, str]] = MappingProxyType(
         "timezone_aware": "must say how far it is from UTC: 2026-03-01T12:00:00Z",
     }
 )
-_ELSE: Final = "breaks a rule of its field"
+_OTHER: Final = "breaks a rule of its field"
 
-_FORMS: Final[dict[str, str]] = {}
+_PATTERN_WORDS: Final[dict[str, str]] = {}
 
 
-def form(pattern: str, words: str) -> str:
-    """Note in words what a field's ``pattern`` asks for; return the pattern."""
-    _FORMS[pattern] = words
+def worded_pattern(pattern: str, words: str) -> str:
+    """Register ``words`` as the description of a field's ``pattern``; return the pattern."""
+    _PATTERN_WORDS[pattern] = words
     return pattern
 
 
 def rule(detail: ErrorDetails) -> str:
-    """Return the broken rule in words that follow the field's name."""
+    """Return the broken rule as a phrase that follows the name of the field."""
     context = detail.get("ctx", {})
     match detail["type"]:
         case "value_error" | "assertion_error":
-            # A validator of ours: its text is made for people and quotes no input.
-            return str(context.get("error") or _ELSE)
+            # A validator of this project: its text is meant for people and quotes no input.
+            return str(context.get("error") or _OTHER)
         case "string_pattern_mismatch":
             pattern = str(context.get("pattern"))
-            return _FORMS.get(pattern, f"must match {pattern}")
+            return _PATTERN_WORDS.get(pattern, f"must match {pattern}")
         case kind:
-            return _RULES.get(kind, _ELSE).format_map(context)
+            return _RULES.get(kind, _OTHER).format_map(context)
 
 
 def describe(error: ValidationError) -> str:
-    """Name each broken rule by its field's path and in plain words, without any input.
+    """Describe each broken rule by its field's path and in words, without input.
 
-    Paths end at the contract's own fields: keys inside free-form fields are the sender's words.
+    Paths end at the fields of the contract: keys inside free-form fields are input.
     """
-    return "; ".join(_described(error))
+    return "; ".join(_rule_texts(error))
 
 
-def _described(error: ValidationError) -> Iterator[str]:
-    for detail in error.errors(include_input=False, include_url=False)[:MOST_NAMED]:
+def _rule_texts(error: ValidationError) -> Iterator[str]:
+    for detail in error.errors(include_input=False, include_url=False)[:MAX_RULES]:
         path = ".".join(str(part) for part in detail["loc"][:_PATH_DEPTH])
         yield f"{path or 'body'}: {rule(detail)}"
 
 
 def printable(text: str) -> str:
-    """Return ``text`` on one line, with escapes for what would move, hide or reorder other text.
+    """Return ``text`` on one line, with characters escaped that would move, hide or reorder text.
 
-    That is what Unicode counts as control, format or separator characters, such as U+009B and
-    U+202E, and what stands for bytes that are no text.
+    Those are Unicode's control, format and separator characters, such as U+009B and U+202E, and
+    surrogates, which stand for bytes that are not text.
     """
     if text.isprintable():
         return text
-    return "".join(each if each.isprintable() else _escaped(each) for each in text)
+    return "".join(each if each.isprintable() else _escape(each) for each in text)
 
 
-def _escaped(character: str) -> str:
+def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")

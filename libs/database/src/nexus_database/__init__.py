@@ -1,4 +1,4 @@
-"""What every service does with its PostgreSQL database: transactions, fault classes, migrations."""
+"""Access to a service's PostgreSQL database: transactions, fault classes, migrations."""
 
 from nexus_database.database import WAIT_FOR_LOCKS, Database
 from nexus_database.faults import DatabaseUnavailableError, RowRefusedError, RowsBusyError

@@ -1,7 +1,7 @@
-"""Sessions with a server that can write, at whichever host and address one answers.
+"""Opens sessions at the first host and address that answers and accepts writes.
 
-A host that is silent costs its own time limit and no more: the next one is tried after it. asyncpg
-alone waits for a name's first address, and one limit spans all hosts.
+Each address has its own time limit, after which the next one is tried. asyncpg by itself tries only
+the first address of a name, and its one limit applies to all hosts together.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import asyncpg
 from nexus_database.faults import (
     FAULTS,
     DatabaseUnavailableError,
-    ReadsOnlyError,
+    ReadOnlyError,
     cause_of,
     sqlstate,
     unavailable,
@@ -37,10 +37,10 @@ SESSION_SETTINGS: Final = {
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "20s",
 }
-"""What bounds how long a transaction waits for others, and others for one whose process was frozen
-or whose machine has vanished: without these its locks last for hours.
+"""Limits on how long a transaction waits for locks, and on how long it keeps them if its process is
+frozen or its machine is lost. Without these limits such locks last for hours.
 
-They are set by a statement, not at the start of the session: a pooler refuses them there."""
+A statement sets them after the session has started, because a pooler refuses them at the start."""
 
 SOCKET_OPTIONS: Final = (
     ("TCP_NODELAY", 1),
@@ -49,12 +49,12 @@ SOCKET_OPTIONS: Final = (
     ("TCP_KEEPCNT", 3),
     ("TCP_USER_TIMEOUT", 20_000),
 )
-"""The same the other way round, for a server that has vanished: seconds, but for the last one's
-milliseconds. Systems that lack one do without."""
+"""The same limits on the client's side, for a lost server. In seconds, except ``TCP_USER_TIMEOUT``,
+which is in milliseconds. Options that the system lacks are skipped."""
 
-REFUSED_FOR_GOOD: Final = ("28", "3D")
-"""SQLSTATE classes of a refused login and a missing database: libpq tries no further host after
-them either."""
+LOGIN_REFUSED: Final = ("28", "3D")
+"""SQLSTATE classes of a refused login and a missing database. No further host is tried after them,
+as in libpq."""
 
 PREPARE: Final = """
 SELECT count(set_config(name, value, false)),
@@ -64,8 +64,8 @@ SELECT count(set_config(name, value, false)),
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One address of a host; a folder of sockets has none."""
+class Endpoint:
+    """One address of a host, or a folder of sockets, which has no address."""
 
     host: Host
     family: int = socket.AF_UNSPEC
@@ -76,70 +76,70 @@ class Place:
 
 
 class Connector:
-    """Opens sessions at the first host that can write; the last one that could is tried first."""
+    """Opens sessions at the first host that accepts writes; starts with the last one that did."""
 
     def __init__(self, url: DatabaseUrl, name: str) -> None:
         self._url = url
         self._settings = {"application_name": name, "timezone": "UTC", **url.session}
-        self._last: Place | None = None
+        self._last: Endpoint | None = None
         self._sessions: WeakSet[asyncpg.Connection] = WeakSet()
 
     async def connect(self) -> asyncpg.Connection:
         """Open a session.
 
         Raises:
-            DatabaseUnavailableError: none can be opened; the text says why, for each address.
+            DatabaseUnavailableError: no address worked; the text gives the cause for each.
         """
         faults: dict[str, Exception] = {}
-        for host in sorted(self._url.hosts, key=self._was_not_last):
-            for place in await self._places(host, faults):
+        for host in sorted(self._url.hosts, key=self._is_not_last):
+            for endpoint in await self._resolve(host, faults):
                 try:
                     async with asyncio.timeout(self._url.connect_seconds):
-                        session = await self._opened(place)
+                        session = await self._open_session(endpoint)
                 except FAULTS as error:
-                    faults[str(place)] = error
-                    if (sqlstate(error) or "").startswith(REFUSED_FOR_GOOD):
+                    faults[str(endpoint)] = error
+                    if (sqlstate(error) or "").startswith(LOGIN_REFUSED):
                         raise unavailable(error) from None
                 else:
-                    self._last = place
+                    self._last = endpoint
                     self._sessions.add(session)
                     return session
         if len(faults) == 1:
             raise unavailable(*faults.values())
-        causes = "; ".join(f"{place}: {cause_of(error)}" for place, error in faults.items())
+        causes = "; ".join(f"{endpoint}: {cause_of(error)}" for endpoint, error in faults.items())
         raise DatabaseUnavailableError(f"no server of the database can be used: {causes}")
 
     def abort(self) -> None:
-        """End the sessions that are still open, without a word to a server that may be silent."""
+        """Drop all open sessions without notifying the server, which may be silent."""
         for session in self._sessions:
             session.terminate()
 
-    async def _places(self, host: Host, faults: dict[str, Exception]) -> list[Place]:
-        """Return each address of ``host``; if there is none, note why in ``faults``."""
+    async def _resolve(self, host: Host, faults: dict[str, Exception]) -> list[Endpoint]:
+        """Return the addresses of ``host``; if there is none, record the cause in ``faults``."""
         if host.name.startswith("/"):
-            return [Place(host)]
+            return [Endpoint(host)]
         try:
             found = await look_up(host, self._url.connect_seconds)
         except (OSError, TimeoutError) as error:
             faults[str(host)] = error
             return []
-        places = [Place(host, family, address) for family, _, _, _, address in found]
-        return sorted(places, key=lambda each: each != self._last)
+        endpoints = [Endpoint(host, family, address) for family, _, _, _, address in found]
+        return sorted(endpoints, key=lambda each: each != self._last)
 
-    def _was_not_last(self, host: Host) -> bool:
+    def _is_not_last(self, host: Host) -> bool:
         return self._last is None or self._last.host != host
 
-    async def _opened(self, place: Place) -> asyncpg.Connection:
+    async def _open_session(self, endpoint: Endpoint) -> asyncpg.Connection:
         session = await asyncpg.connect(
             f"postgresql://?{urlencode(self._url.tls)}",
-            host=place.host.name,
-            port=place.host.port,
+            host=endpoint.host.name,
+            port=endpoint.host.port,
             user=self._url.user,
             password=self._url.password,
             database=self._url.database,
             command_timeout=STATEMENT_TIMEOUT,
             server_settings=self._settings,
-            loop=_Dialing(asyncio.get_running_loop(), place),
+            loop=_LoopWithAddress(asyncio.get_running_loop(), endpoint),
         )
         try:
             names, values = list(SESSION_SETTINGS), list(SESSION_SETTINGS.values())
@@ -149,20 +149,20 @@ class Connector:
             raise
         if prepared["reads_only"]:
             session.terminate()
-            raise ReadsOnlyError
+            raise ReadOnlyError
         return session
 
 
-class _Dialing:
-    """The running loop, but for the connections it makes: they go to one place.
+class _LoopWithAddress:
+    """The running event loop, except that its connections go to one endpoint.
 
-    asyncpg takes a host's name, which it needs for TLS and password files, and no address beside
-    it. All that it does with its loop but ``create_connection`` passes through.
+    asyncpg needs the host name for TLS and password files, and accepts no separate address. All
+    methods except ``create_connection`` are passed through.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, place: Place) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, endpoint: Endpoint) -> None:
         self._loop = loop
-        self._place = place
+        self._endpoint = endpoint
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)
@@ -170,26 +170,26 @@ class _Dialing:
     async def create_connection(
         self, protocol: Callable[[], asyncio.Protocol], host: str, _port: int, **options: Any
     ) -> tuple[asyncio.Transport, asyncio.Protocol]:
-        """Connect to the place, and speak TLS with it, if at all, as with ``host``."""
+        """Connect to the endpoint; with TLS, verify its certificate for ``host``."""
         if "ssl" in options:
             options["server_hostname"] = host
-        connected = await self._dialed()
+        connected = await self._open_socket()
         try:
             return await self._loop.create_connection(protocol, sock=connected, **options)
         except BaseException:
             connected.close()
             raise
 
-    async def _dialed(self) -> socket.socket:
-        dialed = socket.socket(self._place.family, socket.SOCK_STREAM)
+    async def _open_socket(self) -> socket.socket:
+        opened = socket.socket(self._endpoint.family, socket.SOCK_STREAM)
         try:
-            dialed.setblocking(False)
-            dialed.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            opened.setblocking(False)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for name, value in SOCKET_OPTIONS:
                 if hasattr(socket, name):
-                    dialed.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-            await self._loop.sock_connect(dialed, self._place.address)
+                    opened.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+            await self._loop.sock_connect(opened, self._endpoint.address)
         except BaseException:
-            dialed.close()
+            opened.close()
             raise
-        return dialed
+        return opened

@@ -1,4 +1,4 @@
-"""One service's database: a pool of sessions and the transaction around each piece of work."""
+"""The database of a service: a pool of sessions, and one transaction for each piece of work."""
 
 import asyncio
 import time
@@ -15,13 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from nexus_database.connecting import Connector
 from nexus_database.faults import (
-    TRY_AGAIN,
+    RETRYABLE,
     DatabaseUnavailableError,
-    ReadsOnlyError,
+    ReadOnlyError,
     RowsBusyError,
-    spares_sessions,
+    leaves_sessions_usable,
     sqlstate,
-    translated,
+    translate_errors,
     unavailable,
 )
 from nexus_database.url import DatabaseUrl
@@ -30,31 +30,32 @@ T = TypeVar("T")
 
 DRIVER: Final = "postgresql+asyncpg"
 
-TRIES: Final = 5
+MAX_ATTEMPTS: Final = 5
 
-OLDEST_SESSION: Final = 600
-"""Seconds after which a session is replaced: whatever state it has got into ends with it."""
+MAX_SESSION_AGE: Final = 600
+"""Seconds after which a session is replaced, so that no bad session state lasts longer."""
 
 CLOSE_TIMEOUT: Final = 2.0
-"""Seconds for closing all sessions: the server, or what is between, may be silent."""
+"""Seconds for closing all sessions; the server or the network may be silent."""
 
-BUSY_FOR: Final = 5.0
-"""Seconds after rows were found busy, during which waits for locks are short: the rest of a batch
-is tried piece by piece then, and a long wait for each piece would hold up everybody else."""
+SHORT_WAITS_SECONDS: Final = 5.0
+"""Seconds with a short ``lock_timeout`` after a row was locked. Meanwhile the rest of the batch is
+tried in smaller parts, and a long wait for each part would delay all other messages."""
 
-OVER_AFTER: Final = 5.0
-"""Seconds without a fault after which an outage is logged as over: some work may go on in it."""
+RECOVERED_AFTER: Final = 5.0
+"""Seconds without a fault after which an outage is logged as over: some work succeeds during it."""
 
 WAIT_FOR_LOCKS: Final = text("SET LOCAL lock_timeout = 0")
-"""For a person's command, which nobody waits behind: it waits as long as a statement may take."""
+"""For commands of an operator, which delay no other work: they may wait for locks as long as a
+statement may take."""
 
 _SHORT_WAITS: Final = text("SET LOCAL lock_timeout = '10ms'")
 
-_READS_ONLY: Final = text("SELECT current_setting('transaction_read_only') = 'on'")
+_IS_READ_ONLY: Final = text("SELECT current_setting('transaction_read_only') = 'on'")
 
-# Who waits for such a lock stops those behind it, too. Permanent tables only: those of sessions
-# are locked by them alone.
-_TABLE_LOCKED: Final = text("""
+# A session that waits for such a lock also blocks the sessions queued behind it. Permanent tables
+# only: only its own session locks a temporary table.
+_IS_TABLE_LOCKED: Final = text("""
 SELECT EXISTS (
     SELECT FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
      WHERE l.locktype = 'relation' AND l.pid <> pg_backend_pid()
@@ -68,31 +69,31 @@ log = structlog.get_logger()
 
 
 class Database:
-    """Runs pieces of work, each in one transaction that is short and waits for no network.
+    """Runs pieces of work, each in one short transaction without network calls.
 
-    The URL is libpq's, with several hosts and TLS where wanted:
+    The URL has libpq's form, optionally with several hosts and TLS:
     ``postgresql://…@host1,host2/db?sslmode=verify-full&sslrootcert=FILE``.
     """
 
     def __init__(self, url: str, *, name: str, pool_size: int = 5) -> None:
-        read = DatabaseUrl.of(url)
-        self._connector = Connector(read, name)
+        parsed = DatabaseUrl.of(url)
+        self._connector = Connector(parsed, name)
         self.engine: AsyncEngine = create_async_engine(
-            _shown(read),
+            _display_url(parsed),
             async_creator=self._connector.connect,
             pool_size=pool_size,
             max_overflow=0,
             pool_pre_ping=True,
-            pool_recycle=OLDEST_SESSION,
+            pool_recycle=MAX_SESSION_AGE,
             hide_parameters=True,
         )
-        event.listen(self.engine.sync_engine, "handle_error", _distrust_sessions)
+        event.listen(self.engine.sync_engine, "handle_error", _discard_sessions)
         self._busy_until = 0.0
         self._fault: str | None = None
         self._failed_at = 0.0
 
     async def __aenter__(self) -> Self:
-        """Return itself; it connects when it is first used."""
+        """Return itself; it connects on first use."""
         return self
 
     async def __aexit__(
@@ -105,30 +106,30 @@ class Database:
         await self.close()
 
     async def run(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """Run ``work`` in one transaction and commit; deadlocks are tried again at once.
+        """Run ``work`` in one transaction and commit; retry immediately after a deadlock.
 
         Raises:
             RowRefusedError: a row can never be stored.
-            RowsBusyError: somebody else holds a row; the others can be worked on.
-            DatabaseUnavailableError: nothing can be done at the moment.
+            RowsBusyError: another transaction locks a row; other rows can be processed.
+            DatabaseUnavailableError: the database can't be used at the moment.
         """
         try:
-            result = await self._tried(work)
+            result = await self._run_with_retries(work)
         except RowsBusyError:
-            self._busy_until = time.monotonic() + BUSY_FOR
+            self._busy_until = time.monotonic() + SHORT_WAITS_SECONDS
             await self._require_unlocked_tables()
             raise
         except DatabaseUnavailableError as error:
-            self._failed(str(error))
+            self._note_fault(str(error))
             raise
-        self._succeeded()
+        self._note_success()
         return result
 
     async def probe(self) -> None:
-        """Return if the database can be written to.
+        """Return if the database accepts writes.
 
         Raises:
-            DatabaseUnavailableError: it does not answer, or only reads.
+            DatabaseUnavailableError: it does not answer or is read-only.
         """
         await self.run(require_writable)
 
@@ -140,42 +141,42 @@ class Database:
         except TimeoutError:
             self._connector.abort()
 
-    async def _tried(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        with translated():
-            for _ in range(TRIES - 1):
+    async def _run_with_retries(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        with translate_errors():
+            for _ in range(MAX_ATTEMPTS - 1):
                 try:
-                    return await self._once(work)
+                    return await self._run_once(work)
                 except (DBAPIError, asyncpg.PostgresError) as error:
-                    if sqlstate(error) not in TRY_AGAIN:
+                    if sqlstate(error) not in RETRYABLE:
                         raise
-            return await self._once(work)
+            return await self._run_once(work)
 
-    async def _once(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def _run_once(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         async with self.engine.begin() as connection:
             if time.monotonic() < self._busy_until:
                 await connection.execute(_SHORT_WAITS)
             return await work(connection)
 
     async def _require_unlocked_tables(self) -> None:
-        """Return if no other session locks a whole table, so that the busy rows are alone.
+        """Return if no other session locks a whole table, so that only single rows are locked.
 
         Raises:
-            DatabaseUnavailableError: one does: no work on that table can be done.
+            DatabaseUnavailableError: another session locks a table; no work on it is possible.
         """
-        if await self._tried(lambda connection: connection.scalar(_TABLE_LOCKED)):
+        if await self._run_with_retries(lambda connection: connection.scalar(_IS_TABLE_LOCKED)):
             fault = "the database can't be used: another session locks a whole table"
-            self._failed(fault)
+            self._note_fault(fault)
             raise DatabaseUnavailableError(fault)
 
-    def _failed(self, fault: str) -> None:
+    def _note_fault(self, fault: str) -> None:
         self._failed_at = time.monotonic()
-        # A command sets up no logging: it shows its fault itself.
+        # A command configures no logging; it shows the fault itself.
         if fault != self._fault and structlog.is_configured():
             log.warning("database_unavailable", cause=fault)
         self._fault = fault
 
-    def _succeeded(self) -> None:
-        if self._fault is None or time.monotonic() - self._failed_at < OVER_AFTER:
+    def _note_success(self) -> None:
+        if self._fault is None or time.monotonic() - self._failed_at < RECOVERED_AFTER:
             return
         self._fault = None
         if structlog.is_configured():
@@ -186,20 +187,20 @@ async def require_writable(connection: AsyncConnection) -> None:
     """Return if this transaction may write.
 
     Raises:
-        DatabaseUnavailableError: the server only reads; the session is not used again.
+        DatabaseUnavailableError: the server is read-only; the session is not used again.
     """
-    if await connection.scalar(_READS_ONLY):
+    if await connection.scalar(_IS_READ_ONLY):
         await connection.invalidate()
-        raise unavailable(ReadsOnlyError())
+        raise unavailable(ReadOnlyError())
 
 
-def _shown(read: DatabaseUrl) -> URL:
-    """Return what the engine shows of its database; the connector alone goes by it all."""
-    host = read.hosts[0]
-    return URL.create(DRIVER, read.user, read.password, host.name, host.port, read.database)
+def _display_url(url: DatabaseUrl) -> URL:
+    """Return the URL that the engine displays; only the connector uses all hosts and options."""
+    host = url.hosts[0]
+    return URL.create(DRIVER, url.user, url.password, host.name, host.port, url.database)
 
 
-def _distrust_sessions(context: ExceptionContext) -> None:
-    """Have no session that is open now used again, unless the fault is known to spare them."""
-    if not spares_sessions(context.original_exception):
+def _discard_sessions(context: ExceptionContext) -> None:
+    """Discard all open sessions, unless the fault is known to leave them usable."""
+    if not leaves_sessions_usable(context.original_exception):
         context.is_disconnect = True

@@ -1,4 +1,4 @@
-"""What a database error means for the work at hand: this row, or everything."""
+"""Classes of database errors: a fault of one row, or of the whole database."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,17 +13,17 @@ ROW_CLASSES: Final = ("22", "23")
 """SQLSTATE classes of data exceptions and integrity violations."""
 
 PROGRAM_LIMIT_EXCEEDED: Final = "54000"
-TRY_AGAIN: Final = frozenset({"40001", "40P01"})
-"""Serialization failure and deadlock: the same transaction may succeed at once."""
-
+RETRYABLE: Final = frozenset({"40001", "40P01"})
+"""Serialization failure and deadlock: an immediate retry may succeed."""
 
 LOCK_NOT_AVAILABLE: Final = "55P03"
-"""Of ``lock_timeout`` and ``NOWAIT``."""
+"""The SQLSTATE that ``lock_timeout`` and ``NOWAIT`` cause."""
 
 HARMLESS_CLASSES: Final = (*ROW_CLASSES, "40", "53", "54")
-"""SQLSTATE classes of rows, rival transactions and a lack of room: the session is in order."""
+"""SQLSTATE classes of invalid rows, conflicting transactions and lack of resources: the session
+remains usable."""
 
-TOLD: Final = {
+EXPLANATIONS: Final = {
     "25006": "it only reads: it is a standby, or default_transaction_read_only is set",
     "28P01": "the role's password is refused",
     "28000": "the role may not log in",
@@ -35,36 +35,36 @@ TOLD: Final = {
     "57P01": "it is being shut down",
     "57P03": "it is starting up or shutting down",
 }
-"""SQLSTATEs that a person can do something about
+"""Explanations of SQLSTATEs that an operator can act on
 (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
 
 
 class DatabaseUnavailableError(Exception):
-    """No work can be done with the database now; none of it is at fault."""
+    """The database can't be used now; the work itself is not the cause."""
 
 
 class RowRefusedError(Exception):
-    """The database will never take one of the rows it was given."""
+    """The database refuses a row permanently."""
 
 
 class RowsBusyError(TransientError):
-    """Another transaction holds some of the rows for longer than anybody should wait for it.
+    """Another transaction locks a row for longer than ``lock_timeout``.
 
-    It says nothing of any other row.
+    Other rows are not affected.
     """
 
     def __init__(self) -> None:
         super().__init__("another transaction holds the row: it can be changed later")
 
 
-class ReadsOnlyError(Exception):
-    """A server takes no writes, though it answers."""
+class ReadOnlyError(Exception):
+    """The server answers but accepts no writes."""
 
     sqlstate = "25006"
 
 
 FAULTS: Final = (
-    ReadsOnlyError,
+    ReadOnlyError,
     SQLAlchemyError,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -72,30 +72,31 @@ FAULTS: Final = (
     OSError,
     TimeoutError,
 )
-"""What comes out of SQLAlchemy, the driver and the network, and of our own look at a session."""
+"""All errors of SQLAlchemy, the driver, the network and the check for a read-only session."""
 
 
 def sqlstate(error: BaseException) -> str | None:
-    """Return the five-character SQLSTATE behind an error of SQLAlchemy's or the driver's."""
+    """Return the five-character SQLSTATE of an error of SQLAlchemy or the driver."""
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
     state = state or getattr(error, "sqlstate", None)
     return state if isinstance(state, str) else None
 
 
-def spares_sessions(error: BaseException) -> bool:
-    """Whether open sessions may be used after ``error``: only if it is known not to be theirs.
+def leaves_sessions_usable(error: BaseException) -> bool:
+    """Return whether ``error`` is known to leave open sessions usable.
 
-    Otherwise a session whose server only reads, or that lost its statements, would never be closed.
+    After any other error the sessions are discarded. Otherwise a session with a read-only server,
+    or one that lost its prepared statements, would stay in the pool.
     """
     state = sqlstate(error)
     return state is not None and (state[:2] in HARMLESS_CLASSES or state == LOCK_NOT_AVAILABLE)
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Turn the errors of SQLAlchemy, the driver and the network into this module's three.
+def translate_errors() -> Iterator[None]:
+    """Translate errors of SQLAlchemy, the driver and the network into this module's three classes.
 
-    None repeats the statement's parameters, which are personal data.
+    Their texts quote no parameters of statements, which are personal data.
 
     Raises:
         RowRefusedError: SQLSTATE classes 22 and 23, and 54000.
@@ -114,15 +115,17 @@ def translated() -> Iterator[None]:
 
 
 def unavailable(error: Exception) -> DatabaseUnavailableError:
-    """Return what one of ``FAULTS`` means where nothing else is known of it."""
+    """Return the general translation of one of ``FAULTS``."""
     lost = isinstance(error, OSError | TimeoutError)
     what = "is not reachable" if lost else "can't be used"
     return DatabaseUnavailableError(f"the database {what}: {cause_of(error)}")
 
 
 def cause_of(error: Exception) -> str:
-    """Name the cause of one of ``FAULTS`` for a person, without a value."""
+    """Return the cause of one of ``FAULTS`` as text, without values."""
     state = sqlstate(error)
     if state is None:
         return type(error).__name__
-    return f"SQLSTATE {state}, {TOLD[state]}" if state in TOLD else f"SQLSTATE {state}"
+    return (
+        f"SQLSTATE {state}, {EXPLANATIONS[state]}" if state in EXPLANATIONS else f"SQLSTATE {state}"
+    )

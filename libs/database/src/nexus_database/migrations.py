@@ -1,7 +1,7 @@
-"""Bringing a database to the revision that the code expects, and refusing one that won't serve it.
+"""Migrates a database to the revision of the code, and refuses one that the code can't work on.
 
-A service's migrations are a package beside its code, ``<service>.migrations``, whose ``env.py``
-only calls ``run_environment``.
+The migrations of a service are its package ``<service>.migrations``, whose ``env.py`` only calls
+``run_environment``.
 """
 
 from collections.abc import Callable
@@ -26,45 +26,45 @@ from nexus_database.faults import (
     DatabaseUnavailableError,
     RowRefusedError,
     RowsBusyError,
-    translated,
+    translate_errors,
 )
 
 ADVISORY_LOCK: Final = 7_203_511
-"""Any fixed number: two migrations of one database wait for each other under it."""
+"""Any fixed number; it makes concurrent migrations of a database run one after the other."""
 
 LOCK_TIMEOUT: Final = "5s"
-"""A migration that waits longer for a table would itself block every service behind it."""
+"""The limit on waiting for a table: a waiting migration blocks all services queued behind it."""
 
 ENCODING: Final = "UTF8"
-"""The one encoding of PostgreSQL's that holds every text that an event may carry."""
+"""PostgreSQL's only encoding that can store every text of an event."""
 
 
 class MigrationError(Exception):
-    """The database could not be brought to the wanted revision; it is as it was."""
+    """The migration failed; the database is unchanged."""
 
 
 class UnfitDatabaseError(Exception):
-    """This code can't work on the database; the text says why and what to do."""
+    """This release can't work on the database; the text says why and what to do."""
 
 
 class RevisionMismatchError(UnfitDatabaseError):
-    """The database is at a revision that this code can't work on."""
+    """The revision of the database does not serve this release."""
 
 
 async def migrate(url: str, package: str, revision: str = "head") -> str:
     """Upgrade the database of ``package`` (such as ``usage_ingest``); return its revision.
 
-    A database of a newer release that serves this one is left as it is.
+    A newer database that serves this release is left unchanged.
 
     Raises:
         MigrationError: unreachable, locked, or a migration failed; it was rolled back.
     """
 
-    def up(config: Config, connection: Connection) -> None:
+    def upgrade(config: Config, connection: Connection) -> None:
         if not is_ahead_but_serves(connection, ScriptDirectory.from_config(config)):
             command.upgrade(config, revision)
 
-    return await _moved(url, package, up)
+    return await _run_under_lock(url, package, upgrade)
 
 
 async def downgrade(url: str, package: str, revision: str) -> str:
@@ -73,31 +73,33 @@ async def downgrade(url: str, package: str, revision: str) -> str:
     Raises:
         MigrationError: unreachable, locked, or a migration failed; it was rolled back.
     """
-    return await _moved(url, package, lambda config, _: command.downgrade(config, revision))
+    return await _run_under_lock(
+        url, package, lambda config, _: command.downgrade(config, revision)
+    )
 
 
 async def require_current(database: Database, package: str) -> None:
-    """Return if the database can be written to and has the schema that the code works on.
+    """Return if the database accepts writes and has a schema that this release works on.
 
-    That is the newest revision that the code knows, or one that serves it.
+    That is the newest revision that the release knows, or a newer one that serves it.
 
     Raises:
-        RevisionMismatchError: it is behind or too far ahead; the text says which and what to do.
-        UnfitDatabaseError: it is another service's, or its encoding can't hold every text.
-        DatabaseUnavailableError: it can't be asked, or only reads.
+        RevisionMismatchError: the revision is too old or too new; the text says what to do.
+        UnfitDatabaseError: it belongs to another service, or its encoding is not UTF-8.
+        DatabaseUnavailableError: it can't be reached or is read-only.
     """
     script = ScriptDirectory.from_config(_config(package))
     expected = script.get_current_head()
 
-    def standing(connection: Connection) -> tuple[str | None, bool]:
-        _require_fit(connection, package)
+    def schema_state(connection: Connection) -> tuple[str | None, bool]:
+        _require_suitable(connection, package)
         return revision_of(connection), is_ahead_but_serves(connection, script)
 
-    async def writable_standing(connection: AsyncConnection) -> tuple[str | None, bool]:
+    async def writable_schema_state(connection: AsyncConnection) -> tuple[str | None, bool]:
         await require_writable(connection)
-        return await connection.run_sync(standing)
+        return await connection.run_sync(schema_state)
 
-    found, serves = await database.run(writable_standing)
+    found, serves = await database.run(writable_schema_state)
     if found == expected or serves:
         return
     if found is None or found in known_revisions(script):
@@ -112,7 +114,7 @@ async def require_current(database: Database, package: str) -> None:
 
 
 async def revision_fault(database: Database, package: str) -> str | None:
-    """Say what keeps this release from writing to the database, for a readiness check."""
+    """Return why this release can't write to the database, or ``None``; for readiness."""
     try:
         await require_current(database, package)
     except (DatabaseUnavailableError, UnfitDatabaseError) as error:
@@ -120,8 +122,8 @@ async def revision_fault(database: Database, package: str) -> str | None:
     return None
 
 
-def _require_fit(connection: Connection, package: str) -> None:
-    """Return if the database of ``connection`` can be the one of ``package``.
+def _require_suitable(connection: Connection, package: str) -> None:
+    """Return if the database of ``connection`` suits ``package``.
 
     Raises:
         UnfitDatabaseError: the text says why not.
@@ -149,24 +151,26 @@ def run_environment() -> None:
         context.run_migrations()
 
 
-async def _moved(url: str, package: str, move: Callable[[Config, Connection], None]) -> str:
+async def _run_under_lock(
+    url: str, package: str, change: Callable[[Config, Connection], None]
+) -> str:
     database = Database(url, name=f"{package} migrate", pool_size=1)
     config = _config(package)
 
     def under_lock(connection: Connection) -> str:
         connection.execute(WAIT_FOR_LOCKS)
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
-        _require_fit(connection, package)
+        _require_suitable(connection, package)
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
         config.attributes["connection"] = connection
-        move(config, connection)
+        change(config, connection)
         script = ScriptDirectory.from_config(config)
         if not is_ahead_but_serves(connection, script):
             record_served(connection, script)
         return revision_of(connection) or "base"
 
     try:
-        with translated():
+        with translate_errors():
             async with database.engine.begin() as connection:
                 return await connection.run_sync(under_lock)
     except RowsBusyError:

@@ -1,4 +1,4 @@
-"""Commits that wait for the standby although they changed nothing."""
+"""Commits that wait for the standby even if the transaction changed nothing."""
 
 from typing import Final
 
@@ -9,14 +9,14 @@ _WRITE_TO_LOG: Final = text("SELECT pg_logical_emit_message(true, 'nexus', '')")
 
 
 async def commit_replicated(connection: AsyncConnection) -> None:
-    """Have this transaction's commit wait for a synchronous standby, as one that wrote does.
+    """Make the commit of this transaction wait for a synchronous standby, as a writing one does.
 
-    For whoever acks a message because its rows are there already. Their own commit may have been
-    given up while it waited for the standby: PostgreSQL has then committed them locally alone, and
-    they are lost if the primary is. The commit of a transaction that only read waits for nobody;
-    one that has written to the log waits until all before it is replicated
+    Needed before a message is acked because its rows already exist. The commit that stored them may
+    have been interrupted while it waited for the standby. PostgreSQL has then committed the rows
+    only locally, and they are lost if the primary is lost. The commit of a read-only transaction
+    waits for no standby. After a write to the log, it waits until all earlier log is replicated
     (https://www.postgresql.org/docs/current/warm-standby.html#SYNCHRONOUS-REPLICATION).
 
-    A transaction that locks the rows it met (``FOR UPDATE``) has written so already.
+    A transaction that locks existing rows (``FOR UPDATE``) has already written to the log.
     """
     await connection.execute(_WRITE_TO_LOG)

@@ -1,4 +1,4 @@
-"""Where the database is, as every program that uses it is told."""
+"""The setting of the database, shared by all programs that use it."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ def _database_url(url: SecretStr) -> SecretStr:
 
 
 class DatabaseSettings(BaseModel):
-    """Where the database is, and as whom."""
+    """The address of the database and the login."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 

@@ -1,7 +1,7 @@
-"""What ``DATABASE_URL`` asks for: libpq's form of a URL, as far as the services can keep it.
+"""Reads ``DATABASE_URL``: libpq's form of a URL, with the parameters that the services support.
 
-A parameter that can't be kept is refused by name: one that was left out in silence may have been
-about security (https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS).
+An unsupported parameter is refused by name, because ignoring it could weaken security
+ (https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS).
 """
 
 import re
@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from nexus_messaging.addresses import DEFAULT_PORTS, Host, hosts_in, hosts_of, url_of
 
 CONNECT_SECONDS: Final = 5
-"""How long each address of each host may take to answer, if ``connect_timeout`` does not say."""
+"""The time limit for each address of each host, unless ``connect_timeout`` sets another."""
 
 LONGEST_CONNECT_SECONDS: Final = 60
 
@@ -33,14 +33,14 @@ TLS: Final = frozenset(
         "passfile",
     }
 )
-"""Parameters that the driver reads itself."""
+"""Parameters that the driver reads."""
 
 SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 SESSION: Final = frozenset({"application_name", "options"})
 """Parameters that the server reads."""
 
-KEPT_ANYWAY: Final[Mapping[str, tuple[str, ...]]] = {
+ACCEPTED_VALUES: Final[Mapping[str, tuple[str, ...]]] = {
     "channel_binding": ("disable", "prefer"),
     "client_encoding": ("auto", "utf8", "UTF8"),
     "gssencmode": ("disable", "prefer"),
@@ -50,18 +50,19 @@ KEPT_ANYWAY: Final[Mapping[str, tuple[str, ...]]] = {
     "sslsni": ("1",),
     "target_session_attrs": ("read-write", "primary", "any"),
 }
-"""Parameters of which these values ask for nothing more than what is done anyway."""
+"""Parameters with the values that match what the services do in any case."""
 
 POOLER: Final = "pgbouncer"
-"""Not libpq's: some providers mark the URL of a pooler in transaction mode with it."""
+"""Not a parameter of libpq: some providers mark the URL of a transaction-mode pooler with it."""
 
 IGNORED: Final = frozenset({POOLER, "fallback_application_name", "prepared_statement_cache_size"})
-"""What changes nothing here: the name is given, and the size was for poolers by transaction."""
+"""Parameters without effect: the services set a name, and the cache size matters only with a
+transaction-mode pooler."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseUrl:
-    """A database's hosts, in the order in which they are tried, and what a session there needs."""
+    """The hosts of a database, in the order of connection attempts, and the session's options."""
 
     hosts: tuple[Host, ...]
     user: str | None = field(default=None, repr=False)
@@ -73,43 +74,43 @@ class DatabaseUrl:
 
     @classmethod
     def of(cls, url: str) -> "DatabaseUrl":
-        """Read ``url``; parameters in its query go before its other parts, as in libpq.
+        """Read ``url``; parameters in its query override its other parts, as in libpq.
 
         Raises:
-            ValueError: it is no such URL, or asks for what can't be kept; no value is repeated.
+            ValueError: the URL or a parameter is not supported; the text quotes no value.
         """
         hosts = hosts_of(url)
         parts = urlsplit(url_of(url, hosts[0]))
-        asked = dict(_parameters(parts.query))
-        read = cls(
-            hosts=_hosts(asked.pop("host", ""), asked.pop("port", "")) or hosts,
-            user=asked.pop("user", None) or unquote(parts.username or "") or None,
-            password=asked.pop("password", None) or unquote(parts.password or "") or None,
-            database=asked.pop("dbname", None) or unquote(parts.path[1:]) or None,
-            tls=_tls(asked),
-            session={name: asked.pop(name) for name in SESSION if name in asked},
-            connect_seconds=_seconds(asked.pop("connect_timeout", str(CONNECT_SECONDS))),
+        parameters = dict(_split_query(parts.query))
+        parsed = cls(
+            hosts=_read_hosts(parameters.pop("host", ""), parameters.pop("port", "")) or hosts,
+            user=parameters.pop("user", None) or unquote(parts.username or "") or None,
+            password=parameters.pop("password", None) or unquote(parts.password or "") or None,
+            database=parameters.pop("dbname", None) or unquote(parts.path[1:]) or None,
+            tls=_take_tls(parameters),
+            session={name: parameters.pop(name) for name in SESSION if name in parameters},
+            connect_seconds=_read_seconds(parameters.pop("connect_timeout", str(CONNECT_SECONDS))),
         )
-        for name, value in asked.items():
-            _require_kept_anyway(name, value)
-        return read
+        for name, value in parameters.items():
+            _require_supported(name, value)
+        return parsed
 
 
-def _require_kept_anyway(name: str, value: str) -> None:
+def _require_supported(name: str, value: str) -> None:
     if name == POOLER and value.lower() != "false":
         raise ValueError(
             "pgbouncer: no pooler in transaction mode keeps prepared statements; take the server's"
             " own address, or a pooler in session mode"
         )
-    if name in KEPT_ANYWAY and value not in KEPT_ANYWAY[name]:
-        raise ValueError(f"{name}: can only be {' or '.join(KEPT_ANYWAY[name])}")
-    if name not in {*KEPT_ANYWAY, *IGNORED}:
-        shown = name if name.isidentifier() and name.islower() else "one of them"
-        raise ValueError(f"its parameters: {shown} is not known")
+    if name in ACCEPTED_VALUES and value not in ACCEPTED_VALUES[name]:
+        raise ValueError(f"{name}: can only be {' or '.join(ACCEPTED_VALUES[name])}")
+    if name not in {*ACCEPTED_VALUES, *IGNORED}:
+        shown_name = name if name.isidentifier() and name.islower() else "one of them"
+        raise ValueError(f"its parameters: {shown_name} is not known")
 
 
-def _parameters(query: str) -> Iterator[tuple[str, str]]:
-    """Yield the names and values of ``query``, hosts and ports joined to one list each."""
+def _split_query(query: str) -> Iterator[tuple[str, str]]:
+    """Yield the names and values of ``query``; join all hosts to one list, and all ports."""
     lists: dict[str, list[str]] = {"host": [], "port": []}
     for part in filter(None, query.split("&")):
         name, equals, value = part.partition("=")
@@ -122,8 +123,8 @@ def _parameters(query: str) -> Iterator[tuple[str, str]]:
     yield from ((name, ",".join(values)) for name, values in lists.items() if values)
 
 
-def _hosts(names: str, ports: str) -> tuple[Host, ...]:
-    """Return the hosts of the parameter ``host``, each of which may be a folder of sockets."""
+def _read_hosts(names: str, ports: str) -> tuple[Host, ...]:
+    """Return the hosts in the parameter ``host``; a host may be a folder of sockets."""
     if not names:
         if ports:
             raise ValueError("port: belongs behind its host")
@@ -133,24 +134,24 @@ def _hosts(names: str, ports: str) -> tuple[Host, ...]:
         each_port *= len(each_name)
     if len(each_port) != len(each_name):
         raise ValueError("port: there must be one, or one for each host")
-    return tuple(map(_host, each_name, each_port))
+    return tuple(map(_read_host, each_name, each_port))
 
 
-def _host(name: str, port: str) -> Host:
+def _read_host(name: str, port: str) -> Host:
     socket = name.startswith("/")
     text = "socket" if socket else name
     [host] = hosts_in(f"{text}:{port}" if port else text, DEFAULT_PORTS["postgresql"])
     return Host(name, host.port) if socket else host
 
 
-def _tls(asked: dict[str, str]) -> dict[str, str]:
-    tls = {name: asked.pop(name) for name in TLS if name in asked}
+def _take_tls(parameters: dict[str, str]) -> dict[str, str]:
+    tls = {name: parameters.pop(name) for name in TLS if name in parameters}
     if tls.get("sslmode", "prefer") not in SSL_MODES:
         raise ValueError(f"sslmode: must be one of {', '.join(SSL_MODES)}")
     return tls
 
 
-def _seconds(text: str) -> float:
+def _read_seconds(text: str) -> float:
     if not (re.fullmatch("[0-9]{1,3}", text) and 1 <= int(text) <= LONGEST_CONNECT_SECONDS):
         raise ValueError(f"connect_timeout: must be 1 to {LONGEST_CONNECT_SECONDS} seconds")
     return float(text)

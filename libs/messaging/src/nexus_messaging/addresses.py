@@ -23,7 +23,7 @@ _HOST: Final = re.compile(
 
 
 class AddressError(ValueError):
-    """A URL names no list of hosts; the text repeats nothing of it."""
+    """A URL has no valid list of hosts; the text repeats no part of the URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def hosts_of(url: str) -> tuple[Host, ...]:
     Raises:
         AddressError: it is no such URL, or says which of its hosts is none.
     """
-    parts = _parted(url)
+    parts = _parse(url)
     return hosts_in(parts["hosts"], DEFAULT_PORTS[parts["scheme"]])
 
 
@@ -64,11 +64,11 @@ def url_of(url: str, host: Host) -> str:
     Raises:
         AddressError: it is no such URL.
     """
-    parts = _parted(url)
+    parts = _parse(url)
     return f"{parts['scheme']}://{parts['login'] or ''}{host}{parts['rest']}"
 
 
-def _parted(url: str) -> re.Match[str]:
+def _parse(url: str) -> re.Match[str]:
     parts = _URL.fullmatch(url)
     if (
         parts is None

@@ -1,4 +1,4 @@
-"""Waiting longer after each failure in a row."""
+"""Exponential backoff."""
 
 import asyncio
 
@@ -12,14 +12,14 @@ class Backoff:
         self._pause = first
 
     def reset(self) -> None:
-        """Begin again with the first pause: the row of failures has ended."""
+        """Start again with the first pause, after a success."""
         self._pause = self._first
 
     def next(self) -> float:
-        """Return the pause that is due, in seconds, and double the one after it."""
+        """Return the next pause, in seconds, and double the one after it."""
         pause, self._pause = self._pause, min(self._pause * 2, self._longest)
         return pause
 
     async def wait(self) -> None:
-        """Sleep for the pause that is due."""
+        """Sleep for the next pause."""
         await asyncio.sleep(self.next())

@@ -1,4 +1,4 @@
-"""Consumption in batches: one commit and one ack for many deliveries."""
+"""Consumes a queue in batches: one commit and one ack for many deliveries."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -11,14 +11,14 @@ from nexus_messaging.pipeline import BatchHandler, Outage
 from nexus_messaging.received import Received
 from nexus_messaging.retry import HANDLED_ALONE_FROM
 from nexus_messaging.settlement import Settlement
-from nexus_messaging.tracing import processing_batch
+from nexus_messaging.tracing import batch_span
 
-MOST_BYTES: Final = 8 * 1024 * 1024
-"""Bytes of bodies in one batch: read into values, they take several times as much."""
+MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of bodies in one batch: parsed values take several times as much memory."""
 
 
 class BatchConsumption(Consumption):
-    """Batches, one after the other: what arrived while one was processed is the next."""
+    """Processes one batch at a time; deliveries that arrive meanwhile are the next batch."""
 
     def __init__(
         self,
@@ -30,31 +30,31 @@ class BatchConsumption(Consumption):
         *,
         max_size: int = 500,
     ) -> None:
-        super().__init__(consumer, handle, settlement, guard, outage, processing_batch)
+        super().__init__(consumer, handle, settlement, guard, outage, batch_span)
         self._max_size = max_size
-        self._taken: list[Received] = []
+        self._batch: list[Received] = []
 
     async def _abandon(self) -> list[Received]:
-        taken, self._taken = self._taken, []
-        return taken
+        batch, self._batch = self._batch, []
+        return batch
 
-    async def _work_until_stopped(self) -> Exception | Flood:
+    async def _process_until_stopped(self) -> Exception | Flood:
         causes: list[Exception | Flood] = []
         while True:
             if not len(self._consumer):
                 self._idle.set()
-            self._taken = await self._consumer.take(self._max_size, MOST_BYTES)
+            self._batch = await self._consumer.receive(self._max_size, MAX_BATCH_BYTES)
             self._idle.clear()
-            for group in groups(self._taken):
+            for group in isolate_suspects(self._batch):
                 await self._pipeline.process(group, causes.append)
-                self._taken = self._taken[len(group) :]
+                self._batch = self._batch[len(group) :]
                 if causes:
                     await self._pipeline.hand_back(await self._abandon())
                     return causes[0]
 
 
-def groups(received: Sequence[Received]) -> list[list[Received]]:
-    """Split deliveries, in order, so that each suspect of killing its reader stands alone."""
+def isolate_suspects(received: Sequence[Received]) -> list[list[Received]]:
+    """Split deliveries, in order, so that each one that may crash its consumer is alone."""
     split: list[list[Received]] = []
     open_group = False
     for each in received:

@@ -1,4 +1,4 @@
-"""Telling a cancellation that somebody asked for from one that a client library let out."""
+"""Separates a real cancellation of a task from a ``CancelledError`` that aiormq leaks."""
 
 import asyncio
 from collections.abc import Iterator
@@ -6,15 +6,15 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def only_if_asked_for() -> Iterator[None]:
-    """Let a ``CancelledError`` through only if the current task is being cancelled.
+def stray_cancellation_as_error() -> Iterator[None]:
+    """Raise ``ConnectionError`` for a ``CancelledError`` unless the current task is cancelled.
 
-    aiormq ends a connection that got stuck by cancelling its own reader, and that error comes out
-    of whatever waits for the connection. Taken for a real cancellation it would end a loop without
-    a word.
+    aiormq closes a stuck connection by cancelling its own reader task. The error then reaches every
+    task that waits for the connection. Treated as a real cancellation, it would end a loop without
+    a log line.
 
     Raises:
-        ConnectionError: in place of a cancellation that nobody asked for.
+        ConnectionError: the connection was closed; the current task is not being cancelled.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What time it is, for whoever is not given a clock by a test."""
+"""The current time: the default where a test passes no clock of its own."""
 
 from datetime import UTC, datetime
 

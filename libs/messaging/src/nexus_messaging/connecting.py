@@ -1,7 +1,7 @@
-"""Connecting to the broker within a limit: every host of the URL, every address of a host, in turn.
+"""Connects to the broker with a timeout for each address of each host of the URL.
 
-A host that accepts a connection and then stays silent costs its own time limit and no more. aiormq
-alone waits for its answer without a limit, and tries a second address only if the first refuses.
+A host that accepts a connection and then does not answer costs one timeout. aiormq itself waits
+without a timeout, and tries a second address only if the first refuses the connection.
 """
 
 import asyncio
@@ -13,29 +13,29 @@ from aiormq.abc import AbstractConnection
 from yarl import URL
 
 from nexus_messaging.addresses import Host, hosts_of, url_of
-from nexus_messaging.cancellation import only_if_asked_for
+from nexus_messaging.cancellation import stray_cancellation_as_error
 from nexus_messaging.lookups import look_up
 from nexus_messaging.refusals import refusal_of
 
 ADDRESS_TIMEOUT: Final = 5.0
-"""Seconds for one address, TLS and AMQP handshake included; and for looking up a host's name."""
+"""Seconds for one address, TLS and AMQP handshakes included; and for resolving a host name."""
 
 CLOSE_TIMEOUT: Final = 5.0
-"""Seconds for closing: the broker may be silent."""
+"""Seconds for closing a connection: the broker may not answer."""
 
 OPEN_TIMEOUT: Final = 10.0
-"""Seconds for opening a channel on a connection that stands."""
+"""Seconds for opening a channel on an open connection."""
 
 READ_BUFFER: Final = 1024 * 1024
-"""Bytes that asyncio buffers before it stops reading by itself, at twice as many, and later goes on
-by itself. Far above a frame, or it would soon undo every pause of ours."""
+"""Bytes. asyncio pauses reading by itself at twice as many, and resumes by itself later. The value
+is far above the size of a frame: otherwise asyncio would resume reading that a consumer paused."""
 
 HEARTBEAT: Final = 10
-"""Seconds; a connection that stays silent for three of them counts as lost."""
+"""Seconds; a connection without traffic for three intervals is considered lost."""
 
 
 class BrokerUnreachableError(Exception):
-    """No address of the broker led to a connection; the text says why."""
+    """No address of the broker accepted a connection; the text names the causes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +46,21 @@ class Connection:
     transport: asyncio.Transport
 
     async def close(self) -> None:
-        """Close it, without waiting for a broker that does not answer."""
+        """Close the connection; abort it after ``CLOSE_TIMEOUT``."""
         closing = asyncio.ensure_future(self.amqp.close())
         await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT)
         if not closing.done():
             self.transport.abort()
             closing.cancel()
         elif not closing.cancelled():
-            closing.exception()  # a connection that ended badly is as closed as any
+            closing.exception()  # an error in closing does not matter: the connection is closed
 
 
 async def connect(url: str, *, name: str) -> Connection:
-    """Return a connection to the first address that answers; ``name`` is shown by the broker.
+    """Connect to the first address that answers; the management UI shows ``name``.
 
     Raises:
-        BrokerUnreachableError: none did.
+        BrokerUnreachableError: no address did.
     """
     causes = []
     for host in hosts_of(url):
@@ -69,7 +69,7 @@ async def connect(url: str, *, name: str) -> Connection:
             for address in await _addresses(host):
                 try:
                     return await _connect(host_url, address, name)
-                except Exception as error:  # noqa: BLE001 - aiormq lets even a bare Exception out
+                except Exception as error:  # noqa: BLE001 - aiormq raises even a bare Exception
                     causes.append(refusal_of(error))
         except (OSError, TimeoutError) as error:
             causes.append(refusal_of(error))
@@ -83,7 +83,7 @@ async def _addresses(host: Host) -> list[str]:
 
 async def _connect(url: URL, address: str, name: str) -> Connection:
     factory = _AddressTransport(address)
-    with only_if_asked_for():
+    with stray_cancellation_as_error():
         async with asyncio.timeout(ADDRESS_TIMEOUT):
             amqp = await aiormq.connect(
                 url,
@@ -95,7 +95,7 @@ async def _connect(url: URL, address: str, name: str) -> Connection:
 
 
 class _AddressTransport(aiormq.TransportFactory):
-    """Opens the transport to one address of a host, whose name TLS still verifies."""
+    """Opens the transport to one address; TLS still verifies the host name."""
 
     def __init__(self, address: str) -> None:
         self._address = address

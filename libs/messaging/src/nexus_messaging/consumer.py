@@ -1,7 +1,7 @@
-"""Deliveries of one queue, over a connection of its own that is made anew whenever it is lost.
+"""Consumes one queue over a connection of its own, which is reopened whenever it is lost.
 
-Built on aiormq, the layer below aio-pika: one ack for a whole batch, and the queue is consumed
-again after any kind of loss, a consumer cancelled by the broker included.
+Built on aiormq, the layer below aio-pika: one ack settles a whole batch, and consuming resumes
+after any loss of the connection, the channel or the consumer.
 """
 
 import asyncio
@@ -15,39 +15,42 @@ import structlog
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from nexus_messaging.backoff import Backoff
-from nexus_messaging.cancellation import only_if_asked_for
+from nexus_messaging.cancellation import stray_cancellation_as_error
 from nexus_messaging.connecting import OPEN_TIMEOUT, BrokerUnreachableError, Connection, connect
-from nexus_messaging.in_hand import InHand
-from nexus_messaging.properties import tolerate_strange_properties
+from nexus_messaging.properties import tolerate_invalid_properties
 from nexus_messaging.received import Received, delivery_of
 from nexus_messaging.retry import HANDLED_ALONE_FROM
 from nexus_messaging.topology import MAX_MESSAGE_BYTES
+from nexus_messaging.unacked import UnackedDeliveries
 
-LONGEST_PAUSE: Final = 10.0
+MAX_RECONNECT_PAUSE: Final = 10.0
+"""Seconds between attempts to connect, at most."""
 
-BYTES_IN_HAND: Final = 32 * 1024 * 1024
-"""Bytes of bodies that are not acked, beyond which nothing more is read from the connection.
+MAX_UNACKED_BYTES: Final = 32 * 1024 * 1024
+"""Bytes of unsettled message bodies at which reading from the connection pauses.
 
-A prefetch counts messages only (https://www.rabbitmq.com/docs/consumer-prefetch): of the largest
-that the contract allows, 2,000 are half a gigabyte."""
+A prefetch counts messages only (https://www.rabbitmq.com/docs/consumer-prefetch): 2,000 of the
+largest messages that the contract allows are half a gigabyte."""
 
-READ_AGAIN_AFTER: Final = 10.0
-"""Seconds without reading after which the socket is read once in any case, a quarter of a megabyte:
-a heartbeat may be waiting, and a connection that seems silent for 33 s counts as lost."""
+PAUSED_READ_INTERVAL: Final = 10.0
+"""Seconds. While reading is paused, the socket is read once in this interval, up to 256 KiB: a
+heartbeat may be waiting, and a connection without one for 33 s is considered lost."""
 
-QUIET_WITHIN: Final = 2.0
+QUIET_TIMEOUT: Final = 2.0
 QUIET_POLL: Final = 0.02
-"""Seconds that cancelling waits until nothing is on its way to us, and between looks."""
+"""Seconds that cancelling waits for messages in transit to arrive, and between two checks."""
 
-APPLIED_WITHIN: Final = 0.5
-"""Seconds between the last ack and the closing of the connection. The broker's side of a quorum
-queue passes on 32 acks at a time and forgets the others if the connection closes meanwhile; their
-messages come again, counted as returned. One ack for everything, given this time, was never lost.
+ACK_APPLY_SECONDS: Final = 0.5
+"""Seconds between the last ack and the closing of the connection.
+
+The broker's client of a quorum queue passes on 32 acks at a time. It loses the others if the
+connection closes first: their messages are delivered again and count as returned. A single ack for
+everything was never lost in tests with this pause.
 """
 
-LOOKED_AFTER: Final = 30.0
-"""Seconds without a change after which the broker is asked whether it knows of the consumer. Of a
-queue that was deleted and made anew at once, RabbitMQ 3.10 may tell nothing (seen)."""
+CONSUMER_CHECK_INTERVAL: Final = 30.0
+"""Seconds between two checks that the broker still knows the consumer. RabbitMQ 3.10 may send no
+``basic.cancel`` for a queue that is deleted and declared again at once (seen)."""
 
 LOST: Final = (aiormq.exceptions.AMQPError, OSError, TimeoutError, RuntimeError)
 
@@ -58,63 +61,64 @@ REFUSED_BECAUSE: Final[Mapping[type[Exception], str]] = MappingProxyType(
     }
 )
 REFUSED: Final = tuple(REFUSED_BECAUSE)
-"""What only a person can mend: the topology is not applied, or not as this release needs it."""
+"""Errors that need an operator: the topology is missing or is not that of this release."""
 
 log = structlog.get_logger()
 
 
 class Consumer:
-    """Keeps up to ``prefetch`` deliveries of ``queue`` at hand, and about ``BYTES_IN_HAND`` bytes.
+    """Buffers up to ``prefetch`` deliveries of ``queue``, and about ``MAX_UNACKED_BYTES`` bytes.
 
-    ``open`` and ``shut`` start and cancel consuming at any time; what is buffered stays.
+    ``start_consuming`` and ``cancel_consuming`` may be called at any time; the buffer stays.
 
-    Each connection begins with a single delivery at hand, until one has ended that was not
-    returned too often. If the last process was killed by a message, that one is met alone: what is
-    in hand with it would be returned as often, and be given up with it.
+    Each connection starts with a prefetch of 1. The prefetch is raised when a delivery is acked
+    that was returned less than ``HANDLED_ALONE_FROM`` times. A message that crashed the last
+    process is therefore delivered alone: messages prefetched with it would be returned as often,
+    and be dead-lettered with it.
     """
 
     def __init__(self, url: str, queue: str, *, prefetch: int, name: str) -> None:
-        tolerate_strange_properties()
+        tolerate_invalid_properties()
         self.queue = queue
         self._url = url
         self._prefetch = prefetch
         self._name = f"{name} {queue}"
         self._buffer: deque[Received] = deque()
-        self._arrived = asyncio.Event()
-        self._wanted = asyncio.Event()
+        self._delivery_arrived = asyncio.Event()
+        self._should_consume = asyncio.Event()
         self._changed = asyncio.Event()
-        self._turning = asyncio.Lock()
-        self._acking = asyncio.Lock()
+        self._consume_lock = asyncio.Lock()
+        self._ack_lock = asyncio.Lock()
         self._connection: Connection | None = None
         self._channel: AbstractChannel | None = None
         self._tag: str | None = None
-        self._in_hand = InHand()
+        self._unacked = UnackedDeliveries()
         self._next_read: asyncio.TimerHandle | None = None
-        self._holds = 0
-        self._narrow = True
+        self._ack_holds = 0
+        self._probing = True
         self._unconnected_since = 0.0
         self._cause = "not connected yet"
-        self._noted = set[str]()
+        self._logged_causes = set[str]()
 
     @property
     def consuming(self) -> bool:
-        """Whether the broker would deliver now."""
+        """Whether the queue is being consumed."""
         return self._tag is not None
 
     @property
     def connected(self) -> bool:
-        """Whether the connection stands, consuming or not."""
+        """Whether the connection is open, consuming or not."""
         return self._channel is not None and not self._channel.is_closed
 
     def fault(self) -> str | None:
-        """Say why nothing is consumed although it should be, if that is so."""
-        if not self._wanted.is_set() or self.consuming:
+        """Return why the queue is not consumed although it should be, or ``None``."""
+        if not self._should_consume.is_set() or self.consuming:
             return None
         return f"{self.queue} is not consumed: {self._cause}"
 
-    def unconnected(self) -> float:
-        """Return for how many seconds there has been no connection although one is wanted."""
-        if self.connected or not self._wanted.is_set():
+    def disconnected_seconds(self) -> float:
+        """Return for how many seconds a connection has been missing while consuming is wanted."""
+        if self.connected or not self._should_consume.is_set():
             return 0.0
         return asyncio.get_running_loop().time() - self._unconnected_since
 
@@ -122,207 +126,211 @@ class Consumer:
         """Return the number of buffered deliveries."""
         return len(self._buffer)
 
-    def open(self) -> None:
-        """Consume from now on."""
-        self._wanted.set()
+    def start_consuming(self) -> None:
+        """Start consuming; the connection is opened by ``run``."""
+        self._should_consume.set()
         self._unconnected_since = asyncio.get_running_loop().time()
         self._changed.set()
 
-    async def shut(self) -> None:
-        """Cancel consuming: nothing new arrives, and what arrived stays ours to settle.
+    async def cancel_consuming(self) -> None:
+        """Cancel consuming. Deliveries that have arrived stay, and can still be acked.
 
-        Should the connection break meanwhile, nothing is consumed either.
+        A connection that breaks meanwhile is not consumed again.
         """
-        self._wanted.clear()
-        self._holds += 1
+        self._should_consume.clear()
+        self._ack_holds += 1
         try:
-            with only_if_asked_for():
+            with stray_cancellation_as_error():
                 await self._cancel()
         except LOST as error:
             log.warning("cancel_lost", queue=self.queue, cause=type(error).__name__)
         finally:
-            self._holds -= 1
-        await self._send_acks(proven=False)
+            self._ack_holds -= 1
+        await self._send_acks(harmless=False)
 
     async def _cancel(self) -> None:
-        async with self._turning:
+        async with self._consume_lock:
             channel, tag = self._channel, self._tag
             if channel is None or tag is None:
                 return
-            await self._quiet(channel)
+            await self._wait_until_quiet(channel)
             self._tag = None
             if not channel.is_closed:
                 await channel.basic_cancel(tag)
 
-    async def _quiet(self, channel: AbstractChannel) -> None:
-        """Wait until the broker has nothing to send, or may not send more while acks are held.
+    async def _wait_until_quiet(self, channel: AbstractChannel) -> None:
+        """Wait until the queue is empty, or the prefetch allows no more while acks are held.
 
-        What is on its way when the cancellation reaches the broker goes back to the queue, counted
-        as returned (seen on 3.10).
+        A message in transit when the cancellation reaches the broker is requeued and counts as
+        returned (seen on 3.10).
         """
         clock = asyncio.get_running_loop().time
-        deadline = clock() + QUIET_WITHIN
-        while len(self._in_hand) < (1 if self._narrow else self._prefetch) and clock() < deadline:
-            # Not under a time limit: cancelling a call of aiormq's closes its channel.
+        deadline = clock() + QUIET_TIMEOUT
+        while len(self._unacked) < (1 if self._probing else self._prefetch) and clock() < deadline:
+            # No timeout here: cancelling a call of aiormq closes its channel.
             queue = await channel.queue_declare(self.queue, passive=True)
             if not queue.message_count:
                 return
             await asyncio.sleep(QUIET_POLL)
 
     async def reset(self) -> None:
-        """Drop the connection: whatever is in hand returns to the queue, and no ack is sent for it.
+        """Close the connection: unacked deliveries return to the queue, without an ack.
 
-        For faults that nobody foresaw, after which it is not known what was done.
+        Used after an unexpected error, when it is not known which of them are settled.
         """
         connection = self._connection
-        self._forget()
+        self._discard_channel()
         if connection is not None:
             await connection.close()
 
     async def run(self) -> None:
-        """Connect, consume while wanted, and begin again whenever that ends; never returns."""
-        backoff = Backoff(0.2, LONGEST_PAUSE)
+        """Connect, consume while wanted, and reconnect after every loss; never returns."""
+        backoff = Backoff(0.2, MAX_RECONNECT_PAUSE)
         while True:
             try:
-                with only_if_asked_for():
-                    await self._session()
+                with stray_cancellation_as_error():
+                    await self._run_connection()
                 backoff.reset()
             except BrokerUnreachableError as error:
-                self._note(str(error))
+                self._log_cause(str(error))
             except REFUSED as error:
-                self._note(REFUSED_BECAUSE[type(error)])
-            except Exception as error:  # noqa: BLE001 - aiormq lets even a bare Exception out of here
-                self._note(type(error).__name__)
+                self._log_cause(REFUSED_BECAUSE[type(error)])
+            except Exception as error:  # noqa: BLE001 - aiormq raises even a bare Exception here
+                self._log_cause(type(error).__name__)
             await backoff.wait()
 
-    async def take(self, most: int, most_bytes: int = BYTES_IN_HAND) -> list[Received]:
-        """Wait for deliveries and return the oldest: up to ``most``, ending at ``most_bytes``."""
+    async def receive(self, limit: int, max_bytes: int = MAX_UNACKED_BYTES) -> list[Received]:
+        """Wait for a delivery; return the oldest ones, up to ``limit`` and up to ``max_bytes``."""
         while not self._buffer:
-            await self.arrival()
-        taken = [self._buffer.popleft()]
-        size = len(taken[0].delivery.message.body)
-        while self._buffer and len(taken) < most:
+            await self.wait_for_delivery()
+        received = [self._buffer.popleft()]
+        size = len(received[0].delivery.message.body)
+        while self._buffer and len(received) < limit:
             size += len(self._buffer[0].delivery.message.body)
-            if size > most_bytes:
+            if size > max_bytes:
                 break
-            taken.append(self._buffer.popleft())
-        return taken
+            received.append(self._buffer.popleft())
+        return received
 
-    def take_all(self) -> list[Received]:
-        """Return whatever is buffered, at once."""
+    def receive_nowait(self) -> list[Received]:
+        """Return the buffered deliveries without waiting, and empty the buffer."""
         received = list(self._buffer)
         self._buffer.clear()
         return received
 
-    async def arrival(self) -> None:
-        """Return when the next delivery arrives."""
-        self._arrived.clear()
-        await self._arrived.wait()
+    async def wait_for_delivery(self) -> None:
+        """Wait for the next delivery to arrive."""
+        self._delivery_arrived.clear()
+        await self._delivery_arrived.wait()
 
     async def ack(self, received: Sequence[Received]) -> None:
         """Ack deliveries.
 
-        On a channel that is gone there is nothing to ack: the broker delivers again, and
+        Deliveries of a closed channel cannot be acked: the broker delivers them again, and
         processing is idempotent.
         """
-        ours = [each for each in received if each.channel is self._channel]
-        if not ours:
+        current = [each for each in received if each.channel is self._channel]
+        if not current:
             return
-        self._in_hand.settle(each.tag for each in ours)
-        if self._in_hand.bytes < BYTES_IN_HAND and self._connection is not None:
+        self._unacked.settle(each.tag for each in current)
+        if self._unacked.bytes < MAX_UNACKED_BYTES and self._connection is not None:
             self._connection.transport.resume_reading()
-        await self._send_acks(proven=ours[0].delivery.returned < HANDLED_ALONE_FROM)
+        await self._send_acks(harmless=current[0].delivery.returned < HANDLED_ALONE_FROM)
 
     def hold_acks(self) -> None:
-        """Keep acks back from now on, so that the last ones can be sent as one."""
-        self._holds += 1
+        """Hold acks from now on, so that they can be sent as one at the end."""
+        self._ack_holds += 1
 
     async def release_acks(self) -> None:
-        """Send the acks that were kept back, and return when the broker has applied them."""
-        self._holds -= 1
-        await self._send_acks(proven=False)
+        """Send the held acks and wait until the broker has applied them."""
+        self._ack_holds -= 1
+        await self._send_acks(harmless=False)
         try:
             if self._channel is not None and not self._channel.is_closed:
-                # Answered behind the ack, by the process that passes acks on.
+                # The answer comes after the ack, from the broker's process that passes acks on.
                 await self._channel.queue_declare(self.queue, passive=True)
         except LOST as error:
             log.warning("ack_lost", queue=self.queue, cause=type(error).__name__)
-        await asyncio.sleep(APPLIED_WITHIN)
+        await asyncio.sleep(ACK_APPLY_SECONDS)
 
-    async def _send_acks(self, *, proven: bool) -> None:
-        # One after the other: a frame that speaks for older deliveries, too, must not overtake the
-        # frame of one of them, whose tag the broker would not know any more.
-        async with self._acking:
+    async def _send_acks(self, *, harmless: bool) -> None:
+        # One at a time: a frame with `multiple` must not overtake the frame of an older delivery,
+        # whose tag the broker would then no longer know.
+        async with self._ack_lock:
             channel = self._channel
-            if self._holds or channel is None or channel.is_closed:
+            if self._ack_holds or channel is None or channel.is_closed:
                 return
             try:
-                with only_if_asked_for():
-                    if self._narrow and proven:
-                        await self._widen(channel)
-                    for ack in self._in_hand.acks():
+                with stray_cancellation_as_error():
+                    if self._probing and harmless:
+                        await self._raise_prefetch(channel)
+                    for ack in self._unacked.acks():
                         await channel.basic_ack(ack.tag, multiple=ack.multiple)
             except LOST as error:
                 log.warning("ack_lost", queue=self.queue, cause=type(error).__name__)
 
-    async def _widen(self, channel: AbstractChannel) -> None:
-        # Before the ack: nothing else is on its way, or the broker would take it back and count it.
-        async with self._turning:
+    async def _raise_prefetch(self, channel: AbstractChannel) -> None:
+        # Before the ack, when nothing else is in transit: cancelling would requeue and count it.
+        async with self._consume_lock:
             if self._tag is not None:
                 await channel.basic_cancel(self._tag)
             await channel.basic_qos(prefetch_count=self._prefetch)
-            self._narrow = False
+            self._probing = False
             if self._tag is not None:
                 await self._consume(channel)
 
     async def _consume(self, channel: AbstractChannel) -> None:
-        answer = await channel.basic_consume(self.queue, self._received)
+        answer = await channel.basic_consume(self.queue, self._on_message)
         self._tag = answer.consumer_tag
-        if self._noted:
-            self._noted.clear()
+        if self._logged_causes:
+            self._logged_causes.clear()
             log.info("consuming_again", queue=self.queue)
 
-    async def _session(self) -> None:
+    async def _run_connection(self) -> None:
         connection = self._connection = await connect(self._url, name=self._name)
         try:
             async with asyncio.timeout(OPEN_TIMEOUT):
                 channel = await connection.amqp.channel(publisher_confirms=False)
                 await channel.basic_qos(prefetch_count=1)
-            channel.on_consumer_cancel_callbacks.add(self._cancelled)
+            channel.on_consumer_cancel_callbacks.add(self._on_cancel)
             self._channel = channel
             await self._consume_while_wanted(connection, channel)
         finally:
-            self._forget()
+            self._discard_channel()
             await connection.close()
 
     async def _consume_while_wanted(self, connection: Connection, channel: AbstractChannel) -> None:
         lost = {channel.closing, connection.amqp.closing}
         while not (channel.is_closed or connection.amqp.is_closed):
             self._changed.clear()
-            async with self._turning:
-                if self._wanted.is_set() and self._tag is None:
+            async with self._consume_lock:
+                if self._should_consume.is_set() and self._tag is None:
                     await self._consume(channel)
             waiting = asyncio.ensure_future(self._changed.wait())
             try:
                 happened, _ = await asyncio.wait(
-                    {waiting, *lost}, timeout=LOOKED_AFTER, return_when=asyncio.FIRST_COMPLETED
+                    {waiting, *lost},
+                    timeout=CONSUMER_CHECK_INTERVAL,
+                    return_when=asyncio.FIRST_COMPLETED,
                 )
             finally:
                 waiting.cancel()
-            if not happened and await self._is_forgotten(channel):
-                self._note("the broker has forgotten it: the queue was deleted and made anew")
+            if not happened and await self._is_unknown_to_broker(channel):
+                self._log_cause(
+                    "the broker lost the consumer: the queue was deleted and declared again"
+                )
                 return
-        self._note("the connection was lost")
+        self._log_cause("the connection was lost")
 
-    async def _is_forgotten(self, channel: AbstractChannel) -> bool:
-        """Whether the queue has no consumer although this one has been answered to be one."""
-        async with self._turning:
-            if self._tag is None or len(self._in_hand):
+    async def _is_unknown_to_broker(self, channel: AbstractChannel) -> bool:
+        """Whether the queue has no consumer although the broker has confirmed this one."""
+        async with self._consume_lock:
+            if self._tag is None or len(self._unacked):
                 return False
             queue = await channel.queue_declare(self.queue, passive=True)
             return queue.consumer_count == 0
 
-    async def _received(self, message: DeliveredMessage) -> None:
+    async def _on_message(self, message: DeliveredMessage) -> None:
         if message.channel is not self._channel or message.delivery_tag is None:
             return
         if len(message.body) > MAX_MESSAGE_BYTES:
@@ -330,15 +338,15 @@ class Consumer:
             return
         delivery = delivery_of(self.queue, message)
         self._buffer.append(Received(delivery, message.channel, message.delivery_tag))
-        self._in_hand.add(message.delivery_tag, len(delivery.message.body))
+        self._unacked.add(message.delivery_tag, len(delivery.message.body))
         self._pause_if_full()
-        self._arrived.set()
+        self._delivery_arrived.set()
 
     async def _reject(self, tag: int) -> None:
-        """Have the broker dead-letter a message that is too large to be copied.
+        """Reject a message that is too large to be copied; the broker dead-letters it.
 
-        It was published under another limit. A copy would be refused again and again, and every
-        refusal closes the channel of all other copies.
+        It was published under another limit. A copy would be refused at each attempt, and every
+        refusal closes the channel that all other copies use.
         """
         log.warning("message_too_large", queue=self.queue)
         try:
@@ -353,39 +361,39 @@ class Consumer:
             transport.pause_reading()
             loop = asyncio.get_running_loop()
             if self._next_read is not None:
-                self._next_read.cancel()  # or there would be one for each pause, from then on
-            self._next_read = loop.call_later(READ_AGAIN_AFTER, self._read_once, transport)
+                self._next_read.cancel()  # otherwise every pause would add one
+            self._next_read = loop.call_later(PAUSED_READ_INTERVAL, self._read_once, transport)
 
     def _read_once(self, transport: asyncio.Transport) -> None:
         transport.resume_reading()
-        # The loop reads when it goes round next: pausing at its second round is after one read.
+        # The event loop reads in its next iteration; pausing in the second one allows one read.
         loop = asyncio.get_running_loop()
         loop.call_soon(loop.call_soon, self._pause_if_full)
 
     def _pause_if_full(self) -> None:
-        if self._in_hand.bytes >= BYTES_IN_HAND:
+        if self._unacked.bytes >= MAX_UNACKED_BYTES:
             self._pause_reading()
 
-    async def _cancelled(self, _frame: aiormq.spec.Basic.Cancel) -> None:
-        # Called by the channel's reader, which would wait for itself if this closed the channel.
+    async def _on_cancel(self, _frame: aiormq.spec.Basic.Cancel) -> None:
+        # Runs in the channel's reader task: closing the channel here would deadlock.
         self._tag = None
-        self._note("the broker cancelled it: the queue was deleted or moved")
+        self._log_cause("the broker cancelled it: the queue was deleted or moved")
         self._changed.set()
 
-    def _note(self, cause: str) -> None:
-        """Log why nothing is consumed: each cause once, until the queue is consumed again."""
+    def _log_cause(self, cause: str) -> None:
+        """Log why the queue is not consumed: each cause once until consuming resumes."""
         self._cause = cause
-        if cause not in self._noted:
-            self._noted.add(cause)
+        if cause not in self._logged_causes:
+            self._logged_causes.add(cause)
             log.warning("not_consuming", queue=self.queue, cause=cause)
 
-    def _forget(self) -> None:
-        # What was buffered belongs to a channel that is gone: the broker will deliver it again.
+    def _discard_channel(self) -> None:
+        # The buffer belongs to a closed channel: the broker will deliver its messages again.
         if self._channel is not None:
             self._unconnected_since = asyncio.get_running_loop().time()
         self._connection = None
         self._channel = None
         self._tag = None
-        self._narrow = True
+        self._probing = True
         self._buffer.clear()
-        self._in_hand = InHand()
+        self._unacked = UnackedDeliveries()

@@ -1,7 +1,7 @@
-"""The consumption of a queue through outages and floods to the end.
+"""Consumes a queue until the service drains: pauses during outages, stops at a flood.
 
-``batches`` and ``singles`` say how many deliveries are processed together or at once, ``pipeline``
-what each of them goes through.
+``batches`` and ``singles`` decide how many deliveries are processed together or concurrently;
+``pipeline`` lists the steps of each.
 """
 
 import asyncio
@@ -18,12 +18,14 @@ from nexus_messaging.pipeline import BatchHandler, Outage, Pipeline, Trace
 from nexus_messaging.received import Received
 from nexus_messaging.settlement import Settlement
 
-LONGEST_PROBE_PAUSE: Final = 30.0
+MAX_PROBE_PAUSE: Final = 30.0
+"""Seconds between two probes during an outage, at most."""
 
-RELAPSE_WITHIN: Final = 10.0
-LONGEST_RELAPSE_PAUSE: Final = 5.0
-"""Seconds, both. An outage so soon after another is the same one, and the probe is blind to it: a
-database with a full disk answers. Without a pause everything would circulate at full speed."""
+RELAPSE_WINDOW: Final = 10.0
+MAX_RELAPSE_PAUSE: Final = 5.0
+"""Seconds, both. An outage within the window after another is a relapse that the probe does not
+detect: a database with a full disk answers it. Without a pause, messages would pass between the
+queue and the first retry tier at full speed."""
 
 log = structlog.get_logger()
 
@@ -48,7 +50,7 @@ class Consumption(ABC):
         self._task: asyncio.Task[None] | None = None
         self._draining = False
         self.paused_by: str | None = None
-        self._relapse = Backoff(0.5, LONGEST_RELAPSE_PAUSE)
+        self._relapse = Backoff(0.5, MAX_RELAPSE_PAUSE)
         self._outage_ended: float | None = None
 
     @property
@@ -63,15 +65,15 @@ class Consumption(ABC):
     async def run(self) -> None:
         """Consume until cancelled.
 
-        After an error that nobody foresaw it is not known which deliveries are settled. The
-        connection is dropped, so that none of them can be acked, and all of them come again.
+        After an unexpected error it is not known which deliveries are settled. The connection is
+        closed without acks, so the broker delivers all of them again.
         """
         self._task = asyncio.current_task()
-        self._open()
+        self._start_consuming()
         try:
             while True:
-                cause = await self._work_until_stopped()
-                await self._wait_for_the_end_of(cause)
+                cause = await self._process_until_stopped()
+                await self._wait_out(cause)
         except Exception:
             self.paused_by = None
             await self._consumer.reset()
@@ -79,13 +81,13 @@ class Consumption(ABC):
             raise
 
     async def drain(self, seconds: float) -> None:
-        """Stop consuming; process what is at hand for ``seconds``, then hand the rest back.
+        """Cancel consuming, process buffered deliveries for ``seconds``, hand back the rest.
 
         Acks are held until the end: see ``Consumer.release_acks``.
         """
         self._draining = True
         self._consumer.hold_acks()
-        cancelling = asyncio.ensure_future(self._consumer.shut())
+        cancelling = asyncio.ensure_future(self._consumer.cancel_consuming())
         try:
             async with asyncio.timeout(seconds):
                 await asyncio.shield(cancelling)
@@ -95,46 +97,46 @@ class Consumption(ABC):
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
-        await self._pipeline.hand_back([*await self._abandon(), *self._consumer.take_all()])
+        await self._pipeline.hand_back([*await self._abandon(), *self._consumer.receive_nowait()])
         await self._consumer.release_acks()
 
     @abstractmethod
-    async def _work_until_stopped(self) -> Exception | Flood:
-        """Process deliveries; return the outage or flood that stopped it, with nothing in hand."""
+    async def _process_until_stopped(self) -> Exception | Flood:
+        """Process deliveries until an outage or a flood; return it when none is in progress."""
 
     @abstractmethod
     async def _abandon(self) -> list[Received]:
-        """Stop work on what was taken from the consumer and return what of it is not settled."""
+        """Stop processing and return the deliveries in progress that are not settled."""
 
-    async def _wait_for_the_end_of(self, cause: Exception | Flood) -> None:
+    async def _wait_out(self, cause: Exception | Flood) -> None:
         if isinstance(cause, Exception):
             self.paused_by = type(cause).__name__
             log.warning("consumption_paused", queue=self._consumer.queue, cause=self.paused_by)
-        await self._shut_and_hand_back()
+        await self._cancel_and_hand_back()
         self._idle.set()
         if isinstance(cause, Exception):
-            await self._end_of_outage()
+            await self._wait_for_recovery()
             self.paused_by = None
-        await self._guard.resumed()
+        await self._guard.wait_until_resumed()
         log.info("consumption_resumed", queue=self._consumer.queue)
-        self._open()
+        self._start_consuming()
 
-    def _open(self) -> None:
-        # An outage may end while the service stops, and a loop that failed begins again.
+    def _start_consuming(self) -> None:
+        # An outage may end, or a failed loop restart, while the service drains.
         if not self._draining:
-            self._consumer.open()
+            self._consumer.start_consuming()
 
-    async def _end_of_outage(self) -> None:
+    async def _wait_for_recovery(self) -> None:
         clock = asyncio.get_running_loop().time
-        if self._outage_ended is not None and clock() - self._outage_ended < RELAPSE_WITHIN:
+        if self._outage_ended is not None and clock() - self._outage_ended < RELAPSE_WINDOW:
             await self._relapse.wait()
         else:
             self._relapse.reset()
-        await self._probe_succeeds()
+        await self._probe_until_success()
         self._outage_ended = clock()
 
-    async def _probe_succeeds(self) -> None:
-        backoff = Backoff(0.5, LONGEST_PROBE_PAUSE)
+    async def _probe_until_success(self) -> None:
+        backoff = Backoff(0.5, MAX_PROBE_PAUSE)
         while True:
             try:
                 await self._outage.probe()
@@ -143,18 +145,18 @@ class Consumption(ABC):
             else:
                 return
 
-    async def _shut_and_hand_back(self) -> None:
-        """Cancel consuming and hand back what is buffered, and what arrives until then.
+    async def _cancel_and_hand_back(self) -> None:
+        """Cancel consuming; hand back buffered deliveries, and those that arrive meanwhile.
 
-        Together, because the broker's answer comes behind what it has sent before, which is read
-        only as fast as what is in hand grows less.
+        Both run at once: the broker's answer comes after the deliveries it has already sent, and
+        those are read only as unacked deliveries are settled.
         """
-        cancelling = asyncio.ensure_future(self._consumer.shut())
+        cancelling = asyncio.ensure_future(self._consumer.cancel_consuming())
         try:
             while not cancelling.done() or len(self._consumer):
-                await self._pipeline.hand_back(self._consumer.take_all())
+                await self._pipeline.hand_back(self._consumer.receive_nowait())
                 if not len(self._consumer):
-                    arrival = asyncio.ensure_future(self._consumer.arrival())
+                    arrival = asyncio.ensure_future(self._consumer.wait_for_delivery())
                     await asyncio.wait({cancelling, arrival}, return_when=asyncio.FIRST_COMPLETED)
                     arrival.cancel()
         finally:

@@ -1,4 +1,4 @@
-"""How processing a message can fail, told apart by what helps: nothing, waiting, or a look."""
+"""How processing can fail: permanently, until a later retry, or in publishing."""
 
 import traceback
 
@@ -9,7 +9,7 @@ from nexus_messaging.topology import Tier
 class PermanentError(Exception):
     """No retry can make this message succeed. ``detail`` must hold no value from the message.
 
-    ``subject`` is the one party that the fault is of, such as a customer, and is never shown.
+    ``subject`` identifies the party at fault, such as a customer; it is never shown.
     """
 
     def __init__(self, reason: Reason, detail: str, *, subject: str | None = None) -> None:
@@ -19,9 +19,9 @@ class PermanentError(Exception):
 
 
 class TransientError(Exception):
-    """The same message will succeed later; waiting spends none of its budget.
+    """The same message will succeed later; a wait does not count against its retry budget.
 
-    ``tier`` says where it waits; without one it waits longer each time.
+    ``tier`` is the retry tier to use; without one, each wait is longer than the last.
     """
 
     def __init__(self, detail: str, *, tier: Tier | None = None) -> None:
@@ -30,11 +30,11 @@ class TransientError(Exception):
 
 
 class PublishError(Exception):
-    """The broker has not confirmed a message. It may arrive all the same."""
+    """The broker has not confirmed a message. The message may still arrive."""
 
 
 class UnroutableError(PublishError):
-    """No queue takes the message: the topology is incomplete or the key is wrong."""
+    """The message is not routed to any queue: the topology is incomplete or the key is wrong."""
 
 
 class PublishTimeoutError(PublishError):
@@ -42,9 +42,9 @@ class PublishTimeoutError(PublishError):
 
 
 def where(error: BaseException) -> str:
-    """Return the innermost place an error was raised from, such as ``ledger.py:88``.
+    """Return the file and line that raised an error, such as ``ledger.py:88``.
 
-    An error's own text may quote the data it choked on; its place never does.
+    The text of an error may quote the failing data; its file and line never do.
     """
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:

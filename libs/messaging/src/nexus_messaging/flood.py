@@ -1,8 +1,8 @@
-"""Whether messages are being emptied into a dead-letter queue: a decision over values, without I/O.
+"""Decides whether dead letters are a flood: pure, without I/O.
 
-Only ends count: a delivery that was processed or dead-lettered. Retries don't, or a message that is
-tried five times would count four times as healthy. Nor does a message that an operator moved: it
-was a dead letter before, so one that is still wrong adds none.
+Only final results count: processed or dead-lettered. Retries do not count, or a message with five
+attempts would count four times as healthy. A message that an operator moved does not count either:
+it was a dead letter before, so dead-lettering it again adds none.
 """
 
 from collections import Counter, deque
@@ -12,48 +12,48 @@ from typing import Final
 
 from nexus_messaging.reasons import Reason
 
-ONE_IN: Final = 10
-"""One subject makes up at most this part of a flood."""
+SUBJECT_ONE_IN: Final = 10
+"""One subject counts for at most one in this many dead letters of a flood."""
 
-ONE_SOURCE_IN: Final = 100
-LEAST_OF_SOURCE: Final = 2
-"""A source takes part in a queue's flood with this part of the flood's dead letters, and with at
-least so many: one bad message says nothing of its publisher."""
+SOURCE_ONE_IN: Final = 100
+MIN_PER_SOURCE: Final = 2
+"""A source is part of a queue's flood if one in ``SOURCE_ONE_IN`` of its dead letters, and at least
+``MIN_PER_SOURCE``, are of the source: one bad message is no evidence against its publisher."""
 
 
 @dataclass(frozen=True, slots=True)
 class FloodLimit:
-    """More dead letters than ``share`` of the last ``window`` ends are a flood; with 1 none is."""
+    """A flood is more than ``share`` of the last ``window`` results; a share of 1 disables it."""
 
     share: float = 0.5
     window: int = 1000
 
     @property
-    def most(self) -> int:
-        """How many dead letters the window may hold."""
+    def max_dead_letters(self) -> int:
+        """The most dead letters in a window that are no flood."""
         return floor(round(self.share * self.window, 6))  # 0.29 times 100 is a little below 29
 
     @property
-    def most_of_one(self) -> int:
-        """How many of them count for one subject: a busy deleted customer is no flood."""
-        return max(1, self.most // ONE_IN)
+    def max_per_subject(self) -> int:
+        """The most dead letters that count for one subject: one busy customer is no flood."""
+        return max(1, self.max_dead_letters // SUBJECT_ONE_IN)
 
     @property
-    def least_of_source(self) -> int:
-        """How many dead letters make a source take part in the flood of a whole queue."""
-        return max(LEAST_OF_SOURCE, self.most // ONE_SOURCE_IN)
+    def min_per_source(self) -> int:
+        """The fewest dead letters that make a source part of the flood of a whole queue."""
+        return max(MIN_PER_SOURCE, self.max_dead_letters // SOURCE_ONE_IN)
 
 
 @dataclass(frozen=True, slots=True)
 class Flood:
-    """Why a queue is not consumed any more, or dead letters of a source are held back."""
+    """Why a queue is stopped, or the dead letters of a source are held back."""
 
     dead: int
     window: int
     reason: Reason
 
     def __str__(self) -> str:
-        """Say it to an operator."""
+        """Describe the flood to an operator."""
         return (
             f"{self.dead} of the last {self.window} messages were dead-lettered,"
             f" most of them as {self.reason.value}"
@@ -61,8 +61,8 @@ class Flood:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """A dead letter: why, whose fault it is, and who published it; ``None`` where nobody knows."""
+class DeadLetterCause:
+    """The reason, the party at fault and the publisher of a dead letter; ``None`` if unknown."""
 
     reason: Reason
     subject: str | None = field(default=None, repr=False)
@@ -70,43 +70,43 @@ class Letter:
 
 
 class FloodWindow:
-    """The last ends of a queue's deliveries, or of one source's among them.
+    """The last results of a queue, or of one source of it.
 
-    It is asked for every message, so it changes in place and keeps nothing of what ended well.
+    It is used for every message, so it is mutable and stores dead letters only.
     """
 
     def __init__(self, limit: FloodLimit) -> None:
         self._limit = limit
         self._ended = 0
-        self._letters: deque[tuple[int, Letter]] = deque()
+        self._letters: deque[tuple[int, DeadLetterCause]] = deque()
 
     @property
-    def letters(self) -> list[Letter]:
+    def letters(self) -> list[DeadLetterCause]:
         """The dead letters in the window, oldest first."""
         return [letter for _, letter in self._letters]
 
-    def done(self) -> None:
+    def count_processed(self) -> None:
         """Count a delivery that was processed."""
         self._ended += 1
         if self._letters and self._letters[0][0] <= self._ended - self._limit.window:
             self._letters.popleft()
 
-    def dead(self, letter: Letter) -> bool:
+    def count_dead_letter(self, letter: DeadLetterCause) -> bool:
         """Count a dead letter; return whether it counts.
 
-        What a subject has beyond ``most_of_one`` does not: neither for the flood nor against it.
+        Dead letters of a subject beyond ``max_per_subject`` are ignored.
         """
         if letter.subject is not None:
             same = sum(each.subject == letter.subject for _, each in self._letters)
-            if same >= self._limit.most_of_one:
+            if same >= self._limit.max_per_subject:
                 return False
-        self.done()
+        self.count_processed()
         self._letters.append((self._ended, letter))
         return True
 
     def flood(self) -> Flood | None:
-        """Return what the window amounts to, if that is a flood."""
-        if len(self._letters) <= self._limit.most:
+        """Return the flood in the window, if there is one."""
+        if len(self._letters) <= self._limit.max_dead_letters:
             return None
         [(reason, _)] = Counter(letter.reason for letter in self.letters).most_common(1)
         return Flood(len(self._letters), min(self._ended, self._limit.window), reason)

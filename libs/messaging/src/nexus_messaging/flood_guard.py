@@ -1,9 +1,9 @@
-"""Keeping a flood of dead letters out of the dead-letter queue, until a person resumes.
+"""Keeps a flood of dead letters out of the dead-letter queue until an operator resumes.
 
-On a queue that others publish to, the flood of one source is that source's: its dead letters are
-held back in the longest retry tier, and everything else passes. When most sources flood at once, or
-the queue is filled by a service of ours alone, the fault is our own: the queue is not consumed any
-more, and everything else of the service goes on.
+On a queue for outside publishers, a flood of one source is held back: its dead letters wait in the
+longest retry tier, and everything else passes. If most sources flood at once, or if a service of
+this project is the only publisher, the fault is on this side: consuming the queue stops, and the
+rest of the service continues.
 """
 
 import asyncio
@@ -14,34 +14,34 @@ import structlog
 
 from nexus_contracts.envelope import source_of
 from nexus_contracts.wording import printable
-from nexus_messaging.flood import Flood, FloodLimit, FloodWindow, Letter
+from nexus_messaging.flood import DeadLetterCause, Flood, FloodLimit, FloodWindow
 from nexus_messaging.message import Delivery
 from nexus_messaging.reasons import Reason
 from nexus_messaging.retry import Acknowledge, DeadLetter, Decision, HandedBack, Retry
 from nexus_messaging.sources import Sources
 from nexus_messaging.topology import OUTSIDE_QUEUES, TIERS
 
-UNKNOWN: Final = "unknown sources"
+UNKNOWN_SOURCES: Final = "unknown sources"
 HOW_TO_RESUME: Final = "SIGUSR1 or a restart"
 
-MOST_NAMED: Final = 10
-"""Sources that a remark names; it says how many more there are."""
+MAX_NAMED_SOURCES: Final = 10
+"""Sources that a remark names at most; the others are counted."""
 
 log = structlog.get_logger()
 
 
 class Watch(Protocol):
-    """Where the state of the guards is shown."""
+    """Shows the state of the guards."""
 
-    def flooded(self, queue: str, flood: Flood | None) -> None:
-        """Take note that ``queue`` is stopped by ``flood``, or by none any more."""
+    def show_flood(self, queue: str, flood: Flood | None) -> None:
+        """Show the flood that has stopped ``queue``; ``None`` once it is resumed."""
 
-    def sources_held(self, queue: str, sources: int) -> None:
-        """Take note of how many sources of ``queue`` are held back."""
+    def show_held_sources(self, queue: str, sources: int) -> None:
+        """Show how many sources of ``queue`` are held back."""
 
 
 class FloodGuard:
-    """The state of one queue: which of its sources are held back, and whether it is consumed."""
+    """The state of one queue: the sources held back, and the flood that has stopped it."""
 
     def __init__(self, queue: str, limit: FloodLimit, watch: Watch) -> None:
         self.flood: Flood | None = None
@@ -50,8 +50,8 @@ class FloodGuard:
         self._watch = watch
         self._window = FloodWindow(limit)
         self._sources = Sources(limit) if queue in OUTSIDE_QUEUES else None
-        self._consumed = asyncio.Event()
-        self._consumed.set()
+        self._allowed = asyncio.Event()
+        self._allowed.set()
 
     @property
     def held(self) -> Mapping[str | None, Flood]:
@@ -59,11 +59,12 @@ class FloodGuard:
         return {} if self._sources is None else self._sources.held
 
     def overrule(self, delivery: Delivery, decision: Decision) -> HandedBack | None:
-        """Count a decision; return what is done in its place, if it is a dead letter of a flood.
+        """Count a decision; return the outcome that replaces it, if it is a dead letter of a flood.
 
-        Two kinds count for nothing and pass while a source is held back. What was moved is looked
-        for in the dead-letter queue by whoever moved it. What kills its reader is not read for its
-        source, would as a copy kill as many again, and is no flood: each costs ten processes.
+        Two kinds do not count, and pass while a source is held back. The operator who moved a
+        message looks for it in the dead-letter queue. A message that crashes consumers is not read
+        for its source; its copy would crash as many again, and at ten processes for each there is
+        no flood of them.
         """
         match decision:
             case DeadLetter() if self.flood is not None:
@@ -73,53 +74,55 @@ class FloodGuard:
             case _ if delivery.moved:
                 pass
             case Acknowledge(source):
-                self._window.done()
+                self._window.count_processed()
                 if self._sources is not None:
-                    self._sources.done(source)
+                    self._sources.count_processed(source)
             case DeadLetter(reason=reason, subject=subject):
-                return self._judge(Letter(reason, subject, self._source(delivery)))
+                return self._count_dead_letter(
+                    DeadLetterCause(reason, subject, self._source(delivery))
+                )
         return None
 
-    async def resumed(self) -> None:
-        """Return once the queue may be consumed, at once if nothing stopped it."""
-        await self._consumed.wait()
+    async def wait_until_resumed(self) -> None:
+        """Wait until the queue may be consumed; return at once if it is not stopped."""
+        await self._allowed.wait()
 
     def resume(self) -> None:
-        """Have the queue consumed again, with nothing held against it or any source of it."""
+        """Let the queue be consumed again, with new windows and no source held back."""
         self.flood = None
         self._window = FloodWindow(self._limit)
         if self._sources is not None:
             self._sources.resume()
-        self._consumed.set()
-        self._watch.flooded(self._queue, None)
-        self._watch.sources_held(self._queue, 0)
+        self._allowed.set()
+        self._watch.show_flood(self._queue, None)
+        self._watch.show_held_sources(self._queue, 0)
 
     def _source(self, delivery: Delivery) -> str | None:
         return None if self._sources is None else source_of(delivery.message.body)
 
-    def _judge(self, letter: Letter) -> HandedBack | None:
+    def _count_dead_letter(self, letter: DeadLetterCause) -> HandedBack | None:
         if self._sources is None:
-            self._window.dead(letter)
+            self._window.count_dead_letter(letter)
             if flood := self._window.flood():
-                self._stop(flood)
+                self._stop_queue(flood)
             return None
         source = self._sources.known_as(letter.source)
         if source in self.held:
             return HandedBack(TIERS[-1])
-        self._window.dead(letter)
-        of_source = self._sources.dead(letter)
+        self._window.count_dead_letter(letter)
+        of_source = self._sources.count_dead_letter(letter)
         flood = self._window.flood()
-        if flood is not None and self._sources.most_flood(self._window.letters):
-            self._stop(flood)
+        if flood is not None and self._sources.most_sources_flood(self._window.letters):
+            self._stop_queue(flood)
         elif of_source is not None:
             self._sources.held[source] = of_source
-            self._hold(source, of_source)
+            self._hold_source(source, of_source)
         return None
 
-    def _stop(self, flood: Flood) -> None:
+    def _stop_queue(self, flood: Flood) -> None:
         self.flood = flood
-        self._consumed.clear()
-        self._watch.flooded(self._queue, flood)
+        self._allowed.clear()
+        self._watch.show_flood(self._queue, flood)
         log.error(
             "consumption_stopped",
             queue=self._queue,
@@ -130,8 +133,8 @@ class FloodGuard:
             resume=HOW_TO_RESUME,
         )
 
-    def _hold(self, source: str | None, flood: Flood) -> None:
-        self._watch.sources_held(self._queue, len(self.held))
+    def _hold_source(self, source: str | None, flood: Flood) -> None:
+        self._watch.show_held_sources(self._queue, len(self.held))
         log.error(
             "source_held_back",
             queue=self._queue,
@@ -144,7 +147,7 @@ class FloodGuard:
 
 
 class FloodGuards:
-    """The guards of a service's queues; ``watch`` shows the state of each."""
+    """The guards of all queues of a service."""
 
     def __init__(self, limit: FloodLimit, watch: Watch) -> None:
         self._limit = limit
@@ -152,13 +155,13 @@ class FloodGuards:
         self._guards: dict[str, FloodGuard] = {}
 
     def of(self, queue: str) -> FloodGuard:
-        """Return the breaker of ``queue``: the same one each time."""
+        """Return the guard of ``queue``, always the same one."""
         if queue not in self._guards:
             self._guards[queue] = FloodGuard(queue, self._limit, self._watch)
         return self._guards[queue]
 
     def resume(self) -> None:
-        """Have every queue consumed again, and every source pass."""
+        """Resume every stopped queue and release every held source."""
         stopped = {name for name, each in self._guards.items() if each.flood is not None}
         held = {name for name, each in self._guards.items() if each.held}
         log.info("resume_asked_for", stopped=sorted(stopped), held_back=sorted(held))
@@ -166,14 +169,14 @@ class FloodGuards:
             self._guards[name].resume()
 
     async def remark(self) -> str | None:
-        """Say which queues are not consumed, which sources are held back, and why."""
+        """Return which queues are stopped, which sources are held back, and why; else ``None``."""
         remarks = [
             f"{name} is stopped: {each.flood}"
             for name, each in self._guards.items()
             if each.flood is not None
         ]
         remarks += [
-            f"{name} holds back dead letters of {_listed(each.held)}"
+            f"{name} holds back dead letters of {_list_sources(each.held)}"
             for name, each in self._guards.items()
             if each.held
         ]
@@ -181,11 +184,13 @@ class FloodGuards:
 
 
 def name_of(source: str | None) -> str:
-    """Return the name of a source for a person: by contract it has at most 200 characters."""
-    return UNKNOWN if source is None else printable(source)
+    """Return a source in printable form; by contract it has at most 200 characters."""
+    return UNKNOWN_SOURCES if source is None else printable(source)
 
 
-def _listed(held: Mapping[str | None, Flood]) -> str:
-    named = [f"{name_of(source)} ({flood})" for source, flood in list(held.items())[:MOST_NAMED]]
+def _list_sources(held: Mapping[str | None, Flood]) -> str:
+    named = [
+        f"{name_of(source)} ({flood})" for source, flood in list(held.items())[:MAX_NAMED_SOURCES]
+    ]
     more = len(held) - len(named)
     return ", ".join(named) + (f" and {more} more" if more else "")

@@ -1,8 +1,8 @@
-"""Looking up the addresses of a host without the few threads that all of a process shares.
+"""Resolves host names in threads of its own instead of asyncio's thread pool.
 
-A resolver that hangs keeps its thread for half a minute and more. Of asyncio's own threads a few
-such look-ups take all: nothing else is looked up then, not even an address, and the process ends
-only after them. So each has a thread that nobody waits for, and each host has one at a time.
+A resolver that hangs blocks its thread for 30 seconds or longer. A few such look-ups would occupy
+the whole pool: no other look-up would run, and the process could not end before them. Each look-up
+therefore has a daemon thread, and a host has at most one at a time.
 """
 
 import asyncio
@@ -14,30 +14,30 @@ from typing import Any, Final
 
 from nexus_messaging.addresses import Host
 
-Found = Sequence[tuple[int, int, int, str, tuple[Any, ...]]]
+AddressInfo = Sequence[tuple[int, int, int, str, tuple[Any, ...]]]
 """As ``socket.getaddrinfo`` returns it."""
 
-_latest: Final[dict[Host, Future[Found]]] = {}
+_lookups: Final[dict[Host, Future[AddressInfo]]] = {}
 
 
-async def look_up(host: Host, seconds: float) -> Found:
+async def look_up(host: Host, seconds: float) -> AddressInfo:
     """Return the addresses of ``host`` for TCP, in the resolver's order.
 
     Raises:
-        TimeoutError: no answer within ``seconds``; whoever asks next waits for the same one.
+        TimeoutError: no answer within ``seconds``; the next call waits for the same look-up.
         OSError: there is no such name, or no resolver.
     """
-    asked = _latest.get(host)
-    if asked is None or asked.done():
-        asked = _latest[host] = Future()
-        asked.set_running_or_notify_cancel()  # nobody who stops waiting cancels it for others
-        Thread(target=_ask, args=(host, asked), name=f"look up {host}", daemon=True).start()
+    lookup = _lookups.get(host)
+    if lookup is None or lookup.done():
+        lookup = _lookups[host] = Future()
+        lookup.set_running_or_notify_cancel()  # no caller can cancel it for the others
+        Thread(target=_resolve, args=(host, lookup), name=f"look up {host}", daemon=True).start()
     async with asyncio.timeout(seconds):
-        return await asyncio.wrap_future(asked)
+        return await asyncio.wrap_future(lookup)
 
 
-def _ask(host: Host, asked: Future[Found]) -> None:
+def _resolve(host: Host, lookup: Future[AddressInfo]) -> None:
     try:
-        asked.set_result(socket.getaddrinfo(host.name, host.port, type=socket.SOCK_STREAM))
-    except Exception as error:  # noqa: BLE001 - it is for those who wait to judge it
-        asked.set_exception(error)
+        lookup.set_result(socket.getaddrinfo(host.name, host.port, type=socket.SOCK_STREAM))
+    except Exception as error:  # noqa: BLE001 - raised in the callers
+        lookup.set_exception(error)

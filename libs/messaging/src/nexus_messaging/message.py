@@ -1,4 +1,4 @@
-"""What travels: a message to be published, and a delivery of one."""
+"""A message to publish, and a delivery of a message."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,16 +9,16 @@ from nexus_contracts import CONTENT_TYPE, Event, EventData
 from nexus_messaging.topology import RETRY_RETURN
 
 HEADER_PREFIX: Final = "nexus-"
-"""Ours. `x-` is the broker's namespace, and everything else belongs to the first publisher."""
+"""The prefix of our headers. `x-` is the broker's; all others are the first publisher's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A body and the few properties that every copy of it keeps.
+    """A body and the properties that every copy of it keeps.
 
-    Nothing else is carried over: a publisher's ``expiration`` would make a dead letter vanish, its
-    ``user_id`` would get the copy refused, its ``CC`` would return it to two queues, and stale
-    broker headers may have it dropped as a cycle.
+    Other properties are not copied: a publisher's ``expiration`` would delete a dead letter, its
+    ``user_id`` would make the broker refuse the copy, its ``CC`` would route the copy to two
+    queues, and with old ``x-death`` headers the broker may drop the copy as a cycle.
     """
 
     body: bytes = field(repr=False)
@@ -44,8 +44,8 @@ class Message:
 class Delivery:
     """One delivery of a message from ``queue``.
 
-    ``returned``: how often the broker says it delivered the message before without an ack; lost
-    connections count for everything prefetched, so it proves no attempt.
+    ``returned``: the broker's count of earlier deliveries without an ack. A lost connection counts
+    for every prefetched message, so the count does not prove an attempt to process it.
     """
 
     message: Message
@@ -56,14 +56,14 @@ class Delivery:
 
     @property
     def came_back(self) -> bool:
-        """Whether it came from a retry tier: only then do our headers on it mean anything.
+        """Whether it came from a retry tier. Only then are its `nexus-` headers valid.
 
-        An operator's move keeps every header but arrives through the default exchange, and so
-        starts anew.
+        A message that an operator moves keeps every header, but arrives through the default
+        exchange, so its counters start again.
         """
         return self.exchange == RETRY_RETURN
 
     @property
     def moved(self) -> bool:
-        """Whether it was put into the queue itself, as by an operator's move of dead letters."""
+        """Whether it came through the default exchange, as when an operator moves dead letters."""
         return not self.exchange

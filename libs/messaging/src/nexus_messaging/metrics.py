@@ -91,20 +91,20 @@ class MessagingMetrics:
             self._stopped.labels(queue)
             self._sources_held.labels(queue)
 
-    def settled(self, queue: str) -> None:
+    def count_processed(self, queue: str) -> None:
         """Count a message that was processed."""
         self._done[queue].inc()
         self._last[queue] = time.time()
 
-    def retried(self, queue: str, tier: str) -> None:
+    def count_retry(self, queue: str, tier: str) -> None:
         """Count a copy that waits in ``tier``."""
         self._retried[queue, tier].inc()
 
-    def dead_lettered(self, queue: str, reason: Reason) -> None:
+    def count_dead_letter(self, queue: str, reason: Reason) -> None:
         """Count a dead letter."""
         self._dead[queue, reason].inc()
 
-    def not_published(self, error: PublishError) -> None:
+    def count_publish_failure(self, error: PublishError) -> None:
         """Count a publish that failed."""
         self._failed[PUBLISH_FAILURES.get(type(error), OTHER)].inc()
 
@@ -112,14 +112,14 @@ class MessagingMetrics:
         """Ask whether consuming ``queue`` is paused whenever metrics are collected."""
         self._paused.labels(queue).set_function(lambda: float(paused()))
 
-    def flooded(self, queue: str, flood: Flood | None) -> None:
+    def show_flood(self, queue: str, flood: Flood | None) -> None:
         """Show whether a flood of dead letters has stopped the consuming of ``queue``."""
         self._stopped.labels(queue).set(flood is not None)
 
-    def sources_held(self, queue: str, sources: int) -> None:
+    def show_held_sources(self, queue: str, sources: int) -> None:
         """Show how many sources of ``queue`` are held back."""
         self._sources_held.labels(queue).set(sources)
 
-    def held_back(self, queue: str) -> None:
+    def count_held_back(self, queue: str) -> None:
         """Count a message that waits because its source is held back."""
         self._held[queue].inc()

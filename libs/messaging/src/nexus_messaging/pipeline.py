@@ -1,7 +1,7 @@
-"""What every delivery goes through, whatever its queue and whoever its handler.
+"""The steps that every delivery passes through, for all queues and handlers.
 
-``Pipeline.process`` is the list: trace, guard against a message that kills its reader, handler,
-retry decision, dead-letter limit, settlement, ack.
+``Pipeline.process`` runs them in order: span, check for a message that crashes consumers, handler,
+retry decision, flood guard, settlement, ack.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,10 +16,10 @@ from nexus_messaging.message import Delivery
 from nexus_messaging.received import Received
 from nexus_messaging.retry import (
     CRASHED_FROM,
+    CrashedConsumers,
     Decision,
     Failed,
     HandedBack,
-    KilledReaders,
     Outcome,
     Progress,
     decide,
@@ -27,20 +27,20 @@ from nexus_messaging.retry import (
 from nexus_messaging.settlement import Settled, Settlement
 
 BatchHandler = Callable[[Sequence[Delivery]], Awaitable[Sequence[Outcome]]]
-"""Returns what happened to each delivery, in their order, and never acks."""
+"""Returns the outcome of each delivery, in their order; it must not ack."""
 
 Stop = Callable[[Exception | Flood], None]
-"""Is called with what stops the consumption: an outage or a flood."""
+"""Called with the outage or the flood that stops the consumption."""
 
 Trace = Callable[[str, Sequence[Delivery]], AbstractContextManager[None]]
-"""Spans the work on deliveries of a queue while its context lasts."""
+"""Makes the span of the work on deliveries of a queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """What means that no delivery can be processed now, and how to ask whether that has ended.
+    """The ``errors`` that mean an outage, in which no delivery can be processed, and a ``probe``.
 
-    ``probe`` returns when processing may go on and raises one of ``errors`` while it may not.
+    ``probe`` raises one of ``errors`` during the outage and returns after it.
     """
 
     errors: tuple[type[Exception], ...]
@@ -48,7 +48,7 @@ class Outage:
 
 
 class Pipeline:
-    """The way of a queue's deliveries from their arrival to their ack."""
+    """Processes the deliveries of one queue, from arrival to ack."""
 
     def __init__(
         self,
@@ -67,24 +67,24 @@ class Pipeline:
         self._trace = trace
 
     async def process(self, received: Sequence[Received], stop: Stop) -> None:
-        """Take deliveries all the way; ``stop`` learns of an outage or a flood as it is found.
+        """Process and ack deliveries; call ``stop`` with an outage or a flood.
 
-        A delivery that may have killed its readers comes alone.
+        A delivery that may crash its consumer must be passed alone.
         """
         deliveries = [each.delivery for each in received]
         with self._trace(self._consumer.queue, deliveries):
             outcomes: Sequence[Outcome]
             if deliveries[0].returned >= CRASHED_FROM:
-                outcomes = [KilledReaders(deliveries[0].returned)]
+                outcomes = [CrashedConsumers(deliveries[0].returned)]
             else:
                 try:
-                    outcomes = await self._handled(deliveries)
+                    outcomes = await self._call_handler(deliveries)
                 except self._outage_errors as error:
                     stop(error)
                     outcomes = [HandedBack() for _ in deliveries]
             now = utc_now()
             settled = [
-                self._limited(delivery, outcome, decide(outcome, Progress.of(delivery), now))
+                self._apply_guard(delivery, outcome, decide(outcome, Progress.of(delivery), now))
                 for delivery, outcome in zip(deliveries, outcomes, strict=True)
             ]
             await self._settlement.carry_out(settled)
@@ -93,7 +93,7 @@ class Pipeline:
             stop(self._guard.flood)
 
     async def hand_back(self, received: Sequence[Received]) -> None:
-        """Return deliveries to their queue, unprocessed and unblamed, and ack them."""
+        """Return deliveries to their queue unprocessed, with unchanged counters, and ack them."""
         back = HandedBack()
         await self._settlement.carry_out(
             [
@@ -103,8 +103,8 @@ class Pipeline:
         )
         await self._consumer.ack(received)
 
-    async def _handled(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
-        """Call the handler; pin a fault that is no outage on its delivery by halving the batch."""
+    async def _call_handler(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+        """Call the handler; on an error other than an outage, halve the batch to find the cause."""
         try:
             return await self._handle(deliveries)
         except self._outage_errors:
@@ -113,11 +113,11 @@ class Pipeline:
             if len(deliveries) == 1:
                 return [Failed(error)]
             middle = len(deliveries) // 2
-            first = await self._handled(deliveries[:middle])
-            return [*first, *await self._handled(deliveries[middle:])]
+            first = await self._call_handler(deliveries[:middle])
+            return [*first, *await self._call_handler(deliveries[middle:])]
 
-    def _limited(self, delivery: Delivery, outcome: Outcome, decision: Decision) -> Settled:
-        """Let a decision stand, unless it is one dead letter too many: that is handed back."""
+    def _apply_guard(self, delivery: Delivery, outcome: Outcome, decision: Decision) -> Settled:
+        """Return the decision, or a hand-back if the guard holds the dead letter back."""
         back = self._guard.overrule(delivery, decision)
         if back is None:
             return Settled(delivery, outcome, decision)

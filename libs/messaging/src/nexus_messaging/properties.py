@@ -1,9 +1,9 @@
-"""Reading message properties that a publisher got wrong.
+"""Reads invalid message properties as absent.
 
-The broker passes properties on unread: a time beyond year 9999 or a name that is no UTF-8 makes the
-client's decoder raise, which kills the connection with everything prefetched on it, again at each
-redelivery, until innocent messages are dead-lettered for having been returned too often. Nothing
-here depends on the odd values, so they are read as absent.
+The broker does not check properties. A time after the year 9999 or a name that is not UTF-8 makes
+the client's decoder raise, which closes the connection with all prefetched messages, again at each
+redelivery, until valid messages are dead-lettered because they were returned too often. Nothing
+depends on such values, so they are read as absent.
 """
 
 from datetime import UTC, datetime
@@ -19,8 +19,8 @@ _strict_table = decode.field_table
 _strict_timestamp = decode.timestamp
 
 
-def tolerate_strange_properties() -> None:
-    """Have this process's AMQP clients decode every well-framed message, whatever it carries."""
+def tolerate_invalid_properties() -> None:
+    """Make the AMQP clients of this process decode every well-framed message."""
     decode.METHODS["shortstr"] = _short_string
     decode.METHODS["table"] = _table
     decode.METHODS["timestamp"] = _timestamp

@@ -1,7 +1,7 @@
-"""Publishing so that a return means: it is on disk in a queue.
+"""Publishes persistent, mandatory messages and waits for the confirm, with a timeout.
 
-Persistent, mandatory, confirmed, timed out; on a connection of its own, because a broker in alarm
-stops reading from a connection that publishes, acks included.
+When ``publish`` returns, the message is on disk in a queue. The publisher has a connection of its
+own: a broker in alarm stops reading from connections that publish, and would not read acks either.
 """
 
 import asyncio
@@ -16,26 +16,27 @@ import aiormq
 import structlog
 from aiormq.abc import AbstractChannel
 
-from nexus_messaging.cancellation import only_if_asked_for
+from nexus_messaging.cancellation import stray_cancellation_as_error
 from nexus_messaging.connecting import OPEN_TIMEOUT, BrokerUnreachableError, Connection, connect
 from nexus_messaging.errors import PublishError, PublishTimeoutError, UnroutableError
 from nexus_messaging.message import Message
 from nexus_messaging.refusals import refusal_of
 
 PUBLISH_TIMEOUT: Final = 10.0
-"""Seconds. Publishes neither confirm nor fail while the broker is in alarm."""
+"""Seconds for a confirm: a broker in alarm neither confirms nor refuses."""
 
 RECONNECT_INTERVAL: Final = 1.0
 """Seconds between attempts to connect."""
 
-IN_FLIGHT: Final = 200
+MAX_IN_FLIGHT: Final = 200
+"""Messages of ``publish_all`` that wait for their confirms at once."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A message and where it goes."""
+    """A message, the exchange and the routing key."""
 
     exchange: str
     routing_key: str
@@ -43,10 +44,10 @@ class Publication:
 
 
 class Publisher:
-    """Publishes on one channel, which is made anew whenever it or its connection is lost.
+    """Publishes on one channel, which is reopened whenever it or its connection is lost.
 
-    Not on aio-pika's robust channel: after a connection lost again while it was being restored,
-    that one may stay closed for ever on a connection that stands.
+    It does not use aio-pika's robust channel: if a connection is lost again while it is restored,
+    that channel may stay closed although the connection is open.
     """
 
     def __init__(self, url: str, name: str) -> None:
@@ -54,10 +55,10 @@ class Publisher:
         self._name = f"{name} publisher"
         self._connection: Connection | None = None
         self._channel: AbstractChannel | None = None
-        self._keeping: asyncio.Task[None] | None = None
-        self._room = asyncio.Semaphore(IN_FLIGHT)
-        self._tell: Callable[[PublishError], None] = lambda _: None
-        self._by_id: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._reconnecting: asyncio.Task[None] | None = None
+        self._in_flight = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._on_failure: Callable[[PublishError], None] = lambda _: None
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @classmethod
     async def connect(cls, url: str, *, name: str) -> "Publisher":
@@ -68,7 +69,7 @@ class Publisher:
         """
         publisher = cls(url, name)
         channel = await publisher._open()
-        publisher._keeping = asyncio.create_task(publisher._keep_open(channel))
+        publisher._reconnecting = asyncio.create_task(publisher._reconnect_when_lost(channel))
         return publisher
 
     @property
@@ -77,15 +78,15 @@ class Publisher:
         return self._channel is not None and not self._channel.is_closed
 
     async def close(self) -> None:
-        """Close the connection; what is not confirmed by now has no promise."""
-        if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.wait({self._keeping})
+        """Close the connection; unconfirmed messages may or may not have arrived."""
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+            await asyncio.wait({self._reconnecting})
         await self._close_connection()
 
     async def _open(self) -> AbstractChannel:
         try:
-            with only_if_asked_for():
+            with stray_cancellation_as_error():
                 self._connection = await connect(self._url, name=self._name)
                 async with asyncio.timeout(OPEN_TIMEOUT):
                     self._channel = await self._connection.amqp.channel(
@@ -93,26 +94,26 @@ class Publisher:
                     )
         except BrokerUnreachableError as error:
             raise PublishError(f"the broker: {error}") from None
-        except Exception as error:  # noqa: BLE001 - aiormq lets even a bare Exception out of here
+        except Exception as error:  # noqa: BLE001 - aiormq raises even a bare Exception here
             await self._close_connection()
             raise PublishError(f"the broker: {refusal_of(error)}") from None
         return self._channel
 
-    async def _keep_open(self, channel: AbstractChannel) -> None:
+    async def _reconnect_when_lost(self, channel: AbstractChannel) -> None:
         while True:
             await asyncio.wait(
                 {channel.closing, channel.connection.closing}, return_when=asyncio.FIRST_COMPLETED
             )
             log.warning("publisher_lost", name=self._name)
             await self._close_connection()
-            channel = await self._open_again()
+            channel = await self._reconnect()
 
     async def _close_connection(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
 
-    async def _open_again(self) -> AbstractChannel:
+    async def _reconnect(self) -> AbstractChannel:
         attempts = 0
         while True:
             attempts += 1
@@ -126,43 +127,43 @@ class Publisher:
                 log.info("publisher_connected", name=self._name, attempts=attempts)
                 return channel
 
-    def watch_failures(self, tell: Callable[[PublishError], None]) -> None:
-        """Tell of every publish that fails from now on, beside raising it."""
-        self._tell = tell
+    def watch_failures(self, callback: Callable[[PublishError], None]) -> None:
+        """Call ``callback`` with the error of every failed publish, which is also raised."""
+        self._on_failure = callback
 
     async def publish(self, publication: Publication) -> None:
         """Publish one message and wait for the broker's confirm.
 
         Raises:
-            UnroutableError: no queue takes it.
+            UnroutableError: the message is not routed to any queue.
             PublishTimeoutError: no confirm within ``PUBLISH_TIMEOUT`` seconds.
-            PublishError: refused, or the connection is away.
+            PublishError: refused, or there is no connection.
         """
         try:
-            await self._published(publication)
+            await self._publish_in_time(publication)
         except PublishError as error:
-            self._tell(error)
+            self._on_failure(error)
             raise
 
-    async def _published(self, publication: Publication) -> None:
+    async def _publish_in_time(self, publication: Publication) -> None:
         try:
             async with asyncio.timeout(PUBLISH_TIMEOUT):
-                with only_if_asked_for():
-                    await self._confirmed(publication)
+                with stray_cancellation_as_error():
+                    await self._publish_confirmed(publication)
         except aiormq.exceptions.PublishError:
             raise UnroutableError(
                 f"no queue takes {publication.routing_key!r} from {publication.exchange!r}"
             ) from None
         except TimeoutError:
             raise PublishTimeoutError(f"no confirm within {PUBLISH_TIMEOUT} s") from None
-        except Exception as error:  # noqa: BLE001 - aiormq lets even a bare Exception out of here
+        except Exception as error:  # noqa: BLE001 - aiormq raises even a bare Exception here
             raise PublishError(f"not confirmed: {type(error).__name__}") from None
 
-    async def _confirmed(self, publication: Publication) -> None:
+    async def _publish_confirmed(self, publication: Publication) -> None:
         if self._channel is None or self._channel.is_closed:
             raise ConnectionError("no connection")
         message = _vendor_message(publication.message)
-        async with self._alone(publication.message.message_id):
+        async with self._lock_for(publication.message.message_id):
             await self._channel.basic_publish(
                 message.body,
                 exchange=publication.exchange,
@@ -171,21 +172,21 @@ class Publisher:
                 mandatory=True,
             )
 
-    def _alone(self, message_id: str | None) -> AbstractAsyncContextManager[None]:
-        """Keep messages of one id from being in flight together.
+    def _lock_for(self, message_id: str | None) -> AbstractAsyncContextManager[None]:
+        """Return a lock that keeps messages with the same id from being in flight together.
 
-        aiormq tells a returned message by its id: of two it would blame one and confirm the other.
+        aiormq matches a returned message by its id: of two with one id it would fail the wrong one.
         """
         if message_id is None:
             return nullcontext()
-        return self._by_id.setdefault(message_id, asyncio.Lock())
+        return self._locks.setdefault(message_id, asyncio.Lock())
 
     async def publish_all(self, publications: Sequence[Publication]) -> list[PublishError | None]:
-        """Publish many at once; the answer holds, in the same order, what went wrong with each."""
+        """Publish concurrently; return, in the same order, the error of each or ``None``."""
         return list(await asyncio.gather(*(self._attempt(each) for each in publications)))
 
     async def _attempt(self, publication: Publication) -> PublishError | None:
-        async with self._room:
+        async with self._in_flight:
             try:
                 await self.publish(publication)
             except PublishError as error:

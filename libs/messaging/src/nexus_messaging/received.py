@@ -1,4 +1,4 @@
-"""A message as aiormq delivers it, read into this library's own values."""
+"""Converts a message of aiormq into values of this library."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from nexus_messaging.message import Delivery, Message
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A delivery and the channel whose tag acks it: a tag means nothing on another channel."""
+    """A delivery, its delivery tag, and the channel on which the tag is valid."""
 
     delivery: Delivery
     channel: AbstractChannel
@@ -19,7 +19,7 @@ class Received:
 
 
 def delivery_of(queue: str, message: DeliveredMessage) -> Delivery:
-    """Return what was delivered from ``queue``; odd properties are read as absent."""
+    """Return the delivery from ``queue``; invalid properties are read as absent."""
     properties = message.header.properties
     headers: Mapping[str, object] = properties.headers or {}
     stamp = properties.timestamp
@@ -42,8 +42,8 @@ def delivery_of(queue: str, message: DeliveredMessage) -> Delivery:
 def times_returned(headers: Mapping[str, object], *, redelivered: bool) -> int:
     """Return the quorum queue's own count of a message's earlier deliveries without an ack.
 
-    It counts only on a redelivery. Before one, the header is another queue's: *Move messages*
-    takes along how often the dead letter was looked at.
+    The header is valid only on a redelivery. On a first delivery it is another queue's: *Move
+    messages* keeps the count of how often the dead letter was read.
     """
     count = headers.get("x-delivery-count", 0) if redelivered else 0
     return count if isinstance(count, int) else 0

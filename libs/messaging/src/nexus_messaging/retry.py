@@ -1,4 +1,4 @@
-"""What follows from what happened to a delivery: a pure decision over values."""
+"""The retry policy: decides from an outcome what to do with a delivery. Pure, without I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,21 +17,24 @@ FIRST_FAILED_AT: Final = "nexus-first-failed-at"
 REQUEUE_TO: Final = "nexus-requeue-to"
 
 BUDGET: Final = 5
-"""Deliveries a message gets while its failure is not understood."""
+"""Deliveries of a message whose failure is neither permanent nor transient."""
 
 MAX_DETAIL: Final = 1024
-"""Bytes of ``nexus-error``: headers and all must fit one AMQP frame of 128 KiB."""
+"""Bytes of ``nexus-error`` at most: all headers must fit one AMQP frame of 128 KiB."""
 
 HANDLED_ALONE_FROM: Final = 3
+"""Returns without an ack from which a message is processed alone: it may crash its consumer."""
+
 CRASHED_FROM: Final = 10
+"""Returns without an ack from which a message is dead-lettered unread."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Nothing is owed to the message any more.
+    """The message is processed.
 
-    ``source``: who published it, on a queue that others publish to. It tells the flood of one
-    publisher from everybody's.
+    ``source``: its publisher, on a queue for outside publishers. The flood guard uses it to tell a
+    flood of one source from a flood of most.
     """
 
     source: str | None = None
@@ -39,37 +42,37 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Processing raised ``error``; the retry policy decides what it means."""
+    """Processing raised ``error``; ``decide`` classifies it."""
 
     error: Exception
 
 
 @dataclass(frozen=True, slots=True)
 class HandedBack:
-    """Not processed at all, and not to blame: it returns as it came, its counters unchanged.
+    """Not processed, for a cause outside the message: it returns with unchanged counters.
 
-    ``tier`` says where it waits; without one the wait is the shortest.
+    ``tier`` is the retry tier in which it waits, by default the shortest.
     """
 
     tier: Tier | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class KilledReaders:
-    """Not processed, because it was delivered so many ``times`` without an answer to any.
+class CrashedConsumers:
+    """Not processed: it was delivered so many ``times`` without an ack.
 
-    It seems to kill whoever reads it.
+    It probably crashes its consumer.
     """
 
     times: int
 
 
-Outcome = Done | Failed | HandedBack | KilledReaders
+Outcome = Done | Failed | HandedBack | CrashedConsumers
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a message has been through: ``attempt`` counts from 1, ``waits`` spent no budget."""
+    """Earlier failures of a message: ``attempt`` counts from 1; ``waits`` spend no budget."""
 
     attempt: int = 1
     waits: int = 0
@@ -77,7 +80,7 @@ class Progress:
 
     @classmethod
     def of(cls, delivery: Delivery) -> "Progress":
-        """Read the counters, which count only on a delivery that came from a retry tier."""
+        """Read the counters, which are valid only on a delivery from a retry tier."""
         if not delivery.came_back:
             return cls()
         return cls(
@@ -96,7 +99,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledge:
-    """Ack it: a message of ``source``, if the handler knows, ended well."""
+    """Ack it: the message was processed. ``source`` as in ``Done``."""
 
     source: str | None = None
 
@@ -120,7 +123,7 @@ class DeadLetter:
     subject: str | None = field(default=None, repr=False)
 
     def headers(self, *, service: str, requeue_to: str, now: datetime) -> dict[str, str | int]:
-        """Return what an operator reads on the dead letter; the counters are left behind."""
+        """Return the headers of the dead letter; the retry counters are left out."""
         return {
             "nexus-reason": self.reason.value,
             "nexus-error": self.detail,
@@ -136,24 +139,26 @@ Decision = Acknowledge | Retry | DeadLetter
 
 
 def decide(outcome: Outcome, progress: Progress, now: datetime) -> Decision:
-    """Decide what follows after ``outcome`` of a delivery with ``progress``.
+    """Decide what to do after ``outcome`` of a delivery with ``progress``.
 
-    An error that is neither permanent nor transient is a bug or an outage nobody foresaw. It is
-    retried until its budget is spent, because a dead letter costs a person and a retry does not.
+    An error that is neither permanent nor transient is a bug or an unexpected outage. It is retried
+    until its budget is spent, because a dead letter costs an operator's time and a retry does not.
     """
     match outcome:
         case Done(source):
             return Acknowledge(source)
         case HandedBack(tier):
             return Retry(tier or TIERS[0], progress)
-        case KilledReaders(times):
+        case CrashedConsumers(times):
             detail = f"delivered {times} times without an answer, and not read again"
             return DeadLetter(Reason.CRASHED_CONSUMER, detail, times, now)
         case Failed(error):
-            return _after(error, progress, progress.first_failed_at or now)
+            return _decide_failed(error, progress, progress.first_failed_at or now)
 
 
-def _after(error: Exception, progress: Progress, first_failed_at: datetime) -> Retry | DeadLetter:
+def _decide_failed(
+    error: Exception, progress: Progress, first_failed_at: datetime
+) -> Retry | DeadLetter:
     match error:
         case PermanentError(reason=reason, subject=subject):
             detail = describe(error)
@@ -173,10 +178,10 @@ def _after(error: Exception, progress: Progress, first_failed_at: datetime) -> R
 
 
 def describe(error: Exception) -> str:
-    """Name an error for a person, without a value from the message.
+    """Describe an error to an operator, without a value from the message.
 
-    The texts of our own errors are made for this; those of others may quote what they choked on,
-    so of them only the class is told.
+    Errors of this project have texts without values. Other errors may quote the failing value, so
+    only their class is named.
     """
     name = type(error).__name__
     ours = isinstance(error, PermanentError | TransientError | ContractError)

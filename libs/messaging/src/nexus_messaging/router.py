@@ -1,9 +1,9 @@
-"""A service's handlers, as FastStream's users write them: decorated functions, by queue.
+"""Registers a service's handlers by queue, with decorators as in FastStream.
 
-FastStream registers a handler of single events, has the message read into its argument and calls
-it. It receives nothing itself: this project's own consumer does, and feeds it, because FastStream's
-subscription drops what arrives while it stops, and knows no pause for an outage. What ``Context()``
-marks is filled in here, once: FastStream would do it for each message, in a thread
+FastStream decodes a message into the argument of a handler for single events and calls it. It
+consumes nothing: this project's own consumer passes messages to it, because a FastStream subscriber
+drops messages that arrive while it stops, and cannot pause during an outage. Arguments marked with
+``Context()`` are resolved here once; FastStream would do so for each message, in a thread
 (docs/decisions/0017).
 """
 
@@ -30,8 +30,8 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Awaitable[Any]])
 class Route:
     """A queue and the function that handles what it delivers: the data of these ``events``.
 
-    ``prefetch``: how many deliveries are in hand at most. ``max_size``: how many of them make a
-    batch, ``None`` where each is handled alone.
+    ``prefetch``: unacked deliveries at most. ``max_size``: deliveries of a batch at most, ``None``
+    for a handler of single events.
     """
 
     queue: str
@@ -43,12 +43,12 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """What a service consumes, and by which functions; it connects to nothing."""
+    """The queues that a service consumes and their functions; it makes no connection."""
 
     routes: list[Route] = field(default_factory=list)
 
     def subscriber(self, queue: str, *, prefetch: int) -> Callable[[FunctionT], FunctionT]:
-        """Register a handler of single events; its first argument's annotation says of which.
+        """Register a handler of single events; the annotation of its first argument is their type.
 
         Further arguments are marked with FastStream's ``Context()`` and given by name. What the
         function returns or raises decides what follows for the message; a body that breaks the
@@ -88,10 +88,10 @@ class Handlers:
 
     def single(self, route: Route) -> Handler:
         """Return a handler that raises what the function raises, and ContractError."""
-        injected = self._injected(route.function)
+        arguments = self._resolve_arguments(route.function)
 
         async def call(event: Any) -> Any:
-            return await route.function(event, **injected)
+            return await route.function(event, **arguments)
 
         call.__annotations__["event"] = _event_of(route.function)
         subscriber = self._broker.subscriber(
@@ -114,15 +114,15 @@ class Handlers:
 
     def batch(self, route: Route) -> BatchHandler:
         """Return the function with its further arguments filled in."""
-        injected = self._injected(route.function)
+        arguments = self._resolve_arguments(route.function)
 
         async def handle(batch: Sequence[Delivery]) -> Sequence[Outcome]:
-            outcomes: Sequence[Outcome] = await route.function(batch, **injected)
+            outcomes: Sequence[Outcome] = await route.function(batch, **arguments)
             return outcomes
 
         return handle
 
-    def _injected(self, function: Callable[..., Any]) -> dict[str, Any]:
+    def _resolve_arguments(self, function: Callable[..., Any]) -> dict[str, Any]:
         _event, *names = inspect.signature(function).parameters
         if missing := set(names) - self._provided.keys():
             raise LookupError(f"{function.__name__} is not given {', '.join(sorted(missing))}")

@@ -1,4 +1,4 @@
-"""Where the broker is, as every program that talks to it is told."""
+"""The setting that every program with a broker connection has."""
 
 from typing import Annotated
 

@@ -1,7 +1,7 @@
-"""Carrying out what was decided about a delivery, before it is acked.
+"""Publishes the retry copies and dead letters of deliveries, before these are acked.
 
-The one place where retries and dead letters come into being. A copy is confirmed by the broker
-before the original may be acked: a crash in between makes a duplicate, never a loss.
+No other module publishes them. The broker confirms a copy before the original is acked: a crash in
+between makes a duplicate and loses nothing.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,8 @@ from nexus_messaging.retry import (
 from nexus_messaging.topology import DEAD, OUTSIDE_QUEUES, home_queue
 from nexus_messaging.unconfirmed import Unconfirmed
 
-LONGEST_PAUSE: Final = 5.0
+MAX_PUBLISH_PAUSE: Final = 5.0
+"""Seconds between two attempts to publish a copy, at most."""
 
 Failures = Sequence[tuple[Publication, PublishError]]
 
@@ -40,9 +41,9 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What follows for a delivery, and from what.
+    """A delivery, its outcome and the decision that follows.
 
-    ``held_back``: it waits because its source floods the queue with dead letters.
+    ``held_back``: the delivery waits because its source floods the queue with dead letters.
     """
 
     delivery: Delivery
@@ -52,7 +53,7 @@ class Settled:
 
 
 class Settlement:
-    """Publishes the copies that decisions ask for and counts what was decided."""
+    """Publishes the copies that decisions require, and counts decisions."""
 
     def __init__(
         self,
@@ -67,10 +68,10 @@ class Settlement:
         self._unconfirmed = Unconfirmed()
 
     async def carry_out(self, settled: Sequence[Settled]) -> None:
-        """Publish the copies that follow from decisions; afterwards the deliveries may be acked.
+        """Publish the copies that decisions require; afterwards the deliveries may be acked.
 
-        Returns only once every copy is confirmed, however long the broker takes: giving up would
-        mean either losing a message or acking none of its neighbours.
+        Returns only when every copy is confirmed, with no timeout: giving up would lose a message
+        or leave the other deliveries of the batch unacked.
         """
         await self._publish([self._copy(each.delivery, each.decision) for each in settled])
         for each in settled:
@@ -96,7 +97,7 @@ class Settlement:
                 await self._repeat(failed)
 
     async def _repeat(self, failed: Failures) -> None:
-        backoff = Backoff(0.1, LONGEST_PAUSE)
+        backoff = Backoff(0.1, MAX_PUBLISH_PAUSE)
         while failed:
             await backoff.wait()
             self._unconfirmed.log_once(failed[0][1])
@@ -111,13 +112,13 @@ class Settlement:
     def _count(self, settled: Settled) -> None:
         delivery, outcome = settled.delivery, settled.outcome
         if settled.held_back:
-            self._metrics.held_back(delivery.queue)
+            self._metrics.count_held_back(delivery.queue)
         match settled.decision:
             case Acknowledge():
-                self._metrics.settled(delivery.queue)
+                self._metrics.count_processed(delivery.queue)
             case Retry(tier):
-                self._metrics.retried(delivery.queue, tier.name)
-                tracing.retried(delivery.message.message_id, tier.name)
+                self._metrics.count_retry(delivery.queue, tier.name)
+                tracing.record_retry(delivery.message.message_id, tier.name)
                 if isinstance(outcome, Failed):
                     log.info(
                         "message_retried",
@@ -128,8 +129,8 @@ class Settlement:
                         where=where(outcome.error),
                     )
             case DeadLetter(reason, detail):
-                self._metrics.dead_lettered(delivery.queue, reason)
-                tracing.dead_lettered(delivery.message.message_id, reason.value)
+                self._metrics.count_dead_letter(delivery.queue, reason)
+                tracing.record_dead_letter(delivery.message.message_id, reason.value)
                 log.warning(
                     "message_dead_lettered",
                     queue=delivery.queue,
@@ -140,11 +141,11 @@ class Settlement:
 
 
 def home(delivery: Delivery, letter: DeadLetter) -> str:
-    """Name the queue whose consumer reads a dead letter, wherever it was moved meanwhile.
+    """Return the queue whose consumer reads a dead letter, even after a move to another queue.
 
-    The type in the body decides, as it does for every reader; where reading the body killed
-    consumers, the AMQP property ``type`` does. What a queue for outside publishers got otherwise
-    than by a move is from outside, and stays so when it is moved.
+    The event type in the body decides. If reading the body crashed consumers, the AMQP property
+    ``type`` decides. A message that arrived in a queue for outside publishers other than by a move
+    is from outside, and stays so when it is moved.
     """
     crashed = letter.reason is Reason.CRASHED_CONSUMER
     message = delivery.message

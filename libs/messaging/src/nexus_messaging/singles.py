@@ -1,4 +1,4 @@
-"""Consumption one by one, many at once: for work whose time is spent waiting for somebody else."""
+"""Consumes a queue with concurrent handler calls, one for each delivery: for I/O-bound work."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,19 +14,19 @@ from nexus_messaging.pipeline import Outage
 from nexus_messaging.received import Received
 from nexus_messaging.retry import Outcome
 from nexus_messaging.settlement import Settlement
-from nexus_messaging.tracing import processing
+from nexus_messaging.tracing import message_span
 
-MANY: Final = 1_000_000
+UNLIMITED: Final = 1_000_000
 
 Handler = Callable[[Delivery], Awaitable[Outcome]]
-"""Returns what happened to a delivery, and never acks."""
+"""Returns the outcome of a delivery; it must not ack."""
 
 
 class SingleConsumption(Consumption):
-    """One handler call for each delivery; as many at once as the consumer prefetches.
+    """Calls the handler once for each delivery; the prefetch limits concurrent calls.
 
-    After an outage there is one call at first, and one more at once for each that ends well: what
-    has just come back is not met by everything that piled up meanwhile.
+    After an outage the first call runs alone, and each call that ends adds one to the limit: a
+    dependency that has just recovered does not receive the whole backlog at once.
     """
 
     def __init__(
@@ -44,9 +44,9 @@ class SingleConsumption(Consumption):
         super().__init__(consumer, handle_one, settlement, guard, outage, _trace)
         self._running: dict[asyncio.Task[None], Received] = {}
         self._stopped: asyncio.Future[Exception | Flood] | None = None
-        self._unforeseen: BaseException | None = None
-        self._at_once = MANY
-        self._room = asyncio.Event()
+        self._unexpected: BaseException | None = None
+        self._concurrency = UNLIMITED
+        self._slot_freed = asyncio.Event()
 
     async def _abandon(self) -> list[Received]:
         running = dict(self._running)
@@ -56,53 +56,53 @@ class SingleConsumption(Consumption):
             await asyncio.wait(running)
         return [received for task, received in running.items() if task.cancelled()]
 
-    async def _work_until_stopped(self) -> Exception | Flood:
+    async def _process_until_stopped(self) -> Exception | Flood:
         stopped = self._stopped = asyncio.get_running_loop().create_future()
-        self._unforeseen = None
+        self._unexpected = None
         feed = asyncio.create_task(self._feed())
         try:
             await asyncio.wait({stopped, feed}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             feed.cancel()
         if not stopped.done():
-            await feed  # raises what ended it
+            await feed  # raises its error
         cause: Exception | Flood = await stopped
-        await self._shut_and_hand_back()
+        await self._cancel_and_hand_back()
         if self._running:
             await asyncio.wait(self._running)
-        if self._unforeseen is not None:
-            raise self._unforeseen
-        self._at_once = 1
+        if self._unexpected is not None:
+            raise self._unexpected
+        self._concurrency = 1
         return cause
 
     async def _feed(self) -> None:
         while True:
-            self._rest_if_idle()
-            while len(self._running) >= self._at_once:
-                self._room.clear()
-                await self._room.wait()
-            for received in await self._consumer.take(1):
+            self._set_idle_if_done()
+            while len(self._running) >= self._concurrency:
+                self._slot_freed.clear()
+                await self._slot_freed.wait()
+            for received in await self._consumer.receive(1):
                 self._idle.clear()
                 task = asyncio.create_task(self._pipeline.process([received], self._stop))
                 self._running[task] = received
-                task.add_done_callback(self._finished)
+                task.add_done_callback(self._on_task_done)
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
         del self._running[task]
-        if not task.cancelled() and (unforeseen := task.exception()) is not None:
-            self._fail(unforeseen)
-        self._at_once += 1
-        self._room.set()
-        self._rest_if_idle()
+        if not task.cancelled() and (unexpected := task.exception()) is not None:
+            self._fail(unexpected)
+        self._concurrency += 1
+        self._slot_freed.set()
+        self._set_idle_if_done()
 
-    def _rest_if_idle(self) -> None:
+    def _set_idle_if_done(self) -> None:
         if not self._running and not len(self._consumer):
             self._idle.set()
 
-    def _fail(self, unforeseen: BaseException) -> None:
-        self._unforeseen = unforeseen  # also when an outage was found first
+    def _fail(self, unexpected: BaseException) -> None:
+        self._unexpected = unexpected  # also after an outage was found
         if self._stopped is not None and not self._stopped.done():
-            self._stopped.set_exception(unforeseen)
+            self._stopped.set_exception(unexpected)
 
     def _stop(self, cause: Exception | Flood) -> None:
         if self._stopped is not None and not self._stopped.done():
@@ -111,4 +111,4 @@ class SingleConsumption(Consumption):
 
 def _trace(_queue: str, deliveries: Sequence[Delivery]) -> AbstractContextManager[None]:
     [delivery] = deliveries
-    return processing(delivery)
+    return message_span(delivery)

@@ -1,28 +1,27 @@
-"""Whose flood it is, on a queue that several publishers fill: one's, or everybody's.
+"""Decides whether one publisher of a queue floods it, or most of them: pure, without I/O.
 
-A decision over values, without I/O. The ``source`` of an envelope is what its publisher says of
-itself, so a name counts only once enough messages that bear it have ended well. All other names
-share one window with what nobody can read: a publisher that changes its name with each message has
-no more room than one that keeps it.
+A publisher states its own ``source`` in the envelope, so a source is known only after enough of its
+messages were processed. All unknown sources share one window with unreadable messages: a publisher
+that changes its name with each message gains nothing.
 """
 
 from collections import Counter, OrderedDict, deque
 from typing import Final
 
-from nexus_messaging.flood import Flood, FloodLimit, FloodWindow, Letter
+from nexus_messaging.flood import DeadLetterCause, Flood, FloodLimit, FloodWindow
 
 KNOWN_AFTER: Final = 10
-"""Messages of a source that ended well before it has a window of its own."""
+"""Processed messages after which a source has a window of its own."""
 
-MOST_KNOWN: Final = 200
-"""Sources with a window of their own, and others on their way there: memory stays bounded. The one
-that was not seen for longest makes room."""
+MAX_KNOWN: Final = 200
+"""Known sources at most, and candidates at most, so that memory is bounded. The least recently seen
+one is removed."""
 
 
 class Sources:
-    """What ended of each source of one queue.
+    """The results of each source of one queue.
 
-    ``None`` stands for all that are not known. ``held`` has those whose dead letters are held back.
+    ``None`` stands for all unknown sources. ``held`` has the sources that are held back.
     """
 
     def __init__(self, limit: FloodLimit) -> None:
@@ -34,31 +33,31 @@ class Sources:
         self._candidates: OrderedDict[str, int] = OrderedDict()
         self._ends: deque[str | None] = deque(maxlen=limit.window)
 
-    def done(self, source: str | None) -> None:
+    def count_processed(self, source: str | None) -> None:
         """Count a message of ``source`` that was processed."""
         self._ends.append(source)
         if source is not None and source not in self._windows:
-            self._prove(source)
-        self._window(source).done()
+            self._count_candidate(source)
+        self._window(source).count_processed()
 
-    def dead(self, letter: Letter) -> Flood | None:
+    def count_dead_letter(self, letter: DeadLetterCause) -> Flood | None:
         """Count a dead letter and return the flood of its source, if it is one."""
         window = self._window(letter.source)
-        if window.dead(letter):
+        if window.count_dead_letter(letter):
             self._ends.append(letter.source)
         return window.flood()
 
     def known_as(self, source: str | None) -> str | None:
-        """Return the name by which ``source`` is counted: its own, or none."""
+        """Return ``source`` if it is known, else ``None``."""
         return source if source in self._windows else None
 
-    def most_flood(self, letters: list[Letter]) -> bool:
-        """Return whether most sources flood at once, by the dead letters of the queue's window.
+    def most_sources_flood(self, letters: list[DeadLetterCause]) -> bool:
+        """Return whether most sources flood at once; ``letters`` are those of the queue's window.
 
-        Those that are held back already do not count. Names that are not known count only while no
-        known source is well: otherwise one publisher could be most of the sources, by many names.
-        They must count then, because while a release of ours can read nothing, no name becomes
-        known.
+        Sources that are held back do not count. Unknown sources count only while no known source
+        is healthy: otherwise one publisher could be most of the sources by using many names.
+        Without a healthy known source they must count, because no source becomes known while a
+        faulty release cannot read anything.
         """
         ends = Counter(self._ends)
         dead = Counter(letter.source for letter in letters)
@@ -67,16 +66,16 @@ class Sources:
             for source, number in dead.items()
             if source is not None
             and source not in self.held
-            and number >= self._limit.least_of_source
+            and number >= self._limit.min_per_source
             and number > self._limit.share * ends[source]
         }
-        well = {source for source, number in ends.items() if number > dead[source]}
-        if any(source is not None and source in self._windows for source in well - flooding):
+        healthy = {source for source, number in ends.items() if number > dead[source]}
+        if any(source is not None and source in self._windows for source in healthy - flooding):
             flooding &= self._windows.keys()
-        return len(flooding) > 1 and 2 * len(flooding) > len(well | flooding)
+        return len(flooding) > 1 and 2 * len(flooding) > len(healthy | flooding)
 
     def resume(self) -> None:
-        """Hold nothing against any source any more; who is known stays known."""
+        """Release every source and empty all windows; known sources stay known."""
         self.held.clear()
         self._ends.clear()
         for source in self._windows:
@@ -87,20 +86,20 @@ class Sources:
         self._windows.move_to_end(known_as)
         return self._windows[known_as]
 
-    def _prove(self, source: str) -> None:
-        well = self._candidates.pop(source, 0) + 1
-        if well < KNOWN_AFTER:
-            self._candidates[source] = well
-            if len(self._candidates) > MOST_KNOWN:
+    def _count_candidate(self, source: str) -> None:
+        processed = self._candidates.pop(source, 0) + 1
+        if processed < KNOWN_AFTER:
+            self._candidates[source] = processed
+            if len(self._candidates) > MAX_KNOWN:
                 self._candidates.popitem(last=False)
-        elif self._has_room():
+        elif self._make_room():
             self._windows[source] = FloodWindow(self._limit)
 
-    def _has_room(self) -> bool:
-        if len(self._windows) <= MOST_KNOWN:  # one of the windows is everybody else's
+    def _make_room(self) -> bool:
+        if len(self._windows) <= MAX_KNOWN:  # one window is that of the unknown sources
             return True
         idle = (each for each in self._windows if each is not None and each not in self.held)
-        longest_unseen = next(idle, None)
-        if longest_unseen is not None:
-            del self._windows[longest_unseen]
-        return longest_unseen is not None
+        least_recent = next(idle, None)
+        if least_recent is not None:
+            del self._windows[least_recent]
+        return least_recent is not None

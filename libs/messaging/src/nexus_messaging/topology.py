@@ -1,4 +1,4 @@
-"""What the metering broker consists of: names, queues, routes, limits and permissions.
+"""The topology of the metering broker: names, queues, routes, limits and permissions.
 
 This is the only description of the broker. ``nexus-topology`` brings a broker to it; services
 import the names and never declare anything themselves. Limits and dead-lettering are policies,
@@ -53,8 +53,8 @@ MAX_MESSAGE_BYTES: Final = 512 * 1024
 
 Twice what the contract allows a body, so that a body slightly too long still becomes a dead letter
 with its reason. A longer one is refused to its publisher. A consumer stops reading at
-``consumer.BYTES_IN_HAND`` and may hold one message more; the broker's own default for that one is
-16 MiB (4.x) or 128 MiB.
+``consumer.MAX_UNACKED_BYTES`` and may hold one message more; without this limit, that one could
+have the broker's default of 16 MiB (4.x) or 128 MiB.
 """
 
 SAFE_DEAD_LETTERING: Final = {
@@ -69,7 +69,7 @@ nothing is ever refused for it.
 """
 
 POLICY_PREFIX = "nexus."
-"""Policies whose names begin so are ours. No other policy is ever replaced or removed."""
+"""The prefix of our policies' names. No other policy is ever replaced or removed."""
 
 DEFAULT_BROKER_VERSION = "4.0.5"
 _FIRST_LIMITING_MAJOR = 4

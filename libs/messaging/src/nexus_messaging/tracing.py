@@ -1,10 +1,11 @@
-"""Spans: how a trace enters with a message, goes on to the next one or to Stripe, or is linked to.
+"""Spans: trace contexts are read from messages, passed on to events and HTTP calls, or linked.
 
-Where one thing follows from one, its span is a child. Where many meet (a batch) or part (a claim),
-spans are linked: a trace that grew with the load could be shown by nobody.
+A step with one cause is a child span. A batch, which has many causes, and a claim, which has many
+effects, use links: a trace must not grow with the load, or no viewer could show it.
 
-Until ``trace_with`` is called there are no spans, and what is here costs next to nothing. No
-attribute holds a value of a message: ids, names of ours and numbers only, and no error's own text.
+Without ``use_tracer_provider`` no span is made, and the functions here cost next to nothing.
+Attributes hold ids, names of this project and numbers. They hold no value of a message and no text
+of an exception.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,147 +36,150 @@ from yarl import URL
 from nexus_contracts.envelope import traceparent_of
 from nexus_messaging.message import Delivery
 
-MOST_LINKS: Final = 128
-"""Of one span; OpenTelemetry's own limit unless it is told another."""
+MAX_LINKS: Final = 128
+"""Links of one span: the default limit of OpenTelemetry's SDK."""
 
 Attributes = Mapping[str, str | int]
 Links = Mapping[str, Attributes]
-"""What is linked to, by its traceparent."""
+"""The attributes of each link, by the traceparent of the linked span."""
 
-NOTHING: Final[Mapping[str, str | int]] = MappingProxyType({})
+NO_ATTRIBUTES: Final[Mapping[str, str | int]] = MappingProxyType({})
 NO_LINKS: Final[Links] = MappingProxyType({})
 NEW_TRACE: Final = Context()
 
 
 @dataclass(slots=True)
-class _Switch:
+class _State:
     tracer: Tracer | None = None
 
 
-_switch: Final = _Switch()
+_state: Final = _State()
 
 
-def trace_with(provider: TracerProvider | None) -> None:
-    """Have spans made by ``provider`` from now on, or none any more."""
-    _switch.tracer = None if provider is None else provider.get_tracer("nexus_messaging")
+def use_tracer_provider(provider: TracerProvider | None) -> None:
+    """Make spans with ``provider`` from now on; with ``None``, make no more."""
+    _state.tracer = None if provider is None else provider.get_tracer("nexus_messaging")
 
 
-def is_on() -> bool:
+def spans_enabled() -> bool:
     """Whether spans are made."""
-    return _switch.tracer is not None
+    return _state.tracer is not None
 
 
-def carried(span: Span | None = None) -> str | None:
-    """Return the context of ``span``, or of the current one, as events carry it; None without."""
+def span_traceparent(span: Span | None = None) -> str | None:
+    """Return the traceparent of ``span``, by default of the current one; None if it has none."""
     context = (get_current_span() if span is None else span).get_span_context()
     if not context.is_valid:
         return None
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
-def worth_a_link(traceparent: str | None) -> str | None:
-    """Return ``traceparent`` if spans are made and somebody recorded the span that it names."""
-    if _switch.tracer is None or traceparent is None:
+def sampled_traceparent(traceparent: str | None) -> str | None:
+    """Return ``traceparent`` if spans are made and the span that it names was sampled."""
+    if _state.tracer is None or traceparent is None:
         return None
     return traceparent if int(traceparent[-2:], 16) & TraceFlags.SAMPLED else None
 
 
-def following(traceparent: str | None) -> Context:
-    """Return the context in which a span is the child of the one named, or begins a trace."""
+def parent_context(traceparent: str | None) -> Context:
+    """Return the context that makes a span the child of ``traceparent``, or starts a trace."""
     if traceparent is None:
         return NEW_TRACE
-    return set_span_in_context(NonRecordingSpan(_read(traceparent)), NEW_TRACE)
+    return set_span_in_context(NonRecordingSpan(_span_context(traceparent)), NEW_TRACE)
 
 
-def begun(
+def start_span(
     name: str,
     kind: SpanKind,
-    attributes: Attributes = NOTHING,
+    attributes: Attributes = NO_ATTRIBUTES,
     *,
     context: Context | None = None,
     links: Links = NO_LINKS,
 ) -> Span:
-    """Begin a span, by default a child of the current one; whoever began it ends it."""
-    if _switch.tracer is None:
+    """Start a span, by default a child of the current one; the caller must end it."""
+    if _state.tracer is None:
         return INVALID_SPAN
-    return _switch.tracer.start_span(name, context, kind, dict(attributes), _linked(links))
+    return _state.tracer.start_span(name, context, kind, dict(attributes), _links_to(links))
 
 
-def fail(span: Span, name: str) -> None:
-    """Mark a span as failed for a cause of that name."""
+def mark_failed(span: Span, name: str) -> None:
+    """Mark a span as failed; ``name`` becomes its ``error.type``."""
     span.set_attribute("error.type", name)
     span.set_status(StatusCode.ERROR)
 
 
 @contextmanager
-def processing_batch(queue: str, batch: Sequence[Delivery]) -> Iterator[None]:
-    """Span the work on a batch: a trace of its own, linked to those of its messages."""
-    if _switch.tracer is None:
+def batch_span(queue: str, batch: Sequence[Delivery]) -> Iterator[None]:
+    """Make a span of the work on a batch: a new trace, linked to those of its messages."""
+    if _state.tracer is None:
         yield
         return
     found = (
         (context, {"messaging.message.id": each.message.message_id or ""})
         for each in batch
-        if (context := worth_a_link(traceparent_of(each.message.body)))
+        if (context := sampled_traceparent(traceparent_of(each.message.body)))
     )
-    links = dict(islice(found, MOST_LINKS))  # no further body is read than that takes
-    attributes = {**_consumer(queue), "messaging.batch.message_count": len(batch)}
-    span = begun(f"process {queue}", SpanKind.CONSUMER, attributes, context=NEW_TRACE, links=links)
-    with _as_current(span):
+    links = dict(islice(found, MAX_LINKS))  # stops reading bodies at the limit
+    attributes = {**_consumer_attributes(queue), "messaging.batch.message_count": len(batch)}
+    span = start_span(
+        f"process {queue}", SpanKind.CONSUMER, attributes, context=NEW_TRACE, links=links
+    )
+    with _activate(span):
         yield
 
 
 @contextmanager
-def processing(delivery: Delivery) -> Iterator[None]:
-    """Span the work on a single delivery, in the trace that its message carries."""
-    if _switch.tracer is None:
+def message_span(delivery: Delivery) -> Iterator[None]:
+    """Make a span of the work on one delivery, in the trace of its message."""
+    if _state.tracer is None:
         yield
         return
     queue, message = delivery.queue, delivery.message
-    attributes = {**_consumer(queue), "messaging.message.id": message.message_id or ""}
-    context = following(traceparent_of(message.body))
-    with _as_current(begun(f"process {queue}", SpanKind.CONSUMER, attributes, context=context)):
+    attributes = {**_consumer_attributes(queue), "messaging.message.id": message.message_id or ""}
+    context = parent_context(traceparent_of(message.body))
+    with _activate(start_span(f"process {queue}", SpanKind.CONSUMER, attributes, context=context)):
         yield
 
 
-def retried(message_id: str | None, tier: str) -> None:
-    """Note on the current span that a message goes to a retry tier."""
-    noted = {"messaging.message.id": message_id or "", "nexus.tier": tier}
-    get_current_span().add_event("message_retried", noted)
+def record_retry(message_id: str | None, tier: str) -> None:
+    """Add an event to the current span: the message goes to a retry tier."""
+    attributes = {"messaging.message.id": message_id or "", "nexus.tier": tier}
+    get_current_span().add_event("message_retried", attributes)
 
 
-def dead_lettered(message_id: str | None, reason: str) -> None:
-    """Note on the current span that a message is dead."""
+def record_dead_letter(message_id: str | None, reason: str) -> None:
+    """Add an event to the current span: the message is dead-lettered; the span has failed."""
     span = get_current_span()
-    noted = {"messaging.message.id": message_id or "", "nexus.reason": reason}
-    span.add_event("message_dead_lettered", noted)
-    fail(span, reason)
+    attributes = {"messaging.message.id": message_id or "", "nexus.reason": reason}
+    span.add_event("message_dead_lettered", attributes)
+    mark_failed(span, reason)
 
 
 class Call:
-    """A call over HTTP that is under way."""
+    """A running HTTP call."""
 
     def __init__(self, span: Span) -> None:
         self._span = span
 
-    def answered(self, name: str, *, status: int | None = None, well: bool) -> None:
-        """Note what the answer is called here, and whether it is what was asked for."""
+    def record_answer(self, name: str, *, status: int | None = None, ok: bool) -> None:
+        """Record the name of the answer, its HTTP status, and whether the call succeeded."""
         self._span.set_attribute("nexus.answer", name)
         if status is not None:
             self._span.set_attribute("http.response.status_code", status)
-        if not well:
-            fail(self._span, name)
+        if not ok:
+            mark_failed(self._span, name)
 
 
 @contextmanager
-def calling(
-    method: str, template: str, base: str, attributes: Attributes = NOTHING
+def call_span(
+    method: str, template: str, base: str, attributes: Attributes = NO_ATTRIBUTES
 ) -> Iterator[Call]:
-    """Span a call to ``template``, the path with names for its ids, of the server at ``base``.
+    """Make a span of a call to the server at ``base``.
 
-    The URL itself is left out: some of Stripe's lists are asked by e-mail address.
+    ``template`` is the path with placeholders for ids. The URL itself is left out: some of Stripe's
+    lists take an e-mail address as a parameter.
     """
-    if _switch.tracer is None:
+    if _state.tracer is None:
         yield Call(INVALID_SPAN)
         return
     server = URL(base)
@@ -186,37 +190,37 @@ def calling(
         "server.port": server.port or 0,
         **attributes,
     }
-    with _as_current(begun(f"{method} {template}", SpanKind.CLIENT, described)) as span:
+    with _activate(start_span(f"{method} {template}", SpanKind.CLIENT, described)) as span:
         yield Call(span)
 
 
-class Undertaking:
-    """Work whose extent only its end can tell: unless it is ``done``, its trace is never seen."""
+class WorkSpan:
+    """The span of a polling job. It is exported only if ``end`` is called, when there was work."""
 
     def __init__(self, name: str) -> None:
-        self._span = begun(name, SpanKind.INTERNAL, context=NEW_TRACE)
+        self._span = start_span(name, SpanKind.INTERNAL, context=NEW_TRACE)
 
     @property
     def traceparent(self) -> str | None:
-        """Return what rows made by the work keep of it."""
-        return worth_a_link(carried(self._span))
+        """The context that rows made by the work store, if the span is sampled."""
+        return sampled_traceparent(span_traceparent(self._span))
 
-    def done(self, worked_on: Iterable[str], attributes: Attributes) -> None:
-        """End the span, linked to the contexts of what was ``worked_on``."""
-        for link in _linked(dict.fromkeys(worked_on, NOTHING)):
+    def end(self, linked_to: Iterable[str], attributes: Attributes) -> None:
+        """End the span with links to the traceparents in ``linked_to``."""
+        for link in _links_to(dict.fromkeys(linked_to, NO_ATTRIBUTES)):
             self._span.add_link(link.context)
         self._span.set_attributes(dict(attributes))
         self._span.end()
 
 
 @contextmanager
-def _as_current(span: Span) -> Iterator[Span]:
-    # An exception's text, which OpenTelemetry would record, may quote what it choked on.
+def _activate(span: Span) -> Iterator[Span]:
+    # OpenTelemetry would record the text of an exception, which may quote the failing value.
     with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
         yield span
 
 
-def _consumer(queue: str) -> dict[str, str | int]:
+def _consumer_attributes(queue: str) -> dict[str, str | int]:
     return {
         "messaging.system": "rabbitmq",
         "messaging.operation.type": "process",
@@ -225,14 +229,14 @@ def _consumer(queue: str) -> dict[str, str | int]:
     }
 
 
-def _linked(links: Links) -> list[Link]:
+def _links_to(links: Links) -> list[Link]:
     return [
-        Link(_read(context), attributes)
-        for context, attributes in islice(links.items(), MOST_LINKS)
+        Link(_span_context(context), attributes)
+        for context, attributes in islice(links.items(), MAX_LINKS)
     ]
 
 
-def _read(traceparent: str) -> SpanContext:
+def _span_context(traceparent: str) -> SpanContext:
     _, trace_id, span_id, flags = traceparent.split("-")
     return SpanContext(
         int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16))

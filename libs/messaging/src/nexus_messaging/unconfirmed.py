@@ -1,4 +1,4 @@
-"""Copies that the broker has not confirmed: two log lines for an outage, however many they are."""
+"""Logs unconfirmed copies: one line at the start of an outage and one at its end."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ log = structlog.get_logger()
 
 
 class Unconfirmed:
-    """The copies of one outage: it begins with the first of them and ends when none is left."""
+    """The unconfirmed copies of one outage, which ends when all of them are confirmed."""
 
     def __init__(self) -> None:
         self._copies = 0
@@ -20,7 +20,7 @@ class Unconfirmed:
 
     @contextmanager
     def waiting(self, copies: int) -> Iterator[None]:
-        """Count ``copies`` while the context lasts; they are confirmed if it ends without error."""
+        """Count ``copies`` during the context; they are confirmed if it exits without an error."""
         self._copies += copies
         self._waiting += copies
         try:
@@ -34,7 +34,7 @@ class Unconfirmed:
                 self._end()
 
     def log_once(self, cause: PublishError) -> None:
-        """Log the outage, unless that was done: a moment after it began, when all are counted."""
+        """Log the outage once, shortly after its start, when all its copies are counted."""
         if not self._logged:
             self._logged = True
             log.warning(

@@ -1,1 +1,1 @@
-"""What every service is made of: settings, logs, probes, loops, shutdown and its command line."""
+"""What all services share: settings, logs, probes, loops, shutdown and its command line."""

@@ -1,7 +1,7 @@
-"""A running service: what it consumes, what it does every so often, what it shows of itself.
+"""A running service: its consumers, its periodic jobs and its probes.
 
-A service's own ``app`` says these in a page. Metrics, readiness, stall detection, draining and the
-order of stopping follow from them.
+The ``app`` module of a service registers these parts. This module adds metrics, readiness, stall
+detection, draining and the order of shutdown.
 """
 
 import asyncio
@@ -34,24 +34,24 @@ from nexus_service.lifecycle import (
     resume_on_signal,
     run_until,
     stop_on_signal,
-    until_available,
+    wait_until_available,
 )
 from nexus_service.periodic import Job, Periodic
-from nexus_service.progress import STALLED_AFTER, Stalls
+from nexus_service.progress import STALLED_AFTER, StallDetector
 from nexus_service.settings import ServiceSettings
-from nexus_service.work import Work, Works
+from nexus_service.work import Work, WorkRegistry
 
 POOL_SIZE: Final = 5
-"""Connections to the database; further work waits for one of them."""
+"""Connections to the database. Work waits while all of them are in use."""
 
 log = structlog.get_logger()
 
 
 class App:
-    """The parts of a service, which run once all of them are registered.
+    """The parts of a service. They are registered first and run together.
 
-    ``name`` is the service's everywhere: at the broker, at the database, in metrics, and, with
-    underscores, as a Python package, whose migrations say which revision the database must have.
+    ``name`` identifies the service at the broker, at the database and in metrics. With underscores
+    it is the Python package whose migrations define the revision that the database must have.
     """
 
     def __init__(
@@ -71,13 +71,13 @@ class App:
             "broker": self._connections.fault,
             "database": lambda: revision_fault(database, self._package),
         }
-        self.health: dict[str, Check] = {"broker": self._connections.stalled}
+        self.health: dict[str, Check] = {"broker": self._connections.liveness_fault}
         self.remarks: dict[str, Check] = {}
         self.consumptions: list[Consumption] = []
         self.loops: dict[str, Loop] = {}
         self.stop = asyncio.Event()
         self._settings = settings
-        self._works = Works(self.registry, service=name)
+        self._works = WorkRegistry(self.registry, service=name)
         self._guards: FloodGuards | None = None
 
     @property
@@ -85,17 +85,22 @@ class App:
         """The service's publisher.
 
         Raises:
-            PublishError: the broker has not been reached yet, since the service started.
+            PublishError: the service has not connected to the broker since its start.
         """
         if self._connections.publisher is None:
-            raise PublishError("the broker was not there yet")
+            raise PublishError("the broker has not been reached yet")
         return self._connections.publisher
 
     def work(
-        self, name: str, *, steady: bool = False, fails: bool = True, limit: float = STALLED_AFTER
+        self,
+        name: str,
+        *,
+        continuous: bool = False,
+        errors_stall: bool = True,
+        limit: float = STALLED_AFTER,
     ) -> Work:
-        """Return work that `/healthz` fails for once it stands still; see ``Activity``."""
-        return self._works.add(name, steady=steady, fails=fails, limit=limit)
+        """Register work that fails `/healthz` once it is stalled; see ``Activity``."""
+        return self._works.add(name, continuous=continuous, errors_stall=errors_stall, limit=limit)
 
     def every(
         self,
@@ -104,11 +109,11 @@ class App:
         job: Job,
         *,
         gather: float = 0.0,
-        fails: bool = True,
+        errors_stall: bool = True,
         limit: float = STALLED_AFTER,
     ) -> Periodic:
-        """Do ``job`` every so many seconds, and whenever it is woken; see ``Periodic``."""
-        work = self.work(name, steady=True, fails=fails, limit=limit)
+        """Register ``job``: it runs every ``seconds`` and when it is woken; see ``Periodic``."""
+        work = self.work(name, continuous=True, errors_stall=errors_stall, limit=limit)
         periodic = Periodic(job, work, every=seconds, gather=gather)
         self.loops[name] = periodic.run
         return periodic
@@ -117,7 +122,7 @@ class App:
         """Consume the queues of ``router``; ``provided`` is injected into its handlers by name."""
         queues = [route.queue for route in router.routes]
         metrics = MessagingMetrics(self.registry, service=self.name, queues=queues)
-        self.publisher.watch_failures(metrics.not_published)
+        self.publisher.watch_failures(metrics.count_publish_failure)
         settlement = Settlement(self.publisher, metrics, service=self.name)
         guards = self._guards = FloodGuards(self._settings.flood_limit(), metrics)
         self.remarks["consumption"] = guards.remark
@@ -146,14 +151,14 @@ class App:
                 f"consume {route.queue}": consumption.run,
             }
 
-    def rest(self, jobs: Iterable[str]) -> None:
-        """Leave out periodic jobs that are registered."""
+    def disable(self, jobs: Iterable[str]) -> None:
+        """Remove registered periodic jobs, so that they do not run."""
         for name in jobs:
             del self.loops[name]
 
     async def run(self) -> None:
-        """Run every part until ``stop``, then drain within the grace that the settings leave."""
-        self.health["progress"] = Stalls(
+        """Run all parts until ``stop`` is set, then drain within ``SHUTDOWN_GRACE_SECONDS``."""
+        self.health["progress"] = StallDetector(
             self._works.activities, self.readiness["database"], time.monotonic
         ).fault
         grace = self._settings.shutdown_grace_seconds
@@ -166,19 +171,19 @@ class App:
             UnfitDatabaseError: the database is at another revision, or another service's.
             StoppedError: ``stop`` was set first.
         """
-        await until_available(
+        await wait_until_available(
             "database",
             lambda: require_current(self.database, self._package),
             (DatabaseUnavailableError,),
             self.stop,
         )
         url = self._settings.amqp_url.get_secret_value()
-        self._connections.publisher = await until_available(
+        self._connections.publisher = await wait_until_available(
             "broker", lambda: Publisher.connect(url, name=self.name), (PublishError,), self.stop
         )
 
     def resume(self) -> None:
-        """Have every queue consumed again that a flood stopped, and every source pass."""
+        """Consume every queue that a flood stopped, and release every source that is held back."""
         if self._guards is not None:
             self._guards.resume()
 
@@ -197,14 +202,14 @@ async def starting(
     pool_size: int = POOL_SIZE,
     routes: Callable[[App], Iterable[web.RouteDef]] = lambda _: (),
 ) -> AsyncIterator[App]:
-    """Offer a service that answers on HTTP and has reached its database and its broker.
+    """Start the HTTP server, connect to the database and the broker, and yield the service.
 
-    SIGTERM and SIGINT stop it. Leaving the context closes everything.
+    SIGTERM and SIGINT stop it. Leaving the context closes all connections.
 
     Raises:
         StartError: the HTTP port is taken.
         UnfitDatabaseError: the database is at another revision, or another service's.
-        StoppedError: told to stop while waiting for the broker or the database.
+        StoppedError: SIGTERM or SIGINT came before the broker and the database were available.
     """
     url = settings.database_url.get_secret_value()
     database = Database(url, name=name, pool_size=pool_size)

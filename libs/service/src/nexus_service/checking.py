@@ -1,4 +1,4 @@
-"""The command ``check``: everything that is wrong, named at once, whatever else is wrong."""
+"""The command ``check``: it reports all faults at once; one fault hides no other."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,59 +16,59 @@ SETTINGS: Final = "settings"
 OwnSettingsT = TypeVar("OwnSettingsT", bound=BaseModel)
 
 Check = Callable[[], Awaitable[str | None]]
-"""Returns what is wrong, each fault on a line of its own, or nothing."""
+"""Returns the faults, one per line, or ``None``."""
 
 
-def _nothing(_settings: BaseModel) -> None:
+def _no_remark(_settings: BaseModel) -> None:
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class Checks(Generic[OwnSettingsT]):
-    """Checks that need no more than ``settings``, so that others being wrong stops none of them.
+    """Checks that need only ``settings``: they run even if other settings are invalid.
 
-    ``of`` makes the checks by name. ``remark`` may say instead why there is nothing to check.
+    ``of`` returns the checks by name. ``remark`` may return the reason why there are none.
     """
 
     name: str
     settings: type[OwnSettingsT]
     of: Callable[[OwnSettingsT], Mapping[str, Check]]
-    remark: Callable[[OwnSettingsT], str | None] = _nothing
+    remark: Callable[[OwnSettingsT], str | None] = _no_remark
 
 
-async def findings(whole: type[BaseModel], groups: Sequence[Checks[Any]]) -> list[Finding]:
-    """Check the settings as a ``whole``, then everything of ``groups`` that can be asked."""
-    found = [_settings_finding(whole)]
+async def run_checks(settings: type[BaseModel], groups: Sequence[Checks[Any]]) -> list[Finding]:
+    """Check all ``settings``, then run each of ``groups`` whose own settings are valid."""
+    findings = [_check_settings(settings)]
     for group in groups:
-        found += await _of_group(group)
-    return found
+        findings += await _check_group(group)
+    return findings
 
 
-def _settings_finding(whole: type[BaseModel]) -> Finding:
+def _check_settings(settings: type[BaseModel]) -> Finding:
     try:
-        load(whole)
+        load(settings)
     except SettingsError as error:
         return Finding(SETTINGS, "\n".join(error.problems), Tone.BAD)
     return Finding(SETTINGS)
 
 
-async def _of_group(group: Checks[OwnSettingsT]) -> list[Finding]:
+async def _check_group(group: Checks[OwnSettingsT]) -> list[Finding]:
     try:
         settings = load(group.settings)
     except SettingsError:
         return [Finding(group.name, "not asked, for want of its settings", Tone.NOTE)]
     if remark := group.remark(settings):
         return [Finding(group.name, remark, Tone.NOTE)]
-    return [await _finding(name, check) for name, check in group.of(settings).items()]
+    return [await _run_check(name, check) for name, check in group.of(settings).items()]
 
 
-async def _finding(name: str, check: Check) -> Finding:
+async def _run_check(name: str, check: Check) -> Finding:
     fault = await check()
     return Finding(name) if fault is None else Finding(name, fault, Tone.BAD)
 
 
 def database_checks(service: str) -> Checks[DatabaseSettings]:
-    """Return the check that a database is reached, its own and at this release's revision."""
+    """Return the check of the database: reachable, of this service, at a supported revision."""
 
     async def fault(settings: DatabaseSettings) -> str | None:
         database = Database(settings.database_url.get_secret_value(), name=f"{service} check")

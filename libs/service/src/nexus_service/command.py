@@ -14,52 +14,52 @@ from pydantic import BaseModel
 
 from nexus_contracts.fields import EARLIEST, LATEST
 from nexus_database.settings import DatabaseSettings
-from nexus_service.checking import SETTINGS, Check, Checks, findings
-from nexus_service.console import Tone, complain, show_findings, show_line
+from nexus_service.checking import SETTINGS, Check, Checks, run_checks
+from nexus_service.console import Tone, show_error, show_findings, show_line
 from nexus_service.exporting import chosen_exporters, exporting
 from nexus_service.input_files import UnreadableFileError
 from nexus_service.lifecycle import StartError, StoppedError
 from nexus_service.logs import configure
-from nexus_service.program import Parser, ended
+from nexus_service.program import Parser, run_program
 from nexus_service.settings import ServiceSettings, SettingsError, load
 
 __all__ = ["Check", "Checks", "Command", "Service", "duration", "positive", "run"]
 
-FINE: Final = 0
+SUCCESS: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
 INTERRUPTED: Final = 130
 
-MOST_DURATION: Final = timedelta(days=36_525)
-"""In an argument: what is far beyond any record, and still has a date when counted back."""
+LONGEST_DURATION: Final = timedelta(days=36_525)
+"""The longest duration in an argument: subtracted from now it is still a valid date."""
 
 EXIT_CODES: Final = """\
 exit codes:
-  0    fine
-  1    it failed, or found something wrong; the text says what to do
-  2    wrong usage or settings, or a file that can't be read
+  0    success
+  1    the command failed, or found a fault; the text says what to do
+  2    wrong usage or settings, or a file that cannot be read
   130  interrupted (Ctrl-C)
-  141  nobody read the output to its end
+  141  the output was closed before its end, as with `… | head`
 """
 
 _BUILT_IN: Final = (
     (
         "serve",
-        "run until SIGTERM; then finish what is in hand and end",
+        "run until SIGTERM, then finish or hand back the work in progress and exit",
         ("{}", "LOG_FORMAT=json LOG_LEVEL=DEBUG {}"),
     ),
     (
         "check",
-        "name everything that is wrong with settings, broker and database, changing nothing",
+        "report all faults of settings, broker and database; change nothing",
         ("{}", "MANAGEMENT_URL=https://admin:…@broker:15671 {}"),
     ),
     (
         "migrate",
-        "bring the database (DATABASE_URL, as its owner) to this release's revision",
+        "migrate the database (DATABASE_URL with the owner role) to this release's revision",
         ("DATABASE_URL=postgresql://owner:…@host/database {}",),
     ),
 )
-"""Name, help and examples of what every service has."""
+"""Name, help and examples of the commands that every service has."""
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 OwnSettingsT = TypeVar("OwnSettingsT", bound=BaseModel)
@@ -69,7 +69,7 @@ OwnSettingsT = TypeVar("OwnSettingsT", bound=BaseModel)
 class Command(Generic[OwnSettingsT]):
     """A further command of a service: ``run`` returns the exit code.
 
-    ``help`` says in a line what it does; in ``examples`` ``{}`` stands for the command as typed.
+    ``help`` describes it in one line. In ``examples``, ``{}`` stands for the command as typed.
     """
 
     name: str
@@ -82,11 +82,11 @@ class Command(Generic[OwnSettingsT]):
 
 @dataclass(frozen=True, slots=True)
 class Service(Generic[SettingsT]):
-    """What a service brings to its command line.
+    """The parts of a command line that differ between services.
 
-    ``serve`` returns after SIGTERM. ``checks`` are what ``check`` looks at besides the settings.
-    ``migrate`` takes the owner's database URL and returns the revision. ``faults`` are the
-    errors that any of them or of ``commands`` may raise and whose text says what to do.
+    ``serve`` returns after SIGTERM. ``checks`` run in the command ``check``, after the settings.
+    ``migrate`` takes the owner's database URL and returns the revision. ``faults`` are errors that
+    any of these or of ``commands`` may raise; their text tells the operator what to do.
     """
 
     name: str
@@ -100,25 +100,25 @@ class Service(Generic[SettingsT]):
 
 
 def run(service: Service[SettingsT], arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code, as ``EXIT_CODES`` tells it."""
-    return ended(lambda: _run(service, arguments))
+    """Run the command line and return the exit code; see ``EXIT_CODES``."""
+    return run_program(lambda: _run(service, arguments))
 
 
 def _run(service: Service[SettingsT], arguments: Sequence[str] | None) -> int:
     faults: tuple[type[Exception], ...] = (StartError, *service.faults)
     try:
         parsed = _parser(service).parse_args(arguments)
-        return asyncio.run(_chosen(service, parsed))
+        return asyncio.run(_run_command(service, parsed))
     except StoppedError:
-        return FINE
+        return SUCCESS
     except SettingsError as error:
-        complain(service.name, f"settings: {error}")
+        show_error(service.name, f"settings: {error}")
         return USAGE
     except UnreadableFileError as error:
-        complain(service.name, str(error))
+        show_error(service.name, str(error))
         return USAGE
     except faults as error:
-        complain(service.name, str(error))
+        show_error(service.name, str(error))
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -128,7 +128,7 @@ def moment(written: str) -> datetime:
     """Read the time in an argument.
 
     Raises:
-        ArgumentTypeError: it is none, does not say how far it is from UTC, or is out of range.
+        ArgumentTypeError: it is not a time, has no UTC offset, or is out of range.
     """
     try:
         read = datetime.fromisoformat(written)
@@ -141,45 +141,45 @@ def moment(written: str) -> datetime:
     return read
 
 
-async def _chosen(service: Service[SettingsT], parsed: argparse.Namespace) -> int:
+async def _run_command(service: Service[SettingsT], parsed: argparse.Namespace) -> int:
     for own in service.commands:
         if own.name == parsed.command:
-            _quiet_libraries()
+            _silence_libraries()
             return await own.run(load(own.settings), parsed)
     if parsed.command == "migrate":
         url = load(DatabaseSettings).database_url.get_secret_value()
         show_line(f"{service.name}: database at revision {await service.migrate(url)}")
-        return FINE
-    chosen_exporters()  # what is wrong with them is told before anything is begun
+        return SUCCESS
+    chosen_exporters()  # report invalid exporters before any work starts
     if parsed.command == "check":
-        _quiet_libraries()
+        _silence_libraries()
         return await _check(service)
     settings = load(service.settings)
     configure(service=service.name, level=settings.log_level, form=settings.log_format)
     with exporting(service.name):
         await service.serve(settings)
-    return FINE
+    return SUCCESS
 
 
-def _quiet_libraries() -> None:
-    """Keep them from telling, between our lines, what these lines are about to tell."""
+def _silence_libraries() -> None:
+    """Keep the libraries' log lines out of the output, which reports the same faults."""
     logging.getLogger().addHandler(logging.NullHandler())
 
 
 async def _check(service: Service[SettingsT]) -> int:
-    found = await findings(service.settings, service.checks)
-    show_findings(found)
-    wrong = [each.name for each in found if each.tone is Tone.BAD]
+    findings = await run_checks(service.settings, service.checks)
+    show_findings(findings)
+    wrong = [each.name for each in findings if each.tone is Tone.BAD]
     if SETTINGS in wrong:
         return USAGE
-    return FAILED if wrong else FINE
+    return FAILED if wrong else SUCCESS
 
 
 def positive(written: str) -> float:
     """Read an argument that must be a number above 0, such as a rate.
 
     Raises:
-        argparse.ArgumentTypeError: it is none.
+        argparse.ArgumentTypeError: it is not such a number.
     """
     try:
         number = float(written)
@@ -191,26 +191,26 @@ def positive(written: str) -> float:
 
 
 def duration(unit: timedelta) -> Callable[[str], timedelta]:
-    """Return what reads an argument that is a number of ``unit``s, up to a hundred years of them.
+    """Return a parser for an argument that is a number of ``unit``s, at most 100 years.
 
-    It raises argparse.ArgumentTypeError for anything else.
+    The parser raises argparse.ArgumentTypeError for anything else.
     """
-    most = MOST_DURATION / unit
+    longest = LONGEST_DURATION / unit
 
     def read(written: str) -> timedelta:
         try:
             number = float(written)
         except ValueError:
             number = -1.0
-        if not 0 <= number <= most:
-            raise argparse.ArgumentTypeError(f"{written!r} is no number from 0 to {most:.0f}")
+        if not 0 <= number <= longest:
+            raise argparse.ArgumentTypeError(f"{written!r} is no number from 0 to {longest:.0f}")
         return number * unit
 
     return read
 
 
 def utf_8(written: str) -> str:
-    """Read an argument that is text; Python keeps bytes that are none as surrogates.
+    """Read an argument that must be UTF-8; Python decodes other bytes to surrogates.
 
     Raises:
         argparse.ArgumentTypeError: it is not in UTF-8.
@@ -231,18 +231,18 @@ def _parser(service: Service[SettingsT]) -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, told: str, examples: Iterable[str]) -> argparse.ArgumentParser:
+    def add(name: str, summary: str, examples: Iterable[str]) -> argparse.ArgumentParser:
         lines = "\n".join(f"  {each.format(f'{service.name} {name}')}" for each in examples)
         return commands.add_parser(
             name,
-            help=told,
-            description=told,
+            help=summary,
+            description=summary,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             epilog=f"examples:\n{lines}\n\n{EXIT_CODES}",
         )
 
-    for name, told, examples in _BUILT_IN:
-        add(name, told, examples)
+    for name, summary, examples in _BUILT_IN:
+        add(name, summary, examples)
     for own in service.commands:
         own.arguments(add(own.name, own.help, own.examples))
     return parser

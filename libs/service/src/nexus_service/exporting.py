@@ -1,4 +1,4 @@
-"""Where spans go: OpenTelemetry's SDK, set up from its own standard environment variables."""
+"""Export of spans: OpenTelemetry's SDK, configured by its standard environment variables."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -6,21 +6,21 @@ from contextlib import contextmanager
 from threading import Thread
 from typing import Final
 
-from nexus_messaging.tracing import trace_with
+from nexus_messaging.tracing import use_tracer_provider
 from nexus_service.settings import SettingsError
 
 EXPORTERS: Final = ("otlp", "console")
 PROTOCOL: Final = "http/protobuf"
 
 LAST_EXPORT_WITHIN: Final = 5.0
-"""Seconds that ending waits for a collector; what it has not taken by then is lost."""
+"""Seconds that shutdown waits for a collector; spans not exported by then are lost."""
 
 
 def chosen_exporters(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """Return the exporters that the environment asks for; none means that tracing is off.
+    """Return the exporters that the environment names; without any, tracing is off.
 
     Raises:
-        SettingsError: an exporter or a protocol that we don't have.
+        SettingsError: an exporter or a protocol is not supported.
     """
     if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return ()
@@ -37,21 +37,21 @@ def chosen_exporters(environment: Mapping[str, str] = os.environ) -> tuple[str, 
 
 @contextmanager
 def exporting(service: str) -> Iterator[None]:
-    """Make and export spans while the context lasts, if the environment asks for it."""
+    """Create and export spans while the context lasts, if the environment names an exporter."""
     names = chosen_exporters()
     if not names:
         yield
         return
-    # Imported only here: a process without traces is spared 8 MiB and a third of a second.
+    # Imported here because the import costs 8 MiB and a third of a second.
     from nexus_service.tracing_sdk import make_provider  # noqa: PLC0415
 
     provider = make_provider(service, names)
-    trace_with(provider)
+    use_tracer_provider(provider)
     try:
         yield
     finally:
-        trace_with(None)
-        # A thread of its own: left to itself, shutting down waits for a silent collector for long.
+        use_tracer_provider(None)
+        # In a thread, because the SDK's shutdown has no time limit if the collector is silent.
         last = Thread(target=provider.shutdown, daemon=True)
         last.start()
         last.join(LAST_EXPORT_WITHIN)

@@ -13,13 +13,13 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from nexus_service.lifecycle import StartError
 
 Check = Callable[[], Awaitable[str | None]]
-"""Returns what is wrong, in a few words, or nothing."""
+"""Returns the fault in a few words, or ``None``."""
 
-ANSWER_WITHIN: Final = 2.0
-"""Seconds for each check: a probe that waits for a silent database learns nothing before it gives
-up itself, mostly after 5 seconds or less."""
+CHECK_TIMEOUT: Final = 2.0
+"""Seconds for each check. Most probes time out after 5 seconds or less, so `/readyz` must answer
+before that even if the database is silent."""
 
-NOTHING: Final[Mapping[str, Check]] = MappingProxyType({})
+NO_CHECKS: Final[Mapping[str, Check]] = MappingProxyType({})
 
 
 @asynccontextmanager
@@ -30,13 +30,13 @@ async def serving(
     *,
     health: Mapping[str, Check],
     readiness: Mapping[str, Check],
-    remarks: Mapping[str, Check] = NOTHING,
+    remarks: Mapping[str, Check] = NO_CHECKS,
     routes: Iterable[web.RouteDef] = (),
 ) -> AsyncIterator[None]:
     """Serve `/healthz`, `/readyz`, `/metrics` and ``routes`` while the context lasts.
 
-    ``remarks`` are told by `/readyz` and fail nothing: what somebody else has to mend, such as
-    Stripe, is no reason to restart this process or to send its work elsewhere.
+    `/readyz` shows ``remarks``, but they do not make it fail. A fault elsewhere, such as at Stripe,
+    is no reason to restart this process or to send its work to another one.
 
     Raises:
         StartError: the address can't be used.
@@ -44,8 +44,8 @@ async def serving(
     app = web.Application()
     app.add_routes(
         [
-            web.get("/healthz", _answer(health, NOTHING)),
-            web.get("/readyz", _answer(readiness, remarks)),
+            web.get("/healthz", _answer_with(health, NO_CHECKS)),
+            web.get("/readyz", _answer_with(readiness, remarks)),
             web.get("/metrics", _metrics(registry)),
             *routes,
         ]
@@ -63,30 +63,32 @@ async def serving(
         await runner.cleanup()
 
 
-def _answer(
+def _answer_with(
     checks: Mapping[str, Check], remarks: Mapping[str, Check]
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(_request: web.Request) -> web.Response:
-        wrong = await _found(checks)
-        body: dict[str, Any] = {"status": "failing", "wrong": wrong} if wrong else {"status": "ok"}
-        if told := await _found(remarks):
-            body["remarks"] = told
-        return web.json_response(body, status=503 if wrong else 200)
+        faults = await _run_checks(checks)
+        body: dict[str, Any] = (
+            {"status": "failing", "wrong": faults} if faults else {"status": "ok"}
+        )
+        if current_remarks := await _run_checks(remarks):
+            body["remarks"] = current_remarks
+        return web.json_response(body, status=503 if faults else 200)
 
     return answer
 
 
-async def _found(checks: Mapping[str, Check]) -> dict[str, str]:
-    faults = await asyncio.gather(*map(_asked, checks.values()))
+async def _run_checks(checks: Mapping[str, Check]) -> dict[str, str]:
+    faults = await asyncio.gather(*map(_run_check, checks.values()))
     return {name: fault for name, fault in zip(checks, faults, strict=True) if fault}
 
 
-async def _asked(check: Check) -> str | None:
+async def _run_check(check: Check) -> str | None:
     try:
-        async with asyncio.timeout(ANSWER_WITHIN):
+        async with asyncio.timeout(CHECK_TIMEOUT):
             return await check()
     except TimeoutError:
-        return f"no answer within {ANSWER_WITHIN:.0f} s"
+        return f"no answer within {CHECK_TIMEOUT:.0f} s"
 
 
 def _metrics(

@@ -1,4 +1,4 @@
-"""The file that a command reads, or standard input."""
+"""The input of a command: a file or standard input."""
 
 import signal
 import sys
@@ -10,23 +10,23 @@ from typing import IO
 
 
 class UnreadableFileError(Exception):
-    """A file can't be read, or is not what the command reads; the text says what helps."""
+    """A file can't be read or has the wrong content; the text says what to do."""
 
 
 def lines_of(file: str | None) -> Iterator[str]:
-    """Yield the lines of a file in UTF-8, or of standard input, with the ends that they have.
+    """Yield the lines of a UTF-8 file or of standard input, with their line endings.
 
-    A byte order mark, which Excel writes, is left out. Ctrl-C ends the reading: an event loop
-    would only note it, as whoever reads from a terminal keeps the loop waiting.
+    A byte order mark, which Excel writes, is removed. Ctrl-C interrupts the read: the event loop
+    alone would not notice it, because a read from a terminal blocks the loop.
 
     Raises:
-        UnreadableFileError: it can't be read, or is in another encoding.
+        UnreadableFileError: the file can't be read, or is not in UTF-8.
     """
     name = file or "standard input"
     try:
         with (
             _interruptible(),
-            _opened(file) as raw,
+            _open(file) as raw,
             TextIOWrapper(raw, encoding="utf-8-sig", newline="") as lines,
         ):
             yield from lines
@@ -45,7 +45,7 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _opened(file: str | None) -> AbstractContextManager[IO[bytes]]:
+def _open(file: str | None) -> AbstractContextManager[IO[bytes]]:
     if file is not None:
         return Path(file).open("rb")
     if sys.stdin is None:

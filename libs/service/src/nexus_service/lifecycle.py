@@ -1,4 +1,4 @@
-"""A service's life: start its loops, keep them going, and stop without losing what is in hand."""
+"""The lifecycle of a service: start its loops, restart those that end, and drain on shutdown."""
 
 import asyncio
 import contextlib
@@ -9,16 +9,16 @@ from typing import Final, Protocol, TypeVar
 import structlog
 
 from nexus_messaging.backoff import Backoff
-from nexus_messaging.cancellation import only_if_asked_for
+from nexus_messaging.cancellation import stray_cancellation_as_error
 from nexus_messaging.errors import where
 
 LONGEST_PAUSE: Final = 30.0
 LONGEST_START_PAUSE: Final = 5.0
 DRAIN_SHARE: Final = 0.8
-"""Of the grace, what draining may use; the rest is for handing back and closing."""
+"""The share of the grace period for draining; the rest is for handing back and closing."""
 
 RESUME_SIGNAL: Final = signal.SIGUSR1
-"""Not SIGHUP, which a terminal sends as it is closed."""
+"""Not SIGHUP, because a terminal sends that when it is closed."""
 
 log = structlog.get_logger()
 
@@ -29,41 +29,41 @@ T = TypeVar("T")
 
 
 class StartError(Exception):
-    """The service can't start; the text says what to do about it."""
+    """The service can't start; the text says what to do."""
 
 
 class StoppedError(Exception):
-    """The service was told to stop before it had started."""
+    """The service was stopped before its start was complete."""
 
 
 class Drainable(Protocol):
-    """What finishes or hands back its work before the service ends."""
+    """A consumer that finishes or hands back its work before the service exits."""
 
     async def drain(self, seconds: float) -> None:
-        """Take nothing new, and be empty-handed after about ``seconds``."""
+        """Accept no new work, and have none left after about ``seconds``."""
 
 
 def stop_on_signal(stop: asyncio.Event) -> None:
-    """Have SIGTERM and SIGINT set ``stop``."""
+    """Set ``stop`` on SIGTERM and SIGINT."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    # Until there is something to resume; what it does by default is to end the process.
+    # Ignored until ``resume_on_signal``: the default action is to end the process.
     loop.add_signal_handler(RESUME_SIGNAL, lambda: None)
 
 
 def resume_on_signal(resume: Callable[[], None]) -> None:
-    """Call ``resume`` at each SIGUSR1."""
+    """Call ``resume`` on each SIGUSR1."""
     asyncio.get_running_loop().add_signal_handler(RESUME_SIGNAL, resume)
 
 
-async def until_available(
+async def wait_until_available(
     what: str,
     connect: Callable[[], Awaitable[T]],
     errors: tuple[type[Exception], ...],
     stop: asyncio.Event,
 ) -> T:
-    """Call ``connect`` until it raises none of ``errors``: it may start before what it needs.
+    """Call ``connect`` until it raises none of ``errors``: a service may start before its broker.
 
     Raises:
         StoppedError: ``stop`` was set first.
@@ -86,8 +86,10 @@ async def run_until(
     *,
     grace: float,
 ) -> None:
-    """Run ``loops`` until ``stop``; then drain within ``grace`` seconds and cancel them."""
-    tasks = [asyncio.create_task(keep_going(name, loop), name=name) for name, loop in loops.items()]
+    """Run ``loops`` until ``stop`` is set, then drain within ``grace`` seconds and cancel them."""
+    tasks = [
+        asyncio.create_task(keep_running(name, loop), name=name) for name, loop in loops.items()
+    ]
     try:
         await stop.wait()
         log.info("stopping", grace_seconds=grace)
@@ -113,15 +115,15 @@ async def _drain(drained: Sequence[Drainable], grace: float) -> None:
             log.warning("drain_failed", cause=type(result).__name__)
 
 
-async def keep_going(name: str, loop: Loop) -> None:
-    """Run ``loop`` again after anything that ends it, waiting longer each time it fails."""
+async def keep_running(name: str, loop: Loop) -> None:
+    """Restart ``loop`` whenever it ends, with a backoff that grows while it keeps failing."""
     backoff = Backoff(0.5, LONGEST_PAUSE)
     while True:
         began = asyncio.get_running_loop().time()
         try:
-            with only_if_asked_for():
+            with stray_cancellation_as_error():
                 await loop()
-        except Exception as error:  # a loop that died silently would bill nobody
+        except Exception as error:  # a loop that ended silently would stop billing
             log.warning("loop_failed", loop=name, cause=type(error).__name__, where=where(error))
         if asyncio.get_running_loop().time() - began > LONGEST_PAUSE:
             backoff.reset()

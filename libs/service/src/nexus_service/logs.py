@@ -1,4 +1,4 @@
-"""How services log: one JSON object a line, or readable lines on a terminal."""
+"""Logging of services: one JSON object per line, or readable lines on a terminal."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ import structlog
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
 from nexus_contracts.wording import printable
-from nexus_service.console import for_people
+from nexus_service.console import is_interactive
 
 
 def configure(*, service: str, level: str, form: str) -> None:
@@ -18,14 +18,14 @@ def configure(*, service: str, level: str, form: str) -> None:
 
     ``level`` is a logging level's name, ``form`` is ``json``, ``console``, or ``auto``, which is
     ``console`` on a terminal only. A line within a span has its ``trace_id`` and ``span_id``.
-    Libraries log from WARNING up: some of them quote what they handle at lower levels.
+    Libraries log from WARNING up, because some quote message bodies at lower levels.
     """
     as_json = form == "json" or (form == "auto" and not sys.stdout.isatty())
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if as_json
         else structlog.dev.ConsoleRenderer(
-            colors=for_people(sys.stdout), exception_formatter=structlog.dev.plain_traceback
+            colors=is_interactive(sys.stdout), exception_formatter=structlog.dev.plain_traceback
         )
     )
     structlog.configure(
@@ -57,24 +57,24 @@ def _with_trace(
 def _printable(
     _logger: object, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    """Escape what a terminal would obey: a message id is its publisher's word."""
+    """Escape control characters: a publisher chooses its message ids, for example."""
     return {
         name: printable(value) if isinstance(value, str) else value for name, value in event.items()
     }
 
 
 class _Lines:
-    """Writes lines, and never fails the work that logs them.
+    """Writes lines; an error in writing never fails the work that logs.
 
-    A line that finds no room is dropped. Where nobody reads on, the service is to stop, as a
-    program does that SIGPIPE ends.
+    If the disk is full, the line is dropped. If the output is closed, the service stops, as SIGPIPE
+    would stop another program.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, line: str) -> None:
-        """Write a line, if that is possible."""
+        """Write a line, if the stream accepts it."""
         try:
             self._stream.write(f"{line}\n")
             self._stream.flush()
@@ -87,7 +87,7 @@ class _Lines:
 
 
 class _NamesOnly(logging.Handler):
-    """Passes on that a library has logged, without its words: they may quote what it handled."""
+    """Logs that a library has logged, without its text, which may quote message bodies."""
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[0] if record.exc_info else None

@@ -1,4 +1,4 @@
-"""A job that is done every few seconds, and at once when it is woken."""
+"""A job that runs every few seconds, and immediately when it is woken."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,19 +6,19 @@ from collections.abc import Awaitable, Callable
 from nexus_service.work import Work
 
 Job = Callable[[], Awaitable[bool | None]]
-"""One round; returns whether there is more to do at once."""
+"""Runs one round; returns whether there is more to do immediately."""
 
 
 class Periodic:
-    """Does one round after the other.
+    """Runs one round after the other.
 
-    Waking is for speed only: what a lost wake-up leaves behind, the next round finds.
+    A wake-up only reduces latency: if one is lost, the next round does its work.
 
     Args:
         job: One round.
-        work: Times the rounds and tells whether they move.
-        every: Seconds from the end of a round to the next, if nothing wakes it.
-        gather: Seconds between being woken and the round, in which more to do may come together.
+        work: Measures the rounds and detects stalls.
+        every: Seconds from the end of a round to the start of the next, if nothing wakes the job.
+        gather: Seconds between a wake-up and its round, so that one round does more work.
     """
 
     def __init__(self, job: Job, work: Work, *, every: float, gather: float = 0.0) -> None:
@@ -29,11 +29,11 @@ class Periodic:
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        """Do a round now, or after the one that is under way."""
+        """Run a round now, or after the current one."""
         self._woken.set()
 
     async def run(self) -> None:
-        """Do rounds until cancelled; what a round raises ends it."""
+        """Run rounds until cancelled, or until a round raises an error."""
         while True:
             await asyncio.sleep(self._gather)
             self._woken.clear()

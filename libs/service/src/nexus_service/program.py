@@ -1,4 +1,4 @@
-"""What every program does around its work: it writes to any terminal and ends quietly if unread."""
+"""The frame of every program: output in any encoding, and a silent exit if the output is closed."""
 
 import argparse
 import errno
@@ -12,27 +12,27 @@ from typing import Final, NoReturn, TextIO
 
 from nexus_contracts.wording import printable
 
-UNREAD: Final = 141
-"""Exit code of a program whose output nobody reads on, as `… | head`: what SIGPIPE gives others."""
+OUTPUT_CLOSED: Final = 141
+"""Exit code if the output is closed, as by `… | head`; shells report SIGPIPE with the same code."""
 
 _FAILED: Final = 1
 _NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Parser(argparse.ArgumentParser):
-    """Reads arguments; what it says of wrong ones shows their characters and obeys none."""
+    """Reads arguments; its error texts escape control characters."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and exit with 2."""
+        """Show the error and exit with 2."""
         super().error(printable(message))
 
 
-def ended(work: Callable[[], int]) -> int:
-    """Do the ``work`` of a program and return its exit code, or ``UNREAD``.
+def run_program(work: Callable[[], int]) -> int:
+    """Run the ``work`` of a program and return its exit code, or ``OUTPUT_CLOSED``.
 
-    SIGPIPE itself stays ignored: it would end a service for a lost connection, too.
+    SIGPIPE stays ignored, because it would also end a service that loses a connection.
     """
-    _writable()
+    _prepare_streams()
     try:
         try:
             return work()
@@ -40,17 +40,17 @@ def ended(work: Callable[[], int]) -> int:
             sys.stdout.flush()
             sys.stderr.flush()
     except BaseException as error:
-        if _is_of_a_pipe(error) and any(map(_unread, (sys.stdout, sys.stderr))):
-            return UNREAD
+        if _is_broken_pipe(error) and any(map(_is_closed_by_reader, (sys.stdout, sys.stderr))):
+            return OUTPUT_CLOSED
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
-            return _complain(error)
+            return _report_write_error(error)
         raise
     finally:
-        _discard_what_is_left()
+        _discard_unwritten()
 
 
-def _writable() -> None:
-    """Let each stream take any character, and be there: a shell may have closed it."""
+def _prepare_streams() -> None:
+    """Make each stream accept any character; replace one that the shell has closed."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -59,33 +59,33 @@ def _writable() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _complain(error: OSError) -> int:
+def _report_write_error(error: OSError) -> int:
     with suppress(OSError):
         sys.stderr.write(f"not everything could be written: {error.strerror}\n")
     return _FAILED
 
 
-def _is_of_a_pipe(error: BaseException) -> bool:
+def _is_broken_pipe(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
-        return any(map(_is_of_a_pipe, error.exceptions))
+        return any(map(_is_broken_pipe, error.exceptions))
     return isinstance(error, BrokenPipeError)
 
 
-def _unread(stream: TextIO) -> bool:
-    """Return whether a pipe's other end is closed; a lost connection's error looks the same."""
+def _is_closed_by_reader(stream: TextIO) -> bool:
+    """Return whether the reader has closed the pipe; a lost connection raises the same error."""
     with suppress(OSError, ValueError):
         poll = select.poll()
-        poll.register(stream.fileno(), 0)  # errors and hang-ups come unasked
+        poll.register(stream.fileno(), 0)  # errors and hang-ups are always reported
         return bool(poll.poll(0))
     return False
 
 
-def _discard_what_is_left() -> None:
-    """Let the interpreter's own flush at its end find nothing to complain about."""
+def _discard_unwritten() -> None:
+    """Discard unwritten output, so that the interpreter's flush at exit does not fail."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)

@@ -1,7 +1,7 @@
-"""Whether work moves: what `/healthz` asks of handlers and periodic jobs.
+"""Detection of stalled work in handlers and periodic jobs, for `/healthz`.
 
-An outage is no stall: while the database or the broker is away, `/readyz` says so, and a restart
-would mend nothing.
+An outage is not a stall: while the database or the broker is unavailable, `/readyz` fails, and a
+restart would not help.
 """
 
 import asyncio
@@ -11,126 +11,126 @@ from math import inf
 from typing import Final
 
 STALLED_AFTER: Final = 60.0
-"""Seconds: twice what the slowest single step, a statement at the database, may take."""
+"""Seconds: twice the time limit of the slowest step, which is a database statement."""
 
-ANSWERS_WITHIN: Final = 1.0
-"""Seconds after which what the work needs counts as away, if it has not answered."""
+CHECK_TIMEOUT: Final = 1.0
+"""Seconds after which a dependency that has not answered counts as unavailable."""
 
 
 class Activity:
-    """One kind of work, several pieces of which may be in hand at once.
+    """One kind of work; several pieces may be in progress at once.
 
     Args:
         clock: Returns seconds.
-        steady: Whether the work goes on all the time, not only while there is something to do.
-        fails: Whether a piece that ends with an error is a failure: work that only fails is as
-            still as work that never ends. Without it every end counts as movement.
-        limit: After how many seconds without movement the work has stalled.
+        continuous: Whether the work runs all the time, not only while there is something to do.
+        errors_stall: Whether work that only ends with errors is stalled. If not, every end of a
+            piece is progress.
+        limit: Seconds without progress after which the work is stalled.
     """
 
     def __init__(
         self,
         clock: Callable[[], float],
         *,
-        steady: bool = False,
-        fails: bool = True,
+        continuous: bool = False,
+        errors_stall: bool = True,
         limit: float = STALLED_AFTER,
     ) -> None:
         self.limit = limit
         self._clock = clock
-        self._steady = steady
-        self._fails = fails
+        self._continuous = continuous
+        self._errors_stall = errors_stall
         self._in_hand = 0
-        self._moved = 0.0
-        self._ended: float | None = None
+        self._progress_at = 0.0
+        self._ended_at: float | None = None
         self._failing_since: float | None = None
 
     @property
     def in_hand(self) -> int:
-        """How many pieces of work are in hand."""
+        """The number of pieces in progress."""
         return self._in_hand
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Hold a piece of work in hand."""
+        """Count a piece as in progress while the context lasts."""
         if not self._in_hand:
-            self._moved = self._clock()
+            self._progress_at = self._clock()
         self._in_hand += 1
         try:
             yield
         except BaseException:
-            if not self._fails:
-                self.moved()
+            if not self._errors_stall:
+                self.note_progress()
             elif self._failing_since is None:
-                self._failing_since = self._moved
+                self._failing_since = self._progress_at
             raise
         else:
-            self.moved()
+            self.note_progress()
         finally:
             self._in_hand -= 1
-            self._ended = self._clock()
+            self._ended_at = self._clock()
 
-    def moved(self) -> None:
-        """Note that a piece in hand has ended, or got on."""
+    def note_progress(self) -> None:
+        """Record that a piece has ended or made progress."""
         self._failing_since = None
-        self._moved = self._clock()
+        self._progress_at = self._clock()
 
-    def still(self) -> float:
-        """Return for how many seconds nothing moved though something should have."""
+    def stalled_seconds(self) -> float:
+        """Return the seconds without progress, or 0 if none is expected."""
         now = self._clock()
-        if self._failing_since is not None and self._may_fail_again(now):
+        if self._failing_since is not None and self._is_still_failing(now):
             return now - self._failing_since
         if self._in_hand:
-            return now - self._moved
-        if self._steady and self._ended is not None:
-            return now - self._ended
+            return now - self._progress_at
+        if self._continuous and self._ended_at is not None:
+            return now - self._ended_at
         return 0.0
 
-    def _may_fail_again(self, now: float) -> bool:
-        # A failure that nothing followed is over: the work may have gone to another process.
-        return bool(self._in_hand) or self._steady or now - (self._ended or 0.0) < self.limit
+    def _is_still_failing(self, now: float) -> bool:
+        # A failure without a successor ends: another process may have taken over the work.
+        return bool(self._in_hand) or self._continuous or now - (self._ended_at or 0.0) < self.limit
 
 
-def stalled(activities: Mapping[str, Activity]) -> str | None:
-    """Name the activities that stand still, and since when, or return nothing."""
-    still = {name: activity.still() for name, activity in activities.items()}
+def describe_stalls(activities: Mapping[str, Activity]) -> str | None:
+    """Return the stalled activities with their seconds without progress, or ``None``."""
+    stalls = {name: activity.stalled_seconds() for name, activity in activities.items()}
     return (
         ", ".join(
             f"{name} for {seconds:.0f} s"
-            for name, seconds in still.items()
+            for name, seconds in stalls.items()
             if seconds > activities[name].limit
         )
         or None
     )
 
 
-class Stalls:
-    """What stands still, unless it is because of what the work needs: then a restart mends nothing.
+class StallDetector:
+    """Reports stalled work, unless its dependency is unavailable: then a restart does not help.
 
-    ``needed`` says what is wrong there, or nothing; silence is wrong, too.
+    ``dependency`` returns its fault, or ``None``. A dependency that does not answer is unavailable.
     """
 
     def __init__(
         self,
         activities: Mapping[str, Activity],
-        needed: Callable[[], Awaitable[str | None]],
+        dependency: Callable[[], Awaitable[str | None]],
         clock: Callable[[], float],
     ) -> None:
         self._activities = activities
-        self._needed = needed
+        self._dependency = dependency
         self._clock = clock
-        self._away_at = -inf
+        self._unavailable_at = -inf
 
     async def fault(self) -> str | None:
-        """Say what stands still; loops have a minute to move again once what they need is back."""
-        fault = stalled(self._activities)
-        if fault is not None and await self._is_away():
-            self._away_at = self._clock()
-        return None if self._clock() - self._away_at < STALLED_AFTER else fault
+        """Return the stalled work; after an outage of the dependency it has a minute to recover."""
+        fault = describe_stalls(self._activities)
+        if fault is not None and await self._is_unavailable():
+            self._unavailable_at = self._clock()
+        return None if self._clock() - self._unavailable_at < STALLED_AFTER else fault
 
-    async def _is_away(self) -> bool:
+    async def _is_unavailable(self) -> bool:
         try:
-            async with asyncio.timeout(ANSWERS_WITHIN):
-                return await self._needed() is not None
+            async with asyncio.timeout(CHECK_TIMEOUT):
+                return await self._dependency() is not None
         except TimeoutError:
             return True

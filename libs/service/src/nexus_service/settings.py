@@ -20,20 +20,20 @@ DEFAULT_HTTP_PORT: Final = 8080
 
 
 class SettingsError(Exception):
-    """Everything that is wrong with the settings, in one text that repeats none of their values."""
+    """Settings are invalid. The text names all problems and quotes no value."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("; ".join(problems))
         self.problems = problems
 
 
-def _token(token: SecretStr) -> SecretStr:
+def _validate_token(token: SecretStr) -> SecretStr:
     if not re.fullmatch("[!-~]+", token.get_secret_value()):
         raise ValueError("must be one word of ASCII characters: is it more than the key alone?")
     return token
 
 
-def _listening_host(host: str) -> str:
+def _validate_host(host: str) -> str:
     try:
         [_] = hosts_in(f"[{host}]" if ":" in host else host, DEFAULT_HTTP_PORT)
     except ValueError:
@@ -41,14 +41,14 @@ def _listening_host(host: str) -> str:
     return host
 
 
-Token = Annotated[SecretStr, AfterValidator(_token)]
-"""A secret that travels in an HTTP header, which takes no spaces, line breaks or accents."""
+Token = Annotated[SecretStr, AfterValidator(_validate_token)]
+"""A secret for an HTTP header, which allows no spaces, line breaks or accents."""
 
 
 class ServiceSettings(DatabaseSettings, BrokerSettings):
-    """What every service is told."""
+    """The settings of every service."""
 
-    http_host: Annotated[str, AfterValidator(_listening_host)] = "127.0.0.1"
+    http_host: Annotated[str, AfterValidator(_validate_host)] = "127.0.0.1"
     """Where `/healthz`, `/readyz` and `/metrics` listen."""
     http_port: int = Field(DEFAULT_HTTP_PORT, ge=1, le=65535)
     """Their port."""
@@ -66,7 +66,7 @@ class ServiceSettings(DatabaseSettings, BrokerSettings):
     """`json`, an object a line; `console` for people; `auto`: `console` on a terminal only."""
 
     def flood_limit(self) -> FloodLimit:
-        """Return when a queue counts as flooded."""
+        """Return the limit above which a queue counts as flooded."""
         return FloodLimit(self.dead_letter_share_limit, self.dead_letter_window)
 
 
@@ -77,7 +77,7 @@ def load(kind: type[SettingsT], environment: Mapping[str, str] = os.environ) -> 
     """Read ``kind``'s fields from the environment.
 
     Raises:
-        SettingsError: names every missing, unreadable and invalid variable at once.
+        SettingsError: its text names all missing, unreadable and invalid variables.
     """
     values: dict[str, Any] = {}
     problems: dict[str, str] = {}
@@ -101,31 +101,30 @@ def load(kind: type[SettingsT], environment: Mapping[str, str] = os.environ) -> 
 
 
 def read_value(name: str, environment: Mapping[str, str]) -> str | None:
-    """Return what the variable ``name`` or the file in ``<name>_FILE`` holds, if that is anything.
+    """Return the value of the variable ``name`` or of the file in ``<name>_FILE``, if not empty.
 
     Raises:
-        SettingsError: the file can't be read, or what is there could be no setting's value.
+        SettingsError: the file can't be read, or the value has unprintable characters.
     """
-    named = environment.get(f"{name}_FILE")
-    source = f"{name}_FILE" if named else name
+    file_variable = environment.get(f"{name}_FILE")
+    source = f"{name}_FILE" if file_variable else name
     try:
-        path = cleaned(named or "")
+        path = clean(file_variable or "")
         text = Path(path).read_text(encoding="utf-8") if path else environment.get(name, "")
-        return cleaned(text) or None
+        return clean(text) or None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{source}: can't be read ({type(error).__name__})") from None
     except ValueError as error:
         raise SettingsError(f"{source}: {error}") from None
 
 
-def cleaned(text: str) -> str:
-    """Return ``text`` without what editors and shells put around a value.
+def clean(text: str) -> str:
+    """Return ``text`` without a byte order mark, outer white space and one pair of quotes.
 
-    That is a byte order mark, white space, and one pair of quotes, which files of variables keep
-    and a shell would have removed.
+    Editors add a byte order mark. Files of variables keep the quotes that a shell would remove.
 
     Raises:
-        ValueError: there are line breaks, other control characters or undecodable bytes within.
+        ValueError: the value contains line breaks, other control characters or undecodable bytes.
     """
     text = text.removeprefix(BYTE_ORDER_MARK).strip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in QUOTES:
@@ -136,9 +135,11 @@ def cleaned(text: str) -> str:
 
 
 def _problems(error: ValidationError) -> dict[str, str]:
-    named = {}
+    problems = {}
     for detail in error.errors(include_input=False, include_url=False):
         name = str(detail["loc"][0]).upper() if detail["loc"] else "settings"
         missing = detail["type"] == "missing"
-        named[name] = f"{name}: not set (nor {name}_FILE)" if missing else f"{name}: {rule(detail)}"
-    return named
+        problems[name] = (
+            f"{name}: not set (nor {name}_FILE)" if missing else f"{name}: {rule(detail)}"
+        )
+    return problems

@@ -1,4 +1,4 @@
-"""OpenTelemetry's SDK put together; imported by nobody who does not make spans."""
+"""The setup of OpenTelemetry's SDK; imported only while tracing is on."""
 
 import sys
 from collections.abc import Collection
@@ -14,18 +14,18 @@ from opentelemetry.sdk.trace.export import (
 
 
 def make_provider(service: str, exporters: Collection[str]) -> TracerProvider:
-    """Return what makes spans and exports them; all else is read from the SDK's own variables.
+    """Return a provider with these exporters; the SDK reads its other options from its variables.
 
-    ``service`` is the name of the resource unless the environment has another.
+    ``service`` is the ``service.name`` of the resource, unless the environment sets another.
     """
-    told = OTELResourceDetector().detect().attributes
-    resource = Resource.create({"service.name": told.get("service.name", service)})
+    configured = OTELResourceDetector().detect().attributes
+    resource = Resource.create({"service.name": configured.get("service.name", service)})
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     if "otlp" in exporters:
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     if "console" in exporters:
-        a_line = ConsoleSpanExporter(
+        line_exporter = ConsoleSpanExporter(
             out=sys.stdout, formatter=lambda span: span.to_json(indent=None) + "\n"
         )
-        provider.add_span_processor(SimpleSpanProcessor(a_line))
+        provider.add_span_processor(SimpleSpanProcessor(line_exporter))
     return provider

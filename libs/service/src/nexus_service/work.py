@@ -1,4 +1,4 @@
-"""What a service works at: how long each round takes, and whether the work moves."""
+"""The work of a service: the duration of each round, and whether the work is stalled."""
 
 import time
 from collections.abc import Iterator
@@ -21,29 +21,29 @@ class Work:
 
     @property
     def in_hand(self) -> int:
-        """How many rounds are in hand."""
+        """The number of rounds in progress."""
         return self._activity.in_hand
 
     @contextmanager
     def round(self) -> Iterator[None]:
-        """Hold a round in hand; one that ends well is timed."""
+        """Count a round as in progress while the context lasts; record its duration on success."""
         began = time.perf_counter()
         with self._activity.working():
             yield
         self._seconds.observe(time.perf_counter() - began)
 
-    def moved(self) -> None:
-        """Note that a round in hand got on."""
-        self._activity.moved()
+    def note_progress(self) -> None:
+        """Record that a round made progress."""
+        self._activity.note_progress()
 
 
-class Works:
-    """The works of a service by name, as `/healthz` and `/metrics` see them."""
+class WorkRegistry:
+    """All work of a service by name, for `/healthz` and `/metrics`."""
 
     def __init__(self, registry: CollectorRegistry, *, service: str) -> None:
         prefix = service.replace("-", "_")
         self.activities: dict[str, Activity] = {}
-        # Seconds of one round of work that ended well.
+        # Seconds of one successful round.
         self._seconds = Histogram(
             f"{prefix}_work_seconds",
             "Duration of a round",
@@ -51,16 +51,23 @@ class Works:
             buckets=_SECONDS,
             registry=registry,
         )
-        # Seconds for which that work has stood still though it should move.
+        # Seconds without progress although progress is expected.
         self._still = Gauge(
             f"{prefix}_work_still_seconds", "Without progress", ["work"], registry=registry
         )
 
     def add(
-        self, name: str, *, steady: bool = False, fails: bool = True, limit: float = STALLED_AFTER
+        self,
+        name: str,
+        *,
+        continuous: bool = False,
+        errors_stall: bool = True,
+        limit: float = STALLED_AFTER,
     ) -> Work:
-        """Return the work of that name; see ``Activity`` for what the others mean."""
-        activity = Activity(time.monotonic, steady=steady, fails=fails, limit=limit)
+        """Register work under ``name``; see ``Activity`` for the other arguments."""
+        activity = Activity(
+            time.monotonic, continuous=continuous, errors_stall=errors_stall, limit=limit
+        )
         self.activities[name] = activity
-        self._still.labels(name).set_function(activity.still)
+        self._still.labels(name).set_function(activity.stalled_seconds)
         return Work(activity, self._seconds.labels(name))

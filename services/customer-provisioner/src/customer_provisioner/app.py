@@ -55,10 +55,10 @@ def assemble(app: App, stripe: StripeApi, metrics: Metrics) -> None:
     """Register every part of the service; nothing runs yet."""
     reader, writer = ProfileReader(app.database), ProfileWriter(app.database)
     publish = Relay(reader, writer, app.publisher, metrics, utc_now).publish_unannounced
-    relay = app.every(EVERY, "relay", publish, fails=False, limit=LONGEST_ROUND)
+    relay = app.every(EVERY, "relay", publish, errors_stall=False, limit=LONGEST_ROUND)
     provisioner = Provisioner(writer, stripe, metrics, wake_relay=relay.wake, now=utc_now)
     provision_due = partial(sweep, reader, provisioner, metrics, utc_now)
-    app.every(EVERY, "sweep", provision_due, fails=False, limit=LONGEST_ROUND)
+    app.every(EVERY, "sweep", provision_due, errors_stall=False, limit=LONGEST_ROUND)
 
     async def probe() -> None:
         await app.database.probe()

@@ -24,8 +24,8 @@ from nexus_messaging.clock import utc_now
 from nexus_messaging.errors import PermanentError, PublishError, TransientError
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.settings import BrokerSettings
-from nexus_service.command import FAILED, FINE, Command, moment, positive, utf_8
-from nexus_service.console import complain, show_line, show_lines, steps
+from nexus_service.command import FAILED, SUCCESS, Command, moment, positive, utf_8
+from nexus_service.console import show_error, show_line, show_lines, steps
 from nexus_service.input_files import lines_of
 
 FAULTS: Final = (
@@ -72,7 +72,7 @@ async def _backfill(settings: PublishSettings, parsed: argparse.Namespace) -> in
             now=utc_now,
         )
     show_line(str(tally) if parsed.execute else f"{tally}; nothing was published: add --execute")
-    return FAILED if tally.unusable else FINE
+    return FAILED if tally.unusable else SUCCESS
 
 
 async def _announce(settings: PublishSettings, parsed: argparse.Namespace) -> int:
@@ -91,7 +91,7 @@ async def _announce(settings: PublishSettings, parsed: argparse.Namespace) -> in
         show_line(f"{number} customers were announced again")
     else:
         show_line(f"{number} customers would be announced again; nothing was: add --execute")
-    return FINE
+    return SUCCESS
 
 
 async def _find(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
@@ -101,7 +101,7 @@ async def _find(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
         show_line(f"{profile.user_id} {profile.state} {profile.stripe_customer_id or '-'}")
     if not found:
         _say("no user has exactly this address")
-    return FINE if found else FAILED
+    return SUCCESS if found else FAILED
 
 
 async def _explain(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
@@ -112,7 +112,7 @@ async def _explain(settings: DatabaseSettings, parsed: argparse.Namespace) -> in
         _say("no such user: its user.created has not arrived, or waits in a queue")
         return FAILED
     show_lines(explain(profile, history, utc_now()))
-    return FINE
+    return SUCCESS
 
 
 async def _reprovision(settings: ReprovisionSettings, parsed: argparse.Namespace) -> int:
@@ -131,7 +131,7 @@ async def _reprovision(settings: ReprovisionSettings, parsed: argparse.Namespace
             _say("the profile changed meanwhile: see explain")
             return FAILED
     show_line(f"generation {profile.generation + 1} has begun; the running service does the rest")
-    return FINE
+    return SUCCESS
 
 
 def _obstacle(customer_id: str, status: CustomerStatus, *, replace_unknown: bool) -> str | None:
@@ -230,4 +230,4 @@ COMMANDS: Final = (
 
 
 def _say(line: str) -> None:
-    complain(SOURCE, line)
+    show_error(SOURCE, line)

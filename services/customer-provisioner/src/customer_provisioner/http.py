@@ -17,8 +17,8 @@ from nexus_contracts.fields import trace_context
 from nexus_contracts.wording import describe
 from nexus_database import DatabaseUnavailableError
 from nexus_messaging.errors import PublishError
+from nexus_messaging.outgoing import send
 from nexus_messaging.publisher import Publisher
-from nexus_messaging.sending import send
 
 WAIT_SECONDS: Final = 5.0
 """How long a caller waits for its customer before the answer is 202."""
@@ -88,9 +88,9 @@ class CustomerRoutes:
             raise _UnauthorizedError
         return key
 
-    async def _publish(self, user: UserCreated, key: ApiKey, follows: str | None) -> None:
+    async def _publish(self, user: UserCreated, key: ApiKey, parent: str | None) -> None:
         event = Event.of(user, source=key.source, id=uuid4(), time=self._now())
-        await send(self._publisher(), event, follows=follows)
+        await send(self._publisher(), event, parent=parent)
 
     async def _wait_until_provisioned(self, user_id: UUID) -> Profile | None:
         loop = asyncio.get_running_loop()

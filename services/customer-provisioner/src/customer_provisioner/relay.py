@@ -14,8 +14,8 @@ from customer_provisioner.storage.reader import ProfileReader
 from customer_provisioner.storage.writer import ProfileWriter
 from nexus_messaging.errors import PublishError
 from nexus_messaging.outage_log import OutageLog
+from nexus_messaging.outgoing import OutgoingEvent, send
 from nexus_messaging.publisher import Publisher
-from nexus_messaging.sending import Sending, send
 from nexus_service.console import Steps
 
 BATCH_SIZE: Final = 100
@@ -58,10 +58,10 @@ class Relay:
             DatabaseUnavailableError: the database can't be used.
         """
         waiting = await self._reader.unannounced(BATCH_SIZE)
-        sendings = [Sending(announcement(each), follows=each.traceparent) for each in waiting]
+        sendings = [OutgoingEvent(announcement(each), parent=each.traceparent) for each in waiting]
         errors = await self._publisher.publish_all([each.publication for each in sendings])
         for sending, error in zip(sendings, errors, strict=True):
-            sending.ended(error)
+            sending.end(error)
         confirmed = [each for each, error in zip(waiting, errors, strict=True) if error is None]
         self._outage.round(errors)
         if not confirmed:
@@ -104,7 +104,7 @@ async def publish_again(
     while page := await reader.provisioned_since(since, after, BATCH_SIZE):
         for profile in page:
             if publisher is not None:
-                await send(publisher, announcement(profile), follows=profile.traceparent)
+                await send(publisher, announcement(profile), parent=profile.traceparent)
                 await asyncio.sleep(1 / per_second)
             progress.advance()
         count += len(page)

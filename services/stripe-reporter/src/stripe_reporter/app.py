@@ -64,7 +64,7 @@ def assemble(
         changed=metrics.circuit,
     )
     # A report moves however it ends.
-    work = app.work("report", fails=False)
+    work = app.work("report", errors_stall=False)
     metrics.watch_rate(lambda: rate_limit.rate)
     metrics.watch_work(lambda: work.in_hand)
     reporter = Reporter(

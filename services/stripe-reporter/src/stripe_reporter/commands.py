@@ -8,7 +8,7 @@ from typing import Final
 from nexus_contracts import CallRecord, CallRecordsEnd, UsageRecorded
 from nexus_database import Database
 from nexus_database.settings import DatabaseSettings
-from nexus_service.command import FAILED, FINE, Command, moment
+from nexus_service.command import FAILED, SUCCESS, Command, moment
 from nexus_service.console import Finding, Tone, rfc_3339, show_findings, show_json, show_line
 from stripe_reporter.fence import Entry
 from stripe_reporter.reports import Report
@@ -26,7 +26,7 @@ async def _meters(settings: StripeSettings, _parsed: argparse.Namespace) -> int:
         Finding(f"meter {name}") if fault is None else Finding(f"meter {name}", fault, Tone.BAD)
         for name, fault in faults.items()
     )
-    return FAILED if any(faults.values()) else FINE
+    return FAILED if any(faults.values()) else SUCCESS
 
 
 async def _journal(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
@@ -49,7 +49,7 @@ async def _journal(settings: DatabaseSettings, parsed: argparse.Namespace) -> in
     _note(f"{listed} reports since {rfc_3339(parsed.since)}")
     if without_claim:
         _note(f"{without_claim} more came without their claim, from an older release")
-    return FAILED if without_claim else FINE
+    return FAILED if without_claim else SUCCESS
 
 
 def call_record(report: Report, entry: Entry) -> CallRecord | None:

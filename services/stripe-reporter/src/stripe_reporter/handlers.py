@@ -11,10 +11,10 @@ from faststream import Context
 
 from nexus_contracts import Event, UsageRecorded, UsageRejected, UsageReported
 from nexus_messaging.errors import PublishError, TransientError
+from nexus_messaging.outgoing import send
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.retry import Done, HandedBack, Outcome
 from nexus_messaging.router import Router
-from nexus_messaging.sending import send
 from nexus_messaging.topology import TIERS, USAGE_RECORDED_QUEUE
 from nexus_service.work import Work
 from nexus_stripe.answers import Answer, Receipt
@@ -136,7 +136,7 @@ class Reporter:
         else:
             answer = Answer(Receipt.NEVER_SENT)
         response = response_to(answer)
-        self._work.moved()
+        self._work.note_progress()
         self._metrics.called(SEND, response, time.perf_counter() - began)
         self._circuit.note(response.opens, call.report.identifier, call.report.facts.meter)
         if response.slows_down:

@@ -96,7 +96,7 @@ def assemble(app: App, settings: Settings) -> None:
         log.warning("reporting_paused", setting="REPORTING_PAUSED")
         metrics.reporting_is_paused()
         app.remarks["reporting"] = _paused
-        app.rest(REPORTING)
+        app.disable(REPORTING)
 
 
 async def _paused() -> str | None:

@@ -17,14 +17,14 @@ from nexus_database import Database, DatabaseUnavailableError
 from nexus_database.settings import DatabaseSettings
 from nexus_messaging.clock import utc_now
 from nexus_messaging.connecting import BrokerUnreachableError
+from nexus_messaging.outgoing import send
 from nexus_messaging.publisher import Publisher
-from nexus_messaging.sending import send
 from nexus_messaging.settings import AmqpUrl, BrokerSettings
-from nexus_service.command import FAILED, FINE, Command, duration, positive
+from nexus_service.command import FAILED, SUCCESS, Command, duration, positive
 from nexus_service.console import (
     Finding,
     Tone,
-    complain,
+    show_error,
     show_json,
     show_line,
     show_lines,
@@ -78,14 +78,14 @@ async def _status(settings: StatusSettings, parsed: argparse.Namespace) -> int:
     if parsed.json:
         shown = [{"name": e.name, "text": e.text, "tone": e.tone.name.lower()} for e in found]
         show_json(_facts(counts, depths, now) | {"degraded": degraded, "findings": shown})
-        return FAILED if degraded else FINE
+        return FAILED if degraded else SUCCESS
     if counts is not None:
         show_table(LEDGER_TITLES, ledger_rows(counts, now, parsed.late_after))
     if depths is not None:
         show_table(QUEUE_TITLES, queue_rows(depths))
     for each in found:
         show_line(f"{each.name}: {each.text}", each.tone)
-    return FAILED if degraded else FINE
+    return FAILED if degraded else SUCCESS
 
 
 async def _counts(
@@ -96,7 +96,7 @@ async def _counts(
         async with _ledger_reader(settings) as reader:
             return await reader.counts(since), []
     except DatabaseUnavailableError as error:
-        complain(NAME, str(error))
+        show_error(NAME, str(error))
         return None, [Finding("ledger", str(error), Tone.BAD)]
 
 
@@ -131,7 +131,7 @@ async def _explain(settings: DatabaseSettings, parsed: argparse.Namespace) -> in
     async with _ledger_reader(settings) as reader:
         history = await reader.history(parsed.event_id)
     if history is None:
-        complain(
+        show_error(
             NAME,
             f"{parsed.event_id} is not in the ledger: it was never published or confirmed,"
             " still waits in usage-ingest.tool-executed or a retry tier, or lies in its"
@@ -139,7 +139,7 @@ async def _explain(settings: DatabaseSettings, parsed: argparse.Namespace) -> in
         )
         return FAILED
     show_lines(explain(history))
-    return FINE
+    return SUCCESS
 
 
 async def _replay(settings: ReplaySettings, parsed: argparse.Namespace) -> int:
@@ -149,7 +149,7 @@ async def _replay(settings: ReplaySettings, parsed: argparse.Namespace) -> int:
         number = await reader.unanswered_number(before)
         if not parsed.execute:
             show_line(f"{number} reports would be forwarded again; nothing was: add --execute")
-            return FINE
+            return SUCCESS
         publisher = await Publisher.connect(settings.amqp_url.get_secret_value(), name=NAME)
         stack.push_async_callback(publisher.close)
         done, unsent = 0, 0
@@ -157,7 +157,7 @@ async def _replay(settings: ReplaySettings, parsed: argparse.Namespace) -> int:
             async for report in reader.unanswered(before):
                 if isinstance(report, InvalidReportError):
                     unsent += 1
-                    complain(NAME, f"report {report.report_id}: {report}")
+                    show_error(NAME, f"report {report.report_id}: {report}")
                     continue
                 await send(publisher, usage_recorded(report, utc_now()))
                 done += 1
@@ -166,7 +166,7 @@ async def _replay(settings: ReplaySettings, parsed: argparse.Namespace) -> int:
     show_line(f"{done} reports were forwarded again")
     if unsent:
         show_line(f"{unsent} can't be sent as they are stored", Tone.BAD)
-    return FAILED if unsent else FINE
+    return FAILED if unsent else SUCCESS
 
 
 def _status_arguments(parser: argparse.ArgumentParser) -> None:

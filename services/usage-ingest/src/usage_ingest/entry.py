@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final
 
-from nexus_messaging.tracing import worth_a_link
+from nexus_messaging.tracing import sampled_traceparent
 from usage_ingest.columns import Column
 from usage_ingest.metering import BillingRules, BillingState, ToolRun, first_state, readings
 from usage_ingest.windows import EPOCH
@@ -93,7 +93,7 @@ class Entry:
             metadata_left_out=event.left_out
             or (event.data.metadata is not None and metadata is None),
             state=first_state(event.time, read, now),
-            traceparent=worth_a_link(event.traceparent),
+            traceparent=sampled_traceparent(event.traceparent),
         )
 
     @property

@@ -12,9 +12,9 @@ import structlog
 from nexus_contracts import Event, UsageRecorded
 from nexus_messaging.errors import PublishError
 from nexus_messaging.outage_log import OutageLog
+from nexus_messaging.outgoing import OutgoingEvent
 from nexus_messaging.publisher import Publisher
-from nexus_messaging.sending import Sending
-from nexus_messaging.tracing import Undertaking, is_on
+from nexus_messaging.tracing import WorkSpan, spans_enabled
 from usage_ingest.metrics import IngestMetrics
 from usage_ingest.storage.accounts import Accounts
 from usage_ingest.storage.claims import MOST_EVENTS, Claims
@@ -38,11 +38,11 @@ async def claim_usage(
     Raises:
         DatabaseUnavailableError: nothing was claimed.
     """
-    work = Undertaking("claim usage")
+    work = WorkSpan("claim usage")
     claimed = await claims.claim(now(), traceparent=work.traceparent)
     if claimed.events:
         counts = {"nexus.events": claimed.events, "nexus.reports": claimed.reports}
-        work.done(claimed.contexts, counts)
+        work.end(claimed.contexts, counts)
     metrics.claimed(claimed.events, claimed.reports)
     if claimed.reports:
         wake_relay()
@@ -99,14 +99,14 @@ class Relay:
         return not failed
 
     async def _publish(self, reports: Sequence[UsageRecorded]) -> Sequence[PublishError | None]:
-        claims = await self._reports.contexts(reports) if is_on() else {}
+        claims = await self._reports.contexts(reports) if spans_enabled() else {}
         sendings = [
-            Sending(usage_recorded(each, self._now()), link=claims.get(each.report_id))
+            OutgoingEvent(usage_recorded(each, self._now()), link=claims.get(each.report_id))
             for each in reports
         ]
         errors = await self._publisher.publish_all([each.publication for each in sendings])
         for sending, error in zip(sendings, errors, strict=True):
-            sending.ended(error)
+            sending.end(error)
         return errors
 
 

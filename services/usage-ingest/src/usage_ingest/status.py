@@ -16,7 +16,7 @@ from nexus_messaging.topology import (
     USER_CREATED_QUEUE,
     dead_letter_queue,
 )
-from nexus_service.console import Finding, Row, Tone, human
+from nexus_service.console import Finding, Row, Tone, format_age
 
 LEDGER_TITLES: Final = ("of", "state", "meter", "number", "sum", "oldest")
 QUEUE_TITLES: Final = ("queue", "waiting", "consumers", "dead letters")
@@ -162,7 +162,7 @@ def _stage(
     idle, since = timedelta(0), ""
     if stage.queue == TOOL_EXECUTED_QUEUE and counts is not None and counts.newest is not None:
         idle = now - counts.newest
-        since = f", nothing was recorded for {human(idle)}"
+        since = f", nothing was recorded for {format_age(idle)}"
     if not depth.consumers:
         text = f"stands still{since}: {waiting}, no consumer: {_cause(stage, depths)}"
         return Finding(stage.name, text, Tone.BAD)

@@ -29,7 +29,7 @@ from customer_provisioner.profile import (
 from customer_provisioner.storage.reader import SELECT, profile_from
 from nexus_contracts import UserCreated
 from nexus_database import Database
-from nexus_messaging.tracing import carried
+from nexus_messaging.tracing import span_traceparent
 
 
 class KeepResult(Enum):
@@ -207,7 +207,7 @@ class ProfileWriter:
         self, attempt: Attempt, customer_id: str, how: Step, now: datetime
     ) -> StoreResult:
         """Store the customer of the attempt's generation and its trace; the first one stays."""
-        values = {"customer_id": customer_id, "traceparent": carried()}
+        values = {"customer_id": customer_id, "traceparent": span_traceparent()}
 
         async def work(connection: AsyncConnection) -> StoreResult:
             profile = await _locked(connection, attempt.user_id)

@@ -22,7 +22,7 @@ from customer_provisioner.profile import Create
 from customer_provisioner.settings import StripeSettings
 from customer_provisioner.stripe.responses import CustomerNotFoundError, response_of
 from nexus_messaging.errors import PermanentError, TransientError
-from nexus_messaging.tracing import calling
+from nexus_messaging.tracing import call_span
 from nexus_stripe.answer_classes import AnswerClass
 from nexus_stripe.bodies import Body, Id, Item, Page, every_item, read
 from nexus_stripe.calls import StripeHttp, ask, stripe_client
@@ -153,11 +153,11 @@ class StripeApi:
         self.require_closed()
         started = time.monotonic()
         self._breaker = self._breaker.called(started)
-        with calling(*_REQUESTS[call], self._base) as span:
+        with call_span(*_REQUESTS[call], self._base) as span:
             answer, result = await ask(work)
             kind, error = response_of(answer)
             self._metrics.called(call, kind.name, time.monotonic() - started)
-            span.answered(kind.name, status=answer.status, well=error is None)
+            span.record_answer(kind.name, status=answer.status, ok=error is None)
         self._update_breaker(kind, user, error)
         if error is not None:
             self._raise(error)

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, Self, TypeVar
 import stripe
 from stripe.params.billing import MeterCreateParams, MeterEventCreateParams
 
-from nexus_messaging.tracing import NOTHING, Attributes, calling
+from nexus_messaging.tracing import NO_ATTRIBUTES, Attributes, call_span
 from nexus_stripe.answer_classes import Effect
 from nexus_stripe.answers import Answer
 from nexus_stripe.bodies import Body, Item, Page, every_item, read
@@ -101,13 +101,13 @@ class StripeApi:
         method: str,
         path: str,
         call: Callable[[], Awaitable[ResultT]],
-        attributes: Attributes = NOTHING,
+        attributes: Attributes = NO_ATTRIBUTES,
     ) -> tuple[Answer, ResultT | None]:
-        with calling(method, path, self._base, attributes) as span:
+        with call_span(method, path, self._base, attributes) as span:
             answer, result = await ask(call)
             response = response_to(answer)
             well = response.effect is Effect.APPLIED
-            span.answered(response.name, status=answer.status, well=well)
+            span.record_answer(response.name, status=answer.status, ok=well)
             return answer, result
 
 

@@ -21,7 +21,7 @@ from pydantic import AfterValidator
 from nexus_contracts import CallRecord, CallRecordsEnd, UnreadableError, read_call_record
 from nexus_database import Database
 from nexus_database.settings import DatabaseSettings
-from nexus_service.command import FAILED, FINE, Command
+from nexus_service.command import FAILED, SUCCESS, Command
 from nexus_service.console import Tone, rfc_3339, show_line
 from usage_ingest.recovery.storage import ClaimedEvents, Recovery, RestoredReports
 from usage_ingest.windows import DEFAULT_SECONDS, window_seconds
@@ -155,7 +155,7 @@ async def _adopt(settings: AdoptSettings, parsed: argparse.Namespace) -> int:
     faults = list(summary.faults())
     for fault in faults:
         show_line(fault, Tone.BAD)
-    return FAILED if faults else FINE
+    return FAILED if faults else SUCCESS
 
 
 def _batches(records: Iterable[CallRecord]) -> Iterator[list[CallRecord]]:

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_database import Database
-from nexus_messaging.tracing import MOST_LINKS
+from nexus_messaging.tracing import MAX_LINKS
 from usage_ingest.windows import closed_before
 
 MOST_EVENTS: Final = 10_000
@@ -108,7 +108,7 @@ class Claims:
                     "closed_before": closed_before(now, self._window),
                     "most": most,
                     "traceparent": traceparent,
-                    "links": 0 if traceparent is None else MOST_LINKS,
+                    "links": 0 if traceparent is None else MAX_LINKS,
                 },
             )
             row = result.one()

@@ -1,4 +1,4 @@
-"""Events of ours on their way to the broker, each as a step of its trace."""
+"""Publishing events to the exchange `internal`, each with a span."""
 
 from opentelemetry.trace import SpanKind
 
@@ -10,18 +10,18 @@ from nexus_messaging.publisher import Publication, Publisher
 from nexus_messaging.topology import INTERNAL
 
 
-class Sending:
-    """An event to publish to `internal`; its span begins here and ends with the broker's answer.
+class OutgoingEvent:
+    """An event to publish to `internal`, and its span, which lasts until the broker's answer.
 
-    It is a child of the span that ``follows`` names, else of the current one. While tracing is on,
-    the event carries the context of this span, and so whatever comes of the event is its child.
+    The span is a child of the traceparent ``parent``, or of the current span without one. While
+    tracing is on, the event carries the context of this span, so its processing is a child span.
     """
 
     def __init__(
-        self, event: Event[EventData], *, follows: str | None = None, link: str | None = None
+        self, event: Event[EventData], *, parent: str | None = None, link: str | None = None
     ) -> None:
         destination = f"{INTERNAL}:{event.type}"
-        self._span = tracing.begun(
+        self._span = tracing.start_span(
             f"publish {destination}",
             SpanKind.PRODUCER,
             {
@@ -32,34 +32,32 @@ class Sending:
                 "messaging.rabbitmq.destination.routing_key": event.type,
                 "messaging.message.id": str(event.id),
             },
-            context=None if follows is None else tracing.following(follows),
-            links={} if link is None else {link: tracing.NOTHING},
+            context=None if parent is None else tracing.parent_context(parent),
+            links={} if link is None else {link: tracing.NO_ATTRIBUTES},
         )
-        if context := tracing.carried(self._span):
+        if context := tracing.span_traceparent(self._span):
             event = event.model_copy(update={"traceparent": context})
         self.publication = Publication(INTERNAL, event.type, Message.of(event))
 
-    def ended(self, error: PublishError | None) -> None:
-        """End the span with what came of publishing."""
+    def end(self, error: PublishError | None) -> None:
+        """End the span; ``error`` is the failure of publishing, if it failed."""
         if error is not None:
-            tracing.fail(self._span, type(error).__name__)
+            tracing.mark_failed(self._span, type(error).__name__)
         self._span.end()
 
 
-async def send(
-    publisher: Publisher, event: Event[EventData], *, follows: str | None = None
-) -> None:
+async def send(publisher: Publisher, event: Event[EventData], *, parent: str | None = None) -> None:
     """Publish one event and wait for the broker's confirm.
 
     Raises:
-        PublishError: not confirmed; it may arrive all the same.
+        PublishError: not confirmed; the event may still arrive.
     """
-    sending = Sending(event, follows=follows)
+    outgoing = OutgoingEvent(event, parent=parent)
     failure = None
     try:
-        await publisher.publish(sending.publication)
+        await publisher.publish(outgoing.publication)
     except PublishError as error:
         failure = error
         raise
     finally:
-        sending.ended(failure)
+        outgoing.end(failure)

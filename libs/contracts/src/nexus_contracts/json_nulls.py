@@ -1,7 +1,7 @@
-"""Leaving a field out of a body that can't be read for what the field holds: pure, on bytes.
+"""Sets a field of a JSON body to null without parsing its value: pure, on bytes.
 
-JSON's grammar allows what parsers refuse: half of a surrogate pair, numbers of thousands of digits,
-thousands of brackets. Whoever asks nothing of a field need not read it.
+JSON's grammar allows values that parsers refuse: half of a surrogate pair, numbers of thousands of
+digits, thousands of nested brackets. A field that is not used must not make a body unreadable.
 """
 
 import re
@@ -13,9 +13,9 @@ from pydantic_core import from_json
 
 _STRING: Final = rb'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+"'
 _NUMBER: Final = rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?"
-# NaN and the infinities are no JSON, but what Python's encoder writes for them.
+# NaN and the infinities are not JSON, but Python's encoder writes them.
 _WORDS: Final = rb"true|false|null|NaN|-?Infinity"
-_LEXEME: Final = re.compile(
+_TOKEN: Final = re.compile(
     rb"[ \t\r\n]*+(" + b"|".join([_STRING, _WORDS, _NUMBER, rb"[{}\[\],:]"]) + rb")"
 )
 _CLOSING: Final = {b"{": b"}", b"[": b"]"}
@@ -30,30 +30,30 @@ class _Expects(Enum):
     COMMA_OR_END = auto()
 
 
-def without(body: bytes, path: tuple[str, ...]) -> bytes | None:
-    """Return ``body`` with null for each value at ``path``, a name in each object from the top.
+def set_null(body: bytes, path: tuple[str, ...]) -> bytes | None:
+    """Return ``body`` with null for each value at ``path``, the names from the outermost object.
 
-    Returns ``None`` if there is none, or ``body`` breaks JSON's grammar somewhere.
+    Returns ``None`` if there is no such value or ``body`` breaks JSON's grammar.
     """
-    place, depth, parts = _Place(path), len(path), []
+    position, depth, parts = _Position(path), len(path), []
     begin, done, at = -1, 0, 0
-    while match := _LEXEME.match(body, at):
+    while match := _TOKEN.match(body, at):
         at = match.end()
-        if begin < 0 and len(place.names) == depth and place.reached:
+        if begin < 0 and len(position.names) == depth and position.reached:
             begin = match.start(1)
-        if not place.pass_over(match[1]):
+        if not position.advance(match[1]):
             return None
-        if begin >= 0 and len(place.names) == depth and place.passed:
+        if begin >= 0 and len(position.names) == depth and position.passed:
             parts += [body[done:begin], b"null"]
             begin, done = -1, at
-    if not parts or not place.ended or body[at:].strip(b" \t\r\n"):
+    if not parts or not position.ended or body[at:].strip(b" \t\r\n"):
         return None
     return b"".join([*parts, body[done:]])
 
 
 @dataclass(slots=True)
-class _Place:
-    """Where in a body the next lexeme stands, and what may stand there."""
+class _Position:
+    """The position of the next token in a body, and the tokens that are valid there."""
 
     path: tuple[str, ...]
     expects: _Expects = _Expects.VALUE
@@ -62,12 +62,12 @@ class _Place:
 
     @property
     def reached(self) -> bool:
-        """Whether the next lexeme begins the value at ``path``."""
+        """Whether the next token begins the value at ``path``."""
         return self.expects is _Expects.VALUE and self._is_at_path()
 
     @property
     def passed(self) -> bool:
-        """Whether the last lexeme ended the value at ``path``."""
+        """Whether the last token ended the value at ``path``."""
         return self.expects is _Expects.COMMA_OR_END and self._is_at_path()
 
     @property
@@ -75,8 +75,8 @@ class _Place:
         """Whether the outermost value has ended."""
         return self.expects is _Expects.COMMA_OR_END and not self.closings
 
-    def pass_over(self, token: bytes) -> bool:
-        """Move on behind ``token``; return whether it may stand there."""
+    def advance(self, token: bytes) -> bool:
+        """Advance over ``token``; return whether it is valid at this position."""
         match self.expects:
             case _Expects.VALUE | _Expects.VALUE_OR_END if token in _CLOSING:
                 self.closings.append(_CLOSING[token])

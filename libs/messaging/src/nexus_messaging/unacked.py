@@ -1,4 +1,4 @@
-"""What one channel has delivered and nobody has acked yet: how many bytes, and how it is acked."""
+"""The unacknowledged deliveries of one channel: their size, and the acks that settle them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """One frame: it acks ``tag``, and with ``multiple`` everything delivered before it too."""
+    """A ``basic.ack`` frame for ``tag``; ``multiple`` includes all earlier deliveries."""
 
     tag: int
     multiple: bool
 
 
-class InHand:
-    """The deliveries of one channel by their tags, which rise from one delivery to the next.
+class UnackedDeliveries:
+    """The deliveries of one channel, by delivery tag in ascending order.
 
-    ``bytes`` is the size of those that are not settled: a settled one may still wait for its ack.
+    ``bytes`` is the size of the unsettled ones. A settled one may still wait for its ack.
     """
 
     def __init__(self) -> None:
@@ -28,12 +28,12 @@ class InHand:
         return len(self._sizes) + len(self._settled)
 
     def add(self, tag: int, size: int) -> None:
-        """Take a delivery of ``size`` bytes in hand."""
+        """Add an unsettled delivery of ``size`` bytes."""
         self._sizes[tag] = size
         self.bytes += size
 
     def settle(self, tags: Iterable[int]) -> None:
-        """Note that ``tags`` may be acked; one that is not in hand is ignored."""
+        """Mark ``tags`` as ready to be acked; unknown tags are ignored."""
         for tag in tags:
             size = self._sizes.pop(tag, None)
             if size is not None:
@@ -41,9 +41,9 @@ class InHand:
                 self._settled.add(tag)
 
     def acks(self) -> list[Ack]:
-        """Return the fewest frames that ack what is settled, and nothing besides; then forget it.
+        """Return the fewest frames that ack exactly the settled deliveries, and remove those.
 
-        ``multiple`` reaches only below the oldest delivery that is not settled.
+        ``multiple`` is used only below the oldest unsettled delivery.
         """
         settled = sorted(self._settled)
         self._settled.clear()
