@@ -61,6 +61,7 @@ audit: setup ## Ask an advisory database about every dependency of the images
 .PHONY: docs
 docs: setup ## Write the pages that are made from the code
 	PYTHONPATH=tests $(BIN)/python docs/generate.py
+	$(BIN)/python -m nexus_contracts.schemas --write libs/contracts/schemas
 
 .PHONY: format
 format: setup ## Format the code and mend what ruff can mend

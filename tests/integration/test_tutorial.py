@@ -25,7 +25,8 @@ def follow(tutorial: str, tree: Path) -> None:
     (tree / "libs/contracts/src/nexus_contracts/tool_rated.py").write_text(contract)
     topology = tree / "libs/messaging/src/nexus_messaging/topology.py"
     before, head, after = topology.read_text().partition("_QUEUES = (\n")
-    topology.write_text(before + head + queue + after)
+    line = queue.splitlines(keepends=True)[1]
+    topology.write_text(before + head + line + after)
     handlers = tree / "services/usage-ingest/src/usage_ingest/handlers.py"
     imports = "import structlog\n\nfrom nexus_contracts.tool_rated import ToolRated\n"
     first, *rest = handlers.read_text().partition("import asyncio\n")

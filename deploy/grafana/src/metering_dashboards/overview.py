@@ -26,7 +26,7 @@ _NOW = Section(
             "s",
             (Query('max(usage_ingest_oldest_event_seconds{state="waiting"})', "age"),),
             "usagewithoutcustomer",
-            threshold=86400,
+            threshold=3600,
             width=4,
         ),
         Panel(

@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from nexus_messaging.topology import TIERS
+
 MAX_IN_HAND: Final = 25
 """Reports of one customer and meter in hand, including the one being sent: few enough that one
 customer never fills the prefetch."""
@@ -20,7 +22,7 @@ MAX_SOON: Final = 200
 then, so that the customer always has a report to send. The others come later, or a backlog would
 keep the reporter busy with putting it off."""
 
-SOON_SECONDS: Final = 5.0
+SOON_SECONDS: Final = TIERS[0].wait.total_seconds()
 """The wait of the shortest retry tier."""
 
 BURST_SECONDS: Final = 0.1
