@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
+from nexus_messaging.backoff import pause_after
+
 FAILURE_THRESHOLD: Final = 5
 """Different users in a row without a response from Stripe that open the breaker. One user alone
 never opens it: the cause may be that user's data."""
@@ -96,7 +98,7 @@ class CircuitBreaker:
         """
         if self.cause is not None and not self.trial:
             return self
-        seconds = min(FIRST_OPEN_SECONDS * 2**self.openings, MAX_OPEN_SECONDS)
+        seconds = pause_after(self.openings, FIRST_OPEN_SECONDS, MAX_OPEN_SECONDS)
         return replace(
             self,
             cause=cause,

@@ -13,6 +13,7 @@ from typing import Final
 
 import structlog
 
+from nexus_messaging.backoff import pause_after
 from nexus_stripe.answers import Answer, Receipt
 
 FAILURE_THRESHOLD: Final = 5
@@ -80,7 +81,7 @@ class Circuit:
         """Return the circuit opened; if it was open, the first cause stays."""
         if self.cause is not None:
             return self
-        seconds = min(FIRST_OPEN_SECONDS * 2**self.openings, MAX_OPEN_SECONDS)
+        seconds = pause_after(self.openings, FIRST_OPEN_SECONDS, MAX_OPEN_SECONDS)
         return replace(
             self, cause=cause, trial=False, openings=self.openings + 1, probe_from=now + seconds
         )
