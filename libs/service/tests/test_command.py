@@ -190,7 +190,7 @@ def test_check_with_invalid_settings_runs_all_other_checks(
     ]
     assert "settings: DATABASE_URL: not set (nor DATABASE_URL_FILE)" in output
     assert "broker: not reachable" in output
-    assert "database: not asked, for want of its settings" in output
+    assert "database: not checked: its settings are missing or invalid" in output
     assert "s3cret" not in "".join(output)
 
 

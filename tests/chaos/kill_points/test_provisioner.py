@@ -73,7 +73,7 @@ POINTS = (
         "between the confirm of an announcement and its mark",
         PROVISIONER,
         before=announce_without_confirm,
-        lock=("user_profiles", "UPDATE user_profiles"),
+        lock=("user_profiles", "SELECT user_id FROM user_profiles"),
         cause=release(PROVISIONER, "broker", Direction.TO_CLIENT),
     ),
 )

@@ -213,8 +213,8 @@ async def spawn(
         return process
 
     yield prepare
-    told = await outputs_of(processes, vhost.admin_url)
-    assert leaks(told, vhost.personal | secrets_in(environment) | {API_KEY}) == []
+    outputs = await outputs_of(processes, vhost.admin_url)
+    assert leaks(outputs, vhost.personal | secrets_in(environment) | {API_KEY}) == []
 
 
 @pytest.fixture

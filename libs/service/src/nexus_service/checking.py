@@ -56,7 +56,7 @@ async def _check_group(group: Checks[OwnSettingsT]) -> list[Finding]:
     try:
         settings = load(group.settings)
     except SettingsError:
-        return [Finding(group.name, "not asked, for want of its settings", Tone.NOTE)]
+        return [Finding(group.name, "not checked: its settings are missing or invalid", Tone.NOTE)]
     if remark := group.remark(settings):
         return [Finding(group.name, remark, Tone.NOTE)]
     return [await _run_check(name, check) for name, check in group.of(settings).items()]
@@ -71,10 +71,8 @@ def database_checks(service: str) -> Checks[DatabaseSettings]:
     """Return the check of the database: reachable, of this service, at a supported revision."""
 
     async def fault(settings: DatabaseSettings) -> str | None:
-        database = Database(settings.database_url.get_secret_value(), name=f"{service} check")
-        try:
+        url = settings.database_url.get_secret_value()
+        async with Database(url, name=f"{service} check") as database:
             return await revision_fault(database, service.replace("-", "_"))
-        finally:
-            await database.close()
 
     return Checks("database", DatabaseSettings, lambda given: {"database": lambda: fault(given)})

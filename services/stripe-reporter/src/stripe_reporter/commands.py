@@ -31,20 +31,20 @@ async def _meters(settings: StripeSettings, _parsed: argparse.Namespace) -> int:
 
 async def _journal(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
     listed = without_claim = 0
-    database = Database(settings.database_url.get_secret_value(), name="stripe-reporter command")
-    try:
-        async with aclosing(Journal(database).calls_since(parsed.since)) as calls:
-            async for report, entry in calls:
-                record = call_record(report, entry)
-                if record is None:
-                    without_claim += 1
-                    continue
-                show_json(record.model_dump(mode="json"))
-                listed += 1
-                if listed % PROGRESS_EVERY == 0:
-                    _note(f"{listed} reports, up to {rfc_3339(record.started_at)}")
-    finally:
-        await database.close()
+    url = settings.database_url.get_secret_value()
+    async with (
+        Database(url, name="stripe-reporter command") as database,
+        aclosing(Journal(database).calls_since(parsed.since)) as calls,
+    ):
+        async for report, entry in calls:
+            record = call_record(report, entry)
+            if record is None:
+                without_claim += 1
+                continue
+            show_json(record.model_dump(mode="json"))
+            listed += 1
+            if listed % PROGRESS_EVERY == 0:
+                _note(f"{listed} reports, up to {rfc_3339(record.started_at)}")
     show_json(CallRecordsEnd(records=listed, since=parsed.since).model_dump(mode="json"))
     _note(f"{listed} reports since {rfc_3339(parsed.since)}")
     if without_claim:

@@ -62,11 +62,9 @@ class ReplaySettings(DatabaseSettings, BrokerSettings):
 
 @asynccontextmanager
 async def _ledger_reader(settings: DatabaseSettings) -> AsyncIterator[LedgerReader]:
-    database = Database(settings.database_url.get_secret_value(), name=f"{NAME} command")
-    try:
+    url = settings.database_url.get_secret_value()
+    async with Database(url, name=f"{NAME} command") as database:
         yield LedgerReader(database)
-    finally:
-        await database.close()
 
 
 async def _status(settings: StatusSettings, parsed: argparse.Namespace) -> int:

@@ -140,17 +140,15 @@ class Summary:
 
 async def _adopt(settings: AdoptSettings, parsed: argparse.Namespace) -> int:
     window = timedelta(seconds=settings.report_window_seconds)
-    database = Database(settings.database_url.get_secret_value(), name="usage-ingest adopt")
-    recovery = Recovery(database, window=window, execute=parsed.execute)
+    url = settings.database_url.get_secret_value()
     summary = Summary()
-    try:
+    async with Database(url, name="usage-ingest adopt") as database:
+        recovery = Recovery(database, window=window, execute=parsed.execute)
         for batch in _batches(_records(parsed.file, summary)):
             summary.add_reports(await recovery.restore_reports(batch))
         parsed.file.seek(0)
         for batch in _batches(_records(parsed.file)):
             summary.add_events(await recovery.claim_events(batch))
-    finally:
-        await database.close()
     show_line(str(summary) if parsed.execute else f"{summary}; nothing was changed: add --execute")
     faults = list(summary.faults())
     for fault in faults:

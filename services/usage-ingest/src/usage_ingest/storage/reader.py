@@ -12,10 +12,8 @@ from nexus_contracts import UsageRecorded
 from nexus_database import Database
 from usage_ingest.explanation import EventHistory
 from usage_ingest.status import LedgerCounts, StateCount
+from usage_ingest.storage.figures import MOST_COUNTED
 from usage_ingest.storage.reports import InvalidReportError, recorded_report
-
-MOST_COUNTED: Final = 100_000
-"""Rows of a state. Unfinished rows are read one by one, so counting ends at a limit."""
 
 EVENTS: Final = text("""
 SELECT e.state, r.meter, count(*) AS number, sum(r.value::bigint)::bigint AS value,
