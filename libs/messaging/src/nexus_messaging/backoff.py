@@ -8,8 +8,9 @@ MAX_DOUBLINGS: Final = 64
 
 
 def pause_after(failures: int, first: float, longest: float) -> float:
-    """Return the pause after earlier ``failures``: ``first``, doubled for each, up to ``longest``."""
-    return min(first * 2 ** min(failures, MAX_DOUBLINGS), longest)
+    """Return the pause after ``failures``: ``first`` doubled for each, up to ``longest``."""
+    doubled: float = first * 2.0 ** min(failures, MAX_DOUBLINGS)
+    return min(doubled, longest)
 
 
 class Backoff:
