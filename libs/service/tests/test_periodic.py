@@ -97,3 +97,18 @@ async def test_round_duration_is_measured() -> None:
     counted = registry.get_sample_value("usage_ingest_work_seconds_count", {"work": "claim"})
     still = registry.get_sample_value("usage_ingest_work_still_seconds", {"work": "claim"})
     assert (counted, still) == (1, 0)
+
+
+async def test_expected_error_is_raised_and_no_failure() -> None:
+    """A row that can never be stored is an answer of the database."""
+    works = WorkRegistry(CollectorRegistry(), service="test")
+    work = works.add("record", continuous=True)
+
+    for _ in range(3):
+        with pytest.raises(LookupError), work.round(LookupError):
+            raise LookupError
+    assert works.activities["record"]._failing_since is None
+    with pytest.raises(OSError, match="away"), work.round(LookupError):
+        raise OSError("away")
+
+    assert works.activities["record"]._failing_since is not None

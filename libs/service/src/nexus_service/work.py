@@ -25,12 +25,21 @@ class Work:
         return self._activity.in_hand
 
     @contextmanager
-    def round(self) -> Iterator[None]:
-        """Count a round as in progress while the context lasts; record its duration on success."""
-        began = time.perf_counter()
+    def round(self, *expected: type[Exception]) -> Iterator[None]:
+        """Count a round as in progress while the context lasts; record its duration on success.
+
+        A round that ends with an ``expected`` error is a success: the error is an answer, and no
+        sign of a stall.
+        """
+        began, answer = time.perf_counter(), None
         with self._activity.working():
-            yield
+            try:
+                yield
+            except expected as error:
+                answer = error
         self._seconds.observe(time.perf_counter() - began)
+        if answer is not None:
+            raise answer
 
     def note_progress(self) -> None:
         """Record that a round made progress."""

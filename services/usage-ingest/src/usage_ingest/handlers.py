@@ -121,18 +121,14 @@ def _read_run(delivery: Delivery, rules: BillingRules, now: datetime) -> Entry |
 async def _record(
     entries: Sequence[Entry], ledger: Ledger, metrics: IngestMetrics, recording: Work
 ) -> Sequence[Result]:
-    refused: RowRefusedError | RowsBusyError
-    with recording.round():
-        try:
+    try:
+        with recording.round(RowRefusedError, RowsBusyError):
             return await ledger.record(entries)
-        except (RowRefusedError, RowsBusyError) as error:
-            refused = error  # such a row is no sign that recording stands still
-    if isinstance(refused, RowsBusyError):
-        raise refused
-    # The consumer halves a larger batch until this row is alone.
-    if len(entries) == 1:
-        metrics.refused(Reason.UNSTORABLE.value)
-    raise PermanentError(Reason.UNSTORABLE, str(refused))
+    except RowRefusedError as refused:
+        # The consumer halves a larger batch until this row is alone.
+        if len(entries) == 1:
+            metrics.refused(Reason.UNSTORABLE.value)
+        raise PermanentError(Reason.UNSTORABLE, str(refused)) from None
 
 
 def _is_new(result: Result) -> bool:
@@ -195,7 +191,10 @@ async def apply_outcomes(
     """
     read = [_read_answer(delivery) for delivery in batch]
     answers = [each for each in read if isinstance(each, Answer)]
-    applied = await _apply(answers, reports, applying)
+    applied = Applied({}, {}, set())
+    if answers:
+        with applying.round(RowsBusyError):
+            applied = await reports.answer(answers)
     metrics.answered(applied.states, applied.reported)
 
     outcomes: list[Outcome] = []
@@ -208,17 +207,6 @@ async def apply_outcomes(
         else:
             outcomes.append(Done())
     return outcomes
-
-
-async def _apply(answers: Sequence[Answer], reports: Reports, applying: Work) -> Applied:
-    if not answers:
-        return Applied({}, {}, set())
-    with applying.round():
-        try:
-            return await reports.answer(answers)
-        except RowsBusyError as error:
-            busy = error  # such a row is no sign that applying stands still
-    raise busy
 
 
 def _read_answer(delivery: Delivery) -> Answer | Exception:
