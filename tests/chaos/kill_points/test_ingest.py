@@ -168,9 +168,10 @@ async def test_dead_letter_is_written_twice(stack: ControlledStack, *, confirmed
 async def dead_letter_without_confirm(usage: Usage, invalid: Event[EventData]) -> None:
     """Have the copy of an invalid event in its queue while ingest waits for its confirm."""
     stack = usage.stack
-    async with stack.locked(INGEST, "usage_events"):
-        await usage.publish_run()
-        await stack.until_blocked(INGEST, "INSERT INTO usage_events")
+    await usage.publish_run()
+    await usage.assert_billed_once()
+    # A table lock would not do: a statement that waits for it for a second means an outage.
+    async with stack.suspended(INGEST):
         await stack.publish(invalid)
         await stack.until_taken(RUNS_QUEUE)
         stack.proxy(INGEST, "broker").hold(Direction.TO_CLIENT)
