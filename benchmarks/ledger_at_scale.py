@@ -24,12 +24,11 @@ from local_stack.provision import provide_postgres
 from nexus_database import Database
 from support.databases import make_database
 from usage_ingest.storage.accounts import EXPIRE, RELEASE, SUPERSEDE
-from usage_ingest.storage.figures import MEASURE
+from usage_ingest.storage.figures import MEASURE, MOST_COUNTED
 from usage_ingest.storage.reader import (
     BEGINNING,
     EVENTS,
     FIRST_ID,
-    MOST_COUNTED,
     REPORTED,
     REPORTS,
     UNANSWERED,
