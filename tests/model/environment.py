@@ -106,7 +106,7 @@ class HeldDatabase(Database):
         assert not waits, "one waited for the other's transaction to end"
         return results
 
-    async def _once(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def _run_once(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         async with self.engine.begin() as connection:
             try:
                 result = await work(connection)
