@@ -53,6 +53,7 @@ async def test_after_an_outage_reports_are_tried_one_at_a_time(bench: Bench) -> 
     async with bench.reporting() as running:
         await bench.send(*events[:5])
         await eventually(lambda: _cause(running), lambda cause: cause == "outage")
+        await eventually(lambda: _in_hand(bench), lambda reports: reports == 0)
         before = await bench.calls()
         await bench.send(*events[5:])
         await eventually(lambda: _closed(bench, running, before), bool)
