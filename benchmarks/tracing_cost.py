@@ -24,6 +24,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from prometheus_client import CollectorRegistry
+from typing_extensions import override
 
 from local_stack.provision import provide_postgres
 from local_stack.servers import Database as PostgresServer
@@ -50,6 +51,7 @@ WARM_UP: Final = 5
 class Encoding(SpanExporter):
     """Encodes spans as the OTLP exporter does, and sends them nowhere."""
 
+    @override
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Encode a batch of spans."""
         encode_spans(spans).SerializeToString()

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
+from typing_extensions import override
 
 from model.environment import Environment
 from model.reference import CALL_STARTS, Key, Reference, Stripe
@@ -87,6 +88,7 @@ class Published(Publisher):
         self.arrives = True
         self.confirmed = True
 
+    @override
     async def publish(self, publication: Publication) -> None:
         """Keep the outcome, if it arrives."""
         kinds: list[type[Outcome]] = [UsageReported, UsageRejected]
@@ -104,6 +106,7 @@ class PredictedJournal(Journal):
         super().__init__(environment.journal)
         self._delivery = delivery
 
+    @override
     async def claim(self, report: Report, now: datetime) -> Decision:
         """Claim as the journal does."""
         verdict = self._delivery.reference.begin_call(self._delivery.key, now)
@@ -114,6 +117,7 @@ class PredictedJournal(Journal):
             await self._delivery.halt("claimed")
         return decision
 
+    @override
     async def record(self, call: Call, response: Response, at: datetime) -> Entry:
         """Record as the journal does."""
         ours = self._delivery.reference.end_call(self._delivery.key, call.entry.attempts, response)

@@ -10,6 +10,7 @@ from uuid import UUID
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Row, delete, select, table, text
 from sqlalchemy.ext.asyncio import AsyncConnection
+from typing_extensions import override
 
 from model.reference import WINDOW, Key
 from model.transitions import TABLES
@@ -106,6 +107,7 @@ class HeldDatabase(Database):
         assert not waits, "one waited for the other's transaction to end"
         return results
 
+    @override
     async def _run_once(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         async with self.engine.begin() as connection:
             try:

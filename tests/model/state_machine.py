@@ -4,6 +4,7 @@ from typing import Final
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from typing_extensions import override
 
 from model import checks
 from model.actions import ACTIONS, SECOND, USERS, fresh
@@ -61,6 +62,7 @@ class BillingMachine(RuleBasedStateMachine):
         """Check everything."""
         self.run.check()
 
+    @override
     def teardown(self) -> None:
         """Settle everything without faults and check the final state, unless a check failed."""
         try:

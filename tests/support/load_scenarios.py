@@ -10,6 +10,7 @@ from typing import Final, Self
 from uuid import UUID, uuid4
 
 import asyncpg
+from typing_extensions import override
 from yarl import URL
 
 from nexus_messaging.topology import (
@@ -61,6 +62,7 @@ class Measured:
     done: int
     finished: bool
 
+    @override
     def __str__(self) -> str:
         memory = ", ".join(f"{name} {peak:.0f} MiB" for name, peak in self.peaks.items())
         end = "all" if self.finished else "not all"

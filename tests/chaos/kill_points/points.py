@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID, uuid4
 
+from typing_extensions import override
+
 from chaos.controlled_stack import INGEST, PROVISIONER, REPORTER, ControlledStack, created
 from metering_chaos.proxies import Direction
 from nexus_contracts import Event, ToolExecuted
@@ -120,6 +122,7 @@ class KillPoint:
     reached: Step = nothing
     after: Step = nothing
 
+    @override
     def __str__(self) -> str:
         return self.name
 

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 from structlog.testing import capture_logs
+from typing_extensions import override
 from yarl import URL
 
 from integration.messaging.bench import SERVICE, SHORTEST, Bench
@@ -43,6 +44,7 @@ class TlsVhost(Vhost):
     ca: Path | None
     host: str = CERTIFIED
 
+    @override
     def url(self, user: str) -> str:
         """Return ``user``'s URL, with the authority to trust in it."""
         trust = "" if self.ca is None else f"?cafile={quote(str(self.ca))}"

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 import pytest
+from typing_extensions import override
 
 from integration.stripe_reporter.bench import KEY, METER, Bench
 from metering_chaos.proxies import Proxy
@@ -45,6 +46,7 @@ class Recipe:
     opens: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
 
+    @override
     def __str__(self) -> str:
         return f"{self.row}: {self.how}"
 

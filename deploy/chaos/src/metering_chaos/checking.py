@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
+from typing_extensions import override
+
 from metering_chaos.evidence import (
     Evidence,
     LedgerEvent,
@@ -60,6 +62,7 @@ class Verdict:
         """Whether everything adds up."""
         return not self.findings
 
+    @override
     def __str__(self) -> str:
         return " ".join(f"{violation.value}={self.count(violation)}" for violation in Violation)
 

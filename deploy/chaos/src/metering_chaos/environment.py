@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
+from typing_extensions import override
 
 from local_stack.catalogue import ServicePlan, StackOptions
 from local_stack.directory_lock import DirectoryLock
@@ -67,14 +68,17 @@ class ProxiedStack(Stack):
                 proxy.upstream = address
 
     @property
+    @override
     def emulator_url(self) -> str:
         """The base URL by which the services reach Stripe."""
         return self._proxies["stripe"].address.http_url
 
+    @override
     def amqp_url(self, user: str) -> str:
         """Build the AMQP URL of a broker's user, through its proxy if it has one."""
         return self._proxied(f"{user}>broker", super().amqp_url(user))
 
+    @override
     def addresses_of(self, process: str, plan: ServicePlan) -> dict[str, str]:
         """Build the settings that name broker and database to a process, through its proxies."""
         return {

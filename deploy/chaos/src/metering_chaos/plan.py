@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
+from typing_extensions import override
+
 
 class Kind(StrEnum):
     """A kind of fault."""
@@ -209,6 +211,7 @@ class Fault:
     seconds: float
     draw: int
 
+    @override
     def __str__(self) -> str:
         return f"{self.kind} {self.target}".strip()
 

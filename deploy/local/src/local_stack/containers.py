@@ -12,6 +12,7 @@ import docker
 from docker.errors import DockerException, ImageNotFound
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
+from typing_extensions import override
 
 from local_stack.errors import LocalStackError
 from local_stack.management import listens_for_amqp
@@ -81,15 +82,18 @@ class _Container(Server):
             raise
         return self
 
+    @override
     def kill(self) -> None:
         """End the container's processes without warning; :meth:`restart` recovers the server."""
         self._container.get_wrapped_container().kill()
 
+    @override
     def restart(self) -> None:
         """Stop the container if it runs, start it on the same data and ports, await it."""
         self._container.get_wrapped_container().restart(timeout=_STOP_SECONDS)
         self._await_ready()
 
+    @override
     def stop(self) -> None:
         """Stop the container and delete it with its data."""
         self._container.stop()
@@ -126,6 +130,7 @@ class RabbitContainer(_Container, Broker):
             self._container.with_copy_into_container(content.encode(), f"/etc/rabbitmq/{path}")
 
     @property
+    @override
     def ready(self) -> bool:
         """Whether the AMQP listener is up."""
         return listens_for_amqp(self.management_url, self.admin, _AMQP)
@@ -143,6 +148,7 @@ class PostgresContainer(_Container, Database):
         )
 
     @property
+    @override
     def ready(self) -> bool:
         """Whether a statement succeeds."""
         try:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+from typing_extensions import override
+
 from local_stack.directory_lock import DirectoryLock, write_secret
 from local_stack.location import Location, return_data
 from local_stack.ports import LOOPBACK, free_ports
@@ -90,6 +92,7 @@ class PostgresServer(LocalServer, Database):
         return self.address.port
 
     @property
+    @override
     def ready(self) -> bool:
         """Whether ``postmaster.pid`` begins with the process id and ends with ``ready``."""
         try:
@@ -100,6 +103,7 @@ class PostgresServer(LocalServer, Database):
             return False
         return lines[:1] == [str(self.pid)] and lines[-1].strip() == "ready"
 
+    @override
     def launch(self) -> None:
         """Start the server without waiting for it."""
         super().launch()
@@ -128,6 +132,7 @@ class PostgresServer(LocalServer, Database):
             name="prlimit",
         )
 
+    @override
     def stop(self) -> None:
         """Stop the server, closing its connections, and release the directory."""
         super().stop()
@@ -199,6 +204,7 @@ class PostgresServer(LocalServer, Database):
         except ProgramFailedError as error:
             raise PostgresUnavailableError(str(error)) from error
 
+    @override
     def _start_child(self) -> Child:
         settings = [f"--{setting}" for setting in (f"port={self.port}", *self._settings)]
         return Child.start(

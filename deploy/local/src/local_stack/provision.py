@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+from typing_extensions import override
+
 from local_stack.broker_programs import BrokerUnavailableError
 from local_stack.errors import LocalStackError
 from local_stack.newer_broker import MAJOR, newer_programs
@@ -31,6 +33,7 @@ class NotOursToStopError(LocalStackError):
 class _Given(Server):
     """A server that was given by its URL: used, never stopped."""
 
+    @override
     def kill(self) -> None:
         """Refuse.
 
@@ -39,6 +42,7 @@ class _Given(Server):
         """
         raise NotOursToStopError("a server given by its URL is not ours to stop")
 
+    @override
     def restart(self) -> None:
         """Refuse.
 
@@ -47,6 +51,7 @@ class _Given(Server):
         """
         self.kill()
 
+    @override
     def stop(self) -> None:
         """Leave the server running."""
 

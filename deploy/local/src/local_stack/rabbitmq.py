@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import Self
 
+from typing_extensions import override
+
 from local_stack.broker_programs import BrokerPrograms, BrokerUnavailableError, broker_programs
 from local_stack.directory_lock import DirectoryLock, write_secret
 from local_stack.management import listens_for_amqp
@@ -93,6 +95,7 @@ class RabbitNode(LocalServer, Broker):
         return node
 
     @property
+    @override
     def ready(self) -> bool:
         """Whether its AMQP listener is up."""
         return listens_for_amqp(self.management_url, self.admin, self.ports.amqp)
@@ -108,6 +111,7 @@ class RabbitNode(LocalServer, Broker):
         return f"http://{LOOPBACK}:{self.ports.prometheus}/metrics"
 
     @property
+    @override
     def pids(self) -> dict[str, int]:
         """The process ids of the node and of its port mapper; none before the first start."""
         return super().pids | ({} if self._epmd is None else {"epmd": self._epmd.pid})
@@ -125,6 +129,7 @@ class RabbitNode(LocalServer, Broker):
             seconds=_CTL_SECONDS,
         )
 
+    @override
     def launch(self) -> None:
         """Start the node, and its port mapper if that does not run, without waiting."""
         if self._epmd is None or not self._epmd.alive:
@@ -138,6 +143,7 @@ class RabbitNode(LocalServer, Broker):
         super().launch()
         self._lock.write_pids(*self.pids.values())
 
+    @override
     def kill(self) -> None:
         """End the node as a crash would (SIGKILL); :meth:`restart` recovers it.
 
@@ -151,6 +157,7 @@ class RabbitNode(LocalServer, Broker):
             time.sleep(_POLL_SECONDS)
         super().kill()
 
+    @override
     def stop(self) -> None:
         """Stop the node and its port mapper, and release the directory."""
         super().stop()
@@ -162,6 +169,7 @@ class RabbitNode(LocalServer, Broker):
     def _environment(self) -> dict[str, str]:
         return environment(self.directory, self.ports, self._programs)
 
+    @override
     def _start_child(self) -> Child:
         return Child.start(
             self.name,

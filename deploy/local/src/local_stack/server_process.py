@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from typing_extensions import override
+
 from local_stack.loopback import answers
 from local_stack.processes import Child, ChildDiedError
 from local_stack.servers import Server
@@ -85,10 +87,12 @@ class LocalServer(Server):
         """Wait up to ``seconds`` for it to end; return whether it did."""
         return self._running.wait_for_exit(seconds)
 
+    @override
     def kill(self) -> None:
         """Kill it without warning (SIGKILL); :meth:`restart` recovers it."""
         self._running.kill()
 
+    @override
     def restart(self) -> None:
         """Stop it if it runs, start it with the same settings, and wait until it is ready."""
         self._stop_child()
@@ -109,6 +113,7 @@ class LocalServer(Server):
                 self._child.kill()
             raise
 
+    @override
     def stop(self) -> None:
         """Ask it to stop, kill it after its grace, and wait until it has ended."""
         self._stop_child()
@@ -161,14 +166,17 @@ class ServerProcess(LocalServer):
         self._on_start = on_start
 
     @property
+    @override
     def ready(self) -> bool:
         """Whether ``ready_path`` answers with success."""
         return answers(self._ready_url)
 
+    @override
     def launch(self) -> None:
         """Start the process without waiting for it."""
         super().launch()
         self._on_start()
 
+    @override
     def _start_child(self) -> Child:
         return Child.start(self.name, self._command, log=self.log, env=self._env)

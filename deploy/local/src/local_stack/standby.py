@@ -4,6 +4,8 @@ import time
 from pathlib import Path
 from typing import Self
 
+from typing_extensions import override
+
 from local_stack.ports import LOOPBACK
 from local_stack.postgres import SUPERUSER, PostgresServer
 from local_stack.sql import PostgresUnavailableError, run_sql
@@ -77,9 +79,11 @@ class Standby(PostgresServer):
         """
         run_sql(self.superuser_url, "SELECT pg_promote(wait => true)")
 
+    @override
     def _new_password(self) -> str:
         return login_of(self._primary.superuser_url).password
 
+    @override
     def _fill(self, folder: Path, password: str) -> None:
         primary = f"host={LOOPBACK} port={self._primary.port} user={SUPERUSER}"
         self._run(

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from typing_extensions import override
+
 from nexus_broker_admin.definitions import (
     BINDINGS,
     EXCHANGES,
@@ -91,6 +93,7 @@ class Difference:
         """The object's kind and name."""
         return f"{self.kind.noun} {self.kind.name(self.wanted or self.found or {})}"
 
+    @override
     def __str__(self) -> str:
         text = f"{self.standing.value} {self.subject}"
         if self.standing is Standing.FOREIGN:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import aiohttp
+from typing_extensions import override
 from yarl import URL
 
 from nexus_broker_admin.definitions import (
@@ -38,6 +39,7 @@ class ManagementError(Exception):
 class ManagementAddressError(ManagementError):
     """The address of the management API is unusable. It holds a password, so it is not shown."""
 
+    @override
     def __str__(self) -> str:
         return "MANAGEMENT_URL must be of the form http://user:password@host:port"
 

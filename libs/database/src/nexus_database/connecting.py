@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from weakref import WeakSet
 
 import asyncpg
+from typing_extensions import override
 
 from nexus_database.faults import (
     FAULTS,
@@ -71,6 +72,7 @@ class Endpoint:
     family: int = socket.AF_UNSPEC
     address: tuple[Any, ...] = ()
 
+    @override
     def __str__(self) -> str:
         return str(Host(self.address[0], self.host.port) if self.address else self.host)
 

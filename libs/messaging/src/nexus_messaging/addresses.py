@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv6Address
 from typing import Final
 
+from typing_extensions import override
+
 DEFAULT_PORTS: Final = {"amqp": 5672, "amqps": 5671, "postgres": 5432, "postgresql": 5432}
 LARGEST_PORT: Final = 65535
 
@@ -33,6 +35,7 @@ class Host:
     name: str
     port: int
 
+    @override
     def __str__(self) -> str:
         return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
+from typing_extensions import override
+
 from nexus_messaging.consumer import Consumer
 from nexus_messaging.consumption import Consumption
 from nexus_messaging.flood import Flood
@@ -34,10 +36,12 @@ class BatchConsumption(Consumption):
         self._max_size = max_size
         self._batch: list[Received] = []
 
+    @override
     async def _abandon(self) -> list[Received]:
         batch, self._batch = self._batch, []
         return batch
 
+    @override
     async def _process_until_stopped(self) -> Exception | Flood:
         causes: list[Exception | Flood] = []
         while True:

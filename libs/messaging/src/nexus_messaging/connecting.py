@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import aiormq
 from aiormq.abc import AbstractConnection
+from typing_extensions import override
 from yarl import URL
 
 from nexus_messaging.addresses import Host, hosts_of, url_of
@@ -101,6 +102,7 @@ class _AddressTransport(aiormq.TransportFactory):
         self._address = address
         self.opened: asyncio.Transport | None = None
 
+    @override
     async def create(
         self, url: URL, **kwargs: Any
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

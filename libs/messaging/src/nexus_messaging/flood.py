@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from math import floor
 from typing import Final
 
+from typing_extensions import override
+
 from nexus_messaging.reasons import Reason
 
 SUBJECT_ONE_IN: Final = 10
@@ -52,6 +54,7 @@ class Flood:
     window: int
     reason: Reason
 
+    @override
     def __str__(self) -> str:
         """Describe the flood to an operator."""
         return (

@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final
 
+from typing_extensions import override
+
 from nexus_messaging.consumer import Consumer
 from nexus_messaging.consumption import Consumption
 from nexus_messaging.flood import Flood
@@ -48,6 +50,7 @@ class SingleConsumption(Consumption):
         self._concurrency = UNLIMITED
         self._slot_freed = asyncio.Event()
 
+    @override
     async def _abandon(self) -> list[Received]:
         running = dict(self._running)
         for task in running:
@@ -56,6 +59,7 @@ class SingleConsumption(Consumption):
             await asyncio.wait(running)
         return [received for task, received in running.items() if task.cancelled()]
 
+    @override
     async def _process_until_stopped(self) -> Exception | Flood:
         stopped = self._stopped = asyncio.get_running_loop().create_future()
         self._unexpected = None

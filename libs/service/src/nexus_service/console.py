@@ -28,6 +28,7 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+from typing_extensions import override
 
 from nexus_contracts.wording import printable
 
@@ -215,6 +216,7 @@ class _Bar:
 
 
 class _Rate(ProgressColumn):
+    @override
     def render(self, task: Task) -> Text:
         return Text("" if task.speed is None else f"{task.speed:.0f}/s")
 

@@ -8,6 +8,7 @@ from typing import TextIO
 
 import structlog
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
+from typing_extensions import override
 
 from nexus_contracts.wording import printable
 from nexus_service.console import is_interactive
@@ -89,6 +90,7 @@ class _Lines:
 class _NamesOnly(logging.Handler):
     """Logs that a library has logged, without its text, which may quote message bodies."""
 
+    @override
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[0] if record.exc_info else None
         structlog.get_logger().log(

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NoReturn, TextIO
 
+from typing_extensions import override
+
 from nexus_contracts.wording import printable
 
 OUTPUT_CLOSED: Final = 141
@@ -22,6 +24,7 @@ _NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 class Parser(argparse.ArgumentParser):
     """Reads arguments; its error texts escape control characters."""
 
+    @override
     def error(self, message: str) -> NoReturn:
         """Show the error and exit with 2."""
         super().error(printable(message))

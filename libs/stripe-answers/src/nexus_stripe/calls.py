@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 import aiohttp
 import stripe
 from multidict import CIMultiDict
+from typing_extensions import override
 
 from nexus_stripe.answers import Answer
 from nexus_stripe.exchange import Exchange, answer_of
@@ -59,6 +60,7 @@ def _origin(error: Exception) -> BaseException:
 class _Request(aiohttp.ClientRequest):
     """A request that marks its exchange as soon as it begins to be written."""
 
+    @override
     async def send(self, conn: Any) -> aiohttp.ClientResponse:
         # If this raises, nothing was written: headers are checked before the first byte, and an
         # error while the body is written is raised later, when the response is awaited.
@@ -90,6 +92,7 @@ class StripeHttp(stripe.HTTPClient):
             timeout=aiohttp.ClientTimeout(total=CALL_TIMEOUT, connect=CONNECT_TIMEOUT),
         )
 
+    @override
     async def request_async(
         self,
         method: str,
@@ -109,6 +112,7 @@ class StripeHttp(stripe.HTTPClient):
         kept.popall("Stripe-Notice", None)  # the SDK would write it to stderr as a warning
         return body, response.status, kept
 
+    @override
     async def close_async(self) -> None:
         """Close the connections."""
         await self._session.close()

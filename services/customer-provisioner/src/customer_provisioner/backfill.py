@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import uuid5
 
+from typing_extensions import override
+
 from customer_provisioner.profile import SOURCE, Profile, State
 from customer_provisioner.storage.reader import ProfileReader
 from customer_provisioner.user_list import UnusableEntry
@@ -25,6 +27,7 @@ class Tally:
     refused: int = 0
     unusable: int = 0
 
+    @override
     def __str__(self) -> str:
         """Return the tally in words."""
         read = self.without_customer + self.provisioned + self.refused + self.unusable

@@ -17,6 +17,7 @@ from tempfile import TemporaryFile
 from typing import IO, Annotated, Final, TextIO
 
 from pydantic import AfterValidator
+from typing_extensions import override
 
 from nexus_contracts import CallRecord, CallRecordsEnd, UnreadableError, read_call_record
 from nexus_database import Database
@@ -57,6 +58,7 @@ class NamedCount:
             if name in self.parts or len(self.parts) < NAMED:
                 self.parts[name] += count
 
+    @override
     def __str__(self) -> str:
         """Return the total and the parts."""
         names = ", ".join(f"{name} {count}" for name, count in self.parts.items())
@@ -111,6 +113,7 @@ class Summary:
             if not self.differences[account]:
                 del self.differences[account]
 
+    @override
     def __str__(self) -> str:
         """Return what was read and done."""
         return (
