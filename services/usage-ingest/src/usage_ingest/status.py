@@ -8,6 +8,7 @@ from typing import Final
 from nexus_broker_admin.depths import Depths
 from nexus_messaging.topology import (
     CUSTOMER_PROVISIONED_QUEUE,
+    RETIRED_TIERS,
     TIERS,
     TOOL_EXECUTED_QUEUE,
     UNROUTABLE,
@@ -85,13 +86,15 @@ STAGES: Final = (
     Stage("making customers", USER_CREATED_QUEUE, "customer-provisioner", _STRIPE),
 )
 
+_TIERS: Final = tuple(tier.name for tier in (*TIERS, *RETIRED_TIERS))
+
 QUEUES: Final = (
     *(stage.queue for stage in STAGES),
     *(dead_letter_queue(stage.queue) for stage in STAGES),
-    *(tier.name for tier in TIERS),
+    *_TIERS,
     UNROUTABLE,
 )
-"""The queues whose depths are read."""
+"""The queues whose depths are read. A retired tier may still hold messages."""
 
 
 def findings(
@@ -147,7 +150,7 @@ def queue_rows(depths: Depths) -> Sequence[Row]:
             dead = None if letters is None else letters.waiting
             tone = Tone.PLAIN if depth.consumers and not dead else Tone.BAD
             rows.append(Row((stage.queue, depth.waiting, depth.consumers, dead), tone))
-    tiers = (tier.name for tier in TIERS if tier.name in depths.queues)
+    tiers = (tier for tier in _TIERS if tier in depths.queues)
     return [*rows, *(Row((tier, depths.queues[tier].waiting, None, None)) for tier in tiers)]
 
 
@@ -192,8 +195,7 @@ def _dead_letters(depths: Depths) -> Iterator[Finding]:
         yield Finding("dead letters", f"{text}: docs/requeue.md says what to do", Tone.BAD)
     else:
         yield Finding("dead letters", "none")
-    tiers = {tier.name for tier in TIERS} & depths.queues.keys()
-    retried = {name: depths.queues[name].waiting for name in sorted(tiers)}
+    retried = {tier: depths.queues[tier].waiting for tier in _TIERS if tier in depths.queues}
     if any(retried.values()):
         text = ", ".join(f"{number} in {tier}" for tier, number in retried.items() if number)
         yield Finding("retries", f"waiting to be tried again: {text}", Tone.NOTE)
