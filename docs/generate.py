@@ -179,6 +179,7 @@ def generated() -> Iterator[tuple[str, str]]:
         yield f"docs/{name}", "\n".join(lines).rstrip() + "\n"
     yield "deploy/prometheus/rules/queues.yml", queue_rules.rules_file()
     yield "deploy/prometheus/rules-tests/queues.yml", queue_rules.tests_file()
+    yield "deploy/prometheus/rules-tests/retry-tiers.yml", queue_rules.tier_tests_file()
     for name, text in dashboards():
         yield f"deploy/grafana/dashboards/{name}", text
 

@@ -28,7 +28,8 @@ def rules(file: str) -> list[dict[str, Any]]:
     return [rule for group in groups for rule in group["rules"]]
 
 
-ALERTS = [each for name in ("alerts.yml", "queues.yml") for each in rules(name) if "alert" in each]
+FILES = sorted(path.name for path in (CONFIGURATION / "rules").glob("*.yml"))
+ALERTS = [each for name in FILES for each in rules(name) if "alert" in each]
 NAMES = {alert["alert"] for alert in ALERTS}
 every_alert = pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: str(alert["alert"]))
 
