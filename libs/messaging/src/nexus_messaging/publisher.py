@@ -190,7 +190,10 @@ class Publisher:
             try:
                 await self.publish(publication)
             except PublishError as error:
-                return error
+                # The frames of its tracebacks hold two more copies of the body. They would stay
+                # while the caller waits to repeat it, and after that until a garbage collection.
+                error.__context__ = None
+                return error.with_traceback(None)
             return None
 
 
