@@ -23,14 +23,17 @@ export UV_PYTHON_DOWNLOADS := never
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
+# Bytecode is compiled here, since a machine may be set up to write none (PYTHONDONTWRITEBYTECODE):
+# each of the many processes that tests start would then compile a thousand modules.
 .venv/.ready: requirements/uv.txt requirements/dev.txt $(addsuffix /pyproject.toml,$(PACKAGES))
 	@echo "setup: installing pinned dependencies into .venv"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install -q --require-hashes -r requirements/uv.txt
 	@export VIRTUAL_ENV=.venv cache="$$($(BIN)/uv cache dir)"; \
 	{ mkdir -p "$$cache" && test -w "$$cache"; } 2>/dev/null || export UV_NO_CACHE=1; \
-	$(BIN)/uv pip sync -q --require-hashes requirements/uv.txt requirements/dev.txt && \
+	$(BIN)/uv pip sync -q --require-hashes --compile-bytecode requirements/uv.txt requirements/dev.txt && \
 	$(BIN)/uv pip install -q --no-deps --no-build-isolation $(addprefix -e ,$(PACKAGES))
+	@$(BIN)/python -m compileall -q $(addsuffix /src,$(PACKAGES))
 	@touch $@
 
 .PHONY: setup
