@@ -95,6 +95,29 @@ async def test_little_is_read_for_heartbeats_while_hands_are_full(
     assert grown <= (reads + 1) * LARGE
 
 
+@pytest.mark.long
+async def test_hands_that_stay_full_return_their_messages_once(vhost: Vhost) -> None:
+    """The broker gives up a connection that it can't send to; the next one holds one message."""
+    bench = Bench(vhost, "single", prefetch=1000)
+    held = Held(bench)
+    bench.behave = held.behave
+    await publish_large(vhost)
+
+    async with bench.consuming(grace=20):
+        await eventually(held.in_hand, lambda size: size >= MAX_UNACKED_BYTES)
+        await eventually(held.in_hand, lambda size: 0 < size <= LARGE, within=180)
+        again = asyncio.get_running_loop().time() + 90
+        most = await eventually(
+            held.in_hand, lambda _: asyncio.get_running_loop().time() > again, within=120
+        )
+        tried = len(bench.handled)
+        held.going.set()
+        await bench.all_done(MESSAGES)
+
+    assert most <= LARGE
+    assert tried <= 1 + (MAX_UNACKED_BYTES + SLACK) // LARGE + 1
+
+
 @pytest.mark.parametrize("kind", ["batch", "single"])
 async def test_an_outage_hands_back_what_the_limit_held_up(vhost: Vhost, kind: str) -> None:
     """The consumer is cancelled though the broker's answer comes behind megabytes."""
