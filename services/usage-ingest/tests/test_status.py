@@ -12,6 +12,7 @@ from nexus_messaging.topology import (
     TOOL_EXECUTED_QUEUE,
     UNROUTABLE,
     USAGE_RECORDED_QUEUE,
+    WORK_QUEUES,
     dead_letter_queue,
 )
 from nexus_service.console import Finding, Tone
@@ -47,6 +48,11 @@ def wrong(counts: LedgerCounts | None, depths: Depths | None) -> dict[str, str]:
     """Return what is wrong, by its name."""
     each = found(counts, depths).items()
     return {name: finding.text for name, finding in each if finding.tone is Tone.BAD}
+
+
+def test_every_queue_that_is_consumed_has_its_stage() -> None:
+    """Otherwise nobody would be told that it has no consumer, or dead letters."""
+    assert {stage.queue for stage in STAGES} == set(WORK_QUEUES)
 
 
 def test_no_usage_for_hours_is_no_fault() -> None:
