@@ -49,6 +49,7 @@ check: setup ## Lint, format, types, import contracts
 	$(BIN)/lint-imports
 	PYTHONPATH=tests $(BIN)/python docs/generate.py --check
 	$(BIN)/python -m nexus_contracts.schemas --check libs/contracts/schemas
+	$(BIN)/python -m nexus_contracts.releases check
 	$(BIN)/hadolint --failure-threshold warning deploy/docker/*.Dockerfile \
 		deploy/docker/stand-ins/*.Dockerfile
 	$(BIN)/yamllint --strict docker-compose.yml

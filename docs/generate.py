@@ -8,6 +8,7 @@ from typing import Final, get_args
 
 import queue_rules
 from asyncapi import asyncapi_page
+from event_page import events_page
 from log_events import log_page
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
@@ -174,7 +175,8 @@ def generated() -> Iterator[tuple[str, str]]:
         "stripe-answers.md": answers_page(),
         "logs.md": log_page(),
         "states.md": states_page(),
-        **{f"asyncapi/{name}.json": asyncapi_page(name, each) for name, each in ROUTERS.items()},
+        "events.md": events_page(ROUTERS),
+        "asyncapi.json": asyncapi_page(ROUTERS),
     }.items():
         yield f"docs/{name}", "\n".join(lines).rstrip() + "\n"
     yield "deploy/prometheus/rules/queues.yml", queue_rules.rules_file()

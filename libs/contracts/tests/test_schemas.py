@@ -1,6 +1,7 @@
 """The published JSON Schemas agree with the models."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,30 @@ def test_message_that_the_schema_refuses_is_refused_on_reading(change: dict[str,
     assert not Draft202012Validator(schema_of(kind)).is_valid(body)
     with pytest.raises(ContractError):
         read_event(json.dumps(body).encode(), [kind])
+
+
+def parts_without_a_type(schema: Any, path: str) -> Iterator[str]:
+    """Yield the path of every part of a schema that says neither a type nor where it says one."""
+    if not schema.keys() & {"type", "$ref", "anyOf"}:
+        yield path
+    for index, each in enumerate(schema.get("anyOf", ())):
+        yield from parts_without_a_type(each, f"{path}/{index}")
+    for name, each in schema.get("properties", {}).items():
+        yield from parts_without_a_type(each, f"{path}/{name}")
+
+
+@pytest.mark.parametrize("data", ALL_EVENTS, ids=lambda data: data.TYPE)
+def test_every_part_of_a_schema_has_a_type(data: type[EventData]) -> None:
+    """A generator of TypeScript makes an object of a property without one, and text won't fit."""
+    schema = schema_of(data)
+
+    parts = {"body": schema, **schema["$defs"]}
+    assert [each for path, part in parts.items() for each in parts_without_a_type(part, path)] == []
+
+
+@pytest.mark.parametrize("data", ALL_EVENTS, ids=lambda data: data.TYPE)
+def test_every_field_of_an_event_is_described(data: type[EventData]) -> None:
+    """The description is what a publisher in another language reads, and where meaning is kept."""
+    properties = schema_of(data)["$defs"][data.__name__]["properties"]
+
+    assert [name for name, each in properties.items() if "description" not in each] == []

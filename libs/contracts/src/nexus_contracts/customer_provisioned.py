@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import Field
 
 from nexus_contracts.envelope import EventData
-from nexus_contracts.fields import StripeCustomerId
+from nexus_contracts.fields import BILLED, StripeCustomerId
 
 
 class CustomerProvisionedV1(EventData):
@@ -14,9 +14,12 @@ class CustomerProvisionedV1(EventData):
 
     TYPE: ClassVar[str] = "customer.provisioned.v1"
 
-    user_id: UUID
-    stripe_customer_id: StripeCustomerId
-    generation: Annotated[int, Field(ge=1, le=1_000_000)]
+    user_id: Annotated[UUID, BILLED]
+    """The user whose runs are charged to the customer."""
+    stripe_customer_id: Annotated[StripeCustomerId, BILLED]
+    """The customer at Stripe."""
+    generation: Annotated[int, Field(ge=1, le=1_000_000), BILLED]
+    """Which of the user's customers it is, counted from 1: the highest one is charged."""
 
 
 CustomerProvisioned = CustomerProvisionedV1

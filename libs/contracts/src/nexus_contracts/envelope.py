@@ -2,14 +2,21 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Final, Generic, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Generic, Literal, Self, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
 from nexus_contracts.errors import InvalidEventError, UnreadableError, UnsupportedVersionError
-from nexus_contracts.fields import JsonMediaType, Moment, Text, TraceParent, trace_context
+from nexus_contracts.fields import (
+    BILLED,
+    JsonMediaType,
+    Moment,
+    Text,
+    TraceParent,
+    trace_context,
+)
 from nexus_contracts.json_nulls import set_null
 from nexus_contracts.wording import describe
 
@@ -17,6 +24,10 @@ CONTENT_TYPE: Final = "application/cloudevents+json"
 MAX_BODY_BYTES: Final = 256 * 1024
 
 _SOURCE: Final[TypeAdapter[str]] = TypeAdapter(Text)
+
+_ID: Final = "Made once and the same on every retry. An id is charged once, for ever."
+_SOURCE_NAME: Final = "The name of the service that published the event, always the same."
+_TIME: Final = "When it happened, RFC 3339 with `Z` or an offset: of a tool run, when it ended."
 
 _CONFIG: Final = ConfigDict(
     frozen=True,
@@ -33,7 +44,9 @@ class EventData(BaseModel):
     ``TYPE`` is the CloudEvents ``type``: the event's name and its major version.
     """
 
-    model_config = _CONFIG
+    # Docstrings of fields are their descriptions in the published schemas. Not so the envelope's:
+    # pydantic would look for them in the code that names Event[...], and fail.
+    model_config = ConfigDict(**_CONFIG, use_attribute_docstrings=True)
 
     TYPE: ClassVar[str]
     FREE_FORM: ClassVar[str | None] = None
@@ -55,10 +68,10 @@ class Event(BaseModel, Generic[DataT_co]):
     model_config = _CONFIG
 
     specversion: Literal["1.0"] = "1.0"
-    id: UUID
-    source: Text
+    id: Annotated[UUID, BILLED, Field(description=_ID)]
+    source: Annotated[Text, Field(description=_SOURCE_NAME)]
     type: str
-    time: Moment
+    time: Annotated[Moment, BILLED, Field(description=_TIME)]
     datacontenttype: JsonMediaType = "application/json"
     traceparent: TraceParent = None
     data: DataT_co

@@ -2,11 +2,18 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, TypeAdapter
 
 from nexus_contracts.wording import NOT_A_TIME, worded_pattern
+
+BILLED_KEYWORD: Final = "x-billed"
+BILLED: Final = Field(json_schema_extra={BILLED_KEYWORD: True})
+"""Marks a field whose value decides whether, when, how much or to whom a run is charged, or keeps
+it from being charged twice. Once a release has the field, its schema and its description never
+change: ``python -m nexus_contracts.releases check`` fails.
+"""
 
 MAX_VALUE: Final = 999_999_999_999_999
 """Stripe refuses meter values of more than 15 significant digits."""
@@ -107,8 +114,9 @@ A leap second is read as the last microsecond before it.
 
 _WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER: Final = rf'[ \t]*{_WORD}=({_WORD}|"([^"\\]|\\.)*")'
-_JSON_MEDIA_TYPE: Final = (
-    rf"^[ \t]*{_WORD}/({_WORD}\+)?[Jj][Ss][Oo][Nn]([ \t]*;({_PARAMETER})?)*[ \t]*$"
+_JSON_MEDIA_TYPE: Final = worded_pattern(
+    rf"^[ \t]*{_WORD}/({_WORD}\+)?[Jj][Ss][Oo][Nn]([ \t]*;({_PARAMETER})?)*[ \t]*$",
+    "must be a media type of JSON",
 )
 
 
@@ -148,9 +156,9 @@ TraceParent = Annotated[
         ),
         examples=["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"],
     ),
-    BeforeValidator(trace_context, json_schema_input_type=Any),
+    BeforeValidator(trace_context, json_schema_input_type=str | None),
 ]
 """A `traceparent` (https://www.w3.org/TR/trace-context/#traceparent-header) in its version 00.
 
-Money does not hang on it, so a wrong one refuses nothing, here or in the published schema.
+Money does not hang on it, so a wrong one is read as absent, though the published schema has text.
 """

@@ -5,18 +5,28 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from nexus_contracts import ALL_EVENTS, Event, EventData
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+ALL_JSON: Final = ("string", "number", "boolean", "object", "array", "null")
 DIRECTORY: Final = Path("libs/contracts/schemas")
 
 
-def schema_of(data: type[EventData]) -> dict[str, Any]:
-    """Return the JSON Schema of the whole body, envelope included, that carries ``data``."""
-    schema = Event[data].model_json_schema()  # type: ignore[valid-type]
+def schema_of(
+    data: type[EventData], *, mode: Literal["validation", "serialization"] = "validation"
+) -> dict[str, Any]:
+    """Return the JSON Schema of the whole body, envelope included, that carries ``data``.
+
+    ``validation``: of what is read, which is the published one. ``serialization``: of what we
+    write, which is narrower where we read leniently.
+    """
+    schema = Event[data].model_json_schema(mode=mode)  # type: ignore[valid-type]
     properties = schema["properties"]
+    if "JsonValue" in schema.get("$defs", {}):
+        # Generators of code make an object of a schema without a type.
+        schema["$defs"]["JsonValue"] = {"type": list(ALL_JSON)}
     # Publishers must send these, although the model has defaults or accepts other values.
     properties["type"] = {"const": data.TYPE, "type": "string"}
     properties["specversion"] = {"const": "1.0", "type": "string"}

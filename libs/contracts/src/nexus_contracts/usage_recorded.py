@@ -1,10 +1,11 @@
 """`usage.recorded`: a report is ready to be sent to Stripe."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 from uuid import UUID
 
 from nexus_contracts.envelope import EventData
 from nexus_contracts.fields import (
+    BILLED,
     Identifier,
     MeterName,
     Moment,
@@ -24,15 +25,24 @@ class UsageRecordedV1(EventData):
 
     TYPE: ClassVar[str] = "usage.recorded.v1"
 
-    report_id: UUID
-    identifier: Identifier
-    meter: MeterName
-    value: PositiveQuantity
-    stripe_customer_id: StripeCustomerId
-    dimensions: dict[Text, Text] | None = None
-    occurred_at: Moment
+    report_id: Annotated[UUID, BILLED]
+    """The report, as the ledger names it."""
+    identifier: Annotated[Identifier, BILLED]
+    """The meter event's `identifier` at Stripe, which counts one identifier once."""
+    meter: Annotated[MeterName, BILLED]
+    """The event name of the meter at Stripe."""
+    value: Annotated[PositiveQuantity, BILLED]
+    """What the meter counts: a number of runs or of tokens, as the meter has it."""
+    stripe_customer_id: Annotated[StripeCustomerId, BILLED]
+    """The customer at Stripe who is charged."""
+    dimensions: Annotated[dict[Text, Text] | None, BILLED] = None
+    """Further payload of the meter event, by name. Null or absent: none."""
+    occurred_at: Annotated[Moment, BILLED]
+    """When the earliest of the runs ended: the meter event's timestamp."""
     event_count: PositiveQuantity
+    """How many tool runs the report sums up."""
     claim_id: UUID | None = None
+    """The claim that made the report. Reports of 0.1.0 have none."""
 
 
 UsageRecorded = UsageRecordedV1

@@ -1,10 +1,10 @@
 """`usage.rejected`: Stripe refused a report for good."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 from uuid import UUID
 
 from nexus_contracts.envelope import EventData
-from nexus_contracts.fields import Identifier, Moment, Text
+from nexus_contracts.fields import BILLED, Identifier, Moment, Text
 
 
 class UsageRejectedV1(EventData):
@@ -12,11 +12,16 @@ class UsageRejectedV1(EventData):
 
     TYPE: ClassVar[str] = "usage.rejected.v1"
 
-    report_id: UUID
+    report_id: Annotated[UUID, BILLED]
+    """The report, as the ledger names it."""
     identifier: Identifier
+    """The report's identifier at Stripe."""
     at: Moment
-    reason: Text
-    ever_unknown: bool
+    """When Stripe refused it."""
+    reason: Annotated[Text, BILLED]
+    """Why, as a dead letter's `nexus-reason`. What a deleted customer was refused is sent anew."""
+    ever_unknown: Annotated[bool, BILLED]
+    """Whether an attempt's outcome was unknown for a while, so that Stripe may have counted it."""
 
 
 UsageRejected = UsageRejectedV1

@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import Field
 
 from nexus_contracts.envelope import EventData
+from nexus_contracts.fields import BILLED
 from nexus_contracts.wording import worded_pattern
 
 Email = Annotated[
@@ -25,8 +26,10 @@ class UserCreatedV1(EventData):
 
     TYPE: ClassVar[str] = "user.created.v1"
 
-    user_id: UUID
+    user_id: Annotated[UUID, BILLED]
+    """The user, as tool runs name him."""
     email: Email
+    """The address that the user's customer at Stripe gets."""
     name: Annotated[
         str | None,
         Field(
@@ -35,6 +38,7 @@ class UserCreatedV1(EventData):
             repr=False,
         ),
     ] = None
+    """The name that the user's customer at Stripe gets."""
 
 
 UserCreated = UserCreatedV1

@@ -1,0 +1,91 @@
+"""docs/asyncapi.json is AsyncAPI as its own parser has it, and has every channel."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nexus_contracts import ALL_EVENTS
+from nexus_messaging.topology import WORK_QUEUES, dead_letter_queue
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = ROOT / "docs/asyncapi.json"
+PARSER = Path(__file__).parent / "asyncapi"
+
+INSTALL_SECONDS = 840
+"""A registry's 130 packages; a minute, but for a machine that does much else."""
+
+Validate = Callable[[Path], subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def validate(tmp_path_factory: pytest.TempPathFactory) -> Validate:
+    """Return what validates a document; it needs Node 20 with npm, and the registry."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        raise FileNotFoundError("node and npm are not there; Debian has them as nodejs and npm")
+    folder = tmp_path_factory.mktemp("asyncapi")
+    shutil.copytree(PARSER, folder, dirs_exist_ok=True)
+    install = [npm, "ci", "--silent", "--prefer-offline"]
+    subprocess.run(install, cwd=folder, check=True, timeout=INSTALL_SECONDS)
+
+    def run(document: Path) -> subprocess.CompletedProcess[str]:
+        command = [node, str(folder / "validate.mjs"), str(document)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+    return run
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_document_is_valid_by_the_parser_of_asyncapi(validate: Validate) -> None:
+    """Generators of code and pages take it: no error, no warning."""
+    checked = validate(DOCUMENT)
+
+    assert checked.returncode == 0, checked.stdout
+    assert set(checked.stdout.splitlines()) >= set(WORK_QUEUES)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_document_with_a_fault_is_refused(validate: Validate, tmp_path: Path) -> None:
+    """A message that a channel refers to and that is not there; an example that breaks a rule."""
+    document = read()
+    del document["components"]["messages"]["user.created.v1"]
+    [example] = document["components"]["messages"]["tool.executed.v1"]["examples"]
+    example["payload"]["data"]["origin"] = "nowhere"
+    broken = tmp_path / "asyncapi.json"
+    broken.write_text(json.dumps(document))
+
+    checked = validate(broken)
+
+    assert checked.returncode == 1
+    assert "user.created.v1" in checked.stdout
+
+
+def test_every_queue_is_a_channel_and_every_event_is_sent_and_received() -> None:
+    """One document for all of it: a new queue or event can't be left out."""
+    document = read()
+    messages = {data.TYPE for data in ALL_EVENTS}
+    used = {
+        action: {
+            each["$ref"].rpartition("/")[2]
+            for operation in document["operations"].values()
+            if operation["action"] == action
+            for each in operation["messages"]
+        }
+        for action in ("send", "receive")
+    }
+
+    queues = {*WORK_QUEUES, *map(dead_letter_queue, WORK_QUEUES), "unroutable"}
+    assert queues <= document["channels"].keys()
+    assert used == {"send": messages, "receive": messages}
+
+
+def read() -> Any:
+    """Return the document."""
+    return json.loads(DOCUMENT.read_text(encoding="utf-8"))
