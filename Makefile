@@ -4,7 +4,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 BIN := .venv/bin
-PACKAGES := libs/contracts libs/messaging libs/database libs/service libs/broker-admin \
+PACKAGES := libs/contracts libs/messaging libs/database libs/service libs/broker-admin libs/outbox \
 	libs/stripe-answers libs/stripe-emulator \
 	services/usage-ingest services/stripe-reporter services/customer-provisioner deploy/local deploy/demo deploy/chaos \
 	deploy/grafana

@@ -19,6 +19,7 @@ from customer_provisioner.settings import Settings as ProvisionerSettings
 from metering_dashboards.__main__ import dashboards
 from model import transitions
 from nexus_broker_admin.inspection import TopologySettings
+from nexus_outbox.settings import Settings as OutboxSettings
 from nexus_service.settings import ServiceSettings
 from stripe_reporter.handlers import router as reporter_router
 from stripe_reporter.settings import Settings as ReporterSettings
@@ -31,6 +32,7 @@ SERVICES: Final[dict[str, type[BaseModel]]] = {
     "usage-ingest": IngestSettings,
     "stripe-reporter": ReporterSettings,
     "customer-provisioner": ProvisionerSettings,
+    "nexus-outbox": OutboxSettings,
 }
 
 ROUTERS: Final = {

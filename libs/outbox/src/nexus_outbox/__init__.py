@@ -1,0 +1,1 @@
+"""Publishes events from an outbox in the PostgreSQL database of another service."""

@@ -1,0 +1,159 @@
+"""The composition root of nexus-outbox: the one room that knows every part."""
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Final
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from nexus_database import Database, DatabaseUnavailableError, MigrationError
+from nexus_database.connecting import Connector
+from nexus_database.settings import DatabaseSettings
+from nexus_database.url import DatabaseUrl
+from nexus_messaging.errors import PublishError
+from nexus_messaging.publisher import Publisher
+from nexus_messaging.settings import BrokerSettings
+from nexus_outbox.commands import COMMANDS
+from nexus_outbox.installation import (
+    NotInstalledError,
+    install,
+    installation_fault,
+    require_installed,
+)
+from nexus_outbox.listening import Listener
+from nexus_outbox.metrics import Metrics
+from nexus_outbox.relay import Relay
+from nexus_outbox.settings import Settings
+from nexus_outbox.storage import PORTION, Outbox
+from nexus_service.checking import Checks
+from nexus_service.command import Service
+from nexus_service.http import serving
+from nexus_service.lifecycle import Loop, run_until, stop_on_signal, wait_until_available
+from nexus_service.periodic import Job, Periodic
+from nexus_service.progress import StallDetector
+from nexus_service.work import WorkRegistry
+
+NAME: Final = "nexus-outbox"
+
+MEASURE_EVERY: Final = 5.0
+TIDY_EVERY: Final = 60.0
+"""Seconds between rounds of pruning and recovering."""
+
+SESSIONS: Final = 3
+"""Of the pool: publishing, tidying, measuring. One more session listens."""
+
+log = structlog.get_logger()
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Raises:
+        StartError: the HTTP port is taken.
+        NotInstalledError: the database has no outbox that this release can use.
+        StoppedError: stopped before the database and the broker were available.
+    """
+    stop, registry = asyncio.Event(), CollectorRegistry()
+    stop_on_signal(stop)
+    works, metrics = WorkRegistry(registry, service=NAME), Metrics(registry)
+    connected: list[Publisher] = []
+    url = settings.database_url.get_secret_value()
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(Database(url, name=NAME, pool_size=SESSIONS))
+        installed = partial(installation_fault, database)
+        stalls = StallDetector(works.activities, installed, time.monotonic)
+        await stack.enter_async_context(
+            serving(
+                settings.http_host,
+                settings.http_port,
+                registry,
+                health={"progress": stalls.fault},
+                readiness={"broker": partial(_broker_fault, connected), "database": installed},
+            )
+        )
+        publisher = await _connect(settings, database, stop)
+        stack.push_async_callback(publisher.close)
+        connected.append(publisher)
+        publisher.watch_failures(metrics.publish_failed)
+        relay = Relay(Outbox(database), publisher, metrics)
+        loops = assemble(settings, relay, Outbox(database), works, metrics)
+        log.info("serving", port=settings.http_port)
+        await run_until(stop, loops, [relay], grace=settings.shutdown_grace_seconds)
+
+
+def assemble(
+    settings: Settings, relay: Relay, outbox: Outbox, works: WorkRegistry, metrics: Metrics
+) -> dict[str, Loop]:
+    """Return every loop by its name; nothing runs yet."""
+
+    async def measure() -> None:
+        metrics.show(await outbox.status())
+
+    async def tidy() -> bool:
+        recovered, pruned = await outbox.recover(), await outbox.prune(settings.keep_sent)
+        metrics.recovered(recovered)
+        metrics.pruned(pruned)
+        return PORTION in {recovered, pruned}
+
+    def every(seconds: float, name: str, job: Job) -> Periodic:
+        return Periodic(job, works.add(name, continuous=True), every=seconds)
+
+    publish = every(settings.poll_seconds, "publish", relay.publish_due)
+    url = DatabaseUrl.of(settings.database_url.get_secret_value())
+    return {
+        "publish": publish.run,
+        "listen": Listener(Connector(url, f"{NAME} listener"), publish.wake).run,
+        "tidy": every(TIDY_EVERY, "tidy", tidy).run,
+        "measure": every(MEASURE_EVERY, "measure", measure).run,
+    }
+
+
+async def _connect(settings: BrokerSettings, database: Database, stop: asyncio.Event) -> Publisher:
+    unavailable = (DatabaseUnavailableError,)
+    await wait_until_available("database", lambda: require_installed(database), unavailable, stop)
+    url = settings.amqp_url.get_secret_value()
+    return await wait_until_available(
+        "broker", lambda: Publisher.connect(url, name=NAME), (PublishError,), stop
+    )
+
+
+async def _broker_fault(publishers: list[Publisher]) -> str | None:
+    if not publishers:
+        return "starting"
+    return None if publishers[0].connected else "not connected for publishing"
+
+
+async def _check_database(settings: DatabaseSettings) -> str | None:
+    async with Database(settings.database_url.get_secret_value(), name=f"{NAME} check") as database:
+        return await installation_fault(database)
+
+
+async def _check_broker(settings: BrokerSettings) -> str | None:
+    try:
+        publisher = await Publisher.connect(
+            settings.amqp_url.get_secret_value(), name=f"{NAME} check"
+        )
+    except PublishError as error:
+        return str(error)
+    await publisher.close()
+    return None
+
+
+SERVICE: Final = Service(
+    name=NAME,
+    purpose="Publishes events from the outbox in another service's PostgreSQL database.",
+    settings=Settings,
+    serve=serve,
+    checks=(
+        Checks("broker", BrokerSettings, lambda given: {"broker": lambda: _check_broker(given)}),
+        Checks(
+            "database", DatabaseSettings, lambda given: {"database": lambda: _check_database(given)}
+        ),
+    ),
+    migrate=install,
+    faults=(NotInstalledError, DatabaseUnavailableError, MigrationError),
+    commands=COMMANDS,
+)
