@@ -90,8 +90,8 @@ def _table(fields: Mapping[str, Field], required: frozenset[str]) -> Iterator[st
     yield "|---|---|---|---|---|"
     for name, field in fields.items():
         must, charged = ("yes" if name in required else ""), ("yes" if field.billed else "")
-        told = str(field.schema.get("description", "")).replace("<", "\\<")
-        yield f"| `{name}` | {_rules(field.shape)} | {must} | {charged} | {told} |"
+        description = str(field.schema.get("description", "")).replace("<", "\\<")
+        yield f"| `{name}` | {_rules(field.shape)} | {must} | {charged} | {description} |"
 
 
 def _rules(shape: Shape) -> str:

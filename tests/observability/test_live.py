@@ -38,7 +38,7 @@ NEVER_HERE = {
     # No row was changed by hand here, and no later release has written any.
     ("usage_ingest_reports_total", "set_aside"),
     ("usage_ingest_events_total", "held_by_newer"),
-    # The database takes whatever the contract lets through.
+    # PostgreSQL refuses no row here.
     ("usage_ingest_events_total", "unstorable"),
 }
 """Label values that the scenario does not bring about, and why."""

@@ -51,7 +51,7 @@ def wrong(counts: LedgerCounts | None, depths: Depths | None) -> dict[str, str]:
 
 
 def test_every_queue_that_is_consumed_has_its_stage() -> None:
-    """Otherwise nobody would be told that it has no consumer, or dead letters."""
+    """Otherwise `status` would not show that it has no consumer, or has dead letters."""
     assert {stage.queue for stage in STAGES} == set(WORK_QUEUES)
 
 

@@ -60,11 +60,11 @@ def breaks(contract: Contract, released: Schema, version: str) -> Iterator[str]:
     for name in sorted(was.keys() - now.keys()):
         yield f"{contract.name} {name}: removed; {release} has it"
     for each in refusals(old, reads):
-        told = f"{release} writes {each.written}, this checkout reads {each.read}"
-        yield f"{contract.name} {each.field}: {each.rule}: {told}"
+        difference = f"{release} writes {each.written}, this checkout reads {each.read}"
+        yield f"{contract.name} {each.field}: {each.rule}: {difference}"
     for each in refusals(writes, old):
-        told = f"this checkout writes {each.written}, {release} reads {each.read}"
-        yield f"{contract.name} {each.field}: {each.rule}: {told}"
+        difference = f"this checkout writes {each.written}, {release} reads {each.read}"
+        yield f"{contract.name} {each.field}: {each.rule}: {difference}"
     for name in sorted(was.keys() & now.keys()):
         for change in _billed_changes(was[name], now[name]):
             yield f"{contract.name} {name}: billed: {change} since {release}"
@@ -99,10 +99,10 @@ def _types(shape: Shape) -> str:
 def _of_kind(writer: Kind, reader: Kind, field: str) -> Iterator[Refusal]:
     if writer.values is not None:
         if not all(_takes(reader, value) for value in writer.values):
-            yield Refusal(field, "value", as_text(writer.values[0]), _told(reader))
+            yield Refusal(field, "value", as_text(writer.values[0]), _requirement(reader))
         return
     if reader.values is not None:
-        yield Refusal(field, "enum", f"any {writer.type}", _told(reader))
+        yield Refusal(field, "enum", f"any {writer.type}", _requirement(reader))
         return
     for rule, limit in reader.limits.items():
         written = writer.limits.get(rule)
@@ -156,7 +156,7 @@ def _takes(reader: Kind, value: object) -> bool:
     return "format" not in reader.texts and re.search(pattern, value) is not None
 
 
-def _told(reader: Kind) -> str:
+def _requirement(reader: Kind) -> str:
     if reader.values is not None:
         return " or ".join(map(as_text, reader.values))
     rules = {**reader.limits, **reader.texts}

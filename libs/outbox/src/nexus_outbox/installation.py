@@ -1,4 +1,4 @@
-"""The outbox's SQL: installed by an owner, and looked at by the loop."""
+"""The outbox's SQL: installed by its owner, and checked by the loop."""
 
 from importlib.resources import files
 from typing import Final
