@@ -74,22 +74,27 @@ class ManagementUi:
         """Wait until the list of queues shows so many messages in ``queue``; it lags by seconds."""
         self._show(f"{self._url}/#/queues")
         self._wait.until(lambda _: self._total(queue) == str(messages))
-        row = self._browser.find_element(By.XPATH, f"//tr[td/a[normalize-space()='{queue}']]")
+        row = self._browser.find_element(By.XPATH, self._row(queue))
         self._picture("queues", upward_from=row)
 
     def _total(self, queue: str) -> str:
         """Read the third number of the queue's row: ready, unacked, total."""
-        numbers = f"//tr[td/a[normalize-space()='{queue}']]/td[@class='r']"
-        found = self._browser.find_elements(By.XPATH, numbers)
+        found = self._browser.find_elements(By.XPATH, f"{self._row(queue)}/td[@class='r']")
         return found[2].text if len(found) > 2 else ""
+
+    def _row(self, queue: str) -> str:
+        """Return the XPath of the queue's row: the list may show other vhosts' queues, too."""
+        return f"//tr[td/a[@href='{self._link(queue)}']]"
+
+    def _link(self, queue: str) -> str:
+        return f"#/queues/{quote(self._vhost, safe='')}/{quote(queue, safe='')}"
 
     @_in_thread
     def open_queue(self, queue: str) -> None:
         """Open the page of ``queue`` by its link in the list of queues."""
         self._show(f"{self._url}/#/queues")
-        self._click(By.XPATH, f"//td/a[normalize-space()='{queue}']")
-        address = f"/#/queues/{quote(self._vhost, safe='')}/{quote(queue, safe='')}"
-        self._wait.until(met.url_contains(address))
+        self._click(By.XPATH, f"{self._row(queue)}/td/a")
+        self._wait.until(met.url_contains(f"/{self._link(queue)}"))
         self._wait.until(met.text_to_be_present_in_element((By.TAG_NAME, "h1"), queue))
 
     @_in_thread
