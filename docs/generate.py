@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 from customer_provisioner.handlers import router as provisioner_router
 from customer_provisioner.settings import Settings as ProvisionerSettings
 from metering_dashboards.__main__ import dashboards
-from model import transitions
+from model import transitions, versions
 from nexus_broker_admin.inspection import TopologySettings
 from nexus_outbox.settings import Settings as OutboxSettings
 from nexus_service.settings import ServiceSettings
@@ -116,6 +116,18 @@ put back: it brings events and reports to where the journal says they had been b
 """
 
 
+ARRIVALS: Final = """\
+## Versions of a tool run
+
+What becomes of a message by what the ledger has of its id (`usage_events`, and its details in
+`usage_details`). Two messages are of the same run if they say the same in the fields that version 1
+has, `metadata` aside, and their times are of the same millisecond. The details are the fields that
+version 2 adds: they are kept once, the first that come, and change nothing that is billed. A
+version 2 whose details are all null has details, too. It does not matter whether messages come in
+one batch or in several, or which process records them: the order of commits counts.
+"""
+
+
 def settings_page() -> Iterator[str]:
     """Yield the lines of the settings reference."""
     yield SETTINGS
@@ -168,6 +180,8 @@ def states_page() -> Iterator[str]:
     """Yield the lines of the state diagrams."""
     yield STATES
     yield from transitions.markdown()
+    yield ARRIVALS
+    yield from versions.markdown()
 
 
 def generated() -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from fuzz.harness import (
     process_all,
 )
 from fuzz.mutations import Target
-from nexus_contracts import ToolExecuted, read_event
+from nexus_contracts import TOOL_EXECUTED_VERSIONS, read_event
 from nexus_messaging.topology import EVENTS, TOOL_EXECUTED_QUEUE, USER_CREATED_QUEUE
 from support.events import tool_run
 from support.metrics import sample
@@ -30,7 +30,8 @@ INGEST = "usage-ingest"
 OTHER_REASONS = ("event_id_taken", "timestamp_in_future")
 """Reasons of messages that keep the contract."""
 
-DUPLICATES = 'usage_ingest_events_total{outcome="duplicate"}'
+KNOWN = ("duplicate", "details_added")
+"""Outcomes of runs that are in the ledger already."""
 LEDGER = "SELECT event_id, source, tool_name FROM usage_events"
 LEFT_OUT = "SELECT count(*)::int FROM usage_events WHERE metadata_left_out"
 
@@ -46,7 +47,10 @@ def _event(rng: random.Random) -> dict[str, object]:
         UUID(int=rng.getrandbits(128), version=4),
         event_id=UUID(int=rng.getrandbits(128), version=4),
         tool_name=rng.choice(("forecast", "tööl", "a/b c")),
+        kind=rng.choice(TOOL_EXECUTED_VERSIONS),
         token_count=rng.randrange(5000),
+        model="large",
+        cached_tokens=rng.randrange(5000),
         metadata={"model": "m", "depth": {"list": [1, 2.5, None, "x"]}},
     )
     return run.model_dump(mode="json")
@@ -67,16 +71,19 @@ async def test_mutated_tool_run_is_recorded_or_dead_lettered(platform: Platform)
     ends = await process_all(platform, INGEST, EVENTS, TOOL_EXECUTED_QUEUE, wires)
     ledger = {row[0]: row[1:] for row in await platform.rows("usage_ingest", LEDGER)}
 
-    assert_reasons_fit(ends, [ToolExecuted], OTHER_REASONS)
+    assert_reasons_fit(ends, TOOL_EXECUTED_VERSIONS, OTHER_REASONS)
     processed = ends.processed()
-    events = [read_event(body, [ToolExecuted]) for body in processed]
+    events = [read_event(body, TOOL_EXECUTED_VERSIONS) for body in processed]
     assert {event.id for event in events} == ledger.keys()
     facts = {(each.id, each.source, each.data.tool_name) for each in events}
     assert {(id_, *fact) for id_, fact in ledger.items()} <= facts
     assert all(processed[each.body()] for each in good)
     assert {UUID(each.event["id"]) for each in good} <= ledger.keys()
-    duplicates = await sample(platform.services[INGEST].url, DUPLICATES)
-    assert len(wires) == len(ledger) + duplicates + len(ends.dead) + len(ends.unroutable)
+    url = platform.services[INGEST].url
+    known = sum(
+        [await sample(url, f'usage_ingest_events_total{{outcome="{each}"}}') for each in KNOWN]
+    )
+    assert len(wires) == len(ledger) + known + len(ends.dead) + len(ends.unroutable)
     assert await platform.vhost.depth(USER_CREATED_QUEUE) == sum(wire.copies for wire in wires)
     assert len(ends.dead) > MUTATIONS / 3
     assert set(OTHER_REASONS) < ends.reasons().keys()

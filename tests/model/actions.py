@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from model.delivery import ReportDelivery, answer_of, with_new_key
 from model.system import Fate, System, Work
 from model.transitions import Cause
+from nexus_contracts import TOOL_EXECUTED_VERSIONS, Event
 from nexus_stripe.answer_classes import Effect
 from nexus_stripe.answers import Answer
 from stripe_reporter.stripe.responses import TABLE
@@ -185,6 +186,7 @@ def fresh(system: System, data: st.DataObject, user: UUID) -> ToolRun:
         server_id=data.draw(st.sampled_from(("one", "two"))),
         status=data.draw(st.sampled_from(("succeeded", "succeeded", "succeeded", "failed"))),
         token_count=data.draw(st.sampled_from((None, 0, 7))),
+        kind=data.draw(st.sampled_from(TOOL_EXECUTED_VERSIONS)),
     )
     system.sent.append(event)
     return event
@@ -194,8 +196,11 @@ def _event(system: System, data: st.DataObject) -> ToolRun:
     if not system.sent or data.draw(st.integers(0, 3)):
         return fresh(system, data, data.draw(st.sampled_from(USERS)))
     known, tokens = data.draw(st.sampled_from(system.sent)), data.draw(st.sampled_from((None, 9)))
-    changed = {"metadata": {"copy": True}} | ({"token_count": tokens} if tokens else {})
-    return known.model_copy(update={"data": known.data.model_copy(update=changed)})
+    fields = known.data.model_dump() | {"metadata": {"copy": True}}
+    fields |= {"token_count": tokens} if tokens else {}
+    fields |= {"model": data.draw(st.sampled_from((None, "large")))}
+    kind = data.draw(st.sampled_from(TOOL_EXECUTED_VERSIONS))
+    return Event.of(kind(**fields), source=known.source, id=known.id, time=known.time)
 
 
 def _answer(delivery: ReportDelivery, data: st.DataObject) -> Answer:

@@ -21,6 +21,9 @@ def as_predicted(seen: Seen, reference: Reference) -> None:
     assert {key: row.billing_state for key, row in seen.events.items()} == {
         key: usage.state for key, usage in reference.events.items()
     }
+    assert {key: _details(row) for key, row in seen.details.items()} == {
+        key: usage.details for key, usage in reference.events.items() if usage.details is not None
+    }
     assert {key: _bill(row) for key, row in seen.reports.items()} == reference.reports
     assert {key: _calls(row) for key, row in seen.calls.items()} == reference.journal
 
@@ -115,6 +118,10 @@ def _claimed(seen: Seen) -> Iterable[tuple[Any, str]]:
     for event in seen.events.values():
         if event.claim_id is not None:
             yield from ((event.claim_id, meter) for meter in event.readings)
+
+
+def _details(row: Row[Any]) -> tuple[object, ...]:
+    return (row.model, row.input_tokens, row.output_tokens, row.cached_tokens)
 
 
 def _bill(row: Row[Any]) -> Bill:

@@ -75,6 +75,7 @@ class Seen:
     """Every row; a report and its row in the journal by what the report is for."""
 
     events: Mapping[UUID, Row[Any]]
+    details: Mapping[UUID, Row[Any]]
     reports: Mapping[Key, Row[Any]]
     calls: Mapping[Key, Row[Any]]
     moves: set[tuple[str, str, str]]
@@ -173,7 +174,7 @@ class Environment:
         self.held = HeldDatabase(ingest)
         self.journal = Database(reporter, name="reporter")
         self._ledger_watcher = Watcher(
-            watchers[0], "usage_events", "usage_reports", "billing_accounts"
+            watchers[0], "usage_events", "usage_details", "usage_reports", "billing_accounts"
         )
         self._journal_watcher = Watcher(watchers[1], "meter_calls")
         self.parts = IngestParts(self._ingest)
@@ -198,7 +199,7 @@ class Environment:
 
     async def look(self) -> Seen:
         """Read every row, and the moves since the last look."""
-        (events, reports, _), moved = await self._ledger_watcher.look()
+        (events, details, reports, _), moved = await self._ledger_watcher.look()
         (calls,), called = await self._journal_watcher.look()
         claims: dict[UUID, set[UUID]] = {}
         for event in events:
@@ -210,6 +211,7 @@ class Environment:
         assert len(set(keys.values())) == len(reports)
         return Seen(
             {row.event_id: row for row in events},
+            {row.event_id: row for row in details},
             {keys[row.report_id]: row for row in reports},
             {keys[row.report_id]: row for row in calls},
             moved | called,

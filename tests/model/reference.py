@@ -30,9 +30,13 @@ Key = tuple[frozenset[UUID], str, int]
 
 @dataclass
 class Usage:
-    """An event; ``meaning`` distinguishes it from another event with its id."""
+    """An event; ``meaning`` distinguishes it from another event with its id.
+
+    ``details`` are what version 2 says beyond version 1, ``None`` if only version 1 came.
+    """
 
     meaning: tuple[object, ...]
+    details: tuple[object, ...] | None
     user: UUID
     server: str
     at: datetime
@@ -102,10 +106,17 @@ class Reference:
     journal: dict[Key, Calls] = field(default_factory=dict)
 
     def record(self, event_id: UUID, usage: Usage, now: datetime) -> str:
-        """Return the state an event is recorded in, or ``duplicate`` or ``taken``."""
+        """Return the state an event is recorded in, or what its id has already."""
         held = self.events.setdefault(event_id, usage)
         if held is not usage:
-            return "duplicate" if held.meaning == usage.meaning else "taken"
+            if held.meaning != usage.meaning:
+                return "taken"
+            if usage.details in {None, held.details}:
+                return "duplicate"
+            if held.details is not None:
+                return "taken"
+            held.details = usage.details
+            return "details added"
         awaited = "due" if usage.user in self.accounts else "waiting"
         current = "expired" if now - usage.at >= OLDEST else awaited
         usage.state = current if usage.readings else "not_billable"

@@ -15,12 +15,21 @@ from stripe_reporter.reports import Report
 from support.events import provisioned
 from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingRules, ToolRun
-from usage_ingest.storage.ledger import Duplicate, HeldByNewer, IdTaken, Recorded, Result
+from usage_ingest.storage.ledger import (
+    DetailsAdded,
+    DetailsTaken,
+    Duplicate,
+    HeldByNewer,
+    IdTaken,
+    Recorded,
+    Result,
+)
 from usage_ingest.storage.reports import Answer
 
 Work = Coroutine[Any, Any, None]
 
 RULES: Final = BillingRules("runs", "tokens", frozenset({"succeeded"}))
+DETAILS: Final = ("model", "input_tokens", "output_tokens", "cached_tokens")
 START: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -35,10 +44,12 @@ class Fate(StrEnum):
 def usage(event: ToolRun) -> Usage:
     """Return an event as the reference knows it."""
     run = event.data
-    meaning = (event.source, event.time, *run.model_dump(exclude={"metadata"}).values())
+    fields = run.model_dump(exclude={"metadata"})
+    details = tuple(fields.pop(name) for name in DETAILS if name in fields)
+    meaning = (event.source, event.time, *fields.values())
     read = {"runs": 1, "tokens": run.token_count or 0} if run.status == "succeeded" else {}
     billed = {meter: value for meter, value in read.items() if value}
-    return Usage(meaning, run.user_id, run.server_id, event.time, billed)
+    return Usage(meaning, details or None, run.user_id, run.server_id, event.time, billed)
 
 
 def word(result: Result) -> str:
@@ -46,9 +57,11 @@ def word(result: Result) -> str:
     match result:
         case Recorded(state):
             return state.value
+        case DetailsAdded():
+            return "details added"
         case Duplicate():
             return "duplicate"
-        case IdTaken():
+        case IdTaken() | DetailsTaken():
             return "taken"
         case HeldByNewer():
             return "held by a later release"
@@ -72,7 +85,7 @@ class System:
         self.now = START
         self.reference = Reference()
         self.stripe = Stripe()
-        self.seen = Seen({}, {}, {}, set())
+        self.seen = Seen({}, {}, {}, {}, set())
         self.sent: list[ToolRun] = []
         self.leases: list[list[UsageRecorded]] = []
         self.messages: dict[Key, UsageRecorded] = {}

@@ -196,6 +196,12 @@ async def test_report_of_a_release_asks_stripe_for_the_same(message: Path) -> No
     assert dict(report.dimensions) == (data["dimensions"] or {})
 
 
+def published_schemas(commit: str) -> list[str]:
+    """Return the paths of the schemas that a release published."""
+    paths = committed(commit).splitlines()
+    return [path for path in paths if path.startswith("libs/contracts/schemas/")]
+
+
 READ_ALL: Final = """
 import json, pathlib, sys
 from nexus_contracts import ALL_EVENTS, read_event
@@ -208,11 +214,16 @@ for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
 @pytest.mark.long
 @pytest.mark.timeout(900)  # it may be the first to build the release
 def test_previous_release_reads_what_is_written_today(release: Release, tmp_path: Path) -> None:
-    """Its processes run on during an upgrade: each golden message, as our models write it."""
-    events = {
+    """Its processes run on during an upgrade: each golden message, as our models write it.
+
+    But for events that it does not have: publishers send those once all consumers read them.
+    """
+    known = {Path(path).stem for path in published_schemas(named_commit())}
+    golden = {
         path.name: read_event(path.read_bytes(), ALL_EVENTS)
         for path in (ROOT / "libs/contracts/tests/golden").iterdir()
     }
+    events = {name: event for name, event in golden.items() if event.type in known}
     (tmp_path / "written").mkdir()
     for name, event in events.items():
         (tmp_path / "written" / name).write_bytes(event.body())
@@ -236,11 +247,7 @@ def test_schemas_kept_of_the_previous_release_are_its_own() -> None:
         "version"
     ]
     kept = {path.name: path for path in (RELEASED / version / "schemas").iterdir()}
-    published = [
-        path
-        for path in committed(commit).splitlines()
-        if path.startswith("libs/contracts/schemas/")
-    ]
+    published = published_schemas(commit)
 
     assert {Path(path).name for path in published} == kept.keys()
     for path in published:

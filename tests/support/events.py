@@ -5,7 +5,14 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 from local_stack.catalogue import METER
-from nexus_contracts import CustomerProvisioned, Event, ToolExecuted, UsageRecorded, UserCreated
+from nexus_contracts import (
+    CustomerProvisioned,
+    Event,
+    ToolExecuted,
+    ToolExecutedV2,
+    UsageRecorded,
+    UserCreated,
+)
 
 NAME: Final = "Ada"
 """The name of every user."""
@@ -17,9 +24,10 @@ def tool_run(
     event_id: UUID | None = None,
     source: str = "test/hub",
     time: datetime | None = None,
+    kind: type[ToolExecuted] = ToolExecuted,
     **data: Any,
 ) -> Event[ToolExecuted]:
-    """Return a billable tool run of ``user_id``, or of a new user."""
+    """Return a billable tool run of ``user_id``, or of a new user, in the version ``kind``."""
     fields = {
         "server_id": "weather",
         "tool_name": "forecast",
@@ -28,11 +36,17 @@ def tool_run(
         **data,
     }
     return Event.of(
-        ToolExecuted(user_id=user_id or uuid4(), **fields),
+        kind(user_id=user_id or uuid4(), **fields),
         source=source,
         id=event_id or uuid4(),
         time=time or datetime.now(UTC),
     )
+
+
+def second_version(run: Event[ToolExecuted], **details: Any) -> Event[ToolExecuted]:
+    """Return the same run in version 2, with ``details``."""
+    data = ToolExecutedV2(**{**run.data.model_dump(), **details})
+    return Event.of(data, source=run.source, id=run.id, time=run.time)
 
 
 def past_run(user_id: UUID, **data: Any) -> Event[ToolExecuted]:

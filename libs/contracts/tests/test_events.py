@@ -16,6 +16,7 @@ from nexus_contracts import (
     Event,
     EventData,
     ToolExecutedV1,
+    ToolExecutedV2,
     UsageRecordedV1,
     UsageRejectedV1,
     UsageReportedV1,
@@ -49,16 +50,27 @@ plain_keys = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 
 contexts = st.from_regex(r"00-[0-9a-f]{31}1-[0-9a-f]{15}1-[0-9a-f]{2}", fullmatch=True)
 
+quantities = st.none() | st.integers(0, 10_000_000_000)
+
+TOOL_RUN: dict[str, st.SearchStrategy[Any]] = {
+    "user_id": st.uuids(),
+    "server_id": texts,
+    "tool_name": texts,
+    "origin": st.sampled_from(["direct", "hub", "job"]),
+    "status": st.sampled_from(["succeeded", "failed"]),
+    "token_count": quantities,
+    "metadata": st.none() | st.dictionaries(plain_keys, json_values, max_size=3),
+}
+
 EVENTS: dict[type[EventData], st.SearchStrategy[EventData]] = {
-    ToolExecutedV1: st.builds(
-        ToolExecutedV1,
-        user_id=st.uuids(),
-        server_id=texts,
-        tool_name=texts,
-        origin=st.sampled_from(["direct", "hub", "job"]),
-        status=st.sampled_from(["succeeded", "failed"]),
-        token_count=st.none() | st.integers(0, 10_000_000_000),
-        metadata=st.none() | st.dictionaries(plain_keys, json_values, max_size=3),
+    ToolExecutedV1: st.builds(ToolExecutedV1, **TOOL_RUN),
+    ToolExecutedV2: st.builds(
+        ToolExecutedV2,
+        **TOOL_RUN,
+        model=st.none() | texts,
+        input_tokens=quantities,
+        output_tokens=quantities,
+        cached_tokens=quantities,
     ),
     UserCreatedV1: st.builds(
         UserCreatedV1,

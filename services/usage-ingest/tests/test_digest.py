@@ -8,9 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_contracts import Event, ToolExecuted
+from nexus_contracts import Event, ToolExecuted, ToolExecutedV2
 from nexus_contracts.fields import EARLIEST
-from usage_ingest.entry import DIGEST_VERSION, UnknownDigestError, digest
+from usage_ingest.entry import (
+    DETAILS_VERSION,
+    DIGEST_VERSION,
+    UnknownDigestError,
+    details_digest,
+    digest,
+)
 from usage_ingest.metering import ToolRun
 
 NAMES = st.text(st.sampled_from('ab",[]\\ é'), min_size=1, max_size=4)
@@ -30,6 +36,13 @@ def run(time: datetime = NOON, event_id: UUID | None = None, **changes: Any) -> 
     source = changes.pop("source", "test/hub")
     data = ToolExecuted(**{**fields, **changes})
     return Event.of(data, source=source, id=event_id or uuid4(), time=time)
+
+
+def detailed_run(**details: Any) -> ToolRun:
+    """Return the same run in version 2."""
+    first = run()
+    data = ToolExecutedV2(**first.data.model_dump(), **details)
+    return Event.of(data, source=first.source, id=first.id, time=first.time)
 
 
 def test_metadata_id_and_microseconds_are_not_in_the_digest() -> None:
@@ -89,6 +102,45 @@ def test_version_of_a_later_release_is_an_error() -> None:
     """Nothing can be compared by it."""
     with pytest.raises(UnknownDigestError):
         digest(run(), DIGEST_VERSION + 1)
+    with pytest.raises(UnknownDigestError):
+        details_digest(detailed_run(), DETAILS_VERSION + 1)
+
+
+def test_both_versions_of_a_run_have_one_digest() -> None:
+    """It is of what version 1 says, so that they can be compared; the details have their own."""
+    assert digest(detailed_run(model="large", input_tokens=9)) == digest(run())
+
+
+@pytest.mark.parametrize(
+    ("details", "old"),
+    [
+        ({}, "6cd8cec706fa11110d83fb46f97df1f9be43b4c570f3390e7c7f6a5173f595e6"),
+        (
+            {"model": 'é"', "input_tokens": 7, "output_tokens": 0, "cached_tokens": 10**10},
+            "5954e8b6b38c59503287732ef59e6598a710ec9e4878f302cdd94fc028597241",
+        ),
+    ],
+    ids=["none", "all"],
+)
+def test_digest_of_details_of_version_1_never_changes(details: dict[str, Any], old: str) -> None:
+    """Such digests are in ledgers, and the events may come again at any time."""
+    assert details_digest(detailed_run(**details), 1).hex() == old
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"model": "small"}, {"input_tokens": 8}, {"output_tokens": 8}, {"cached_tokens": 8}],
+    ids=lambda change: next(iter(change)),
+)
+@pytest.mark.parametrize("value", ["null", "another"])
+def test_any_change_of_a_detail_changes_the_digest_of_details(
+    change: dict[str, Any], value: str
+) -> None:
+    """A detail that is null differs from one that is not."""
+    first = {"model": "large", "input_tokens": 7, "output_tokens": 7, "cached_tokens": 7}
+    changed = change if value == "another" else dict.fromkeys(change)
+
+    assert details_digest(detailed_run(**first | changed)) != details_digest(detailed_run(**first))
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from nexus_contracts import ToolExecuted
-from usage_ingest.entry import COLUMNS, stored_metadata
+from nexus_contracts import ToolExecutedV2
+from usage_ingest.entry import COLUMNS, DETAILS, stored_metadata
 
 
 @pytest.mark.parametrize(
@@ -50,23 +50,23 @@ def test_run_without_metadata_has_none_stored() -> None:
 NOT_DIGESTED = {"metadata"}
 """Fields that tell no event from another: a repetition may have other values of them."""
 
-FIELDS = sorted(ToolExecuted.model_fields)
+FIELDS = sorted(ToolExecutedV2.model_fields)
 
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_every_field_of_a_run_is_stored(name: str) -> None:
     """A field that is added to the contract needs a column, and a migration."""
-    assert name in {column.name for column in COLUMNS}, (
-        f"add a column for {name} to COLUMNS in usage_ingest/entry.py, and a migration"
+    assert name in {column.name for column in (*COLUMNS, *DETAILS)}, (
+        f"add a column for {name} to COLUMNS or DETAILS in usage_ingest/entry.py, and a migration"
     )
 
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_every_field_of_a_run_is_digested_or_named_here(name: str) -> None:
     """Whether a repetition with another value is the same event must be decided."""
-    digested = {column.name for column in COLUMNS if column.digested_from}
+    digested = {column.name for column in (*COLUMNS, *DETAILS) if column.digested_from}
 
     assert (name in digested) is (name not in NOT_DIGESTED), (
         f"name {name} in NOT_DIGESTED, or give its column in usage_ingest/entry.py"
-        " `digested_from=` the next DIGEST_VERSION"
+        " `digested_from=` the next DIGEST_VERSION or DETAILS_VERSION"
     )

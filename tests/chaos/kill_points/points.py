@@ -11,7 +11,7 @@ from typing_extensions import override
 from chaos.controlled_stack import INGEST, PROVISIONER, REPORTER, ControlledStack, created
 from metering_chaos.proxies import Direction
 from nexus_contracts import Event, ToolExecuted
-from support.events import past_run
+from support.events import past_run, second_version
 from support.waiting import eventually
 
 CLAIMING: Final = "WITH taken"
@@ -57,13 +57,21 @@ class Usage:
         """Return a recorded run of a user who does not exist yet."""
         user = uuid4()
         usage = cls(stack, user, past_run(user))
-        await usage.publish_run()
-        await stack.until(INGEST, RECORDED, user)
+        await usage.record_run()
         return usage
 
     async def publish_run(self) -> None:
         """Publish the run."""
         await self.stack.publish(self.run)
+
+    async def record_run(self) -> None:
+        """Publish the run and wait until it is recorded."""
+        await self.publish_run()
+        await self.stack.until(INGEST, RECORDED, self.user)
+
+    async def publish_second_version(self) -> None:
+        """Publish the run with details."""
+        await self.stack.publish(second_version(self.run, model="large", cached_tokens=9))
 
     async def publish_user(self) -> None:
         """Publish the user."""

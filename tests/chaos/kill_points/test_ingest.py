@@ -42,6 +42,21 @@ POINTS = (
         lock=("usage_events", "INSERT INTO usage_events"),
         cause=Usage.publish_run,
     ),
+    # The broker delivers the run again, and neither the run nor its details are there.
+    KillPoint(
+        "between a run and its details",
+        INGEST,
+        lock=("usage_details", "INSERT INTO usage_details"),
+        cause=Usage.publish_second_version,
+    ),
+    # The broker delivers the details again; the run is not touched.
+    KillPoint(
+        "before the commit of details that come later",
+        INGEST,
+        before=Usage.record_run,
+        lock=("usage_details", "INSERT INTO usage_details"),
+        cause=Usage.publish_second_version,
+    ),
     # The second delivery is a known duplicate.
     KillPoint(
         "between the commit and the ack of runs",

@@ -9,7 +9,7 @@ from nexus_database import Database
 from nexus_messaging.topology import USAGE_RECORDED_QUEUE
 from support.commands import in_a_pipe, on_a_terminal
 from support.databases import url_of
-from support.events import provisioned, tool_run
+from support.events import provisioned, second_version, tool_run
 from support.leak_check import leaks, secrets_in
 from support.vhost import Vhost
 from usage_ingest.entry import Entry
@@ -131,7 +131,8 @@ async def test_explain_shows_each_step_or_why_a_run_is_not_billed(
     """In sentences that need no knowledge of the code."""
     run, reports, answer = await forwarded(database)
     await reports.answer([answer])
-    failed, early = tool_run(status="failed"), tool_run()
+    failed = tool_run(status="failed")
+    early = second_version(tool_run(), model="large", cached_tokens=9)
     await Ledger(database).record([Entry.of(each, RULES, NOW) for each in (failed, early)])
 
     billed = await command(database, "explain", str(run.id))
@@ -142,6 +143,8 @@ async def test_explain_shows_each_step_or_why_a_run_is_not_billed(
     assert billed[0] == 0
     assert "1 on tool_call_executed" in billed[1]
     assert "counted by Stripe" in billed[1]
+    assert "details" not in billed[1]
+    assert "model large, 9 cached tokens; nothing is billed by them" in waiting[1]
     assert "not_billable" in unbilled[1]
     assert "no Stripe customer yet" in waiting[1]
     assert unknown[0] == 1

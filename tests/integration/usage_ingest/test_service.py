@@ -9,7 +9,12 @@ from sqlalchemy import text
 
 from local_stack.servers import Database as PostgresServer
 from local_stack.sql import run_sql
-from nexus_contracts import Event, UsageRecorded, UsageReported, read_event
+from nexus_contracts import (
+    Event,
+    UsageRecorded,
+    UsageReported,
+    read_event,
+)
 from nexus_database import Database
 from nexus_messaging.topology import (
     INTERNAL,
@@ -18,7 +23,7 @@ from nexus_messaging.topology import (
     USAGE_OUTCOMES_QUEUE,
     USAGE_RECORDED_QUEUE,
 )
-from support.events import provisioned, tool_run
+from support.events import provisioned, second_version, tool_run
 from support.ingest import running_ingest
 from support.vhost import Vhost
 from support.waiting import eventually
@@ -108,6 +113,30 @@ async def test_permanent_errors_are_dead_lettered_with_a_reason(
         "unsupported_version",
     ]
     assert await recorded(running) == 1
+
+
+async def test_versions_of_a_run_come_from_the_same_queue(vhost: Vhost, running: Database) -> None:
+    """Version 2 adds its details to a run of version 1; other details are a dead letter."""
+    run = tool_run()
+
+    for each in (
+        run,
+        second_version(run, model="large"),
+        second_version(run, model="small"),
+        second_version(tool_run()),
+    ):
+        await vhost.publish(each)
+
+    [letter] = await eventually(
+        lambda: vhost.dead_letters(TOOL_EXECUTED_QUEUE), lambda letters: len(letters) == 1
+    )
+    assert letter.headers["nexus-reason"] == "event_id_taken"
+    assert letter.headers["nexus-error"] == (
+        "PermanentError: data: the run was recorded with another model or other tokens by kind"
+    )
+    assert await eventually(lambda: recorded(running), lambda count: count == 2) == 2
+    query = text("SELECT model FROM usage_details ORDER BY model")
+    assert [*(await running.run(lambda c: c.execute(query))).scalars()] == ["large", None]
 
 
 async def test_due_events_become_a_report_and_its_answer_is_applied(

@@ -13,7 +13,8 @@ _RECORD = Section(
     (
         Panel(
             "Tool runs by outcome",
-            "due and waiting are new and billable; duplicate is harmless; id_taken, unreadable,"
+            "due and waiting are new and billable; duplicate and details_added (a run that was"
+            " recorded by version 1 came as version 2) are harmless; id_taken, unreadable,"
             " timestamp_in_future and unstorable became dead letters; held_by_newer waits for the"
             " release that recorded it first.",
             "ops",

@@ -9,14 +9,19 @@ from nexus_contracts.errors import (
     UnreadableError,
     UnsupportedVersionError,
 )
-from nexus_contracts.tool_executed import ToolExecuted, ToolExecutedV1
+from nexus_contracts.tool_executed import (
+    TOOL_EXECUTED_VERSIONS,
+    ToolExecuted,
+    ToolExecutedV1,
+    ToolExecutedV2,
+)
 from nexus_contracts.usage_recorded import UsageRecorded, UsageRecordedV1
 from nexus_contracts.usage_rejected import UsageRejected, UsageRejectedV1
 from nexus_contracts.usage_reported import UsageReported, UsageReportedV1
 from nexus_contracts.user_created import UserCreated, UserCreatedV1
 
 ALL_EVENTS: tuple[type[EventData], ...] = (
-    ToolExecutedV1,
+    *TOOL_EXECUTED_VERSIONS,
     UserCreatedV1,
     CustomerProvisionedV1,
     UsageRecordedV1,
@@ -28,6 +33,7 @@ __all__ = [
     "ALL_EVENTS",
     "CONTENT_TYPE",
     "MAX_BODY_BYTES",
+    "TOOL_EXECUTED_VERSIONS",
     "CallRecord",
     "CallRecordsEnd",
     "ContractError",
@@ -38,6 +44,7 @@ __all__ = [
     "InvalidEventError",
     "ToolExecuted",
     "ToolExecutedV1",
+    "ToolExecutedV2",
     "UnreadableError",
     "UnsupportedVersionError",
     "UsageRecorded",

@@ -1,6 +1,6 @@
 """`tool.executed`: a run of a tool ended, whoever started it."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 from uuid import UUID
 
 from pydantic import Field, JsonValue
@@ -34,4 +34,29 @@ class ToolExecutedV1(EventData):
     """The publisher's own, without effect on billing. If it can't be read, it is left out."""
 
 
+class ToolExecutedV2(ToolExecutedV1):
+    """One tool run, with the model that it used and its tokens by kind, its details.
+
+    All that is charged is what version 1 has. ``token_count`` stays the total that is charged: it
+    is stated by the publisher and never computed from the tokens by kind. No rule between them is
+    enforced: some providers count cached tokens among the input (OpenAI, Gemini), others beside it
+    (Anthropic).
+    """
+
+    TYPE: ClassVar[str] = "tool.executed.v2"
+
+    model: Text | None = None
+    """The model that the run used, as its provider names it. Null or absent: none, or unknown."""
+    input_tokens: Quantity | None = None
+    """How many tokens the model read, as its provider counts them. Null or absent: unknown."""
+    output_tokens: Quantity | None = None
+    """How many tokens the model wrote, as its provider counts them. Null or absent: unknown."""
+    cached_tokens: Quantity | None = None
+    """How many tokens the provider read from its cache. Null or absent: unknown."""
+
+
 ToolExecuted = ToolExecutedV1
+"""What every version has: each later one is a subclass."""
+
+TOOL_EXECUTED_VERSIONS: Final[tuple[type[ToolExecuted], ...]] = (ToolExecutedV1, ToolExecutedV2)
+"""All versions that are read."""

@@ -8,11 +8,17 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from nexus_contracts import ContractError, EventData, ToolExecuted, UserCreated, read_event
+from nexus_contracts import (
+    TOOL_EXECUTED_VERSIONS,
+    ContractError,
+    EventData,
+    UserCreated,
+    read_event,
+)
 from nexus_messaging.backoff import pause_after
 from nexus_messaging.errors import PublishError
 
-PUBLISHED: Final[tuple[type[EventData], ...]] = (ToolExecuted, UserCreated)
+PUBLISHED: Final[tuple[type[EventData], ...]] = (*TOOL_EXECUTED_VERSIONS, UserCreated)
 """The events that an outbox may hold: those that other services publish."""
 
 FIRST_PAUSE: Final = 1.0

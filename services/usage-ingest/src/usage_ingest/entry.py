@@ -1,14 +1,15 @@
-"""A tool run as a row of the ledger: its columns, its digest, its metadata. Pure."""
+"""A tool run as rows of the ledger: their columns, their digests, its metadata. Pure."""
 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final
 
+from nexus_contracts import ToolExecutedV2
 from nexus_messaging.tracing import sampled_traceparent
 from usage_ingest.columns import Column
 from usage_ingest.metering import BillingRules, BillingState, ToolRun, first_state, readings
@@ -17,9 +18,9 @@ from usage_ingest.windows import EPOCH
 
 @dataclass(frozen=True, slots=True)
 class EventColumn(Column):
-    """A column of `usage_events`.
+    """A column of `usage_events` or of `usage_details`.
 
-    What tells an event from another one with the same id is part of its digest, from the version
+    What tells a row from another one with the same id is part of its digest, from the version
     ``digested_from`` on.
     """
 
@@ -28,6 +29,7 @@ class EventColumn(Column):
 
 COLUMNS: Final = (
     EventColumn("event_id", "uuid", "event.id"),
+    EventColumn("schema_version", "smallint", "schema_version"),
     EventColumn("source", "text", "event.source", digested_from=1),
     EventColumn("user_id", "uuid", "event.data.user_id", digested_from=1),
     EventColumn("server_id", "text", "event.data.server_id", digested_from=1),
@@ -43,20 +45,34 @@ COLUMNS: Final = (
     EventColumn("digest", "bytea", "digest"),
     EventColumn("billing_state", "text", "state.value"),
 )
-"""All that is stored of a run, by the attributes of its ``Entry``.
+"""What is stored of a run of any version, by the attributes of its ``Entry``.
 
 The insert and the digests are made from this list. Columns of a digest keep their order, which is
 that of the digest's values. A new field of ``ToolExecuted`` needs a line here and a migration;
 tests name what is missing.
 """
 
+DETAILS: Final = (
+    EventColumn("event_id", "uuid", "event.id"),
+    EventColumn("model", "text", "event.data.model", digested_from=1),
+    EventColumn("input_tokens", "bigint", "event.data.input_tokens", digested_from=1),
+    EventColumn("output_tokens", "bigint", "event.data.output_tokens", digested_from=1),
+    EventColumn("cached_tokens", "bigint", "event.data.cached_tokens", digested_from=1),
+    EventColumn("digest", "bytea", "details_digest"),
+)
+"""What is stored of a run of version 2 in a row beside it: the fields that version 1 lacks."""
+
 DIGEST_VERSION: Final = 2
 """The version of new digests. A digest is stored with its version, and versions never change.
 
 Whatever changes the digest of an event, such as a column that becomes part of it, is a new version:
 a repetition is compared by the version of the row that it meets. Version 2 differs from version 1
-in the milliseconds of some times.
+in the milliseconds of some times. These are versions of the digest, not of the event: every version
+of `tool.executed` has the digest of what version 1 says.
 """
+
+DETAILS_VERSION: Final = 1
+"""The version of new digests of details, which are stored likewise."""
 
 
 class UnknownDigestError(Exception):
@@ -67,13 +83,15 @@ class UnknownDigestError(Exception):
 class Entry:
     """A tool run as the ledger keeps it.
 
-    ``readings`` is what each meter reads for it. ``metadata`` is JSON text, or ``None``, with
-    ``metadata_left_out`` if the run had some that can't be stored. ``traceparent`` is the context
-    that a claim of the event is linked to.
+    ``details_digest`` is ``None`` if the event is of a version without details. ``readings`` is
+    what each meter reads for it. ``metadata`` is JSON text, or ``None``, with ``metadata_left_out``
+    if the run had some that can't be stored. ``traceparent`` is the context that a claim of the
+    event is linked to.
     """
 
     event: ToolRun
     digest: bytes
+    details_digest: bytes | None
     readings: Mapping[str, int]
     metadata: str | None
     metadata_left_out: bool
@@ -88,6 +106,7 @@ class Entry:
         return cls(
             event=event,
             digest=digest(event),
+            details_digest=details_digest(event) if has_details(event) else None,
             readings=read,
             metadata=metadata,
             metadata_left_out=event.left_out
@@ -101,13 +120,15 @@ class Entry:
         """Return the readings as JSON."""
         return json.dumps(self.readings)
 
-    def has_digest(self, stored: bytes, version: int) -> bool:
-        """Whether a stored digest of that version is this event's.
+    @property
+    def schema_version(self) -> int:
+        """Return the major version of the event."""
+        return int(self.event.type.rpartition(".v")[2])
 
-        Raises:
-            UnknownDigestError: a later release made the version.
-        """
-        return stored == digest(self.event, version)
+
+def has_details(event: ToolRun) -> bool:
+    """Whether the event is of a version with details, though all of them may be null."""
+    return isinstance(event.data, ToolExecutedV2)
 
 
 def digest(event: ToolRun, version: int = DIGEST_VERSION) -> bytes:
@@ -124,6 +145,17 @@ def digest(event: ToolRun, version: int = DIGEST_VERSION) -> bytes:
     return _DIGESTS[version](event)
 
 
+def details_digest(event: ToolRun, version: int = DETAILS_VERSION) -> bytes:
+    """Return the SHA-256 of the details of an event that has them, as ``version`` has it.
+
+    Raises:
+        UnknownDigestError: a later release made the version.
+    """
+    if version not in _DETAILS_DIGESTS:
+        raise UnknownDigestError(f"version {version} of the details' digest")
+    return _DETAILS_DIGESTS[version](event)
+
+
 def _milliseconds_by_float(moment: datetime) -> int:
     # A float is a millisecond short for hardly any time today, and for every fourth in 2038.
     return int(moment.timestamp() * 1000)
@@ -133,10 +165,13 @@ def _milliseconds(moment: datetime) -> int:
     return (moment - EPOCH) // timedelta(milliseconds=1)
 
 
-def _digest_of(version: int) -> Callable[[ToolRun], bytes]:
-    digested = [each for each in COLUMNS if each.digested_from and each.digested_from <= version]
+def _digest_of(
+    columns: Sequence[EventColumn],
+    version: int,
+    milliseconds: Callable[[datetime], int] = _milliseconds,
+) -> Callable[[ToolRun], bytes]:
+    digested = [each for each in columns if each.digested_from and each.digested_from <= version]
     values = attrgetter(*(each.value.removeprefix("event.") for each in digested))
-    milliseconds = _milliseconds_by_float if version == 1 else _milliseconds
 
     def plain(value: object) -> int | str:
         return milliseconds(value) if isinstance(value, datetime) else str(value)
@@ -145,7 +180,11 @@ def _digest_of(version: int) -> Callable[[ToolRun], bytes]:
     return lambda event: hashlib.sha256(encoder.encode(values(event)).encode()).digest()
 
 
-_DIGESTS: Final = {version: _digest_of(version) for version in range(1, DIGEST_VERSION + 1)}
+_DIGESTS: Final = {
+    1: _digest_of(COLUMNS, 1, _milliseconds_by_float),
+    2: _digest_of(COLUMNS, 2),
+}
+_DETAILS_DIGESTS: Final = {1: _digest_of(DETAILS, 1)}
 
 _ENCODER: Final = json.JSONEncoder(allow_nan=False)
 _NULL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")

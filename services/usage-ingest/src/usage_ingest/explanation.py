@@ -39,6 +39,8 @@ def explain(history: EventHistory) -> Iterator[str]:
     )
     if event["traceparent"]:
         yield f"trace {event['traceparent'].split('-')[1]}"
+    if event["details_created_at"]:
+        yield f"details recorded {rfc_3339(event['details_created_at'])}: {_details(event)}"
     if event["metadata_left_out"]:
         yield "its metadata can't be stored and was left out; nothing is billed by it"
     yield f"worth {_readings(event['readings'])}"
@@ -51,6 +53,16 @@ def explain(history: EventHistory) -> Iterator[str]:
             f" with {report['event_count']} runs"
         )
         yield f"  {report['state']}: {_state_of(report)}"
+
+
+def _details(event: Mapping[str, Any]) -> str:
+    known = [f"model {event['model']}"] if event["model"] else []
+    known += [
+        f"{event[f'{kind}_tokens']} {kind} tokens"
+        for kind in ("input", "output", "cached")
+        if event[f"{kind}_tokens"] is not None
+    ]
+    return f"{', '.join(known) or 'none known'}; nothing is billed by them"
 
 
 def _state_of(report: Mapping[str, Any]) -> str:

@@ -9,10 +9,10 @@ from typing import Annotated, Final
 from faststream import Context
 
 from nexus_contracts import (
+    TOOL_EXECUTED_VERSIONS,
     ContractError,
     CustomerProvisioned,
     Event,
-    ToolExecuted,
     UsageRejectedV1,
     UsageReportedV1,
     read_event,
@@ -34,7 +34,16 @@ from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingRules, BillingState, is_from_the_future
 from usage_ingest.metrics import UNREADABLE, IngestMetrics
 from usage_ingest.storage.accounts import Accounts
-from usage_ingest.storage.ledger import Duplicate, HeldByNewer, IdTaken, Ledger, Recorded, Result
+from usage_ingest.storage.ledger import (
+    DetailsAdded,
+    DetailsTaken,
+    Duplicate,
+    HeldByNewer,
+    IdTaken,
+    Ledger,
+    Recorded,
+    Result,
+)
 from usage_ingest.storage.reports import Answer, Applied, Reports
 
 PREFETCH: Final = 2000
@@ -51,7 +60,7 @@ ANSWERS: Final[Sequence[type[UsageReportedV1 | UsageRejectedV1]]] = (
 router = Router()
 
 
-@router.batch_subscriber(TOOL_EXECUTED_QUEUE, ToolExecuted, prefetch=PREFETCH)
+@router.batch_subscriber(TOOL_EXECUTED_QUEUE, *TOOL_EXECUTED_VERSIONS, prefetch=PREFETCH)
 async def record_usage(
     batch: Sequence[Delivery],
     ledger: Annotated[Ledger, Context()],
@@ -109,7 +118,7 @@ async def _read_runs(
 
 def _read_run(delivery: Delivery, rules: BillingRules, now: datetime) -> Entry | Exception:
     try:
-        event = read_event(delivery.message.body, [ToolExecuted])
+        event = read_event(delivery.message.body, TOOL_EXECUTED_VERSIONS)
     except ContractError as error:
         return error
     if is_from_the_future(event.time, now):
@@ -140,9 +149,11 @@ def _found(result: Result) -> str:
     match result:
         case Recorded(state):
             return state.value
+        case DetailsAdded():
+            return "details_added"
         case Duplicate():
             return "duplicate"
-        case IdTaken():
+        case IdTaken() | DetailsTaken():
             return "id_taken"
         case HeldByNewer():
             return "held_by_newer"
@@ -154,6 +165,9 @@ def _outcome(entry: Entry, result: Result) -> Outcome:
             return Failed(TransientError("id: a later release recorded it, and can compare it"))
         case IdTaken(source):
             text = f"id: another event of source {source!r} has it"
+            return Failed(PermanentError(Reason.EVENT_ID_TAKEN, text))
+        case DetailsTaken():
+            text = "data: the run was recorded with another model or other tokens by kind"
             return Failed(PermanentError(Reason.EVENT_ID_TAKEN, text))
         case _:
             return Done(entry.event.source)

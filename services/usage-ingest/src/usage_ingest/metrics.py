@@ -27,6 +27,7 @@ UNREADABLE: Final = "unreadable"
 REFUSALS: Final = (UNREADABLE, Reason.TIMESTAMP_IN_FUTURE.value, Reason.UNSTORABLE.value)
 OUTCOMES: Final = (
     *(state.value for state in BillingState if state is not BillingState.CLAIMED),
+    "details_added",
     "duplicate",
     "id_taken",
     "held_by_newer",

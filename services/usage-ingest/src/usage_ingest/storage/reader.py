@@ -72,8 +72,11 @@ SELECT max(created_at) FROM (
 """)
 
 EVENT: Final = text("""
-SELECT e.*, a.stripe_customer_id
-  FROM usage_events e LEFT JOIN billing_accounts a USING (user_id)
+SELECT e.*, a.stripe_customer_id, d.created_at AS details_created_at, d.model,
+       d.input_tokens, d.output_tokens, d.cached_tokens
+  FROM usage_events e
+  LEFT JOIN billing_accounts a USING (user_id)
+  LEFT JOIN usage_details d USING (event_id)
  WHERE e.event_id = :event_id
 """)
 
