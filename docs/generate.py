@@ -14,6 +14,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from customer_provisioner.backfill_command import BackfillSettings
 from customer_provisioner.handlers import router as provisioner_router
 from customer_provisioner.settings import Settings as ProvisionerSettings
 from metering_dashboards.__main__ import dashboards
@@ -107,9 +108,10 @@ there is a dead letter `outcome_unknown`.
 STATES: Final = """\
 # States and moves
 
-Every state that an event, a report and a call can be in, and every move between them. This page is
-made (`make docs`) from the table that `tests/model` holds all moves against while it drives ledger,
-claims, relay, journal and outcomes at random on real databases. A move is one transaction's.
+Every state that an event, a report, a call, a user and a change of a user can be in, and every move
+between them. This page is made (`make docs`) from the table that tests hold all moves against, on
+real databases: `tests/model` while it drives ledger, claims, relay, journal and outcomes at random,
+and customer-provisioner's tests with messages in any order. A move is one transaction's.
 
 Not drawn is `usage-ingest adopt`, which runs while the service stands still after a backup was
 put back: it brings events and reports to where the journal says they had been before.
@@ -134,6 +136,8 @@ def settings_page() -> Iterator[str]:
     yield from _table("Every service", ServiceSettings, frozenset())
     for name, kind in SERVICES.items():
         yield from _table(name, kind, frozenset(ServiceSettings.model_fields))
+    known = frozenset(ServiceSettings.model_fields)
+    yield from _table("`customer-provisioner backfill`", BackfillSettings, known)
     yield TRACES.rstrip()
     for variable, default, told in TRACE_VARIABLES:
         yield f"| {variable} | {default} | {told} |"

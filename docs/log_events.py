@@ -10,12 +10,14 @@ ROOT: Final = Path(__file__).parent.parent
 
 MEANINGS: Final = {
     "ack_lost": "a message was processed and its ack did not arrive: it comes again, harmlessly",
-    "address_ignored": "a known user came with another address; the first one stays",
+    "address_ignored": "a known user was created again with another address, which is ignored:"
+    " `user.updated` changes it",
     "announcements_confirmed_again": "the broker confirms `customer.provisioned` again; so many"
     " publishes had failed",
     "announcements_not_confirmed": "the broker did not confirm `customer.provisioned`; the relay"
     " repeats it",
     "cancel_lost": "a pause lost its connection; what was in hand is delivered again",
+    "change_refused": "Stripe refused the changed address or name of a user; the next one is tried",
     "circuit_closed": "Stripe is called again: by stripe-reporter, one report first, or for users",
     "circuit_opened": "Stripe is not called, for `key`, `outage` or `meter`, but to try",
     "consuming_again": "what kept a queue from being consumed is over",

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from customer_provisioner.circuit import CircuitBreaker, StripeKeyRefusedError
 from customer_provisioner.metrics import Metrics
-from customer_provisioner.profile import Attempt, Create
+from customer_provisioner.profile import Attempt, Create, Link, LookUp
 from customer_provisioner.stripe.api import StripeApi as Provisioner
 from fuzz.answers import WireAnswer, random_answer
 from nexus_messaging.errors import PermanentError, TransientError
@@ -33,6 +33,8 @@ REPORT = Report(
     "r-1", Facts(uuid4(), "cus_1", "tool_call_executed", 1, datetime(2026, 1, 1, tzinfo=UTC))
 )
 CREATE = Create(Attempt(uuid4(), 1, 1), "key", {"email": "a@example.com"})
+LINK = Link(CREATE.attempt, "key", "cus_1")
+LOOK_UP = LookUp(CREATE.attempt, datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC))
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -103,8 +105,9 @@ async def _provisioned(provisioner: Provisioner, wire: WireAnswer) -> str:
     errors = []
     for call in (
         lambda: provisioner.create(CREATE),
-        lambda: provisioner.status_of("cus_1"),
-        lambda: provisioner.find(str(CREATE.attempt.user_id), "a@example.com"),
+        lambda: provisioner.link(LINK),
+        lambda: provisioner.retrieve("cus_1"),
+        lambda: provisioner.find(LOOK_UP),
     ):
         provisioner._breaker = CircuitBreaker()
         try:

@@ -12,9 +12,11 @@ import pytest
 from sqlalchemy import text
 
 from customer_provisioner.profile import Create
-from customer_provisioner.storage.writer import ProfileWriter, Step
+from customer_provisioner.storage.statements import Step
+from customer_provisioner.storage.writer import ProfileWriter
 from local_stack.postgres import PostgresServer
 from local_stack.sql import run_sql
+from nexus_contracts.user_created import newest
 from nexus_database import Database
 from nexus_messaging.topology import TOOL_EXECUTED_QUEUE
 from stripe_reporter.fence import Call
@@ -78,13 +80,13 @@ async def report_that_is_counted(database: Database) -> Again:
 
 async def user_who_is_stored(database: Database) -> Again:
     """A redelivered user is already stored."""
-    user = user_created(uuid4()).data
+    user = newest(user_created(uuid4()).data)
     return lambda: ProfileWriter(database).keep(user, NOW)
 
 
 async def user_who_has_a_customer(database: Database) -> Again:
     """Nothing is left to do for a user who has a customer."""
-    profiles, user = ProfileWriter(database), user_created(uuid4()).data
+    profiles, user = ProfileWriter(database), newest(user_created(uuid4()).data)
     await profiles.keep(user, NOW)
     step = await profiles.claim(user.user_id, NOW)
     assert isinstance(step, Create)

@@ -1,7 +1,8 @@
-"""Every state of an event, a report and a journal row, and every move there is between them.
+"""Every state of an event, a report, a journal row, a user and a change, and every move of theirs.
 
 The one home of this table: `docs/states.md` is made from it, and the machine compares each move of
-the databases with it. The services do not use it: their statements move rows in sets, each from
+the databases with it; `tests/integration/customer_provisioner/test_orders.py` those of users and
+their changes. The services do not use it: their statements move rows in sets, each from
 the states that its own ``WHERE`` names.
 """
 
@@ -23,6 +24,11 @@ class Cause(StrEnum):
     CALLED = "claimed for a call"
     HEARD = "Stripe answered"
     SETTLED = "settled by hand"
+    CREATED = "user.created"
+    UPDATED = "user.updated"
+    STRIPE = "Stripe's answer"
+    STORED = "customer stored"
+    OPERATOR = "an operator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +95,59 @@ CALL: Final = (
     ),
 )
 
+USER: Final = (
+    Move("", "provisioning", Cause.CREATED, "it names no customer"),
+    Move("", "linking", Cause.CREATED, "it names a customer that exists at Stripe"),
+    Move("provisioning", "linking", Cause.CREATED, "a later one names a customer"),
+    Move("provisioning", "provisioned", Cause.STRIPE, "the customer was created or found"),
+    Move("provisioning", "refused", Cause.STRIPE, "it refuses the customer"),
+    Move("linking", "provisioned", Cause.STRIPE, "linked, or an open creation had made another"),
+    Move("linking", "refused", Cause.STRIPE, "the customer is foreign"),
+    Move("refused", "provisioning", Cause.STRIPE, "tried again: the look-up finds no customer"),
+    Move("refused", "provisioning", Cause.UPDATED, "it has another address"),
+    Move("refused", "provisioning", Cause.OPERATOR, "`reprovision` gives up the link"),
+    Move("refused", "linking", Cause.STRIPE, "tried again: the look-up finds no customer"),
+    Move("refused", "provisioned", Cause.STRIPE, "tried again: the look-up finds a customer"),
+    Move("provisioned", "provisioning", Cause.OPERATOR, "`reprovision`: the next generation"),
+    Move("provisioned", "linking", Cause.OPERATOR, "`link --replace`: the next generation"),
+)
+
+CHANGE: Final = (
+    Move("", "sent", Cause.UPDATED, "the row is made"),
+    Move("sent", "waiting", Cause.UPDATED, "a value is new"),
+    Move("waiting", "sent", Cause.STRIPE, "the customer has it"),
+    Move("waiting", "refused", Cause.STRIPE, "it refuses the value, or the customer is deleted"),
+    Move("sent", "waiting", Cause.STORED, "a new customer was created with the first address"),
+    Move("refused", "waiting", Cause.UPDATED, "a value is new"),
+    Move("refused", "waiting", Cause.STORED, "the new customer may take it"),
+    Move("refused", "sent", Cause.STRIPE, "tried again: the customer has it"),
+)
+
 TABLES: Final[Mapping[str, tuple[str, str, tuple[Move, ...]]]] = {
     "usage_events": ("An event", "billing_state", EVENT),
     "usage_reports": ("A report", "state", REPORT),
     "meter_calls": ("A report's row in the journal", "state", CALL),
 }
 """By table: what it holds, the column of its states, and their moves."""
+
+
+_CHANGE_STATE: Final = """\
+CASE WHEN waiting_since IS NULL THEN 'sent' WHEN refused_as IS NULL THEN 'waiting' ELSE 'refused'
+ END"""
+
+PROVISIONING: Final[Mapping[str, tuple[str, str, tuple[Move, ...]]]] = {
+    "user_profiles": (
+        "A user",
+        "CASE WHEN refused_as IS NULL THEN state ELSE 'refused' END",
+        USER,
+    ),
+    "user_changes": (
+        "What changed about a user",
+        _CHANGE_STATE,
+        CHANGE,
+    ),
+}
+"""Likewise, with an expression in place of the column."""
 
 
 def states(moves: tuple[Move, ...]) -> set[str]:
@@ -106,14 +159,21 @@ def markdown() -> Iterator[str]:
     """Yield the lines of the diagrams and tables for people to read."""
     for table, (what, column, moves) in TABLES.items():
         yield f"## {what} (`{table}.{column}`)\n"
-        yield from _diagram(moves)
-        yield ""
-        yield "| from | to | moved by | when |"
-        yield "|---|---|---|---|"
-        for move in moves:
-            before = f"`{move.before}`" if move.before else ""
-            yield f"| {before} | `{move.after}` | {move.cause} | {move.when} |"
-        yield ""
+        yield from _section(moves)
+    for table, (what, _, moves) in PROVISIONING.items():
+        yield f"## {what} (`{table}`)\n"
+        yield from _section(moves)
+
+
+def _section(moves: tuple[Move, ...]) -> Iterator[str]:
+    yield from _diagram(moves)
+    yield ""
+    yield "| from | to | moved by | when |"
+    yield "|---|---|---|---|"
+    for move in moves:
+        before = f"`{move.before}`" if move.before else ""
+        yield f"| {before} | `{move.after}` | {move.cause} | {move.when} |"
+    yield ""
 
 
 def _diagram(moves: tuple[Move, ...]) -> Iterator[str]:

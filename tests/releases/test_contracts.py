@@ -24,6 +24,7 @@ from nexus_messaging.topology import (
     USAGE_OUTCOMES_QUEUE,
     USAGE_RECORDED_QUEUE,
     USER_CREATED_QUEUE,
+    USER_UPDATED_QUEUE,
     WORK_QUEUES,
     home_queue,
 )
@@ -108,7 +109,7 @@ def single(router: Router, queue: str, called: AsyncMock, **provided: Any) -> Re
 
 def readers() -> Mapping[str, Reader]:
     """Return how each consumer reads, by its queue."""
-    accounts, profiles, reporter = AsyncMock(), AsyncMock(), AsyncMock()
+    accounts, profiles, changes, reporter = (AsyncMock() for _ in range(4))
     return {
         TOOL_EXECUTED_QUEUE: read_tool_run,
         USAGE_OUTCOMES_QUEUE: read_answer,
@@ -125,6 +126,15 @@ def readers() -> Mapping[str, Reader]:
             profiles.keep,
             profiles=profiles,
             provisioner=AsyncMock(),
+            metrics=Mock(),
+        ),
+        USER_UPDATED_QUEUE: single(
+            customer_provisioner.handlers.router,
+            USER_UPDATED_QUEUE,
+            changes.keep,
+            profiles=profiles,
+            changes=changes,
+            follower=AsyncMock(),
             metrics=Mock(),
         ),
         USAGE_RECORDED_QUEUE: single(
@@ -153,9 +163,11 @@ async def test_consumer_reads_the_same_meaning(message: Path) -> None:
 
 
 def test_every_consumer_is_tried() -> None:
-    """A new queue needs its reader here, and a message of each type."""
+    """A new queue needs its reader here, and a message of each type that a release has."""
+    unreleased = {USER_UPDATED_QUEUE}
+
     assert readers().keys() == set(WORK_QUEUES)
-    assert {delivery_of(message).queue for message in MESSAGES} == set(WORK_QUEUES)
+    assert {delivery_of(message).queue for message in MESSAGES} == set(WORK_QUEUES) - unreleased
 
 
 @pytest.mark.parametrize(
@@ -194,12 +206,6 @@ async def test_report_of_a_release_asks_stripe_for_the_same(message: Path) -> No
     assert facts.stripe_customer_id == data["stripe_customer_id"]
     assert facts.occurred_at == datetime.fromisoformat(data["occurred_at"])
     assert dict(report.dimensions) == (data["dimensions"] or {})
-
-
-def published_schemas(commit: str) -> list[str]:
-    """Return the paths of the schemas that a release published."""
-    paths = committed(commit).splitlines()
-    return [path for path in paths if path.startswith("libs/contracts/schemas/")]
 
 
 READ_ALL: Final = """
@@ -252,3 +258,9 @@ def test_schemas_kept_of_the_previous_release_are_its_own() -> None:
     assert {Path(path).name for path in published} == kept.keys()
     for path in published:
         assert kept[Path(path).name].read_text(encoding="utf-8") == committed(commit, path)
+
+
+def published_schemas(commit: str) -> list[str]:
+    """Return the paths of the schemas that a release's commit has."""
+    paths = committed(commit).splitlines()
+    return [path for path in paths if path.startswith("libs/contracts/schemas/")]

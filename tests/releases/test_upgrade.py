@@ -7,13 +7,19 @@ become unready, so that its readiness is not checked after them.
 
 import asyncio
 import signal
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
 
+from customer_provisioner.storage.reader import ProfileReader
+from customer_provisioner.storage.writer import ProfileWriter
+from nexus_contracts import UserCreatedV2
+from nexus_messaging.clock import utc_now
 from nexus_messaging.topology import UNROUTABLE, metering_topology
 from releases.upgrade import Upgrade
 from support.billing import assert_counted_once
+from support.databases import opened
 from support.events import user_created
 from support.waiting import eventually
 
@@ -78,6 +84,34 @@ async def test_rolling_upgrade_counts_every_run_once(upgrade: Upgrade) -> None:
         await until_grown(upgrade, REPORTED, 400)
 
     await assert_all_counted_once(upgrade)
+
+
+async def test_previous_release_leaves_users_to_be_linked_to_this_one(upgrade: Upgrade) -> None:
+    """It would create a second customer for them; other users it serves as before."""
+    await asyncio.to_thread(upgrade.start_old)
+    await upgrade.upgrade_servers()
+    [own] = await upgrade.platform.customers(1)
+    linked = UserCreatedV2(user_id=uuid4(), stripe_customer_id=own)
+    plain = UserCreatedV2(user_id=uuid4(), email="plain@example.com")
+    async with opened(upgrade.platform.databases["customer_provisioner"]) as database:
+        for user in (linked, plain):
+            await ProfileWriter(database).keep(user, utc_now() - timedelta(hours=1))
+
+        async def customer_of(user: UserCreatedV2) -> str | None:
+            profile = await ProfileReader(database).find(user.user_id)
+            return profile.stripe_customer_id if profile else None
+
+        await eventually(lambda: customer_of(plain), lambda found: found is not None, within=60)
+        assert await customer_of(linked) is None
+        await asyncio.to_thread(upgrade.platform.start, "customer-provisioner")
+        await eventually(lambda: customer_of(linked), lambda found: found == own, within=60)
+
+    async with upgrade.platform.stripe() as stripe:
+        requests = await stripe.requests(limit=1000)
+    made = [
+        each for each in requests if (each["method"], each["path"]) == ("POST", "/v1/customers")
+    ]
+    assert len(made) == 2
 
 
 @pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])

@@ -21,6 +21,8 @@ from nexus_contracts import (
     UsageRejectedV1,
     UsageReportedV1,
     UserCreatedV1,
+    UserCreatedV2,
+    UserUpdatedV1,
     read_event,
 )
 
@@ -35,6 +37,7 @@ moments = st.datetimes(
 )
 identifiers = st.from_regex(r"[A-Za-z0-9._:-]{1,100}", fullmatch=True)
 customers = st.from_regex(r"cus_[A-Za-z0-9_]{1,200}", fullmatch=True)
+names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=256)
 json_values = st.recursive(
     st.none()
     | st.booleans()
@@ -76,7 +79,20 @@ EVENTS: dict[type[EventData], st.SearchStrategy[EventData]] = {
         UserCreatedV1,
         user_id=st.uuids(),
         email=st.emails(),
-        name=st.none() | st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=256),
+        name=st.none() | names,
+    ),
+    UserCreatedV2: st.builds(
+        UserCreatedV2,
+        user_id=st.uuids(),
+        email=st.none() | st.emails(),
+        name=st.none() | names,
+        stripe_customer_id=st.none() | customers,
+    ),
+    UserUpdatedV1: st.builds(
+        UserUpdatedV1,
+        user_id=st.uuids(),
+        email=st.none() | st.emails(),
+        name=st.none() | names,
     ),
     CustomerProvisionedV1: st.builds(
         CustomerProvisionedV1,
@@ -137,10 +153,11 @@ def test_an_event_survives_the_wire(kind: type[EventData], values: st.DataObject
 
 
 @pytest.mark.parametrize("field", ["email", "name"])
-def test_repr_of_an_event_holds_no_personal_data(field: str) -> None:
+@pytest.mark.parametrize("kind", [UserCreatedV1, UserCreatedV2, UserUpdatedV1])
+def test_repr_of_an_event_holds_no_personal_data(kind: type[EventData], field: str) -> None:
     """A repr ends up in logs and tracebacks."""
     values = {"email": "ada.lovelace@example.com", "name": "Ada Lovelace"}
-    event = Event.of(UserCreatedV1(user_id=ID, **values), source="hub", id=ID, time=NOON)
+    event = Event.of(kind(user_id=ID, **values), source="hub", id=ID, time=NOON)
 
     assert values[field] not in repr(event)
     assert values[field] not in str(event)
@@ -158,6 +175,9 @@ def test_repr_of_an_event_holds_no_metadata() -> None:
     [
         lambda: UserCreatedV1(user_id=ID, email="s3cret has no at sign"),
         lambda: UserCreatedV1(user_id=ID, email="ada@example.com", name="s3cret\n"),
+        lambda: UserCreatedV2(user_id=ID, email="s3cret has no at sign"),
+        lambda: UserCreatedV2(user_id=ID, stripe_customer_id="s3cret"),
+        lambda: UserUpdatedV1(user_id=ID, name="s3cret\n"),
         lambda: tool_executed(server_id="s3cret\x00"),
         lambda: tool_executed(metadata="s3cret"),
         lambda: Event.of(tool_executed().data, source="s3cret\n", id=ID, time=NOON),

@@ -64,7 +64,7 @@ def test_only_outside_events_are_bound_to_the_outside_exchange() -> None:
     """No event type of ours has a route from the exchange that outside publishers may write."""
     keys = {binding.routing_key for binding in TOPOLOGY.bindings if binding.source == EVENTS}
 
-    assert keys == {"tool.executed.*", "user.created.*"}
+    assert keys == {"tool.executed.*", "user.created.*", "user.updated.*"}
 
 
 def test_internal_exchange_returns_unroutable_messages() -> None:

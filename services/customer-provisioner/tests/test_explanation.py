@@ -6,13 +6,14 @@ from uuid import UUID
 
 import pytest
 
-from customer_provisioner.explanation import describe_next_step, explain
+from customer_provisioner.changes import Change
+from customer_provisioner.explanation import describe_change, describe_next_step, explain
 from customer_provisioner.profile import HistoryEntry, Profile, State, create_request
-from nexus_contracts import UserCreated
+from nexus_contracts import UserCreatedV2
 from nexus_service.console import rfc_3339
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-ADA = UserCreated(user_id=UUID(int=1), email="ada@example.com", name="Ada")
+ADA = UserCreatedV2(user_id=UUID(int=1), email="ada@example.com", name="Ada")
 NEW = Profile(
     user_id=ADA.user_id,
     email=ADA.email,
@@ -34,6 +35,8 @@ NEW = Profile(
 )
 SERVED = replace(NEW, state=State.PROVISIONED, stripe_customer_id="cus_1", provisioned_at=NOON)
 
+CHANGE = Change(ADA.user_id, email="eve@example.com", email_as_of=NOON, waiting_since=NOON)
+
 
 @pytest.mark.parametrize(
     ("profile", "text"),
@@ -42,7 +45,12 @@ SERVED = replace(NEW, state=State.PROVISIONED, stripe_customer_id="cus_1", provi
         (replace(NEW, call_started_at=NOON), "the customer is created again under this key"),
         (replace(NEW, key_spent=True), "the customer is looked up at Stripe"),
         (replace(NEW, claimed_until=NOON + timedelta(seconds=9)), "an attempt is in progress"),
-        (replace(NEW, refused_as="email_invalid"), "an operator's action"),
+        (replace(NEW, refused_as="email_invalid"), "an operator's action, because Stripe refused"),
+        (replace(NEW, link_to="cus_1"), "the customer is checked at Stripe and linked"),
+        (
+            replace(NEW, link_to="cus_1", refused_as="the customer is deleted"),
+            "an operator's action, because the customer to be linked",
+        ),
         (SERVED, "the service announces the customer"),
         (replace(SERVED, announced_generation=1), "nothing: the user has a customer"),
     ],
@@ -56,9 +64,28 @@ def test_an_explanation_has_the_history_and_no_address() -> None:
     """State, key, last fault, every step, and the next one."""
     history = [HistoryEntry(NOON, 1, "kept", None), HistoryEntry(NOON, 1, "refused", "status 400")]
 
-    lines = list(explain(replace(NEW, last_fault="status 400"), history, NOON))
+    lines = list(explain(replace(NEW, last_fault="status 400"), history, None, NOON))
 
     assert lines[0] == f"user {ADA.user_id}: provisioning"
     assert "last fault: status 400" in lines
     assert f"{rfc_3339(NOON)} generation 1 refused (status 400)" in lines
     assert "ada" not in "\n".join(lines).lower()
+
+
+@pytest.mark.parametrize(
+    ("profile", "change", "text"),
+    [
+        (SERVED, replace(CHANGE, waiting_since=None), "Stripe has it"),
+        (NEW, CHANGE, "it waits for the customer"),
+        (SERVED, CHANGE, "it is sent to Stripe by its message or by the sweep"),
+        (SERVED, replace(CHANGE, refused_as="status 400"), "Stripe refused it (status 400)"),
+    ],
+)
+def test_a_change_is_explained_without_its_values(
+    profile: Profile, change: Change, text: str
+) -> None:
+    """When it was said, and whether Stripe has it."""
+    shown = describe_change(profile, change)
+
+    assert shown.startswith(f"address of {rfc_3339(NOON)}: {text}")
+    assert "eve" not in shown

@@ -12,6 +12,7 @@ from customer_provisioner.profile import (
     KEY_REPEATABLE_FOR,
     Create,
     InProgress,
+    Link,
     LookUp,
     Profile,
     Provisioned,
@@ -20,10 +21,10 @@ from customer_provisioner.profile import (
     create_request,
     next_step,
 )
-from nexus_contracts import UserCreated
+from nexus_contracts import UserCreatedV2
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-ADA = UserCreated(user_id=UUID(int=1), email="ada@example.com", name="Ada")
+ADA = UserCreatedV2(user_id=UUID(int=1), email="ada@example.com", name="Ada")
 NEW = Profile(
     user_id=ADA.user_id,
     email=ADA.email,
@@ -57,15 +58,16 @@ profiles = st.builds(
     call_started_at=st.none() | moments,
     claimed_until=st.none() | moments,
     refused_as=st.none() | st.just("refused"),
+    link_to=st.none() | st.just("cus_1"),
 )
 
 
 @given(profiles, moments)
 def test_a_creation_is_repeated_only_under_a_valid_key(profile: Profile, now: datetime) -> None:
-    """A spent key is never sent again, nor one first sent 20 hours ago."""
+    """A spent key is never sent again, nor one first sent 20 hours ago; a link's key likewise."""
     step = next_step(profile, now)
 
-    if isinstance(step, Create):
+    if isinstance(step, Create | Link):
         started = profile.call_started_at
         assert not profile.key_spent
         assert started is None or now - started < KEY_REPEATABLE_FOR
@@ -79,6 +81,27 @@ def test_a_creation_sends_the_stored_request_and_key(profile: Profile, now: date
     if isinstance(step, Create):
         assert step.body is profile.create_request
         assert step.key == profile.idempotency_key
+
+
+@given(profiles, moments)
+def test_a_user_to_be_linked_is_never_given_a_new_customer(profile: Profile, now: datetime) -> None:
+    """The link has the key of a creation that may be in progress: Stripe executes one of them."""
+    step = next_step(profile, now)
+
+    assert not (isinstance(step, Create) and profile.link_to)
+    if isinstance(step, Link):
+        assert (step.key, step.customer_id) == (profile.idempotency_key, profile.link_to)
+
+
+@given(profiles, moments)
+def test_a_look_up_covers_all_repetitions_of_its_key(profile: Profile, now: datetime) -> None:
+    """An hour before the first call, and after the last one."""
+    step = next_step(profile, now)
+
+    if isinstance(step, LookUp):
+        first = profile.call_started_at or now
+        assert step.created_from == first - timedelta(hours=1)
+        assert step.created_to == first + timedelta(hours=21)
 
 
 @given(profiles, moments)
@@ -132,7 +155,7 @@ def test_a_user_with_a_customer_needs_no_step() -> None:
     """Whatever else is in the row."""
     served = replace(SERVED, call_started_at=NOON - timedelta(days=9))
 
-    assert next_step(served, NOON) == Provisioned()
+    assert next_step(served, NOON) == Provisioned("cus_1")
 
 
 def test_an_idempotency_key_has_the_documented_form() -> None:
@@ -146,7 +169,7 @@ def test_an_idempotency_key_has_the_documented_form() -> None:
 @pytest.mark.parametrize("name", [None, ""])
 def test_an_empty_name_is_not_sent(name: str | None) -> None:
     """To Stripe an empty string means to unset the field."""
-    user = UserCreated(user_id=UUID(int=2), email="eve@example.com", name=name)
+    user = UserCreatedV2(user_id=UUID(int=2), email="eve@example.com", name=name)
 
     assert create_request(user) == {
         "email": "eve@example.com",

@@ -1,10 +1,13 @@
 """What each of Stripe's responses means for a user, whatever its text says."""
 
+from dataclasses import replace
+
 import pytest
 
 from customer_provisioner.circuit import StripeKeyRefusedError
 from customer_provisioner.stripe.responses import (
     TABLE,
+    CustomerInOtherModeError,
     CustomerNotFoundError,
     KeySpentError,
     response_of,
@@ -49,6 +52,7 @@ def foreign(status: int) -> Answer:
         (answered(400), "refused", PermanentError),
         (answered(402), "refused", PermanentError),
         (answered(404), "not_found", CustomerNotFoundError),
+        (replace(answered(404), other_mode=True), "other_mode", CustomerInOtherModeError),
     ],
 )
 def test_each_answer_has_its_class_and_error(

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from customer_provisioner.user_list import UnreadableListError, UnusableEntry, read_users
-from nexus_contracts import UserCreated
+from nexus_contracts import UserCreatedV2
 
-ADA = UserCreated(user_id=UUID(int=1), email="ada@example.com", name="Ada, Countess")
-EVE = UserCreated(user_id=UUID(int=2), email="eve@example.com")
+ADA = UserCreatedV2(user_id=UUID(int=1), email="ada@example.com", name="Ada, Countess")
+EVE = UserCreatedV2(user_id=UUID(int=2), email="eve@example.com")
 
 
 def test_json_lines_are_read_one_by_one() -> None:
@@ -56,7 +56,7 @@ def test_a_json_array_is_read_on_one_line_or_on_many() -> None:
 @pytest.mark.parametrize("separator", [",", ";", "\t", ", "])
 def test_a_table_is_read_with_each_separator(separator: str) -> None:
     """Where the comma is the decimal separator, Excel writes semicolons."""
-    rows = [("Email", "USER_ID", "plan"), (EVE.email, str(EVE.user_id), "pro")]
+    rows = [("Email", "USER_ID", "plan"), (str(EVE.email), str(EVE.user_id), "pro")]
 
     assert list(read_users(separator.join(row) + "\r\n" for row in rows)) == [EVE]
 
@@ -97,8 +97,22 @@ def test_a_table_that_is_cut_off_is_refused_and_not_shown() -> None:
     assert "secret" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["stripe_customer_id,email,user_id", f"cus_1,,{ADA.user_id}"],
+        [json.dumps({"user_id": str(ADA.user_id), "stripe_customer_id": "cus_1"})],
+    ],
+)
+def test_a_customer_to_link_is_read_and_the_address_may_be_missing(lines: list[str]) -> None:
+    """A cell may be empty; a field of JSON may be absent."""
+    (read,) = read_users(lines)
+
+    assert read == UserCreatedV2(user_id=ADA.user_id, stripe_customer_id="cus_1")
+
+
 @given(st.lists(st.text(st.characters(exclude_characters="\r\n"))))
 def test_any_text_is_read_or_refused(lines: list[str]) -> None:
     """The list is refused, or each of its entries is a user or unusable."""
     with contextlib.suppress(UnreadableListError):
-        assert all(isinstance(entry, UserCreated | UnusableEntry) for entry in read_users(lines))
+        assert all(isinstance(entry, UserCreatedV2 | UnusableEntry) for entry in read_users(lines))

@@ -7,22 +7,26 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from customer_provisioner.following import Follower
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.profile import Profile
 from customer_provisioner.provisioning import Provisioner
+from customer_provisioner.storage.changes import ChangeStore
 from customer_provisioner.storage.reader import ProfileReader
+from customer_provisioner.storage.statements import KeepResult
 from customer_provisioner.storage.writer import ProfileWriter
 from customer_provisioner.stripe.api import StripeApi
 from local_stack.catalogue import base_environment
 from local_stack.ports import LOOPBACK, free_ports
 from local_stack.server_process import ServerProcess
-from nexus_contracts import Event, UserCreated
+from nexus_contracts import Event, UserCreated, UserCreatedV2, UserUpdated
+from nexus_contracts.user_created import newest
 from nexus_database import Database
 from nexus_messaging.clock import utc_now
 from stripe_emulator.account import Account
@@ -35,6 +39,8 @@ from support.waiting import eventually
 API_KEY = "API key of the tests"
 API_KEYS = f"hub:{sha256(API_KEY.encode()).hexdigest()}:hub:user.created"
 
+AnyUser = TypeVar("AnyUser", UserCreated, UserCreatedV2, UserUpdated)
+
 Clone = Callable[[str], Awaitable[str]]
 Spawn = Callable[[dict[str, str]], ServerProcess]
 
@@ -45,19 +51,19 @@ def user(email: str | None = None, *, name: str | None = None) -> UserCreated:
     return UserCreated(user_id=user_id, email=email or f"{user_id}@example.com", name=name)
 
 
-def created(data: UserCreated) -> Event[UserCreated]:
-    """Return the `user.created` of a user."""
+def created(data: AnyUser) -> Event[AnyUser]:
+    """Return the event of a user, of now."""
     return Event.of(data, source="test/app", id=uuid4(), time=datetime.now(UTC))
 
 
-async def profile_of(database: Database, data: UserCreated) -> Profile:
+async def profile_of(database: Database, data: UserCreated | UserCreatedV2) -> Profile:
     """Return the stored profile of a user."""
     profile = await ProfileReader(database).find(data.user_id)
     assert profile is not None
     return profile
 
 
-async def steps_of(database: Database, data: UserCreated) -> list[str]:
+async def steps_of(database: Database, data: UserCreated | UserCreatedV2) -> list[str]:
     """Return the steps taken for a user."""
     return [entry.step for entry in await ProfileReader(database).history(data.user_id)]
 
@@ -118,12 +124,15 @@ class Bench:
 
     profiles: ProfileWriter
     provisioner: Provisioner
+    changes: ChangeStore
+    follower: Follower
+    metrics: Metrics
     stripe: Stripe
     clock: Clock
 
-    async def keep(self, data: UserCreated) -> None:
+    async def keep(self, data: UserCreated | UserCreatedV2) -> KeepResult:
         """Store a user, as the handler of its event does."""
-        await self.profiles.keep(data, self.clock())
+        return await self.profiles.keep(newest(data), self.clock())
 
     def advance(self, **time: float) -> None:
         """Set both clocks forward, the service's and Stripe's."""
@@ -163,7 +172,9 @@ async def bench(database: Database, stripe: Stripe) -> AsyncIterator[Bench]:
     api = StripeApi(DEFAULT_KEY, stripe.url, metrics)
     profiles = ProfileWriter(database)
     provisioner = Provisioner(profiles, api, metrics, wake_relay=_nothing, now=clock)
-    yield Bench(profiles, provisioner, stripe, clock)
+    changes = ChangeStore(database)
+    follower = Follower(changes, api, metrics, now=clock)
+    yield Bench(profiles, provisioner, changes, follower, metrics, stripe, clock)
     await api.close()
 
 

@@ -3,23 +3,33 @@
 import asyncio
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
+from customer_provisioner.linking import LinkRefusedError
 from customer_provisioner.profile import announcement
+from customer_provisioner.source_database import source_database
 from customer_provisioner.storage.reader import ProfileReader
+from customer_provisioner.sweep import sweep
+from customer_provisioner.user_list import UnreadableListError, UnusableEntry
+from local_stack.ports import LOOPBACK
 from local_stack.server_process import ServerProcess
+from local_stack.servers import Database as PostgresServer
+from local_stack.sql import run_sql
 from nexus_broker_admin.inspection import NOT_COMPARED
-from nexus_contracts import UserCreated, read_event
+from nexus_contracts import UserCreated, UserCreatedV2, read_event
 from nexus_database import Database
+from nexus_messaging.clock import utc_now
 from nexus_messaging.topology import CUSTOMER_PROVISIONED_QUEUE, USER_CREATED_QUEUE
 from stripe_emulator.customers import Customers
 from stripe_emulator.keys import KeyState
 from stripe_emulator.running import DEFAULT_KEY
 from support.commands import on_a_terminal
+from support.databases import empty_database
 from support.leak_check import leaks, secrets_in
 from support.vhost import Vhost
 from support.waiting import eventually
@@ -48,6 +58,20 @@ class Command:
         out, err = await process.communicate(given.encode())
         assert leaks({"output": (out + err).decode()}, secrets_in(self.environment)) == []
         return process.returncode or 0, out.decode(), err.decode()
+
+
+QUERY = "SELECT user_id, email, name, stripe_customer_id FROM user_profiles;"
+
+
+@pytest.fixture
+def platform_url(postgres: PostgresServer, password: str) -> Iterator[str]:
+    """Return the URL of a platform's database, with a table of users as Supabase's."""
+    owner = "customer_provisioner_owner"
+    with empty_database(postgres, "platform", options=f"OWNER {owner}") as name:
+        url = postgres.url(name, owner, password)
+        columns = "user_id uuid PRIMARY KEY, email text, name text, stripe_customer_id text"
+        run_sql(url, f"CREATE TABLE user_profiles ({columns})")
+        yield url
 
 
 @pytest.fixture
@@ -126,6 +150,143 @@ async def test_a_backfill_publishes_users_without_a_customer(
     (message,) = await vhost.peek(USER_CREATED_QUEUE)
     assert (code, out[:7]) == (0, "2 read:")
     assert read_event(message.body, [UserCreated]).data == fresh
+
+
+async def test_a_backfill_links_the_customers_that_a_list_names(
+    command: Command, bench: Bench, vhost: Vhost
+) -> None:
+    """And names a user who has another customer than the list says."""
+    known, fresh = await provisioned_user(bench), user()
+    rows = [f"{known.user_id},{known.email},cus_other", f"{fresh.user_id},,cus_own"]
+    table = "\n".join(["user_id,email,stripe_customer_id", *rows])
+
+    code, out, err = await command.run("backfill", "--execute", given=table)
+
+    (message,) = await vhost.peek(USER_CREATED_QUEUE)
+    published = read_event(message.body, [UserCreatedV2]).data
+    assert code == 1
+    assert "1 with another than listed" in out
+    assert f"user {known.user_id} has the customer cus_" in err
+    assert published == UserCreatedV2(user_id=fresh.user_id, stripe_customer_id="cus_own")
+
+
+async def test_a_backfill_reads_from_a_database(
+    command: Command, bench: Bench, vhost: Vhost, platform_url: str
+) -> None:
+    """A user who has a customer is skipped, and an unusable row is named by its user."""
+    known, fresh = await provisioned_user(bench), user(name="Ada")
+    rows = (
+        f"('{known.user_id}', '{known.email}', NULL, NULL)",
+        f"('{fresh.user_id}', '{fresh.email}', 'Ada', NULL)",
+        f"('{uuid4()}', 'secret', '', NULL)",
+    )
+    run_sql(platform_url, f"INSERT INTO user_profiles VALUES {', '.join(rows)}")  # noqa: S608 - a test's own
+    command.environment["SOURCE_DATABASE_URL"] = platform_url
+
+    code, out, err = await command.run("backfill", "--execute", "--from-database", QUERY)
+
+    (message,) = await vhost.peek(USER_CREATED_QUEUE)
+    assert code == 1
+    assert out.startswith("3 read: 1 without a customer, 1 with one")
+    assert "email: must be an e-mail address" in err
+    assert "secret" not in out + err
+    assert read_event(message.body, [UserCreated]).data == fresh
+
+
+async def rows_of(url: str, query: str) -> tuple[int, list[UserCreatedV2 | UnusableEntry]]:
+    """Return how many rows a query has, and what is read from them."""
+    async with source_database(url, query) as source:
+        return await source.count(), [entry async for entry in source.users()]
+
+
+async def test_a_database_is_read_page_by_page(platform_url: str) -> None:
+    """Each user once, in the order of the ids."""
+    run_sql(
+        platform_url,
+        "INSERT INTO user_profiles SELECT gen_random_uuid(), i || '@example.com'"
+        " FROM generate_series(1, 1100) AS i",
+    )
+
+    number, users = await rows_of(platform_url, QUERY)
+
+    ids = [entry.user_id for entry in users if isinstance(entry, UserCreatedV2)]
+    assert number == len(set(ids)) == 1100
+    assert ids == sorted(ids)
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("DELETE FROM user_profiles", "the source database"),
+        ("WITH gone AS (DELETE FROM user_profiles RETURNING *) SELECT * FROM gone", "the source"),
+        ("SELECT 1 AS user_id, '' AS email", "user_id, of type uuid"),
+        ("SELECT gen_random_uuid() AS user_id", "the query has no column email"),
+        ("SELECT user_id, email FROM user_profiles WHERE false", "no rows"),
+        ("SELECT 'secret'::uuid AS user_id, '' AS email", "(22P02)"),
+    ],
+)
+async def test_another_query_is_refused_without_a_value(
+    platform_url: str, query: str, text: str
+) -> None:
+    """It reads only, and an error about a row does not quote it."""
+    with pytest.raises(UnreadableListError) as refusal:
+        await rows_of(platform_url, query)
+
+    assert text in str(refusal.value)
+    assert "secret" not in str(refusal.value)
+
+
+async def test_a_source_that_is_away_is_refused_without_its_password() -> None:
+    """The URL has it."""
+    url = f"postgresql://role:hidden@{LOOPBACK}:1/platform"
+
+    with pytest.raises(UnreadableListError, match="can't be read") as refusal:
+        await rows_of(url, QUERY)
+
+    assert "hidden" not in str(refusal.value)
+
+
+async def test_a_backfill_from_a_database_needs_its_url(command: Command) -> None:
+    """From the environment: a command line is seen by everyone on the machine."""
+    code, _, err = await command.run("backfill", "--from-database", "SELECT 1")
+
+    assert code == 2
+    assert "SOURCE_DATABASE_URL: not set" in err
+
+
+async def test_an_operator_links_and_replaces_a_customer(
+    command: Command, bench: Bench, database: Database
+) -> None:
+    """An unknown user is linked; another customer needs --replace, and is a new generation."""
+    account, user_id = bench.stripe.account, uuid4()
+    own, other = (account.customers.create({}, account.clock.now())["id"] for _ in range(2))
+
+    linked = await command.run("link", str(user_id), own)
+    refused = await command.run("link", str(user_id), other)
+    replaced = await command.run("link", str(user_id), other, "--replace")
+
+    assert [each[0] for each in (linked, refused, replaced)] == [0, 1, 0]
+    assert f"the user has the customer {own}; --replace bills another" in refused[2]
+    profile = await ProfileReader(database).find(user_id)
+    assert profile is not None
+    assert (profile.stripe_customer_id, profile.generation) == (other, 2)
+
+
+async def test_a_refused_link_is_given_up_by_reprovision(
+    command: Command, bench: Bench, database: Database
+) -> None:
+    """The running service then creates a customer."""
+    data = UserCreatedV2(user_id=uuid4(), stripe_customer_id="cus_missing")
+    await bench.keep(data)
+    with pytest.raises(LinkRefusedError):
+        await bench.provisioner.provision(data.user_id)
+
+    code, out, _ = await command.run("reprovision", str(data.user_id))
+    await sweep(ProfileReader(database), bench.provisioner, bench.metrics, utc_now)
+
+    (customer,) = bench.stripe.customers(data.user_id)
+    assert (code, out[:26]) == (0, "cus_missing is not linked ")
+    assert await customer_of(database, data.user_id) == customer["id"]
 
 
 async def test_announce_with_execute_publishes_the_same_events_again(

@@ -4,7 +4,7 @@ import asyncio
 
 from customer_provisioner.circuit import FAILURE_THRESHOLD
 from customer_provisioner.profile import Create, LookUp
-from customer_provisioner.storage.writer import Failure
+from customer_provisioner.storage.statements import Failure
 from nexus_database import Database
 
 from .conftest import Bench, profile_of, user

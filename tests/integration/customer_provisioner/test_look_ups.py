@@ -92,12 +92,29 @@ async def test_of_several_marked_customers_the_oldest_is_adopted(
 async def test_a_customer_whose_address_was_changed_is_adopted(
     bench: Bench, database: Database
 ) -> None:
-    """Search finds it by metadata; the list by address would miss it."""
+    """Search finds it by metadata."""
     data = await unfinished(bench, "reset", "after")
     (customer,) = bench.stripe.customers(data.user_id)
     account = bench.stripe.account
     account.customers.update(customer["id"], {"email": "new@example.com"}, account.clock.now())
     bench.advance(hours=21)
+
+    await bench.provisioner.provision(data.user_id)
+
+    assert (await profile_of(database, data)).stripe_customer_id == customer["id"]
+    assert len(bench.stripe.requests("POST")) == 1
+
+
+@pytest.mark.parametrize("address", [None, "new@example.com"])
+async def test_a_customer_without_its_address_is_adopted_while_search_lags(
+    bench: Bench, database: Database, address: str | None
+) -> None:
+    """The list of that time finds it; a list by the kept address would miss it."""
+    data = await unfinished(bench, "server_error", "after")
+    (customer,) = bench.stripe.customers(data.user_id)
+    account = bench.stripe.account
+    account.customers.update(customer["id"], {"email": address}, account.clock.now())
+    bench.stripe.set_options(search_lag_seconds=3600.0)
 
     await bench.provisioner.provision(data.user_id)
 

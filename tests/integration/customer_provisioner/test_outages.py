@@ -105,7 +105,7 @@ async def test_a_response_to_the_trial_call_closes_the_breaker(stripe: Stripe) -
         api._breaker = api._breaker.unanswered(str(number), 0.0)
     assert await api.remark() == "circuit breaker open (outage): users wait"
 
-    await api.status_of("cus_any")
+    await api.retrieve("cus_any")
 
     assert api._breaker == CircuitBreaker()
     assert await api.remark() is None

@@ -12,11 +12,11 @@ from customer_provisioner.circuit import StripeKeyRefusedError
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.profile import Create, State
 from customer_provisioner.storage.reader import ProfileReader
-from customer_provisioner.storage.writer import KeepResult, Step, StoreResult
+from customer_provisioner.storage.statements import KeepResult, Step, StoreResult
 from customer_provisioner.stripe.api import StripeApi
 from customer_provisioner.stripe.responses import KeySpentError
 from customer_provisioner.sweep import sweep
-from nexus_contracts import UserCreated
+from nexus_contracts import UserCreated, UserCreatedV2
 from nexus_database import Database, DatabaseUnavailableError, RowRefusedError
 from nexus_messaging.errors import PermanentError, TransientError
 from nexus_messaging.reasons import Reason
@@ -26,9 +26,9 @@ from stripe_emulator.running import DEFAULT_KEY
 from .conftest import Bench, profile_of, steps_of, user
 
 
-def user_with_bad_address() -> UserCreated:
+def user_with_bad_address() -> UserCreatedV2:
     """Return a user whose address only Stripe refuses."""
-    return UserCreated.model_construct(user_id=user().user_id, email="bad address", name=None)
+    return UserCreatedV2.model_construct(user_id=user().user_id, email="bad address")
 
 
 async def test_a_user_gets_a_customer_with_address_name_and_mark(
@@ -96,7 +96,7 @@ async def test_two_attempts_at_once_make_one_call_and_one_customer(
     )
     await bench.provisioner.provision(data.user_id)
 
-    assert sum(result is None for result in results) == 1
+    assert sum(isinstance(result, str) for result in results) == 1
     assert sum(isinstance(result, TransientError) for result in results) == 4
     assert len(bench.stripe.requests("POST")) == 1
     assert (await profile_of(database, data)).state is State.PROVISIONED
@@ -234,7 +234,7 @@ async def test_a_refused_address_is_replaced_by_the_next(bench: Bench, database:
     with pytest.raises(PermanentError):
         await bench.provisioner.provision(wrong.user_id)
 
-    kept = await bench.profiles.keep(right, bench.clock())
+    kept = await bench.keep(right)
     await bench.provisioner.provision(right.user_id)
 
     (customer,) = bench.stripe.customers(right.user_id)
@@ -248,9 +248,7 @@ async def test_the_first_address_stays(bench: Bench) -> None:
     first = user()
     await bench.keep(first)
 
-    kept = await bench.profiles.keep(
-        UserCreated(user_id=first.user_id, email="other@example.com"), bench.clock()
-    )
+    kept = await bench.keep(UserCreated(user_id=first.user_id, email="other@example.com"))
     await bench.provisioner.provision(first.user_id)
 
     (customer,) = bench.stripe.customers(first.user_id)

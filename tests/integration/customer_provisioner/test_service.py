@@ -16,14 +16,23 @@ from customer_provisioner.relay import Relay
 from customer_provisioner.storage.reader import ProfileReader
 from local_stack.ports import free_ports
 from local_stack.server_process import ServerProcess
-from nexus_contracts import CustomerProvisioned, Event, UserCreated, read_event
+from nexus_contracts import (
+    CustomerProvisioned,
+    Event,
+    UserCreated,
+    UserCreatedV2,
+    UserUpdated,
+    read_event,
+)
 from nexus_database import Database
 from nexus_messaging.clock import utc_now
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.topology import (
     CUSTOMER_PROVISIONED_QUEUE,
+    EVENTS,
     TIERS,
     USER_CREATED_QUEUE,
+    USER_UPDATED_QUEUE,
     dead_letter_queue,
 )
 from stripe_emulator.keys import KeyState
@@ -193,7 +202,7 @@ async def test_a_refused_user_is_dead_lettered_and_can_be_corrected(
     vhost: Vhost, stripe: Stripe, service: ServerProcess, bench: Bench
 ) -> None:
     """The dead letter has the reason; moved back after a correction, it is processed."""
-    wrong = UserCreated.model_construct(user_id=user().user_id, email="bad address", name=None)
+    wrong = UserCreatedV2.model_construct(user_id=user().user_id, email="bad address")
     right = UserCreated(user_id=wrong.user_id, email="ada@example.com")
     await bench.keep(wrong)
     await start(service)
@@ -211,6 +220,41 @@ async def test_a_refused_user_is_dead_lettered_and_can_be_corrected(
     assert "bad address" not in str(message.headers)
     assert customer["email"] == "ada@example.com"
     assert event.data.stripe_customer_id == customer["id"]
+
+
+async def test_links_and_changes_come_through_their_queues(
+    vhost: Vhost, stripe: Stripe, service: ServerProcess
+) -> None:
+    """A change before its user, a link, a foreign one, a duplicate, and another for the user."""
+    account = stripe.account
+    own = account.customers.create({"email": "own@example.com"}, account.clock.now())["id"]
+    linked = UserCreatedV2(user_id=user().user_id, stripe_customer_id=own)
+    foreign = UserCreatedV2(user_id=user().user_id, stripe_customer_id="cus_unknown")
+    change = UserUpdated(user_id=linked.user_id, email="new@example.com")
+    await vhost.publish(created(change), exchange=EVENTS)
+    await start(service)
+    await eventually(lambda: vhost.depth(USER_UPDATED_QUEUE), lambda depth: depth == 0)
+
+    await vhost.publish(created(linked), created(foreign), exchange=EVENTS)
+
+    (event,) = await announcements(vhost)
+    assert event.data.stripe_customer_id == own
+    other = linked.model_copy(update={"stripe_customer_id": "cus_other"})
+    await vhost.publish(created(linked), created(other), exchange=EVENTS)
+    await settled(vhost)
+    messages = await eventually(
+        lambda: vhost.dead_letters(USER_CREATED_QUEUE), lambda found: len(found) == 2
+    )
+    assert {each.headers["nexus-reason"]: each.headers["nexus-error"] for each in messages} == {
+        "foreign_customer": "LinkRefusedError: Stripe has no such customer",
+        "other_customer": "LinkRefusedError: the user has another customer",
+    }
+
+    async def address() -> Any:
+        return stripe.customers(linked.user_id)[0]["email"]
+
+    await eventually(address, lambda email: email == "new@example.com", within=30)
+    assert len(stripe.requests("POST", f"/v1/customers/{own}")) == 2
 
 
 async def test_an_unreadable_message_is_dead_lettered_alone(

@@ -10,7 +10,15 @@ from sqlalchemy import text
 
 from integration.outbox.conftest import SET_UP, Host
 from local_stack.sql import SqlFailedError
-from nexus_contracts import Event, EventData, ToolExecuted, UserCreated, read_event
+from nexus_contracts import (
+    Event,
+    EventData,
+    ToolExecuted,
+    UserCreated,
+    UserCreatedV2,
+    UserUpdated,
+    read_event,
+)
 from nexus_outbox.installation import sql_file
 from nexus_outbox.outcomes import PUBLISHED
 from support.databases import opened
@@ -47,27 +55,50 @@ def test_a_new_user_becomes_a_valid_event(host: Host) -> None:
 
 
 @pytest.mark.parametrize("email", [None, "", "  "])
-def test_a_user_without_an_address_signs_up_and_is_seen(host: Host, email: str | None) -> None:
-    """There is no event, no error, and a row for the operator."""
-    user = host.sign_up(email)
-
-    assert events(host) == []
-    problem = host.sql("SELECT problem, user_id, reason FROM metering.problems")
-    assert problem == f"no event|{user}|the user has no e-mail address"
-
-
-def test_the_first_address_makes_the_event_and_later_ones_none(host: Host) -> None:
-    """As when an anonymous user adds an address: `user.created` is published once."""
-    user = host.sign_up(None)
-
-    for address in ("first@example.com", "second@example.com"):
-        update = f"SET email = '{address}' WHERE id = '{user}'"
-        host.sql(f"UPDATE auth.users {update}")
+def test_a_user_without_an_address_becomes_an_event_without_one(
+    host: Host, email: str | None
+) -> None:
+    """In version 2, the only one that can say so."""
+    user = host.sign_up(email, "Ada")
 
     [event] = events(host)
-    assert isinstance(event.data, UserCreated)
-    assert event.data.email == "first@example.com"
-    assert host.sql("SELECT users_without_event FROM metering.status") == "0"
+    assert event.data == UserCreatedV2(user_id=user, name="Ada")
+
+
+def test_changes_of_a_user_become_events_in_their_order(host: Host) -> None:
+    """With what changed and nothing else; their times are in the order of the changes."""
+    user = host.sign_up(None, "Ada")
+
+    for change in (
+        "email = 'first@example.com'",
+        "email = 'second@example.com', raw_user_meta_data = '{\"full_name\": \"Eve\"}'",
+        "raw_user_meta_data = NULL",
+        "email = NULL",
+        'raw_user_meta_data = \'{"plan": "pro"}\'',
+    ):
+        update = f"SET {change} WHERE id = '{user}'"
+        host.sql(f"UPDATE auth.users {update}")
+
+    _created, *changed = events(host)
+    assert [event.data for event in changed] == [
+        UserUpdated(user_id=user, email="first@example.com"),
+        UserUpdated(user_id=user, email="second@example.com", name="Eve"),
+        UserUpdated(user_id=user, name=""),
+    ]
+    times = [event.time for event in changed]
+    assert times == sorted(set(times))
+
+
+def test_two_changes_in_one_transaction_have_times_of_their_own(host: Host) -> None:
+    """The later one counts, whatever order the events arrive in."""
+    host.sign_up()
+    first, second = (f"SET email = '{each}@example.com'" for each in ("first", "second"))
+
+    host.sql(f"BEGIN; UPDATE auth.users {first}; UPDATE auth.users {second}; COMMIT")
+
+    latest = max(events(host), key=lambda event: event.time)
+    assert isinstance(latest.data, UserUpdated)
+    assert latest.data.email == "second@example.com"
 
 
 def test_a_rolled_back_run_has_no_event(host: Host) -> None:
@@ -194,7 +225,7 @@ async def test_a_locked_outbox_delays_a_sign_up_for_a_moment_only(host: Host) ->
         "ALTER TABLE metering.outbox ADD CHECK (false) NOT VALID",
         "TRUNCATE metering.settings",
         "DROP TABLE metering.settings",
-        "DROP TABLE metering.users_without_event CASCADE",
+        "DROP FUNCTION metering.user_facts",
     ],
 )
 def test_a_damaged_outbox_never_fails_the_host(host: Host, damage: str) -> None:
@@ -203,6 +234,7 @@ def test_a_damaged_outbox_never_fails_the_host(host: Host, damage: str) -> None:
 
     host.sign_up()
     host.sign_up(None)
+    host.sql("UPDATE auth.users SET email = 'new@example.com'")
     host.run_tool()
 
     assert host.sql("SELECT count(*) FROM auth.users") == "2"

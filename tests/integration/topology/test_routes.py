@@ -19,6 +19,7 @@ from nexus_messaging.topology import (
     UNROUTABLE,
     USAGE_RECORDED_QUEUE,
     USER_CREATED_QUEUE,
+    USER_UPDATED_QUEUE,
     WORK_QUEUES,
     dead_letter_queue,
 )
@@ -26,6 +27,7 @@ from nexus_messaging.topology import (
 ROUTES = [
     ("publisher", EVENTS, "tool.executed.v1", TOOL_EXECUTED_QUEUE),
     ("publisher", EVENTS, "user.created.v9", USER_CREATED_QUEUE),
+    ("publisher", EVENTS, "user.updated.v1", USER_UPDATED_QUEUE),
     ("customer-provisioner", INTERNAL, "user.created.v1", USER_CREATED_QUEUE),
     (
         "customer-provisioner",

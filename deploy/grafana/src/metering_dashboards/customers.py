@@ -66,7 +66,7 @@ _STRIPE = Section(
         ),
         Panel(
             "Customers stored",
-            "created, or adopted where one was found to exist already.",
+            "created; adopted after a lost answer; linked where the user had one at Stripe before.",
             "ops",
             (rates("customer_provisioner_customers_total", "how"),),
             "userswithoutcustomer",
@@ -85,6 +85,20 @@ _STRIPE = Section(
             "userswithoutcustomer",
         ),
         Panel(
+            "Changed addresses and names",
+            "Sent to Stripe, refused by it, or outdated by a later change.",
+            "ops",
+            (rates("customer_provisioner_changes_total", "outcome"),),
+            "changeswaiting",
+        ),
+        Panel(
+            "Longest wait of a change",
+            "Time since the oldest changed address or name was published that Stripe lacks.",
+            "s",
+            (Query("max(customer_provisioner_oldest_change_wait_seconds)", "wait"),),
+            "changeswaiting",
+        ),
+        Panel(
             "Second customers of a user",
             "Found beside the customer of a user, since the start. Check each at Stripe.",
             "short",
@@ -93,7 +107,7 @@ _STRIPE = Section(
         ),
         Panel(
             "Dead letters and retries",
-            "Of user.created.",
+            "Of user.created and user.updated.",
             "ops",
             (
                 rates("customer_provisioner_messages_dead_lettered_total", "reason"),

@@ -18,11 +18,14 @@ from nexus_contracts.tool_executed import (
 from nexus_contracts.usage_recorded import UsageRecorded, UsageRecordedV1
 from nexus_contracts.usage_rejected import UsageRejected, UsageRejectedV1
 from nexus_contracts.usage_reported import UsageReported, UsageReportedV1
-from nexus_contracts.user_created import UserCreated, UserCreatedV1
+from nexus_contracts.user_created import UserCreated, UserCreatedV1, UserCreatedV2
+from nexus_contracts.user_updated import UserUpdated, UserUpdatedV1
 
 ALL_EVENTS: tuple[type[EventData], ...] = (
     *TOOL_EXECUTED_VERSIONS,
     UserCreatedV1,
+    UserCreatedV2,
+    UserUpdatedV1,
     CustomerProvisionedV1,
     UsageRecordedV1,
     UsageReportedV1,
@@ -55,6 +58,9 @@ __all__ = [
     "UsageReportedV1",
     "UserCreated",
     "UserCreatedV1",
+    "UserCreatedV2",
+    "UserUpdated",
+    "UserUpdatedV1",
     "read_call_record",
     "read_event",
 ]

@@ -15,6 +15,8 @@ class Reason(StrEnum):
     UNSTORABLE = "unstorable"
     UNKNOWN_REPORT = "unknown_report"
     NO_SUCH_CUSTOMER = "no_such_customer"
+    FOREIGN_CUSTOMER = "foreign_customer"
+    OTHER_CUSTOMER = "other_customer"
     REFUSED_BY_STRIPE = "refused_by_stripe"
     OUTCOME_UNKNOWN = "outcome_unknown"
     ATTEMPTS_SPENT = "attempts_spent"

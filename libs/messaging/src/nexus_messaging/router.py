@@ -10,7 +10,8 @@ drops messages that arrive while it stops, and cannot pause during an outage. Ar
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar, get_type_hints
+from types import UnionType
+from typing import Any, Final, TypeVar, get_args, get_type_hints
 
 from faststream import AckPolicy
 from faststream.rabbit import RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
@@ -50,13 +51,14 @@ class Router:
     def subscriber(self, queue: str, *, prefetch: int) -> Callable[[FunctionT], FunctionT]:
         """Register a handler of single events; the annotation of its first argument is their type.
 
-        Further arguments are marked with FastStream's ``Context()`` and given by name. What the
-        function returns or raises decides what follows for the message; a body that breaks the
-        contract never reaches it.
+        For several versions it is a union: ``Event[UserCreatedV1] | Event[UserCreatedV2]``. Further
+        arguments are marked with FastStream's ``Context()`` and given by name. What the function
+        returns or raises decides what follows for the message; a body that breaks the contract
+        never reaches it.
         """
 
         def register(function: FunctionT) -> FunctionT:
-            events = (_data_of(function),)
+            events = _data_of(function)
             self.routes.append(Route(queue, function, prefetch, events=events))
             return function
 
@@ -147,6 +149,7 @@ def _event_of(function: Callable[..., object]) -> Any:
     return next(iter(get_type_hints(function).values()))
 
 
-def _data_of(function: Callable[..., object]) -> type[EventData]:
-    kind: type[EventData] = _event_of(function).model_fields["data"].annotation
-    return kind
+def _data_of(function: Callable[..., object]) -> tuple[type[EventData], ...]:
+    event = _event_of(function)
+    kinds = get_args(event) if isinstance(event, UnionType) else (event,)
+    return tuple(kind.model_fields["data"].annotation for kind in kinds)

@@ -34,6 +34,7 @@ RETRY_RETURN = "retry.return"
 UNROUTABLE = "unroutable"
 
 USER_CREATED_QUEUE = "customer-provisioner.user-created"
+USER_UPDATED_QUEUE = "customer-provisioner.user-updated"
 TOOL_EXECUTED_QUEUE = "usage-ingest.tool-executed"
 CUSTOMER_PROVISIONED_QUEUE = "usage-ingest.customer-provisioned"
 USAGE_OUTCOMES_QUEUE = "usage-ingest.usage-outcomes"
@@ -134,6 +135,7 @@ class WorkQueue:
 
 _QUEUES = (
     WorkQueue(USER_CREATED_QUEUE, ("user.created",), from_outside=True),
+    WorkQueue(USER_UPDATED_QUEUE, ("user.updated",), from_outside=True),
     WorkQueue(TOOL_EXECUTED_QUEUE, ("tool.executed",), from_outside=True),
     WorkQueue(CUSTOMER_PROVISIONED_QUEUE, ("customer.provisioned",)),
     WorkQueue(USAGE_OUTCOMES_QUEUE, ("usage.reported", "usage.rejected")),

@@ -39,7 +39,6 @@ async def _status(settings: DatabaseSettings, _parsed: argparse.Namespace) -> in
         ("refused", status.refused, "by the broker; tried again: see metering.problems"),
         ("invalid", status.invalid, "set aside: correct them, then retry"),
         ("held", status.held, "not in the outbox yet: see metering.problems"),
-        ("users without event", status.users_without_event, "they have no e-mail address"),
     ):
         line = f"{name}: {number}"
         show_line(f"{line} ({hint})" if number else line, Tone.NOTE if number else Tone.PLAIN)

@@ -27,10 +27,6 @@ class Metrics:
         )
         # Events that could not be written to the outbox; all but reused ids are recovered.
         self._held = Gauge(f"{PREFIX}_held_events", "Events held", registry=registry)
-        # Users without an e-mail address, and therefore without `user.created`.
-        self._without_event = Gauge(
-            f"{PREFIX}_users_without_event", "Users without an event", registry=registry
-        )
         # Events that the broker has confirmed to this process.
         self._published = Counter(
             f"{PREFIX}_events_published", "Events published", registry=registry
@@ -78,5 +74,4 @@ class Metrics:
         self._events.labels("refused").set(status.refused)
         self._events.labels("invalid").set(status.invalid)
         self._held.set(status.held)
-        self._without_event.set(status.users_without_event)
         self._oldest.set(status.oldest.total_seconds())

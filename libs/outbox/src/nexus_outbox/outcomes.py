@@ -12,13 +12,20 @@ from nexus_contracts import (
     TOOL_EXECUTED_VERSIONS,
     ContractError,
     EventData,
-    UserCreated,
+    UserCreatedV1,
+    UserCreatedV2,
+    UserUpdated,
     read_event,
 )
 from nexus_messaging.backoff import pause_after
 from nexus_messaging.errors import PublishError
 
-PUBLISHED: Final[tuple[type[EventData], ...]] = (*TOOL_EXECUTED_VERSIONS, UserCreated)
+PUBLISHED: Final[tuple[type[EventData], ...]] = (
+    *TOOL_EXECUTED_VERSIONS,
+    UserCreatedV1,
+    UserCreatedV2,
+    UserUpdated,
+)
 """The events that an outbox may hold: those that other services publish."""
 
 FIRST_PAUSE: Final = 1.0

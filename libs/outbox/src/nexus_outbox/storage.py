@@ -56,7 +56,7 @@ UPDATE metering.outbox SET due_at = now()
 """)
 
 _STATUS: Final = text("""
-SELECT waiting, refused, invalid, held, users_without_event, waiting_since, now() AS now
+SELECT waiting, refused, invalid, held, waiting_since, now() AS now
   FROM metering.status
 """)
 
@@ -92,7 +92,6 @@ class Status:
     refused: int
     invalid: int
     held: int
-    users_without_event: int
     oldest: timedelta
 
 
@@ -142,7 +141,6 @@ class Outbox:
                 row.refused,
                 row.invalid,
                 row.held,
-                row.users_without_event,
                 max(oldest, timedelta()),
             )
 

@@ -38,6 +38,7 @@ class AnswerClass:
         type: Stripe's type of the error.
         code: Stripe's code of the error.
         wording: What a refusal is about, where the v1 API gives no code.
+        other_mode: Whether the object exists in the other mode alone.
         limited: Whether the answer names the rate limit that was exceeded.
         replayed: Whether Stripe repeated an answer that it keeps under the idempotency key.
     """
@@ -52,6 +53,7 @@ class AnswerClass:
     type: str | None = None
     code: str | None = None
     wording: Wording | None = None
+    other_mode: bool | None = None
     limited: bool | None = None
     replayed: bool | None = None
 
@@ -63,6 +65,7 @@ class AnswerClass:
             and self.type in (None, answer.type)
             and self.code in (None, answer.code)
             and self.wording in (None, answer.wording)
+            and self.other_mode in (None, answer.other_mode)
             and self.limited in (None, answer.limited_by is not None)
             and self.replayed in (None, answer.replayed)
         )

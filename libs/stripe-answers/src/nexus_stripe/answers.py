@@ -56,6 +56,15 @@ def recognise(message: str | None, code: str | None) -> Wording | None:
     return next((wording for part, wording in _WORDINGS if part in lowered), None)
 
 
+def names_other_mode(message: str | None) -> bool:
+    """Return whether a refusal says that the object exists in the other mode, live or test.
+
+    It has no code of its own: "No such customer: 'cus_…'; a similar object exists in live mode, but
+    a test mode key was used to make this request."
+    """
+    return "a similar object exists in" in (message or "")
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What is known about a call afterwards, without any values.
@@ -67,6 +76,7 @@ class Answer:
         code: Stripe's code of the error.
         param: The path of the field that a refusal is about.
         wording: What a refusal is about.
+        other_mode: Whether the object exists in the other mode, live or test, alone.
         should_retry: The header ``Stripe-Should-Retry``.
         limited_by: The header ``Stripe-Rate-Limited-Reason``.
         replayed: Whether Stripe repeated an answer that it keeps under the idempotency key.
@@ -81,6 +91,7 @@ class Answer:
     code: str | None = None
     param: str | None = None
     wording: Wording | None = None
+    other_mode: bool = False
     should_retry: bool | None = None
     limited_by: str | None = None
     replayed: bool = False

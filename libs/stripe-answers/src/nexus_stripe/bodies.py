@@ -57,21 +57,25 @@ def read(kind: type[BodyT], result: stripe.StripeObject) -> BodyT:
 
 
 async def every_item(
-    page_of: type[Page[ItemT]], request: Callable[[Any], Awaitable[stripe.StripeObject]]
+    page_of: type[Page[ItemT]],
+    request: Callable[[Any], Awaitable[stripe.StripeObject]],
+    *,
+    most_pages: int = MOST_PAGES,
 ) -> list[ItemT]:
     """Read a list or search to its end.
 
     Args:
         page_of: The form of a page.
         request: Requests the page that the parameters describe.
+        most_pages: More are refused.
 
     Raises:
-        ValueError: a page has another form, or there are more than ``MOST_PAGES``.
+        ValueError: a page has another form, or there are more than ``most_pages``.
         IndexError: an empty page says that more follow.
     """
     items: list[ItemT] = []
     cursor: dict[str, Any] = {}
-    for _ in range(MOST_PAGES):
+    for _ in range(most_pages):
         page = read(page_of, await request({"limit": PAGE, **cursor}))
         items += page.data
         if not page.has_more:

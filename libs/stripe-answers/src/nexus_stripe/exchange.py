@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-from nexus_stripe.answers import Answer, Receipt, recognise
+from nexus_stripe.answers import Answer, Receipt, names_other_mode, recognise
 
 _SUCCESS: Final = range(200, 300)
 _UNAUTHORIZED: Final = 401
@@ -65,6 +65,7 @@ def answer_of(exchange: Exchange, *, understood: bool, cause: str | None = None)
         code=error.get("code"),
         param=error.get("param"),
         wording=recognise(error.get("message"), error.get("code")),
+        other_mode=names_other_mode(error.get("message")),
         should_retry={"true": True, "false": False}.get(headers.get("stripe-should-retry", "")),
         limited_by=headers.get("stripe-rate-limited-reason"),
         replayed=headers.get("idempotent-replayed") == "true",

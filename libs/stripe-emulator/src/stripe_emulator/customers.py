@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from stripe_emulator.errors import StripeError, invalid_parameter, no_such
+from stripe_emulator.errors import StripeError, invalid_parameter, no_such, no_such_in_test_mode
 from stripe_emulator.ids import new_id
 from stripe_emulator.pages import page
 from stripe_emulator.parameters import PAGING, Choice, Integer, Metadata, Parameters, Text, Texts
@@ -45,16 +45,23 @@ class Customers:
     def __init__(self) -> None:
         self._customers: dict[str, dict[str, Any]] = {}
         self._deleted: set[str] = set()
+        self._live: set[str] = set()
         self._versions: dict[str, list[tuple[float, dict[str, Any] | None]]] = {}
 
     def create(self, params: dict[str, Any], now: float) -> dict[str, Any]:
         """Create a customer from parameters read by ``WRITE_CUSTOMER``."""
         return self._write(_blank(new_id("cus"), now), params, now)
 
+    def create_live(self) -> str:
+        """Create a customer in live mode, which this account in test mode does not show."""
+        id_ = new_id("cus")
+        self._live.add(id_)
+        return id_
+
     def update(self, id_: str, params: dict[str, Any], now: float) -> dict[str, Any]:
         """Change the given fields and leave the others; 404 for a deleted customer."""
         if not self.exists(id_):
-            raise no_such("customer", id_)
+            raise self._missing(id_)
         return self._write(copy.deepcopy(self._customers[id_]), params, now)
 
     def exists(self, id_: str) -> bool:
@@ -66,7 +73,7 @@ class Customers:
         if id_ in self._deleted:
             return _tombstone(id_)
         if id_ not in self._customers:
-            raise no_such("customer", id_)
+            raise self._missing(id_)
         return self._customers[id_]
 
     def delete(self, id_: str, now: float) -> dict[str, Any]:
@@ -93,6 +100,10 @@ class Customers:
             for versions in reversed(self._versions.values())
         )
         return [version for version in seen if version is not None]
+
+    def _missing(self, id_: str) -> StripeError:
+        refuse = no_such_in_test_mode if id_ in self._live else no_such
+        return refuse("customer", id_)
 
     def _write(
         self, customer: dict[str, Any], params: dict[str, Any], now: float

@@ -166,6 +166,18 @@ def no_such(noun: str, id_: str, param: str = "id", status: int = 404) -> Stripe
     )
 
 
+def no_such_in_test_mode(noun: str, id_: str) -> StripeError:
+    """An object that exists in live mode, requested by a key of the test mode."""
+    return StripeError(
+        404,
+        f"No such {noun}: '{id_}'; a similar object exists in live mode, but a test mode key was "
+        "used to make this request.",
+        code="resource_missing",
+        param="id",
+        saved=True,
+    )
+
+
 def refused(message: str, param: str | None = None) -> StripeError:
     """A well-formed request that breaks a rule of its endpoint."""
     return StripeError(400, message, param=param, saved=True)

@@ -92,6 +92,30 @@ async def test_a_list_is_read_page_by_page_in_both_directions(
     assert ([found.id for found in back.data], back.has_more) == (created[:0:-1], False)
 
 
+async def test_customers_are_listed_by_the_time_of_their_creation(
+    client: Any, customer: Any, conforms: Conforms
+) -> None:
+    """Both ends of a range may belong to it; metadata is in the list, which does not lag."""
+
+    async def listed(**created: int) -> list[Any]:
+        found = await client.v1.customers.list_async({"created": created, "limit": 100})
+        conforms("GET /v1/customers", found.last_response.data)
+        return [each for each in found.data if each.id == customer.id]
+
+    (inside,) = await listed(gte=customer.created, lte=customer.created)
+
+    assert inside.metadata["user_id"] == customer.metadata["user_id"]
+    assert await listed(gt=customer.created) == []
+    assert await listed(lt=customer.created) == []
+
+
+async def test_a_customer_names_its_mode(client: Any, customer: Any) -> None:
+    """Both keys of this suite are of the test mode."""
+    found = await client.v1.customers.retrieve_async(customer.id)
+
+    assert found.livemode is False
+
+
 async def test_a_customer_is_found_by_its_metadata_in_the_end(
     client: Any, customer: Any, conforms: Conforms, eventually: Eventually
 ) -> None:

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from customer_provisioner.circuit import CircuitOpenError
 from customer_provisioner.commands import COMMANDS, FAULTS
+from customer_provisioner.following import Follower
 from customer_provisioner.handlers import router
 from customer_provisioner.http import CustomerRoutes
 from customer_provisioner.metrics import Metrics
@@ -14,10 +15,11 @@ from customer_provisioner.profile import SOURCE
 from customer_provisioner.provisioning import Provisioner
 from customer_provisioner.relay import Relay
 from customer_provisioner.settings import Settings, StripeSettings
+from customer_provisioner.storage.changes import ChangeStore
 from customer_provisioner.storage.reader import ProfileReader
 from customer_provisioner.storage.writer import ProfileWriter
 from customer_provisioner.stripe.api import StripeApi, stripe_api
-from customer_provisioner.sweep import sweep
+from customer_provisioner.sweep import sweep, sweep_changes
 from nexus_broker_admin.inspection import broker_checks
 from nexus_database import DatabaseUnavailableError, MigrationError, UnfitDatabaseError, migrate
 from nexus_messaging.clock import utc_now
@@ -59,6 +61,10 @@ def assemble(app: App, stripe: StripeApi, metrics: Metrics) -> None:
     provisioner = Provisioner(writer, stripe, metrics, wake_relay=relay.wake, now=utc_now)
     provision_due = partial(sweep, reader, provisioner, metrics, utc_now)
     app.every(EVERY, "sweep", provision_due, errors_stall=False, limit=LONGEST_ROUND)
+    changes = ChangeStore(app.database)
+    follower = Follower(changes, stripe, metrics, now=utc_now)
+    send_due = partial(sweep_changes, changes, follower, metrics, utc_now)
+    app.every(EVERY, "changes", send_due, errors_stall=False, limit=LONGEST_ROUND)
 
     async def probe() -> None:
         await app.database.probe()
@@ -69,6 +75,8 @@ def assemble(app: App, stripe: StripeApi, metrics: Metrics) -> None:
         Outage((DatabaseUnavailableError, CircuitOpenError), probe),
         profiles=writer,
         provisioner=provisioner,
+        changes=changes,
+        follower=follower,
         metrics=metrics,
     )
     app.remarks["stripe"] = stripe.remark
@@ -77,7 +85,7 @@ def assemble(app: App, stripe: StripeApi, metrics: Metrics) -> None:
 async def _stripe_fault(settings: StripeSettings) -> str | None:
     async with stripe_api(settings, Metrics(CollectorRegistry())) as stripe:
         try:
-            await stripe.status_of("cus_check")
+            await stripe.retrieve("cus_check")
         except (CircuitOpenError, TransientError, PermanentError) as error:
             return str(error)
     return None

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from typing import Final
 
+from customer_provisioner.changes import Change
 from customer_provisioner.profile import (
     Create,
     HistoryEntry,
     InProgress,
+    Link,
+    LinkRefused,
     LookUp,
     Profile,
     Provisioned,
@@ -14,10 +18,30 @@ from customer_provisioner.profile import (
 )
 from nexus_service.console import rfc_3339
 
+_REFUSED: Final = (
+    "an operator's action, because Stripe refused the customer: publish user.created with another "
+    "address, or requeue the dead letter to try the same address again"
+)
+_REFUSED_LINK: Final = (
+    "an operator's action, because the customer to be linked was refused: correct the cause and "
+    "requeue the dead letter, link another customer, or reprovision to have one created"
+)
 
-def explain(profile: Profile, history: Sequence[HistoryEntry], now: datetime) -> Iterator[str]:
-    """Yield the lines: the state, the history, and the next step."""
+_CALLS: Final = {
+    LookUp: "looked up at Stripe and, if missing, created or linked",
+    Link: "checked at Stripe and linked",
+    LinkRefused: "checked at Stripe and linked",
+    Create: "created {again}under this key",
+}
+
+
+def explain(
+    profile: Profile, history: Sequence[HistoryEntry], change: Change | None, now: datetime
+) -> Iterator[str]:
+    """Yield the lines: the state, the history, the next step, and what changed."""
     yield f"user {profile.user_id}: {profile.state}"
+    if profile.link_to is not None:
+        yield f"to be linked to: {profile.link_to}"
     yield f"customer: {profile.stripe_customer_id or 'none'} (generation {profile.generation})"
     yield f"idempotency key: {profile.idempotency_key}, {profile.attempts} attempts"
     if profile.last_fault is not None:
@@ -26,28 +50,39 @@ def explain(profile: Profile, history: Sequence[HistoryEntry], now: datetime) ->
         detail = f" ({entry.detail})" if entry.detail else ""
         yield f"{rfc_3339(entry.at)} generation {entry.generation} {entry.step}{detail}"
     yield f"next: {describe_next_step(profile, now)}"
+    if change is not None:
+        yield f"changes: {describe_change(profile, change)}"
 
 
 def describe_next_step(profile: Profile, now: datetime) -> str:
     """Return what happens next for a user, and who does it."""
     if profile.refused_as is not None:
-        return (
-            "an operator's action, because Stripe refused the customer: publish user.created with "
-            "another address, or requeue the dead letter to try the same address again"
-        )
+        return _REFUSED_LINK if profile.link_to is not None else _REFUSED
     match next_step(profile, now):
-        case Provisioned() if profile.announced_generation < profile.generation:
-            return "the service announces the customer within seconds"
         case Provisioned():
-            return "nothing: the user has a customer, and it is announced"
+            if profile.announced_generation == profile.generation:
+                return "nothing: the user has a customer, and it is announced"
+            return "the service announces the customer within seconds"
         case InProgress():
             until = rfc_3339(profile.claimed_until or now)
             return f"an attempt is in progress, until {until} at the latest"
-        case LookUp():
-            return f"the customer is looked up at Stripe and, if missing, created: {_when(profile)}"
-        case Create():
-            again = "created again" if profile.call_started_at else "created"
-            return f"the customer is {again} under this key: {_when(profile)}"
+        case step:
+            again = "again " if profile.call_started_at else ""
+            return f"the customer is {_CALLS[type(step)].format(again=again)}: {_when(profile)}"
+
+
+def describe_change(profile: Profile, change: Change) -> str:
+    """Return whether Stripe has what changed about a user, and what follows."""
+    times = {"address": change.email_as_of, "name": change.name_as_of}
+    said = ", ".join(f"{name} of {rfc_3339(at)}" for name, at in times.items() if at is not None)
+    if change.waiting_since is None:
+        return f"{said}: Stripe has it"
+    if change.refused_as is not None:
+        return f"{said}: Stripe refused it ({change.refused_as}); publish another user.updated"
+    if profile.stripe_customer_id is None:
+        return f"{said}: it waits for the customer"
+    fault = f"; last fault: {change.last_fault}" if change.last_fault else ""
+    return f"{said}: it is sent to Stripe by its message or by the sweep{fault}"
 
 
 def _when(profile: Profile) -> str:

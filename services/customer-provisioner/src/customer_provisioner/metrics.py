@@ -9,7 +9,7 @@ from customer_provisioner.circuit import Cause
 from customer_provisioner.profile import Counts
 from customer_provisioner.stripe.responses import TABLE
 
-CALLS: Final = ("create", "search", "list", "retrieve")
+CALLS: Final = ("create", "link", "update", "search", "list", "retrieve")
 
 
 class Metrics:
@@ -43,7 +43,8 @@ class Metrics:
             ["cause"],
             registry=registry,
         )
-        # Customers stored: `created`, or `adopted` where the customer existed at Stripe.
+        # Customers stored: `created`; `adopted` where an earlier call had created the customer;
+        # `linked` where the user had one at Stripe before.
         self._customers = Counter(
             f"{prefix}_customers", "Customers stored", ["how"], registry=registry
         )
@@ -59,6 +60,16 @@ class Metrics:
         self._ignored_addresses = Counter(
             f"{prefix}_ignored_addresses", "Later addresses of known users", registry=registry
         )
+        # Changes of users: `sent` to Stripe, `refused` by it, `outdated` by a later one.
+        self._changes = Counter(
+            f"{prefix}_changes", "Changes of users", ["outcome"], registry=registry
+        )
+        # How long the oldest change that could be sent has waited; refused ones are left out.
+        self._oldest_change = Gauge(
+            f"{prefix}_oldest_change_wait_seconds", "Longest wait of a change", registry=registry
+        )
+        for outcome in ("sent", "refused", "outdated"):
+            self._changes.labels(outcome)
         for state in ("provisioning", "refused"):
             self._users.labels(state)
         for call in CALLS:
@@ -67,7 +78,7 @@ class Metrics:
                 self._calls.labels(call, kind.name)
         for cause in Cause:
             self._circuit.labels(cause.value)
-        for how in ("created", "adopted"):
+        for how in ("created", "adopted", "linked"):
             self._customers.labels(how)
 
     def called(self, call: str, answer: str, seconds: float) -> None:
@@ -95,6 +106,14 @@ class Metrics:
     def address_ignored(self) -> None:
         """Count an address that did not replace the stored one."""
         self._ignored_addresses.inc()
+
+    def changed(self, outcome: str) -> None:
+        """Count a change of a user: ``sent``, ``refused`` or ``outdated``."""
+        self._changes.labels(outcome).inc()
+
+    def set_change_wait(self, since: datetime | None, now: datetime) -> None:
+        """Set how long the oldest change has waited."""
+        self._oldest_change.set((now - since).total_seconds() if since else 0)
 
     def set_counts(self, counts: Counts, now: datetime) -> None:
         """Set the gauges of users without a customer and of customers not announced."""

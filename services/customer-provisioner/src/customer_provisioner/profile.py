@@ -7,7 +7,8 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID, uuid5
 
-from nexus_contracts import CustomerProvisioned, Event, UserCreated
+from customer_provisioner.linking import LinkFault
+from nexus_contracts import CustomerProvisioned, Event, UserCreatedV2
 
 SOURCE: Final = "customer-provisioner"
 
@@ -23,6 +24,12 @@ LEASE: Final = timedelta(seconds=15)
 
 The claim only saves calls. What keeps two attempts from making two customers is their
 idempotency key.
+"""
+
+CREATED_WITHIN: Final = timedelta(hours=1)
+"""How far before and after the time in which a key is repeated its customer may have been created.
+
+It covers the difference of two clocks and a call that was slow to arrive.
 """
 
 SWEEP_DELAY: Final = timedelta(minutes=5)
@@ -51,8 +58,8 @@ class Profile:
 
     Attributes:
         user_id: The platform's user.
-        email: The first address the user came with.
-        name: The first name, where there was one.
+        email: The first address the user came with, if there was one.
+        name: The first name, if there was one.
         state: Whether there is a customer.
         generation: How many customers the user has had, including the current or next one.
         create_request: The body to create the customer with, the same on every repetition.
@@ -68,10 +75,11 @@ class Profile:
         provisioned_at: When the customer was stored here.
         announced_generation: The last generation published as ``customer.provisioned``; 0 for none.
         traceparent: The trace in which the customer was stored, if it was traced.
+        link_to: The customer at Stripe to link, instead of creating one; None once it is linked.
     """
 
     user_id: UUID
-    email: str = field(repr=False)
+    email: str | None = field(repr=False)
     name: str | None = field(repr=False)
     state: State
     generation: int
@@ -88,6 +96,7 @@ class Profile:
     provisioned_at: datetime | None
     announced_generation: int
     traceparent: str | None = None
+    link_to: str | None = None
 
     @property
     def idempotency_key(self) -> str:
@@ -131,11 +140,40 @@ class Create:
 
 
 @dataclass(frozen=True, slots=True)
-class LookUp:
-    """Look for the customer first: repeating the creation might make a second one."""
+class Link:
+    """Link an existing customer.
+
+    The call has the key under which a creation may be in progress. Stripe executes only one of the
+    two: after a link no creation can follow, and after a creation the link is refused.
+    """
 
     attempt: Attempt
-    email: str = field(repr=False)
+    key: str
+    customer_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRefused:
+    """Refuse the customer that was to be linked."""
+
+    fault: LinkFault
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """Look for the customer first: repeating the creation might make a second one.
+
+    Attributes:
+        attempt: What it works on.
+        created_from: From when on the customer can have been created.
+        created_to: Until when.
+        former: Customers that the user had before, which are not looked for.
+    """
+
+    attempt: Attempt
+    created_from: datetime
+    created_to: datetime
+    former: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +183,12 @@ class InProgress:
 
 @dataclass(frozen=True, slots=True)
 class Provisioned:
-    """Nothing: the user has a customer."""
+    """Nothing: the user has this customer."""
+
+    customer_id: str
 
 
-NextStep = Create | LookUp | InProgress | Provisioned
+NextStep = Create | Link | LinkRefused | LookUp | InProgress | Provisioned
 
 
 def next_step(profile: Profile, now: datetime) -> NextStep:
@@ -156,23 +196,32 @@ def next_step(profile: Profile, now: datetime) -> NextStep:
 
     A creation is repeated only under a key that Stripe still keeps and that is not spent.
     """
-    if profile.state is State.PROVISIONED:
-        return Provisioned()
+    if profile.stripe_customer_id is not None:
+        return Provisioned(profile.stripe_customer_id)
     if profile.claimed_until is not None and profile.claimed_until > now:
         return InProgress()
     started = profile.call_started_at
     if profile.key_spent or (started is not None and now - started >= KEY_REPEATABLE_FOR):
-        return LookUp(profile.attempt, profile.email)
+        first = now if started is None else started
+        last = first + KEY_REPEATABLE_FOR
+        return LookUp(profile.attempt, first - CREATED_WITHIN, last + CREATED_WITHIN)
+    if profile.link_to is not None:
+        return Link(profile.attempt, profile.idempotency_key, profile.link_to)
     return Create(profile.attempt, profile.idempotency_key, profile.create_request)
 
 
-def create_request(user: UserCreated) -> dict[str, Any]:
+def create_request(user: UserCreatedV2) -> dict[str, Any]:
     """Return the body that creates the customer of ``user`` at Stripe.
 
-    An empty name is left out: to Stripe an empty string means to unset the field.
+    What is missing or empty is left out: to Stripe an empty string means to unset the field.
     """
-    named = {"name": user.name} if user.name else {}
-    return {"email": user.email, **named, "metadata": {"user_id": str(user.user_id)}}
+    given = {"email": user.email, "name": user.name}
+    return {**{name: value for name, value in given.items() if value}, **mark(user.user_id)}
+
+
+def mark(user_id: UUID) -> dict[str, Any]:
+    """Return the parameters by which a customer at Stripe names its user."""
+    return {"metadata": {"user_id": str(user_id)}}
 
 
 def announcement(profile: Profile) -> Event[CustomerProvisioned]:

@@ -8,9 +8,18 @@ from uuid import UUID
 import structlog
 
 from customer_provisioner.circuit import CircuitOpenError
+from customer_provisioner.linking import LinkRefusedError
 from customer_provisioner.metrics import Metrics
-from customer_provisioner.profile import Create, InProgress, LookUp, Provisioned
-from customer_provisioner.storage.writer import Failure, ProfileWriter, Step, StoreResult
+from customer_provisioner.profile import (
+    Create,
+    InProgress,
+    Link,
+    LinkRefused,
+    LookUp,
+    Provisioned,
+)
+from customer_provisioner.storage.statements import Failure, Step, StoreResult
+from customer_provisioner.storage.writer import ProfileWriter
 from customer_provisioner.stripe.api import StripeApi
 from customer_provisioner.stripe.responses import KeySpentError
 from nexus_messaging.errors import PermanentError, TransientError
@@ -44,11 +53,12 @@ class Provisioner:
         self._wake_relay = wake_relay
         self._now = now
 
-    async def provision(self, user_id: UUID) -> None:
-        """Return once the stored user has its customer; the relay then announces it.
+    async def provision(self, user_id: UUID) -> str:
+        """Return the customer of the stored user once there is one; the relay then announces it.
 
         Raises:
             TransientError: not yet; the same call will succeed later.
+            LinkRefusedError: the customer to be linked can't be this user's.
             PermanentError: Stripe refuses this customer.
             CircuitOpenError: Stripe is not called now.
             DatabaseUnavailableError: the database can't be used.
@@ -57,15 +67,14 @@ class Provisioner:
             self._stripe.require_closed()  # before the claim, which would be in vain
             step = await self._profiles.claim(user_id, self._now())
             if isinstance(step, Provisioned):
-                return
+                return step.customer_id
+            if isinstance(step, LinkRefused):
+                raise LinkRefusedError(step.fault)
             if isinstance(step, InProgress):
                 break
 
             try:  # outside any transaction
-                if isinstance(step, Create):
-                    customers, how = [await self._stripe.create(step)], Step.CREATED
-                else:
-                    customers, how = await self._stripe.find(str(user_id), step.email), Step.ADOPTED
+                customers, how = await self._call_stripe(step)
             except (TransientError, PermanentError, CircuitOpenError) as error:
                 failure = failure_of(step, error)
                 await self._profiles.fail(step.attempt, failure, str(error), self._now())
@@ -84,15 +93,24 @@ class Provisioner:
                 self._report_surplus(user_id, [oldest])
         raise TransientError("another attempt for this user is in progress", tier=TIERS[0])
 
+    async def _call_stripe(self, step: Create | Link | LookUp) -> tuple[list[str], Step]:
+        match step:
+            case Create():
+                return [await self._stripe.create(step)], Step.CREATED
+            case Link():
+                return [await self._stripe.link(step)], Step.LINKED
+            case LookUp():
+                return await self._stripe.find(step), Step.ADOPTED
+
     def _report_surplus(self, user_id: UUID, customer_ids: list[str]) -> None:
         if customer_ids:
             self._metrics.surplus(len(customer_ids))
             log.error("surplus_customers", user_id=str(user_id), customers=customer_ids)
 
 
-def failure_of(step: Create | LookUp, error: Exception) -> Failure:
+def failure_of(step: Create | Link | LookUp, error: Exception) -> Failure:
     """Return what ``error`` means for the next attempt: a look-up's says nothing about the key."""
-    if isinstance(step, Create):
+    if not isinstance(step, LookUp):
         if isinstance(error, PermanentError):
             return Failure.REFUSED
         if isinstance(error, KeySpentError):

@@ -10,12 +10,12 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from nexus_contracts import UserCreated
+from nexus_contracts import UserCreatedV2
 from nexus_contracts.wording import describe
 from nexus_service.input_files import UnreadableFileError
 
 COLUMNS: Final = ("user_id", "email")
-"""The columns that a table must have; ``name`` is optional."""
+"""The columns that a table must have; ``name`` and ``stripe_customer_id`` are optional."""
 
 SEPARATORS: Final = ",;\t"
 """Excel writes semicolons where the comma is the decimal separator."""
@@ -33,8 +33,8 @@ class UnusableEntry:
     fault: str
 
 
-def read_users(lines: Iterable[str]) -> Iterator[UserCreated | UnusableEntry]:
-    """Read a user from each entry, counted from 1: ``user_id``, ``email`` and optionally ``name``.
+def read_users(lines: Iterable[str]) -> Iterator[UserCreatedV2 | UnusableEntry]:
+    """Read a user from each entry, counted from 1, by the fields of ``user.created.v2``.
 
     A list that begins with ``{`` is JSON lines, one that begins with ``[`` is a JSON array, and any
     other is a table whose header names the columns, separated by commas, semicolons or tabs. Other
@@ -46,12 +46,17 @@ def read_users(lines: Iterable[str]) -> Iterator[UserCreated | UnusableEntry]:
     """
     number = 0
     for number, body in enumerate(_bodies(line for line in lines if line.strip()), start=1):
-        try:
-            yield UserCreated.model_validate_json(body)
-        except ValidationError as error:
-            yield UnusableEntry(number, describe(error))
+        yield read_user(body, number)
     if not number:
         raise UnreadableListError("the list is empty: it holds no user")
+
+
+def read_user(body: str, number: int) -> UserCreatedV2 | UnusableEntry:
+    """Read the user in the entry of this number, as JSON."""
+    try:
+        return UserCreatedV2.model_validate_json(body)
+    except ValidationError as error:
+        return UnusableEntry(number, describe(error))
 
 
 def _bodies(lines: Iterator[str]) -> Iterator[str]:
@@ -84,7 +89,8 @@ def _table(header: str, rows: Iterator[str]) -> Iterator[str]:
         if missing := [name for name in COLUMNS if name not in columns]:
             raise UnreadableListError(
                 f"the first line names no column {' and no column '.join(missing)}: a list is a"
-                " table with the header user_id,email,name, JSON lines or a JSON array"
+                " table with the header user_id,email,name,stripe_customer_id, JSON lines or a"
+                " JSON array"
             )
         table = csv.DictReader(rows, columns, delimiter=separator, skipinitialspace=True)
         yield from map(_as_json, table)

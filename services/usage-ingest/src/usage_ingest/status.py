@@ -15,6 +15,7 @@ from nexus_messaging.topology import (
     USAGE_OUTCOMES_QUEUE,
     USAGE_RECORDED_QUEUE,
     USER_CREATED_QUEUE,
+    USER_UPDATED_QUEUE,
     dead_letter_queue,
 )
 from nexus_service.console import Finding, Row, Tone, format_age
@@ -84,6 +85,7 @@ STAGES: Final = (
     Stage("applying answers", USAGE_OUTCOMES_QUEUE, _INGEST, _OUTAGE),
     Stage("learning of customers", CUSTOMER_PROVISIONED_QUEUE, _INGEST, _OUTAGE),
     Stage("making customers", USER_CREATED_QUEUE, "customer-provisioner", _STRIPE),
+    Stage("updating customers", USER_UPDATED_QUEUE, "customer-provisioner", _STRIPE),
 )
 
 _TIERS: Final = tuple(tier.name for tier in (*TIERS, *RETIRED_TIERS))

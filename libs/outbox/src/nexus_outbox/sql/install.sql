@@ -55,12 +55,6 @@ COMMENT ON COLUMN metering.outbox.fault IS 'why the event is refused or invalid;
 CREATE INDEX IF NOT EXISTS outbox_unsent ON metering.outbox (due_at) WHERE sent_at IS NULL;
 CREATE INDEX IF NOT EXISTS outbox_sent ON metering.outbox (sent_at) WHERE sent_at IS NOT NULL;
 
--- user.created needs an e-mail address. A user without one is here until it has one.
-CREATE TABLE IF NOT EXISTS metering.users_without_event (
-    user_id text PRIMARY KEY,
-    since timestamptz NOT NULL DEFAULT now()
-);
-
 -- What could not be written to the outbox. metering.recover() moves the rows with "recoverable".
 CREATE TABLE IF NOT EXISTS metering.held (
     held_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -122,46 +116,57 @@ BEGIN
     END IF;
 END $$;
 
+-- What events say of a user. A name that breaks the contract must not cost the user the event.
+CREATE OR REPLACE FUNCTION metering.user_facts(
+    facts jsonb, id_column text, email_column text, name_path text
+) RETURNS jsonb LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT jsonb_build_object(
+        'user_id', facts ->> id_column,
+        'email', nullif(btrim(facts ->> email_column), ''),
+        'name', CASE WHEN name_path <> '{}' THEN  -- '{}' is the path of the whole row
+            left(regexp_replace(
+                facts #>> name_path::text[], '[\u0001-\u001f\u007f]', '', 'g'), 256) END)
+$$;
+
 -- The trigger on the table of users. It neither fails the host's statement nor delays it for long:
 -- a lock on the outbox is waited for 200 ms at most. Its arguments are the names of the columns with
 -- the id and the e-mail address, and the path of the name.
 --
--- A user's event is written once, with the first address: user.created is the only event of users.
+-- The time of an event is that of the trigger, which runs while the row is locked: the later of two
+-- changes of one user has the later time, and this one counts. A removed address is not published.
 CREATE OR REPLACE FUNCTION metering.user_changed() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms'
 AS $$
 DECLARE
     event_id uuid := gen_random_uuid();
     event jsonb;
+    type text := 'user.created.v1';
     facts jsonb;
-    subject text;
-    address text;
-    display_name text;
+    former jsonb;
 BEGIN
-    facts := to_jsonb(NEW);
-    subject := facts ->> TG_ARGV[0];
-    address := nullif(btrim(facts ->> TG_ARGV[1]), '');
-    IF TG_OP = 'INSERT' AND address IS NULL THEN
-        INSERT INTO metering.users_without_event (user_id) VALUES (subject) ON CONFLICT DO NOTHING;
-        RETURN NULL;
-    END IF;
+    facts := metering.user_facts(to_jsonb(NEW), TG_ARGV[0], TG_ARGV[1], TG_ARGV[2]);
     IF TG_OP = 'UPDATE' THEN
-        DELETE FROM metering.users_without_event u WHERE u.user_id = subject AND address IS NOT NULL;
-        IF NOT FOUND THEN
+        former := metering.user_facts(to_jsonb(OLD), TG_ARGV[0], TG_ARGV[1], TG_ARGV[2]);
+        IF facts -> 'name' = former -> 'name'
+            AND (facts -> 'email' = former -> 'email' OR facts ->> 'email' IS NULL)
+        THEN
             RETURN NULL;
         END IF;
+        type := 'user.updated.v1';
+        facts := jsonb_build_object(
+            'user_id', facts -> 'user_id',
+            'email', CASE WHEN facts -> 'email' <> former -> 'email' THEN facts -> 'email' END,
+            'name', CASE WHEN facts -> 'name' <> former -> 'name'
+                THEN coalesce(facts ->> 'name', '') END);
+    ELSIF facts ->> 'email' IS NULL THEN
+        type := 'user.created.v2';
     END IF;
-    IF TG_ARGV[2] <> '{}' THEN  -- '{}' is the path of the whole row
-        display_name := facts #>> TG_ARGV[2]::text[];
-        -- A name that breaks the contract must not cost the user the event: names are optional.
-        display_name := left(regexp_replace(display_name, '[\u0001-\u001f\u007f]', '', 'g'), 256);
-    END IF;
-    event := metering.envelope(event_id, 'user.created.v1', NULL, now(), NULL, jsonb_build_object(
-        'user_id', subject, 'email', address, 'name', display_name));
+    event := metering.envelope(event_id, type, NULL, clock_timestamp(), NULL, facts);
     PERFORM metering.store(event_id, event);
     RETURN NULL;
 EXCEPTION WHEN OTHERS THEN
-    PERFORM metering.hold(event_id, event, subject, 'SQLSTATE ' || SQLSTATE, recoverable => true);
+    PERFORM metering.hold(
+        event_id, event, facts ->> 'user_id', 'SQLSTATE ' || SQLSTATE, recoverable => true);
     RETURN NULL;
 END $$;
 
@@ -242,7 +247,6 @@ SELECT count(*) FILTER (WHERE o.due_at IS NOT NULL AND o.fault IS NULL) AS waiti
        count(*) FILTER (WHERE o.due_at IS NOT NULL AND o.fault IS NOT NULL) AS refused,
        count(*) FILTER (WHERE o.due_at IS NULL) AS invalid,
        (SELECT count(*) FROM metering.held) AS held,
-       (SELECT count(*) FROM metering.users_without_event) AS users_without_event,
        min(o.waiting_since) FILTER (WHERE o.due_at IS NOT NULL) AS waiting_since
   FROM metering.outbox o WHERE o.sent_at IS NULL;
 
@@ -251,10 +255,7 @@ SELECT CASE WHEN o.due_at IS NULL THEN 'invalid' ELSE 'refused' END AS problem, 
        o.event #>> '{data,user_id}' AS user_id, o.fault AS reason, o.waiting_since AS since
   FROM metering.outbox o WHERE o.sent_at IS NULL AND o.fault IS NOT NULL
 UNION ALL
-SELECT 'held', h.event_id, h.subject, h.reason, h.held_at FROM metering.held h
-UNION ALL
-SELECT 'no event', NULL, u.user_id, 'the user has no e-mail address', u.since
-  FROM metering.users_without_event u;
+SELECT 'held', h.event_id, h.subject, h.reason, h.held_at FROM metering.held h;
 
 -- These run with the rights of whoever calls them.
 
@@ -278,9 +279,10 @@ BEGIN
         END IF;
     END LOOP;
     EXECUTE format(
-        'CREATE OR REPLACE TRIGGER nexus_metering AFTER INSERT OR UPDATE OF %I ON %s'
+        'CREATE OR REPLACE TRIGGER nexus_metering AFTER INSERT OR UPDATE OF %s ON %s'
         ' FOR EACH ROW EXECUTE FUNCTION metering.user_changed(%L, %L, %L)',
-        email_column, users, id_column, email_column, name_path);
+        concat_ws(', ', quote_ident(email_column), quote_ident(name_path[1])),
+        users, id_column, email_column, name_path);
 END $$;
 
 CREATE OR REPLACE FUNCTION metering.admit_caller(role regrole) RETURNS void

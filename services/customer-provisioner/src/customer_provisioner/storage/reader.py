@@ -21,11 +21,16 @@ SELECT: Final = f"SELECT {COLUMNS} FROM user_profiles"  # noqa: S608 - names of 
 
 _FIND: Final = text(f"{SELECT} WHERE user_id = :user_id")
 
-_WITH_EMAIL: Final = text(f"{SELECT} WHERE email = :email ORDER BY created_at")
+_WITH_EMAIL: Final = text(f"""
+{SELECT}
+ WHERE user_id IN (SELECT user_id FROM user_profiles WHERE email = :email
+                    UNION SELECT user_id FROM user_changes WHERE email = :email)
+ ORDER BY created_at
+""")  # noqa: S608 - names of ours, no values
 
 _DUE: Final = text("""
 SELECT user_id FROM user_profiles
- WHERE state = 'provisioning' AND refused_as IS NULL AND due_at <= :now
+ WHERE state <> 'provisioned' AND refused_as IS NULL AND due_at <= :now
  ORDER BY due_at LIMIT :limit
 """)
 
@@ -46,12 +51,12 @@ _PROVISIONED_SINCE: Final = text(f"""
 # Runs every few seconds: each number comes from a small partial index, however many users exist.
 _COUNTS: Final = text("""
 SELECT (SELECT count(*) FROM user_profiles
-         WHERE state = 'provisioning' AND refused_as IS NULL) AS provisioning,
+         WHERE state <> 'provisioned' AND refused_as IS NULL) AS provisioning,
        (SELECT count(*) FROM user_profiles WHERE refused_as IS NOT NULL) AS refused,
        (SELECT count(*) FROM user_profiles
          WHERE state = 'provisioned' AND announced_generation < generation) AS unannounced,
        (SELECT min(created_at) FROM user_profiles
-         WHERE state = 'provisioning' AND refused_as IS NULL) AS waiting_since
+         WHERE state <> 'provisioned' AND refused_as IS NULL) AS waiting_since
 """)
 
 _HISTORY: Final = text("""
@@ -75,7 +80,7 @@ class ProfileReader:
         return profile_from(found[0]) if found else None
 
     async def with_email(self, email: str) -> Sequence[Profile]:
-        """Return the profiles with exactly this address, oldest first."""
+        """Return users whose first or present address is exactly this one, oldest first."""
         return [profile_from(row) for row in await self._rows(_WITH_EMAIL, {"email": email})]
 
     async def due(self, now: datetime, limit: int) -> Sequence[UUID]:
@@ -113,6 +118,11 @@ class ProfileReader:
 
 
 def profile_from(row: AnyRow) -> Profile:
-    """Return the profile in a row of ``COLUMNS``."""
+    """Return the profile in a row of ``COLUMNS``.
+
+    A row in the state ``linking`` is one that is being provisioned and has a ``link_to``. It has a
+    state of its own because processes of 0.1.0 would create a customer for it.
+    """
     values = dict(zip(row._fields, row, strict=True))
-    return Profile(**{**values, "state": State(row.state)})
+    served = row.state == State.PROVISIONED
+    return Profile(**{**values, "state": State.PROVISIONED if served else State.PROVISIONING})

@@ -5,146 +5,34 @@ An attempt changes a profile only if generation and key are still those that it 
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
-from enum import Enum, StrEnum, auto
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import TextClause
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from customer_provisioner.linking import LinkFault
 from customer_provisioner.profile import (
     LEASE,
     SWEEP_DELAY,
     Attempt,
     Create,
+    Link,
+    LinkRefused,
     LookUp,
     NextStep,
     Profile,
-    State,
     create_request,
     next_step,
 )
-from customer_provisioner.storage.reader import SELECT, profile_from
-from nexus_contracts import UserCreated
+from customer_provisioner.storage import statements as sql
+from customer_provisioner.storage.reader import profile_from
+from customer_provisioner.storage.statements import Failure, KeepResult, Step, StoreResult
+from nexus_contracts import UserCreatedV2
 from nexus_database import Database
 from nexus_messaging.tracing import span_traceparent
-
-
-class KeepResult(Enum):
-    """What became of the user in a ``user.created``."""
-
-    NEW = auto()
-    SAME = auto()
-    ADDRESS_REPLACED = auto()
-    ADDRESS_IGNORED = auto()
-
-
-class StoreResult(Enum):
-    """What became of a customer that Stripe created or had."""
-
-    STORED = auto()
-    ALREADY_STORED = auto()
-    SURPLUS = auto()
-
-
-class Failure(Enum):
-    """What a failed attempt means for the next one."""
-
-    RETRYABLE = auto()
-    """It may repeat this one as it was."""
-    KEY_SPENT = auto()
-    """The key can't bring a customer any more, but may have brought one."""
-    REFUSED = auto()
-    """Only a message begins another attempt."""
-
-
-class Step(StrEnum):
-    """The steps in a user's history."""
-
-    KEPT = "kept"
-    CREATE_SENT = "create_sent"
-    KEY_SPENT = "key_spent"
-    REFUSED = "refused"
-    NOT_FOUND = "not_found"
-    CREATED = "created"
-    ADOPTED = "adopted"
-    ANNOUNCED = "announced"
-    REPROVISION_ASKED = "reprovision_asked"
-    ADDRESS_REPLACED = "address_replaced"
-
-
-_INSERT: Final = text("""
-INSERT INTO user_profiles
-       (user_id, email, name, create_request, state, generation, key_n, key_spent, due_at, attempts,
-        announced_generation, created_at, updated_at)
-VALUES (:user_id, :email, :name, CAST(:create_request AS jsonb), 'provisioning', 1, 1, false,
-        :due_at, 0, 0, :now, :now)
-ON CONFLICT DO NOTHING
-RETURNING user_id
-""")
-
-_LOCK: Final = text(f"{SELECT} WHERE user_id = :user_id FOR UPDATE")
-
-_LOCK_FREE: Final = text("""
-SELECT user_id FROM user_profiles
- WHERE user_id = ANY(CAST(:user_ids AS uuid[])) FOR UPDATE SKIP LOCKED
-""")
-
-_RECORD: Final = text("""
-INSERT INTO provisioning_steps (user_id, generation, step, detail, at)
-VALUES (:user_id, :generation, :step, :detail, :now)
-""")
-
-
-def _update(assignments: str, state: State = State.PROVISIONING) -> TextClause:
-    return text(f"""
-UPDATE user_profiles SET {assignments}, updated_at = :now
- WHERE user_id = :user_id AND generation = :generation AND key_n = :key_n AND state = '{state}'
-RETURNING generation
-""")  # noqa: S608 - assignments of ours, no values
-
-
-_REPLACE_ADDRESS: Final = _update(
-    "email = :email, name = :name, create_request = CAST(:create_request AS jsonb)"
-)
-
-_LEASE: Final = "claimed_until = :lease_end, due_at = :lease_end"
-_CLAIM_CREATE: Final = _update(
-    f"{_LEASE}, call_started_at = coalesce(call_started_at, :now), attempts = attempts + 1"
-)
-_CLAIM_LOOK_UP: Final = _update(_LEASE)
-
-_STORE: Final = _update("""
-       state = 'provisioned', stripe_customer_id = :customer_id, provisioned_at = :now,
-       claimed_until = NULL, refused_as = NULL, traceparent = :traceparent""")
-
-_RELEASE: Final = "claimed_until = NULL, due_at = :due_at"
-_RENEW_KEY: Final = _update(f"""
-       {_RELEASE}, key_n = key_n + 1, key_spent = false, call_started_at = NULL,
-       refused_as = NULL""")
-_FAIL: Final = {
-    Failure.RETRYABLE: (_update(f"{_RELEASE}, last_fault = :fault"), None),
-    Failure.KEY_SPENT: (
-        _update(f"{_RELEASE}, last_fault = :fault, key_spent = true"),
-        Step.KEY_SPENT,
-    ),
-    Failure.REFUSED: (
-        _update(f"{_RELEASE}, last_fault = :fault, key_spent = true, refused_as = :fault"),
-        Step.REFUSED,
-    ),
-}
-
-_NEXT_GENERATION: Final = _update(
-    """
-       state = 'provisioning', generation = generation + 1, key_n = 1, key_spent = false,
-       call_started_at = NULL, attempts = 0, last_fault = NULL, stripe_customer_id = NULL,
-       provisioned_at = NULL, due_at = :now""",
-    State.PROVISIONED,
-)
-
-_MARK_ANNOUNCED: Final = _update("announced_generation = :generation", State.PROVISIONED)
 
 
 class ProfileWriter:
@@ -159,11 +47,14 @@ class ProfileWriter:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def keep(self, user: UserCreated, now: datetime) -> KeepResult:
+    async def keep(self, user: UserCreatedV2, now: datetime) -> KeepResult:
         """Store ``user`` and the request that will create its customer, unless it is stored.
 
-        The first address stays, with one exception: an address that Stripe refused is replaced.
+        The first address stays, with two exceptions: an address that Stripe refused is replaced,
+        and a user without one gets it until a customer is requested. Likewise the first customer to
+        be linked stays, unless it is refused.
         """
+        link_to = user.stripe_customer_id
 
         async def work(connection: AsyncConnection) -> KeepResult:
             values = {
@@ -171,18 +62,46 @@ class ProfileWriter:
                 "name": user.name,
                 "create_request": json.dumps(create_request(user)),
             }
-            row = {**values, "user_id": user.user_id, "due_at": now + SWEEP_DELAY, "now": now}
-            if (await connection.execute(_INSERT, row)).first() is not None:
-                await _record(connection, user.user_id, 1, Step.KEPT, None, now)
+            wanted = {"state": _unserved(link_to), "link_to": link_to}
+            times = {"due_at": now + SWEEP_DELAY, "now": now}
+            row = {**values, **wanted, **times, "user_id": user.user_id}
+            if (await connection.execute(sql.INSERT, row)).first() is not None:
+                await _record(connection, user.user_id, 1, Step.KEPT, link_to, now)
                 return KeepResult.NEW
             profile = await _locked(connection, user.user_id)
-            if profile.email == user.email:
+            if _may_link(profile, link_to):
+                step, attempt = Step.LINK_ASKED, profile.attempt
+                await _change(
+                    connection, sql.ASK_LINK, attempt, now, step, link_to, link_to=link_to
+                )
+            if user.email is None or profile.email == user.email:
                 return KeepResult.SAME
-            if profile.refused_as is None:
+            if not _may_replace_address(profile):
                 return KeepResult.ADDRESS_IGNORED
             attempt, step = profile.attempt, Step.ADDRESS_REPLACED
-            await _change(connection, _REPLACE_ADDRESS, attempt, now, step, **values)
+            await _change(connection, sql.REPLACE_ADDRESS, attempt, now, step, **values)
             return KeepResult.ADDRESS_REPLACED
+
+        return await self._database.run(work)
+
+    async def correct_address(self, user_id: UUID, email: str, now: datetime) -> bool:
+        """Have a customer created with ``email`` for a user whose address Stripe refused.
+
+        Returns:
+            Whether it was so. It is not for an unknown user, or if this address was refused.
+        """
+
+        async def work(connection: AsyncConnection) -> bool:
+            row = (await connection.execute(sql.LOCK, {"user_id": user_id})).one_or_none()
+            if row is None:
+                return False
+            profile = profile_from(row)
+            if profile.refused_as is None or profile.link_to or profile.email == email:
+                return False
+            request = json.dumps({**profile.create_request, "email": email})
+            values = {"email": email, "create_request": request}
+            attempt, step = profile.attempt, Step.ADDRESS_REPLACED
+            return await _change(connection, sql.CORRECT_ADDRESS, attempt, now, step, **values)
 
         return await self._database.run(work)
 
@@ -196,9 +115,15 @@ class ProfileWriter:
             match step:
                 case Create(attempt):
                     first = Step.CREATE_SENT if profile.call_started_at is None else None
-                    await _change(connection, _CLAIM_CREATE, attempt, now, first, lease_end=end)
+                    await _change(connection, sql.CLAIM_CREATE, attempt, now, first, lease_end=end)
+                case Link(attempt, _, customer_id):
+                    if await _is_taken(connection, customer_id, user_id):
+                        return await _refuse_link(connection, attempt, LinkFault.TAKEN, now)
+                    await _change(connection, sql.CLAIM_CREATE, attempt, now, lease_end=end)
                 case LookUp(attempt):
-                    await _change(connection, _CLAIM_LOOK_UP, attempt, now, lease_end=end)
+                    await _change(connection, sql.CLAIM_LOOK_UP, attempt, now, lease_end=end)
+                    former = await connection.scalars(sql.FORMER, {"user_id": user_id})
+                    return replace(step, former=tuple(former))
             return step
 
         return await self._database.run(work)
@@ -215,14 +140,15 @@ class ProfileWriter:
                 return StoreResult.ALREADY_STORED
             if profile.stripe_customer_id or profile.generation != attempt.generation:
                 return StoreResult.SURPLUS
-            await _change(connection, _STORE, profile.attempt, now, how, customer_id, **values)
+            await _change(connection, sql.STORE, profile.attempt, now, how, customer_id, **values)
+            await connection.execute(sql.SEND_CHANGES, {"user_id": attempt.user_id, "now": now})
             return StoreResult.STORED
 
         return await self._database.run(work)
 
     async def fail(self, attempt: Attempt, failure: Failure, fault: str, now: datetime) -> None:
         """End an attempt that failed with ``fault``, a text without any value."""
-        statement, step = _FAIL[failure]
+        statement, step = sql.FAIL[failure]
         values = {"fault": fault, "due_at": now + SWEEP_DELAY}
         await self._database.run(
             lambda connection: _change(connection, statement, attempt, now, step, fault, **values)
@@ -232,20 +158,52 @@ class ProfileWriter:
         """End a look-up that found no customer: the next creation has a new key."""
         step, due_at = Step.NOT_FOUND, now + SWEEP_DELAY
         await self._database.run(
-            lambda connection: _change(connection, _RENEW_KEY, attempt, now, step, due_at=due_at)
+            lambda connection: _change(connection, sql.RENEW_KEY, attempt, now, step, due_at=due_at)
         )
 
-    async def begin_generation(self, profile: Profile, now: datetime) -> bool:
-        """Begin the next generation of a user whose customer is gone.
+    async def begin_generation(
+        self, profile: Profile, now: datetime, *, link_to: str | None = None
+    ) -> bool:
+        """Begin the next generation of a user: a new customer, or the one to be linked.
 
         Returns:
             Whether it was begun. It is not if the profile has changed since it was read.
         """
         step, former = Step.REPROVISION_ASKED, profile.stripe_customer_id
+        values = {"state": _unserved(link_to), "link_to": link_to}
         return await self._database.run(
             lambda connection: _change(
-                connection, _NEXT_GENERATION, profile.attempt, now, step, former
+                connection, sql.NEXT_GENERATION, profile.attempt, now, step, former, **values
             )
+        )
+
+    async def give_up_link(self, profile: Profile, now: datetime) -> bool:
+        """Have a customer created for a user whose customer to be linked was refused.
+
+        Returns:
+            Whether it was so. It is not if the profile has changed since it was read.
+        """
+        step, refused = Step.REPROVISION_ASKED, profile.link_to
+        return await self._database.run(
+            lambda connection: _change(
+                connection, sql.GIVE_UP_LINK, profile.attempt, now, step, refused
+            )
+        )
+
+    async def note_refused_link(self, user_id: UUID, customer_id: str, now: datetime) -> None:
+        """Record that a user with a customer was to be linked to another."""
+
+        async def work(connection: AsyncConnection) -> None:
+            generation = (await _locked(connection, user_id)).generation
+            step = Step.LINK_REFUSED
+            await _record(connection, user_id, generation, step, customer_id, now)
+
+        await self._database.run(work)
+
+    async def is_taken(self, customer_id: str, user_id: UUID) -> bool:
+        """Return whether a customer is another user's than ``user_id``, or is being linked."""
+        return await self._database.run(
+            lambda connection: _is_taken(connection, customer_id, user_id)
         )
 
     async def mark_announced(self, announced: Sequence[Profile], now: datetime) -> int:
@@ -253,20 +211,51 @@ class ProfileWriter:
         user_ids = [profile.user_id for profile in announced]
 
         async def work(connection: AsyncConnection) -> int:
-            free = set(await connection.scalars(_LOCK_FREE, {"user_ids": user_ids}))
+            free = set(await connection.scalars(sql.LOCK_FREE, {"user_ids": user_ids}))
             marked = 0
             for each in announced:
                 if each.user_id in free:
                     marked += await _change(
-                        connection, _MARK_ANNOUNCED, each.attempt, now, Step.ANNOUNCED
+                        connection, sql.MARK_ANNOUNCED, each.attempt, now, Step.ANNOUNCED
                     )
             return marked
 
         return await self._database.run(work)
 
 
+def _unserved(link_to: str | None) -> str:
+    return "provisioning" if link_to is None else "linking"
+
+
+def _may_link(profile: Profile, customer_id: str | None) -> bool:
+    if customer_id is None or profile.stripe_customer_id is not None:
+        return False
+    refused = profile.refused_as is not None and profile.link_to != customer_id
+    return profile.link_to is None or refused
+
+
+def _may_replace_address(profile: Profile) -> bool:
+    never_sent = profile.stripe_customer_id is None and profile.call_started_at is None
+    return profile.refused_as is not None or (profile.email is None and never_sent)
+
+
+async def _is_taken(connection: AsyncConnection, customer_id: str, user_id: UUID) -> bool:
+    values = {"customer_id": customer_id, "user_id": user_id}
+    await connection.execute(sql.LOCK_CUSTOMER, {"customer_id": customer_id})
+    return bool(await connection.scalar(sql.TAKEN, values))
+
+
+async def _refuse_link(
+    connection: AsyncConnection, attempt: Attempt, fault: LinkFault, now: datetime
+) -> LinkRefused:
+    statement, step = sql.FAIL[Failure.REFUSED]
+    values = {"fault": fault.value, "due_at": now}
+    await _change(connection, statement, attempt, now, step, fault.value, **values)
+    return LinkRefused(fault)
+
+
 async def _locked(connection: AsyncConnection, user_id: UUID) -> Profile:
-    return profile_from((await connection.execute(_LOCK, {"user_id": user_id})).one())
+    return profile_from((await connection.execute(sql.LOCK, {"user_id": user_id})).one())
 
 
 async def _change(
@@ -297,6 +286,6 @@ async def _record(
     now: datetime,
 ) -> None:
     await connection.execute(
-        _RECORD,
+        sql.RECORD,
         {"user_id": user_id, "generation": generation, "step": step, "detail": detail, "now": now},
     )

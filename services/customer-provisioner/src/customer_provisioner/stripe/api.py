@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Awaitable, Callable
-from enum import Enum, auto
+from datetime import datetime
 from types import MappingProxyType, TracebackType
-from typing import Annotated, Any, Final, Literal, NoReturn, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, NoReturn, Self, TypeVar, cast
 
 import stripe
 import structlog
 from pydantic import Field
 
+from customer_provisioner.changes import Send
 from customer_provisioner.circuit import (
     Cause,
     CircuitBreaker,
@@ -17,11 +18,23 @@ from customer_provisioner.circuit import (
     StripeKeyRefusedError,
     StripeUnavailableError,
 )
+from customer_provisioner.linking import (
+    CustomerStatus,
+    FoundCustomer,
+    LinkRefusedError,
+    link_fault,
+)
 from customer_provisioner.metrics import Metrics
-from customer_provisioner.profile import Create
+from customer_provisioner.profile import Create, Link, LookUp, mark
 from customer_provisioner.settings import StripeSettings
-from customer_provisioner.stripe.responses import CustomerNotFoundError, response_of
+from customer_provisioner.stripe.responses import (
+    CustomerInOtherModeError,
+    CustomerNotFoundError,
+    KeySpentError,
+    response_of,
+)
 from nexus_messaging.errors import PermanentError, TransientError
+from nexus_messaging.reasons import Reason
 from nexus_messaging.tracing import call_span
 from nexus_stripe.answer_classes import AnswerClass
 from nexus_stripe.bodies import Body, Id, Item, Page, every_item, read
@@ -32,12 +45,11 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 
-class CustomerStatus(Enum):
-    """What Stripe says about a customer's id. Stripe still knows deleted customers."""
+LOOK_UP_PAGES: Final = 1000
+"""Pages of a list that a look-up reads: 100,000 customers, created within 22 hours.
 
-    EXISTS = auto()
-    DELETED = auto()
-    UNKNOWN = auto()
+If there are more, the look-up fails and is repeated: search finds the customer after its lag.
+"""
 
 
 class StripeApi:
@@ -55,6 +67,7 @@ class StripeApi:
         self._http = StripeHttp()
         self._customers = stripe_client(key, base, self._http).v1.customers
         self._base = base or stripe.DEFAULT_API_BASE
+        self._live = _mode_of(key)
         self._metrics = metrics
         self._breaker = CircuitBreaker()
 
@@ -103,37 +116,88 @@ class StripeApi:
 
         return await self._call("create", str(step.attempt.user_id), create)
 
-    async def status_of(self, customer_id: str) -> CustomerStatus:
-        """Return whether a customer exists."""
+    async def link(self, step: Link) -> str:
+        """Mark the customer of ``step`` as the user's; return its id. A repetition is harmless.
 
-        async def retrieve() -> bool:
+        Raises:
+            LinkRefusedError: it can't be this user's.
+            KeySpentError: look for the customer of a creation under this key, then use a new key.
+        """
+        user_id, customer_id = step.attempt.user_id, step.customer_id
+        fault = link_fault(await self.retrieve(customer_id), user_id)
+        if fault is not None:
+            raise LinkRefusedError(fault)
+        params: Any = mark(user_id)
+
+        async def link() -> str:
+            answer = await self._customers.update_async(
+                customer_id, params, {"idempotency_key": step.key}
+            )
+            return read(_Customer, answer).id
+
+        return await self._call("link", str(user_id), link)
+
+    async def update(self, step: Send) -> None:
+        """Give the customer of ``step`` what has changed; a repetition is harmless.
+
+        Raises:
+            PermanentError: also, as ``no_such_customer``, if the customer was deleted.
+        """
+        params: Any = dict(step.body)
+
+        async def update() -> None:
+            read(_Customer, await self._customers.update_async(step.customer_id, params))
+
+        try:
+            await self._call("update", str(step.user_id), update)
+        except CustomerNotFoundError as error:
+            raise PermanentError(Reason.NO_SUCH_CUSTOMER, str(error)) from None
+
+    async def retrieve(self, customer_id: str) -> FoundCustomer:
+        """Return what Stripe says about a customer's id."""
+
+        async def retrieve() -> _RetrievedCustomer:
             customer = read(_RetrievedCustomer, await self._customers.retrieve_async(customer_id))
             if customer.id != customer_id:
                 raise ValueError("another customer than the one requested")
-            return customer.deleted
+            return customer
 
         try:
-            deleted = await self._call("retrieve", customer_id, retrieve)
+            customer = await self._call("retrieve", customer_id, retrieve)
+        except CustomerInOtherModeError:
+            return FoundCustomer(CustomerStatus.OTHER_MODE)
         except CustomerNotFoundError:
-            return CustomerStatus.UNKNOWN
-        return CustomerStatus.DELETED if deleted else CustomerStatus.EXISTS
+            return FoundCustomer(CustomerStatus.UNKNOWN)
+        if customer.deleted:
+            return FoundCustomer(CustomerStatus.DELETED)
+        if self._live not in (None, customer.livemode):
+            return FoundCustomer(CustomerStatus.OTHER_MODE)
+        return FoundCustomer(CustomerStatus.EXISTS, (customer.metadata or {}).get("user_id"))
 
-    async def find(self, user_id: str, email: str) -> list[str]:
-        """Return the ids of the customers marked with ``user_id``, the oldest first.
+    async def find(self, step: LookUp) -> list[str]:
+        """Return the ids of the customers marked with the user, the oldest first.
 
-        Search finds a customer whose address was changed, but lags by about a minute. If it finds
-        none, the list by exact address follows, which does not lag.
+        Search finds each, but lags by about a minute. If it finds none, the list of all customers
+        that were created when this one can have been follows, which does not lag.
         """
+        user_id = str(step.attempt.user_id)
         try:
             searched = await self._call("search", user_id, lambda: self._search(user_id))
         except PermanentError:
             # Some accounts have no search (https://docs.stripe.com/search); all have lists.
             searched = []
-        found = [c for c in searched if await self.status_of(c.id) is CustomerStatus.EXISTS]
+        found = [
+            each
+            for each in searched
+            if each.id not in step.former
+            and (await self.retrieve(each.id)).status is CustomerStatus.EXISTS
+        ]
         if not found:
-            listed = await self._call("list", user_id, lambda: self._list(email))
-            found = [c for c in listed if (c.metadata or {}).get("user_id") == user_id]
-        return [c.id for c in sorted(found, key=lambda c: (c.created, c.id))]
+            within = (step.created_from, step.created_to)
+            listed = await self._call("list", user_id, lambda: self._list(*within))
+            marked = [each for each in listed if (each.metadata or {}).get("user_id") == user_id]
+            found = [each for each in marked if each.id not in step.former]
+        return [each.id for each in sorted(found, key=lambda each: (each.created, each.id))]
 
     async def _search(self, user_id: str) -> "list[_Customer]":
         async def page(cursor: Any) -> stripe.StripeObject:
@@ -142,12 +206,14 @@ class StripeApi:
 
         return await every_item(Page[_Customer], page)
 
-    async def _list(self, email: str) -> "list[_Customer]":
+    async def _list(self, start: datetime, end: datetime) -> "list[_Customer]":
+        created = {"gte": int(start.timestamp()), "lte": int(end.timestamp())}
+
         async def page(cursor: Any) -> stripe.StripeObject:
-            params: Any = {"email": email, **cursor}
+            params: Any = {"created": created, **cursor}
             return await self._customers.list_async(params)
 
-        return await every_item(Page[_Customer], page)
+        return await every_item(Page[_Customer], page, most_pages=LOOK_UP_PAGES)
 
     async def _call(self, call: str, user: str, work: Callable[[], Awaitable[T]]) -> T:
         self.require_closed()
@@ -159,10 +225,11 @@ class StripeApi:
             self._metrics.called(call, kind.name, time.monotonic() - started)
             span.record_answer(kind.name, status=answer.status, ok=error is None)
         self._update_breaker(kind, user, error)
+        if isinstance(error, KeySpentError) and _REQUESTS[call][0] == "GET":
+            error = TransientError(str(error))  # it was sent without a key
         if error is not None:
             self._raise(error)
-        assert result is not None
-        return result
+        return cast("T", result)  # None is a result, too
 
     def _update_breaker(self, kind: AnswerClass, user: str, error: Exception | None) -> None:
         before, now = self._breaker.cause, time.monotonic()
@@ -208,17 +275,30 @@ class _RetrievedCustomer(Body):
     object: Literal["customer"]
     id: Id
     deleted: bool = False
+    livemode: bool = False
+    metadata: Annotated[dict[str, str] | None, Field(repr=False)] = None
 
 
 _REQUESTS: Final = MappingProxyType(
     {
         "create": ("POST", "/v1/customers"),
+        "link": ("POST", "/v1/customers/{customer}"),
+        "update": ("POST", "/v1/customers/{customer}"),
         "retrieve": ("GET", "/v1/customers/{customer}"),
         "search": ("GET", "/v1/customers/search"),
         "list": ("GET", "/v1/customers"),
     }
 )
 """Method and path of each call, as spans name them."""
+
+
+def _mode_of(key: str) -> bool | None:
+    """Return whether a key is of the live mode; None if its form is unknown."""
+    return next((live for part, live in _MODES.items() if part in key), None)
+
+
+_MODES: Final = MappingProxyType({"_live_": True, "_test_": False})
+"""What the keys of each mode have (https://docs.stripe.com/keys)."""
 
 
 def stripe_api(settings: StripeSettings, metrics: Metrics) -> StripeApi:

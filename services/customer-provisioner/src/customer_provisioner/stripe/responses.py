@@ -42,10 +42,18 @@ class CustomerNotFoundError(PermanentError):
     """Stripe has no customer of this id."""
 
 
+class CustomerInOtherModeError(CustomerNotFoundError):
+    """Stripe has the customer in the other mode, live or test, and not in the key's."""
+
+
 REPLAYED: Final = replace(ACCEPTED, name="replayed", text="2xx, repeated", replayed=True)
 """Stripe kept the response under the idempotency key: an earlier call created the customer."""
 
 NOT_FOUND: Final = replace(REFUSED, name="not_found", text="404", statuses=(404, 404))
+
+OTHER_MODE: Final = replace(
+    NOT_FOUND, name="other_mode", text="404, of the other mode", other_mode=True
+)
 
 
 def _no_response(text: str) -> TransientError:
@@ -67,6 +75,7 @@ TABLE: Final[Mapping[AnswerClass, Callable[[str], Exception] | None]] = MappingP
         RATE_LIMITED: TransientError,
         LOCKED: TransientError,
         KEY_MISUSED: KeySpentError,
+        OTHER_MODE: partial(CustomerInOtherModeError, Reason.REFUSED_BY_STRIPE),
         NOT_FOUND: partial(CustomerNotFoundError, Reason.REFUSED_BY_STRIPE),
         REFUSED: partial(PermanentError, Reason.REFUSED_BY_STRIPE),
         UNFORESEEN: TransientError,
