@@ -10,6 +10,7 @@ import queue_rules
 from asyncapi import asyncapi_page
 from event_page import events_page
 from log_events import log_page
+from openapi import openapi_page
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -21,10 +22,11 @@ from metering_dashboards.__main__ import dashboards
 from model import transitions, versions
 from nexus_broker_admin.inspection import TopologySettings
 from nexus_outbox.settings import Settings as OutboxSettings
-from nexus_service.settings import ServiceSettings
+from nexus_service.settings import ProcessSettings, ServiceSettings
 from stripe_reporter.handlers import router as reporter_router
 from stripe_reporter.settings import Settings as ReporterSettings
 from stripe_reporter.stripe.responses import markdown
+from usage_ingest.events_api.settings import Settings as EventsApiSettings
 from usage_ingest.handlers import router as ingest_router
 from usage_ingest.settings import Settings as IngestSettings
 
@@ -33,6 +35,7 @@ SERVICES: Final[dict[str, type[BaseModel]]] = {
     "usage-ingest": IngestSettings,
     "stripe-reporter": ReporterSettings,
     "customer-provisioner": ProvisionerSettings,
+    "events-api": EventsApiSettings,
     "nexus-outbox": OutboxSettings,
 }
 
@@ -133,11 +136,15 @@ one batch or in several, or which process records them: the order of commits cou
 def settings_page() -> Iterator[str]:
     """Yield the lines of the settings reference."""
     yield SETTINGS
-    yield from _table("Every service", ServiceSettings, frozenset())
+    process = frozenset(ProcessSettings.model_fields)
+    service = frozenset(ServiceSettings.model_fields)
+    yield from _table("Every process", ProcessSettings, frozenset())
+    yield from _table(
+        "usage-ingest, stripe-reporter and customer-provisioner", ServiceSettings, process
+    )
     for name, kind in SERVICES.items():
-        yield from _table(name, kind, frozenset(ServiceSettings.model_fields))
-    known = frozenset(ServiceSettings.model_fields)
-    yield from _table("`customer-provisioner backfill`", BackfillSettings, known)
+        yield from _table(name, kind, service if issubclass(kind, ServiceSettings) else process)
+    yield from _table("`customer-provisioner backfill`", BackfillSettings, service)
     yield TRACES.rstrip()
     for variable, default, told in TRACE_VARIABLES:
         yield f"| {variable} | {default} | {told} |"
@@ -197,6 +204,7 @@ def generated() -> Iterator[tuple[str, str]]:
         "states.md": states_page(),
         "events.md": events_page(ROUTERS),
         "asyncapi.json": asyncapi_page(ROUTERS),
+        "openapi.json": openapi_page(),
     }.items():
         yield f"docs/{name}", "\n".join(lines).rstrip() + "\n"
     yield "deploy/prometheus/rules/queues.yml", queue_rules.rules_file()

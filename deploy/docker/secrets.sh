@@ -76,7 +76,7 @@ write rabbitmq-admin.conf "default_user = admin
 default_pass = $admin
 default_user_tags.administrator = true"
 write management-url "http://admin:$admin@rabbitmq:15672"
-secret broker-password-publisher >/dev/null
+write amqp-url-publisher "amqp://publisher:$(secret broker-password-publisher)@rabbitmq:5672/metering"
 secret broker-password-operator >/dev/null
 secret database-password-superuser >/dev/null
 secret database-password-postgres-exporter >/dev/null
@@ -91,7 +91,11 @@ for service in $services; do
     write "database-url-$service-owner" \
         "postgresql://${database}_owner:$owner@postgres:5432/$database"
 done
-[ -e "$directory/api-keys" ] || write api-keys ""
+# One key for every source and type; `usage-ingest make-api-key` makes narrower ones.
+if ! grep -qs : "$directory/api-keys"; then
+    digest=$(printf %s "$(secret api-key)" | sha256sum | cut -d ' ' -f 1)
+    write api-keys "local:$digest:*:*"
+fi
 # Before, both services had one key.
 if [ -s "$directory/stripe-secret-key" ]; then
     for service in $stripe_users; do

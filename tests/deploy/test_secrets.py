@@ -5,6 +5,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from nexus_service.api_keys import key_of, read_api_keys
+
 from .conftest import Script
 
 PROVISIONER_KEY, REPORTER_KEY = "rk_test_" + "p" * 24, "rk_test_" + "r" * 24
@@ -26,8 +28,25 @@ def test_every_mounted_secret_is_made(
     made = {each.name for each in secrets_directory.iterdir()}
 
     assert set(compose["secrets"]) <= made
-    # The administrator's password is in two other files; nothing else is left over.
-    assert made - set(compose["secrets"]) == {"broker-password-admin"}
+    # The administrator's password is in two other files, and clients have the API's key.
+    assert made - set(compose["secrets"]) == {"broker-password-admin", "api-key"}
+
+
+def test_the_made_key_opens_the_apis(make_secrets: Script, secrets_directory: Path) -> None:
+    """Its entry has only its hash; keys that an operator configured stay."""
+    make_secrets().check_returncode()
+    key, entries = (
+        (secrets_directory / name).read_text().strip() for name in ("api-key", "api-keys")
+    )
+
+    read: Any = read_api_keys(entries)
+
+    assert key_of(f"Bearer {key}", read) is not None
+    assert key not in entries
+    (secrets_directory / "api-keys").chmod(0o600)
+    (secrets_directory / "api-keys").write_text("own:entry")
+    make_secrets().check_returncode()
+    assert (secrets_directory / "api-keys").read_text() == "own:entry"
 
 
 def test_only_the_caller_can_enter_the_folder(

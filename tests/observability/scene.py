@@ -74,7 +74,8 @@ class Scene:
     async def play(self) -> None:
         """Let everything happen and wait until it has."""
         good, deleted = uuid4(), uuid4()
-        await self.publish(user(good), user(deleted))
+        await self.publish(user(good))
+        await self._publish_by_http(user(deleted))
         await self._until("SELECT count(*) = 2 FROM billing_accounts")
         await self._runs(good)
         await self._stray_messages(good)
@@ -89,6 +90,17 @@ class Scene:
         exchange = await channel.get_exchange(name, ensure=False)
         for event in events:
             await exchange.publish(message(event), event.type)
+
+    async def _publish_by_http(self, event: Event[EventData]) -> None:
+        headers = {
+            "Authorization": f"Bearer {self.stack.api_key}",
+            "Content-Type": "application/json",
+        }
+        async with (
+            aiohttp.ClientSession(headers=headers, raise_for_status=True) as session,
+            session.post(f"{self.stack.events_api_url}/v1/events", data=event.body()),
+        ):
+            pass
 
     async def revoke_key(self) -> None:
         """Have Stripe refuse the services' key from the next call on, and bring about a call."""

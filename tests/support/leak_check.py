@@ -54,7 +54,9 @@ def secrets_of(stack: Stack) -> set[str]:
     urls = {stack.amqp_url(user) for user in BROKER_USERS}
     for plan in SERVICES:
         urls |= {stack.database_url(plan.name), stack.database_url(plan.name, owner=True)}
-    return {_password_in(url) for url in urls} | {admin.password, stack.stripe_key}
+    return {_password_in(url) for url in urls} | {
+        *(admin.password, stack.stripe_key, stack.api_key)
+    }
 
 
 def admin_url(stack: Stack) -> str:

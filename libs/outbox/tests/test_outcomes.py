@@ -51,7 +51,7 @@ def test_a_valid_row_is_published_as_it_was_written() -> None:
         ),
         (
             Row(ID, 0, BODY.replace(b"user.created.v1", b"usage.recorded.v1")),
-            f"type: not an event of this queue, which takes {TYPES}",
+            f"type: not an event that is read here, only {TYPES}",
         ),
     ],
 )

@@ -12,7 +12,6 @@ import pytest
 from prometheus_client import CollectorRegistry
 from yarl import URL
 
-from customer_provisioner.api_keys import read_api_keys
 from customer_provisioner.http import CustomerRoutes
 from customer_provisioner.storage.reader import ProfileReader
 from local_stack.ports import LOOPBACK, free_ports
@@ -22,7 +21,9 @@ from nexus_messaging.clock import utc_now
 from nexus_messaging.errors import PermanentError
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.topology import USER_CREATED_QUEUE
+from nexus_service.api_keys import read_api_keys
 from nexus_service.http import serving
+from nexus_service.rate_limit import RateLimit
 from support.vhost import Vhost
 
 from .conftest import API_KEY, API_KEYS, Bench, user
@@ -41,12 +42,14 @@ class Caller:
         self, method: str, path: str, body: str | None = None, *, key: str | None = API_KEY
     ) -> tuple[int, Any]:
         """Send a request; return the answer's status and body."""
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = {"Content-Type": "application/json"}
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
         async with (
             aiohttp.ClientSession(headers=headers) as session,
             session.request(method, f"{self.url}{path}", data=body) as answer,
         ):
-            return answer.status, await answer.json()
+            return answer.status, await answer.json(content_type=None)
 
     async def send_raw(self, text: bytes) -> tuple[int, bytes]:
         """Send the lines of a request unchanged; ``|`` separates them, and the body is the last."""
@@ -74,7 +77,8 @@ async def caller(
     publisher = await Publisher.connect(vhost.url("customer-provisioner"), name="test")
     configured = f"{API_KEYS},tools:{sha256(TOOLS_KEY.encode()).hexdigest()}:*:tool.executed"
     keys: Any = read_api_keys(configured)
-    customers = CustomerRoutes(keys, ProfileReader(database), lambda: publisher, utc_now)
+    limit = RateLimit(1.0, 100.0, lambda: 0.0)
+    customers = CustomerRoutes(keys, limit, ProfileReader(database), lambda: publisher, utc_now)
     (port,) = free_ports(None)
     registry = CollectorRegistry()
     async with serving(
@@ -140,7 +144,7 @@ async def test_an_unknown_user_is_not_found(caller: Caller) -> None:
     for user_id in (str(uuid4()), "x"):
         answer = await caller.request("GET", f"/v1/customers/{user_id}")
 
-        assert answer == (404, {"error": "unknown_user"})
+        assert (answer[0], answer[1]["code"]) == (404, "not_found")
 
 
 async def test_without_a_key_both_routes_are_401(caller: Caller, vhost: Vhost) -> None:
@@ -150,7 +154,8 @@ async def test_without_a_key_both_routes_are_401(caller: Caller, vhost: Vhost) -
         posted = await caller.request("POST", "/v1/customers", body, key=key)
         got = await caller.request("GET", f"/v1/customers/{uuid4()}", key=key)
 
-        assert posted == got == (401, {"error": "unauthorized"})
+        assert posted == got
+        assert (got[0], got[1]["code"]) == (401, "unauthorized")
 
     assert await vhost.depth(USER_CREATED_QUEUE) == 0
 
@@ -161,7 +166,7 @@ async def test_a_key_for_other_events_creates_no_user(caller: Caller, vhost: Vho
         "POST", "/v1/customers", user().model_dump_json(), key=TOOLS_KEY
     )
 
-    assert (status, answer["error"]) == (403, "forbidden")
+    assert (status, answer["code"]) == (403, "forbidden")
     assert await vhost.depth(USER_CREATED_QUEUE) == 0
 
 
@@ -174,17 +179,18 @@ INVALID = {
 
 
 async def test_an_invalid_user_is_refused_by_field_and_rule(caller: Caller, vhost: Vhost) -> None:
-    """422 names what is wrong and shows no value."""
+    """400 names what is wrong and shows no value."""
     for body, wrong in INVALID.items():
         status, answer = await caller.request("POST", "/v1/customers", body)
 
-        assert (status, answer["error"]) == (422, "invalid")
-        assert wrong in answer["detail"]
+        assert (status, answer["code"]) == (400, "invalid")
+        assert wrong in [f"{each['field']}: {each['rule']}" for each in answer["errors"]]
         assert "secret" not in str(answer)
 
     assert await vhost.depth(USER_CREATED_QUEUE) == 0
 
 
+JSON = b"Content-Type: application/json|"
 MALFORMED: dict[str, tuple[bytes, int, str]] = {
     "key of no UTF-8": (
         b"POST /v1/customers|Authorization: Bearer \xff\xfe|{}",
@@ -197,34 +203,42 @@ MALFORMED: dict[str, tuple[bytes, int, str]] = {
         "",
     ),
     "scheme of no UTF-8": (b"POST /v1/customers|Authorization: \xff x|{}", 401, "unauthorized"),
-    "trace of no UTF-8": (b"POST /v1/customers|KEY|traceparent: \xff|{}", 422, "invalid"),
-    "body too large": (b"POST /v1/customers|KEY|" + b" " * 1_100_000, 413, "too_large"),
-    "body of no UTF-8": (b'POST /v1/customers|KEY|{"email": "\xff"}', 422, "invalid"),
-    "body in UTF-16": (b"POST /v1/customers|KEY|\xff\xfe{\x00}\x00", 422, "invalid"),
-    "body nested": (b"POST /v1/customers|KEY|" + b"[" * 100_000, 422, "invalid"),
+    "trace of no UTF-8": (
+        b"POST /v1/customers|KEY|traceparent: \xff|" + JSON + b"{}",
+        400,
+        "invalid",
+    ),
+    "body too large": (b"POST /v1/customers|KEY|" + JSON + b" " * 300_000, 413, "too_large"),
+    "body of no UTF-8": (b"POST /v1/customers|KEY|" + JSON + b'{"email": "\xff"}', 400, "invalid"),
+    "body in UTF-16": (b"POST /v1/customers|KEY|" + JSON + b"\xff\xfe{\x00}\x00", 400, "invalid"),
+    "body nested": (b"POST /v1/customers|KEY|" + JSON + b"[" * 100_000, 400, "invalid"),
     "a form": (
         b"POST /v1/customers|KEY|Content-Type: application/x-www-form-urlencoded|a=b",
-        422,
-        "invalid",
+        415,
+        "unsupported_media_type",
     ),
+    "no media type": (b"POST /v1/customers|KEY|{}", 415, "unsupported_media_type"),
     "an unknown charset": (
-        b"POST /v1/customers|KEY|Content-Type: text/plain; charset=none\xff|{}",
-        422,
-        "invalid",
+        b"POST /v1/customers|KEY|Content-Type: application/json; charset=none\xff|{}",
+        415,
+        "unsupported_media_type",
     ),
-    "no gzip": (b"POST /v1/customers|KEY|Content-Encoding: gzip|{}", 400, "unreadable_body"),
-    "an unknown coding": (b"POST /v1/customers|KEY|Content-Encoding: lzma|{}", 422, "invalid"),
-    "path of no UTF-8": (b"GET /v1/customers/%ff%fe|KEY|", 404, "unknown_user"),
-    "path of a null": (b"GET /v1/customers/%00|KEY|", 404, "unknown_user"),
+    "gzip": (
+        b"POST /v1/customers|KEY|Content-Encoding: gzip|" + JSON + b"{}",
+        415,
+        "unsupported_media_type",
+    ),
+    "path of no UTF-8": (b"GET /v1/customers/%ff%fe|KEY|", 404, "not_found"),
+    "path of a null": (b"GET /v1/customers/%00|KEY|", 404, "not_found"),
     "path of raw bytes": (b"GET /v1/customers/\xff|KEY|", 400, ""),
-    "path of surrogates": (b"GET /v1/customers/%ed%a0%80|KEY|", 404, "unknown_user"),
+    "path of surrogates": (b"GET /v1/customers/%ed%a0%80|KEY|", 404, "not_found"),
     "path too long": (b"GET /v1/customers/" + b"a" * 10_000 + b"|KEY|", 400, ""),
     "another method": (b"DELETE /v1/customers|KEY|", 405, ""),
 }
 
 
 async def test_a_malformed_request_is_a_4xx(caller: Caller, vhost: Vhost) -> None:
-    """With malformed bytes in any part of it; the API's own answers have an error name."""
+    """With malformed bytes in any part of it; the API's own answers have a code."""
     for case, (request, status, error) in MALFORMED.items():
         answered, body = await caller.send_raw(request)
 
@@ -237,6 +251,14 @@ async def test_without_a_broker_a_post_is_503(caller: Caller) -> None:
     """Nothing was accepted, so nothing can be lost."""
     await caller.publisher.close()
 
-    answer = await caller.request("POST", "/v1/customers", user().model_dump_json())
+    status, answer = await caller.request("POST", "/v1/customers", user().model_dump_json())
 
-    assert answer == (503, {"error": "broker_unavailable"})
+    assert (status, answer["code"]) == (503, "broker_unavailable")
+
+
+async def test_a_key_that_asks_too_often_is_429(caller: Caller) -> None:
+    """The limit of this test is 100 requests."""
+    answers = [await caller.request("GET", f"/v1/customers/{uuid4()}") for _ in range(101)]
+
+    assert {status for status, _ in answers[:100]} == {404}
+    assert (answers[100][0], answers[100][1]["code"]) == (429, "rate_limited")

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import aiormq
@@ -22,6 +21,7 @@ from nexus_messaging.topology import (
     USAGE_RECORDED_QUEUE,
     dead_letter_queue,
 )
+from support.hosts import Line
 from support.vhost import Vhost
 from support.waiting import eventually
 
@@ -175,36 +175,6 @@ async def test_errors_of_a_silent_broker_hold_no_copy_of_the_body(
         assert (error.__traceback__, error.__context__, error.__cause__) == (None, None, None)
         line.open.set()
         await publisher.close()
-
-
-class Line:
-    """A connection through which nothing passes while it is not ``open``."""
-
-    def __init__(self, broker: URL) -> None:
-        self.url = broker
-        self.open = asyncio.Event()
-        self.open.set()
-        self._broker = broker
-
-    @classmethod
-    @asynccontextmanager
-    async def to(cls, broker: URL) -> "AsyncIterator[Line]":
-        """Listen, and pass on to ``broker`` while the context lasts."""
-        line = cls(broker)
-        async with await asyncio.start_server(line._pass_on, "127.0.0.1", 0) as server:
-            line.url = broker.with_port(server.sockets[0].getsockname()[1])
-            yield line
-
-    async def _pass_on(self, near: asyncio.StreamReader, to_near: asyncio.StreamWriter) -> None:
-        far, to_far = await asyncio.open_connection(self._broker.host, self._broker.port)
-        await asyncio.gather(self._pump(near, to_far), self._pump(far, to_near))
-
-    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        while data := await source.read(65536):
-            await self.open.wait()
-            target.write(data)
-            await target.drain()
-        target.close()
 
 
 async def test_no_broker_and_wrong_credentials_are_told_without_the_password(

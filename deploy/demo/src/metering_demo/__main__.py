@@ -27,6 +27,7 @@ OPTIONS = StackOptions(
     max_calls_per_second=CALLS_PER_SECOND,
     grace_seconds=5,
     service_environment={"usage-ingest": WINDOW},
+    events_api=True,
 )
 COMPOSE_SETTINGS = {
     "TIER_SCALE": str(TIER_SCALE),
@@ -81,6 +82,8 @@ def _processes(directory: Path, say: Say) -> Iterator[Endpoints]:
             operator=stack.operator,
             ledger=stack.database_url("usage-ingest"),
             ingest=stack.http_url("usage-ingest"),
+            events_api=stack.events_api_url,
+            api_key=stack.api_key,
             emulator=stack.emulator_url,
             stripe_key=stack.stripe_key,
         )

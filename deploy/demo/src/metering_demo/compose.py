@@ -23,6 +23,7 @@ PORT_SETTINGS: Final = (
     "CUSTOMER_PROVISIONER_PORT",
     "USAGE_INGEST_PORT",
     "STRIPE_REPORTER_PORT",
+    "EVENTS_API_PORT",
     "STRIPE_EMULATOR_PORT",
 )
 
@@ -118,6 +119,8 @@ def _endpoints(secrets: Path, ports: Mapping[str, int]) -> Endpoints:
         operator=login(OPERATOR),
         ledger=Address(LOOPBACK, ports["POSTGRES_PORT"]).postgres_url(ledger, "usage_ingest"),
         ingest=Address(LOOPBACK, ports["USAGE_INGEST_PORT"]).http_url,
+        events_api=Address(LOOPBACK, ports["EVENTS_API_PORT"]).http_url,
+        api_key=secret("api-key"),
         emulator=Address(LOOPBACK, ports["STRIPE_EMULATOR_PORT"]).http_url,
         stripe_key=secret("stripe-secret-key-stripe-reporter"),
     )

@@ -16,6 +16,8 @@ class Endpoints:
         operator: The operator's login there.
         ledger: The URL of usage-ingest's database.
         ingest: The base URL of usage-ingest.
+        events_api: The base URL of the events API.
+        api_key: A key of the events API.
         emulator: The base URL of the local Stripe.
         stripe_key: The key that the local Stripe accepts.
     """
@@ -26,5 +28,7 @@ class Endpoints:
     operator: Login
     ledger: str
     ingest: str
+    events_api: str
+    api_key: str
     emulator: str
     stripe_key: str

@@ -1,14 +1,15 @@
 """A run of the demo on a running stack: publish the scenario, cause faults, wait, count."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import aiohttp
 import asyncpg
 
-from local_stack.publishing import publish_all
+from local_stack.publishing import Event, NotPublishedError, publish_all
 from metering_demo.counting import Count, count
 from metering_demo.endpoints import Endpoints
 from metering_demo.scenario import Scenario
@@ -45,15 +46,15 @@ async def run_scenario(
         How many usage messages the broker confirmed, and the count.
 
     Raises:
-        NotPublishedError: the broker did not confirm a message.
+        NotPublishedError: a message or a request was not confirmed.
         UnsettledError: something was still under way after ``patience`` seconds.
     """
     early = len(scenario.early)
-    await publish_all(endpoints.publisher_amqp, scenario.early)
+    await _publish_by_http(endpoints, scenario.early)
     accounts = await _until(
         lambda: _accounts(endpoints), lambda found: len(found) >= early, patience
     )
-    say(f"{early} users have become customers at Stripe")
+    say(f"{early} users, published by HTTP, have become customers at Stripe")
     await _delete_customer(endpoints, accounts[scenario.deleted])
     say("one of those customers was deleted at Stripe")
     async with EmulatorClient(endpoints.emulator) as emulator:
@@ -65,9 +66,28 @@ async def run_scenario(
     await publish_all(endpoints.publisher_amqp, scenario.usage)
     published = len(scenario.usage)
     say(f"{published} messages about tool runs are published and confirmed")
-    await publish_all(endpoints.publisher_amqp, scenario.late)
+    await _publish_by_http(endpoints, scenario.late)
     say("the last user was created after their usage")
     return published, await _settle(endpoints, published, say, patience)
+
+
+async def _publish_by_http(endpoints: Endpoints, events: Sequence[Event]) -> None:
+    """Publish ``events`` in one request to the events API.
+
+    Raises:
+        NotPublishedError: the answer is not 202.
+    """
+    headers = {
+        "Authorization": f"Bearer {endpoints.api_key}",
+        "Content-Type": "application/cloudevents-batch+json",
+    }
+    body = b"[%b]" % b",".join(event.body for event in events)
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.post(f"{endpoints.events_api}/v1/events", data=body) as answer,
+    ):
+        if answer.status != HTTPStatus.ACCEPTED:
+            raise NotPublishedError(f"not published: the events API answered {answer.status}")
 
 
 async def _settle(endpoints: Endpoints, published: int, say: Say, patience: float) -> Count:

@@ -1,4 +1,4 @@
-"""usage-ingest: events received, recorded and claimed, reports forwarded."""
+"""usage-ingest: events received, recorded and claimed, reports forwarded; and its events API."""
 
 from typing import Final
 
@@ -148,4 +148,32 @@ _HEALTH = Section(
     ),
 )
 
-SECTIONS: Final = (_RECORD, _REPORTS, _HEALTH)
+_EVENTS_API = Section(
+    "Events API",
+    (
+        Panel(
+            "Requests by answer",
+            "confirmed is 202: the broker has confirmed all. invalid, forbidden and the like are"
+            " the publisher's fault; broker_unavailable and overloaded are 503.",
+            "reqps",
+            (rates("events_api_requests_total", "answer"),),
+            "eventsnotaccepted",
+        ),
+        Panel(
+            "Events by type",
+            "Events that the broker has confirmed.",
+            "ops",
+            (rates("events_api_events_total", "type"),),
+            "eventsnotaccepted",
+        ),
+        Panel(
+            "Duration of a request",
+            "From its headers to its answer; most of it is the wait for the broker's confirms.",
+            "s",
+            quantiles("events_api_request_seconds"),
+            "eventsnotaccepted",
+        ),
+    ),
+)
+
+SECTIONS: Final = (_RECORD, _REPORTS, _EVENTS_API, _HEALTH)

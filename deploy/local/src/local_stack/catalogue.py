@@ -24,11 +24,13 @@ class ServicePlan:
         name: Its name everywhere outside Python and SQL.
         port: Where its HTTP side listens where that port is free.
         calls_stripe: Whether it gets a key of Stripe.
+        has_api: Whether it gets the key of the HTTP APIs.
     """
 
     name: str
     port: int
     calls_stripe: bool
+    has_api: bool = False
 
     @property
     def module(self) -> str:
@@ -41,7 +43,7 @@ class ServicePlan:
 
 
 SERVICES = (
-    ServicePlan("customer-provisioner", 8081, calls_stripe=True),
+    ServicePlan("customer-provisioner", 8081, calls_stripe=True, has_api=True),
     ServicePlan("usage-ingest", 8082, calls_stripe=False),
     ServicePlan("stripe-reporter", 8083, calls_stripe=True),
 )
@@ -55,7 +57,17 @@ def processes(of_each: int) -> list[tuple[str, ServicePlan]]:
     ]
 
 
-BROKER_USERS = ("publisher", OPERATOR, *(plan.name for plan in SERVICES))
+EVENTS_API = "events-api"
+EVENTS_API_PORT = 8084
+PUBLISHER = "publisher"
+
+
+def events_api_command() -> list[str]:
+    """Build the command that runs the events API, a process of usage-ingest's package."""
+    return [sys.executable, "-m", "usage_ingest", EVENTS_API]
+
+
+BROKER_USERS = (PUBLISHER, OPERATOR, *(plan.name for plan in SERVICES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +84,7 @@ class StackOptions:
         service_environment: Further settings of a service, by its name.
         processes: How many processes of each service there are; the second is ``"<name> 2"``.
         wal_segment_mb: The size of the database's log files; ``None`` for its default.
+        events_api: Whether the events API runs, too.
     """
 
     tier_scale: float = 1.0
@@ -83,10 +96,16 @@ class StackOptions:
     service_environment: Mapping[str, Mapping[str, str]] | None = None
     processes: int = 1
     wal_segment_mb: int | None = None
+    events_api: bool = False
+
+    @property
+    def process_settings(self) -> dict[str, str]:
+        """The settings that every process gets."""
+        return {"SHUTDOWN_GRACE_SECONDS": str(self.grace_seconds), "LOG_FORMAT": "json"}
 
     def settings_of(self, plan: ServicePlan) -> dict[str, str]:
         """Build the settings of a service that these options decide."""
-        settings = {"SHUTDOWN_GRACE_SECONDS": str(self.grace_seconds), "LOG_FORMAT": "json"}
+        settings = self.process_settings
         if plan.name == "stripe-reporter" and self.max_calls_per_second is not None:
             settings["STRIPE_MAX_CALLS_PER_SECOND"] = str(self.max_calls_per_second)
         return settings | dict((self.service_environment or {}).get(plan.name, {}))

@@ -60,7 +60,9 @@ def supervise(directory: Path, tier_scale: float, say: Say) -> NoReturn:
     """Run a stack until SIGTERM, and log each part that ends by itself."""
     # A Ctrl-C at the terminal is for the command in the foreground alone.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    options = StackOptions(tier_scale=tier_scale, standard_ports=True, monitored=True)
+    options = StackOptions(
+        tier_scale=tier_scale, standard_ports=True, monitored=True, events_api=True
+    )
     with exit_on_sigterm(), Stack.start(directory, options, say) as stack:
         Record.of(stack, SampleDeadLetter.publish(stack), directory).write(directory)
         try:

@@ -1,10 +1,15 @@
 """The page that ``up`` prints: addresses, how to publish, how to requeue a dead letter."""
 
+import json
 import sys
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
+from local_stack.catalogue import PUBLISHER
 from local_stack.monitoring import Monitoring
+from local_stack.publishing import tool_executed, user_created
 from local_stack.sample_dead_letter import DEAD_LETTER_QUEUE, QUEUE, SampleDeadLetter
 from local_stack.sql import postgres_programs
 from local_stack.stack import Stack
@@ -35,7 +40,8 @@ def addresses(stack: Stack, directory: Path) -> tuple[Row, ...]:
         ("local Stripe", f"{sums_url(stack)}  key {stack.stripe_key}"),
         *((f"{name}'s database", stack.database_url(name)) for name in stack.services),
         ("psql", str(postgres_programs() / "psql")),
-        ("publish to", stack.amqp_url("publisher")),
+        ("publish to", stack.amqp_url(PUBLISHER)),
+        *_events_api(stack),
         ("logs", str(directory / "logs")),
     )
 
@@ -50,6 +56,7 @@ def advice(stack: Stack, letter: SampleDeadLetter, directory: Path) -> tuple[str
     return (
         "To publish a user and a tool run of theirs, as an outside service does:",
         f"  {_command(directory)} publish",
+        *_by_http(stack),
         *_queries(stack.monitoring),
         "",
         _requeue_lines(letter) if letter.arrived else _not_arrived(stack),
@@ -66,6 +73,32 @@ def page(rows: Sequence[Row], lines: Iterable[str]) -> str:
 def _prometheus(monitoring: Monitoring) -> Iterator[Row]:
     if monitoring.url is not None:
         yield "Prometheus", f"{monitoring.url}/graph  alerts: {monitoring.alerts_url}"
+
+
+def _events_api(stack: Stack) -> Iterator[Row]:
+    if stack.events_api is not None:
+        yield "events API", f"{stack.events_api.url}/v1/events  key {stack.api_key}"
+
+
+def _by_http(stack: Stack) -> Iterator[str]:
+    """Yield two requests by curl: a user, and a tool run of theirs."""
+    if stack.events_api is None:
+        return
+    user, now = uuid.uuid4(), datetime.now(UTC)
+    url = f"{stack.events_api.url}/v1/events"
+    yield ""
+    yield "The same by HTTP, a user and then a tool run of theirs:"
+    for event in (user_created(user, now), tool_executed(user, now)):
+        yield _curl(stack, url, event.body.decode())
+    yield ""
+    yield "To have a user's customer made at Stripe and see its id at once:"
+    customer = json.dumps({"user_id": str(uuid.uuid4()), "email": "grace@example.com"})
+    yield _curl(stack, f"{stack.http_url('customer-provisioner')}/v1/customers", customer)
+
+
+def _curl(stack: Stack, url: str, body: str) -> str:
+    key, content = f"Authorization: Bearer {stack.api_key}", "Content-Type: application/json"
+    return f"  curl {url} -H '{key}' -H '{content}' -d '{body}'"
 
 
 def _queries(monitoring: Monitoring) -> Iterator[str]:

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,14 +14,18 @@ from local_stack.catalogue import (
     BROKER_USERS,
     EMULATOR,
     EMULATOR_PORT,
+    EVENTS_API,
+    EVENTS_API_PORT,
     OPERATOR,
     POSTGRES_PORT,
+    PUBLISHER,
     SERVICES,
     VHOST,
     ServicePlan,
     StackOptions,
     base_environment,
     emulator_command,
+    events_api_command,
     processes,
     topology_command,
     topology_settings,
@@ -52,6 +57,7 @@ class Stack:
         services: The services' processes by name, such as ``usage-ingest``, ``usage-ingest 2``.
         monitoring: Its monitoring; not running unless the options ask for it.
         stripe_key: The key the local Stripe accepts.
+        api_key: The key of the HTTP APIs: of customer-provisioner, and of the events API.
     """
 
     def __init__(
@@ -65,6 +71,7 @@ class Stack:
         self.postgres = postgres
         self.broker = broker
         self.stripe_key = f"sk_test_{secrets.token_hex(16)}"
+        self.api_key = secrets.token_urlsafe(32)
         self._directory = directory
         self._options = options
         self._lock = lock
@@ -83,6 +90,7 @@ class Stack:
             name: self._service_on(port, plan, name)
             for (name, plan), port in zip(processes(options.processes), ports, strict=True)
         }
+        self.events_api = self._events_api() if options.events_api else None
         self.monitoring = Monitoring(
             directory, self._write_pids, standard_ports=options.standard_ports
         )
@@ -143,6 +151,12 @@ class Stack:
         """The running processes by part."""
         return {name: pid for server in self._servers for name, pid in server.pids.items()}
 
+    @property
+    def events_api_url(self) -> str:
+        """The base URL of the events API, which the options ask for."""
+        assert self.events_api is not None
+        return self.events_api.url
+
     def http_url(self, service: str) -> str:
         """Return the base URL of a service's HTTP side."""
         return self.services[service].url
@@ -183,8 +197,14 @@ class Stack:
 
     @property
     def _servers(self) -> tuple[LocalServer, ...]:
-        stack = (self.broker, self.postgres, self.emulator, *self.services.values())
+        stack = (self.broker, self.postgres, self.emulator, *self._processes)
         return (*stack, *self.monitoring.servers.values())
+
+    @property
+    def _processes(self) -> tuple[ServerProcess, ...]:
+        """The project's own processes."""
+        further = () if self.events_api is None else (self.events_api,)
+        return (*self.services.values(), *further)
 
     def _write_pids(self) -> None:
         self._lock.write_pids(*self.pids.values())
@@ -219,17 +239,35 @@ class Stack:
 
     def _service_on(self, port: int, plan: ServicePlan, name: str) -> ServerProcess:
         settings = self.addresses_of(name, plan)
-        settings |= {"HTTP_HOST": LOOPBACK, "HTTP_PORT": str(port)}
+        if plan.has_api:
+            settings |= self._api_keys
         if plan.calls_stripe:
             settings["STRIPE_SECRET_KEY"] = self.stripe_key
             settings["STRIPE_API_BASE"] = self.emulator_url
+        settings |= self._options.settings_of(plan)
+        return self._process_on(port, name, plan.command("serve"), settings)
+
+    def _events_api(self) -> ServerProcess:
+        (port,) = free_ports(EVENTS_API_PORT if self._options.standard_ports else None)
+        settings = self._options.process_settings | self._api_keys
+        settings["AMQP_URL"] = self.amqp_url(PUBLISHER)
+        return self._process_on(port, EVENTS_API, events_api_command(), settings)
+
+    @property
+    def _api_keys(self) -> dict[str, str]:
+        digest = sha256(self.api_key.encode()).hexdigest()
+        return {"API_KEYS": f"local:{digest}:*:*"}
+
+    def _process_on(
+        self, port: int, name: str, command: list[str], settings: Mapping[str, str]
+    ) -> ServerProcess:
         return ServerProcess(
             name,
-            plan.command("serve"),
+            command,
             url=Address(LOOPBACK, port).http_url,
             ready_path="/readyz",
             log=self._directory / "logs" / f"{name.replace(' ', '-')}.log",
-            env=base_environment() | settings | self._options.settings_of(plan),
+            env=base_environment() | {"HTTP_HOST": LOOPBACK, "HTTP_PORT": str(port), **settings},
             grace=self._options.grace_seconds + _EXTRA_GRACE_SECONDS,
             on_start=self._write_pids,
         )
@@ -252,14 +290,14 @@ class Stack:
     def _launch(self, say: Callable[[str], None]) -> None:
         self.emulator.launch_and_wait()
         say(f"{EMULATOR} is ready on {self.emulator_url}")
-        for service in self.services.values():
+        for service in self._processes:
             service.launch()
-        for service in self.services.values():
+        for service in self._processes:
             service.await_ready()
             say(f"{service.name} is ready on {service.url}")
 
     def _start_monitoring(self, say: Callable[[str], None]) -> None:
-        targets = {name: Address.of(server.url) for name, server in self.services.items()}
+        targets = {each.name: Address.of(each.url) for each in self._processes}
         targets["rabbitmq"] = Address.of(self.broker.metrics_url)
         monitor = create_monitor(self.postgres.superuser_url)
         database_url = self.postgres.url("postgres", monitor.user, monitor.password)
@@ -268,9 +306,9 @@ class Stack:
     def _stop_servers(self) -> None:
         """Stop the services together, then the local Stripe, which they may call until then."""
         self.monitoring.stop()
-        for service in self.services.values():
+        for service in self._processes:
             service.terminate()
-        for service in self.services.values():
+        for service in self._processes:
             service.stop()
         self.emulator.stop()
 

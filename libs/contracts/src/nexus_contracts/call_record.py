@@ -9,7 +9,7 @@ from pydantic_core import from_json
 from nexus_contracts.errors import UnreadableError
 from nexus_contracts.fields import Moment, Text
 from nexus_contracts.usage_recorded import UsageRecordedV1
-from nexus_contracts.wording import describe
+from nexus_contracts.wording import BrokenRule, broken_rules
 
 _CONFIG: Final = ConfigDict(frozen=True, strict=True, extra="ignore", hide_input_in_errors=True)
 
@@ -62,10 +62,10 @@ def read_call_record(line: str) -> CallRecord | CallRecordsEnd:
     try:
         written = from_json(line)
     except ValueError:
-        raise UnreadableError("line: is not JSON") from None
+        raise UnreadableError(BrokenRule("line", "is not JSON")) from None
     is_end = isinstance(written, dict) and "records" in written
     kind: type[CallRecord | CallRecordsEnd] = CallRecordsEnd if is_end else CallRecord
     try:
         return kind.model_validate_json(line)
     except ValidationError as error:
-        raise UnreadableError(describe(error)) from None
+        raise UnreadableError(*broken_rules(error)) from None

@@ -18,7 +18,7 @@ from nexus_contracts.fields import (
     trace_context,
 )
 from nexus_contracts.json_nulls import set_null
-from nexus_contracts.wording import describe
+from nexus_contracts.wording import BrokenRule, broken_rules
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
 MAX_BODY_BYTES: Final = 256 * 1024
@@ -122,7 +122,8 @@ def read_event(body: bytes, accepted: Sequence[type[DataT]]) -> Event[DataT]:
         InvalidEventError: another event, or data that breaks the contract.
     """
     if len(body) > MAX_BODY_BYTES:
-        raise UnreadableError(f"the body has {len(body)} bytes, the limit is {MAX_BODY_BYTES}")
+        too_long = f"has {len(body)} bytes, the limit is {MAX_BODY_BYTES}"
+        raise UnreadableError(BrokenRule("body", too_long))
     try:
         return _read(body, accepted)
     except UnreadableError:
@@ -152,12 +153,12 @@ def _type_of(body: bytes) -> str:
     try:
         envelope = from_json(body, allow_inf_nan=False)
     except ValueError:
-        raise UnreadableError("body: is not JSON") from None
+        raise UnreadableError(BrokenRule("body", "is not JSON")) from None
     if not isinstance(envelope, dict) or envelope.get("specversion") != "1.0":
-        raise UnreadableError("specversion: not a CloudEvents 1.0 envelope")
+        raise UnreadableError(BrokenRule("specversion", "not a CloudEvents 1.0 envelope"))
     kind = envelope.get("type")
     if not isinstance(kind, str):
-        raise UnreadableError("type: must be text")
+        raise UnreadableError(BrokenRule("type", "must be text"))
     return kind
 
 
@@ -167,7 +168,7 @@ def _read_as(body: bytes, data: type[DataT]) -> Event[DataT]:
         return kind.model_validate_json(body)
     except ValidationError as error:
         if not _only_free_form_is_wrong(error, data):
-            raise InvalidEventError(describe(error)) from None
+            raise InvalidEventError(*broken_rules(error)) from None
     envelope = from_json(body)
     del envelope["data"][data.FREE_FORM]
     return kind.model_validate_json(to_json(envelope)).mark_left_out()
@@ -185,8 +186,9 @@ def _unexpected_type(
     names = {data.TYPE.rpartition(".")[0] for data in accepted}
     name, _, major = kind.rpartition(".")
     if name in names and major[:1] == "v" and major[1:].isdecimal():
-        return UnsupportedVersionError(f"type: this major version is not read here, only {known}")
-    return InvalidEventError(f"type: not an event of this queue, which takes {known}")
+        rule = f"this major version is not read here, only {known}"
+        return UnsupportedVersionError(BrokenRule("type", rule))
+    return InvalidEventError(BrokenRule("type", f"not an event that is read here, only {known}"))
 
 
 def event_type_of(body: bytes) -> str | None:

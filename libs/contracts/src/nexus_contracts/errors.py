@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+from nexus_contracts.wording import BrokenRule
+
 
 class ContractError(Exception):
     """A message breaks the contract; no retry can succeed.
@@ -10,6 +12,10 @@ class ContractError(Exception):
     """
 
     reason: ClassVar[str]
+
+    def __init__(self, *broken: BrokenRule) -> None:
+        super().__init__("; ".join(each.text for each in broken))
+        self.broken = broken
 
 
 class UnreadableError(ContractError):

@@ -1,6 +1,7 @@
 """Describes validation errors to people: the path of the field and the rule, without values."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -77,6 +78,19 @@ _OTHER: Final = "breaks a rule of its field"
 _PATTERN_WORDS: Final[dict[str, str]] = {}
 
 
+@dataclass(frozen=True, slots=True)
+class BrokenRule:
+    """A field's path, such as ``data.user_id``, and the rule that its value breaks."""
+
+    field: str
+    rule: str
+
+    @property
+    def text(self) -> str:
+        """Both on one line: ``data.user_id: must be a UUID``."""
+        return f"{self.field}: {self.rule}"
+
+
 def worded_pattern(pattern: str, words: str) -> str:
     """Register ``words`` as the description of a field's ``pattern``; return the pattern."""
     _PATTERN_WORDS[pattern] = words
@@ -97,18 +111,19 @@ def rule(detail: ErrorDetails) -> str:
             return _RULES.get(kind, _OTHER).format_map(context)
 
 
-def describe(error: ValidationError) -> str:
-    """Describe each broken rule by its field's path and in words, without input.
+def broken_rules(error: ValidationError) -> Iterator[BrokenRule]:
+    """Yield at most ``MAX_RULES`` broken rules, without input.
 
     Paths end at the fields of the contract: keys inside free-form fields are input.
     """
-    return "; ".join(_rule_texts(error))
-
-
-def _rule_texts(error: ValidationError) -> Iterator[str]:
     for detail in error.errors(include_input=False, include_url=False)[:MAX_RULES]:
         path = ".".join(str(part) for part in detail["loc"][:_PATH_DEPTH])
-        yield f"{path or 'body'}: {rule(detail)}"
+        yield BrokenRule(path or "body", rule(detail))
+
+
+def describe(error: ValidationError) -> str:
+    """Describe each broken rule by its field's path and in words, without input."""
+    return "; ".join(broken.text for broken in broken_rules(error))
 
 
 def printable(text: str) -> str:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Final
 from weakref import WeakValueDictionary
 
-import aio_pika
 import aiormq
 import structlog
 from aiormq.abc import AbstractChannel
+from pamqp.commands import Basic
 
 from nexus_messaging.cancellation import stray_cancellation_as_error
 from nexus_messaging.connecting import OPEN_TIMEOUT, BrokerUnreachableError, Connection, connect
@@ -30,6 +30,9 @@ RECONNECT_INTERVAL: Final = 1.0
 
 MAX_IN_FLIGHT: Final = 200
 """Messages of ``publish_all`` that wait for their confirms at once."""
+
+PERSISTENT: Final = 2
+"""The delivery mode of a message that survives a restart of the broker."""
 
 log = structlog.get_logger()
 
@@ -69,7 +72,14 @@ class Publisher:
         """
         publisher = cls(url, name)
         channel = await publisher._open()
-        publisher._reconnecting = asyncio.create_task(publisher._reconnect_when_lost(channel))
+        publisher._reconnecting = asyncio.create_task(publisher._stay_connected(channel))
+        return publisher
+
+    @classmethod
+    def connect_later(cls, url: str, *, name: str) -> "Publisher":
+        """Return at once, and connect in the background as soon as the broker can be reached."""
+        publisher = cls(url, name)
+        publisher._reconnecting = asyncio.create_task(publisher._stay_connected(None))
         return publisher
 
     @property
@@ -99,14 +109,15 @@ class Publisher:
             raise PublishError(f"the broker: {refusal_of(error)}") from None
         return self._channel
 
-    async def _reconnect_when_lost(self, channel: AbstractChannel) -> None:
+    async def _stay_connected(self, channel: AbstractChannel | None) -> None:
         while True:
+            channel = channel or await self._reconnect()
             await asyncio.wait(
                 {channel.closing, channel.connection.closing}, return_when=asyncio.FIRST_COMPLETED
             )
             log.warning("publisher_lost", name=self._name)
             await self._close_connection()
-            channel = await self._reconnect()
+            channel = None
 
     async def _close_connection(self) -> None:
         connection, self._connection = self._connection, None
@@ -162,13 +173,13 @@ class Publisher:
     async def _publish_confirmed(self, publication: Publication) -> None:
         if self._channel is None or self._channel.is_closed:
             raise ConnectionError("no connection")
-        message = _vendor_message(publication.message)
-        async with self._lock_for(publication.message.message_id):
+        message = publication.message
+        async with self._lock_for(message.message_id):
             await self._channel.basic_publish(
                 message.body,
                 exchange=publication.exchange,
                 routing_key=publication.routing_key,
-                properties=message.properties,
+                properties=_properties(message),
                 mandatory=True,
             )
 
@@ -197,14 +208,13 @@ class Publisher:
             return None
 
 
-def _vendor_message(message: Message) -> aio_pika.Message:
-    return aio_pika.Message(
-        body=message.body,
-        headers=dict(message.headers),
+def _properties(message: Message) -> Basic.Properties:
+    return Basic.Properties(
         content_type=message.content_type,
         content_encoding=message.content_encoding,
+        headers=dict(message.headers) or None,
+        delivery_mode=PERSISTENT,
         message_id=message.message_id,
-        type=message.type,
         timestamp=message.timestamp,
-        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+        message_type=message.type,
     )

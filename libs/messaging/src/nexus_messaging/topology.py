@@ -157,6 +157,8 @@ OUTSIDE_QUEUES = frozenset(queue.name for queue in _QUEUES if queue.from_outside
 
 _ROUTES = {event: queue.name for queue in _QUEUES for event in queue.events}
 _OUTSIDE_ROUTES = {event: name for event, name in _ROUTES.items() if name in OUTSIDE_QUEUES}
+OUTSIDE_EVENTS = frozenset(_OUTSIDE_ROUTES)
+"""The names, without versions, of the events that other services publish."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from nexus_outbox.metrics import Metrics
 from nexus_outbox.relay import Relay
 from nexus_outbox.settings import Settings
 from nexus_outbox.storage import PORTION, Outbox
-from nexus_service.checking import Checks
+from nexus_service.checking import Checks, publishing_checks
 from nexus_service.command import Service
 from nexus_service.http import serving
 from nexus_service.lifecycle import Loop, run_until, stop_on_signal, wait_until_available
@@ -131,24 +131,13 @@ async def _check_database(settings: DatabaseSettings) -> str | None:
         return await installation_fault(database)
 
 
-async def _check_broker(settings: BrokerSettings) -> str | None:
-    try:
-        publisher = await Publisher.connect(
-            settings.amqp_url.get_secret_value(), name=f"{NAME} check"
-        )
-    except PublishError as error:
-        return str(error)
-    await publisher.close()
-    return None
-
-
 SERVICE: Final = Service(
     name=NAME,
     purpose="Publishes events from the outbox in another service's PostgreSQL database.",
     settings=Settings,
     serve=serve,
     checks=(
-        Checks("broker", BrokerSettings, lambda given: {"broker": lambda: _check_broker(given)}),
+        publishing_checks(NAME),
         Checks(
             "database", DatabaseSettings, lambda given: {"database": lambda: _check_database(given)}
         ),

@@ -5,12 +5,14 @@ from typing import Final
 
 from pydantic import Field
 
-from nexus_service.settings import ServiceSettings
+from nexus_database.settings import DatabaseSettings
+from nexus_messaging.settings import BrokerSettings
+from nexus_service.settings import ProcessSettings
 
 LONGEST_KEEP_DAYS: Final = 3650
 
 
-class Settings(ServiceSettings):
+class Settings(DatabaseSettings, BrokerSettings, ProcessSettings):
     """All settings of the running loop."""
 
     keep_sent_days: float = Field(14.0, gt=0, le=LONGEST_KEEP_DAYS)

@@ -8,6 +8,9 @@ from pydantic import BaseModel
 
 from nexus_database import Database, revision_fault
 from nexus_database.settings import DatabaseSettings
+from nexus_messaging.errors import PublishError
+from nexus_messaging.publisher import Publisher
+from nexus_messaging.settings import BrokerSettings
 from nexus_service.console import Finding, Tone
 from nexus_service.settings import SettingsError, load
 
@@ -76,3 +79,18 @@ def database_checks(service: str) -> Checks[DatabaseSettings]:
             return await revision_fault(database, service.replace("-", "_"))
 
     return Checks("database", DatabaseSettings, lambda given: {"database": lambda: fault(given)})
+
+
+def publishing_checks(program: str) -> Checks[BrokerSettings]:
+    """Return the check of a program that only publishes: can it log in at the broker?"""
+
+    async def fault(settings: BrokerSettings) -> str | None:
+        url = settings.amqp_url.get_secret_value()
+        try:
+            publisher = await Publisher.connect(url, name=f"{program} check")
+        except PublishError as error:
+            return str(error)
+        await publisher.close()
+        return None
+
+    return Checks("broker", BrokerSettings, lambda given: {"broker": lambda: fault(given)})

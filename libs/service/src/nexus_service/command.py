@@ -21,9 +21,9 @@ from nexus_service.input_files import UnreadableFileError
 from nexus_service.lifecycle import StartError, StoppedError
 from nexus_service.logs import configure
 from nexus_service.program import Parser, run_program
-from nexus_service.settings import ServiceSettings, SettingsError, load
+from nexus_service.settings import ProcessSettings, SettingsError, load
 
-__all__ = ["Check", "Checks", "Command", "Service", "duration", "positive", "run"]
+__all__ = ["Check", "Checks", "Command", "Server", "Service", "duration", "positive", "run"]
 
 SUCCESS: Final = 0
 FAILED: Final = 1
@@ -61,7 +61,7 @@ _BUILT_IN: Final = (
 )
 """Name, help and examples of the commands that every service has."""
 
-SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
+SettingsT = TypeVar("SettingsT", bound=ProcessSettings)
 OwnSettingsT = TypeVar("OwnSettingsT", bound=BaseModel)
 
 
@@ -81,6 +81,20 @@ class Command(Generic[OwnSettingsT]):
 
 
 @dataclass(frozen=True, slots=True)
+class Server(Generic[SettingsT]):
+    """A process of its own from a service's package: its command runs it until SIGTERM.
+
+    With ``--check`` the command runs ``checks`` instead, after the settings.
+    """
+
+    name: str
+    help: str
+    settings: type[SettingsT]
+    serve: Callable[[SettingsT], Awaitable[None]]
+    checks: tuple[Checks[Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Service(Generic[SettingsT]):
     """The parts of a command line that differ between services.
 
@@ -97,6 +111,7 @@ class Service(Generic[SettingsT]):
     migrate: Callable[[str], Awaitable[str]]
     faults: tuple[type[Exception], ...] = ()
     commands: tuple[Command[Any], ...] = ()
+    servers: tuple[Server[Any], ...] = ()
 
 
 def run(service: Service[SettingsT], arguments: Sequence[str] | None = None) -> int:
@@ -150,14 +165,24 @@ async def _run_command(service: Service[SettingsT], parsed: argparse.Namespace) 
         url = load(DatabaseSettings).database_url.get_secret_value()
         show_line(f"{service.name}: database at revision {await service.migrate(url)}")
         return SUCCESS
-    chosen_exporters()  # report invalid exporters before any work starts
     if parsed.command == "check":
-        _silence_libraries()
-        return await _check(service)
-    settings = load(service.settings)
-    configure(service=service.name, level=settings.log_level, form=settings.log_format)
-    with exporting(service.name):
-        await service.serve(settings)
+        return await _check(service.settings, service.checks)
+    for server in service.servers:
+        if server.name == parsed.command:
+            if parsed.check:
+                return await _check(server.settings, server.checks)
+            return await _serve(server.name, server.settings, server.serve)
+    return await _serve(service.name, service.settings, service.serve)
+
+
+async def _serve(
+    name: str, kind: type[SettingsT], serve: Callable[[SettingsT], Awaitable[None]]
+) -> int:
+    chosen_exporters()  # report invalid exporters before any work starts
+    settings = load(kind)
+    configure(service=name, level=settings.log_level, form=settings.log_format)
+    with exporting(name):
+        await serve(settings)
     return SUCCESS
 
 
@@ -166,8 +191,10 @@ def _silence_libraries() -> None:
     logging.getLogger().addHandler(logging.NullHandler())
 
 
-async def _check(service: Service[SettingsT]) -> int:
-    findings = await run_checks(service.settings, service.checks)
+async def _check(settings: type[BaseModel], checks: Sequence[Checks[Any]]) -> int:
+    chosen_exporters()  # report invalid exporters, too
+    _silence_libraries()
+    findings = await run_checks(settings, checks)
     show_findings(findings)
     wrong = [each.name for each in findings if each.tone is Tone.BAD]
     if SETTINGS in wrong:
@@ -245,11 +272,17 @@ def _parser(service: Service[SettingsT]) -> argparse.ArgumentParser:
         add(name, summary, examples)
     for own in service.commands:
         own.arguments(add(own.name, own.help, own.examples))
+    for server in service.servers:
+        add(server.name, server.help, ("{}", "{} --check")).add_argument(
+            "--check", action="store_true", help="report all faults of settings and broker instead"
+        )
     return parser
 
 
 def _epilog(service: Service[SettingsT]) -> str:
-    names = ", ".join(field.upper() for field in service.settings.model_fields)
+    kinds = (service.settings, *(server.settings for server in service.servers))
+    fields = dict.fromkeys(field for kind in kinds for field in kind.model_fields)
+    names = ", ".join(field.upper() for field in fields)
     settings = (
         "Settings are environment variables, each also as NAME_FILE, which names a file that "
         f"holds the value: {names}."

@@ -65,15 +65,21 @@ def _answer_with(
     checks: Mapping[str, Check], remarks: Mapping[str, Check]
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(_request: web.Request) -> web.Response:
-        faults = await _run_checks(checks)
-        body: dict[str, Any] = (
-            {"status": "failing", "wrong": faults} if faults else {"status": "ok"}
-        )
-        if current_remarks := await _run_checks(remarks):
-            body["remarks"] = current_remarks
-        return web.json_response(body, status=503 if faults else 200)
+        status, body = await probe(checks, remarks)
+        return web.json_response(body, status=status)
 
     return answer
+
+
+async def probe(
+    checks: Mapping[str, Check], remarks: Mapping[str, Check] = NO_CHECKS
+) -> tuple[int, dict[str, Any]]:
+    """Run ``checks``; return the status and the body of a probe's answer."""
+    faults = await _run_checks(checks)
+    body: dict[str, Any] = {"status": "failing", "wrong": faults} if faults else {"status": "ok"}
+    if current_remarks := await _run_checks(remarks):
+        body["remarks"] = current_remarks
+    return (503 if faults else 200), body
 
 
 async def _run_checks(checks: Mapping[str, Check]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from nexus_contracts.wording import rule
 from nexus_database.settings import DatabaseSettings
@@ -45,25 +45,32 @@ Token = Annotated[SecretStr, AfterValidator(_validate_token)]
 """A secret for an HTTP header, which allows no spaces, line breaks or accents."""
 
 
-class ServiceSettings(DatabaseSettings, BrokerSettings):
-    """The settings of every service."""
+class ProcessSettings(BaseModel):
+    """The settings of every process that runs until SIGTERM."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     http_host: Annotated[str, AfterValidator(_validate_host)] = "127.0.0.1"
-    """Where `/healthz`, `/readyz` and `/metrics` listen."""
+    """Where `/healthz`, `/readyz`, `/metrics` and the process's own routes listen."""
     http_port: int = Field(DEFAULT_HTTP_PORT, ge=1, le=65535)
     """Their port."""
     shutdown_grace_seconds: float = Field(20.0, gt=0)
     """How long SIGTERM leaves to finish or hand back what is in hand."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The lowest level that is logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`."""
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """`json`, an object a line; `console` for people; `auto`: `console` on a terminal only."""
+
+
+class ServiceSettings(DatabaseSettings, BrokerSettings, ProcessSettings):
+    """The settings of every service that consumes queues and keeps a database."""
+
     dead_letter_share_limit: float = Field(0.5, gt=0, le=1)
     """When more than this share of a source's window is dead-lettered, its further dead letters are
     held back; when most sources are, the queue's consumption stops. `1`: neither ever happens."""
     dead_letter_window: int = Field(1000, ge=10, le=100_000)
     """How many of the last messages, of a source or of a queue, that were processed or
     dead-lettered the share is of."""
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """The lowest level that is logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`."""
-    log_format: Literal["auto", "json", "console"] = "auto"
-    """`json`, an object a line; `console` for people; `auto`: `console` on a terminal only."""
 
     def flood_limit(self) -> FloodLimit:
         """Return the limit above which a queue counts as flooded."""

@@ -1,5 +1,6 @@
 """The composition root of customer-provisioner: the one room that knows every part."""
 
+import time
 from functools import partial
 from typing import Final
 
@@ -28,6 +29,8 @@ from nexus_messaging.pipeline import Outage
 from nexus_service.app import App, starting
 from nexus_service.checking import Checks, database_checks
 from nexus_service.command import Service
+from nexus_service.key_command import MAKE_API_KEY
+from nexus_service.rate_limit import RateLimit
 
 NAME: Final = SOURCE
 PACKAGE: Final = "customer_provisioner"
@@ -44,7 +47,8 @@ async def serve(settings: Settings) -> None:
 
     def customers(app: App) -> CustomerRoutes:
         reader = ProfileReader(app.database)
-        return CustomerRoutes(settings.api_keys, reader, lambda: app.publisher, utc_now)
+        limit = RateLimit(settings.api_rate_limit, settings.api_burst, time.monotonic)
+        return CustomerRoutes(settings.api_keys, limit, reader, lambda: app.publisher, utc_now)
 
     async with starting(NAME, settings, routes=lambda app: customers(app).routes()) as app:
         metrics = Metrics(app.registry)
@@ -106,5 +110,5 @@ SERVICE: Final = Service(
     checks=CHECKS,
     migrate=lambda url: migrate(url, PACKAGE),
     faults=(MigrationError, UnfitDatabaseError, *FAULTS),
-    commands=COMMANDS,
+    commands=(*COMMANDS, MAKE_API_KEY),
 )

@@ -9,21 +9,40 @@ from uuid import UUID, uuid4
 from aiohttp import web
 from pydantic import ValidationError
 
-from customer_provisioner.api_keys import ApiKey, key_of
 from customer_provisioner.profile import Profile, State
 from customer_provisioner.storage.reader import ProfileReader
-from nexus_contracts import Event, UserCreated
+from nexus_contracts import MAX_BODY_BYTES, Event, UserCreated
 from nexus_contracts.fields import trace_context
-from nexus_contracts.wording import describe
+from nexus_contracts.wording import broken_rules
 from nexus_database import DatabaseUnavailableError
 from nexus_messaging.errors import PublishError
 from nexus_messaging.outgoing import send
 from nexus_messaging.publisher import Publisher
+from nexus_service.api_keys import ApiKey, key_of
+from nexus_service.media_types import media_type_of
+from nexus_service.problems import (
+    CONTENT_TYPE,
+    RETRY_AFTER,
+    UNAUTHORIZED,
+    Code,
+    Fault,
+    Problem,
+    ProblemError,
+)
+from nexus_service.rate_limit import RateLimit
 
 WAIT_SECONDS: Final = 5.0
 """How long a caller waits for its customer before the answer is 202."""
 
 POLL_SECONDS: Final = 0.1
+
+JSON: Final = "application/json"
+
+
+BODY_SECONDS: Final = 10.0
+"""For a request's body, so that a slow client holds a connection no longer."""
+
+_UNKNOWN_USER: Final = Problem(Code.NOT_FOUND, "no such user")
 
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -39,11 +58,13 @@ class CustomerRoutes:
     def __init__(
         self,
         keys: tuple[ApiKey, ...],
+        limit: RateLimit,
         profiles: ProfileReader,
         publisher: Callable[[], Publisher],
         now: Callable[[], datetime],
     ) -> None:
         self._keys = keys
+        self._limit = limit
         self._profiles = profiles
         self._publisher = publisher
         self._now = now
@@ -56,17 +77,11 @@ class CustomerRoutes:
         ]
 
     async def _create(self, request: web.Request) -> web.Response:
-        key = self._authorized(request)
+        key = self._admit(request)
         if not key.may_publish(UserCreated.TYPE):
-            return _refusal(403, "forbidden", detail=f"this key may not publish {UserCreated.TYPE}")
-        try:
-            user = UserCreated.model_validate_json(await request.read())
-        except ValidationError as error:
-            return _refusal(422, "invalid", detail=describe(error))
-        except web.HTTPRequestEntityTooLarge:
-            return _refusal(413, "too_large")
-        except web.RequestPayloadError:
-            return _refusal(400, "unreadable_body")
+            detail = f"this key may not publish {UserCreated.TYPE}"
+            raise ProblemError(Problem(Code.FORBIDDEN, detail))
+        user = _read_user(await _read_body(request))
         profile = await self._profiles.find(user.user_id)
         if profile is None or profile.state is not State.PROVISIONED:
             await self._publish(user, key, trace_context(request.headers.get("traceparent")))
@@ -74,22 +89,27 @@ class CustomerRoutes:
         return _customer(user.user_id, profile)
 
     async def _show(self, request: web.Request) -> web.Response:
-        self._authorized(request)
+        self._admit(request)
         try:
             user_id = UUID(request.match_info["user_id"])
         except ValueError:
-            return _refusal(404, "unknown_user")
+            raise ProblemError(_UNKNOWN_USER) from None
         profile = await self._profiles.find(user_id)
-        return _refusal(404, "unknown_user") if profile is None else _customer(user_id, profile)
+        if profile is None:
+            raise ProblemError(_UNKNOWN_USER)
+        return _customer(user_id, profile)
 
-    def _authorized(self, request: web.Request) -> ApiKey:
+    def _admit(self, request: web.Request) -> ApiKey:
         key = key_of(request.headers.get("Authorization"), self._keys)
         if key is None:
-            raise _UnauthorizedError
+            raise ProblemError(UNAUTHORIZED)
+        if wait := self._limit.take(key.name, 1):
+            detail = "this key has sent too many requests to this process"
+            raise ProblemError(Problem(Code.RATE_LIMITED, detail, retry_after=wait))
         return key
 
     async def _publish(self, user: UserCreated, key: ApiKey, parent: str | None) -> None:
-        event = Event.of(user, source=key.source, id=uuid4(), time=self._now())
+        event = Event.of(user, source=key.source, id=uuid4(), time=self._now(), traceparent=parent)
         await send(self._publisher(), event, parent=parent)
 
     async def _wait_until_provisioned(self, user_id: UUID) -> Profile | None:
@@ -103,8 +123,43 @@ class CustomerRoutes:
             await asyncio.sleep(POLL_SECONDS)
 
 
-class _UnauthorizedError(Exception):
-    """The request has none of the configured keys."""
+async def _read_body(request: web.Request) -> bytes:
+    """Read the body of a request.
+
+    Raises:
+        ProblemError: another media type, too large, too slow, or not readable.
+    """
+    headers = request.headers
+    if media_type_of(headers.get("Content-Type"), headers.get("Content-Encoding")) != JSON:
+        detail = f"Content-Type is {JSON}, in UTF-8, without Content-Encoding"
+        raise ProblemError(Problem(Code.UNSUPPORTED_MEDIA_TYPE, detail))
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    detail = f"a user has at most {MAX_BODY_BYTES} bytes"
+                    raise ProblemError(Problem(Code.TOO_LARGE, detail))
+    except TimeoutError:
+        detail = f"the body did not arrive within {BODY_SECONDS:.0f} s"
+        raise ProblemError(Problem(Code.BODY_TIMEOUT, detail)) from None
+    except web.RequestPayloadError:
+        raise ProblemError(Problem(Code.INVALID, "the body can't be read")) from None
+    return bytes(body)
+
+
+def _read_user(body: bytes) -> UserCreated:
+    """Read a user.
+
+    Raises:
+        ProblemError: it names every field that breaks its rule.
+    """
+    try:
+        return UserCreated.model_validate_json(body)
+    except ValidationError as error:
+        faults = [Fault(broken) for broken in broken_rules(error)]
+        raise ProblemError(Problem(Code.INVALID, "nothing was published", faults)) from None
 
 
 def _with_errors(handler: _Handler) -> _Handler:
@@ -113,14 +168,27 @@ def _with_errors(handler: _Handler) -> _Handler:
     async def handle(request: web.Request) -> web.Response:
         try:
             return await handler(request)
-        except _UnauthorizedError:
-            return _refusal(401, "unauthorized", headers={"WWW-Authenticate": "Bearer"})
+        except ProblemError as error:
+            return _refusal(error.problem)
         except PublishError:
-            return _refusal(503, "broker_unavailable", headers={"Retry-After": "5"})
+            return _refusal(_unavailable(Code.BROKER_UNAVAILABLE, "the broker can't be reached"))
         except DatabaseUnavailableError:
-            return _refusal(503, "database_unavailable", headers={"Retry-After": "5"})
+            return _refusal(_unavailable(Code.DATABASE_UNAVAILABLE, "no answer of the database"))
 
     return handle
+
+
+def _unavailable(code: Code, detail: str) -> Problem:
+    return Problem(code, f"{detail}; send the request again", retry_after=RETRY_AFTER)
+
+
+def _refusal(problem: Problem) -> web.Response:
+    return web.Response(
+        body=problem.body(),
+        status=problem.status,
+        content_type=CONTENT_TYPE,
+        headers=problem.headers,
+    )
 
 
 def _customer(user_id: UUID, profile: Profile | None) -> web.Response:
@@ -135,10 +203,3 @@ def _customer(user_id: UUID, profile: Profile | None) -> web.Response:
         "generation": profile.generation,
     }
     return web.json_response(body)
-
-
-def _refusal(
-    status: int, error: str, *, detail: str | None = None, headers: dict[str, str] | None = None
-) -> web.Response:
-    body = {"error": error} if detail is None else {"error": error, "detail": detail}
-    return web.json_response(body, status=status, headers=headers)

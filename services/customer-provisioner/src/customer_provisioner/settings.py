@@ -1,10 +1,8 @@
 """The settings of customer-provisioner, from environment variables."""
 
-from typing import Annotated
+from pydantic import BaseModel, ConfigDict, Field
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-
-from customer_provisioner.api_keys import ApiKey, read_api_keys
+from nexus_service.api_keys import ApiSettings
 from nexus_service.settings import ServiceSettings, Token
 
 
@@ -19,9 +17,5 @@ class StripeSettings(BaseModel):
     """The address of an emulator; empty for Stripe itself."""
 
 
-class Settings(StripeSettings, ServiceSettings):
+class Settings(StripeSettings, ApiSettings, ServiceSettings):
     """All settings of the running service."""
-
-    api_keys: Annotated[tuple[ApiKey, ...], BeforeValidator(read_api_keys)] = ()
-    """`name:sha256:sources:types`, comma-separated, for `/v1/customers`; empty: every request is
-    answered with 401."""

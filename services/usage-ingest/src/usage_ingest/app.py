@@ -20,7 +20,9 @@ from nexus_messaging.pipeline import Outage
 from nexus_service.app import App, starting
 from nexus_service.checking import database_checks
 from nexus_service.command import Service
+from nexus_service.key_command import MAKE_API_KEY
 from usage_ingest.commands import COMMANDS
+from usage_ingest.events_api.app import EVENTS_API
 from usage_ingest.handlers import router
 from usage_ingest.jobs import Relay, claim_usage, measure, sweep
 from usage_ingest.metrics import IngestMetrics
@@ -119,5 +121,6 @@ SERVICE: Final = Service(
         RowsBusyError,
         PublishError,
     ),
-    commands=COMMANDS,
+    commands=(*COMMANDS, MAKE_API_KEY),
+    servers=(EVENTS_API,),
 )

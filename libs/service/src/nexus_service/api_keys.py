@@ -1,13 +1,22 @@
-"""The bearer keys of the HTTP API: how they are configured, recognised, and what they allow."""
+"""The bearer keys of HTTP APIs: how they are made, configured, recognised, and what they allow."""
 
 import hmac
 import re
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Final
+from typing import Annotated, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 ANY: Final = "*"
+
+FULL_BATCH: Final = 1000
+"""Events in one request at most."""
+
+SECRET_BYTES: Final = 32
+"""Random bytes of a new key: so many that a plain SHA-256 of it can't be guessed."""
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -28,6 +37,15 @@ class ApiKey:
         """Return whether the key allows ``event_type``, such as ``user.created.v1``."""
         name = event_type.rpartition(".")[0]
         return any(allowed in (ANY, name, event_type) for allowed in self.types)
+
+    def may_publish_as(self, source: str) -> bool:
+        """Return whether the key allows events of ``source``."""
+        return any(allowed in (ANY, source) for allowed in self.sources)
+
+    @property
+    def configured(self) -> str:
+        """The key's entry in ``API_KEYS``."""
+        return f"{self.name}:{self.digest}:{'|'.join(self.sources)}:{'|'.join(self.types)}"
 
     @property
     def source(self) -> str:
@@ -54,6 +72,42 @@ def _read_api_key(text: str) -> ApiKey:
     if not (name and _DIGEST.fullmatch(digest.lower()) and sources and types):
         raise ValueError("not name:sha256:sources:types")
     return ApiKey(name, digest.lower(), tuple(sources.split("|")), tuple(types.split("|")))
+
+
+class ApiSettings(BaseModel):
+    """The settings of every HTTP API with keys."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    api_keys: Annotated[tuple[ApiKey, ...], BeforeValidator(read_api_keys)] = ()
+    """`name:sha256:sources:types`, comma-separated, with `|` between sources or types, as
+    `make-api-key` prints it; empty: every request is answered with 401. Two entries may have the
+    same name, while a key is replaced."""
+    api_rate_limit: float = Field(1000.0, gt=0, allow_inf_nan=False)
+    """Events per second that one key may send to one process; a request that is no batch counts
+    as one. At once it may send 1,000, or as many as in a second."""
+
+    @property
+    def api_burst(self) -> float:
+        """How many events a key may send at once: a full batch at least."""
+        return max(self.api_rate_limit, FULL_BATCH)
+
+
+def make_api_key(name: str, sources: Sequence[str], types: Sequence[str]) -> tuple[str, ApiKey]:
+    """Make a key; return its secret, which is kept nowhere, and what is configured.
+
+    Raises:
+        ValueError: the name, a source or a type has a character that separates them.
+    """
+    secret = secrets.token_urlsafe(SECRET_BYTES)
+    key = ApiKey(name, sha256(secret.encode()).hexdigest(), tuple(sources), tuple(types))
+    try:
+        read = read_api_keys(key.configured)
+    except ValueError:
+        read = None
+    if read != (key,):
+        raise ValueError("a name and a type have no colon, and neither they nor a source , or |")
+    return secret, key
 
 
 def key_of(authorization: str | None, keys: Sequence[ApiKey]) -> ApiKey | None:

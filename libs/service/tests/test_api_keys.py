@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from customer_provisioner.api_keys import ApiKey, key_of, read_api_keys
+from nexus_service.api_keys import ApiKey, key_of, make_api_key, read_api_keys
 
 DIGEST = sha256(b"open sesame").hexdigest()
 
@@ -81,3 +81,31 @@ def test_only_the_key_itself_is_accepted(*, authorization: str | None, known: bo
 def test_without_configured_keys_none_is_accepted() -> None:
     """The default of API_KEYS refuses every request."""
     assert key_of("Bearer open sesame", ()) is None
+
+
+def test_a_new_key_is_accepted_by_its_configured_entry() -> None:
+    """The entry has a hash only; each key is another one."""
+    secret, key = make_api_key("hub", ["urn:acme:hub", "web"], ["user.created"])
+
+    assert keys(key.configured) == (key,)
+    assert key_of(f"Bearer {secret}", keys(key.configured)) == key
+    assert secret not in key.configured
+    assert make_api_key("hub", ["*"], ["*"])[0] != secret
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "kind"), [("a:b", "x", "y"), ("a", "x,y", "z"), ("a", "x", "y|z:w")]
+)
+def test_a_key_with_separators_in_its_names_is_not_made(name: str, source: str, kind: str) -> None:
+    """Its entry would be read as another key."""
+    with pytest.raises(ValueError, match="have no colon"):
+        make_api_key(name, [source], [kind])
+
+
+def test_two_keys_of_one_name_are_both_accepted() -> None:
+    """While a key is replaced, the old and the new one work."""
+    (old, first), (new, second) = (make_api_key("hub", ["*"], ["*"]) for _ in range(2))
+    configured = keys(f"{first.configured},{second.configured}")
+
+    assert key_of(f"Bearer {old}", configured) == first
+    assert key_of(f"Bearer {new}", configured) == second

@@ -1,0 +1,52 @@
+"""The command ``make-api-key`` of services with an HTTP API."""
+
+import argparse
+from typing import Final
+
+from pydantic import BaseModel
+
+from nexus_service.api_keys import ANY, make_api_key
+from nexus_service.command import SUCCESS, Command, utf_8
+from nexus_service.console import show_lines
+from nexus_service.settings import SettingsError
+
+
+class NoSettings(BaseModel):
+    """What a command needs that only prints."""
+
+
+async def _make(_settings: NoSettings, parsed: argparse.Namespace) -> int:
+    try:
+        secret, key = make_api_key(parsed.name, parsed.source or [ANY], parsed.type or [ANY])
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    show_lines(
+        (
+            f"key, shown only now: {secret}",
+            f"entry for API_KEYS:  {key.configured}",
+            "To replace a key, add the new entry, give the new key out, then remove the old entry.",
+        )
+    )
+    return SUCCESS
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", type=utf_8, help="who gets the key; keys of one name share limits")
+    for option, what in (("--source", "CloudEvents source"), ("--type", "event name or type")):
+        parser.add_argument(
+            option,
+            action="append",
+            type=utf_8,
+            metavar="NAME",
+            help=f"a {what} that it may publish; may be given again (any)",
+        )
+
+
+MAKE_API_KEY: Final = Command(
+    "make-api-key",
+    "make a key for the HTTP API: print it once, and its entry for API_KEYS, which has only a hash",
+    NoSettings,
+    _make,
+    _arguments,
+    ("{} hub --source hub --type tool.executed", "{} platform --source web --type user.created"),
+)

@@ -1,0 +1,1 @@
+"""The events API: a process that publishes events which come by HTTP."""

@@ -1,0 +1,77 @@
+"""schemathesis holds the running API against docs/openapi.json."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import Case, GenerationMode
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
+
+from .conftest import KEY, Api
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "openapi.json"
+
+
+STRICTER = {"must be a time from 1970 on and before 9999", "must be a whole number"}
+"""Rules that a JSON Schema can't say: a range of times, and that 1.0 is no whole number."""
+
+EXCLUDED = [
+    positive_data_acceptance,  # see STRICTER
+    negative_data_rejection,  # a wrong traceparent or wrong metadata are left out, by contract
+]
+
+
+def wrong_rules(problem: dict[str, Any]) -> set[str]:
+    """Return the rules that an answer names."""
+    return {each["rule"] for each in problem["errors"]}
+
+
+def conforms(url: str, mode: GenerationMode, examples: int) -> int:
+    """Send random requests that fit the schema, or break it; return how many were sent.
+
+    Raises:
+        FailureGroup: an answer is not as the document says.
+    """
+    operation = schemathesis.openapi.from_path(DOCUMENT)["/v1/events"]["POST"]
+    headers, sent = {"Authorization": f"Bearer {KEY}"}, 0
+
+    with requests.Session() as session:
+
+        @settings(
+            max_examples=examples,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(operation.as_strategy(generation_mode=mode))
+        def check(case: Case[Any]) -> None:
+            nonlocal sent
+            sent += 1
+            answer = case.call(base_url=url, session=session, headers=headers)
+            case.validate_response(
+                answer, headers=headers, excluded_checks=[positive_data_acceptance]
+            )
+            if mode is GenerationMode.POSITIVE:
+                assert answer.status_code == 202 or wrong_rules(answer.json()) <= STRICTER
+
+        check()
+    return sent
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode))
+async def test_random_requests_are_answered_as_documented(api: Api, mode: GenerationMode) -> None:
+    """Never a 500; every status, header and body is in the document."""
+    assert await asyncio.to_thread(conforms, api.url, mode, 50) >= 50
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mode", list(GenerationMode))
+async def test_thousands_of_random_requests_are_answered_as_documented(
+    api: Api, mode: GenerationMode
+) -> None:
+    """The same at length."""
+    assert await asyncio.to_thread(conforms, api.url, mode, 1500) >= 1000
