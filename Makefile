@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := libs/contracts libs/messaging libs/database libs/service libs/broker-admin libs/outbox \
-	libs/stripe-answers libs/stripe-emulator \
+	libs/publisher libs/stripe-answers libs/stripe-emulator \
 	services/usage-ingest services/stripe-reporter services/customer-provisioner deploy/local deploy/demo deploy/chaos \
 	deploy/grafana
 TESTS := $(addsuffix /tests,$(filter-out deploy/demo,$(PACKAGES))) tests
@@ -100,6 +100,7 @@ bench: setup ## The benchmarks; they need the machine for themselves
 	PYTHONPATH=tests $(BIN)/python benchmarks/recording.py
 	PYTHONPATH=tests $(BIN)/python benchmarks/reporter_fairness.py
 	PYTHONPATH=tests $(BIN)/python benchmarks/tracing_cost.py
+	PYTHONPATH=tests $(BIN)/python benchmarks/publisher_cost.py
 	PYTHONPATH=tests $(BIN)/python benchmarks/memory.py
 
 .PHONY: test-unit

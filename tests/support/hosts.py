@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import pytest
-from yarl import URL
 
 OTHER_LOOPBACK: Final = "127.0.0.2"
 """A loopback address at which no server of the tests listens."""
@@ -77,33 +76,3 @@ def resolve(monkeypatch: pytest.MonkeyPatch, names: Mapping[str, Sequence[str]])
         return [found for each in addresses for found in resolver(each, *arguments, **options)]
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-
-
-class Line:
-    """A connection through which nothing passes while it is not ``open``."""
-
-    def __init__(self, broker: URL) -> None:
-        self.url = broker
-        self.open = asyncio.Event()
-        self.open.set()
-        self._broker = broker
-
-    @classmethod
-    @asynccontextmanager
-    async def to(cls, broker: URL, port: int = 0) -> "AsyncIterator[Line]":
-        """Listen, by default on any port, and pass on to ``broker`` while the context lasts."""
-        line = cls(broker)
-        async with await asyncio.start_server(line._pass_on, "127.0.0.1", port) as server:
-            line.url = broker.with_port(server.sockets[0].getsockname()[1])
-            yield line
-
-    async def _pass_on(self, near: asyncio.StreamReader, to_near: asyncio.StreamWriter) -> None:
-        far, to_far = await asyncio.open_connection(self._broker.host, self._broker.port)
-        await asyncio.gather(self._pump(near, to_far), self._pump(far, to_near))
-
-    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        while data := await source.read(65536):
-            await self.open.wait()
-            target.write(data)
-            await target.drain()
-        target.close()

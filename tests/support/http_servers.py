@@ -19,14 +19,14 @@ None keeps the connection open without an answer.
 
 
 @asynccontextmanager
-async def serve_routes(*routes: web.RouteDef) -> AsyncIterator[str]:
-    """Serve ``routes`` while the context lasts; yield the server's URL."""
+async def serve_routes(*routes: web.RouteDef, port: int = 0) -> AsyncIterator[str]:
+    """Serve ``routes`` while the context lasts, on a free port by default; yield the URL."""
     application = web.Application()
     application.add_routes(routes)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, LOOPBACK, 0).start()
+        await web.TCPSite(runner, LOOPBACK, port).start()
         yield f"http://{LOOPBACK}:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()

@@ -12,7 +12,7 @@ from local_stack.servers import Broker
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.topology import TOOL_EXECUTED_QUEUE, UNROUTABLE
 from support.events import tool_run, user_created
-from support.hosts import Line
+from support.line import Line
 from support.vhost import Vhost, open_vhost
 from support.waiting import eventually
 

@@ -21,7 +21,7 @@ from nexus_messaging.topology import (
     USAGE_RECORDED_QUEUE,
     dead_letter_queue,
 )
-from support.hosts import Line
+from support.line import Line
 from support.vhost import Vhost
 from support.waiting import eventually
 

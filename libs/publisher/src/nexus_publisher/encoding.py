@@ -1,0 +1,78 @@
+"""From a call's arguments to the bytes of an event, by the contract's own model: pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from nexus_contracts import MAX_BODY_BYTES, Event, EventData, InvalidEventError
+from nexus_contracts.wording import describe
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What every event has beside its data."""
+
+    id: UUID
+    source: str
+    time: datetime
+    traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An event's bytes, and whether its free-form field was left out."""
+
+    body: bytes = field(repr=False)
+    left_out: bool = False
+
+
+def encode(kind: type[EventData], fields: Mapping[str, object], envelope: Envelope) -> Encoded:
+    """Return the event as JSON; a free-form field that can't be written is left out.
+
+    Raises:
+        InvalidEventError: it breaks the contract; the text names fields and rules, no values.
+    """
+    free_form = kind.FREE_FORM
+    if free_form is None or fields.get(free_form) is None:
+        return Encoded(_checked(kind, fields, envelope))
+    try:
+        return Encoded(_checked(kind, fields, envelope))
+    except InvalidEventError:
+        rest = {name: value for name, value in fields.items() if name != free_form}
+        return Encoded(_checked(kind, rest, envelope), left_out=True)
+
+
+def _checked(kind: type[EventData], fields: Mapping[str, object], envelope: Envelope) -> bytes:
+    try:
+        body = _body(kind, fields, envelope)
+    except ValidationError as error:
+        raise InvalidEventError(describe(error)) from None
+    except (ValueError, TypeError, RecursionError) as error:
+        # Half of a surrogate pair, or a value nested too deeply, fails only when it is written.
+        raise InvalidEventError(f"body: can't be written: {type(error).__name__}") from None
+    if len(body) > MAX_BODY_BYTES:
+        raise InvalidEventError(f"body: has {len(body)} bytes, the limit is {MAX_BODY_BYTES}")
+    return body
+
+
+def _body(kind: type[EventData], fields: Mapping[str, object], envelope: Envelope) -> bytes:
+    data = kind.model_validate({**fields, "user_id": _uuid(fields.get("user_id"))})
+    event = Event.of(
+        data,
+        source=envelope.source,
+        id=envelope.id,
+        time=envelope.time,
+        traceparent=envelope.traceparent,
+    )
+    return event.body()
+
+
+def _uuid(value: object) -> object:
+    """Return the UUID that a text holds; the contract's model takes no text from Python code."""
+    try:
+        return UUID(value) if isinstance(value, str) else value
+    except ValueError:
+        return value

@@ -1,0 +1,130 @@
+"""A host service in small: it publishes as its first argument says, in a process of its own.
+
+Each call prints the outcome and the event's id, after it returned, so that whoever reads the output
+of a killed process knows what it was promised.
+"""
+
+import asyncio
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+from nexus_publisher import InMemory, Publisher, Result, Stored
+from nexus_publisher.amqp import AmqpTransport
+from nexus_publisher.http import HttpTransport
+from nexus_publisher.transport import Transport
+
+STEADY_SECONDS: Final = 0.002
+NAMES: Final = {Stored: "stored", InMemory: "in_memory"}
+
+
+def say(*words: object) -> None:
+    """Print a line in one write."""
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
+
+
+def record(publisher: Publisher) -> Result:
+    """Record a tool run and say its outcome."""
+    result = publisher.tool_executed(
+        user_id=uuid4(),
+        server_id="weather",
+        tool_name="forecast",
+        origin="hub",
+        status="succeeded",
+        metadata={"pid": os.getpid()},
+    )
+    say(NAMES.get(type(result), "dropped"), result.event_id)
+    return result
+
+
+def steady(publisher: Publisher) -> None:
+    """Record until killed."""
+    while True:
+        record(publisher)
+        time.sleep(STEADY_SECONDS)
+
+
+def flush(publisher: Publisher) -> None:
+    """Send what others left."""
+    say("flushed" if publisher.flush(60) else "waiting")
+
+
+def leave(publisher: Publisher) -> None:
+    """Record and let the interpreter end."""
+    for _ in range(20):
+        record(publisher)
+
+
+def in_a_loop(publisher: Publisher) -> None:
+    """Record within an event loop that ends at once, and let the interpreter end."""
+
+    async def main() -> None:
+        record(publisher)
+
+    asyncio.run(main())
+
+
+def wait_for_sigterm(publisher: Publisher) -> None:
+    """Record and sleep until a signal ends the process."""
+    record(publisher)
+    say("ready")
+    time.sleep(60)
+
+
+def wait_with_a_handler(publisher: Publisher) -> None:
+    """Record and end by the host's own handler of SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+    wait_for_sigterm(publisher)
+
+
+def fork(publisher: Publisher) -> None:
+    """Record in the parent, then in children that fork in the middle of it, and in the parent."""
+    for _ in range(100):
+        record(publisher)
+    context = multiprocessing.get_context("fork")
+    children = [context.Process(target=record_and_flush, args=(publisher,)) for _ in range(3)]
+    for child in children:
+        child.start()
+        record(publisher)
+    for child in children:
+        child.join(30)
+        say("child", child.exitcode)
+    say("flushed" if publisher.flush(20) else "waiting")
+
+
+def record_and_flush(publisher: Publisher) -> None:
+    """Record in a child and send it."""
+    for _ in range(100):
+        record(publisher)
+    if not publisher.flush(20):
+        sys.exit(1)
+
+
+def transport_of(options: dict[str, Any]) -> Transport:
+    """Return the transport that the options name."""
+    if "amqp" in options:
+        return AmqpTransport([options["amqp"]])
+    return HttpTransport(options["http"], "a-key")
+
+
+def main() -> None:
+    """Run the part of the host that is asked for."""
+    name, options = sys.argv[1], json.loads(sys.argv[2])
+    spool = options.get("spool")
+    publisher = Publisher(
+        transport_of(options),
+        source="test/host",
+        spool=None if spool is None else Path(spool),
+        drain_seconds=options.get("drain_seconds", 2.0),
+    )
+    globals()[name](publisher)
+
+
+if __name__ == "__main__":
+    main()
