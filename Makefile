@@ -8,9 +8,12 @@ PACKAGES := libs/contracts libs/messaging libs/database libs/service libs/broker
 	libs/publisher libs/stripe-answers libs/stripe-emulator \
 	services/usage-ingest services/stripe-reporter services/customer-provisioner deploy/local deploy/demo deploy/chaos \
 	deploy/grafana
-TESTS := $(addsuffix /tests,$(filter-out deploy/demo,$(PACKAGES))) tests
-# The local stack's and the emulator's own tests run servers.
-UNIT_TESTS := $(filter-out libs/stripe-emulator/% deploy/% tests,$(TESTS))
+TYPESCRIPT := libs/publisher-typescript
+TESTS := $(addsuffix /tests,$(filter-out deploy/demo,$(PACKAGES)) $(TYPESCRIPT)) tests
+# The local stack's, the emulator's and the TypeScript package's own tests run servers.
+UNIT_TESTS := $(filter-out libs/stripe-emulator/% deploy/% $(TYPESCRIPT)/% tests,$(TESTS))
+# Node of .venv, also for the programs that npm starts.
+NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix $(TYPESCRIPT) --silent
 LOCK := $(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--universal --python-version 3.11 --custom-compile-command "make lock"
 
@@ -39,8 +42,17 @@ help: ## Say what can be made
 .PHONY: setup
 setup: .venv/.ready ## Install everything this repository needs, under .venv
 
+# npm writes this file last.
+$(TYPESCRIPT)/node_modules/.package-lock.json: $(TYPESCRIPT)/package-lock.json .venv/.ready
+	@echo "setup: installing the TypeScript package's compiler"
+	@$(NPM) ci --ignore-scripts --prefer-offline
+	@touch $@
+
+.PHONY: setup-node
+setup-node: $(TYPESCRIPT)/node_modules/.package-lock.json ## Install what the TypeScript package needs
+
 .PHONY: check
-check: setup ## Lint, format, types, import contracts
+check: setup setup-node ## Lint, format, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(addsuffix /src,$(PACKAGES)) benchmarks docs/generate.py \
@@ -50,6 +62,8 @@ check: setup ## Lint, format, types, import contracts
 	PYTHONPATH=tests $(BIN)/python docs/generate.py --check
 	$(BIN)/python -m nexus_contracts.schemas --check libs/contracts/schemas
 	$(BIN)/python -m nexus_contracts.releases check
+	$(NPM) run types -- --check
+	$(NPM) run check
 	$(BIN)/hadolint --failure-threshold warning deploy/docker/*.Dockerfile \
 		deploy/docker/stand-ins/*.Dockerfile
 	$(BIN)/yamllint --strict docker-compose.yml
@@ -63,9 +77,10 @@ audit: setup ## Ask an advisory database about every dependency of the images
 	@$(BIN)/python requirements/audit.py
 
 .PHONY: docs
-docs: setup ## Write the pages that are made from the code
+docs: setup setup-node ## Write the pages that are made from the code
 	PYTHONPATH=tests $(BIN)/python docs/generate.py
 	$(BIN)/python -m nexus_contracts.schemas --write libs/contracts/schemas
+	$(NPM) run types
 
 .PHONY: format
 format: setup ## Format the code and mend what ruff can mend
@@ -108,11 +123,11 @@ test-unit: setup ## Tests without broker and database (seconds)
 	$(BIN)/pytest -q --disable-socket --allow-unix-socket $(wildcard $(UNIT_TESTS))
 
 .PHONY: test
-test: setup ## All tests but the long ones, on a real broker and a real database (minutes)
+test: setup setup-node ## All tests but the long ones, on a real broker and a real database (minutes)
 	env -u STRIPE_SECRET_KEY $(BIN)/pytest -q -m "not long" -n $(JOBS) --dist loadfile $(TESTS)
 
 .PHONY: test-long
-test-long: setup ## The long tests, and what crosses a service once more on RabbitMQ 4
+test-long: setup setup-node ## The long tests, and what crosses a service once more on RabbitMQ 4
 	env -u STRIPE_SECRET_KEY $(BIN)/pytest -q -m long --timeout 600 -n 2 --dist loadfile $(TESTS)
 	env -u STRIPE_SECRET_KEY NEXUS_TEST_RABBITMQ=4 $(BIN)/pytest -q -m "not long" \
 		-n $(JOBS) --dist loadfile tests/integration tests/e2e

@@ -21,8 +21,11 @@ mirror=$(apt-get indextargets --format '$(COMPONENT) $(REPO_URI) $(RELEASE)' 'Cr
 [ -n "$mirror" ] || fail "this machine's apt has no source of its own release"
 environment=(PATH=/usr/bin:/bin LANG=C.UTF-8)
 while IFS= read -r setting; do environment+=("$setting"); done < <(
-    env | grep -E '^(PIP|UV|SSL|GIT_SSL|REQUESTS|CURL)_[A-Z_]+=|^(https?|all|no)_proxy=|^(HTTPS?|ALL|NO)_PROXY=' || true
+    env | grep -E '^(PIP|UV|NODE|SSL|GIT_SSL|REQUESTS|CURL)_[A-Z_]+=|^(https?|all|no)_proxy=|^(HTTPS?|ALL|NO)_PROXY=' || true
 )
+if command -v npm >/dev/null; then
+    environment+=("npm_config_registry=$(npm config get registry)")
+fi
 
 work=$(mktemp -d)
 tree=$work/tree
@@ -36,7 +39,8 @@ apt-config dump | grep '^Acquire::' >"$work/apt.conf" || true
 mmdebstrap --quiet --variant=minbase --include="$NEEDED" --aptopt="$work/apt.conf" \
     "$SUITE" "$tree" "deb $mirror $SUITE main"
 for file in /etc/hosts /etc/resolv.conf /etc/pip.conf /etc/ssl/certs/ca-certificates.crt \
-    ${SSL_CERT_FILE:+"$SSL_CERT_FILE"} ${PIP_CERT:+"$PIP_CERT"}; do
+    ${SSL_CERT_FILE:+"$SSL_CERT_FILE"} ${PIP_CERT:+"$PIP_CERT"} \
+    ${NODE_EXTRA_CA_CERTS:+"$NODE_EXTRA_CA_CERTS"}; do
     if [ -f "$file" ]; then install -D -m 644 "$file" "$tree$file"; fi
 done
 chroot "$tree" useradd --create-home tester

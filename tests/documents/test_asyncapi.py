@@ -11,30 +11,24 @@ import pytest
 
 from nexus_contracts import ALL_EVENTS
 from nexus_messaging.topology import WORK_QUEUES, dead_letter_queue
+from support.node import NODE, npm_ci
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs/asyncapi.json"
 PARSER = Path(__file__).parent / "asyncapi"
-
-INSTALL_SECONDS = 840
-"""A registry's 130 packages; a minute, but for a machine that does much else."""
 
 Validate = Callable[[Path], subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
 def validate(tmp_path_factory: pytest.TempPathFactory) -> Validate:
-    """Return what validates a document; it needs Node 20 with npm, and the registry."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        raise FileNotFoundError("node and npm are not there; Debian has them as nodejs and npm")
+    """Return what validates a document; it needs the npm registry."""
     folder = tmp_path_factory.mktemp("asyncapi")
     shutil.copytree(PARSER, folder, dirs_exist_ok=True)
-    install = [npm, "ci", "--silent", "--prefer-offline"]
-    subprocess.run(install, cwd=folder, check=True, timeout=INSTALL_SECONDS)
+    npm_ci(folder)
 
     def run(document: Path) -> subprocess.CompletedProcess[str]:
-        command = [node, str(folder / "validate.mjs"), str(document)]
+        command = [NODE, folder / "validate.mjs", document]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
     return run

@@ -1,0 +1,58 @@
+"""The events API in a process of its own, which tests kill and start again."""
+
+import asyncio
+import sys
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from local_stack.catalogue import base_environment
+from local_stack.ports import LOOPBACK
+from nexus_messaging.topology import TOOL_EXECUTED_QUEUE
+from support.vhost import Vhost
+from support.waiting import eventually
+
+
+@dataclass
+class EventsApi:
+    """The process `usage-ingest events-api`, and where its events go."""
+
+    vhost: Vhost
+    key: str = field(repr=False)
+    settings: dict[str, str] = field(repr=False)
+    _process: asyncio.subprocess.Process | None = None
+
+    @property
+    def url(self) -> str:
+        """Return its address, the same after each start."""
+        return f"http://{LOOPBACK}:{self.settings['HTTP_PORT']}"
+
+    async def start(self) -> None:
+        """Start it, and wait until it can publish."""
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "usage_ingest", "events-api"),
+            env={**base_environment(), **self.settings},
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        await eventually(self._ready, bool, within=60)
+
+    async def kill(self) -> None:
+        """End it by SIGKILL."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+    async def queued(self) -> set[str | None]:
+        """Return the ids of the tool runs in the queue."""
+        return {message.message_id for message in await self.vhost.peek(TOOL_EXECUTED_QUEUE)}
+
+    async def depth(self) -> int:
+        """Count the tool runs in the queue."""
+        return await self.vhost.depth(TOOL_EXECUTED_QUEUE)
+
+    async def _ready(self) -> bool:
+        try:
+            async with aiohttp.ClientSession() as client, client.get(f"{self.url}/readyz") as got:
+                return got.status == 200
+        except aiohttp.ClientError:
+            return False
