@@ -55,7 +55,7 @@ setup-node: $(TYPESCRIPT)/node_modules/.package-lock.json ## Install what the Ty
 check: setup setup-node ## Lint, format, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(addsuffix /src,$(PACKAGES)) benchmarks docs/generate.py \
+	$(BIN)/mypy $(addsuffix /src,$(PACKAGES)) benchmarks docs/generate.py docs/examples \
 		requirements/audit.py
 	@set -e; for tests in $(TESTS); do echo "$(BIN)/mypy $$tests"; $(BIN)/mypy $$tests; done
 	$(BIN)/lint-imports
@@ -115,6 +115,7 @@ bench: setup ## The benchmarks; they need the machine for themselves
 	PYTHONPATH=tests $(BIN)/python benchmarks/recording.py
 	PYTHONPATH=tests $(BIN)/python benchmarks/reporter_fairness.py
 	PYTHONPATH=tests $(BIN)/python benchmarks/tracing_cost.py
+	PYTHONPATH=tests $(BIN)/python benchmarks/events_api.py
 	PYTHONPATH=tests $(BIN)/python benchmarks/publisher_cost.py
 	PYTHONPATH=tests $(BIN)/python benchmarks/memory.py
 

@@ -36,6 +36,7 @@ from nexus_service.api_keys import make_api_key
 from nexus_service.asgi import serving_asgi
 from nexus_service.lifecycle import stop_on_signal
 from support.events import tool_run
+from support.processor_time import processor_seconds
 from support.vhost import Vhost
 
 OURS: Final = "events-api"
@@ -43,7 +44,6 @@ BARE: Final = "bare Starlette app"
 SIZES: Final = {1: 32, 100: 4}
 """Events in a request, and how many requests are under way at once."""
 
-TICKS: Final = os.sysconf("SC_CLK_TCK")
 WARM_UP: Final = 0.1
 """The share of the requests that is not measured."""
 
@@ -113,10 +113,10 @@ class Bench:
         warm_up = int(len(bodies) * WARM_UP)
         async with self._server(name) as server, self._client(server.url) as client:
             await _send(client, bodies[:warm_up], SIZES[size])
-            began, spent = time.monotonic(), _processor_seconds(server.pids[name])
+            began, spent = time.monotonic(), processor_seconds(server.pids[name])
             await _send(client, bodies[warm_up:], SIZES[size])
             seconds = time.monotonic() - began
-            spent = _processor_seconds(server.pids[name]) - spent
+            spent = processor_seconds(server.pids[name]) - spent
         await self._vhost.empty()
         measured = (len(bodies) - warm_up) * size
         return Cost(measured / seconds, spent / measured * 1e6)
@@ -161,12 +161,6 @@ async def _send(client: aiohttp.ClientSession, bodies: Sequence[bytes], at_once:
                 await answer.read()
 
     await asyncio.gather(*(work() for _ in range(at_once)))
-
-
-def _processor_seconds(pid: int) -> float:
-    """Read a process's user and system time: proc(5)."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 async def measure(bench: Bench, count: int, rounds: int) -> None:

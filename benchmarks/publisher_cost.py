@@ -13,7 +13,7 @@ import secrets
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,23 +108,29 @@ def measure(variants: list[Variant], size: int, rounds: int) -> str:
 
 async def main(size: int, rounds: int) -> None:
     """Start a broker, measure, and print."""
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        directory = Path(name)
-        broker = stack.enter_context(provide_broker(directory / "rabbitmq"))
+    with tempfile.TemporaryDirectory() as name, provide_broker(Path(name) / "broker") as broker:
         [port] = free_ports(None)
         async with open_vhost(broker, secrets.token_hex(8)) as vhost:
             urls = {"up": vhost.url("publisher"), "away": f"amqp://p:p@{LOOPBACK}:{port}/x"}
-            variants = [logging_variant(directory / "log")]
-            for state, url in urls.items():
-                for kind, spool in (("spool", directory / state), ("memory", None)):
-                    publisher = Publisher(
-                        AmqpTransport([url]), source="host", spool=spool, memory_bytes=256 * MIB
-                    )
-                    stack.callback(publisher.close)
-                    variant = f"{kind}, broker {state}"
-                    variants.append(publisher_variant(variant, publisher, up=state == "up"))
-            print(await asyncio.to_thread(measure, variants, size, rounds))
-            stack.pop_all().close()
+            print(await asyncio.to_thread(compare, Path(name), urls, size, rounds))
+
+
+def compare(directory: Path, urls: Mapping[str, str], size: int, rounds: int) -> str:
+    """Measure with the broker up and away, with a spool and without; return the figures."""
+    with ExitStack() as stack:
+        variants = [logging_variant(directory / "log")]
+        for state, url in urls.items():
+            for kind, spool in (("spool", directory / state), ("memory", None)):
+                publisher = Publisher(
+                    AmqpTransport([url]),
+                    source="host",
+                    spool=spool,
+                    memory_bytes=256 * MIB,
+                    handle_sigterm=False,
+                )
+                stack.callback(publisher.close)
+                variants.append(publisher_variant(f"{kind}, {state}", publisher, up=state == "up"))
+        return measure(variants, size, rounds)
 
 
 if __name__ == "__main__":

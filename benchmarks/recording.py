@@ -23,13 +23,13 @@ from uuid import uuid4
 import asyncpg
 
 from local_stack.catalogue import base_environment
-from local_stack.identities import descendants
 from local_stack.ports import LOOPBACK, free_ports
 from local_stack.postgres import PostgresServer
 from local_stack.rabbitmq import RabbitNode
 from nexus_messaging.topology import EVENTS, TOOL_EXECUTED_QUEUE
 from support.backlog import pile_up, runs
 from support.databases import make_database
+from support.processor_time import processor_seconds
 from support.vhost import Vhost
 
 SERVICE: Final = "usage_ingest"
@@ -40,8 +40,6 @@ WAYS: Final = ("one-by-one", "in-batches", OURS, "unread")
 USERS: Final = 100
 POLL_SECONDS: Final = 0.05
 TIMEOUT_SECONDS: Final = 300.0
-
-TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 BODIES: Final = f"CREATE TABLE bodies (body bytea); GRANT INSERT ON bodies TO {SERVICE}"
 RECORDED: Final = "SELECT (SELECT count(*) FROM usage_events) + (SELECT count(*) FROM bodies)"
@@ -131,23 +129,8 @@ class Bench:
         servers = {"broker": self._node, "postgres": self._postgres}
         parts = {"python": [pid]}
         parts |= {name: [*server.pids.values()] for name, server in servers.items()}
-        processor = {part: _processor_seconds(roots) for part, roots in parts.items()}
+        processor = {part: processor_seconds(*roots) for part, roots in parts.items()}
         return Moment(recorded, time.monotonic(), processor)
-
-
-def _processor_seconds(roots: Sequence[int]) -> float:
-    """Return the seconds of processes and their descendants, including those that have ended."""
-    total = 0
-    for root in roots:
-        total += sum(_ticks(root, ended=True))
-        total += sum(sum(_ticks(each.pid, ended=False)) for each in descendants(root))
-    return total / TICKS
-
-
-def _ticks(pid: int, *, ended: bool) -> list[int]:
-    """Read a process's user and system time, and that of its ended children: proc(5)."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return [int(each) for each in fields[11 : 15 if ended else 13]]
 
 
 def table_row(name: str, costs: Sequence[Cost]) -> str:

@@ -90,7 +90,7 @@ def _table(fields: Mapping[str, Field], required: frozenset[str]) -> Iterator[st
     yield "|---|---|---|---|---|"
     for name, field in fields.items():
         must, charged = ("yes" if name in required else ""), ("yes" if field.billed else "")
-        description = str(field.schema.get("description", "")).replace("<", "\\<")
+        description = " ".join(field.schema.get("description", "").split()).replace("<", "\\<")
         yield f"| `{name}` | {_rules(field.shape)} | {must} | {charged} | {description} |"
 
 

@@ -177,8 +177,9 @@ def _default(info: FieldInfo) -> str:
 def _told(kind: type[BaseModel], field: str, info: FieldInfo) -> str:
     if info.description is None:
         raise LookupError(f"{kind.__module__}.{kind.__qualname__}.{field} has no docstring")
-    secret = " Secret." if SecretStr in (info.annotation, *get_args(info.annotation)) else ""
-    return " ".join(info.description.split()) + secret
+    kinds = (info.annotation, *get_args(info.annotation))
+    is_secret = any(SecretStr in (kind, *get_args(kind)) for kind in kinds)
+    return " ".join(info.description.split()) + (" Secret." if is_secret else "")
 
 
 def answers_page() -> Iterator[str]:

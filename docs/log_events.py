@@ -30,13 +30,14 @@ MEANINGS: Final = {
     "database_unavailable": "the database can't be written to, and why; one line for each outage",
     "drain_cut_short": "not all in hand could be finished or handed back: it is delivered again",
     "drain_failed": "stopping met an error; what was in hand is delivered again",
-    "event_refused": "nexus-outbox: the broker takes other events, not this one; it is repeated",
+    "event_refused": "nexus-outbox: the broker or the events API takes other events, not this one;"
+    " it is repeated",
     "event_set_aside": "nexus-outbox: an event breaks its contract; `broken` says which rule",
     "events_accepted_again": "events API: the broker confirms events again; so many had failed",
-    "events_confirmed_again": "nexus-outbox: the broker confirms events again; so many had failed",
+    "events_confirmed_again": "nexus-outbox: events are confirmed again; so many had failed",
     "events_not_accepted": "events API: the broker did not confirm events; each such request is"
     " answered with 503",
-    "events_not_confirmed": "nexus-outbox: the broker did not confirm events; they are repeated",
+    "events_not_confirmed": "nexus-outbox: events were not confirmed; they are repeated",
     "grace_exceeded": "stopping took longer than SHUTDOWN_GRACE_SECONDS",
     "library_log": "a library logged something; its words are left out, they may quote data",
     "loop_failed": "a loop ended by an error and begins again after a pause",

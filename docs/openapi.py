@@ -6,11 +6,12 @@ from typing import Any, Final
 
 from nexus_contracts import CONTENT_TYPE, MAX_BODY_BYTES, EventData
 from nexus_contracts.schemas import schema_of
+from nexus_messaging.topology import OUTSIDE_EVENTS
 from nexus_service.api_keys import FULL_BATCH
 from nexus_service.problems import CONTENT_TYPE as PROBLEM
 from nexus_service.problems import Code, Problem
 from usage_ingest.events_api.bodies import MAX_REQUEST_BYTES
-from usage_ingest.events_api.reading import ACCEPTED, BATCH_CONTENT_TYPE, JSON_CONTENT_TYPE
+from usage_ingest.events_api.reading import BATCH_CONTENT_TYPE, JSON_CONTENT_TYPE
 
 Part = dict[str, Any]
 
@@ -53,12 +54,12 @@ def openapi_page() -> Iterator[str]:
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
             "schemas": {
-                **{data.TYPE: _event(data) for data in ACCEPTED},
+                **{data.TYPE: _event(data) for data in OUTSIDE_EVENTS},
                 "event": {
-                    "oneOf": [{"$ref": _name(data.TYPE)} for data in ACCEPTED],
+                    "oneOf": [{"$ref": _name(data.TYPE)} for data in OUTSIDE_EVENTS],
                     "discriminator": {
                         "propertyName": "type",
-                        "mapping": {data.TYPE: _name(data.TYPE) for data in ACCEPTED},
+                        "mapping": {data.TYPE: _name(data.TYPE) for data in OUTSIDE_EVENTS},
                     },
                 },
                 "events": {

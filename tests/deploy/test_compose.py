@@ -14,6 +14,7 @@ from nexus_contracts import MAX_BODY_BYTES
 from nexus_messaging.topology import MAX_MESSAGE_BYTES, metering_topology
 from nexus_service.settings import ServiceSettings, load
 from stripe_reporter.settings import Settings as ReporterSettings
+from usage_ingest.events_api.settings import Settings as EventsApiSettings
 from usage_ingest.settings import Settings as IngestSettings
 
 from .conftest import MOUNTED, ROOT
@@ -91,6 +92,19 @@ def test_service_is_given_every_setting_it_has(service: str, environment_of: Env
 
     assert given == set(SETTINGS[service].model_fields)
     assert settings.database_url.get_secret_value().endswith("/" + service.replace("-", "_"))
+
+
+def test_events_api_is_given_every_setting_it_has(environment_of: Environment) -> None:
+    """It logs in as the publisher, with the keys that the script made, and has no database."""
+    environment = environment_of("events-api")
+
+    ours = [name for name in environment if not name.startswith("OTEL_")]
+    given = {name.removesuffix("_FILE").lower() for name in ours}
+    settings = load(EventsApiSettings, environment)
+
+    assert given == set(EventsApiSettings.model_fields)
+    assert settings.amqp_url.get_secret_value().startswith("amqp://publisher:")
+    assert settings.api_keys
 
 
 def test_topology_job_has_the_password_of_every_user(environment_of: Environment) -> None:

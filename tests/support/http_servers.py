@@ -21,7 +21,7 @@ None keeps the connection open without an answer.
 @asynccontextmanager
 async def serve_routes(*routes: web.RouteDef, port: int = 0) -> AsyncIterator[str]:
     """Serve ``routes`` while the context lasts, on a free port by default; yield the URL."""
-    application = web.Application()
+    application = web.Application(client_max_size=0)  # without a limit
     application.add_routes(routes)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()

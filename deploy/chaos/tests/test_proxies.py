@@ -79,6 +79,27 @@ async def test_reset_closes_every_connection(proxy: Proxy, connection: Connectio
     assert await _new_connection_works(proxy)
 
 
+async def test_connection_is_cut_before_the_bytes_named(
+    proxy: Proxy, connection: Connection
+) -> None:
+    """Once: what a client never gets, and the next one does."""
+    proxy.cut_at = LINE
+
+    assert await _is_closed(connection)
+    assert await _new_connection_works(proxy)
+
+
+async def test_connection_is_silent_from_the_bytes_named(
+    proxy: Proxy, connection: Connection
+) -> None:
+    """It stays open, and the next one works."""
+    proxy.silent_at = LINE
+
+    assert await _no_answer(connection)
+    assert await _no_answer(connection)
+    assert await _new_connection_works(proxy)
+
+
 @pytest.mark.parametrize("direction", Direction)
 async def test_held_data_arrives_once_released(
     proxy: Proxy, connection: Connection, direction: Direction

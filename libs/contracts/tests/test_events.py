@@ -25,6 +25,7 @@ from nexus_contracts import (
     UserUpdatedV1,
     read_event,
 )
+from nexus_contracts.user_created import newest, oldest
 
 ID = UUID("018f3a52-8000-7000-8000-000000000001")
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -150,6 +151,16 @@ def test_an_event_survives_the_wire(kind: type[EventData], values: st.DataObject
 
     assert read_event(event.body(), ALL_EVENTS) == event
     assert read_event(event.body(), [kind]).body() == event.body()
+
+
+@given(EVENTS[UserCreatedV2])
+def test_a_user_in_the_oldest_version_means_the_same(user: UserCreatedV2) -> None:
+    """Version 1 is published exactly where it can say all."""
+    written = oldest(user)
+
+    assert newest(written) == user
+    sayable = user.email is not None and user.stripe_customer_id is None
+    assert isinstance(written, UserCreatedV1) is sayable
 
 
 @pytest.mark.parametrize("field", ["email", "name"])

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_contracts import InvalidEventError, UnreadableError, UnsupportedVersionError
+from nexus_contracts.wording import BrokenRule
 from nexus_messaging.errors import PermanentError, TransientError
 from nexus_messaging.message import HEADER_PREFIX, Delivery, Message
 from nexus_messaging.reasons import Reason
@@ -40,11 +41,12 @@ progresses = st.builds(
     waits=st.integers(0, 10_000),
     first_failed_at=st.none() | moments,
 )
+broken = st.builds(BrokenRule, st.text(), st.text())
 permanent = st.one_of(
     st.builds(PermanentError, st.sampled_from(Reason), st.text()),
-    st.builds(InvalidEventError, st.text()),
-    st.builds(UnreadableError, st.text()),
-    st.builds(UnsupportedVersionError, st.text()),
+    st.builds(InvalidEventError, broken),
+    st.builds(UnreadableError, broken),
+    st.builds(UnsupportedVersionError, broken),
 )
 transient = st.one_of(
     st.builds(TransientError, st.text()),

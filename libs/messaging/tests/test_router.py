@@ -9,7 +9,15 @@ from uuid import uuid4
 import pytest
 from faststream import Context
 
-from nexus_contracts import Event, InvalidEventError, UnreadableError, UserCreated
+from nexus_contracts import (
+    Event,
+    InvalidEventError,
+    UnreadableError,
+    UnsupportedVersionError,
+    UserCreated,
+    UserCreatedV1,
+    UserCreatedV2,
+)
 from nexus_messaging.errors import TransientError
 from nexus_messaging.message import Delivery, Message
 from nexus_messaging.retry import Done, Outcome
@@ -19,9 +27,9 @@ from nexus_messaging.singles import Handler
 QUEUE = "customer-provisioner.user-created"
 
 
-def delivery() -> Delivery:
+def delivery(user: UserCreated | UserCreatedV2 | None = None) -> Delivery:
     """Return the delivery of a user."""
-    user = UserCreated(user_id=uuid4(), email="ada@example.com", name="Ada")
+    user = user or UserCreated(user_id=uuid4(), email="ada@example.com", name="Ada")
     event = Event.of(user, source="test", id=uuid4(), time=datetime.now(UTC))
     return Delivery(Message.of(event), QUEUE, "events")
 
@@ -45,6 +53,30 @@ async def test_a_handler_gets_the_event_it_is_annotated_with() -> None:
 
     assert outcome == Done()
     assert [(event.source, event.data.name) for event in handled] == [("test", "Ada")]
+
+
+async def test_a_handler_of_two_versions_gets_each_as_it_is() -> None:
+    """And a handler of one refuses the other."""
+    router, single, handled = Router(), Router(), []
+
+    @router.subscriber(QUEUE, prefetch=1)
+    async def keep(event: Event[UserCreatedV1] | Event[UserCreatedV2]) -> Outcome:
+        handled.append(event.data)
+        return Done()
+
+    @single.subscriber(QUEUE, prefetch=1)
+    async def keep_one(event: Event[UserCreatedV1]) -> Outcome:
+        return Done(event.source)
+
+    one = UserCreatedV1(user_id=uuid4(), email="ada@example.com")
+    two = UserCreatedV2(user_id=uuid4(), stripe_customer_id="cus_1")
+    for data in (one, two):
+        await handler_of(router)(delivery(data))
+
+    assert handled == [one, two]
+    assert [type(each) for each in handled] == [UserCreatedV1, UserCreatedV2]
+    with pytest.raises(UnsupportedVersionError):
+        await handler_of(single)(delivery(two))
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_messaging.errors import PublishError
+from nexus_messaging.errors import PublishError, PublishTimeoutError
+from nexus_messaging.topology import OUTSIDE_EVENTS
 from nexus_outbox.outcomes import (
     LONGEST_PAUSE,
-    PUBLISHED,
     Invalid,
     Ready,
     Refused,
@@ -18,6 +18,7 @@ from nexus_outbox.outcomes import (
     Sent,
     Unanswered,
     outcome_of,
+    read_answer,
     read_row,
 )
 
@@ -27,7 +28,7 @@ BODY = (
     b' "type": "user.created.v1", "time": "2026-03-01T12:00:00Z", "traceparent": null,'
     b' "data": {"user_id": "018f3a52-8000-7000-8000-000000000002", "email": "ada@example.com"}}'
 )
-TYPES = ", ".join(data.TYPE for data in PUBLISHED)
+TYPES = ", ".join(data.TYPE for data in OUTSIDE_EVENTS)
 REFUSED = PublishError("not confirmed: ChannelAccessRefused")
 
 
@@ -89,3 +90,31 @@ def test_pauses_grow_and_have_a_limit(attempts: int) -> None:
     assert isinstance(now, Refused)
     assert isinstance(later, Refused)
     assert timedelta(0) < now.pause <= later.pause <= timedelta(seconds=LONGEST_PAUSE)
+
+
+def test_an_accepted_batch_has_no_refused_event() -> None:
+    """The answer says how many events the broker has confirmed."""
+    assert read_answer(202, b'{"accepted": 3}', 3) == {}
+
+
+@pytest.mark.parametrize("body", [b"", b"queued", b"{}", b'{"accepted": 2}', b'{"accepted": true}'])
+def test_a_202_of_something_else_leaves_the_events_waiting(body: bytes) -> None:
+    """Such as a gateway's that only queues requests, at a wrong address."""
+    assert isinstance(read_answer(202, body, 3), PublishTimeoutError)
+
+
+def test_refused_events_are_named_with_their_rules() -> None:
+    """An index that the batch does not have is no event's."""
+    answer = (
+        b'{"errors": [{"index": 1, "field": "type", "rule": "not yours"},'
+        b' {"index": 1, "field": "source", "rule": "nor this"},'
+        b' {"index": 7, "field": "type", "rule": "not yours"}]}'
+    )
+
+    assert read_answer(403, answer, 3) == {1: "type: not yours"}
+
+
+@given(st.integers(100, 599), st.binary() | st.sampled_from((b"[]", b'{"errors": [{}]}', b"null")))
+def test_any_other_answer_says_nothing_about_an_event(status: int, body: bytes) -> None:
+    """Such as a gateway's page, or an answer without indexes."""
+    assert isinstance(read_answer(status, body, 3), PublishTimeoutError)

@@ -3,7 +3,7 @@
 import { type Answer, backoff, decide, isMisconfiguration } from "./answers.js";
 import type { BrokenRule, LossReason, LossReports } from "./losses.js";
 import { type Api, post } from "./request.js";
-import { backgroundTimer, type Holder, held, released } from "./runtime.js";
+import { backgroundTimer, type Holder, hold, release } from "./runtime.js";
 
 /** An event as it is sent, the same bytes on every attempt. */
 export interface WrittenEvent {
@@ -28,7 +28,7 @@ const MAX_TIMER_MS = 2 ** 31 - 1; // a longer timer ends at once
 
 /** Events between two requests; it is settled when each of them is confirmed or lost. */
 class Group {
-  left = 0;
+  left = 0; // events that are neither confirmed nor lost
   settle: () => void = () => undefined;
   readonly settled = new Promise<void>((resolve) => {
     this.settle = resolve;
@@ -53,12 +53,12 @@ export class Delivery implements Holder {
   #confirmed = 0;
   #failures = 0; // in a row
   #problem: string | undefined;
-  #eventsPerRequest = MAX_EVENTS_PER_REQUEST;
+  #eventsPerRequest = MAX_EVENTS_PER_REQUEST; // fewer while a refused event is searched for
   #running = false;
-  #hurried = false;
+  #hurried = false; // the next request is sent without the debounce
   #pausedBy: "debounce" | "backoff" | "retry-after" | undefined;
   #wake: () => void = () => undefined;
-  #ended: LossReason | undefined;
+  #ended: LossReason | undefined; // why no more events are kept
 
   constructor(api: Api, limits: Limits, losses: LossReports) {
     this.#api = api;
@@ -84,7 +84,7 @@ export class Delivery implements Holder {
     this.#bytes += event.bytes;
     this.#group.left += 1;
     this.#groups.add(this.#group);
-    held(this);
+    hold(this);
     if (!this.#running) void this.#run();
     return undefined;
   }
@@ -220,7 +220,7 @@ export class Delivery implements Holder {
       if (group === this.#group) this.#group = new Group();
       group.settle();
     }
-    if (this.#events.length === 0) released(this);
+    if (this.#events.length === 0) release(this);
     return removed;
   }
 

@@ -2,7 +2,7 @@
 
 export type LossReason =
   | "not_configured" // `url`, `key` or `source` is missing or can't be used
-  | "not_serializable" // the data can't be written as JSON, or the time is none
+  | "not_serializable" // the data can't be written as JSON, or the time is invalid
   | "too_large" // larger than the API takes
   | "memory_full" // `maxBytes` of events wait already
   | "refused" // the API names the event as invalid
@@ -18,6 +18,7 @@ export interface BrokenRule {
 
 export interface LostEvent {
   readonly id: string;
+  /** Such as `tool.executed.v2`; version 1's if the event could not be written. */
   readonly type: string;
   readonly reason: LossReason;
   /** Why the API refused it. */
@@ -29,12 +30,12 @@ export interface LostEvent {
   readonly json?: string;
 }
 
-/** Call the host's code; neither an exception nor a rejected promise of its gets out. */
+/** Call the host's code, and ignore what it throws or rejects: it must not disturb the delivery. */
 export function callHost(call: () => unknown): void {
   try {
     Promise.resolve(call()).catch(() => undefined);
   } catch {
-    // The host's own business: it must not disturb the delivery.
+    // ignored, as a rejection is
   }
 }
 

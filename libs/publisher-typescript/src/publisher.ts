@@ -1,10 +1,11 @@
 /** The publisher: it takes events at once, and neither throws into its host nor makes it wait. */
 
 import { Delivery, type WrittenEvent } from "./delivery.js";
-import type { ToolExecutedV1, ToolExecutedV1Event, UserCreatedV1, UserCreatedV1Event } from "./events.js";
+import type { ToolExecutedV1, ToolExecutedV2, UserCreatedV1, UserCreatedV2, UserUpdatedV1 } from "./events.js";
 import { callHost, type LossReason, LossReports, type LostEvent } from "./losses.js";
 import { apiAt } from "./request.js";
 import { edgeWaitUntil, type WaitUntil } from "./runtime.js";
+import { type Occurrence, typeOf } from "./versions.js";
 
 export interface PublisherOptions {
   /** Address of the events API, such as `https://metering.example.com`, without `/v1/events`. */
@@ -48,6 +49,7 @@ export type Receipt =
   | { readonly id: string; readonly state: "in_memory" }
   | { readonly id: string; readonly state: "dropped"; readonly reason: LossReason };
 
+/** Counts events: `recorded` is `confirmed`, `waiting` and `lost` together. */
 export interface PublisherStatus {
   readonly recorded: number;
   readonly confirmed: number;
@@ -60,19 +62,25 @@ export interface PublisherStatus {
 }
 
 export interface Publisher {
-  toolExecuted(data: ToolExecutedV1, options?: EventOptions): Receipt;
-  userCreated(data: UserCreatedV1, options?: EventOptions): Receipt;
-  /** Wait until all events so far are confirmed or lost; the number that still waits if not. */
+  /** Publish a tool run: version 2 if it has a field that version 1 has not, such as `model`. */
+  toolExecuted(data: ToolExecutedV1 | ToolExecutedV2, options?: EventOptions): Receipt;
+  /**
+   * Publish a new user: version 2 if `email` is absent or `stripe_customer_id` present.
+   *
+   * Link no customer whose usage another way still reports: it would be billed twice.
+   */
+  userCreated(data: UserCreatedV1 | UserCreatedV2, options?: EventOptions): Receipt;
+  /** Publish what is new about a user; a field that is absent stays as it is. */
+  userUpdated(data: UserUpdatedV1, options?: EventOptions): Receipt;
+  /** Wait until all events so far are confirmed or lost, 5 s by default; return how many still wait. */
   flush(deadlineMs?: number): Promise<number>;
-  /** Deliver what waits within the deadline, report the rest as lost, and take no more events. */
+  /** Deliver what waits, within `closeMs` by default, report the rest as lost, take no more events. */
   close(deadlineMs?: number): Promise<void>;
   status(): PublisherStatus;
 }
 
 const MAX_EVENT_BYTES = 256 * 1024; // of the contracts
 const FLUSH_MS = 5_000;
-
-type PublishedEvent = ToolExecutedV1Event | UserCreatedV1Event;
 
 /** Return a publisher; a setting that is missing makes it report every event as lost. */
 export function createPublisher(options: PublisherOptions): Publisher {
@@ -85,6 +93,7 @@ class HttpPublisher implements Publisher {
   readonly #delivery: Delivery | undefined;
   readonly #waitUntil: WaitUntil | undefined;
   readonly #waitUntilMs: number;
+  readonly #closeMs: number;
   #recorded = 0;
 
   constructor(options: PublisherOptions) {
@@ -92,6 +101,7 @@ class HttpPublisher implements Publisher {
     this.#losses = new LossReports(options.onLost);
     this.#waitUntil = options.waitUntil;
     this.#waitUntilMs = options.waitUntilMs ?? 10_000;
+    this.#closeMs = options.closeMs ?? 5_000;
     const api = apiAt(options.url, options.key, options.requestTimeoutMs ?? 10_000);
     if (api === undefined || !this.#source) return;
     this.#delivery = new Delivery(
@@ -102,18 +112,22 @@ class HttpPublisher implements Publisher {
         debounceMs: options.debounceMs ?? 50,
         firstRetryMs: options.firstRetryMs ?? 250,
         longestRetryMs: options.longestRetryMs ?? 30_000,
-        closeMs: options.closeMs ?? 5_000,
+        closeMs: this.#closeMs,
       },
       this.#losses,
     );
   }
 
-  toolExecuted(data: ToolExecutedV1, options?: EventOptions): Receipt {
-    return this.#record("tool.executed.v1", data, options);
+  toolExecuted(data: ToolExecutedV1 | ToolExecutedV2, options?: EventOptions): Receipt {
+    return this.#record({ name: "tool.executed", data }, options);
   }
 
-  userCreated(data: UserCreatedV1, options?: EventOptions): Receipt {
-    return this.#record("user.created.v1", data, options);
+  userCreated(data: UserCreatedV1 | UserCreatedV2, options?: EventOptions): Receipt {
+    return this.#record({ name: "user.created", data }, options);
+  }
+
+  userUpdated(data: UserUpdatedV1, options?: EventOptions): Receipt {
+    return this.#record({ name: "user.updated", data }, options);
   }
 
   async flush(deadlineMs = FLUSH_MS): Promise<number> {
@@ -121,7 +135,7 @@ class HttpPublisher implements Publisher {
     return this.status().waiting;
   }
 
-  async close(deadlineMs = FLUSH_MS): Promise<void> {
+  async close(deadlineMs = this.#closeMs): Promise<void> {
     await this.#delivery?.end(deadlineMs, "closed");
     this.#losses.report();
   }
@@ -132,12 +146,13 @@ class HttpPublisher implements Publisher {
     return { recorded: this.#recorded, lost: this.#losses.counts, ...delivery };
   }
 
-  #record(type: PublishedEvent["type"], data: PublishedEvent["data"], options?: EventOptions): Receipt {
+  #record(occurrence: Occurrence, options?: EventOptions): Receipt {
     this.#recorded += 1;
     const id = options?.id ?? crypto.randomUUID();
-    const event = write(id, type, this.#source, data, options);
+    const event = write(id, this.#source, occurrence, options);
     const reason = this.#keep(event);
     if (reason !== undefined) {
+      const type = event?.type ?? `${occurrence.name}.v1`;
       this.#losses.add({ id, type, reason, ...(event && { json: event.json }) });
       return { id, state: "dropped", reason };
     }
@@ -166,12 +181,12 @@ const encoder = new TextEncoder();
 /** Write an event as it will be sent; undefined if its data or its time can't be written. */
 function write(
   id: string,
-  type: PublishedEvent["type"],
   source: string,
-  data: PublishedEvent["data"],
+  occurrence: Occurrence,
   options: EventOptions | undefined,
 ): WrittenEvent | undefined {
   try {
+    const type = typeOf(occurrence);
     const json = JSON.stringify({
       specversion: "1.0",
       id,
@@ -180,7 +195,7 @@ function write(
       time: (options?.time ?? new Date()).toISOString(),
       traceparent: options?.traceparent,
       datacontenttype: "application/json",
-      data,
+      data: occurrence.data,
     });
     const { length: bytes } = encoder.encode(json);
     return { id, type, json, bytes };

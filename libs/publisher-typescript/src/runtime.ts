@@ -16,7 +16,7 @@ export function edgeWaitUntil(): WaitUntil | undefined {
   return edge?.waitUntil === undefined ? undefined : (promise) => edge.waitUntil?.(promise);
 }
 
-/** Something that holds events, and that the end of the process must not surprise. */
+/** Holds events, which it delivers or reports before the process ends. */
 export interface Holder {
   /** The process has nothing left to do: deliver within a deadline, and report the rest. */
   drain(): Promise<void>;
@@ -27,8 +27,8 @@ export interface Holder {
 const holders = new Set<Holder>();
 let watching = false;
 
-/** Let the end of the process wait for `holder` until `released`. */
-export function held(holder: Holder): void {
+/** Let the end of the process wait for `holder`, until `release`. */
+export function hold(holder: Holder): void {
   holders.add(holder);
   const host = (globalThis as Partial<ProcessGlobal>).process;
   if (watching || typeof host?.on !== "function") return;
@@ -39,7 +39,7 @@ export function held(holder: Holder): void {
   host.on("exit", () => holders.forEach((each) => each.abandon()));
 }
 
-export function released(holder: Holder): void {
+export function release(holder: Holder): void {
   holders.delete(holder);
 }
 

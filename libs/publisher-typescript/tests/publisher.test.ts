@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 
 import {
   createPublisher,
@@ -8,6 +9,7 @@ import {
   type Publisher,
   type PublisherOptions,
   type ToolExecutedV1,
+  type ToolExecutedV2,
 } from "@nexus-metering/publisher";
 
 import { neverAnswer, Receiver, refuse, reset, status } from "./receiver.js";
@@ -32,7 +34,6 @@ function create(options: Partial<PublisherOptions> = {}): Publisher {
     onLost: (events) => lost.push(...events),
     firstRetryMs: 4,
     longestRetryMs: 40,
-    requestTimeoutMs: 300,
     ...options,
   });
   return publisher;
@@ -72,16 +73,84 @@ test("a tool run is sent with its id, its time and its trace, and confirmed", as
   assert.equal(publisher.status().confirmed, 1);
 });
 
-test("a user is sent as user.created.v1", async () => {
+const ABSENT_DETAILS = { model: null, input_tokens: undefined, output_tokens: null, cached_tokens: null };
+
+for (const [type, data] of [
+  ["tool.executed.v1", RUN],
+  ["tool.executed.v1", { ...RUN, ...ABSENT_DETAILS, token_count: 5 }],
+  ["tool.executed.v2", { ...RUN, model: "example-large" }],
+  ["tool.executed.v2", { ...RUN, ...ABSENT_DETAILS, input_tokens: 0 }],
+  ["tool.executed.v2", { ...RUN, output_tokens: 0 }],
+  ["tool.executed.v2", { ...RUN, cached_tokens: 0 }],
+] as const) {
+  test(`a run with ${present(data)} is sent as ${type}`, async () => {
+    create();
+
+    publisher.toolExecuted(data as ToolExecutedV2);
+
+    await assertSent(type, data);
+  });
+}
+
+const { user_id } = RUN;
+const email = "a@example.com";
+
+for (const [type, data] of [
+  ["user.created.v1", { user_id, email, name: "Ada" }],
+  ["user.created.v1", { user_id, email, stripe_customer_id: null }],
+  ["user.created.v2", { user_id }],
+  ["user.created.v2", { user_id, email: null, name: "Ada" }],
+  ["user.created.v2", { user_id, email, stripe_customer_id: "cus_1" }],
+  ["user.created.v2", { user_id, stripe_customer_id: "cus_1" }],
+] as const) {
+  test(`a user with ${present(data)} is sent as ${type}`, async () => {
+    create();
+
+    publisher.userCreated(data);
+
+    await assertSent(type, data);
+  });
+}
+
+test("an empty address or customer is sent to be refused, and not taken as absent", async () => {
   create();
 
-  publisher.userCreated({ user_id: RUN.user_id, email: "a@example.com", name: null });
+  publisher.userCreated({ user_id, email: "" });
+  publisher.userCreated({ user_id, email, stripe_customer_id: "" });
   await publisher.flush();
 
-  const [event] = receiver.batches.flat();
-  assert.equal(event?.type, "user.created.v1");
-  assert.equal(event?.data["email"], "a@example.com");
+  const types = receiver.batches.flat().map(({ type }) => type);
+  assert.deepEqual(types, ["user.created.v1", "user.created.v2"]);
 });
+
+test("a changed user is sent as user.updated.v1", async () => {
+  create();
+
+  publisher.userUpdated({ user_id, name: "" });
+
+  await assertSent("user.updated.v1", { user_id, name: "" });
+});
+
+/** Wait until something holds, 20 s at most. */
+async function until(holds: () => boolean): Promise<void> {
+  const deadline = performance.now() + 20_000;
+  while (!holds()) {
+    assert.ok(performance.now() < deadline, `not in time: ${holds}`);
+    await sleep(5);
+  }
+}
+
+/** Return the names of the fields that are not null. */
+function present(data: object): string {
+  return Object.entries(data).flatMap(([field, value]) => value == null ? [] : [field]).join(", ");
+}
+
+async function assertSent(type: string, data: object): Promise<void> {
+  await publisher.flush();
+  const [event] = receiver.batches.flat();
+  assert.equal(event?.type, type);
+  assert.deepEqual(event?.data, JSON.parse(JSON.stringify(data)));
+}
 
 test("events of one moment are one request, and never more than 1,000", async () => {
   create();
@@ -115,7 +184,7 @@ for (const [name, fault] of Object.entries({
   "401": status(401),
 })) {
   test(`after ${name} the same bytes are sent again`, async () => {
-    create();
+    create({ requestTimeoutMs: 300 });
     receiver.next(fault, fault);
 
     const { id } = publisher.toolExecuted(RUN);
@@ -176,10 +245,9 @@ for (const code of [400, 403, 413]) {
     const ids = ["a", "b", "bad", "c", "d"].map((tool_name) => {
       return publisher.toolExecuted({ ...RUN, tool_name }).id;
     });
-    await publisher.flush(500);
+    await until(() => publisher.status().waiting === 1);
 
     assert.deepEqual([...receiver.accepted.keys()].sort(), ids.filter((id) => id !== ids[2]).sort());
-    assert.equal(publisher.status().waiting, 1);
     await publisher.close(0);
     assert.deepEqual(lost.map(({ id, reason }) => ({ id, reason })), [{ id: ids[2], reason: "closed" }]);
   });
@@ -266,12 +334,11 @@ test("data that can't be written is dropped and does not throw", async () => {
   create();
   const cycle: Record<string, unknown> = {};
   cycle["self"] = cycle;
-  const thrower = Object.defineProperty({}, "tool_name", {
-    enumerable: true,
-    get: () => assert.fail("a getter"),
-  });
+  const thrower = (field: string) =>
+    Object.defineProperty({}, field, { enumerable: true, get: () => assert.fail("a getter") });
 
-  for (const data of [cycle, { count: 1n }, thrower] as unknown as ToolExecutedV1[]) {
+  const unwritable = [cycle, { count: 1n }, thrower("tool_name"), thrower("model"), null, undefined];
+  for (const data of unwritable as unknown as ToolExecutedV1[]) {
     const receipt = publisher.toolExecuted(data);
     assert.equal(receipt.state === "dropped" && receipt.reason, "not_serializable");
   }
@@ -280,6 +347,8 @@ test("data that can't be written is dropped and does not throw", async () => {
 
   assert.equal(undated.state === "dropped" && undated.reason, "not_serializable");
   assert.equal(large.state === "dropped" && large.reason, "too_large");
+  await publisher.close();
+  assert.deepEqual(new Set(lost.map(({ type }) => type)), new Set(["tool.executed.v1"]));
 });
 
 test("a publisher without address or key loses every event and says so", async () => {

@@ -4,7 +4,6 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { type AddressInfo } from "node:net";
 import { once } from "node:events";
 
-
 /** Answers one request. */
 export type Behaviour = (batch: readonly SentEvent[], response: ServerResponse) => void;
 

@@ -13,6 +13,7 @@ MODULES = (
     "publisher",
     "request",
     "runtime",
+    "versions",
 )
 PUBLISHED = {
     "README.md",

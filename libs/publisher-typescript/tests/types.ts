@@ -1,10 +1,25 @@
 /** What compiles, and what must not: checked by the compiler, never run. */
 
-import type { Publisher, ToolExecutedV1, ToolExecutedV1Event, UserCreatedV1Event } from "@nexus-metering/publisher";
+import type {
+  Publisher,
+  ToolExecutedV1,
+  ToolExecutedV1Event,
+  ToolExecutedV2,
+  ToolExecutedV2Event,
+  UserCreatedV1,
+  UserCreatedV1Event,
+  UserCreatedV2,
+} from "@nexus-metering/publisher";
 
-export function compiles(publisher: Publisher, run: ToolExecutedV1): [ToolExecutedV1Event, UserCreatedV1Event] {
+type Written = [ToolExecutedV1Event, ToolExecutedV2Event, UserCreatedV1Event];
+
+export function compiles(publisher: Publisher, run: ToolExecutedV1): Written {
   const { user_id } = run;
   publisher.toolExecuted({ ...run, token_count: null, metadata: { model: "m", parts: [1, null] } });
+  publisher.toolExecuted({ ...run, model: "m", input_tokens: 1, output_tokens: null });
+  publisher.userCreated({ user_id });
+  publisher.userCreated({ user_id, email: null, stripe_customer_id: "cus_1" });
+  publisher.userUpdated({ user_id, name: "" });
   const envelope = {
     specversion: "1.0",
     id: user_id,
@@ -14,6 +29,7 @@ export function compiles(publisher: Publisher, run: ToolExecutedV1): [ToolExecut
   } as const;
   return [
     { ...envelope, type: "tool.executed.v1", data: run },
+    { ...envelope, type: "tool.executed.v2", data: { ...run, model: "m" } },
     { ...envelope, type: "user.created.v1", traceparent: null, data: { user_id, email: "a@b" } },
   ];
 }
@@ -27,6 +43,18 @@ export function doesNotCompile(publisher: Publisher, run: ToolExecutedV1): void 
   publisher.toolExecuted({ ...run, token_count: "5" });
   // @ts-expect-error: a function is no JSON
   publisher.toolExecuted({ ...run, metadata: { call: () => undefined } });
-  // @ts-expect-error: the e-mail address is missing
-  publisher.userCreated({ user_id: run.user_id });
+  // @ts-expect-error: the user is missing
+  publisher.userCreated({ email: "a@b" });
+  // @ts-expect-error: a change links no customer
+  publisher.userUpdated({ user_id: run.user_id, stripe_customer_id: "cus_1" });
+}
+
+/** A host may have either version's data, and need not know which. */
+export function compilesForEither(
+  publisher: Publisher,
+  run: ToolExecutedV1 | ToolExecutedV2,
+  user: UserCreatedV1 | UserCreatedV2,
+): void {
+  publisher.toolExecuted(run);
+  publisher.userCreated(user);
 }

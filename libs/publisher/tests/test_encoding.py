@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 
 from nexus_contracts import (
     MAX_BODY_BYTES,
+    EventData,
     InvalidEventError,
     ToolExecutedV1,
+    ToolExecutedV2,
     UserCreatedV1,
+    UserCreatedV2,
     read_event,
 )
-from nexus_publisher.encoding import Envelope, encode
+from nexus_publisher.encoding import Envelope, encode, run_version, user_version
 from nexus_publisher.ids import new_id
 
 USER = "018f3a52-7c1e-7d3a-9f00-5a2b6c7d8e9f"
@@ -41,6 +44,38 @@ anything: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text() | st.binary() | st.integers(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner),
 )
+
+
+@pytest.mark.parametrize(
+    ("fields", "version"),
+    [
+        ({"token_count": 7, "model": None, "cached_tokens": None}, ToolExecutedV1),
+        ({"model": "small"}, ToolExecutedV2),
+        ({"cached_tokens": 0}, ToolExecutedV2),
+    ],
+)
+def test_a_run_has_the_oldest_version_that_can_say_it(
+    fields: dict[str, object], version: type[EventData]
+) -> None:
+    """So that a release of metering that reads version 1 alone loses nothing that it can read."""
+    assert run_version({**RUN, **fields}) is version
+    event = read_event(encode(version, {**RUN, **fields}, ENVELOPE).body, (version,))
+    assert event.data == version.model_validate({**RUN, **fields, "user_id": UUID(USER)})
+
+
+@pytest.mark.parametrize(
+    ("fields", "version"),
+    [
+        ({"email": "ada@example.com"}, UserCreatedV1),
+        ({"email": None, "name": "Ada"}, UserCreatedV2),
+        ({"email": "ada@example.com", "stripe_customer_id": "cus_1"}, UserCreatedV2),
+    ],
+)
+def test_a_user_has_the_oldest_version_that_can_say_it(
+    fields: dict[str, object], version: type[EventData]
+) -> None:
+    """Version 2 is for users without an address or with a customer."""
+    assert user_version(fields) is version
 
 
 def test_event_is_what_the_contract_reads() -> None:

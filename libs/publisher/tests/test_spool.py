@@ -3,6 +3,8 @@
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -303,3 +305,20 @@ def test_fork_finds_no_connection_open(open_spool: Open) -> None:
     spool.resume()
     spool.add(entry())
     assert spool.waiting().events == 2
+
+
+def test_open_spool_holds_its_locks(open_spool: Open) -> None:
+    """To open and close a file drops all locks of the process on it: the log would be deleted.
+
+    https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
+    """
+    spool = open_spool()
+    spool.add(entry())
+    open_spool().open()
+    leave_log = f"sqlite3.connect({str(database(spool))!r}).execute('PRAGMA journal_mode = DELETE')"
+
+    other = subprocess.run(
+        [sys.executable, "-c", f"import sqlite3; {leave_log}"], capture_output=True, check=False
+    )
+
+    assert b"database is locked" in other.stderr

@@ -9,10 +9,10 @@ import pytest
 from nexus_database.settings import DatabaseSettings
 from nexus_messaging.settings import BrokerSettings
 from nexus_service.checking import Check, Checks
-from nexus_service.command import Command, Service, duration, moment, positive, run, utf_8
+from nexus_service.command import Command, Server, Service, duration, moment, positive, run, utf_8
 from nexus_service.input_files import UnreadableFileError
 from nexus_service.lifecycle import StartError, StoppedError
-from nexus_service.settings import ServiceSettings
+from nexus_service.settings import ProcessSettings, ServiceSettings
 
 
 async def healthy() -> str | None:
@@ -33,6 +33,18 @@ async def interrupted(_settings: DatabaseSettings, _parsed: argparse.Namespace) 
 async def ask(_settings: DatabaseSettings, _parsed: argparse.Namespace) -> int:
     """Act as a command that succeeds."""
     return 0
+
+
+class DoorSettings(BrokerSettings, ProcessSettings):
+    """The settings of a process without a database."""
+
+
+async def open_door(settings: DoorSettings) -> None:
+    """Act as a process that cannot start."""
+    raise StartError(f"port {settings.http_port} is taken")
+
+
+DOOR_CHECK = Checks("broker", BrokerSettings, lambda _: {"broker": unreachable})
 
 
 def service(
@@ -63,6 +75,7 @@ def service(
             Command("interrupt", "end early", DatabaseSettings, interrupted),
             Command("ask", "ask", DatabaseSettings, ask, examples=("{}", "{} --json | jq .late")),
         ),
+        servers=(Server("door", "serve by HTTP", DoorSettings, open_door, (DOOR_CHECK,)),),
     )
 
 
@@ -256,3 +269,17 @@ def test_argument_not_in_utf_8_is_refused() -> None:
     assert utf_8("Zoë") == "Zoë"
     with pytest.raises(argparse.ArgumentTypeError, match="is not in UTF-8"):
         utf_8("\udcff@x.com")
+
+
+def test_a_further_server_needs_its_own_settings_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is started by its own command, with its own checks."""
+    monkeypatch.delenv("DATABASE_URL")
+
+    assert run(service(), ["door"]) == 1
+    assert "port 8080 is taken" in capsys.readouterr().err
+    assert run(service(), ["door", "--check"]) == 1
+    assert "not reachable" in capsys.readouterr().out
+    monkeypatch.delenv("AMQP_URL")
+    assert run(service(), ["door"]) == 2

@@ -37,6 +37,7 @@ def test_an_idle_key_saves_up_one_burst_at_most() -> None:
     """However long it was idle."""
     clock = Clock()
     limit = RateLimit(10.0, 100.0, clock)
+    assert limit.take("hub", 1) == 0
 
     clock.now = 1e9
 

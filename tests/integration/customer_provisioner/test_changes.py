@@ -6,12 +6,14 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from customer_provisioner.changes import Send
 from customer_provisioner.storage.reader import ProfileReader
 from customer_provisioner.sweep import sweep, sweep_changes
 from nexus_contracts import UserCreatedV2, UserUpdated
-from nexus_database import Database
+from nexus_database import Database, RowsBusyError
 from nexus_messaging.errors import PermanentError, TransientError
 from nexus_messaging.reasons import Reason
 
@@ -85,6 +87,35 @@ async def test_an_update_before_its_user_waits_for_the_customer(
     assert shown(bench, data.user_id) == ("new@example.com", None)
 
 
+async def test_changes_of_unknown_users_are_no_work_for_the_sweep(
+    bench: Bench, database: Database
+) -> None:
+    """A platform may publish changes of all its users, and only some have a customer."""
+    unread = text("SELECT count(*) FROM user_changes WHERE due_at = 'infinity'")
+    for _ in range(3):
+        await update(bench, uuid4(), 1, email="new@example.com")
+
+    assert await database.run(lambda connection: connection.scalar(unread)) == 3
+    assert await bench.changes.waiting_since() is None
+
+
+async def test_a_change_is_not_set_aside_while_the_customer_is_being_stored(
+    bench: Bench, database: Database
+) -> None:
+    """The transaction that stores the customer would not see a change that came meanwhile."""
+    data = user()
+    await bench.keep(data)
+    update = UserUpdated(user_id=data.user_id, email="new@example.com")
+    await bench.changes.keep(update, NOON, bench.clock())
+
+    async def store(connection: AsyncConnection) -> None:
+        await connection.execute(text("SELECT FROM user_profiles FOR UPDATE"))
+        with pytest.raises(RowsBusyError):
+            await bench.changes.claim(data.user_id, bench.clock())
+
+    await database.run(store)
+
+
 async def test_a_change_waits_while_an_attempt_is_open(bench: Bench) -> None:
     """The request of the creation stays as it was sent, and its customer gets the change."""
     data = user()
@@ -147,17 +178,17 @@ async def test_a_change_that_comes_during_a_call_is_sent_after_it(bench: Bench) 
     data = user()
     await bench.keep(data)
     await bench.provisioner.provision(data.user_id)
-    for minute in (1, 2):
-        said = UserUpdated(user_id=data.user_id, email=f"{minute}@example.com")
-        await bench.changes.keep(said, NOON + timedelta(minutes=minute), bench.clock())
-        if minute == 1:
-            during = await bench.changes.claim(data.user_id, bench.clock())
-    assert isinstance(during, Send)
+    former = UserUpdated(user_id=data.user_id, email="old@example.com")
+    latter = UserUpdated(user_id=data.user_id, email="new@example.com")
 
+    await bench.changes.keep(former, NOON, bench.clock())
+    during = await bench.changes.claim(data.user_id, bench.clock())
+    await bench.changes.keep(latter, NOON + timedelta(minutes=1), bench.clock())
+    assert isinstance(during, Send)
     assert not await bench.changes.finish(during, bench.clock())
     await swept(bench)
 
-    assert shown(bench, data.user_id) == ("2@example.com", None)
+    assert shown(bench, data.user_id) == ("new@example.com", None)
 
 
 async def test_a_change_after_a_lost_answer_waits_until_the_claim_ends(bench: Bench) -> None:
@@ -175,6 +206,32 @@ async def test_a_change_after_a_lost_answer_waits_until_the_claim_ends(bench: Be
     await swept(bench)
 
     assert shown(bench, data.user_id) == ("new@example.com", None)
+
+
+@pytest.mark.parametrize("answered", [True, False])
+async def test_a_call_that_ends_after_a_newer_one_is_followed_by_the_newest(
+    bench: Bench, *, answered: bool
+) -> None:
+    """Its process stood still until the claim had ended: Stripe may have the older change."""
+    data = user()
+    await bench.keep(data)
+    await bench.provisioner.provision(data.user_id)
+    former = UserUpdated(user_id=data.user_id, email="old@example.com")
+    await bench.changes.keep(former, NOON, bench.clock())
+    late = await bench.changes.claim(data.user_id, bench.clock())
+    assert isinstance(late, Send)
+    bench.advance(minutes=1)
+    await update(bench, data.user_id, 1, email="new@example.com")
+
+    await bench.provisioner._stripe.update(late)
+    if answered:
+        await bench.changes.finish(late, bench.clock())
+    else:
+        await bench.changes.fail(late, "no response from Stripe", bench.clock())
+    bench.advance(minutes=1)
+    await swept(bench)
+
+    assert shown(bench, data.user_id)[0] == "new@example.com"
 
 
 async def test_of_changes_at_once_the_latest_is_at_stripe_in_the_end(bench: Bench) -> None:
@@ -246,14 +303,21 @@ async def test_a_new_generation_gets_what_changed(bench: Bench, database: Databa
     assert shown(bench, data.user_id) == ("new@example.com", None)
 
 
-async def test_an_updated_address_corrects_a_refused_one(bench: Bench, database: Database) -> None:
-    """The user gets a customer without a further `user.created`."""
+@pytest.mark.parametrize("updated_first", [False, True])
+async def test_an_updated_address_corrects_a_refused_one(
+    bench: Bench, database: Database, *, updated_first: bool
+) -> None:
+    """The user gets a customer without a further `user.created`, in either order of the events."""
     data = UserCreatedV2.model_construct(user_id=uuid4(), email="bad address")
+    if updated_first:
+        await update(bench, data.user_id, 1, email="ada@example.com")
     await bench.keep(data)
     with pytest.raises(PermanentError):
         await bench.provisioner.provision(data.user_id)
 
-    assert await bench.profiles.correct_address(data.user_id, "ada@example.com", bench.clock())
+    if not updated_first:
+        await update(bench, data.user_id, 1, email="ada@example.com")
+        assert await bench.profiles.correct_address(data.user_id, bench.clock())
     await sweep(ProfileReader(database), bench.provisioner, bench.metrics, bench.clock)
 
     assert shown(bench, data.user_id) == ("ada@example.com", None)

@@ -222,6 +222,7 @@ async def test_a_database_is_read_page_by_page(platform_url: str) -> None:
         ("SELECT 1 AS user_id, '' AS email", "user_id, of type uuid"),
         ("SELECT gen_random_uuid() AS user_id", "the query has no column email"),
         ("SELECT user_id, email FROM user_profiles WHERE false", "no rows"),
+        ("SELECT NULL::uuid AS user_id, 'secret' AS email", "1 of the query's rows have no"),
         ("SELECT 'secret'::uuid AS user_id, '' AS email", "(22P02)"),
     ],
 )

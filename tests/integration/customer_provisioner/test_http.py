@@ -15,7 +15,7 @@ from yarl import URL
 from customer_provisioner.http import CustomerRoutes
 from customer_provisioner.storage.reader import ProfileReader
 from local_stack.ports import LOOPBACK, free_ports
-from nexus_contracts import UserCreated, read_event
+from nexus_contracts import UserCreated, UserCreatedV2, read_event
 from nexus_database import Database
 from nexus_messaging.clock import utc_now
 from nexus_messaging.errors import PermanentError
@@ -29,6 +29,7 @@ from support.vhost import Vhost
 from .conftest import API_KEY, API_KEYS, Bench, user
 
 TOOLS_KEY = "a key for tool runs only"
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Caller:
         self, method: str, path: str, body: str | None = None, *, key: str | None = API_KEY
     ) -> tuple[int, Any]:
         """Send a request; return the answer's status and body."""
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", "traceparent": TRACE}
         if key:
             headers["Authorization"] = f"Bearer {key}"
         async with (
@@ -89,7 +90,7 @@ async def caller(
 
 
 async def test_a_post_publishes_user_created(caller: Caller, vhost: Vhost) -> None:
-    """The answer is 202 until there is a customer; the event has the key's source."""
+    """202 until there is a customer; the event has the key's source and the request's trace."""
     data = user(name="Ada")
 
     status, answer = await caller.request("POST", "/v1/customers", data.model_dump_json())
@@ -98,7 +99,7 @@ async def test_a_post_publishes_user_created(caller: Caller, vhost: Vhost) -> No
     event = read_event(message.body, [UserCreated])
     assert (status, answer) == (202, {"user_id": str(data.user_id), "state": "provisioning"})
     assert event.data == data
-    assert event.source == "hub"
+    assert (event.source, event.traceparent) == ("hub", TRACE)
     assert message.message_id == str(event.id)
 
 
@@ -122,6 +123,37 @@ async def test_a_post_for_a_user_with_a_customer_publishes_nothing(
         "stripe_customer_id": customer["id"],
         "generation": 1,
     }
+    assert await vhost.depth(USER_CREATED_QUEUE) == 0
+
+
+async def test_a_post_with_a_customer_publishes_a_link(caller: Caller, vhost: Vhost) -> None:
+    """In version 2, also for a user without an address."""
+    data = UserCreatedV2(user_id=uuid4(), stripe_customer_id="cus_existing")
+
+    status, _answer = await caller.request("POST", "/v1/customers", data.model_dump_json())
+
+    (message,) = await vhost.peek(USER_CREATED_QUEUE)
+    assert status == 202
+    assert read_event(message.body, [UserCreatedV2]).data == data
+
+
+async def test_a_user_with_another_customer_is_409(
+    caller: Caller, bench: Bench, vhost: Vhost
+) -> None:
+    """Nothing is published, and the customer stays; the same one is no conflict."""
+    data = user()
+    await bench.keep(data)
+    mine = await bench.provisioner.provision(data.user_id)
+
+    def linking(customer_id: str) -> str:
+        wanted = UserCreatedV2(user_id=data.user_id, stripe_customer_id=customer_id)
+        return wanted.model_dump_json()
+
+    refused = await caller.request("POST", "/v1/customers", linking("cus_another"))
+    same = await caller.request("POST", "/v1/customers", linking(mine))
+
+    assert (refused[0], refused[1]["code"]) == (409, "other_customer")
+    assert (same[0], same[1]["stripe_customer_id"]) == (200, mine)
     assert await vhost.depth(USER_CREATED_QUEUE) == 0
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from customer_provisioner.linking import LinkFault, LinkRefusedError
 from customer_provisioner.stripe.responses import KeySpentError
 from nexus_contracts import UserCreated
 from nexus_database import Database
@@ -161,3 +162,25 @@ async def test_a_500_is_followed_by_a_look_up_before_a_new_key(
     (customer,) = bench.stripe.customers(data.user_id)
     assert (await profile_of(database, data)).stripe_customer_id == customer["id"]
     assert (await steps_of(database, data))[-1] == last
+
+
+@pytest.mark.parametrize("lag", [3600.0, 0.0])
+async def test_a_customer_that_became_another_user_s_is_not_adopted(
+    bench: Bench, database: Database, lag: float
+) -> None:
+    """By its mark, though search lags and still has the former one; or by our table."""
+    owner, data = user(), await unfinished(bench, "server_error", "before")
+    await bench.keep(owner)
+    customer_id, account = await bench.provisioner.provision(owner.user_id), bench.stripe.account
+    bench.stripe.set_options(search_lag_seconds=lag)
+    for user_id in (data.user_id, owner.user_id)[: 2 if lag else 1]:
+        marked = {"metadata": {"user_id": str(user_id)}}
+        account.customers.update(customer_id, marked, account.clock.now())
+        account.clock.advance(lag / 2 + 1)
+
+    if lag:
+        assert await bench.provisioner.provision(data.user_id) != customer_id
+        return
+    with pytest.raises(LinkRefusedError, match="by our table"):
+        await bench.provisioner.provision(data.user_id)
+    assert (await profile_of(database, data)).refused_as == LinkFault.TAKEN.value

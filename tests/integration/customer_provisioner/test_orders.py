@@ -8,6 +8,7 @@ from itertools import permutations
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import make_url
 
 from customer_provisioner.linking import LinkRefusedError
 from customer_provisioner.storage.reader import ProfileReader
@@ -86,9 +87,10 @@ END $$;
 
 
 @pytest.fixture
-def moves(postgres: PostgresServer, database: Database, password: str) -> Iterator[None]:
+def moves(postgres: PostgresServer, database: Database) -> Iterator[None]:
     """Compare all moves of the test with the documented ones."""
-    url = postgres.url(str(database.engine.url.database), "customer_provisioner_owner", password)
+    admin, name = make_url(postgres.superuser_url), database.engine.url.database
+    url = admin.set(database=name).render_as_string(hide_password=False)
     triggers = (
         f"CREATE TRIGGER audit AFTER INSERT OR UPDATE ON {table} FOR EACH ROW"
         f" EXECUTE FUNCTION audit({quoted(state)})"

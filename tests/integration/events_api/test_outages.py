@@ -108,6 +108,44 @@ async def test_requests_in_progress_are_answered_at_the_end(
             await draining
 
 
+async def test_a_client_that_goes_before_its_answer_loses_nothing(vhost: Vhost) -> None:
+    """Its event is published, and so is its repetition; the ledger takes one."""
+    event = as_json(tool_run())
+    async with Line.to(URL(vhost.url("publisher"))) as line:
+        publisher = await Publisher.connect(str(line.url), name="events-api")
+        async with running_api(publisher) as api:
+            line.open.clear()
+            sending = asyncio.create_task(api.post(event))
+            await eventually(lambda: in_hand(api), bool)
+            sending.cancel()
+            await asyncio.wait({sending})
+            line.open.set()
+            await eventually(lambda: vhost.depth(TOOL_EXECUTED_QUEUE), bool)
+            again = await api.post(event)
+
+    ids = [message.message_id for message in await vhost.peek(TOOL_EXECUTED_QUEUE)]
+    assert again.status == 202
+    assert ids == [event["id"]] * 2
+
+
+async def test_a_fault_of_the_api_is_500_and_counted(
+    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a problem without the error's text, and the alert counts it."""
+
+    def fail(*_arguments: object) -> None:
+        raise KeyError("s3cret")
+
+    monkeypatch.setattr("usage_ingest.events_api.http.bodies_of", fail)
+
+    answer = await api.post(as_json(tool_run()))
+
+    assert (answer.status, answer.body["code"]) == (500, "internal_error")
+    assert "s3cret" not in str(answer.body)
+    assert api.counted("internal_error") == 1
+    assert "Exception in ASGI application" in caplog.text
+
+
 async def in_hand(api: Api) -> float | None:
     """Return the bytes of bodies in memory."""
     return api.registry.get_sample_value("events_api_body_bytes")

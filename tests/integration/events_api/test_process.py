@@ -19,8 +19,8 @@ from metering_chaos.environment import in_thread
 from nexus_messaging.topology import USER_CREATED_QUEUE
 from support.commands import in_a_pipe
 from support.events import user_created
-from support.line import Line
 from support.leak_check import leaks, logs_of, metrics_of
+from support.line import Line
 from support.metrics import sample
 from support.vhost import Vhost
 from support.waiting import eventually

@@ -57,7 +57,9 @@ async def test_a_key_publishes_no_other_source_or_type(api: Api, vhost: Vhost) -
     assert len(await published(vhost)) == 1
 
 
-@pytest.mark.parametrize("key", [None, "wrong", KEYS_ENTRY.digest])
+@pytest.mark.parametrize(
+    "key", [None, "wrong", pytest.param(KEYS_ENTRY.digest, id="the digest that is configured")]
+)
 async def test_without_a_key_nothing_is_read(api: Api, key: str | None) -> None:
     """401, even if the body is worse."""
     answer = await api.post(b"{", key=key)

@@ -1,8 +1,6 @@
 """The SQL in a host's database: it writes events, and never harms a statement of the host."""
 
 import asyncio
-import re
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -14,14 +12,17 @@ from nexus_contracts import (
     Event,
     EventData,
     ToolExecuted,
+    ToolExecutedV1,
+    ToolExecutedV2,
     UserCreated,
     UserCreatedV2,
     UserUpdated,
     read_event,
 )
+from nexus_messaging.topology import OUTSIDE_EVENTS
 from nexus_outbox.installation import sql_file
-from nexus_outbox.outcomes import PUBLISHED
 from support.databases import opened
+from support.pages import DOCS, blocks
 
 FORBIDDEN = (
     "SELECT * FROM metering.outbox",
@@ -36,11 +37,20 @@ FORBIDDEN = (
     "CREATE TABLE metering.own (id int)",
 )
 
+JOBS = """
+CREATE TABLE jobs (id uuid, event_id uuid, user_id uuid, server_id text, tool_name text,
+                   status text, ended_at timestamptz);
+INSERT INTO jobs (id, event_id, user_id, server_id, tool_name)
+VALUES ('c0a80101-0000-4000-8000-000000000001', '00000000-0000-0000-0000-000000000002',
+        gen_random_uuid(), 's', 't');
+"""
+"""What a queue stores of its jobs."""
+
 
 def events(host: Host) -> list[Event[EventData]]:
     """Read all events of the outbox by their contracts."""
     lines = host.sql("SELECT event FROM metering.outbox ORDER BY waiting_since").splitlines()
-    return [read_event(line.encode(), PUBLISHED) for line in lines]
+    return [read_event(line.encode(), OUTSIDE_EVENTS) for line in lines]
 
 
 def test_a_new_user_becomes_a_valid_event(host: Host) -> None:
@@ -128,6 +138,20 @@ def test_a_run_carries_all_that_was_said_of_it(host: Host) -> None:
     assert event.time.isoformat() == "2026-03-01T10:00:00.123456+00:00"
     assert (event.data.status, event.data.token_count) == ("failed", 12)
     assert event.data.metadata == {"model": None}
+
+
+def test_a_run_with_its_model_or_tokens_by_kind_is_an_event_of_version_2(host: Host) -> None:
+    """Any of them makes it so, and without them it stays version 1."""
+    host.run_tool()
+    host.run_tool(more=", model => 'small', input_tokens => 10, output_tokens => 2")
+    host.run_tool(more=", cached_tokens => 0")
+
+    plain, detailed, cached = (event.data for event in events(host))
+    assert type(plain) is ToolExecutedV1
+    assert isinstance(detailed, ToolExecutedV2)
+    assert (detailed.model, detailed.input_tokens, detailed.output_tokens) == ("small", 10, 2)
+    assert isinstance(cached, ToolExecutedV2)
+    assert (cached.model, cached.cached_tokens) == (None, 0)
 
 
 def test_metadata_that_is_too_large_is_left_out(host: Host) -> None:
@@ -304,18 +328,17 @@ def test_columns_may_have_other_names(host: Host) -> None:
 
 
 def test_the_documents_statements_work(host: Host) -> None:
-    """The guide's call, and the README's first and third block: naming, watching, calling."""
-    watch, _admit, call = sql_blocks("libs/outbox/README.md")
-    [guide_call] = sql_blocks("docs/publishing.md")
+    """The guides' calls, and the README's first and third block: naming, watching, calling."""
+    watch, _admit, call = blocks(DOCS.parent / "libs/outbox/README.md", "sql")
+    guide_call, *_ = blocks(DOCS / "publishing/database.md", "sql")
+    [job_call] = blocks(DOCS / "publishing/async-job.md", "sql")
 
     host.sql(watch)
     host.sql(call, "hub")
     host.sql(guide_call, "hub")
+    host.sql(JOBS)
+    for _ in range(2):
+        host.sql(job_call)
 
-    assert [each.source for each in events(host)] == ["acme", "acme"]
-
-
-def sql_blocks(page: str) -> list[str]:
-    """Return the blocks of SQL of a page."""
-    written = (Path(__file__).parents[3] / page).read_text(encoding="utf-8")
-    return re.findall(r"```sql\n(.*?)```", written, re.DOTALL)
+    assert [each.source for each in events(host)] == ["acme"] * 3
+    assert events(host)[2].id == UUID(int=2)

@@ -21,6 +21,7 @@ from nexus_publisher.http import HttpTransport
 from nexus_publisher.transport import Transport
 
 STEADY_SECONDS: Final = 0.002
+REST_SECONDS: Final = 0.5
 NAMES: Final = {Stored: "stored", InMemory: "in_memory"}
 
 
@@ -56,7 +57,8 @@ def flush(publisher: Publisher) -> None:
 
 
 def leave(publisher: Publisher) -> None:
-    """Record and let the interpreter end."""
+    """Record when the publisher rests, and let the interpreter end at once."""
+    time.sleep(REST_SECONDS)
     for _ in range(20):
         record(publisher)
 
@@ -79,8 +81,13 @@ def wait_for_sigterm(publisher: Publisher) -> None:
 
 def wait_with_a_handler(publisher: Publisher) -> None:
     """Record and end by the host's own handler of SIGTERM."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+    handle_sigterm()
     wait_for_sigterm(publisher)
+
+
+def handle_sigterm() -> None:
+    """End as the host chose to."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
 
 
 def fork(publisher: Publisher) -> None:
@@ -117,6 +124,8 @@ def main() -> None:
     """Run the part of the host that is asked for."""
     name, options = sys.argv[1], json.loads(sys.argv[2])
     spool = options.get("spool")
+    if options.get("handler"):
+        handle_sigterm()
     publisher = Publisher(
         transport_of(options),
         source="test/host",

@@ -9,12 +9,14 @@ from uuid import UUID
 import pytest
 from aiohttp import web
 
-from integration.publisher.conftest import EventsApi, Host, accept, refuse
+from integration.publisher.conftest import Host
 from local_stack.ports import LOOPBACK, free_ports
-from nexus_contracts import ToolExecutedV1, UserCreatedV1, read_event
+from nexus_contracts import read_event
+from nexus_messaging.topology import OUTSIDE_EVENTS
 from nexus_publisher import DropReason, InMemory, Stored
 from nexus_publisher import lanes as pausing
 from nexus_publisher.http import HttpTransport
+from support.events_api_stand_in import EventsApi, accept, refuse
 from support.http_servers import serve_routes
 from support.waiting import eventually
 
@@ -33,14 +35,18 @@ async def test_events_arrive_as_the_contract_has_them(start: Start, api: EventsA
 
     run = host.run(token_count=3, metadata={"model": "small"}, traceparent=None)
     user = host.publisher.user_created(user_id=UUID(int=7), email="ada@example.com", name="Ada")
+    detailed = host.run(model="small", input_tokens=10, cached_tokens=4)
+    linked = host.publisher.user_created(user_id=UUID(int=8), stripe_customer_id="cus_1")
+    changed = host.publisher.user_updated(user_id=UUID(int=7), name="")
 
-    assert isinstance(run, Stored)
-    assert isinstance(user, Stored)
-    await api.has(str(run.event_id), str(user.event_id))
+    results = (run, user, detailed, linked, changed)
+    assert {type(result) for result in results} == {Stored}
+    await api.has(*(str(result.event_id) for result in results))
+    assert {sent["type"] for sent in api.accepted} == {each.TYPE for each in OUTSIDE_EVENTS}
     for sent in api.accepted:
         body = web.json_response(sent).body
         assert isinstance(body, bytes)
-        event = read_event(body, (ToolExecutedV1, UserCreatedV1))
+        event = read_event(body, OUTSIDE_EVENTS)
         assert event.source == "test/hub"
         assert event.id.version == 7
 
@@ -130,20 +136,24 @@ async def test_a_batch_that_is_too_large_is_halved(start: Start, api: EventsApi)
     ]
 
 
-async def test_a_forbidden_type_holds_up_no_other(start: Start, api: EventsApi) -> None:
+async def test_a_forbidden_type_holds_up_no_other(
+    start: Start, api: EventsApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The key may not publish users; runs are billed all the same, and the users are kept."""
+    monkeypatch.setattr(pausing, "LONGEST_PAUSE", 600.0)
     host = start()
 
     def forbid_users(batch: list[dict[str, Any]]) -> web.Response:
         return web.Response(status=403 if batch[0]["type"] == "user.created.v1" else 202)
 
     api.answer = forbid_users
-    user = host.publisher.user_created(user_id=UUID(int=7), email="ada@example.com")
+    host.publisher.user_created(user_id=UUID(int=7), email="ada@example.com")
+    await eventually(lambda: _failing(host), bool)
     run = host.run()
 
     await api.has(str(run.event_id))
-    api.answer = accept
-    await api.has(str(user.event_id))
+    assert host.publisher.stats().spooled == 1
+    assert host.dropped == []
 
 
 async def test_an_outage_is_logged_once_and_its_end_once(
@@ -191,6 +201,19 @@ async def test_events_of_one_moment_travel_together(start: Start, api: EventsApi
     assert len(api.accepted) == 1200
     assert len(api.requests) < 60
     assert max(map(len, api.requests)) <= 1000
+
+
+async def test_events_that_follow_each_other_share_requests(start: Start, api: EventsApi) -> None:
+    """One request for each would cost its host more than all else."""
+    host = start()
+
+    for _ in range(60):
+        host.run()
+        await asyncio.sleep(0.005)
+
+    assert await host.publisher.aflush(10)
+    assert len(api.accepted) == 60
+    assert len(api.requests) < 30
 
 
 async def test_threads_of_a_host_may_call_at_once(start: Start, api: EventsApi) -> None:

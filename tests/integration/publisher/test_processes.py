@@ -8,23 +8,27 @@ from pathlib import Path
 
 import pytest
 
-from integration.publisher.conftest import EventsApi
 from integration.publisher.processes import host_process, run_host
 from local_stack.ports import LOOPBACK, free_ports
+from support.events_api_stand_in import EventsApi
 
-AWAY = "tool.executed.v1 is not delivered: the API is not reachable: ClientConnectorError\n"
-
-
-@pytest.fixture
-def away() -> str:
-    """Return the URL of an events API that is not there."""
-    [port] = free_ports(None)
-    return f"http://{LOOPBACK}:{port}"
+AWAY = {
+    "http": f"http://{LOOPBACK}:{{port}}",
+    "amqp": f"amqp://publisher:secret@{LOOPBACK}:{{port}}/metering",
+}
+LINES = {
+    "http": "tool.executed.v1 is not delivered: the API is not reachable: ClientConnectorError\n",
+    "amqp": "tool.executed.v1 is not delivered: the broker is not reachable: AMQPConnectionError\n",
+}
+"""What a host with such a transport logs, and the whole of its standard error."""
 
 
 async def test_the_end_of_the_interpreter_sends_what_is_in_memory(api: EventsApi) -> None:
-    """A script records and ends; nothing is printed, and the process ends by itself."""
-    host = await run_host("leave", http=api.url)
+    """A script records and ends; nothing is printed, and the process ends by itself.
+
+    The API has a host name: no thread of a pool can look it up any more.
+    """
+    host = await run_host("leave", http=api.url.replace(LOOPBACK, "localhost"))
 
     assert len(host.promised) == 20
     assert set(api.ids) == set(host.promised)
@@ -37,14 +41,22 @@ async def test_the_end_of_an_event_loop_loses_nothing(api: EventsApi) -> None:
     assert api.ids == list(host.promised)
 
 
+@pytest.mark.parametrize("transport", ["http", "amqp"])
 async def test_the_end_waits_for_nobody_if_everything_is_stored(
-    away: str, api: EventsApi, tmp_path: Path
+    transport: str, api: EventsApi, tmp_path: Path
 ) -> None:
-    """The API is away: the process ends before its deadline, the next one sends its events."""
+    """The other side is away: the process ends long before its deadline, and says one line.
+
+    The next process sends its events.
+    """
     spool = str(tmp_path / "spool")
+    [port] = free_ports(None)
+    url = AWAY[transport].format(port=port)
     began = asyncio.get_running_loop().time()
-    host = await run_host("leave", errors=AWAY, http=away, spool=spool, drain_seconds=30)
-    assert asyncio.get_running_loop().time() - began < 15
+    host = await run_host(
+        "leave", errors=LINES[transport], spool=spool, drain_seconds=60, **{transport: url}
+    )
+    assert asyncio.get_running_loop().time() - began < 30
 
     await run_host("flush", http=api.url, spool=spool)
 
@@ -62,9 +74,14 @@ async def test_sigterm_drains_and_ends_as_it_would_without_a_publisher(api: Even
     assert api.ids == list(host.promised)
 
 
-async def test_sigterm_is_left_to_a_handler_of_the_host(api: EventsApi) -> None:
-    """The handler decides how the process ends, and its exit drains."""
-    async with host_process("wait_with_a_handler", http=api.url) as host:
+@pytest.mark.parametrize("early", [True, False])
+async def test_sigterm_is_left_to_a_handler_of_the_host(
+    early: bool,  # noqa: FBT001 - a parameter of the test
+    api: EventsApi,
+) -> None:
+    """From before the publisher or after: it decides how the process ends, and its exit drains."""
+    part = "wait_for_sigterm" if early else "wait_with_a_handler"
+    async with host_process(part, http=api.url, handler=early) as host:
         await host.read_until("ready")
         host.process.terminate()
 
@@ -86,6 +103,7 @@ async def test_children_of_a_fork_send_their_own_events(
     assert len(host.promised) == 403
     assert "dropped" not in host.promised.values()
     assert Counter(api.ids) == Counter(host.promised.keys())
+    assert (len(host.stored()) > 300) == durable  # children use the spool, too
 
 
 async def test_processes_share_a_spool_and_send_each_event_once(

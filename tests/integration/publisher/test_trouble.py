@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from integration.publisher.conftest import RUN, EventsApi, Host
+from integration.publisher.conftest import RUN, Host
 from local_stack.ports import LOOPBACK, free_ports
 from nexus_publisher import Dropped, DropReason, InMemory, Publisher, Stored, spool_file
 from nexus_publisher.http import HttpTransport
 from nexus_publisher.prometheus import PublisherCollector
+from support.events_api_stand_in import EventsApi
 from support.hosts import OTHER_LOOPBACK, SilentServer, silent_server
 from support.waiting import eventually
 

@@ -20,8 +20,10 @@ CHANGE = "UPDATE {} SET {} = DEFAULT"
 CHANGEABLE = {
     "customer_provisioner": {
         "user_profiles": "announced_generation attempts call_started_at claimed_until"
-        " create_request due_at email generation key_n key_spent last_fault name provisioned_at"
-        " refused_as state stripe_customer_id traceparent updated_at",
+        " create_request due_at email generation key_n key_spent last_fault link_to name"
+        " provisioned_at refused_as state stripe_customer_id traceparent updated_at",
+        "user_changes": "claimed_until due_at email email_as_of last_fault name name_as_of"
+        " refused_as revision waiting_since",
     },
     "usage_ingest": {
         "billing_accounts": "generation stripe_customer_id updated_at user_id",

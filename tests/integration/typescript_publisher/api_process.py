@@ -8,7 +8,7 @@ import aiohttp
 
 from local_stack.catalogue import base_environment
 from local_stack.ports import LOOPBACK
-from nexus_messaging.topology import TOOL_EXECUTED_QUEUE
+from nexus_messaging.topology import OUTSIDE_QUEUES, TOOL_EXECUTED_QUEUE
 from support.vhost import Vhost
 from support.waiting import eventually
 
@@ -42,9 +42,10 @@ class EventsApi:
             self._process.kill()
             await self._process.wait()
 
-    async def queued(self) -> set[str | None]:
-        """Return the ids of the tool runs in the queue."""
-        return {message.message_id for message in await self.vhost.peek(TOOL_EXECUTED_QUEUE)}
+    async def queued(self) -> dict[str | None, str | None]:
+        """Return the types of the events in the queues by id."""
+        queues = [await self.vhost.peek(queue) for queue in OUTSIDE_QUEUES]
+        return {message.message_id: message.type for queue in queues for message in queue}
 
     async def depth(self) -> int:
         """Count the tool runs in the queue."""

@@ -51,7 +51,7 @@ async def test_edge_function_lives_until_its_event_is_confirmed(
         assert process.stdout is not None
         event_id = await eventually(lambda: _call(port), bool, within=60)
         assert await asyncio.wait_for(process.stdout.readline(), 30) == b"delivered\n"
-        assert await events_api.queued() == {event_id}
+        assert await events_api.queued() == {event_id: "tool.executed.v1"}
     finally:
         process.kill()
         await process.wait()

@@ -60,7 +60,7 @@ async def test_route_answers_while_the_api_is_away(events_api: EventsApi, route:
         ids.add(await call())
 
         await eventually(events_api.depth, lambda depth: depth >= len(ids), within=60)
-    assert await events_api.queued() == ids
+    assert await events_api.queued() == dict.fromkeys(ids, "tool.executed.v1")
     assert all(UUID(each).version == 4 for each in ids)
 
 

@@ -43,13 +43,16 @@ class Proxy:
 
     ``bytes_per_second`` limits each connection and direction by itself; ``None`` is no limit.
     ``slowed_bytes`` counts what passed under a limit, ``unanswered`` the connections that were
-    accepted and got no answer.
+    accepted and got no answer. Bytes to a client that contain ``cut_at`` are not passed, once:
+    their connection is reset instead, or with ``silent_at`` passes nothing any more.
     """
 
     name: str
     port: int
     upstream: Address | None = None
     bytes_per_second: float | None = None
+    cut_at: bytes | None = None
+    silent_at: bytes | None = None
     slowed_bytes: int = 0
     unanswered: int = 0
     _answering: bool = True
@@ -196,6 +199,12 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := await reader.read(_CHUNK_BYTES):
                 await self._flowing[direction].wait()
+                if direction is Direction.TO_CLIENT and self.cut_at and self.cut_at in data:
+                    self.cut_at = None
+                    return
+                if direction is Direction.TO_CLIENT and self.silent_at and self.silent_at in data:
+                    self.silent_at = None
+                    connection.blackholed = True
                 if self.bytes_per_second is not None:
                     self.slowed_bytes += len(data)
                     await asyncio.sleep(len(data) / self.bytes_per_second)

@@ -2,7 +2,14 @@
 
 from nexus_contracts.call_record import CallRecord, CallRecordsEnd, read_call_record
 from nexus_contracts.customer_provisioned import CustomerProvisioned, CustomerProvisionedV1
-from nexus_contracts.envelope import CONTENT_TYPE, MAX_BODY_BYTES, Event, EventData, read_event
+from nexus_contracts.envelope import (
+    BATCH_CONTENT_TYPE,
+    CONTENT_TYPE,
+    MAX_BODY_BYTES,
+    Event,
+    EventData,
+    read_event,
+)
 from nexus_contracts.errors import (
     ContractError,
     InvalidEventError,
@@ -34,6 +41,7 @@ ALL_EVENTS: tuple[type[EventData], ...] = (
 
 __all__ = [
     "ALL_EVENTS",
+    "BATCH_CONTENT_TYPE",
     "CONTENT_TYPE",
     "MAX_BODY_BYTES",
     "TOOL_EXECUTED_VERSIONS",

@@ -21,6 +21,7 @@ from nexus_contracts.json_nulls import set_null
 from nexus_contracts.wording import BrokenRule, broken_rules
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
+BATCH_CONTENT_TYPE: Final = "application/cloudevents-batch+json"
 MAX_BODY_BYTES: Final = 256 * 1024
 
 _SOURCE: Final[TypeAdapter[str]] = TypeAdapter(Text)

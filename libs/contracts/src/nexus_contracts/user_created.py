@@ -72,7 +72,8 @@ def newest(user: UserCreatedV1 | UserCreatedV2) -> UserCreatedV2:
     """Return the user as version 2 says it; version 1 is a user without a customer at Stripe."""
     if isinstance(user, UserCreatedV2):
         return user
-    return UserCreatedV2(user_id=user.user_id, email=user.email, name=user.name)
+    # What version 1 accepts, version 2 does, too: nothing is validated again.
+    return UserCreatedV2.model_construct(user_id=user.user_id, email=user.email, name=user.name)
 
 
 def oldest(user: UserCreatedV2) -> UserCreatedV1 | UserCreatedV2:

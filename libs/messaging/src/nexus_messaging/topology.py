@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from nexus_contracts import ALL_EVENTS
 from nexus_messaging.blueprint import (
     Binding,
     Exchange,
@@ -157,8 +158,10 @@ OUTSIDE_QUEUES = frozenset(queue.name for queue in _QUEUES if queue.from_outside
 
 _ROUTES = {event: queue.name for queue in _QUEUES for event in queue.events}
 _OUTSIDE_ROUTES = {event: name for event, name in _ROUTES.items() if name in OUTSIDE_QUEUES}
-OUTSIDE_EVENTS = frozenset(_OUTSIDE_ROUTES)
-"""The names, without versions, of the events that other services publish."""
+OUTSIDE_EVENTS = tuple(
+    data for data in ALL_EVENTS if data.TYPE.rpartition(".")[0] in _OUTSIDE_ROUTES
+)
+"""The events that other services publish, in all versions that are read."""
 
 
 @dataclass(frozen=True, slots=True)

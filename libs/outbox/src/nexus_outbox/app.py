@@ -15,8 +15,8 @@ from nexus_database.settings import DatabaseSettings
 from nexus_database.url import DatabaseUrl
 from nexus_messaging.errors import PublishError
 from nexus_messaging.publisher import Publisher
-from nexus_messaging.settings import BrokerSettings
 from nexus_outbox.commands import COMMANDS
+from nexus_outbox.events_api import HttpPublisher
 from nexus_outbox.installation import (
     NotInstalledError,
     install,
@@ -26,9 +26,9 @@ from nexus_outbox.installation import (
 from nexus_outbox.listening import Listener
 from nexus_outbox.metrics import Metrics
 from nexus_outbox.relay import Relay
-from nexus_outbox.settings import Settings
+from nexus_outbox.settings import Settings, TransportSettings
 from nexus_outbox.storage import PORTION, Outbox
-from nexus_service.checking import Checks, publishing_checks
+from nexus_service.checking import Checks
 from nexus_service.command import Service
 from nexus_service.http import serving
 from nexus_service.lifecycle import Loop, run_until, stop_on_signal, wait_until_available
@@ -59,7 +59,7 @@ async def serve(settings: Settings) -> None:
     stop, registry = asyncio.Event(), CollectorRegistry()
     stop_on_signal(stop)
     works, metrics = WorkRegistry(registry, service=NAME), Metrics(registry)
-    connected: list[Publisher] = []
+    connected: list[Publisher | HttpPublisher] = []
     url = settings.database_url.get_secret_value()
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(url, name=NAME, pool_size=SESSIONS))
@@ -71,10 +71,13 @@ async def serve(settings: Settings) -> None:
                 settings.http_port,
                 registry,
                 health={"progress": stalls.fault},
-                readiness={"broker": partial(_broker_fault, connected), "database": installed},
+                readiness={
+                    "publishing": partial(_publishing_fault, connected),
+                    "database": installed,
+                },
             )
         )
-        publisher = await _connect(settings, database, stop)
+        publisher = await _available(settings, database, stop)
         stack.push_async_callback(publisher.close)
         connected.append(publisher)
         publisher.watch_failures(metrics.publish_failed)
@@ -111,19 +114,45 @@ def assemble(
     }
 
 
-async def _connect(settings: BrokerSettings, database: Database, stop: asyncio.Event) -> Publisher:
+async def _available(
+    settings: TransportSettings, database: Database, stop: asyncio.Event
+) -> Publisher | HttpPublisher:
     unavailable = (DatabaseUnavailableError,)
     await wait_until_available("database", lambda: require_installed(database), unavailable, stop)
-    url = settings.amqp_url.get_secret_value()
-    return await wait_until_available(
-        "broker", lambda: Publisher.connect(url, name=NAME), (PublishError,), stop
-    )
+    name = "broker" if settings.amqp_url else "events API"
+    return await wait_until_available(name, lambda: _connect(settings, NAME), (PublishError,), stop)
 
 
-async def _broker_fault(publishers: list[Publisher]) -> str | None:
+async def _connect(settings: TransportSettings, name: str) -> Publisher | HttpPublisher:
+    """Connect to where events go.
+
+    Raises:
+        PublishError: it is away, or refuses the login or the key.
+    """
+    if settings.amqp_url is not None:
+        return await Publisher.connect(settings.amqp_url.get_secret_value(), name=name)
+    assert settings.events_api_url is not None
+    assert settings.events_api_key is not None
+    key = settings.events_api_key.get_secret_value()
+    return await HttpPublisher.connect(settings.events_api_url, key)
+
+
+async def _publishing_fault(publishers: list[Publisher | HttpPublisher]) -> str | None:
     if not publishers:
         return "starting"
-    return None if publishers[0].connected else "not connected for publishing"
+    [publisher] = publishers
+    if isinstance(publisher, HttpPublisher):
+        return await publisher.fault()
+    return None if publisher.connected else "not connected for publishing"
+
+
+async def _check_publishing(settings: TransportSettings) -> str | None:
+    try:
+        publisher = await _connect(settings, f"{NAME} check")
+    except PublishError as error:
+        return str(error)
+    await publisher.close()
+    return None
 
 
 async def _check_database(settings: DatabaseSettings) -> str | None:
@@ -137,7 +166,11 @@ SERVICE: Final = Service(
     settings=Settings,
     serve=serve,
     checks=(
-        publishing_checks(NAME),
+        Checks(
+            "publishing",
+            TransportSettings,
+            lambda given: {"publishing": lambda: _check_publishing(given)},
+        ),
         Checks(
             "database", DatabaseSettings, lambda given: {"database": lambda: _check_database(given)}
         ),

@@ -4,20 +4,14 @@ import argparse
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from pydantic import BaseModel
-
 from nexus_database import Database
 from nexus_database.settings import DatabaseSettings
 from nexus_outbox.installation import FILES, require_installed, sql_file
 from nexus_outbox.storage import Outbox
-from nexus_service.command import SUCCESS, Command, moment
+from nexus_service.command import SUCCESS, Command, NoSettings, moment
 from nexus_service.console import Tone, show_line
 
 T = TypeVar("T")
-
-
-class NoSettings(BaseModel):
-    """What a command needs that only prints."""
 
 
 async def _with_outbox(settings: DatabaseSettings, work: Callable[[Outbox], Awaitable[T]]) -> T:
@@ -36,7 +30,7 @@ async def _status(settings: DatabaseSettings, _parsed: argparse.Namespace) -> in
     oldest = f", the oldest for {status.oldest.total_seconds():.0f} s"
     show_line(f"waiting: {status.waiting}{oldest if status.waiting else ''}")
     for name, number, hint in (
-        ("refused", status.refused, "by the broker; tried again: see metering.problems"),
+        ("refused", status.refused, "tried again: see metering.problems"),
         ("invalid", status.invalid, "set aside: correct them, then retry"),
         ("held", status.held, "not in the outbox yet: see metering.problems"),
     ):
@@ -80,7 +74,7 @@ def _publish_again_arguments(parser: argparse.ArgumentParser) -> None:
 COMMANDS: Final = (
     Command(
         "print",
-        "print the SQL that installs or removes the outbox",
+        "print the SQL that installs or removes the outbox, or the trigger for pg_net",
         NoSettings,
         _print,
         _print_arguments,

@@ -13,7 +13,7 @@ from nexus_database.database import require_writable
 from nexus_database.faults import FAULTS, cause_of
 from nexus_database.url import DatabaseUrl
 
-FILES: Final = ("install", "uninstall")
+FILES: Final = ("install", "uninstall", "install-pg-net", "uninstall-pg-net")
 
 VERSION: Final = "nexus-outbox 1"
 """The comment of the schema, as ``install.sql`` writes it."""

@@ -16,7 +16,7 @@ class Metrics:
     """Each label value starts at 0, so that its first increase is seen; no label holds an id."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        # Events in the outbox that are not published: `waiting`; `refused` by the broker, tried
+        # Events in the outbox that are not published: `waiting`; `refused`, tried
         # again; `invalid`, set aside until an operator corrects them.
         self._events = Gauge(
             f"{PREFIX}_events", "Events not published", ["state"], registry=registry

@@ -3,35 +3,22 @@
 Decisions only, without I/O.
 """
 
+import json
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Final
 from uuid import UUID
 
-from nexus_contracts import (
-    TOOL_EXECUTED_VERSIONS,
-    ContractError,
-    EventData,
-    UserCreatedV1,
-    UserCreatedV2,
-    UserUpdated,
-    read_event,
-)
+from nexus_contracts import ContractError, read_event
 from nexus_messaging.backoff import pause_after
-from nexus_messaging.errors import PublishError
-
-PUBLISHED: Final[tuple[type[EventData], ...]] = (
-    *TOOL_EXECUTED_VERSIONS,
-    UserCreatedV1,
-    UserCreatedV2,
-    UserUpdated,
-)
-"""The events that an outbox may hold: those that other services publish."""
+from nexus_messaging.errors import PublishError, PublishTimeoutError
+from nexus_messaging.topology import OUTSIDE_EVENTS
 
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 300.0
-"""Seconds between attempts to publish an event that the broker refuses: its permissions or queues
-may be corrected at any time."""
+"""Seconds between attempts to publish an event that is refused: permissions, queues or a key may be
+corrected at any time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +42,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The broker has confirmed the event."""
+    """The broker has confirmed the event, or the events API has accepted it."""
 
     id: UUID
 
@@ -70,7 +57,7 @@ class Invalid:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The broker answers and does not take this event: it is tried again after ``pause``, alone."""
+    """The broker or the events API refuses this event: it is tried again after ``pause``, alone."""
 
     id: UUID
     fault: str
@@ -79,7 +66,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """The broker is away or in alarm, which says nothing about the event."""
+    """The broker is away or in alarm, or the events API can't publish: no event is at fault."""
 
     id: UUID
 
@@ -95,7 +82,7 @@ def read_row(row: Row) -> Ready | Invalid:
     if row.body is None:
         return Invalid(row.id, "the body is too large")
     try:
-        event = read_event(row.body, PUBLISHED)
+        event = read_event(row.body, OUTSIDE_EVENTS)
     except ContractError as error:
         return Invalid(row.id, str(error))
     if event.id != row.id:
@@ -104,7 +91,7 @@ def read_row(row: Row) -> Ready | Invalid:
 
 
 def outcome_of(row: Row, error: PublishError | None, *, answers: bool) -> Outcome:
-    """Decide what follows after one attempt; ``answers``: whether the broker is there.
+    """Decide what follows after one attempt; ``answers``: whether the other side is there.
 
     The first refusal may be a neighbour's fault: a forbidden event closes the channel of all that
     are published together. So its event is tried again at once, but alone.
@@ -115,3 +102,24 @@ def outcome_of(row: Row, error: PublishError | None, *, answers: bool) -> Outcom
         return Unanswered(row.id)
     pause = pause_after(row.attempts - 1, FIRST_PAUSE, LONGEST_PAUSE) if row.attempts else 0.0
     return Refused(row.id, str(error), timedelta(seconds=pause))
+
+
+def read_answer(status: int, body: bytes, events: int) -> dict[int, str] | PublishError:
+    """Read the events API's answer to a batch of ``events``.
+
+    Returns:
+        Nothing if it was published; the events it refuses, by index, with field and rule; or the
+        error of an API that can't publish now, or not with this key. A 202 without the number of
+        events is somebody else's, such as a gateway's.
+    """
+    refused: dict[int, str] = {}
+    try:
+        answer = json.loads(body)
+        if status == HTTPStatus.ACCEPTED and answer["accepted"] == events:
+            return {}
+        for each in answer["errors"]:
+            if each["index"] in range(events):
+                refused.setdefault(each["index"], f"{each['field']}: {each['rule']}")
+    except (ValueError, KeyError, TypeError, RecursionError):
+        refused = {}
+    return refused or PublishTimeoutError(f"the events API answers {status}")

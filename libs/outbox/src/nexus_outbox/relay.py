@@ -1,4 +1,4 @@
-"""Publishes the due events of the outbox, until the broker has confirmed each of them."""
+"""Publishes the due events of the outbox, until each of them is confirmed."""
 
 import asyncio
 import time
@@ -46,7 +46,7 @@ log = structlog.get_logger()
 
 
 class EventPublisher(Protocol):
-    """The methods of ``nexus_messaging.publisher.Publisher`` that a relay uses."""
+    """The methods of a ``Publisher`` and of an ``HttpPublisher`` that a relay uses."""
 
     @property
     def connected(self) -> bool:

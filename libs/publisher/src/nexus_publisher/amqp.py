@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
 from aiormq import exceptions
+from typing_extensions import override
 
 from nexus_contracts import CONTENT_TYPE
 from nexus_publisher.answers import Answer, Failure, Trouble
@@ -101,13 +102,27 @@ class AmqpSender:
             url = self._urls[self._attempts % len(self._urls)]
             self._attempts += 1
             self._connection = await aio_pika.connect(
-                url, client_properties={"connection_name": self._name}
+                url,
+                client_properties={"connection_name": self._name},
+                connection_class=_Connection,
             )
             self._channel = await self._connection.channel(
                 publisher_confirms=True, on_return_raises=True
             )
             self._exchange = await self._channel.get_exchange(EXCHANGE, ensure=False)
         return self._exchange
+
+
+class _Connection(aio_pika.Connection):
+    """A connection that the sender closes, and the garbage collector does not.
+
+    The collector runs in any thread of the host. aio-pika would then close in the host's event
+    loop, or warn on its standard error.
+    """
+
+    @override
+    def __del__(self) -> None:
+        """Do nothing."""
 
 
 async def _publish_all(

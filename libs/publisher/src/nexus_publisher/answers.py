@@ -10,14 +10,14 @@ from nexus_contracts.wording import printable
 
 
 class Trouble(Enum):
-    """Why events were not confirmed, by what mends it."""
+    """The kind of a failure, by which it is decided what follows."""
 
     OUTAGE = auto()
-    """Time: the same events are sent again, with a backoff."""
+    """It ends by itself: the same events are sent again, with a backoff."""
     CONFIGURATION = auto()
-    """A person: a key, a password, a right, an address. Sent again slowly."""
+    """A person must act: a key, a password, a right, an address. They are sent again slowly."""
     TOO_LARGE = auto()
-    """Nothing mends this batch as it is: it is halved, and one event alone is refused."""
+    """This batch will never be accepted: it is halved, and one event alone is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ MAX_RETRY_AFTER: Final = 3600.0
 
 MAX_RULE_CHARACTERS: Final = 500
 
-_TIME_MENDS: Final = frozenset(
+_TEMPORARY: Final = frozenset(
     {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 )
 
@@ -71,7 +71,7 @@ def answer_to(status: int, problem: object, size: int, *, retry_after: str | Non
     cause = f"the API answers {status}"
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return Answer(failure=Failure(Trouble.TOO_LARGE, cause))
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TIME_MENDS:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TEMPORARY:
         return Answer(failure=Failure(Trouble.OUTAGE, cause, _seconds(retry_after)))
     return Answer(failure=Failure(Trouble.CONFIGURATION, cause, _seconds(retry_after)))
 

@@ -7,8 +7,17 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from nexus_contracts import MAX_BODY_BYTES, Event, EventData, InvalidEventError
-from nexus_contracts.wording import describe
+from nexus_contracts import (
+    MAX_BODY_BYTES,
+    Event,
+    EventData,
+    InvalidEventError,
+    ToolExecutedV1,
+    ToolExecutedV2,
+    UserCreatedV1,
+    UserCreatedV2,
+)
+from nexus_contracts.wording import BrokenRule, broken_rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +36,19 @@ class Encoded:
 
     body: bytes = field(repr=False)
     left_out: bool = False
+
+
+def run_version(fields: Mapping[str, object]) -> type[EventData]:
+    """Return the oldest version of a tool run that can say ``fields``: every release reads it."""
+    details = ToolExecutedV2.model_fields.keys() - ToolExecutedV1.model_fields.keys()
+    known = any(fields.get(name) is not None for name in details)
+    return ToolExecutedV2 if known else ToolExecutedV1
+
+
+def user_version(fields: Mapping[str, object]) -> type[EventData]:
+    """Return the oldest version of a new user that can say ``fields``."""
+    plain = fields.get("email") is not None and fields.get("stripe_customer_id") is None
+    return UserCreatedV1 if plain else UserCreatedV2
 
 
 def encode(kind: type[EventData], fields: Mapping[str, object], envelope: Envelope) -> Encoded:
@@ -49,12 +71,14 @@ def _checked(kind: type[EventData], fields: Mapping[str, object], envelope: Enve
     try:
         body = _body(kind, fields, envelope)
     except ValidationError as error:
-        raise InvalidEventError(describe(error)) from None
+        raise InvalidEventError(*broken_rules(error)) from None
     except (ValueError, TypeError, RecursionError) as error:
         # Half of a surrogate pair, or a value nested too deeply, fails only when it is written.
-        raise InvalidEventError(f"body: can't be written: {type(error).__name__}") from None
+        unwritable = BrokenRule("body", f"can't be written: {type(error).__name__}")
+        raise InvalidEventError(unwritable) from None
     if len(body) > MAX_BODY_BYTES:
-        raise InvalidEventError(f"body: has {len(body)} bytes, the limit is {MAX_BODY_BYTES}")
+        too_long = f"has {len(body)} bytes, the limit is {MAX_BODY_BYTES}"
+        raise InvalidEventError(BrokenRule("body", too_long))
     return body
 
 

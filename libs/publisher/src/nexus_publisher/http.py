@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from nexus_contracts import BATCH_CONTENT_TYPE
 from nexus_publisher.answers import Answer, Failure, Trouble, answer_to
 from nexus_publisher.entries import Entry
 
-BATCH_TYPE: Final = "application/cloudevents-batch+json"
 PROBLEM_TYPE: Final = "application/problem+json"
 
 CONNECT_SECONDS: Final = 5.0
@@ -59,7 +59,7 @@ class HttpSender:
     def __init__(self, session: aiohttp.ClientSession, url: str, key: str) -> None:
         self._session = session
         self._url = url
-        self._headers = {"Authorization": f"Bearer {key}", "Content-Type": BATCH_TYPE}
+        self._headers = {"Authorization": f"Bearer {key}", "Content-Type": BATCH_CONTENT_TYPE}
 
     async def send(self, batch: Sequence[Entry]) -> Answer:
         """Send a batch in one request; all of it is confirmed, or nothing."""

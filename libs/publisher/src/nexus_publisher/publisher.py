@@ -11,11 +11,17 @@ from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from nexus_contracts import EventData, InvalidEventError, ToolExecutedV1, UserCreatedV1
+from nexus_contracts import (
+    EventData,
+    InvalidEventError,
+    ToolExecuted,
+    UserCreated,
+    UserUpdated,
+)
 from nexus_contracts.fields import Text
 from nexus_publisher import process
 from nexus_publisher.counters import Stats
-from nexus_publisher.encoding import Envelope, encode
+from nexus_publisher.encoding import Envelope, encode, run_version, user_version
 from nexus_publisher.entries import Entry
 from nexus_publisher.ids import new_id
 from nexus_publisher.losses import OnDrop
@@ -105,7 +111,7 @@ class Publisher:
             self._parts.spool.open()
         self._parts.delivery.wake()  # a spool may hold events of an earlier process
 
-    @_never_raises(ToolExecutedV1.TYPE)
+    @_never_raises(ToolExecuted.TYPE)
     def tool_executed(
         self,
         *,
@@ -115,6 +121,10 @@ class Publisher:
         origin: Literal["direct", "hub", "job"],
         status: Literal["succeeded", "failed"],
         token_count: int | None = None,
+        model: str | None = None,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        cached_tokens: int | None = None,
         metadata: Mapping[str, object] | None = None,
         event_id: UUID | None = None,
         time: datetime | None = None,
@@ -122,8 +132,10 @@ class Publisher:
     ) -> Result:
         """Record that a tool run ended.
 
-        The fields are those of the event (docs/events.md). ``event_id`` and ``time`` are made
-        here; give them, the same each time, only for a run that may be recorded again.
+        The fields are those of the event (docs/events.md): of version 2 if the model or tokens by
+        kind are given, else of version 1, which every release of metering reads. ``event_id`` and
+        ``time`` are made here; give them, the same each time, only for a run that may be recorded
+        again.
         """
         fields = {
             "user_id": user_id,
@@ -133,23 +145,52 @@ class Publisher:
             "status": status,
             "token_count": token_count,
             "metadata": dict(metadata) if isinstance(metadata, Mapping) else metadata,
+            "model": model,
+            "input_tokens": input_tokens,
+            "output_tokens": output_tokens,
+            "cached_tokens": cached_tokens,
         }
-        return self._record(ToolExecutedV1, fields, event_id, time, traceparent)
+        return self._record(run_version(fields), fields, event_id, time, traceparent)
 
-    @_never_raises(UserCreatedV1.TYPE)
+    @_never_raises(UserCreated.TYPE)
     def user_created(
         self,
         *,
         user_id: UUID | str,
-        email: str,
+        email: str | None = None,
+        name: str | None = None,
+        stripe_customer_id: str | None = None,
+        event_id: UUID | None = None,
+        time: datetime | None = None,
+        traceparent: str | None = None,
+    ) -> Result:
+        """Record that there is a new user, who is to become a customer at Stripe.
+
+        ``stripe_customer_id`` is the customer that the user has there already. With it, or without
+        an address, the event is of version 2, else of version 1.
+        """
+        fields = {
+            "user_id": user_id,
+            "email": email,
+            "name": name,
+            "stripe_customer_id": stripe_customer_id,
+        }
+        return self._record(user_version(fields), fields, event_id, time, traceparent)
+
+    @_never_raises(UserUpdated.TYPE)
+    def user_updated(
+        self,
+        *,
+        user_id: UUID | str,
+        email: str | None = None,
         name: str | None = None,
         event_id: UUID | None = None,
         time: datetime | None = None,
         traceparent: str | None = None,
     ) -> Result:
-        """Record that there is a new user, who is to become a customer at Stripe."""
+        """Record a user's new address or name; an empty name removes it, None leaves it."""
         fields = {"user_id": user_id, "email": email, "name": name}
-        return self._record(UserCreatedV1, fields, event_id, time, traceparent)
+        return self._record(UserUpdated, fields, event_id, time, traceparent)
 
     def _record(
         self,

@@ -21,7 +21,7 @@ T = TypeVar("T")
 Synchronous = Literal["normal", "full"]
 
 RETRY_SECONDS: Final = 2.0
-"""How long a file that can't be opened is left alone; each attempt costs its caller disk access."""
+"""How long a file that fails is left alone: each attempt costs its caller access to the disk."""
 
 PAGE_BYTES: Final = 4096
 
@@ -90,8 +90,10 @@ class SpoolFile:
         except sqlite3.Error as error:
             self._recover_from(error)
             raise SpoolUnavailableError(_name_of(error)) from None
+        except BlockingIOError as error:  # another process opens the file
+            raise SpoolUnavailableError(_name_of(error)) from None
         except OSError as error:
-            self._close()
+            self._leave_alone(error)
             raise SpoolUnavailableError(_name_of(error)) from None
         finally:
             self._lock.release()
@@ -111,8 +113,8 @@ class SpoolFile:
                     self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:
             self._recover_from(error)
-        except OSError:
-            self._close()
+        except OSError as error:
+            self._leave_alone(error)
         finally:
             self._lock.release()
 
@@ -147,16 +149,9 @@ class SpoolFile:
             self._open_at = 0.0
         if time.monotonic() < self._open_at:
             raise SpoolUnavailableError(self._cause)
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with self._opening():
-                return self._open_or_replace()
-        except BlockingIOError:
-            raise
-        except (sqlite3.Error, OSError) as error:
-            self._open_at = time.monotonic() + RETRY_SECONDS
-            self._cause = _name_of(error)
-            raise
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._opening():
+            return self._open_or_replace()
 
     def _opening(self) -> AbstractContextManager[None]:
         return locked(self._folder / "opening.lock", self._busy_seconds)
@@ -172,11 +167,7 @@ class SpoolFile:
 
     def _open(self) -> sqlite3.Connection:
         files = sorted(self._folder.glob(PATTERN))
-        self._path = (
-            files[0] if files else self._folder / PATTERN.replace("*", secrets.token_hex(4))
-        )
-        # The bodies may hold e-mail addresses. SQLite gives its other files the same mode.
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        self._path = files[0] if files else self._create()
         connection = sqlite3.connect(
             self._path,
             timeout=self._busy_seconds,
@@ -193,16 +184,33 @@ class SpoolFile:
         connection.executescript(SCHEMA)
         return connection
 
+    def _create(self) -> Path:
+        """Make an empty file that only its owner may read: the bodies may hold e-mail addresses.
+
+        SQLite gives its other files the same mode. A file that exists is never opened here: closing
+        it would drop the locks of this process's other connections.
+        """
+        path = self._folder / PATTERN.replace("*", secrets.token_hex(4))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        return path
+
     def _recover_from(self, error: sqlite3.Error) -> None:
         code = _code_of(error)
         if code in _USABLE:
             return
         path = self._path
-        self._close()
+        self._leave_alone(error)
         if code in _DAMAGED and path is not None:
             with suppress(OSError), self._opening():
                 self._path = path
                 self._set_aside()
+            self._open_at = 0.0
+
+    def _leave_alone(self, error: sqlite3.Error | OSError) -> None:
+        """Close the file, and open it again after a while."""
+        self._close()
+        self._open_at = time.monotonic() + RETRY_SECONDS
+        self._cause = _name_of(error)
 
     def _set_aside(self) -> None:
         """Rename the damaged file, with its log, so that a new one is made."""
@@ -214,7 +222,6 @@ class SpoolFile:
         for ending in ("-wal", ""):
             with suppress(FileNotFoundError):
                 Path(f"{path}{ending}").rename(f"{aside}{ending}")
-        self._open_at = 0.0
         self._on_set_aside(aside)
 
     def _close(self) -> None:

@@ -26,7 +26,6 @@ KEEP_ALIVE_SECONDS: Final = 75
 """Longer than the idle time-out of the usual load balancers (60 s): they would send a request on a
 connection that is just being closed."""
 
-
 CLOSE_SECONDS: Final = 1.0
 """For requests in progress, if nothing has drained them before."""
 
@@ -35,7 +34,7 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 
 
 class _Protocol(HttpToolsProtocol):
-    """HTTP by httptools, a third of h11's processor time, and with the limit that h11 has."""
+    """HTTP by httptools, which costs less than h11, with a limit of headers as h11 has one."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)

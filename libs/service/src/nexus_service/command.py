@@ -65,6 +65,10 @@ SettingsT = TypeVar("SettingsT", bound=ProcessSettings)
 OwnSettingsT = TypeVar("OwnSettingsT", bound=BaseModel)
 
 
+class NoSettings(BaseModel):
+    """What a command needs that only prints."""
+
+
 @dataclass(frozen=True, slots=True)
 class Command(Generic[OwnSettingsT]):
     """A further command of a service: ``run`` returns the exit code.

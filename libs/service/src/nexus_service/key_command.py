@@ -3,16 +3,10 @@
 import argparse
 from typing import Final
 
-from pydantic import BaseModel
-
 from nexus_service.api_keys import ANY, make_api_key
-from nexus_service.command import SUCCESS, Command, utf_8
+from nexus_service.command import SUCCESS, Command, NoSettings, utf_8
 from nexus_service.console import show_lines
 from nexus_service.settings import SettingsError
-
-
-class NoSettings(BaseModel):
-    """What a command needs that only prints."""
 
 
 async def _make(_settings: NoSettings, parsed: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from nexus_contracts.wording import BrokenRule
 CONTENT_TYPE: Final = "application/problem+json"
 
 RETRY_AFTER: Final = 5
-"""Seconds after which a request is worth repeating that met an outage."""
+"""Seconds to wait before a request that met an outage is repeated."""
 
 
 class Code(StrEnum):
@@ -27,6 +27,7 @@ class Code(StrEnum):
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     BODY_TIMEOUT = "body_timeout"
+    OTHER_CUSTOMER = "other_customer"
     TOO_LARGE = "too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     RATE_LIMITED = "rate_limited"
@@ -43,6 +44,7 @@ _STATUS: Final = {
     Code.NOT_FOUND: HTTPStatus.NOT_FOUND,
     Code.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
     Code.BODY_TIMEOUT: HTTPStatus.REQUEST_TIMEOUT,
+    Code.OTHER_CUSTOMER: HTTPStatus.CONFLICT,
     Code.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     Code.UNSUPPORTED_MEDIA_TYPE: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     Code.RATE_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,

@@ -1,6 +1,6 @@
 """Limits how much each API key may send to this process: token buckets, with the clock passed in.
 
-Each process counts by itself: behind a load balancer, a key may send so much to each of them.
+Each process counts by itself: behind a load balancer, a key may send that much to each of them.
 """
 
 from collections.abc import Callable

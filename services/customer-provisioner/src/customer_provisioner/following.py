@@ -57,7 +57,7 @@ class Follower:
                 self._metrics.changed("refused")
                 raise
             except (TransientError, CircuitOpenError) as error:
-                await self._changes.fail(step, str(error))
+                await self._changes.fail(step, str(error), self._now())
                 raise
             self._metrics.changed("sent")
             if await self._changes.finish(step, self._now()):

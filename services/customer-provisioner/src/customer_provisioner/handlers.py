@@ -79,8 +79,6 @@ async def follow_user(
             metrics.changed("outdated")
     except RowRefusedError as error:
         raise PermanentError(Reason.UNSTORABLE, str(error)) from None
-    known = await changes.find(update.user_id)
-    if known is not None and known.email is not None:
-        await profiles.correct_address(update.user_id, known.email, now)
+    await profiles.correct_address(update.user_id, now)
     await follower.follow(update.user_id)
     return Done(event.source)

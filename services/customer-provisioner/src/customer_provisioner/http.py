@@ -1,4 +1,4 @@
-"""The HTTP API for callers without a broker: create a user's customer, and show it."""
+"""The HTTP API for callers without a broker: create or link a user's customer, and show it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from customer_provisioner.profile import Profile, State
 from customer_provisioner.storage.reader import ProfileReader
-from nexus_contracts import MAX_BODY_BYTES, Event, UserCreated
+from nexus_contracts import MAX_BODY_BYTES, Event, UserCreatedV2
 from nexus_contracts.fields import trace_context
+from nexus_contracts.user_created import oldest
 from nexus_contracts.wording import broken_rules
 from nexus_database import DatabaseUnavailableError
 from nexus_messaging.errors import PublishError
@@ -38,11 +39,14 @@ POLL_SECONDS: Final = 0.1
 
 JSON: Final = "application/json"
 
-
 BODY_SECONDS: Final = 10.0
 """For a request's body, so that a slow client holds a connection no longer."""
 
 _UNKNOWN_USER: Final = Problem(Code.NOT_FOUND, "no such user")
+
+_OTHER_CUSTOMER: Final = Problem(
+    Code.OTHER_CUSTOMER, "the user has another customer; only an operator replaces it"
+)
 
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -78,14 +82,22 @@ class CustomerRoutes:
 
     async def _create(self, request: web.Request) -> web.Response:
         key = self._admit(request)
-        if not key.may_publish(UserCreated.TYPE):
-            detail = f"this key may not publish {UserCreated.TYPE}"
-            raise ProblemError(Problem(Code.FORBIDDEN, detail))
         user = _read_user(await _read_body(request))
+        event = Event.of(
+            oldest(user),
+            source=key.source,
+            id=uuid4(),
+            time=self._now(),
+            traceparent=trace_context(request.headers.get("traceparent")),
+        )
+        if not key.may_publish(event.type):
+            raise ProblemError(Problem(Code.FORBIDDEN, f"this key may not publish {event.type}"))
         profile = await self._profiles.find(user.user_id)
         if profile is None or profile.state is not State.PROVISIONED:
-            await self._publish(user, key, trace_context(request.headers.get("traceparent")))
+            await send(self._publisher(), event, parent=event.traceparent)
             profile = await self._wait_until_provisioned(user.user_id)
+        if _has_another(profile, user.stripe_customer_id):
+            raise ProblemError(_OTHER_CUSTOMER)
         return _customer(user.user_id, profile)
 
     async def _show(self, request: web.Request) -> web.Response:
@@ -107,10 +119,6 @@ class CustomerRoutes:
             detail = "this key has sent too many requests to this process"
             raise ProblemError(Problem(Code.RATE_LIMITED, detail, retry_after=wait))
         return key
-
-    async def _publish(self, user: UserCreated, key: ApiKey, parent: str | None) -> None:
-        event = Event.of(user, source=key.source, id=uuid4(), time=self._now(), traceparent=parent)
-        await send(self._publisher(), event, parent=parent)
 
     async def _wait_until_provisioned(self, user_id: UUID) -> Profile | None:
         loop = asyncio.get_running_loop()
@@ -149,14 +157,14 @@ async def _read_body(request: web.Request) -> bytes:
     return bytes(body)
 
 
-def _read_user(body: bytes) -> UserCreated:
+def _read_user(body: bytes) -> UserCreatedV2:
     """Read a user.
 
     Raises:
         ProblemError: it names every field that breaks its rule.
     """
     try:
-        return UserCreated.model_validate_json(body)
+        return UserCreatedV2.model_validate_json(body)
     except ValidationError as error:
         faults = [Fault(broken) for broken in broken_rules(error)]
         raise ProblemError(Problem(Code.INVALID, "nothing was published", faults)) from None
@@ -189,6 +197,11 @@ def _refusal(problem: Problem) -> web.Response:
         content_type=CONTENT_TYPE,
         headers=problem.headers,
     )
+
+
+def _has_another(profile: Profile | None, wanted: str | None) -> bool:
+    present = profile.stripe_customer_id if profile else None
+    return present is not None and wanted not in (None, present)
 
 
 def _customer(user_id: UUID, profile: Profile | None) -> web.Response:

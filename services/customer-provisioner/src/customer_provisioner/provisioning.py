@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 
 from customer_provisioner.circuit import CircuitOpenError
-from customer_provisioner.linking import LinkRefusedError
+from customer_provisioner.linking import LinkFault, LinkRefusedError
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.profile import (
     Create,
@@ -89,6 +89,8 @@ class Provisioner:
             if stored is StoreResult.STORED:
                 self._metrics.stored(how.value)
                 self._wake_relay()  # which publishes `customer.provisioned`
+            elif stored is StoreResult.TAKEN:
+                raise LinkRefusedError(LinkFault.TAKEN)
             elif stored is StoreResult.SURPLUS:
                 self._report_surplus(user_id, [oldest])
         raise TransientError("another attempt for this user is in progress", tier=TIERS[0])

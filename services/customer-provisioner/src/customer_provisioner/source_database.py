@@ -36,9 +36,12 @@ class SourceDatabase:
         """Return the number of rows.
 
         Raises:
-            UnreadableListError: also if there are none, or a column is missing.
+            UnreadableListError: also if there are none, or some have no user.
         """
-        [first] = await self._fetch(f"SELECT count(*) AS number FROM {self._rows}")  # noqa: S608 - see above
+        counts = "count(*) AS number, count(*) - count(listed.user_id) AS unnamed"
+        [first] = await self._fetch(f"SELECT {counts} FROM {self._rows}")  # noqa: S608 - see above
+        if first["unnamed"]:
+            raise UnreadableListError(f"{first['unnamed']} of the query's rows have no user_id")
         if not first["number"]:
             raise UnreadableListError("the query has no rows: it lists no user")
         return int(first["number"])

@@ -20,7 +20,7 @@ from usage_ingest.windows import EPOCH
 class EventColumn(Column):
     """A column of `usage_events` or of `usage_details`.
 
-    What tells a row from another one with the same id is part of its digest, from the version
+    A column that distinguishes events with the same id is part of the digest, from its version
     ``digested_from`` on.
     """
 

@@ -183,25 +183,39 @@ CREATE OR REPLACE FUNCTION metering.tool_executed(
     event_id uuid DEFAULT NULL,
     executed_at timestamptz DEFAULT NULL,
     source text DEFAULT NULL,
-    traceparent text DEFAULT NULL
+    traceparent text DEFAULT NULL,
+    model text DEFAULT NULL,
+    input_tokens bigint DEFAULT NULL,
+    output_tokens bigint DEFAULT NULL,
+    cached_tokens bigint DEFAULT NULL
 ) RETURNS uuid
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms'
 AS $$
 DECLARE
     run_id uuid := coalesce(event_id, gen_random_uuid());
+    type text := 'tool.executed.v1';
+    run jsonb;
     event jsonb;
 BEGIN
+    run := jsonb_build_object(
+        'user_id', user_id,
+        'server_id', server_id,
+        'tool_name', tool_name,
+        'origin', origin,
+        'status', status,
+        'token_count', token_count,
+        -- A body of more than 256 KiB is refused, and metadata has no effect on billing.
+        'metadata', CASE WHEN octet_length(metadata::text) <= 131072 THEN metadata END);
+    IF num_nonnulls(model, input_tokens, output_tokens, cached_tokens) > 0 THEN
+        type := 'tool.executed.v2';
+        run := run || jsonb_build_object(
+            'model', model,
+            'input_tokens', input_tokens,
+            'output_tokens', output_tokens,
+            'cached_tokens', cached_tokens);
+    END IF;
     event := metering.envelope(
-        run_id, 'tool.executed.v1', source, coalesce(executed_at, clock_timestamp()), traceparent,
-        jsonb_build_object(
-            'user_id', user_id,
-            'server_id', server_id,
-            'tool_name', tool_name,
-            'origin', origin,
-            'status', status,
-            'token_count', token_count,
-            -- A body of more than 256 KiB is refused, and metadata has no effect on billing.
-            'metadata', CASE WHEN octet_length(metadata::text) <= 131072 THEN metadata END));
+        run_id, type, source, coalesce(executed_at, clock_timestamp()), traceparent, run);
     PERFORM metering.store(run_id, event);
     RETURN run_id;
 EXCEPTION WHEN OTHERS THEN
@@ -210,7 +224,7 @@ EXCEPTION WHEN OTHERS THEN
 END $$;
 COMMENT ON FUNCTION metering.tool_executed IS
     'Writes the event of a tool run in the transaction of the caller; returns its id. Never raises.'
-    ' Give event_id to make a repeated call harmless.';
+    ' Give event_id to make a repeated call harmless. With a model or tokens by kind it is version 2.';
 
 -- For nexus-outbox. Its own rights are few: it can neither change nor delete an event that waits.
 

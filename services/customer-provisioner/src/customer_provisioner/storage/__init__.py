@@ -1,1 +1,1 @@
-"""All SQL of the service: one class that writes profiles and one that reads them."""
+"""All SQL of the service: classes that write and read profiles, and one for changes of users."""

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from customer_provisioner.changes import Change, NextStep, Send, merge, next_step
+from customer_provisioner.changes import Change, NextStep, NoCustomer, Send, merge, next_step
 from customer_provisioner.profile import LEASE, SWEEP_DELAY
 from customer_provisioner.storage.statements import Step
 from nexus_contracts import UserUpdated
@@ -45,18 +45,29 @@ _CLAIM: Final = text("""
 UPDATE user_changes SET claimed_until = :lease_end, due_at = :lease_end WHERE user_id = :user_id
 """)
 
+# Until the user's customer is stored: else each sweep would read the changes of all unknown users.
+_AWAIT_CUSTOMER: Final = text("""
+UPDATE user_changes SET due_at = 'infinity' WHERE user_id = :user_id
+""")
+
 _FINISH: Final = text("""
 UPDATE user_changes
    SET claimed_until = NULL, waiting_since = NULL, last_fault = NULL, refused_as = NULL
  WHERE user_id = :user_id AND revision = :revision
 """)
 
+# A call that ends after a newer one may have reached Stripe after it: the newest is sent again.
 _RELEASE: Final = text("""
-UPDATE user_changes SET claimed_until = NULL, due_at = :now WHERE user_id = :user_id
+UPDATE user_changes
+   SET claimed_until = NULL, due_at = :now, waiting_since = coalesce(waiting_since, :now)
+ WHERE user_id = :user_id
 """)
 
 # The claim stays: a call whose answer was lost may still arrive, after a newer one.
-_NOTE_FAULT: Final = text("UPDATE user_changes SET last_fault = :fault WHERE user_id = :user_id")
+_NOTE_FAULT: Final = text("""
+UPDATE user_changes SET last_fault = :fault, waiting_since = coalesce(waiting_since, :now)
+ WHERE user_id = :user_id
+""")
 
 _REFUSE: Final = text("""
 UPDATE user_changes SET claimed_until = NULL, last_fault = :fault, refused_as = :fault
@@ -78,7 +89,8 @@ SELECT c.user_id FROM user_changes c JOIN user_profiles p USING (user_id)
 _WAITING_SINCE: Final = text("""
 SELECT min(greatest(c.waiting_since, p.provisioned_at))
   FROM user_changes c JOIN user_profiles p USING (user_id)
- WHERE c.waiting_since IS NOT NULL AND c.refused_as IS NULL AND p.state = 'provisioned'
+ WHERE c.waiting_since IS NOT NULL AND c.refused_as IS NULL AND c.due_at < 'infinity'
+   AND p.state = 'provisioned'
 """)
 
 
@@ -131,6 +143,7 @@ class ChangeStore:
         of_user = {"user_id": user_id}
 
         async def work(connection: AsyncConnection) -> NextStep | None:
+            await connection.execute(_LOCK_PROFILE, of_user)  # its customer may be being stored
             row = (await connection.execute(_LOCK, of_user)).one_or_none()
             if row is None:
                 return None
@@ -138,6 +151,8 @@ class ChangeStore:
             step = next_step(Change(*row), customer_id, now)
             if isinstance(step, Send):
                 await connection.execute(_CLAIM, {**of_user, "lease_end": now + LEASE})
+            elif isinstance(step, NoCustomer):
+                await connection.execute(_AWAIT_CUSTOMER, of_user)
             return step
 
         return await self._database.run(work)
@@ -160,12 +175,12 @@ class ChangeStore:
 
         return await self._database.run(work)
 
-    async def fail(self, step: Send, fault: str) -> None:
+    async def fail(self, step: Send, fault: str, now: datetime) -> None:
         """Record that an attempt failed with ``fault``, a text without any value.
 
         The next one is made when the claim has ended.
         """
-        values = {"user_id": step.user_id, "fault": fault}
+        values = {"user_id": step.user_id, "fault": fault, "now": now}
         await self._database.run(lambda connection: connection.execute(_NOTE_FAULT, values))
 
     async def refuse(self, step: Send, fault: str, now: datetime) -> None:

@@ -27,6 +27,8 @@ class StoreResult(Enum):
     STORED = auto()
     ALREADY_STORED = auto()
     SURPLUS = auto()
+    TAKEN = auto()
+    """It is another user's by our table: the user is refused."""
 
 
 class Failure(Enum):
@@ -153,6 +155,8 @@ NEXT_GENERATION: Final = _update(
 GIVE_UP_LINK: Final = _update(
     "state = 'provisioning', link_to = NULL, refused_as = NULL, due_at = :now"
 )
+
+PRESENT_ADDRESS: Final = text("SELECT email FROM user_changes WHERE user_id = :user_id")
 
 CORRECT_ADDRESS: Final = _update(
     """

@@ -84,26 +84,13 @@ class ProfileWriter:
 
         return await self._database.run(work)
 
-    async def correct_address(self, user_id: UUID, email: str, now: datetime) -> bool:
-        """Have a customer created with ``email`` for a user whose address Stripe refused.
+    async def correct_address(self, user_id: UUID, now: datetime) -> bool:
+        """Have a customer created with the present address of a user whose first one was refused.
 
         Returns:
-            Whether it was so. It is not for an unknown user, or if this address was refused.
+            Whether it was so. It is not for an unknown user, or if no other address is known.
         """
-
-        async def work(connection: AsyncConnection) -> bool:
-            row = (await connection.execute(sql.LOCK, {"user_id": user_id})).one_or_none()
-            if row is None:
-                return False
-            profile = profile_from(row)
-            if profile.refused_as is None or profile.link_to or profile.email == email:
-                return False
-            request = json.dumps({**profile.create_request, "email": email})
-            values = {"email": email, "create_request": request}
-            attempt, step = profile.attempt, Step.ADDRESS_REPLACED
-            return await _change(connection, sql.CORRECT_ADDRESS, attempt, now, step, **values)
-
-        return await self._database.run(work)
+        return await self._database.run(lambda c: _correct_address(c, user_id, now))
 
     async def claim(self, user_id: UUID, now: datetime) -> NextStep:
         """Decide the next step for a stored user and, if it needs a call, claim the user for it."""
@@ -140,6 +127,9 @@ class ProfileWriter:
                 return StoreResult.ALREADY_STORED
             if profile.stripe_customer_id or profile.generation != attempt.generation:
                 return StoreResult.SURPLUS
+            if await _is_taken(connection, customer_id, attempt.user_id):
+                await _refuse_link(connection, profile.attempt, LinkFault.TAKEN, now)
+                return StoreResult.TAKEN
             await _change(connection, sql.STORE, profile.attempt, now, how, customer_id, **values)
             await connection.execute(sql.SEND_CHANGES, {"user_id": attempt.user_id, "now": now})
             return StoreResult.STORED
@@ -147,12 +137,19 @@ class ProfileWriter:
         return await self._database.run(work)
 
     async def fail(self, attempt: Attempt, failure: Failure, fault: str, now: datetime) -> None:
-        """End an attempt that failed with ``fault``, a text without any value."""
+        """End an attempt that failed with ``fault``, a text without any value.
+
+        A refused user whose address has changed meanwhile is due again with the present one.
+        """
         statement, step = sql.FAIL[failure]
         values = {"fault": fault, "due_at": now + SWEEP_DELAY}
-        await self._database.run(
-            lambda connection: _change(connection, statement, attempt, now, step, fault, **values)
-        )
+
+        async def work(connection: AsyncConnection) -> None:
+            await _change(connection, statement, attempt, now, step, fault, **values)
+            if failure is Failure.REFUSED:
+                await _correct_address(connection, attempt.user_id, now)
+
+        await self._database.run(work)
 
     async def renew_key(self, attempt: Attempt, now: datetime) -> None:
         """End a look-up that found no customer: the next creation has a new key."""
@@ -252,6 +249,20 @@ async def _refuse_link(
     values = {"fault": fault.value, "due_at": now}
     await _change(connection, statement, attempt, now, step, fault.value, **values)
     return LinkRefused(fault)
+
+
+async def _correct_address(connection: AsyncConnection, user_id: UUID, now: datetime) -> bool:
+    row = (await connection.execute(sql.LOCK, {"user_id": user_id})).one_or_none()
+    email: str | None = await connection.scalar(sql.PRESENT_ADDRESS, {"user_id": user_id})
+    if row is None or email is None:
+        return False
+    profile = profile_from(row)
+    if profile.refused_as is None or profile.link_to or profile.email == email:
+        return False
+    request = json.dumps({**profile.create_request, "email": email})
+    values = {"email": email, "create_request": request}
+    attempt, step = profile.attempt, Step.ADDRESS_REPLACED
+    return await _change(connection, sql.CORRECT_ADDRESS, attempt, now, step, **values)
 
 
 async def _locked(connection: AsyncConnection, user_id: UUID) -> Profile:

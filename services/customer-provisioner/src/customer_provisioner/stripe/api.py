@@ -181,6 +181,7 @@ class StripeApi:
         that were created when this one can have been follows, which does not lag.
         """
         user_id = str(step.attempt.user_id)
+        present = FoundCustomer(CustomerStatus.EXISTS, user_id)  # search may have a former mark
         try:
             searched = await self._call("search", user_id, lambda: self._search(user_id))
         except PermanentError:
@@ -189,8 +190,7 @@ class StripeApi:
         found = [
             each
             for each in searched
-            if each.id not in step.former
-            and (await self.retrieve(each.id)).status is CustomerStatus.EXISTS
+            if each.id not in step.former and await self.retrieve(each.id) == present
         ]
         if not found:
             within = (step.created_from, step.created_to)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
@@ -71,16 +72,19 @@ class EventsApi:
 
     async def accept(self, request: Request) -> Response:
         """Answer a request, whatever it is, and count the answer."""
-        began = time.perf_counter()
+        began, answer = time.perf_counter(), str(Code.INTERNAL_ERROR)
         try:
-            answer: str = CONFIRMED
-            response: Response = JSONResponse({"accepted": await self._publish(request)}, 202)
+            accepted = await self._publish(request)
+            answer = CONFIRMED
+            return JSONResponse({"accepted": accepted}, 202)
         except ProblemError as error:
-            answer, response = error.problem.code, problem_response(error.problem)
+            answer = error.problem.code
+            return problem_response(error.problem)
         except ClientDisconnect:
-            answer, response = DISCONNECTED, Response(status_code=400)
-        self._metrics.answered(answer, time.perf_counter() - began)
-        return response
+            answer = DISCONNECTED
+            return Response(status_code=400)
+        finally:
+            self._metrics.answered(answer, time.perf_counter() - began)
 
     async def _publish(self, request: Request) -> int:
         """Publish the events of a request and return their number.
@@ -115,8 +119,7 @@ class EventsApi:
         self._outage.round(errors)
         if failures := [error for error in errors if error is not None]:
             raise ProblemError(_unavailable(f"not all is confirmed: {failures[0]}"))
-        for each in messages:
-            self._metrics.confirmed(str(each.type))
+        self._metrics.confirmed(Counter(each.routing_key for each in publications))
 
 
 async def _messages(

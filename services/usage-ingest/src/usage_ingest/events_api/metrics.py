@@ -1,11 +1,12 @@
 """Every metric of the events API, by name. No label holds a key, a source or an id."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from nexus_messaging.topology import OUTSIDE_EVENTS
 from nexus_service.problems import Code
-from usage_ingest.events_api.reading import ACCEPTED
 
 CONFIRMED: Final = "confirmed"
 DISCONNECTED: Final = "disconnected"
@@ -31,7 +32,7 @@ class Metrics:
         self._bytes = Gauge("events_api_body_bytes", "Bytes in hand", registry=registry)
         for answer in (CONFIRMED, DISCONNECTED, *Code):
             self._requests.labels(answer)
-        for data in ACCEPTED:
+        for data in OUTSIDE_EVENTS:
             self._events.labels(data.TYPE)
 
     def answered(self, answer: str, seconds: float) -> None:
@@ -39,9 +40,10 @@ class Metrics:
         self._requests.labels(answer).inc()
         self._seconds.observe(seconds)
 
-    def confirmed(self, event_type: str) -> None:
-        """Count an event that the broker has confirmed."""
-        self._events.labels(event_type).inc()
+    def confirmed(self, by_type: Mapping[str, int]) -> None:
+        """Count events that the broker has confirmed."""
+        for event_type, number in by_type.items():
+            self._events.labels(event_type).inc(number)
 
     def in_hand(self, change: int) -> None:
         """Count ``change`` more bytes of bodies in memory."""

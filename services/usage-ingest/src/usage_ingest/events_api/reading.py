@@ -14,7 +14,6 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from nexus_contracts import (
-    ALL_EVENTS,
     CONTENT_TYPE,
     MAX_BODY_BYTES,
     ContractError,
@@ -32,11 +31,6 @@ from nexus_service.problems import Code, Fault, Problem, ProblemError
 BATCH_CONTENT_TYPE: Final = "application/cloudevents-batch+json"
 JSON_CONTENT_TYPE: Final = "application/json"
 CONTENT_TYPES: Final = (CONTENT_TYPE, BATCH_CONTENT_TYPE, JSON_CONTENT_TYPE)
-
-ACCEPTED: Final = tuple(
-    data for data in ALL_EVENTS if data.TYPE.rpartition(".")[0] in OUTSIDE_EVENTS
-)
-"""The events that other services may publish."""
 
 _ATTRIBUTE_PREFIX: Final = "ce-"
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
@@ -98,7 +92,7 @@ def read_message(body: bytes, key: ApiKey, traceparent: str | None) -> Message |
     ``traceparent`` becomes the event's if it has none and stays within the size limit.
     """
     try:
-        event = read_event(body, ACCEPTED)
+        event = read_event(body, OUTSIDE_EVENTS)
     except ContractError as error:
         code = Code.TOO_LARGE if len(body) > MAX_BODY_BYTES else Code.INVALID
         return Refused(code, error.broken)

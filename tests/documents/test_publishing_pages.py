@@ -1,0 +1,178 @@
+"""The code on the pages of docs/publishing runs as it stands, and publishes what it says."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from nexus_contracts import EventData, ToolExecuted, UserCreated
+from support.events_api_stand_in import KEY, EventsApi, stand_in
+from support.node import NODE, install_publisher, publisher_package
+from support.pages import DOCS, blocks
+
+USER = UUID("018f3a52-7c1e-7d3a-9f00-5a2b6c7d8e9f")
+RUN = UUID("018f3a52-8000-7000-8000-000000000001")
+CONTRACTS: Sequence[type[EventData]] = (UserCreated, ToolExecuted)
+
+PYTHON_HOST = """
+import asyncio, uuid
+from datetime import UTC, datetime
+import async_job, direct_route, hub
+
+user = {user!r}
+asyncio.run(direct_route.call_tool(user, "weather", "forecast", {{}}))
+asyncio.run(hub.invoke(user, "weather", "forecast", {{}}))
+ended = async_job.EndedJob(
+    uuid.UUID({run!r}), datetime.now(UTC), uuid.UUID(user), "weather", "forecast", "succeeded")
+assert async_job.job_ended(ended)
+assert async_job.job_ended(ended)
+"""
+
+TYPESCRIPT_HOST = """
+globalThis.Deno = { env: { get: (name) => process.env[name] } };
+const { POST } = await import("./direct-route.js");
+const { invoke } = await import("./hub.js");
+const { jobEnded } = await import("./async-job.js");
+
+const [userId, eventId] = process.argv.slice(2);
+const names = { serverId: "weather", toolName: "forecast" };
+const body = JSON.stringify({ userId, ...names, input: {} });
+const answer = await POST(new Request("http://host/", { method: "POST", body }));
+await invoke(userId, names.serverId, names.toolName, {});
+const run = { user_id: userId, server_id: "weather", tool_name: "forecast", status: "succeeded" };
+const job = { event_id: eventId, ended_at: new Date().toISOString(), run };
+console.log(answer.status, await jobEnded(job), await jobEnded(job));
+"""
+
+TYPESCRIPT_TOOLS = """
+export async function runTool(server: string, tool: string, input: unknown) {
+  return { server, tool, input };
+}
+export const invokeTool = runTool;
+declare global {
+  const Deno: { env: { get(name: string): string | undefined } };
+}
+"""
+
+TSCONFIG = {
+    "compilerOptions": {
+        "strict": True,
+        "target": "es2022",
+        "module": "nodenext",
+        "rewriteRelativeImportExtensions": True,
+        "types": ["node"],
+    },
+    "include": ["*.ts"],
+}
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[EventsApi]:
+    """Return an API that is there."""
+    async with stand_in() as made:
+        yield made
+
+
+def runs(api: EventsApi) -> list[tuple[str, UUID]]:
+    """Return the origin and the user of each run, once for each id, sorted."""
+    found = {event.id: event.data for event in api.events(CONTRACTS)}
+    return sorted(
+        (data.origin, data.user_id) for data in found.values() if isinstance(data, ToolExecuted)
+    )
+
+
+def code(page: str, language: str) -> str:
+    """Return the one block of code in ``language`` on a page."""
+    [block] = blocks(DOCS / page, language)
+    return block
+
+
+async def run(api: EventsApi, folder: Path, *command: str | Path) -> str:
+    """Run a command with the settings of the pages; return its output."""
+    settings = {"METERING_URL": api.url, "METERING_KEY": KEY}
+    settings |= {"METERING_SPOOL": str(folder / "spool")}
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=folder,
+        env=os.environ | settings,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(60):
+        output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+    return output.decode()
+
+
+async def test_python_of_the_pages_publishes_a_run_of_each_origin(
+    api: EventsApi, tmp_path: Path
+) -> None:
+    """One host has all three; a job that is reported twice is one event."""
+    for page in ("direct-route", "hub", "async-job"):
+        module = tmp_path / f"{page.replace('-', '_')}.py"
+        module.write_text(code(f"publishing/{page}.md", "python"), encoding="utf-8")
+    tools = "async def run_tool(*given): return given\ninvoke_tool = run_tool\n"
+    (tmp_path / "tools.py").write_text(tools)
+    host = tmp_path / "host.py"
+    host.write_text(PYTHON_HOST.format(user=str(USER), run=str(RUN)))
+
+    await run(api, tmp_path, sys.executable, host)
+
+    assert runs(api) == [("direct", USER), ("hub", USER), ("job", USER)]
+    assert str(RUN) in api.ids
+
+
+async def test_typescript_of_the_pages_publishes_a_run_of_each_origin(
+    api: EventsApi, tmp_path: Path
+) -> None:
+    """It compiles by the package's types, and runs on Node."""
+    install_publisher(tmp_path)
+    for page in ("direct-route", "hub", "async-job"):
+        text = (
+            code(f"publishing/{page}.md", "ts")
+            .replace("npm:", "")
+            .replace('./tools"', './tools.ts"')
+        )
+        (tmp_path / f"{page}.ts").write_text(text, encoding="utf-8")
+    (tmp_path / "tools.ts").write_text(TYPESCRIPT_TOOLS)
+    (tmp_path / "host.mjs").write_text(TYPESCRIPT_HOST)
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    (tmp_path / "tsconfig.json").write_text(json.dumps(TSCONFIG))
+    types = tmp_path / "node_modules" / "@types"
+    types.symlink_to(publisher_package() / "node_modules" / "@types")
+    after = tmp_path / "node_modules" / "next" / "server.js"
+    after.parent.mkdir()
+    after.write_text("export const after = (promise) => void promise;")
+    after.with_suffix(".d.ts").write_text("export function after(promise: Promise<unknown>): void;")
+    (after.parent / "package.json").write_text(
+        '{"name": "next", "type": "module", "exports": {"./server": "./server.js"}}'
+    )
+    compiler = publisher_package() / "node_modules" / "typescript" / "bin" / "tsc"
+    await run(api, tmp_path, NODE, compiler, "-p", tmp_path)
+
+    output = await run(api, tmp_path, NODE, "host.mjs", str(USER), str(RUN))
+
+    assert output == "200 delivered delivered\n"
+    assert runs(api) == [("direct", USER), ("hub", USER), ("job", USER)]
+
+
+@pytest.mark.long
+async def test_curl_of_the_first_page_publishes_a_user(api: EventsApi, tmp_path: Path) -> None:
+    """The first thing that a newcomer copies is `user.created`."""
+    text = (DOCS / "publishing.md").read_text(encoding="utf-8")
+    found = re.search(r"```(\w+)\n(.*?)```", text, re.DOTALL)
+    assert found is not None
+    assert found[1] == "sh"
+
+    await run(api, tmp_path, shutil.which("bash") or "bash", "-c", found[2])
+
+    [event] = api.events(CONTRACTS)
+    assert isinstance(event.data, UserCreated)
+    assert (event.source, event.data.user_id) == ("acme", USER)
