@@ -4,14 +4,14 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from nexus_contracts import CONTENT_TYPE, MAX_BODY_BYTES, EventData
+from nexus_contracts import BATCH_CONTENT_TYPE, CONTENT_TYPE, MAX_BODY_BYTES, EventData
 from nexus_contracts.schemas import schema_of
 from nexus_messaging.topology import OUTSIDE_EVENTS
 from nexus_service.api_keys import FULL_BATCH
 from nexus_service.problems import CONTENT_TYPE as PROBLEM
 from nexus_service.problems import Code, Problem
 from usage_ingest.events_api.bodies import MAX_REQUEST_BYTES
-from usage_ingest.events_api.reading import BATCH_CONTENT_TYPE, JSON_CONTENT_TYPE
+from usage_ingest.events_api.reading import JSON_CONTENT_TYPE
 
 Part = dict[str, Any]
 

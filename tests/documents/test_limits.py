@@ -12,7 +12,7 @@ import nexus_publisher.delivery
 import nexus_publisher.http
 import nexus_publisher.lanes
 from customer_provisioner import changes
-from nexus_contracts import BATCH_CONTENT_TYPE, MAX_BODY_BYTES
+from nexus_contracts import MAX_BODY_BYTES
 from nexus_messaging.topology import EVENTS
 from nexus_outbox.storage import BATCH
 from nexus_service import problems
@@ -20,7 +20,7 @@ from nexus_service.api_keys import FULL_BATCH
 from support.node import PUBLISHER
 from support.pages import DOCS
 from usage_ingest import metering
-from usage_ingest.events_api import bodies, http, reading
+from usage_ingest.events_api import bodies, http
 
 MIB: Final = 1024 * 1024
 
@@ -55,7 +55,6 @@ def test_publishers_and_consumers_have_the_same_constants() -> None:
     assert typescript("publisher.ts", "MAX_EVENT_BYTES") == MAX_BODY_BYTES
     assert nexus_publisher.amqp.EXCHANGE == EVENTS
     assert nexus_publisher.http.PROBLEM_TYPE == problems.CONTENT_TYPE
-    assert reading.BATCH_CONTENT_TYPE == BATCH_CONTENT_TYPE
     assert changes.FUTURE_TOLERANCE == metering.FUTURE_TOLERANCE
 
 

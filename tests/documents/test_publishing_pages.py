@@ -18,6 +18,7 @@ from support.node import NODE, install_publisher, publisher_package
 from support.pages import DOCS, blocks
 
 USER = UUID("018f3a52-7c1e-7d3a-9f00-5a2b6c7d8e9f")
+BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 RUN = UUID("018f3a52-8000-7000-8000-000000000001")
 CONTRACTS: Sequence[type[EventData]] = (UserCreated, ToolExecuted)
 
@@ -135,11 +136,7 @@ async def test_typescript_of_the_pages_publishes_a_run_of_each_origin(
     """It compiles by the package's types, and runs on Node."""
     install_publisher(tmp_path)
     for page in ("direct-route", "hub", "async-job"):
-        text = (
-            code(f"publishing/{page}.md", "ts")
-            .replace("npm:", "")
-            .replace('./tools"', './tools.ts"')
-        )
+        text = code(f"publishing/{page}.md", "ts").replace('./tools"', './tools.ts"')
         (tmp_path / f"{page}.ts").write_text(text, encoding="utf-8")
     (tmp_path / "tools.ts").write_text(TYPESCRIPT_TOOLS)
     (tmp_path / "host.mjs").write_text(TYPESCRIPT_HOST)
@@ -164,15 +161,20 @@ async def test_typescript_of_the_pages_publishes_a_run_of_each_origin(
 
 
 @pytest.mark.long
-async def test_curl_of_the_first_page_publishes_a_user(api: EventsApi, tmp_path: Path) -> None:
-    """The first thing that a newcomer copies is `user.created`."""
+async def test_curl_of_the_first_page_publishes_a_user_and_a_run(
+    api: EventsApi, tmp_path: Path
+) -> None:
+    """The first thing that a newcomer copies is `user.created`, then a run of this user."""
     text = (DOCS / "publishing.md").read_text(encoding="utf-8")
-    found = re.search(r"```(\w+)\n(.*?)```", text, re.DOTALL)
-    assert found is not None
-    assert found[1] == "sh"
+    (first, user_created), (second, tool_executed), *_ = BLOCK.findall(text)
+    assert (first, second) == ("sh", "sh")
+    bash = shutil.which("bash") or "bash"
 
-    await run(api, tmp_path, shutil.which("bash") or "bash", "-c", found[2])
+    await run(api, tmp_path, bash, "-c", user_created)
+    await run(api, tmp_path, bash, "-c", tool_executed)
 
-    [event] = api.events(CONTRACTS)
-    assert isinstance(event.data, UserCreated)
-    assert (event.source, event.data.user_id) == ("acme", USER)
+    user, tool_run = api.events(CONTRACTS)
+    assert isinstance(user.data, UserCreated)
+    assert isinstance(tool_run.data, ToolExecuted)
+    assert (user.source, user.data.user_id) == ("acme", USER)
+    assert (tool_run.source, tool_run.data.user_id) == ("acme", USER)

@@ -23,7 +23,8 @@ async def serve_routes(*routes: web.RouteDef, port: int = 0) -> AsyncIterator[st
     """Serve ``routes`` while the context lasts, on a free port by default; yield the URL."""
     application = web.Application(client_max_size=0)  # without a limit
     application.add_routes(routes)
-    runner = web.AppRunner(application, access_log=None)
+    # A request that a test leaves unanswered holds up no end.
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
         await web.TCPSite(runner, LOOPBACK, port).start()

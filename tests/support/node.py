@@ -59,7 +59,7 @@ def install_publisher(application: Path) -> None:
     """Pack the TypeScript package, and install the archive in ``application``."""
     sources = application / ".publisher"
     package = publisher_package()
-    ignored = shutil.ignore_patterns("node_modules", "build", "dist", "tests")
+    ignored = shutil.ignore_patterns("node_modules", "build", "dist", "tests", "*.tgz")
     shutil.copytree(package, sources, ignore=ignored)  # others build in the package's own folder
     (sources / "node_modules").symlink_to(package / "node_modules")
     packed = npm(sources, "pack")

@@ -37,7 +37,8 @@ def test_up_returns_when_every_part_is_ready(directory: Path) -> None:
     assert up.returncode == 0, up.stdout
     addresses = re.findall(r"http://\S+/(?:metrics|readyz|sums|graph|alerts)", up.stdout)
     assert [url for url in addresses if not answers(url)] == []
-    assert len(addresses) == 11
+    assert len(addresses) == 12
+    assert re.search(r" METERING_URL=http://127\.0\.0\.1:\d+ METERING_KEY=\S+\n", up.stdout)
     assert not running(directory).dead
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import aio_pika
@@ -11,7 +12,7 @@ import pytest
 from local_stack.broker_programs import BrokerUnavailableError
 from local_stack.directory_lock import DirectoryInUseError
 from local_stack.identities import ProcessIdentity, descendants
-from local_stack.ports import LOOPBACK, free_ports
+from local_stack.ports import LOOPBACK, PortTakenError, free_ports
 from local_stack.rabbitmq import RabbitNode
 from local_stack.rabbitmq_settings import PLUGINS, RabbitPorts
 
@@ -79,6 +80,17 @@ def test_a_folder_that_a_shell_would_misread_is_refused(tmp_path: Path) -> None:
     """RabbitMQ's shell would wait for the closing quote."""
     with pytest.raises(BrokerUnavailableError, match="it hands its folder to a shell"):
         RabbitNode.start(tmp_path / "it's")
+
+
+@pytest.mark.long
+def test_a_port_that_another_program_took_is_named(tmp_path: Path) -> None:
+    """Its port may have been free when it was chosen."""
+    with socket.create_server((LOOPBACK, 0)) as other:
+        taken = other.getsockname()[1]
+        ports = replace(RabbitPorts.choose(), amqp=taken)
+
+        with pytest.raises(PortTakenError, match=f"another program listens on port {taken}$"):
+            RabbitNode.start(tmp_path, ports)
 
 
 def test_standard_ports_are_used_only_where_free() -> None:

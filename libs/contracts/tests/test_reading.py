@@ -129,6 +129,13 @@ def test_each_fault_has_its_own_error(message: bytes, error: type[ContractError]
         read_event(message, [ToolExecuted])
 
 
+@pytest.mark.parametrize("message", [b"[]", b"7", b"null", b'"text"'])
+def test_a_body_that_is_no_object_is_called_so(message: bytes) -> None:
+    """And not an envelope without its `specversion`."""
+    with pytest.raises(UnreadableError, match=r"^body: must be an object$"):
+        read_event(message, [ToolExecuted])
+
+
 def test_a_body_of_exactly_the_limit_is_read() -> None:
     """The limit of 256 KiB is inclusive."""
     room = MAX_BODY_BYTES - len(body(padding=""))

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -29,6 +30,7 @@ CASES: list[tuple[Any, Any, str]] = [
     (Annotated[int, Field(ge=0)], -1, "must be at least 0"),
     (Annotated[int, Field(gt=0)], 0, "must be more than 0"),
     (Annotated[int, Field(le=9)], 10, "must be at most 9"),
+    (Annotated[UUID, Field(strict=True)], MARK, "must be a UUID"),
     (Moment, "2026-03-01", "must be a time as RFC 3339 writes it: 2026-03-01T12:00:00Z"),
     (Moment, "2026-03-01T12:00", "must say how far it is from UTC: 2026-03-01T12:00:00Z"),
     (Moment, "1969-03-01T12:00Z", "must be a time from 1970 on and before 9999"),

@@ -30,8 +30,16 @@ def test_one_way_is_enough(environment: dict[str, str]) -> None:
 )
 def test_no_way_or_two_are_refused(environment: dict[str, str]) -> None:
     """The text names the settings."""
-    with pytest.raises(SettingsError, match="set either AMQP_URL, or EVENTS_API_URL and"):
+    with pytest.raises(SettingsError, match=r"^set either AMQP_URL, or EVENTS_API_URL and"):
         load(TransportSettings, environment)
+
+
+@pytest.mark.parametrize("path", ["", "/", "/v1/events", "/v1/events/"])
+def test_the_address_may_have_the_path_of_events(path: str) -> None:
+    """The loop adds it itself."""
+    settings = load(TransportSettings, API | {"EVENTS_API_URL": API["EVENTS_API_URL"] + path})
+
+    assert settings.events_api_url == API["EVENTS_API_URL"]
 
 
 @pytest.mark.parametrize(

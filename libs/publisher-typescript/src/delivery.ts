@@ -26,6 +26,8 @@ const MAX_EVENTS_PER_REQUEST = 1000;
 const MAX_BYTES_PER_REQUEST = 1024 * 1024; // the API takes more, but a slow uplink takes long for it
 const MAX_TIMER_MS = 2 ** 31 - 1; // a longer timer ends at once
 
+type Pause = "debounce" | "backoff" | "retry-after" | "held_back";
+
 /** Events between two requests; it is settled when each of them is confirmed or lost. */
 class Group {
   left = 0; // events that are neither confirmed nor lost
@@ -41,6 +43,12 @@ interface WaitingEvent extends WrittenEvent {
   readonly group: Group;
 }
 
+/** A type that the key may not publish: its events wait, and the others go on. */
+interface HeldBack {
+  readonly failures: number;
+  until: number; // of performance.now()
+}
+
 export class Delivery implements Holder {
   readonly #api: Api;
   readonly #limits: Limits;
@@ -53,10 +61,11 @@ export class Delivery implements Holder {
   #confirmed = 0;
   #failures = 0; // in a row
   #problem: string | undefined;
+  readonly #heldBack = new Map<string, HeldBack>(); // by type
   #eventsPerRequest = MAX_EVENTS_PER_REQUEST; // fewer while a refused event is searched for
   #running = false;
   #hurried = false; // the next request is sent without the debounce
-  #pausedBy: "debounce" | "backoff" | "retry-after" | undefined;
+  #pausedBy: Pause | undefined;
   #wake: () => void = () => undefined;
   #ended: LossReason | undefined; // why no more events are kept
 
@@ -72,7 +81,7 @@ export class Delivery implements Holder {
       confirmed: this.#confirmed,
       waiting: this.#events.length,
       oldestMs: now - this.#events.reduce((oldest, { keptAt }) => Math.min(oldest, keptAt), now),
-      problem: this.#problem,
+      problem: this.#problem ?? this.#forbidden(),
     };
   }
 
@@ -85,6 +94,7 @@ export class Delivery implements Holder {
     this.#group.left += 1;
     this.#groups.add(this.#group);
     hold(this);
+    if (this.#pausedBy === "held_back") this.#wake();
     if (!this.#running) void this.#run();
     return undefined;
   }
@@ -110,7 +120,8 @@ export class Delivery implements Holder {
   /** Keep no more events, deliver within `ms`, and report the rest as lost for `reason`. */
   async end(ms: number, reason: LossReason): Promise<void> {
     this.#ended ??= reason;
-    if (this.#pausedBy === "backoff") this.#wake();
+    for (const held of this.#heldBack.values()) held.until = 0;
+    if (this.#pausedBy === "backoff" || this.#pausedBy === "held_back") this.#wake();
     await this.flush(ms);
     this.abandon(reason);
   }
@@ -129,7 +140,14 @@ export class Delivery implements Holder {
   async #run(): Promise<void> {
     this.#running = true;
     while (this.#events.length > 0) {
-      const full = this.#events.length >= this.#eventsPerRequest;
+      const now = performance.now();
+      const due = this.#due(now);
+      if (due.length === 0) {
+        const ends = [...this.#heldBack.values()].map(({ until }) => until).filter((until) => until > now);
+        await this.#pause(Math.min(...ends) - now, "held_back");
+        continue;
+      }
+      const full = due.length >= this.#eventsPerRequest;
       if (!full && !this.#hurried) await this.#pause(this.#limits.debounceMs, "debounce");
       this.#hurried = false;
       const batch = this.#batch();
@@ -143,14 +161,20 @@ export class Delivery implements Holder {
     this.#running = false;
   }
 
+  /** The events that are not held back. */
+  #due(now: number): WaitingEvent[] {
+    return this.#events.filter(({ type }) => (this.#heldBack.get(type)?.until ?? 0) <= now);
+  }
+
   /** The first events that fit into one request. */
   #batch(): WaitingEvent[] {
     let bytes = 0;
-    const surplus = this.#events.findIndex((event, index) => {
+    const due = this.#due(performance.now());
+    const surplus = due.findIndex((event, index) => {
       bytes += event.bytes + 1;
       return index === this.#eventsPerRequest || (index > 0 && bytes > MAX_BYTES_PER_REQUEST);
     });
-    return surplus < 0 ? [...this.#events] : this.#events.slice(0, surplus);
+    return surplus < 0 ? due : due.slice(0, surplus);
   }
 
   /** Carry out what follows from the answer; returns when the next request may be made. */
@@ -159,6 +183,7 @@ export class Delivery implements Holder {
     switch (next.step) {
       case "confirmed":
         this.#confirmed += this.#remove(batch).length;
+        for (const { type } of batch) this.#heldBack.delete(type);
         this.#eventsPerRequest = Math.min(2 * this.#eventsPerRequest, MAX_EVENTS_PER_REQUEST);
         this.#failures = 0;
         this.#problem = undefined;
@@ -170,10 +195,15 @@ export class Delivery implements Holder {
         this.#failures = 0;
         this.#hurried = true;
         return;
+      case "hold_back":
+        this.#holdBack(batch.filter((_event, index) => next.forbidden.includes(index)));
+        this.#failures = 0;
+        this.#hurried = true;
+        return;
       case "narrow":
         // Smaller requests find the event that is refused. It then waits behind the others.
         this.#eventsPerRequest = Math.ceil(batch.length / 2);
-        if (batch.length === 1) this.#events.push(...this.#events.splice(0, 1));
+        if (batch.length === 1) this.#events = [...this.#events.filter((event) => event !== batch[0]), ...batch];
         else this.#failures = 0;
         await this.#backOff(answer, 0);
         return;
@@ -189,9 +219,7 @@ export class Delivery implements Holder {
       console.warn(`nexus publisher: the events API answers ${problem}; events wait in memory`);
     }
     this.#problem = problem;
-    // After a failed attempt only: a function that was frozen for long sends what it has left.
-    const oldest = performance.now() - this.#limits.maxAgeMs;
-    this.#lose(this.#events.filter((event) => event.keptAt < oldest), "expired");
+    this.#expire(this.#events);
     if (this.#events.length === 0) return;
 
     const { firstRetryMs, longestRetryMs } = this.#limits;
@@ -199,6 +227,31 @@ export class Delivery implements Holder {
     if (leastMs <= ms) await this.#pause(ms, "backoff");
     else await this.#pause(leastMs + ms, "retry-after");
     this.#hurried = true;
+  }
+
+  /** Have all events of these events' types wait, each type for its own backoff. */
+  #holdBack(forbidden: readonly WaitingEvent[]): void {
+    const { firstRetryMs, longestRetryMs } = this.#limits;
+    for (const type of new Set(forbidden.map((event) => event.type))) {
+      const failures = (this.#heldBack.get(type)?.failures ?? 0) + 1;
+      const ms = backoff(failures, firstRetryMs, longestRetryMs, Math.random());
+      this.#heldBack.set(type, { failures, until: performance.now() + ms });
+      if (failures > 1) continue;
+      console.warn(`nexus publisher: the events API answers HTTP 403 for ${type}; such events wait in memory`);
+    }
+    this.#expire(forbidden);
+  }
+
+  /** Return why events are held back, if any are. */
+  #forbidden(): string | undefined {
+    const types = [...this.#heldBack.keys()];
+    return types.length > 0 ? `HTTP 403 for ${types.join(", ")}` : undefined;
+  }
+
+  /** Lose those that are too old. Only after a failed attempt: a function may have been frozen for long. */
+  #expire(events: readonly WaitingEvent[]): void {
+    const oldest = performance.now() - this.#limits.maxAgeMs;
+    this.#lose(events.filter((event) => event.keptAt < oldest), "expired");
   }
 
   #lose(events: readonly WaitingEvent[], reason: LossReason, rules?: readonly BrokenRule[]): void {
@@ -225,7 +278,7 @@ export class Delivery implements Holder {
   }
 
   /** Wait in the background, until woken. */
-  async #pause(ms: number, cause: "debounce" | "backoff" | "retry-after"): Promise<void> {
+  async #pause(ms: number, cause: Pause): Promise<void> {
     if (this.#stop.signal.aborted) return;
     this.#pausedBy = cause;
     await new Promise<void>((resolve) => {

@@ -8,13 +8,18 @@ export interface Api {
   readonly timeoutMs: number;
 }
 
-const EVENTS_PATH = "v1/events";
+const EVENTS_PATH = "/v1/events";
 
-/** Return where and how to post; undefined if address or key are missing or can't be used. */
+/**
+ * Return where and how to post; undefined if address or key are missing or can't be used.
+ *
+ * The address may have the path of events already.
+ */
 export function apiAt(url: string | undefined, key: string | undefined, timeoutMs: number): Api | undefined {
   if (!url || !/^https?:/.test(url) || !key) return undefined;
   try {
-    const address = new URL(EVENTS_PATH, url.endsWith("/") ? url : `${url}/`);
+    const address = new URL(url);
+    address.pathname = address.pathname.replace(/\/*(\/v1\/events\/*)?$/, EVENTS_PATH);
     const { headers } = new Request(address, {
       headers: {
         authorization: `Bearer ${key.trim()}`,

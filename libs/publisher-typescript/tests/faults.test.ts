@@ -50,6 +50,9 @@ for (let round = 0; round < ROUNDS; round += 1) {
       status(400, {}, '{"errors": [{"index": -1}, {"index": 10000}, null, 3]}'),
       status(413),
       status(204),
+      status(202, {}, "<html>"),
+      status(202, {}, '{"accepted": 0}'),
+      refuse(() => true, 403),
     ];
     const share = random() * 0.8;
     receiver.otherwise = (batch, response) => {

@@ -180,6 +180,7 @@ for (const [name, fault] of Object.entries({
   "a reset connection": reset,
   "no answer in time": neverAnswer,
   "200 of a page that is not the API's": status(200, {}, "<html>"),
+  "202 without the number of events": status(202, {}, "<html>"),
   "a redirect": status(302, { location: "/login" }),
   "401": status(401),
 })) {
@@ -233,6 +234,52 @@ test("the events that the API names are reported with their rules, the others ar
   );
   assert.equal(JSON.parse(lost[0]?.json ?? "").data.tool_name, "bad");
 });
+
+test("an event that the key may not publish waits, and those beside it are sent", async (context) => {
+  const warn = context.mock.method(console, "warn", () => undefined);
+  create();
+  const isUser = (event: { type: string }) => event.type === "user.created.v1";
+  receiver.otherwise = (batch, response) => {
+    (batch.some(isUser) ? refuse(isUser, 403) : receiver.accept)(batch, response);
+  };
+
+  const user = publisher.userCreated({ user_id: randomUUID(), email: "ada@example.com" }).id;
+  for (let runs = 0; runs < 3; runs += 1) {
+    const run = publisher.toolExecuted(RUN).id;
+    await until(() => receiver.accepted.has(run));
+    await sleep(20);
+  }
+  assert.equal(publisher.status().problem, "HTTP 403 for user.created.v1");
+  assert.equal(warn.mock.callCount(), 1);
+  assert.deepEqual(lost, []);
+
+  receiver.otherwise = receiver.accept; // the key is corrected
+  assert.equal(await publisher.flush(), 0);
+  assert.ok(receiver.accepted.has(user));
+  assert.equal(publisher.status().problem, undefined);
+});
+
+test("an event that the key may never publish is lost as expired", async () => {
+  create({ maxAgeMs: 50 });
+  receiver.otherwise = refuse(() => true, 403);
+
+  const { id } = publisher.toolExecuted(RUN);
+  assert.equal(await publisher.flush(), 0);
+  await publisher.close();
+
+  assert.deepEqual(lost.map((each) => [each.id, each.reason]), [[id, "expired"]]);
+});
+
+for (const path of ["/", "/v1/events", "/v1/events/"]) {
+  test(`an address that ends with ${path} is the same address`, async () => {
+    create({ url: `${receiver.url}${path}` });
+
+    publisher.toolExecuted(RUN);
+    assert.equal(await publisher.flush(), 0);
+
+    assert.deepEqual(receiver.requests.map(({ url }) => url), ["/v1/events"]);
+  });
+}
 
 for (const code of [400, 403, 413]) {
   test(`an event for which the API answers ${code} without naming it holds up no other`, async () => {

@@ -44,7 +44,7 @@ export class Receiver {
     for (const event of batch) {
       this.accepted.set(event.id, [...(this.accepted.get(event.id) ?? []), event.json]);
     }
-    response.writeHead(202).end();
+    response.writeHead(202).end(JSON.stringify({ accepted: batch.length }));
   };
 
   async start(): Promise<this> {

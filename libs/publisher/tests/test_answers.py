@@ -16,19 +16,34 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 
 @given(
     status=st.integers(100, 599),
-    problem=JSON | st.fixed_dictionaries({"errors": JSON}),
+    body=JSON | st.fixed_dictionaries({"errors": JSON}),
     size=st.integers(1, 20),
     retry_after=st.none() | st.text(),
 )
-def test_no_answer_but_202_confirms_and_none_fails(
-    status: int, problem: object, size: int, retry_after: str | None
+def test_no_other_answer_confirms_and_none_fails(
+    status: int, body: object, size: int, retry_after: str | None
 ) -> None:
-    """Each event is confirmed, or refused by its index, or sent again."""
-    answer = answer_to(status, problem, size, retry_after=retry_after)
+    """Each event is refused by its index, or sent again."""
+    answer = answer_to(status, body, size, retry_after=retry_after)
 
-    assert bool(answer.confirmed) == (status == 202)
+    assert not answer.confirmed
     assert all(0 <= index < size for index in answer.refused)
-    assert answer.confirmed or answer.refused or answer.failure
+    assert answer.refused or answer.failure
+
+
+def test_a_202_with_the_number_of_events_confirms_them() -> None:
+    """As the API answers."""
+    assert answer_to(202, {"accepted": 3}, 3).confirmed == {0, 1, 2}
+
+
+@pytest.mark.parametrize("body", [None, {}, [], {"accepted": 2}, {"accepted": "3"}])
+def test_a_202_of_somebody_else_confirms_nothing(body: object) -> None:
+    """A gateway may answer so in place of the API: the events are sent again, slowly."""
+    answer = answer_to(202, body, 3)
+
+    assert not answer.confirmed
+    assert answer.failure is not None
+    assert answer.failure.trouble is Trouble.CONFIGURATION
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,7 @@ from nexus_messaging.settings import BrokerSettings
 from nexus_service.checking import Check, Checks
 from nexus_service.command import Command, Server, Service, duration, moment, positive, run, utf_8
 from nexus_service.input_files import UnreadableFileError
+from nexus_service.key_command import MAKE_API_KEY
 from nexus_service.lifecycle import StartError, StoppedError
 from nexus_service.settings import ProcessSettings, ServiceSettings
 
@@ -123,6 +125,19 @@ def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFi
 
     assert exited.value.code == 2
     assert "usage: usage-ingest" in capsys.readouterr().err
+
+
+def test_key_for_a_type_that_no_event_has_is_not_made(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its owner's events would all be refused; the answer names the events that there are."""
+    made = replace(service(), commands=(MAKE_API_KEY,))
+    for known in ("user.created", "user.created.v2", "*"):
+        assert run(made, ["make-api-key", "hub", "--type", known]) == 0
+
+    with pytest.raises(SystemExit) as exited:
+        run(made, ["make-api-key", "hub", "--type", "user.creatd"])
+
+    assert exited.value.code == 2
+    assert "tool.executed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["serve", "migrate", "ask"])

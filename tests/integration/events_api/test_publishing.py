@@ -68,3 +68,13 @@ async def test_an_event_in_binary_mode_is_published(api: Api, vhost: Vhost) -> N
         "datacontenttype": "application/json",
         "data": data,
     }
+
+
+async def test_copies_of_an_event_in_one_request_are_published_once(api: Api, vhost: Vhost) -> None:
+    """A full batch of copies is no slower than other batches, and all of them are accepted."""
+    event = as_json(tool_run())
+
+    answer = await api.post([event] * 1000)
+
+    assert (answer.status, answer.body) == (202, {"accepted": 1000})
+    assert len(await published(vhost)) == 1

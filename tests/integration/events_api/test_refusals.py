@@ -143,6 +143,24 @@ async def test_another_path_or_method_is_a_problem(api: Api) -> None:
             assert path.status == 404
 
 
+async def test_a_request_to_upgrade_is_refused_for_that(api: Api) -> None:
+    """As Java's HttpClient sends it by default; its event is not called unreadable."""
+    answer = await api.post(as_json(tool_run()), Connection="Upgrade", Upgrade="h2c")
+
+    assert (answer.status, answer.body["code"]) == (400, "invalid")
+    assert "without Upgrade" in answer.body["detail"]
+    assert "errors" not in answer.body
+
+
+async def test_a_slash_at_the_end_is_another_path(api: Api) -> None:
+    """No redirect: it would name http:// behind a proxy, and clients send the key again."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{api.url}/v1/events/", allow_redirects=False) as answer,
+    ):
+        assert (answer.status, answer.headers.get("Location")) == (404, None)
+
+
 async def test_a_slow_body_is_408(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """And it is no longer in memory."""
     monkeypatch.setattr("usage_ingest.events_api.bodies.BODY_SECONDS", 0.2)

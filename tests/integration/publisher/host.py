@@ -8,6 +8,7 @@ import asyncio
 import json
 import multiprocessing
 import os
+import random
 import signal
 import sys
 import time
@@ -22,6 +23,7 @@ from nexus_publisher.transport import Transport
 
 STEADY_SECONDS: Final = 0.002
 REST_SECONDS: Final = 0.5
+INTERRUPTS: Final = 300
 NAMES: Final = {Stored: "stored", InMemory: "in_memory"}
 
 
@@ -90,6 +92,21 @@ def handle_sigterm() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
 
 
+def interrupted(publisher: Publisher) -> None:
+    """Record while signal handlers raise, which is caught, and afterwards."""
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    interrupts = 0
+    while interrupts < INTERRUPTS:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, random.random() / 1000)  # noqa: S311 - moments
+            while True:
+                record(publisher)
+        except KeyboardInterrupt:
+            interrupts += 1
+    for _ in range(20):
+        say("last", type(record(publisher)).__name__)
+
+
 def fork(publisher: Publisher) -> None:
     """Record in the parent, then in children that fork in the middle of it, and in the parent."""
     for _ in range(100):
@@ -117,7 +134,7 @@ def transport_of(options: dict[str, Any]) -> Transport:
     """Return the transport that the options name."""
     if "amqp" in options:
         return AmqpTransport([options["amqp"]])
-    return HttpTransport(options["http"], "a-key")
+    return HttpTransport(options["http"], options.get("key", "a-key"))
 
 
 def main() -> None:

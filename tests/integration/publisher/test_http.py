@@ -16,7 +16,7 @@ from nexus_messaging.topology import OUTSIDE_EVENTS
 from nexus_publisher import DropReason, InMemory, Stored
 from nexus_publisher import lanes as pausing
 from nexus_publisher.http import HttpTransport
-from support.events_api_stand_in import EventsApi, accept, refuse
+from support.events_api_stand_in import KEY, EventsApi, accept, refuse
 from support.http_servers import serve_routes
 from support.waiting import eventually
 
@@ -106,10 +106,11 @@ async def test_the_api_is_left_alone_as_long_as_it_asks_for(start: Start, api: E
     loop = asyncio.get_running_loop()
     times: list[float] = []
 
-    def ask_to_wait(_: list[dict[str, Any]]) -> web.Response:
+    def ask_to_wait(batch: list[dict[str, Any]]) -> web.Response:
         times.append(loop.time())
-        status = 429 if len(times) == 1 else 202
-        return web.Response(status=status, headers={"Retry-After": "1"})
+        if len(times) > 1:
+            return accept(batch)
+        return web.Response(status=429, headers={"Retry-After": "1"})
 
     api.answer = ask_to_wait
     result = host.run()
@@ -124,7 +125,7 @@ async def test_a_batch_that_is_too_large_is_halved(start: Start, api: EventsApi)
 
     def limit(batch: list[dict[str, Any]]) -> web.Response:
         large = len(batch) > 2 or any(each["data"]["tool_name"] == "large" for each in batch)
-        return web.Response(status=413 if large else 202)
+        return web.Response(status=413) if large else accept(batch)
 
     api.answer = limit
     results = [host.run(tool_name="large" if at == 3 else "small") for at in range(9)]
@@ -144,7 +145,8 @@ async def test_a_forbidden_type_holds_up_no_other(
     host = start()
 
     def forbid_users(batch: list[dict[str, Any]]) -> web.Response:
-        return web.Response(status=403 if batch[0]["type"] == "user.created.v1" else 202)
+        forbidden = batch[0]["type"] == "user.created.v1"
+        return web.Response(status=403) if forbidden else accept(batch)
 
     api.answer = forbid_users
     host.publisher.user_created(user_id=UUID(int=7), email="ada@example.com")
@@ -188,6 +190,18 @@ async def test_a_host_that_starts_before_the_api_loses_nothing(start: Start) -> 
     late = EventsApi()
     async with serve_routes(web.post("/v1/events", late.receive), port=port):
         await late.has(str(result.event_id))
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/events", "/v1/events/"])
+async def test_an_address_may_have_the_path_already(
+    start: Start, api: EventsApi, path: str
+) -> None:
+    """As the pages write the whole address, too."""
+    host = start(transport=HttpTransport(api.url + path, KEY))
+
+    result = host.run()
+
+    await api.has(str(result.event_id))
 
 
 async def test_events_of_one_moment_travel_together(start: Start, api: EventsApi) -> None:

@@ -74,6 +74,20 @@ async def test_sigterm_drains_and_ends_as_it_would_without_a_publisher(api: Even
     assert api.ids == list(host.promised)
 
 
+@pytest.mark.parametrize("durable", [True, False])
+async def test_a_keyboard_interrupt_in_a_call_passes_and_harms_no_other(
+    durable: bool,  # noqa: FBT001 - a parameter of the test
+    api: EventsApi,
+    tmp_path: Path,
+) -> None:
+    """At any moment, the first call included: the host goes on, and so does its publisher."""
+    spool = {"spool": str(tmp_path / "spool")} if durable else {}
+    host = await run_host("interrupted", http=api.url, **spool)
+
+    assert host.said == [f"last {'Stored' if durable else 'InMemory'}"] * 20
+    assert set(host.promised) <= set(api.ids)
+
+
 @pytest.mark.parametrize("early", [True, False])
 async def test_sigterm_is_left_to_a_handler_of_the_host(
     early: bool,  # noqa: FBT001 - a parameter of the test

@@ -1,21 +1,30 @@
 """A host whose disk, clock, callback or arguments are in trouble: it goes on, and it is said."""
 
+import asyncio
 import logging
 import os
+import re
 import resource
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import UserDict
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+from aiohttp import web
+from typing_extensions import override
 
 from integration.publisher.conftest import RUN, Host
 from local_stack.ports import LOOPBACK, free_ports
-from nexus_publisher import Dropped, DropReason, InMemory, Publisher, Stored, spool_file
-from nexus_publisher.http import HttpTransport
+from nexus_publisher import Dropped, DropReason, InMemory, Publisher, Stored, delivery, spool_file
+from nexus_publisher.answers import Answer
+from nexus_publisher.entries import Entry
+from nexus_publisher.http import HttpSender, HttpTransport
 from nexus_publisher.prometheus import PublisherCollector
-from support.events_api_stand_in import EventsApi
+from support.events_api_stand_in import EventsApi, accept, refuse
 from support.hosts import OTHER_LOOPBACK, SilentServer, silent_server
 from support.waiting import eventually
 
@@ -140,19 +149,22 @@ async def test_a_callback_that_raises_harms_nobody(start: Start) -> None:
     [
         {},
         RUN | {"user_id": None},
+        RUN | {"user_id": "blue"},
         RUN | {"colour": "blue"},
         RUN | {"time": "noon"},
     ],
-    ids=["missing", "of a wrong type", "unknown", "no time"],
+    ids=["missing", "of a wrong type", "no UUID", "unknown", "no time"],
 )
 async def test_wrong_arguments_are_a_result(start: Start, arguments: dict[str, object]) -> None:
-    """Not an exception in the host's request."""
+    """Not an exception in the host's request; the result names what is wrong, without a value."""
     host = start()
 
     result = host.publisher.tool_executed(**arguments)  # type: ignore[arg-type]
 
     assert isinstance(result, Dropped)
     assert result.reason is DropReason.INVALID
+    assert re.search(r"^(user_id|time): must|argument:? '(user_id|colour)'", result.detail)
+    assert "blue" not in result.detail
     assert host.dropped == [result]
 
 
@@ -238,6 +250,153 @@ async def test_closing_reports_what_could_not_be_sent(start: Start, away: HttpTr
     }
 
 
+async def test_a_defect_delays_deliveries_once(
+    start: Start, api: EventsApi, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What nobody foresaw is logged; after a pause it is as if it had not been."""
+    monkeypatch.setattr(delivery, "DEFECT_SECONDS", 0.1)
+    host = start()
+    host.run()
+    assert await host.publisher.aflush(10)
+    send = HttpSender.send
+
+    async def fail(_: HttpSender, __: Sequence[Entry]) -> Answer:
+        monkeypatch.setattr(HttpSender, "send", send)
+        raise LookupError("a defect")
+
+    monkeypatch.setattr(HttpSender, "send", fail)
+    for _ in range(3):
+        host.run()
+        assert await host.publisher.aflush(10)
+        await asyncio.sleep(2 * delivery.GATHER_SECONDS)  # the thread rests, and is woken again
+
+    assert len(api.accepted) == 4
+    assert [each.getMessage()[:27] for each in caplog.records] == ["the delivery failed: Lookup"]
+
+
+@pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError, KeyboardInterrupt])
+async def test_a_callback_cannot_end_deliveries(
+    start: Start, api: EventsApi, error: type[BaseException]
+) -> None:
+    """It runs in the thread that delivers if the API refuses an event."""
+
+    def fail(_: Dropped) -> None:
+        raise error
+
+    host = start(on_drop=fail)
+    api.answer = lambda batch: (
+        refuse(0) if batch[0]["data"]["tool_name"] == "bad" else accept(batch)
+    )
+    host.run(tool_name="bad")
+    assert await host.publisher.aflush(10)
+
+    later = host.run()
+
+    await api.has(str(later.event_id), within=10)
+
+
+async def test_log_handlers_that_raise_harm_nobody(start: Start, api: EventsApi) -> None:
+    """Neither a caller nor deliveries, whose outage is logged."""
+
+    class Broken(logging.Handler):
+        @override
+        def emit(self, _: logging.LogRecord) -> None:
+            raise RuntimeError("the host's bug")
+
+    broken, logger = Broken(), logging.getLogger("nexus_publisher")
+    host = start()
+    api.answer = lambda _: web.Response(status=503)
+    logger.addHandler(broken)
+    try:
+        assert isinstance(host.run(user_id="nobody"), Dropped)
+        result = host.run()
+        await _until(lambda: len(api.requests) > 0)
+        api.answer = accept
+        await api.has(str(result.event_id), within=10)
+        assert await host.publisher.aflush(5)
+    finally:
+        logger.removeHandler(broken)
+    assert api.ids == [str(result.event_id)]
+
+
+async def test_a_closed_publisher_leaves_the_spool_to_others(
+    start: Start, silent: SilentServer, api: EventsApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closed in the middle of a batch; another publisher, here of the same process, goes on."""
+    monkeypatch.setattr(delivery, "POLL_SECONDS", 0.1)
+    closed = start(transport=_transport_to(silent))
+    result = closed.run()
+    await _until(lambda: silent.accepted > 0)
+    await closed.publisher.aclose()
+    await asyncio.sleep(3 * delivery.POLL_SECONDS)  # what still runs has looked at the spool
+
+    start()
+
+    await api.has(str(result.event_id), within=5)
+
+
+async def test_closing_stores_what_the_thread_could_not(
+    start: Start, api: EventsApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The look-up of a host name may hold up the thread for long; the disk is there again."""
+    holding, over, send = threading.Event(), threading.Event(), HttpSender.send
+
+    async def look_up(_: HttpSender, __: Sequence[Entry]) -> Answer:
+        holding.set()
+        over.wait(20)
+        return Answer()
+
+    (tmp_path / "spool").write_text("a file in the way")
+    host = start()
+    monkeypatch.setattr(HttpSender, "send", look_up)
+    result = host.run()
+    assert isinstance(result, InMemory)
+    assert await asyncio.to_thread(holding.wait, 10)
+    (tmp_path / "spool").unlink()
+
+    await host.publisher.aclose()
+    monkeypatch.setattr(HttpSender, "send", send)
+    over.set()
+
+    assert host.dropped == []
+    assert await start().publisher.aflush(10)
+    assert api.ids == [str(result.event_id)]
+
+
+async def test_the_spool_stays_where_it_is_if_the_host_goes_elsewhere(
+    start: Start, away: HttpTransport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon changes its folder to the root after it began."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    host = start(transport=away, spool=Path("spool"))
+    host.run()
+
+    monkeypatch.chdir("elsewhere")
+    host.run()
+
+    assert host.publisher.stats().spooled == 2
+    assert not (tmp_path / "elsewhere" / "spool").exists()
+
+
+async def test_metadata_that_cannot_be_read_costs_no_run(start: Start) -> None:
+    """Such as a row of a database whose session is closed."""
+
+    class Unreadable(dict[str, object]):
+        @override
+        def keys(self) -> NoReturn:
+            raise LookupError("the session is closed")
+
+        __iter__ = items = keys
+
+    host = start()
+
+    for metadata in (UserDict({"a": 1}), _Closed(), {"a": _Closed()}, {"a": Unreadable()}):
+        result = host.run(metadata=metadata)
+        assert isinstance(result, Stored), metadata.__class__
+        assert result.metadata_left_out == (not isinstance(metadata, UserDict))
+
+
 async def test_prometheus_gets_every_figure(start: Start, api: EventsApi) -> None:
     """Names and reasons are stable: alerts are written on them."""
     host = start()
@@ -271,6 +430,22 @@ def test_wrong_settings_are_found_at_the_start() -> None:
             HttpTransport(url, key)
         assert "s3cret" not in str(caught.value)
     assert "s3cret" not in repr(HttpTransport("http://localhost", "s3cret"))
+
+
+class _Closed(Mapping[str, object]):
+    """A mapping that can't be read any more."""
+
+    @override
+    def __getitem__(self, _: str) -> NoReturn:
+        raise LookupError("the session is closed")
+
+    @override
+    def __len__(self) -> NoReturn:
+        raise LookupError("the session is closed")
+
+    @override
+    def __iter__(self) -> NoReturn:
+        raise LookupError("the session is closed")
 
 
 def _transport_to(server: SilentServer) -> HttpTransport:

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from integration.typescript_publisher.api_process import EventsApi
+from support.events_api import EventsApi
 from support.node import PUBLISHER, install_publisher, node_environment, npm_ci
 
 FOLDER: Final = Path(__file__).parent

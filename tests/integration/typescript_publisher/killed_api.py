@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from integration.typescript_publisher.api_process import EventsApi
 from integration.typescript_publisher.hosts import FOLDER, settings
+from support.events_api import EventsApi
 
 MANY: Final = 50
 """Events, more than one batch has while the API answers."""

@@ -1,15 +1,18 @@
 """Deno, and the edge function of the package's README on it."""
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from integration.typescript_publisher.api_process import EventsApi
 from integration.typescript_publisher.hosts import USER, install_deno, settings, write_snippets
 from integration.typescript_publisher.killed_api import publish_while_the_api_is_killed
 from local_stack.ports import LOOPBACK, free_ports
+from support.events_api import EventsApi
+from support.node import PUBLISHER, PUBLISHER_NAME
+from support.pages import blocks
 from support.waiting import eventually
 
 EDGE_RUNTIME = """\
@@ -35,11 +38,11 @@ async def test_edge_function_lives_until_its_event_is_confirmed(
 ) -> None:
     """The promise that it gives to `EdgeRuntime.waitUntil` ends then."""
     deno = install_deno(tmp_path)
-    write_snippets(tmp_path, "supabase/functions/run-tool/index.ts")
+    config = _edge_function(tmp_path)
     (tmp_path / "main.ts").write_text(EDGE_RUNTIME)
     [port] = free_ports(None)
     process = await asyncio.create_subprocess_exec(
-        *(*deno, "main.ts"),
+        *(*deno, "--config", config, "main.ts"),
         cwd=tmp_path,
         env={
             **settings(events_api, tmp_path),
@@ -55,6 +58,22 @@ async def test_edge_function_lives_until_its_event_is_confirmed(
     finally:
         process.kill()
         await process.wait()
+
+
+def _edge_function(application: Path) -> Path:
+    """Write the function and its `deno.json` as in the README, with a copy of the package.
+
+    The package itself is removed, so that only the copy can be found.
+    """
+    [deno_json] = blocks(PUBLISHER / "README.md", "json")
+    write_snippets(application, "supabase/functions/run-tool/index.ts")
+    installed = application / "node_modules" / PUBLISHER_NAME
+    copy = application / "supabase/functions/_shared/metering"
+    shutil.copytree(installed / "dist", copy)
+    shutil.rmtree(installed)
+    config = application / "supabase/functions/run-tool/deno.json"
+    config.write_text(deno_json)
+    return config
 
 
 async def _call(port: int) -> str | None:

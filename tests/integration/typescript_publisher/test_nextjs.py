@@ -8,9 +8,9 @@ from uuid import UUID
 import aiohttp
 import pytest
 
-from integration.typescript_publisher.api_process import EventsApi
 from integration.typescript_publisher.hosts import USER, install, settings, write_snippets
 from local_stack.ports import LOOPBACK, free_ports
+from support.events_api import EventsApi
 from support.node import NODE
 from support.waiting import eventually
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from integration.typescript_publisher.api_process import EventsApi
 from integration.typescript_publisher.hosts import settings, write_snippets
 from integration.typescript_publisher.killed_api import publish_while_the_api_is_killed
 from nexus_messaging.topology import USER_CREATED_QUEUE
+from support.events_api import EventsApi
 from support.node import NODE, install_publisher
 
 

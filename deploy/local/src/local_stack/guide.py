@@ -77,7 +77,8 @@ def _prometheus(monitoring: Monitoring) -> Iterator[Row]:
 
 def _events_api(stack: Stack) -> Iterator[Row]:
     if stack.events_api is not None:
-        yield "events API", f"{stack.events_api.url}/v1/events  key {stack.api_key}"
+        # The names that the pages and the clients use.
+        yield "events API", f"METERING_URL={stack.events_api.url} METERING_KEY={stack.api_key}"
 
 
 def _by_http(stack: Stack) -> Iterator[str]:
@@ -90,6 +91,8 @@ def _by_http(stack: Stack) -> Iterator[str]:
     yield "The same by HTTP, a user and then a tool run of theirs:"
     for event in (user_created(user, now), tool_executed(user, now)):
         yield _curl(stack, url, event.body.decode())
+    yield "Within about 20 s the local Stripe has counted the run:"
+    yield f"  curl -s {sums_url(stack)}"
     yield ""
     yield "To have a user's customer made at Stripe and see its id at once:"
     customer = json.dumps({"user_id": str(uuid.uuid4()), "email": "grace@example.com"})

@@ -13,10 +13,15 @@ LOOPBACK = "127.0.0.1"
 # dead server's ephemeral port can connect to itself and so keep the server from coming back.
 _CHOICES = range(20000, 32768)
 _ATTEMPTS = 200
+_CONNECT_SECONDS = 1.0
 
 
 class NoFreePortError(LocalStackError):
     """Every port tried was taken."""
+
+
+class PortTakenError(LocalStackError):
+    """Another program listens on a port that a server needs."""
 
 
 # How long a chosen port is held; by then its server listens on it, also in a whole stack.
@@ -48,6 +53,13 @@ def free_ports(*wanted: int | None) -> list[int]:
     chosen = [_hold(port) for port in wanted]
     _held.extend((now + _HELD_SECONDS, listener) for listener in chosen)
     return [listener.getsockname()[1] for listener in chosen]
+
+
+def listens(port: int) -> bool:
+    """Return whether a program listens on ``port``."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
+        client.settimeout(_CONNECT_SECONDS)
+        return client.connect_ex((LOOPBACK, port)) == 0
 
 
 def _hold(wanted: int | None) -> socket.socket:

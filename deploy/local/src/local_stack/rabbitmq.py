@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from dataclasses import astuple
 from pathlib import Path
 from typing import Self
 
@@ -10,8 +11,8 @@ from typing_extensions import override
 from local_stack.broker_programs import BrokerPrograms, BrokerUnavailableError, broker_programs
 from local_stack.directory_lock import DirectoryLock, write_secret
 from local_stack.management import listens_for_amqp
-from local_stack.ports import LOOPBACK
-from local_stack.processes import Child
+from local_stack.ports import LOOPBACK, PortTakenError, listens
+from local_stack.processes import Child, ChildDiedError
 from local_stack.programs import run_program
 from local_stack.rabbitmq_settings import (
     ADMIN,
@@ -71,6 +72,7 @@ class RabbitNode(LocalServer, Broker):
         Raises:
             BrokerUnavailableError: If there is no RabbitMQ to run here.
             DirectoryInUseError: If a node runs there already.
+            PortTakenError: If another program listens on one of its ports.
             ChildDiedError: If the node ended instead of starting.
             ChildNotReadyError: If the node was not ready in time.
         """
@@ -89,6 +91,13 @@ class RabbitNode(LocalServer, Broker):
             raise
         try:
             node.launch_and_wait()
+        except ChildDiedError:
+            node.stop()
+            # All of its processes have ended: who listens there now is another program.
+            if taken := [str(port) for port in astuple(node.ports) if listens(port)]:
+                text = f"RabbitMQ can't start: another program listens on port {', '.join(taken)}"
+                raise PortTakenError(text) from None
+            raise
         except BaseException:
             node.stop()
             raise

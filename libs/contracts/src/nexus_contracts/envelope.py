@@ -155,7 +155,9 @@ def _type_of(body: bytes) -> str:
         envelope = from_json(body, allow_inf_nan=False)
     except ValueError:
         raise UnreadableError(BrokenRule("body", "is not JSON")) from None
-    if not isinstance(envelope, dict) or envelope.get("specversion") != "1.0":
+    if not isinstance(envelope, dict):
+        raise UnreadableError(BrokenRule("body", "must be an object"))
+    if envelope.get("specversion") != "1.0":
         raise UnreadableError(BrokenRule("specversion", "not a CloudEvents 1.0 envelope"))
     kind = envelope.get("type")
     if not isinstance(kind, str):

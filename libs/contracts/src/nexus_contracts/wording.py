@@ -107,6 +107,8 @@ def rule(detail: ErrorDetails) -> str:
         case "string_pattern_mismatch":
             pattern = str(context.get("pattern"))
             return _PATTERN_WORDS.get(pattern, f"must match {pattern}")
+        case "is_instance_of" if context.get("class") == "UUID":
+            return _UUID
         case kind:
             return _RULES.get(kind, _OTHER).format_map(context)
 

@@ -17,7 +17,8 @@ def _api_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
         raise ValueError("must be http:// or https:// with a host, and no login")
-    return url
+    # Some write the whole address of the events.
+    return url.rstrip("/").removesuffix("/v1/events")
 
 
 class TransportSettings(BaseModel):

@@ -55,16 +55,17 @@ _TEMPORARY: Final = frozenset(
 )
 
 
-def answer_to(status: int, problem: object, size: int, *, retry_after: str | None = None) -> Answer:
+def answer_to(status: int, body: object, size: int, *, retry_after: str | None = None) -> Answer:
     """Return what the API's answer to ``size`` events means.
 
-    ``problem`` is the body of ``application/problem+json``, ``None`` if there is no such body. A
-    400 without one does not come from the API, and no event is dropped because of it.
+    ``body`` is that of a 202 or of ``application/problem+json``, ``None`` if there is no such body.
+    A 202 without the number of events, and a 400 without a problem, do not come from the API but
+    from a gateway: no event is confirmed or dropped because of them.
     """
-    if status == HTTPStatus.ACCEPTED:
+    if status == HTTPStatus.ACCEPTED and isinstance(body, dict) and body.get("accepted") == size:
         return Answer(frozenset(range(size)))
-    if status == HTTPStatus.BAD_REQUEST and isinstance(problem, dict):
-        refused = _refused(problem.get("errors"), size)
+    if status == HTTPStatus.BAD_REQUEST and isinstance(body, dict):
+        refused = _refused(body.get("errors"), size)
         if refused:
             return Answer(refused=refused)
         return Answer(failure=Failure(Trouble.TOO_LARGE, "the API answers 400"))

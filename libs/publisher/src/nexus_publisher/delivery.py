@@ -13,6 +13,7 @@ from nexus_publisher.answers import Answer, Trouble
 from nexus_publisher.counters import Counters
 from nexus_publisher.entries import Entry, Store
 from nexus_publisher.lanes import MAX_EVENTS, Lane
+from nexus_publisher.log import log
 from nexus_publisher.memory import Memory
 from nexus_publisher.spool import Spool
 from nexus_publisher.spool_file import SpoolUnavailableError
@@ -32,10 +33,8 @@ STOP_SECONDS: Final = 0.5
 
 THREAD_NAME: Final = "nexus-publisher"
 
-logger = logging.getLogger("nexus_publisher")
-
 DEFECT_SECONDS: Final = 5.0
-"""How long to wait after an error that nobody foresaw, which may come again at once."""
+"""How long to wait after an error that nobody foresaw, which must not end deliveries."""
 
 VENDOR_LOGGERS: Final = (
     "aio_pika",
@@ -70,6 +69,7 @@ class Delivery:
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
         self._signal = asyncio.Event()
         self._signalled = False
         self._draining = False
@@ -98,8 +98,8 @@ class Delivery:
     def stop(self) -> None:
         """End the thread, in the middle of a batch if need be."""
         self._stopping = True
-        if self._thread is not None:
-            self.wake()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._call(self._cancel)
             self._thread.join(STOP_SECONDS)
 
     def _start(self) -> None:
@@ -111,7 +111,7 @@ class Delivery:
                     thread.start()
                     self._thread = thread
             except RuntimeError:  # the interpreter ends, or the system has no thread left
-                logger.warning("the thread that delivers can't be started")
+                log(logging.WARNING, "the thread that delivers can't be started")
             finally:
                 self._starting.release()
 
@@ -120,21 +120,28 @@ class Delivery:
             with suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(callback)
 
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
     def _run(self) -> None:
         for name in VENDOR_LOGGERS:
             logging.getLogger(name).addFilter(_of_other_threads)
         while not self._stopping:
             try:
                 with asyncio.Runner(loop_factory=ThreadlessLoop) as runner:
+                    self._signal = asyncio.Event()  # it belongs to one loop
                     self._loop = runner.get_loop()
                     self._signalled = False
                     self._loop.set_exception_handler(_ignore)
                     runner.run(self._deliver_until_stopped())
-            except Exception as error:  # noqa: BLE001 - a defect must not end deliveries
-                logger.error("the delivery failed: %s", _place_of(error))  # noqa: TRY400
-                time.sleep(DEFECT_SECONDS)
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - see the constant
+                if not self._stopping:
+                    log(logging.ERROR, "the delivery failed: %s", _place_of(error))
+                    time.sleep(DEFECT_SECONDS)
 
     async def _deliver_until_stopped(self) -> None:
+        self._task = asyncio.current_task()
         async with self._transport.open() as sender, asyncio.TaskGroup() as tasks:
             keeping = tasks.create_task(self._keep_on_disk())
             while not self._stopping:
@@ -148,10 +155,10 @@ class Delivery:
 
     async def _keep_on_disk(self) -> None:
         """Move events to the spool and sync it, also while a batch waits for its answer."""
-        while True:
+        while not self._stopping:
             self._spill()
-            if self._spool is not None and self._spool.lead():
-                self._spool.checkpoint()
+            if spool := self._led_spool():
+                spool.checkpoint()
             await asyncio.sleep(POLL_SECONDS)
 
     def _try_all_once(self) -> None:
@@ -188,8 +195,14 @@ class Delivery:
     def _stores(self) -> Iterator[Store]:
         """Yield where events wait. The memory has any only if the spool can't take them."""
         yield self._memory
-        if self._spool is not None and self._spool.lead():
-            yield self._spool
+        if spool := self._led_spool():
+            yield spool
+
+    def _led_spool(self) -> Spool | None:
+        """Return the spool if this process delivers for all; after `stop` it must not any more."""
+        if self._spool is None or self._stopping or not self._spool.lead():
+            return None
+        return self._spool
 
     def _types(self, store: Store) -> Sequence[str]:
         try:
@@ -220,7 +233,7 @@ class Delivery:
                 refused[0] = answer.failure.cause
         elif failure is None:
             if lane.failure is not None:
-                logger.info("%s is delivered again", batch[0].type)
+                log(logging.INFO, "%s is delivered again", batch[0].type)
             lane.succeeded()
         confirmed = [batch[index] for index in sorted(answer.confirmed)]
         self._counters.count_confirmed(len(confirmed))
@@ -228,7 +241,7 @@ class Delivery:
             self._refuse(batch[index], rule)
         if failure is not None:
             if lane.failure is None or lane.failure.trouble is not failure.trouble:
-                logger.warning("%s is not delivered: %s", batch[0].type, failure.cause)
+                log(logging.WARNING, "%s is not delivered: %s", batch[0].type, failure.cause)
             lane.failed(failure, now=time.monotonic(), chance=random.random())  # noqa: S311
         store.remove([*confirmed, *(batch[index] for index in refused)])
         return failure is None
@@ -251,9 +264,9 @@ class Delivery:
 
     def _note_spool(self, cause: str | None) -> None:
         if cause is not None and self._spool_cause is None:
-            logger.warning("the spool can't be used, events wait in memory: %s", cause)
+            log(logging.WARNING, "the spool can't be used, events wait in memory: %s", cause)
         elif cause is None and self._spool_cause is not None:
-            logger.info("the spool is used again")
+            log(logging.INFO, "the spool is used again")
         self._spool_cause = cause
 
 
@@ -266,8 +279,10 @@ def _ignore(_loop: asyncio.AbstractEventLoop, _context: dict[str, object]) -> No
     """Drop what asyncio would log about tasks of a lost connection; its cause is logged once."""
 
 
-def _place_of(error: Exception) -> str:
+def _place_of(error: BaseException) -> str:
     """Return an error's class, file and line; its text may hold values of an event."""
+    while isinstance(error, BaseExceptionGroup):  # of the task group
+        error = error.exceptions[0]
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next

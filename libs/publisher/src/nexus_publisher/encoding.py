@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -16,8 +17,15 @@ from nexus_contracts import (
     ToolExecutedV2,
     UserCreatedV1,
     UserCreatedV2,
+    UserUpdated,
 )
 from nexus_contracts.wording import BrokenRule, broken_rules
+
+KINDS: Final = (ToolExecutedV1, ToolExecutedV2, UserCreatedV1, UserCreatedV2, UserUpdated)
+
+_MODELS: Final = [Event.__class_getitem__(kind) for kind in KINDS]
+"""Made and held here. Else pydantic makes each in a call of the host, again after each garbage
+collection; a KeyboardInterrupt in the middle of that would break the model for all later calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +80,7 @@ def _checked(kind: type[EventData], fields: Mapping[str, object], envelope: Enve
         body = _body(kind, fields, envelope)
     except ValidationError as error:
         raise InvalidEventError(*broken_rules(error)) from None
-    except (ValueError, TypeError, RecursionError) as error:
+    except Exception as error:  # noqa: BLE001 - of values of the host, which may raise anything
         # Half of a surrogate pair, or a value nested too deeply, fails only when it is written.
         unwritable = BrokenRule("body", f"can't be written: {type(error).__name__}")
         raise InvalidEventError(unwritable) from None
@@ -83,6 +91,7 @@ def _checked(kind: type[EventData], fields: Mapping[str, object], envelope: Enve
 
 
 def _body(kind: type[EventData], fields: Mapping[str, object], envelope: Envelope) -> bytes:
+    fields = {name: _plain(value) for name, value in fields.items()}
     data = kind.model_validate({**fields, "user_id": _uuid(fields.get("user_id"))})
     event = Event.of(
         data,
@@ -92,6 +101,11 @@ def _body(kind: type[EventData], fields: Mapping[str, object], envelope: Envelop
         traceparent=envelope.traceparent,
     )
     return event.body()
+
+
+def _plain(value: object) -> object:
+    """Return a mapping as the dict that the contract's model takes."""
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _uuid(value: object) -> object:

@@ -21,7 +21,7 @@ def try_lock(path: Path) -> int:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BaseException:  # a KeyboardInterrupt, too, must leave nothing locked
         os.close(descriptor)
         raise
     return descriptor

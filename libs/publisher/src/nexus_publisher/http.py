@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from nexus_contracts import BATCH_CONTENT_TYPE
 from nexus_publisher.answers import Answer, Failure, Trouble, answer_to
 from nexus_publisher.entries import Entry
 
+EVENTS_PATH: Final = "/v1/events"
 PROBLEM_TYPE: Final = "application/problem+json"
 
 CONNECT_SECONDS: Final = 5.0
@@ -28,6 +30,8 @@ CHUNK_BYTES: Final = 64 * 1024
 @dataclass(frozen=True, slots=True)
 class HttpTransport:
     """The events API at ``url``, such as ``https://metering.example``, and a key for it.
+
+    The URL may also have the path ``/v1/events`` already.
 
     Raises:
         ValueError: the URL or the key can't be used; the text repeats neither.
@@ -50,7 +54,8 @@ class HttpTransport:
         connector = aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver())
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=CONNECT_SECONDS)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-            yield HttpSender(session, f"{self.url.rstrip('/')}/v1/events", self.key)
+            base = self.url.rstrip("/").removesuffix(EVENTS_PATH)
+            yield HttpSender(session, base.rstrip("/") + EVENTS_PATH, self.key)
 
 
 class HttpSender:
@@ -68,17 +73,17 @@ class HttpSender:
             async with self._session.post(
                 self._url, data=body, headers=self._headers, allow_redirects=False
             ) as response:
-                problem = await _problem(response)
+                answer = await _body(response)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             cause = f"the API is not reachable: {type(error).__name__}"
             return Answer(failure=Failure(Trouble.OUTAGE, cause))
         retry_after = response.headers.get("Retry-After")
-        return answer_to(response.status, problem, len(batch), retry_after=retry_after)
+        return answer_to(response.status, answer, len(batch), retry_after=retry_after)
 
 
-async def _problem(response: aiohttp.ClientResponse) -> object:
-    """Return the body of a problem, or ``None`` if the answer has none that can be read."""
-    if response.content_type != PROBLEM_TYPE:
+async def _body(response: aiohttp.ClientResponse) -> object:
+    """Return the body of a 202 or of a problem, ``None`` if there is none that can be read."""
+    if response.status != HTTPStatus.ACCEPTED and response.content_type != PROBLEM_TYPE:
         return None
     body = bytearray()
     async for chunk in response.content.iter_chunked(CHUNK_BYTES):
@@ -87,5 +92,5 @@ async def _problem(response: aiohttp.ClientResponse) -> object:
             return None
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

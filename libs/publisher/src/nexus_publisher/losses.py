@@ -6,14 +6,13 @@ from collections.abc import Callable
 from typing import Final
 
 from nexus_publisher.counters import Counters
+from nexus_publisher.log import log
 from nexus_publisher.results import Dropped, DropReason
 
 LOG_SECONDS: Final = 60.0
 """How often a reason is logged: a full spool drops every event of the host."""
 
 OnDrop = Callable[[Dropped], object]
-
-logger = logging.getLogger("nexus_publisher")
 
 
 class Losses:
@@ -29,13 +28,15 @@ class Losses:
         count = self._counters.count_dropped(dropped.reason)
         if self._may_log(dropped.reason):
             text = "an event %s is dropped: %s: %s (%d dropped for this reason)"
-            logger.warning(text, dropped.event_type, dropped.reason, dropped.detail, count)
+            values = (dropped.event_type, dropped.reason, dropped.detail, count)
+            log(logging.WARNING, text, *values)
         if self._on_drop is not None:
             try:
                 self._on_drop(dropped)
             except Exception as error:  # noqa: BLE001 - the host's callback must not harm its host
                 if self._may_log("on_drop"):
-                    logger.warning("the callback on_drop raised %s", type(error).__name__)
+                    text = "the callback on_drop raised %s"
+                    log(logging.WARNING, text, type(error).__name__)
         return dropped
 
     def _may_log(self, reason: DropReason | str) -> bool:

@@ -2,16 +2,12 @@
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Final
 
 from nexus_publisher.entries import Entry, Waiting
 
 ENTRY_BYTES: Final = 600
 """Bytes that an entry takes beside its body: measured on CPython 3.11, rounded up."""
-
-LOCK_SECONDS: Final = 1.0
-"""The lock is held for microseconds. The limit is for a signal handler that interrupts a holder."""
 
 
 class Memory:
@@ -22,7 +18,9 @@ class Memory:
         self._bytes = 0
         self._entries: dict[int, Entry] = {}  # by the identity of the entry, in their order
         self._closed = False
-        self._lock = threading.Lock()
+        # A signal handler that interrupts a holder may use it again. `with` alone is never left
+        # locked by a KeyboardInterrupt, as `acquire` may be.
+        self._lock = threading.RLock()
 
     @property
     def closed(self) -> bool:
@@ -31,9 +29,9 @@ class Memory:
 
     def add(self, entry: Entry) -> bool:
         """Add an entry; return whether there was room for it."""
-        with self._locked() as locked:
+        with self._lock:
             size = len(entry.body) + ENTRY_BYTES
-            if not locked or self._closed or self._bytes + size > self._max_bytes:
+            if self._closed or self._bytes + size > self._max_bytes:
                 return False
             self._bytes += size
             self._entries[id(entry)] = entry
@@ -41,11 +39,11 @@ class Memory:
 
     def types(self) -> Sequence[str]:
         """Return the types of which events wait."""
-        return sorted({entry.type for entry in self._snapshot()})
+        return sorted({entry.type for entry in self.snapshot()})
 
     def read(self, event_type: str | None, events: int, size: int) -> list[Entry]:
         """Return the oldest of a type, or of all types: ``events`` of them and ``size`` bytes."""
-        wanted = (each for each in self._snapshot() if event_type in {None, each.type})
+        wanted = (each for each in self.snapshot() if event_type in {None, each.type})
         return portion(wanted, events, size)
 
     def remove(self, entries: Sequence[Entry]) -> None:
@@ -59,25 +57,20 @@ class Memory:
         """Take no more entries; return those that are left."""
         with self._lock:
             self._closed = True
-        return self._snapshot()
+            left = list(self._entries.values())
+            self._entries.clear()
+            self._bytes = 0
+            return left
 
     def waiting(self) -> Waiting:
         """Return how many events wait and since when."""
-        entries = self._snapshot()
+        entries = self.snapshot()
         return Waiting(len(entries), entries[0].recorded_at if entries else None)
 
-    def _snapshot(self) -> list[Entry]:
+    def snapshot(self) -> list[Entry]:
+        """Return what waits."""
         with self._lock:
             return list(self._entries.values())
-
-    @contextmanager
-    def _locked(self) -> Iterator[bool]:
-        locked = self._lock.acquire(timeout=LOCK_SECONDS)
-        try:
-            yield locked
-        finally:
-            if locked:
-                self._lock.release()
 
 
 def portion(entries: Iterator[Entry], events: int, size: int) -> list[Entry]:

@@ -2,20 +2,21 @@
 
 import logging
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from nexus_publisher.counters import Counters, Stats
 from nexus_publisher.delivery import Delivery
 from nexus_publisher.entries import Entry, Waiting
+from nexus_publisher.log import log
 from nexus_publisher.losses import Losses, OnDrop
 from nexus_publisher.memory import Memory
 from nexus_publisher.results import Dropped, DropReason, InMemory, Stored
 from nexus_publisher.spool import Spool
 from nexus_publisher.spool_file import SpoolUnavailableError, Synchronous
 from nexus_publisher.transport import Transport
-
-logger = logging.getLogger("nexus_publisher")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +87,28 @@ class Parts:
             spools_set_aside=counters.spools_set_aside,
         )
 
+    def drain(self, seconds: float) -> None:
+        """Send or store what is in memory, for ``seconds`` at most and a little longer."""
+        self.delivery.drain(seconds)
+        self._not_stored(self.memory.snapshot())
+
     def close(self, seconds: float) -> None:
         """Drain for ``seconds`` at most, and end; report what is still in memory as dropped."""
         self.delivery.drain(seconds)
         self.delivery.stop()
-        for entry in self.memory.close():
+        for entry in self._not_stored(self.memory.close()):
             self._drop(entry, DropReason.CLOSED, "the publisher was closed before it was sent")
         if self.spool is not None:
             self.spool.close()
+
+    def _not_stored(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Store entries that the thread did not: a look-up of a host name may hold it up."""
+        with suppress(SpoolUnavailableError):
+            if entries and self.spool is not None:
+                self.spool.add_all(entries)
+                self.memory.remove(entries)
+                return ()
+        return entries
 
     def _on_disk(self) -> Waiting | None:
         try:
@@ -102,11 +117,12 @@ class Parts:
             return None
 
     def _refuse(self, entry: Entry, rule: str) -> None:
-        self._drop(entry, DropReason.REFUSED, rule)
+        with suppress(BaseException):  # of on_drop, which must not end the thread that delivers
+            self._drop(entry, DropReason.REFUSED, rule)
 
     def _drop(self, entry: Entry, reason: DropReason, detail: str) -> Dropped:
         return self.losses.report(Dropped(entry.event_id, entry.type, reason, detail, entry.body))
 
     def _note_set_aside(self, path: Path) -> None:
         self.counters.count_spool_set_aside()
-        logger.error("the spool was damaged and is set aside as %s", path)
+        log(logging.ERROR, "the spool was damaged and is set aside as %s", path)

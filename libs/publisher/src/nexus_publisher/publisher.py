@@ -5,6 +5,7 @@ import time as clock
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import Concatenate, Final, Literal, ParamSpec, Self
 from uuid import UUID
@@ -53,12 +54,23 @@ def _never_raises(event_type: str) -> Callable[[Method[P]], Method[P]]:
             except Exception as error:  # noqa: BLE001 - the host must never see it
                 wrong = isinstance(error, TypeError)
                 reason = DropReason.INVALID if wrong else DropReason.INTERNAL
-                detail = "wrong arguments" if wrong else type(error).__name__
+                detail = _misfit(method, args, kwargs) if wrong else type(error).__name__
                 return self._parts.losses.report(Dropped(new_id(), event_type, reason, detail))
 
         return call
 
     return decorate
+
+
+def _misfit(
+    method: Callable[..., Result], args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> str:
+    """Return how arguments don't fit the method: Python's text has a name, and never a value."""
+    try:
+        signature(method).bind(None, *args, **kwargs)
+    except TypeError as error:
+        return f"wrong arguments: {error}"
+    return "wrong arguments"
 
 
 class Publisher:
@@ -96,7 +108,7 @@ class Publisher:
         self._source = _checked_source(source)
         self._settings = Settings(
             transport,
-            None if spool is None else Path(spool),
+            None if spool is None else Path(spool).absolute(),  # the host may change its folder
             spool_bytes,
             memory_bytes,
             synchronous,
@@ -144,7 +156,7 @@ class Publisher:
             "origin": origin,
             "status": status,
             "token_count": token_count,
-            "metadata": dict(metadata) if isinstance(metadata, Mapping) else metadata,
+            "metadata": metadata,
             "model": model,
             "input_tokens": input_tokens,
             "output_tokens": output_tokens,
@@ -242,7 +254,7 @@ class Publisher:
         It takes ``drain_seconds`` at most, and ends at once when nothing is in memory and the other
         side does not answer: what is on disk is sent by another process or the next one.
         """
-        self._parts.delivery.drain(self._drain_seconds)
+        self._parts.drain(self._drain_seconds)
 
     def close(self) -> None:
         """Drain and end. Events that are still in memory are dropped and reported.

@@ -70,7 +70,7 @@ class SpoolFile:
         self._synchronous = synchronous
         self._busy_seconds = busy_seconds
         self._on_set_aside = on_set_aside
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # it knows who holds it, also after a KeyboardInterrupt
         self._connection: sqlite3.Connection | None = None
         self._path: Path | None = None
         self._open_at = 0.0
@@ -82,9 +82,11 @@ class SpoolFile:
         Raises:
             SpoolUnavailableError: busy, full, not writable or damaged; nothing was changed.
         """
-        if not self._lock.acquire(timeout=self._busy_seconds):
+        if self._in_use_by_me():
             raise SpoolUnavailableError("SQLITE_BUSY")
         try:
+            if not self._lock.acquire(timeout=self._busy_seconds):
+                raise SpoolUnavailableError("SQLITE_BUSY")
             with _transaction(self._opened()) as connection:
                 return work(connection)
         except sqlite3.Error as error:
@@ -96,7 +98,11 @@ class SpoolFile:
             self._leave_alone(error)
             raise SpoolUnavailableError(_name_of(error)) from None
         finally:
-            self._lock.release()
+            # No call comes before the release, not even `suppress`: after it a handler may raise.
+            try:  # noqa: SIM105
+                self._lock.release()
+            except RuntimeError:  # it was not acquired
+                pass
 
     def checkpoint(self) -> None:
         """Write what is in the write-ahead log to the disk and to the file.
@@ -140,6 +146,11 @@ class SpoolFile:
         if self.suspend(self._busy_seconds):
             self.resume()
 
+    def _in_use_by_me(self) -> bool:
+        """Return whether a signal handler has interrupted this thread in the middle of a use."""
+        owned: bool = self._lock._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001
+        return owned
+
     def _opened(self) -> sqlite3.Connection:
         """Return the connection to a file that is still in its place."""
         if self._connection is not None and self._path is not None:
@@ -174,7 +185,15 @@ class SpoolFile:
             isolation_level=None,
             check_same_thread=False,
         )
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
         self._connection = connection
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {self._synchronous.upper()}")
@@ -182,7 +201,6 @@ class SpoolFile:
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         connection.execute(f"PRAGMA max_page_count = {self._max_pages}")
         connection.executescript(SCHEMA)
-        return connection
 
     def _create(self) -> Path:
         """Make an empty file that only its owner may read: the bodies may hold e-mail addresses.

@@ -3,10 +3,19 @@
 import argparse
 from typing import Final
 
+from nexus_messaging.topology import OUTSIDE_EVENTS
 from nexus_service.api_keys import ANY, make_api_key
 from nexus_service.command import SUCCESS, Command, NoSettings, utf_8
 from nexus_service.console import show_lines
 from nexus_service.settings import SettingsError
+
+TYPES: Final = (
+    ANY,
+    *sorted(
+        {name for data in OUTSIDE_EVENTS for name in (data.TYPE, data.TYPE.rpartition(".")[0])}
+    ),
+)
+"""What a key may be limited to: a name means every version of the event."""
 
 
 async def _make(_settings: NoSettings, parsed: argparse.Namespace) -> int:
@@ -26,13 +35,17 @@ async def _make(_settings: NoSettings, parsed: argparse.Namespace) -> int:
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", type=utf_8, help="who gets the key; keys of one name share limits")
-    for option, what in (("--source", "CloudEvents source"), ("--type", "event name or type")):
+    for option, what, choices in (
+        ("--source", "a CloudEvents source", None),
+        ("--type", "an event name or type", TYPES),
+    ):
         parser.add_argument(
             option,
             action="append",
             type=utf_8,
+            choices=choices,
             metavar="NAME",
-            help=f"a {what} that it may publish; may be given again (any)",
+            help=f"{what} that it may publish; may be given again (any)",
         )
 
 

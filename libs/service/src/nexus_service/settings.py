@@ -144,7 +144,10 @@ def clean(text: str) -> str:
 def _problems(error: ValidationError) -> dict[str, str]:
     problems = {}
     for detail in error.errors(include_input=False, include_url=False):
-        name = str(detail["loc"][0]).upper() if detail["loc"] else "settings"
+        if not detail["loc"]:
+            problems[""] = rule(detail)  # of several settings, which it names
+            continue
+        name = str(detail["loc"][0]).upper()
         missing = detail["type"] == "missing"
         problems[name] = (
             f"{name}: not set (nor {name}_FILE)" if missing else f"{name}: {rule(detail)}"

@@ -36,6 +36,9 @@ from usage_ingest.events_api.reading import (
 PUBLISH_SECONDS: Final = 5.0
 """For the confirms of a whole request: a broker in alarm neither confirms nor refuses."""
 
+UPGRADE: Final = Problem(Code.INVALID, "send HTTP/1.1 without Upgrade: the body was not read")
+"""For what Java's HttpClient and ``curl --http2`` send to http://: httptools drops its body."""
+
 EVENTS_WITHOUT_PAUSE: Final = 20
 """Events that are validated before other requests and probes have their turn."""
 
@@ -97,6 +100,8 @@ class EventsApi:
         key = key_of(headers.get("authorization"), self._keys)
         if key is None:
             raise ProblemError(UNAUTHORIZED)
+        if "upgrade" in headers.get("connection", "").lower():
+            raise ProblemError(UPGRADE)
         form = form_of(headers)
         if not self._publisher.connected:
             raise ProblemError(_unavailable("the broker can't be reached"))
@@ -110,7 +115,9 @@ class EventsApi:
         return len(messages)
 
     async def _send(self, messages: Sequence[Message]) -> None:
-        publications = [Publication(EVENTS, str(each.type), each) for each in messages]
+        # Messages with one id wait for each other, so copies of an event could take all the time.
+        distinct = {each.body: each for each in messages}.values()
+        publications = [Publication(EVENTS, str(each.type), each) for each in distinct]
         try:
             async with asyncio.timeout(PUBLISH_SECONDS):
                 errors = await self._publisher.publish_all(publications)
@@ -146,10 +153,13 @@ async def _messages(
 
 def application(api: EventsApi, probes: Sequence[Route]) -> Starlette:
     """Return the application, which answers every error with a problem."""
-    return Starlette(
+    app = Starlette(
         routes=[Route("/v1/events", api.accept, methods=["POST"]), *probes],
         exception_handlers={HTTPException: _refuse, Exception: _fail},
     )
+    # Behind a proxy that ends TLS, it would redirect to http://, and the key would follow in clear.
+    app.router.redirect_slashes = False
+    return app
 
 
 async def _refuse(_request: Request, error: Exception) -> Response:

@@ -14,6 +14,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from nexus_contracts import (
+    BATCH_CONTENT_TYPE,
     CONTENT_TYPE,
     MAX_BODY_BYTES,
     ContractError,
@@ -28,7 +29,6 @@ from nexus_service.api_keys import FULL_BATCH, ApiKey
 from nexus_service.media_types import media_type_of
 from nexus_service.problems import Code, Fault, Problem, ProblemError
 
-BATCH_CONTENT_TYPE: Final = "application/cloudevents-batch+json"
 JSON_CONTENT_TYPE: Final = "application/json"
 CONTENT_TYPES: Final = (CONTENT_TYPE, BATCH_CONTENT_TYPE, JSON_CONTENT_TYPE)
 

@@ -2,13 +2,16 @@
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import aiohttp
 
 from local_stack.catalogue import base_environment
-from local_stack.ports import LOOPBACK
+from local_stack.ports import LOOPBACK, free_ports
 from nexus_messaging.topology import OUTSIDE_QUEUES, TOOL_EXECUTED_QUEUE
+from support.commands import in_a_pipe
 from support.vhost import Vhost
 from support.waiting import eventually
 
@@ -57,3 +60,23 @@ class EventsApi:
                 return got.status == 200
         except aiohttp.ClientError:
             return False
+
+
+@asynccontextmanager
+async def running_events_api(vhost: Vhost, *key_options: str) -> AsyncIterator[EventsApi]:
+    """Start the API with a key, which may publish anything unless ``key_options`` say less."""
+    made = await in_a_pipe("usage_ingest", "make-api-key", "host", *key_options)
+    key, entry = (line.rpartition(" ")[2] for line in made.raw.splitlines()[:2])
+    [port] = free_ports(None)
+    settings = {
+        "AMQP_URL": vhost.url("publisher"),
+        "API_KEYS": entry,
+        "HTTP_HOST": LOOPBACK,
+        "HTTP_PORT": str(port),
+    }
+    api = EventsApi(vhost, key, settings)
+    try:
+        await api.start()
+        yield api
+    finally:
+        await api.kill()
