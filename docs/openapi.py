@@ -18,8 +18,9 @@ Part = dict[str, Any]
 ABOUT: Final = f"""\
 Publishes events for services that hold no connection to the broker. 202 says that the broker has
 confirmed every event; nothing less is a success. A request that was not answered by 202 is sent
-again whole: an id is charged once, so a repetition does no harm. A 400, 403 or 413 names every
-event that is refused: leave those out, and send the others again.
+again whole: an id is charged once, so a repetition does no harm. A 400 or 413 names every event
+that breaks a rule: leave those out, and send the others again. If none does, a 403 names the events
+that the key may not publish: they are accepted once the key is corrected.
 
 In CloudEvents' binary mode the attributes are headers (`ce-id`, `ce-source`, `ce-type`, `ce-time`,
 `ce-specversion`), and the body is the event's `data` as `{JSON_CONTENT_TYPE}`.

@@ -106,13 +106,16 @@ def read_message(body: bytes, key: ApiKey, traceparent: str | None) -> Message |
 def problem_of(refused: Mapping[int, Refused]) -> Problem:
     """Return the problem of a request with ``refused`` events, by their index.
 
-    Events that are refused for different reasons make the request invalid.
+    An event that only the key forbids is named if no event breaks a rule: clients drop what a 400
+    or a 413 names, and a key can be corrected. Events that break rules of both make a 400.
     """
-    codes = {each.code for each in refused.values()}
+    wrong = {index: each for index, each in refused.items() if each.code is not Code.FORBIDDEN}
+    named = wrong or refused
+    codes = {each.code for each in named.values()}
     return Problem(
         codes.pop() if len(codes) == 1 else Code.INVALID,
         "nothing was published; leave out the events in `errors`, and send the others again",
-        [Fault(broken, index) for index, each in refused.items() for broken in each.broken],
+        [Fault(broken, index) for index, each in named.items() for broken in each.broken],
     )
 
 
