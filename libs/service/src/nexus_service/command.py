@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import logging
 import textwrap
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -185,6 +186,10 @@ async def _serve(
     chosen_exporters()  # report invalid exporters before any work starts
     settings = load(kind)
     configure(service=name, level=settings.log_level, form=settings.log_format)
+    # The modules live as long as the process. Without this, collections that messages bring about
+    # would visit their objects again and again: a tenth of stripe-reporter's processor time.
+    gc.collect()
+    gc.freeze()
     with exporting(name):
         await serve(settings)
     return SUCCESS
