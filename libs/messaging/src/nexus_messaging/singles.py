@@ -5,10 +5,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final
 
+import structlog
 from typing_extensions import override
 
 from nexus_messaging.consumer import Consumer
 from nexus_messaging.consumption import Consumption
+from nexus_messaging.errors import where
 from nexus_messaging.flood import Flood
 from nexus_messaging.flood_guard import FloodGuard
 from nexus_messaging.message import Delivery
@@ -19,6 +21,8 @@ from nexus_messaging.settlement import Settlement
 from nexus_messaging.tracing import message_span
 
 UNLIMITED: Final = 1_000_000
+
+log = structlog.get_logger()
 
 Handler = Callable[[Delivery], Awaitable[Outcome]]
 """Returns the outcome of a delivery; it must not ack."""
@@ -45,7 +49,7 @@ class SingleConsumption(Consumption):
 
         super().__init__(consumer, handle_one, settlement, guard, outage, _trace)
         self._running: dict[asyncio.Task[None], Received] = {}
-        self._stopped: asyncio.Future[Exception | Flood] | None = None
+        self._stopped: asyncio.Future[Exception | Flood | None] | None = None
         self._unexpected: BaseException | None = None
         self._concurrency = UNLIMITED
         self._slot_freed = asyncio.Event()
@@ -70,12 +74,14 @@ class SingleConsumption(Consumption):
             feed.cancel()
         if not stopped.done():
             await feed  # raises its error
-        cause: Exception | Flood = await stopped
-        await self._cancel_and_hand_back()
-        if self._running:
-            await asyncio.wait(self._running)
+        cause: Exception | Flood | None = await stopped
+        if cause is not None:
+            await self._cancel_and_hand_back()
+            if self._running:
+                await asyncio.wait(self._running)
         if self._unexpected is not None:
             raise self._unexpected
+        assert cause is not None
         self._concurrency = 1
         return cause
 
@@ -105,10 +111,12 @@ class SingleConsumption(Consumption):
 
     def _fail(self, unexpected: BaseException) -> None:
         self._unexpected = unexpected  # also after an outage was found
-        if self._stopped is not None and not self._stopped.done():
-            self._stopped.set_exception(unexpected)
+        if self._draining:  # the loop may be cancelled before it raises the error
+            cause, place = type(unexpected).__name__, where(unexpected)
+            log.warning("drain_failed", queue=self.queue, cause=cause, where=place)
+        self._stop(None)
 
-    def _stop(self, cause: Exception | Flood) -> None:
+    def _stop(self, cause: Exception | Flood | None) -> None:
         if self._stopped is not None and not self._stopped.done():
             self._stopped.set_result(cause)
 
