@@ -7,7 +7,12 @@ from threading import Barrier, BrokenBarrierError
 
 import pytest
 
-from local_stack.broker_programs import BrokerUnavailableError, broker_programs, fetch_programs
+from local_stack.broker_programs import (
+    BrokerUnavailableError,
+    broker_programs,
+    fetch_programs,
+    installed_programs,
+)
 from local_stack.newer_broker import newer_programs
 from local_stack.postgres import PostgresServer
 from local_stack.provision import (
@@ -91,6 +96,28 @@ def test_two_who_lack_rabbitmq_at_once_fetch_it_once(
 
     assert len(fetched) == 1
     assert {programs.major for programs in found} == {3}
+
+
+def test_an_installed_rabbitmq_is_run_from_its_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian links its scripts from another folder, from which RabbitMQ's parts are not found."""
+    home = tmp_path / "lib/rabbitmq_server-3.10.8/sbin"
+    links, erlang = tmp_path / "bin", tmp_path / "erlang"
+    for folder in (home, links, erlang):
+        folder.mkdir(parents=True)
+    for name in ("rabbitmq-server", "rabbitmq-env"):
+        (home / name).touch()
+        (links / name).symlink_to(home / name)
+    for path in (links / "rabbitmq-script-wrapper", erlang / "erl", erlang / "epmd"):
+        path.touch()
+    installed = {"rabbitmq-server": links / "rabbitmq-script-wrapper", "erl": erlang / "erl"}
+    monkeypatch.setattr("shutil.which", lambda name, **_: installed[name])
+
+    found = installed_programs()
+
+    assert found is not None
+    assert found.scripts == home
 
 
 def test_a_version_of_rabbitmq_that_is_not_offered_is_refused(

@@ -136,6 +136,8 @@ def unpacked_programs(directory: Path) -> BrokerPrograms | None:
 def _programs(
     scripts: Path, erlang: Path, libraries: tuple[Path, ...] = ()
 ) -> BrokerPrograms | None:
+    # Debian's /usr/lib/rabbitmq/bin holds links. The scripts find RabbitMQ by their own folder.
+    scripts = (scripts / "rabbitmq-server").resolve().parent
     needed = (scripts / "rabbitmq-server", scripts / "rabbitmq-env", erlang / "epmd")
     return BrokerPrograms(scripts, erlang, libraries) if all(p.exists() for p in needed) else None
 
