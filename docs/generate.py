@@ -15,8 +15,8 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from customer_provisioner.backfill_command import BackfillSettings
 from customer_provisioner.handlers import router as provisioner_router
+from customer_provisioner.settings import BackfillSettings
 from customer_provisioner.settings import Settings as ProvisionerSettings
 from metering_dashboards.__main__ import dashboards
 from model import transitions, versions

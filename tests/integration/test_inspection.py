@@ -11,7 +11,8 @@ from yarl import URL
 from local_stack.servers import Broker
 from local_stack.servers import Database as PostgresServer
 from local_stack.sql import run_sql
-from nexus_broker_admin.inspection import broker_fault, topology_fault, vhost_of
+from nexus_broker_admin.depths import vhost_of
+from nexus_broker_admin.inspection import broker_fault, topology_fault
 from nexus_messaging.topology import (
     DEAD,
     INTERNAL,

@@ -18,6 +18,7 @@ from nexus_database import Database
 from nexus_service.progress import STALLED_AFTER
 from support.databases import url_of
 from support.events import provisioned, tool_run
+from support.memory import MOST_WHEN_IDLE, resident_mib
 from support.platform import Platform
 from support.waiting import eventually
 
@@ -127,8 +128,9 @@ async def test_unreachable_database_makes_services_unready_and_not_unhealthy(
 async def test_unreachable_broker_makes_services_unready_and_not_unhealthy(
     platform: Platform, broker: Broker
 ) -> None:
-    """Each reports it, and becomes ready again by itself."""
+    """Each reports it, and becomes ready again by itself; until then it was idle, and small."""
     platform.start()
+    assert max(map(resident_mib, platform.services.values())) < MOST_WHEN_IDLE
     broker.kill()
     try:
         for service in platform.services:

@@ -56,6 +56,17 @@ def test_unreadable_metadata_is_left_out_of_a_readable_event(written: bytes) -> 
     assert event.data.token_count == 7
 
 
+def test_mark_of_a_left_out_field_is_in_no_body_and_no_repr() -> None:
+    """It is about the body that was read, and an event that is sent again has no such field."""
+    event = read_event(with_metadata(b"null"), [ToolExecuted])
+
+    marked = event.mark_left_out()
+
+    assert (event.left_out, marked.left_out, marked.model_copy().left_out) == (False, True, True)
+    assert (marked.body(), repr(marked)) == (event.body(), repr(event))
+    assert marked.model_dump() == event.model_dump()
+
+
 @pytest.mark.parametrize("written", [b"null", b"{}", b'{"a": 1e400}', rb'{"a": "\u0000"}'])
 def test_readable_metadata_is_never_left_out(written: bytes) -> None:
     """Whether it can be stored is decided by the code that stores it."""

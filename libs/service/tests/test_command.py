@@ -11,9 +11,9 @@ from nexus_database.settings import DatabaseSettings
 from nexus_messaging.settings import BrokerSettings
 from nexus_service.checking import Check, Checks
 from nexus_service.command import Command, Server, Service, duration, moment, positive, run, utf_8
+from nexus_service.errors import StartError, StoppedError
 from nexus_service.input_files import UnreadableFileError
 from nexus_service.key_command import MAKE_API_KEY
-from nexus_service.lifecycle import StartError, StoppedError
 from nexus_service.settings import ProcessSettings, ServiceSettings
 
 

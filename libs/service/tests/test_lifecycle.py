@@ -7,8 +7,8 @@ import signal
 import pytest
 
 from nexus_messaging.cancellation import stray_cancellation_as_error
+from nexus_service.errors import StoppedError
 from nexus_service.lifecycle import (
-    StoppedError,
     keep_running,
     resume_on_signal,
     run_until,

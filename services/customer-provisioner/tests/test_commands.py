@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from customer_provisioner.app import SERVICE
+from customer_provisioner.command_line import SERVICE
 from nexus_service.command import run
 
 

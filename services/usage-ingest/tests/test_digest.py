@@ -1,6 +1,10 @@
 """When two messages with the same id are the same event: the digest, in each version."""
 
-from datetime import UTC, datetime, timedelta
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,6 +22,7 @@ from usage_ingest.entry import (
     digest,
 )
 from usage_ingest.metering import ToolRun
+from usage_ingest.windows import EPOCH
 
 NAMES = st.text(st.sampled_from('ab",[]\\ é'), min_size=1, max_size=4)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -69,6 +74,17 @@ OLD_DIGESTS = (
 )
 """Digests that the release with only version 1 made."""
 
+EVERY_CHARACTER = "".join(map(chr, [*range(0xD800), *range(0xE000, sys.maxunicode + 1)]))
+"""All but the halves of surrogate pairs, which are no text."""
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+QUANTITIES = st.none() | st.integers(0, 10**15)
+TIMES = st.datetimes(
+    datetime(1970, 1, 2),  # noqa: DTZ001 - hypothesis adds the time zone
+    datetime(9998, 12, 30),  # noqa: DTZ001 - likewise
+    timezones=st.sampled_from([UTC, timezone(timedelta(hours=2)), timezone(timedelta(minutes=-1))]),
+)
+
 MINUTES = st.integers(0, 60 * 24 * 365 * 90)
 
 
@@ -87,6 +103,67 @@ def test_digits_below_the_millisecond_never_change_the_digest(
 def test_digest_of_version_1_never_changes(event_fields: dict[str, Any], old: str) -> None:
     """Such digests are in ledgers, and the events may come again at any time."""
     assert digest(run(**event_fields), 1).hex() == old
+
+
+def first_encoding(*values: object) -> bytes:
+    """Return the digest of ``values`` as the first release made it."""
+    encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
+    return hashlib.sha256(encoder.encode(values).encode()).digest()
+
+
+def unchecked_run(data: dict[str, Any], **envelope: Any) -> ToolRun:
+    """Return a run whose texts keep no rule of the contract."""
+    kind = ToolExecutedV2.model_construct(**data)
+    return Event[ToolExecuted].model_construct(data=kind, type="tool.executed.v2", **envelope)
+
+
+def pieces(size: int = 1000) -> Iterator[str]:
+    """Yield texts that together have every character."""
+    for at in range(0, len(EVERY_CHARACTER), size):
+        yield EVERY_CHARACTER[at : at + size]
+
+
+@given(
+    texts=st.tuples(TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS),
+    user=st.uuids(),
+    time=TIMES,
+    tokens=st.tuples(QUANTITIES, QUANTITIES, QUANTITIES, QUANTITIES),
+)
+def test_digests_are_those_of_the_first_encoder(
+    texts: tuple[str, ...], user: UUID, time: datetime, tokens: tuple[int | None, ...]
+) -> None:
+    """Digests in ledgers were made by Python's `json`: any text, number and time is encoded so."""
+    source, server, tool, origin, status, model = texts
+    total, read, written, cached = tokens
+    event = unchecked_run(
+        {
+            "user_id": user,
+            "server_id": server,
+            "tool_name": tool,
+            "origin": origin,
+            "status": status,
+            "token_count": total,
+            "model": model,
+            "input_tokens": read,
+            "output_tokens": written,
+            "cached_tokens": cached,
+        },
+        source=source,
+        time=time,
+    )
+
+    by_float, exact = int(time.timestamp() * 1000), (time - EPOCH) // timedelta(milliseconds=1)
+    before = (source, user, server, tool, origin, status)
+    assert digest(event, 1) == first_encoding(*before, by_float, total)
+    assert digest(event, 2) == first_encoding(*before, exact, total)
+    assert details_digest(event, 1) == first_encoding(model, read, written, cached)
+
+
+def test_every_character_is_encoded_as_by_the_first_encoder() -> None:
+    """Control characters, the delete character, line separators, and those beyond the BMP."""
+    for text in pieces():
+        details = {"model": text, "input_tokens": 0, "output_tokens": None, "cached_tokens": 1}
+        assert details_digest(unchecked_run(details)) == first_encoding(text, 0, None, 1)
 
 
 def test_version_1_differs_by_microseconds_in_2038() -> None:

@@ -1,8 +1,13 @@
 """What is stored of a run: every field of the contract, and its metadata if PostgreSQL can."""
 
+import contextlib
+import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nexus_contracts import ToolExecutedV2
 from usage_ingest.entry import COLUMNS, DETAILS, stored_metadata
@@ -45,6 +50,50 @@ def test_metadata_that_jsonb_can_not_hold_is_left_out(metadata: dict[str, Any]) 
 def test_run_without_metadata_has_none_stored() -> None:
     """An absent field is not one that was left out."""
     assert stored_metadata(None) is None
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(
+    ["NaN", "-Infinity", "\\u0000", "\\", "\x00", "\x7f", "\u2028", "\U0001f600"]
+)
+"""Texts as a JSON parser returns them: without halves of surrogate pairs."""
+NUMBERS = st.integers(-(10**30), 10**30) | st.floats() | st.sampled_from([-0.0, 1e16, 1e400])
+JSON = st.recursive(
+    st.none() | st.booleans() | NUMBERS | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+)
+
+
+def has_null_character(value: object) -> bool:
+    """Whether a text or a name in ``value`` has a null character."""
+    if isinstance(value, dict):
+        return any(map(has_null_character, (*value, *value.values())))
+    if isinstance(value, list):
+        return any(map(has_null_character, value))
+    return isinstance(value, str) and "\x00" in value
+
+
+@settings(max_examples=200)
+@given(st.dictionaries(TEXTS, JSON, max_size=4))
+def test_metadata_is_stored_with_its_meaning_or_left_out(metadata: dict[str, Any]) -> None:
+    """As Python's encoder has it, in other words perhaps: `jsonb` compares numbers, not digits."""
+    expected = None
+    with contextlib.suppress(ValueError):
+        expected = json.dumps(metadata, allow_nan=False)
+    if has_null_character(metadata):
+        expected = None
+
+    stored = stored_metadata(metadata)
+
+    assert (stored is None) is (expected is None)
+    if stored is not None and expected is not None:
+        assert json.loads(stored) == metadata
+        # Exactly, with the order of the names and, unlike `jsonb`, the sign of zero.
+        assert exactly(stored) == exactly(expected)
+
+
+def exactly(text: str) -> str:
+    """Return what JSON text means, with numbers as their digits mean them."""
+    return repr(json.loads(text, parse_float=lambda digits: Decimal(digits).normalize()))
 
 
 NOT_DIGESTED = {"metadata"}

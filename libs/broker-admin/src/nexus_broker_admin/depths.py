@@ -11,12 +11,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
+from urllib.parse import unquote
 
 import aiormq
 from aiormq.abc import AbstractConnection
+from yarl import URL
 
-from nexus_broker_admin.management import ManagementError, connect
 from nexus_messaging import connecting
+from nexus_messaging.addresses import hosts_of, url_of
 from nexus_messaging.connecting import BrokerUnreachableError
 from nexus_messaging.refusals import refusal_of
 
@@ -66,6 +68,8 @@ async def read_depths(
     found = await _read_over_amqp(url, queues)
     if management_url is None:
         return Depths(found, management_fault="MANAGEMENT_URL is not set")
+    from nexus_broker_admin.management import ManagementError, connect
+
     try:
         async with connect(management_url) as management:
             messages = await management.messages(vhost)
@@ -100,3 +104,9 @@ async def _read_depth(connection: AbstractConnection, queue: str) -> Depth | Non
         return None
     await channel.close()
     return Depth(answer.message_count or 0, answer.consumer_count or 0)
+
+
+def vhost_of(amqp_url: str) -> str:
+    """Return the vhost that an AMQP URL names."""
+    first = url_of(amqp_url, hosts_of(amqp_url)[0])
+    return unquote(URL(first).raw_path[1:]) or "/"

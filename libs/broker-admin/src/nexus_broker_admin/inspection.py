@@ -4,19 +4,15 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
-from urllib.parse import unquote
 
 import aiormq
 from aiormq.abc import AbstractChannel
 from pamqp.common import FieldValue
 from pydantic import SecretStr
-from yarl import URL
 
-from nexus_broker_admin.commands import read_drift
+from nexus_broker_admin.depths import vhost_of
 from nexus_broker_admin.drift import Standing
-from nexus_broker_admin.management import ManagementError, connect
 from nexus_messaging import connecting
-from nexus_messaging.addresses import hosts_of, url_of
 from nexus_messaging.connecting import BrokerUnreachableError
 from nexus_messaging.refusals import refusal_of
 from nexus_messaging.settings import BrokerSettings
@@ -203,6 +199,9 @@ def _topology(settings: TopologySettings) -> Check:
 
 async def topology_fault(management_url: str, *, vhost: str) -> str | None:
     """Say how the broker differs from its description; passwords and foreign objects aside."""
+    from nexus_broker_admin.commands import read_drift
+    from nexus_broker_admin.management import ManagementError, connect
+
     try:
         async with connect(management_url) as management:
             drift = await read_drift(management, {}, vhost=vhost)
@@ -212,9 +211,3 @@ async def topology_fault(management_url: str, *, vhost: str) -> str | None:
         str(each) for each in drift if each.standing is not Standing.FOREIGN and not each.acceptable
     ]
     return "\n".join(faults) or None
-
-
-def vhost_of(amqp_url: str) -> str:
-    """Return the vhost that an AMQP URL names."""
-    first = url_of(amqp_url, hosts_of(amqp_url)[0])
-    return unquote(URL(first).raw_path[1:]) or "/"

@@ -87,15 +87,19 @@ def _before_leap_second(minute: str, offset: str) -> datetime:
 
 
 def _read_time(value: object) -> object:
-    if isinstance(value, str) and (leap := _LEAP_SECOND.fullmatch(value)):
+    # The search for :60 spares each event the expression.
+    if isinstance(value, str) and ":60" in value and (leap := _LEAP_SECOND.fullmatch(value)):
         return _before_leap_second(*leap.groups())
     # pydantic would take 1700000000, and guess from its size whether it means milliseconds.
-    if isinstance(value, datetime) or (isinstance(value, str) and "T" in value.upper()):
+    if isinstance(value, datetime) or (isinstance(value, str) and ("T" in value or "t" in value)):
         return value
     raise ValueError(NOT_A_TIME)
 
 
 def _check_range(moment: datetime) -> datetime:
+    if not moment.utcoffset():
+        # Python compares and subtracts times faster if they share their zone object.
+        moment = moment.astimezone(UTC)
     if not EARLIEST <= moment <= LATEST:
         raise ValueError(f"must be a time from {EARLIEST:%Y} on and before {LATEST:%Y}")
     return moment
@@ -121,7 +125,9 @@ _JSON_MEDIA_TYPE: Final = worded_pattern(
 
 
 def _json_media_type(value: object) -> object:
-    if value is None or (isinstance(value, str) and re.fullmatch(_JSON_MEDIA_TYPE, value)):
+    if value is None or value == "application/json":
+        return "application/json"
+    if isinstance(value, str) and re.fullmatch(_JSON_MEDIA_TYPE, value):
         return "application/json"
     return value
 

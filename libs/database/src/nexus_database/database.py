@@ -4,10 +4,9 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import asyncpg
-import structlog
 from sqlalchemy import event, text
 from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import DBAPIError
@@ -64,8 +63,6 @@ SELECT EXISTS (
        AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
        AND c.relnamespace <> 'pg_catalog'::regnamespace)
 """)
-
-log = structlog.get_logger()
 
 
 class Database:
@@ -170,8 +167,7 @@ class Database:
 
     def _note_fault(self, fault: str) -> None:
         self._failed_at = time.monotonic()
-        # A command configures no logging; it shows the fault itself.
-        if fault != self._fault and structlog.is_configured():
+        if fault != self._fault and (log := _configured_log()):
             log.warning("database_unavailable", cause=fault)
         self._fault = fault
 
@@ -179,8 +175,15 @@ class Database:
         if self._fault is None or time.monotonic() - self._failed_at < RECOVERED_AFTER:
             return
         self._fault = None
-        if structlog.is_configured():
+        if log := _configured_log():
             log.info("database_available")
+
+
+def _configured_log() -> Any:
+    """Return the log of a running service; a command has none, and shows the fault itself."""
+    import structlog
+
+    return structlog.get_logger() if structlog.is_configured() else None
 
 
 async def require_writable(connection: AsyncConnection) -> None:

@@ -1,4 +1,4 @@
-"""Classes of database errors: a fault of one row, or of the whole database."""
+"""Classes of database errors: a fault of one row, of the whole database, or of its revision."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,6 +55,18 @@ class RowsBusyError(TransientError):
 
     def __init__(self) -> None:
         super().__init__("another transaction holds the row: it can be changed later")
+
+
+class MigrationError(Exception):
+    """The migration failed; the database is unchanged."""
+
+
+class UnfitDatabaseError(Exception):
+    """This release can't work on the database; the text says why and what to do."""
+
+
+class RevisionMismatchError(UnfitDatabaseError):
+    """The revision of the database does not serve this release."""
 
 
 class ReadOnlyError(Exception):

@@ -24,8 +24,11 @@ from nexus_database.compatibility import (
 from nexus_database.database import WAIT_FOR_LOCKS, Database, require_writable
 from nexus_database.faults import (
     DatabaseUnavailableError,
+    MigrationError,
+    RevisionMismatchError,
     RowRefusedError,
     RowsBusyError,
+    UnfitDatabaseError,
     translate_errors,
 )
 
@@ -37,18 +40,6 @@ LOCK_TIMEOUT: Final = "5s"
 
 ENCODING: Final = "UTF8"
 """PostgreSQL's only encoding that can store every text of an event."""
-
-
-class MigrationError(Exception):
-    """The migration failed; the database is unchanged."""
-
-
-class UnfitDatabaseError(Exception):
-    """This release can't work on the database; the text says why and what to do."""
-
-
-class RevisionMismatchError(UnfitDatabaseError):
-    """The revision of the database does not serve this release."""
 
 
 async def migrate(url: str, package: str, revision: str = "head") -> str:

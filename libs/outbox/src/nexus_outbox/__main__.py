@@ -2,7 +2,7 @@
 
 import sys
 
-from nexus_outbox.app import SERVICE
+from nexus_outbox.command_line import SERVICE
 from nexus_service.command import run
 
 

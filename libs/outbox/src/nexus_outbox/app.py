@@ -9,27 +9,20 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry
 
-from nexus_database import Database, DatabaseUnavailableError, MigrationError
+from nexus_database import Database, DatabaseUnavailableError
 from nexus_database.connecting import Connector
 from nexus_database.settings import DatabaseSettings
 from nexus_database.url import DatabaseUrl
 from nexus_messaging.errors import PublishError
 from nexus_messaging.publisher import Publisher
-from nexus_outbox.commands import COMMANDS
 from nexus_outbox.events_api import HttpPublisher
-from nexus_outbox.installation import (
-    NotInstalledError,
-    install,
-    installation_fault,
-    require_installed,
-)
+from nexus_outbox.installation import installation_fault, require_installed
 from nexus_outbox.listening import Listener
 from nexus_outbox.metrics import Metrics
 from nexus_outbox.relay import Relay
 from nexus_outbox.settings import Settings, TransportSettings
 from nexus_outbox.storage import PORTION, Outbox
 from nexus_service.checking import Checks
-from nexus_service.command import Service
 from nexus_service.http import serving
 from nexus_service.lifecycle import Loop, run_until, stop_on_signal, wait_until_available
 from nexus_service.periodic import Job, Periodic
@@ -160,22 +153,13 @@ async def _check_database(settings: DatabaseSettings) -> str | None:
         return await installation_fault(database)
 
 
-SERVICE: Final = Service(
-    name=NAME,
-    purpose="Publishes events from the outbox in another service's PostgreSQL database.",
-    settings=Settings,
-    serve=serve,
-    checks=(
-        Checks(
-            "publishing",
-            TransportSettings,
-            lambda given: {"publishing": lambda: _check_publishing(given)},
-        ),
-        Checks(
-            "database", DatabaseSettings, lambda given: {"database": lambda: _check_database(given)}
-        ),
+CHECKS: Final = (
+    Checks(
+        "publishing",
+        TransportSettings,
+        lambda given: {"publishing": lambda: _check_publishing(given)},
     ),
-    migrate=install,
-    faults=(NotInstalledError, DatabaseUnavailableError, MigrationError),
-    commands=COMMANDS,
+    Checks(
+        "database", DatabaseSettings, lambda given: {"database": lambda: _check_database(given)}
+    ),
 )

@@ -4,14 +4,17 @@ import argparse
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from nexus_database import Database
+from nexus_database import Database, DatabaseUnavailableError, MigrationError
 from nexus_database.settings import DatabaseSettings
-from nexus_outbox.installation import FILES, require_installed, sql_file
+from nexus_outbox.installation import NotInstalledError, require_installed, sql_file
 from nexus_outbox.storage import Outbox
-from nexus_service.command import SUCCESS, Command, NoSettings, moment
+from nexus_service.command import SUCCESS, NoSettings
 from nexus_service.console import Tone, show_line
 
 T = TypeVar("T")
+
+FAULTS: Final = (NotInstalledError, DatabaseUnavailableError, MigrationError)
+"""What any command may raise; each text says what to do."""
 
 
 async def _with_outbox(settings: DatabaseSettings, work: Callable[[Outbox], Awaitable[T]]) -> T:
@@ -20,12 +23,14 @@ async def _with_outbox(settings: DatabaseSettings, work: Callable[[Outbox], Awai
         return await work(Outbox(database))
 
 
-async def _print(_settings: NoSettings, parsed: argparse.Namespace) -> int:
+async def print_sql(_settings: NoSettings, parsed: argparse.Namespace) -> int:
+    """Print one of the SQL files."""
     print(sql_file(parsed.file), end="")
     return SUCCESS
 
 
-async def _status(settings: DatabaseSettings, _parsed: argparse.Namespace) -> int:
+async def show_status(settings: DatabaseSettings, _parsed: argparse.Namespace) -> int:
+    """Count the events that are not published."""
     status = await _with_outbox(settings, Outbox.status)
     oldest = f", the oldest for {status.oldest.total_seconds():.0f} s"
     show_line(f"waiting: {status.waiting}{oldest if status.waiting else ''}")
@@ -39,7 +44,8 @@ async def _status(settings: DatabaseSettings, _parsed: argparse.Namespace) -> in
     return SUCCESS
 
 
-async def _publish_again(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
+async def publish_again(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
+    """Make kept events due again, or count them."""
     if parsed.execute:
         number = await _with_outbox(settings, lambda outbox: outbox.publish_again(parsed.since))
         show_line(f"{number} events are due again; the running loop publishes them")
@@ -49,45 +55,8 @@ async def _publish_again(settings: DatabaseSettings, parsed: argparse.Namespace)
     return SUCCESS
 
 
-async def _retry(settings: DatabaseSettings, _parsed: argparse.Namespace) -> int:
+async def retry_invalid(settings: DatabaseSettings, _parsed: argparse.Namespace) -> int:
+    """Make the events due again that were set aside."""
     number = await _with_outbox(settings, Outbox.retry_invalid)
     show_line(f"{number} invalid events are due again; those still invalid are set aside again")
     return SUCCESS
-
-
-def _print_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", choices=FILES, help="which file")
-
-
-def _publish_again_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--since",
-        type=moment,
-        required=True,
-        metavar="TIME",
-        help="published since then, with its offset from UTC: 2026-03-01T12:00:00Z; earlier than"
-        " needed is harmless",
-    )
-    parser.add_argument("--execute", action="store_true", help="do it; without it, only count")
-
-
-COMMANDS: Final = (
-    Command(
-        "print",
-        "print the SQL that installs or removes the outbox, or the trigger for pg_net",
-        NoSettings,
-        _print,
-        _print_arguments,
-        ('{} install | psql -v ON_ERROR_STOP=1 "$DATABASE_URL"', "{} uninstall"),
-    ),
-    Command("status", "count the events that are not published", DatabaseSettings, _status),
-    Command(
-        "publish-again",
-        "publish kept events again, with the same ids, after a restore of metering",
-        DatabaseSettings,
-        _publish_again,
-        _publish_again_arguments,
-        ("{} --since 2026-03-01T12:00:00Z", "{} --since 2026-03-01T12:00:00Z --execute"),
-    ),
-    Command("retry", "try the events again that were set aside", DatabaseSettings, _retry),
-)

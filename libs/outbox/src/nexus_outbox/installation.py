@@ -13,8 +13,6 @@ from nexus_database.database import require_writable
 from nexus_database.faults import FAULTS, cause_of
 from nexus_database.url import DatabaseUrl
 
-FILES: Final = ("install", "uninstall", "install-pg-net", "uninstall-pg-net")
-
 VERSION: Final = "nexus-outbox 1"
 """The comment of the schema, as ``install.sql`` writes it."""
 
@@ -29,7 +27,7 @@ class NotInstalledError(Exception):
 
 
 def sql_file(name: str) -> str:
-    """Return the SQL of one of ``FILES``."""
+    """Return the SQL of the file ``name``, one of ``command_line.FILES``."""
     return files("nexus_outbox").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
 
 

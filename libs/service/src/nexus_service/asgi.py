@@ -18,8 +18,8 @@ from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from nexus_service.checking import Check
+from nexus_service.errors import StartError
 from nexus_service.http import probe
-from nexus_service.lifecycle import StartError
 from nexus_service.problems import CONTENT_TYPE, Problem
 
 KEEP_ALIVE_SECONDS: Final = 75

@@ -6,11 +6,6 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from nexus_database import Database, revision_fault
-from nexus_database.settings import DatabaseSettings
-from nexus_messaging.errors import PublishError
-from nexus_messaging.publisher import Publisher
-from nexus_messaging.settings import BrokerSettings
 from nexus_service.console import Finding, Tone
 from nexus_service.settings import SettingsError, load
 
@@ -68,29 +63,3 @@ async def _check_group(group: Checks[OwnSettingsT]) -> list[Finding]:
 async def _run_check(name: str, check: Check) -> Finding:
     fault = await check()
     return Finding(name) if fault is None else Finding(name, fault, Tone.BAD)
-
-
-def database_checks(service: str) -> Checks[DatabaseSettings]:
-    """Return the check of the database: reachable, of this service, at a supported revision."""
-
-    async def fault(settings: DatabaseSettings) -> str | None:
-        url = settings.database_url.get_secret_value()
-        async with Database(url, name=f"{service} check") as database:
-            return await revision_fault(database, service.replace("-", "_"))
-
-    return Checks("database", DatabaseSettings, lambda given: {"database": lambda: fault(given)})
-
-
-def publishing_checks(program: str) -> Checks[BrokerSettings]:
-    """Return the check of a program that only publishes: can it log in at the broker?"""
-
-    async def fault(settings: BrokerSettings) -> str | None:
-        url = settings.amqp_url.get_secret_value()
-        try:
-            publisher = await Publisher.connect(url, name=f"{program} check")
-        except PublishError as error:
-            return str(error)
-        await publisher.close()
-        return None
-
-    return Checks("broker", BrokerSettings, lambda given: {"broker": lambda: fault(given)})

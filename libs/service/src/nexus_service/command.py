@@ -17,10 +17,10 @@ from nexus_contracts.fields import EARLIEST, LATEST
 from nexus_database.settings import DatabaseSettings
 from nexus_service.checking import SETTINGS, Check, Checks, run_checks
 from nexus_service.console import Tone, show_error, show_findings, show_line
+from nexus_service.errors import StartError, StoppedError
 from nexus_service.exporting import chosen_exporters, exporting
 from nexus_service.input_files import UnreadableFileError
-from nexus_service.lifecycle import StartError, StoppedError
-from nexus_service.logs import configure
+from nexus_service.parts import Part, load_part
 from nexus_service.program import Parser, run_program
 from nexus_service.settings import ProcessSettings, SettingsError, load
 
@@ -66,13 +66,20 @@ SettingsT = TypeVar("SettingsT", bound=ProcessSettings)
 OwnSettingsT = TypeVar("OwnSettingsT", bound=BaseModel)
 
 
+Run = Callable[[OwnSettingsT, argparse.Namespace], Awaitable[int]]
+"""Runs a command with its settings and arguments, and returns the exit code."""
+
+Serve = Callable[[SettingsT], Awaitable[None]]
+"""Runs a process until SIGTERM."""
+
+
 class NoSettings(BaseModel):
     """What a command needs that only prints."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command(Generic[OwnSettingsT]):
-    """A further command of a service: ``run`` returns the exit code.
+    """A further command of a service.
 
     ``help`` describes it in one line. In ``examples``, ``{}`` stands for the command as typed.
     """
@@ -80,7 +87,7 @@ class Command(Generic[OwnSettingsT]):
     name: str
     help: str
     settings: type[OwnSettingsT]
-    run: Callable[[OwnSettingsT, argparse.Namespace], Awaitable[int]]
+    run: Part[Run[OwnSettingsT]]
     arguments: Callable[[argparse.ArgumentParser], object] = lambda _: None
     examples: tuple[str, ...] = ("{}",)
 
@@ -95,8 +102,8 @@ class Server(Generic[SettingsT]):
     name: str
     help: str
     settings: type[SettingsT]
-    serve: Callable[[SettingsT], Awaitable[None]]
-    checks: tuple[Checks[Any], ...]
+    serve: Part[Serve[SettingsT]]
+    checks: Part[tuple[Checks[Any], ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +112,17 @@ class Service(Generic[SettingsT]):
 
     ``serve`` returns after SIGTERM. ``checks`` run in the command ``check``, after the settings.
     ``migrate`` takes the owner's database URL and returns the revision. ``faults`` are errors that
-    any of these or of ``commands`` may raise; their text tells the operator what to do.
+    any of these or of ``commands`` may raise; their text tells the operator what to do. Each of
+    these parts may be given by its name, and is then imported by the command that needs it.
     """
 
     name: str
     purpose: str
     settings: type[SettingsT]
-    serve: Callable[[SettingsT], Awaitable[None]]
-    checks: tuple[Checks[Any], ...]
-    migrate: Callable[[str], Awaitable[str]]
-    faults: tuple[type[Exception], ...] = ()
+    serve: Part[Serve[SettingsT]]
+    checks: Part[tuple[Checks[Any], ...]]
+    migrate: Part[Callable[[str], Awaitable[str]]]
+    faults: Part[tuple[type[Exception], ...]] = ()
     commands: tuple[Command[Any], ...] = ()
     servers: tuple[Server[Any], ...] = ()
 
@@ -125,7 +133,6 @@ def run(service: Service[SettingsT], arguments: Sequence[str] | None = None) -> 
 
 
 def _run(service: Service[SettingsT], arguments: Sequence[str] | None) -> int:
-    faults: tuple[type[Exception], ...] = (StartError, *service.faults)
     try:
         parsed = _parser(service).parse_args(arguments)
         return asyncio.run(_run_command(service, parsed))
@@ -137,11 +144,13 @@ def _run(service: Service[SettingsT], arguments: Sequence[str] | None) -> int:
     except UnreadableFileError as error:
         show_error(service.name, str(error))
         return USAGE
-    except faults as error:
-        show_error(service.name, str(error))
-        return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Exception as error:
+        if not isinstance(error, (StartError, *load_part(service.faults))):
+            raise
+        show_error(service.name, str(error))
+        return FAILED
 
 
 def moment(written: str) -> datetime:
@@ -165,10 +174,10 @@ async def _run_command(service: Service[SettingsT], parsed: argparse.Namespace) 
     for own in service.commands:
         if own.name == parsed.command:
             _silence_libraries()
-            return await own.run(load(own.settings), parsed)
+            return await load_part(own.run)(load(own.settings), parsed)
     if parsed.command == "migrate":
         url = load(DatabaseSettings).database_url.get_secret_value()
-        show_line(f"{service.name}: database at revision {await service.migrate(url)}")
+        show_line(f"{service.name}: database at revision {await load_part(service.migrate)(url)}")
         return SUCCESS
     if parsed.command == "check":
         return await _check(service.settings, service.checks)
@@ -180,18 +189,19 @@ async def _run_command(service: Service[SettingsT], parsed: argparse.Namespace) 
     return await _serve(service.name, service.settings, service.serve)
 
 
-async def _serve(
-    name: str, kind: type[SettingsT], serve: Callable[[SettingsT], Awaitable[None]]
-) -> int:
+async def _serve(name: str, kind: type[SettingsT], serve: Part[Serve[SettingsT]]) -> int:
+    from nexus_service.logs import configure
+
     chosen_exporters()  # report invalid exporters before any work starts
     settings = load(kind)
     configure(service=name, level=settings.log_level, form=settings.log_format)
+    run_process = load_part(serve)
     # The modules live as long as the process. Without this, collections that messages bring about
     # would visit their objects again and again: a tenth of stripe-reporter's processor time.
     gc.collect()
     gc.freeze()
     with exporting(name):
-        await serve(settings)
+        await run_process(settings)
     return SUCCESS
 
 
@@ -200,10 +210,10 @@ def _silence_libraries() -> None:
     logging.getLogger().addHandler(logging.NullHandler())
 
 
-async def _check(settings: type[BaseModel], checks: Sequence[Checks[Any]]) -> int:
+async def _check(settings: type[BaseModel], checks: Part[tuple[Checks[Any], ...]]) -> int:
     chosen_exporters()  # report invalid exporters, too
     _silence_libraries()
-    findings = await run_checks(settings, checks)
+    findings = await run_checks(settings, load_part(checks))
     show_findings(findings)
     wrong = [each.name for each in findings if each.tone is Tone.BAD]
     if SETTINGS in wrong:

@@ -15,21 +15,6 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Final, Protocol, TextIO
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
-from rich.text import Text
-from typing_extensions import override
-
 from nexus_contracts.wording import printable
 
 PLAIN_PROGRESS_EVERY: Final = 100
@@ -97,12 +82,10 @@ def show_table(titles: Sequence[str], rows: Sequence[Row], stream: TextIO | None
         lines = [list(titles), *([_format_plain(cell) for cell in row.cells] for row in rows)]
         out.writelines(f"{line}\n" for line in _align(lines, numeric))
         return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for title, right in zip(titles, numeric, strict=True):
-        table.add_column(Text(title), justify="right" if right else "left")
-    for row in rows:
-        table.add_row(*(Text(_format_for_people(cell)) for cell in row.cells), style=row.tone.value)
-    _console(out).print(table)
+    from nexus_service.terminal import print_table
+
+    shown = [([_format_for_people(cell) for cell in row.cells], row.tone.value) for row in rows]
+    print_table(out, titles, shown, numeric)
 
 
 def show_findings(findings: Iterable[Finding], stream: TextIO | None = None) -> None:
@@ -116,21 +99,25 @@ def show_findings(findings: Iterable[Finding], stream: TextIO | None = None) -> 
     if not is_interactive(out):
         out.writelines(f"{name}: {text}\n" for _, name, text in lines)
         return
-    table = Table.grid(padding=(0, 2))
+    from nexus_service.terminal import print_findings
+
+    shown = []
     for tone, name, text in lines:
         word = {Tone.GOOD: "ok", Tone.BAD: "wrong", Tone.NOTE: "note"}.get(tone, "")
         said = "" if text == word else text
-        table.add_row(_with_sign(word, tone), Text(name), Text(said))
-    _console(out).print(table)
+        shown.append((_with_sign(word, tone), tone.value, name, said))
+    print_findings(out, shown)
 
 
 def show_line(line: str, tone: Tone = Tone.PLAIN, stream: TextIO | None = None) -> None:
     """Show one line; on a terminal with the sign of its tone."""
     out = sys.stdout if stream is None else stream
-    if is_interactive(out):
-        _console(out).print(_with_sign(printable(line), tone))
-    else:
+    if not is_interactive(out):
         out.write(f"{printable(line)}\n")
+        return
+    from nexus_service.terminal import print_line
+
+    print_line(out, _with_sign(printable(line), tone), tone.value)
 
 
 def show_json(facts: Mapping[str, object]) -> None:
@@ -162,15 +149,10 @@ def steps(what: str, total: int | None = None, stream: TextIO | None = None) -> 
     if not is_interactive(out):
         yield _PlainSteps(what, total, out)
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=_console(out)) as shown:
-        yield _Bar(shown, what, total)
+    from nexus_service.terminal import progress_bar
+
+    with progress_bar(out, what, total) as bar:
+        yield bar
 
 
 def format_age(age: timedelta) -> str:
@@ -184,6 +166,10 @@ def format_age(age: timedelta) -> str:
     first = next((n for n, (number, _) in enumerate(parts) if number), len(parts) - 1)
     units_shown = [f"{number} {name}" for number, name in parts[first : first + 2] if number]
     return " ".join(units_shown) or "0 s"
+
+
+def _with_sign(text: str, tone: Tone) -> str:
+    return {Tone.GOOD: "✓ ", Tone.BAD: "✗ ", Tone.NOTE: "- "}.get(tone, "") + text
 
 
 class _PlainSteps:
@@ -201,34 +187,6 @@ class _PlainSteps:
     def say(self, line: str) -> None:
         self._stream.write(f"{printable(line)}\n")
         self._stream.flush()
-
-
-class _Bar:
-    def __init__(self, shown: Progress, what: str, total: int | None) -> None:
-        self._shown = shown
-        self._task = shown.add_task(what, total=total)
-
-    def advance(self) -> None:
-        self._shown.advance(self._task)
-
-    def say(self, line: str) -> None:
-        self._shown.console.print(Text(printable(line)))
-
-
-class _Rate(ProgressColumn):
-    @override
-    def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:.0f}/s")
-
-
-def _with_sign(text: str, tone: Tone) -> Text:
-    sign = {Tone.GOOD: "✓ ", Tone.BAD: "✗ ", Tone.NOTE: "- "}.get(tone, "")
-    return Text(sign + text, style=tone.value)
-
-
-def _console(stream: TextIO) -> Console:
-    # Data is shown unchanged: rich must not interpret its brackets or numbers.
-    return Console(file=stream, highlight=False, markup=False, emoji=False)
 
 
 def _align(lines: Sequence[Sequence[str]], numeric: Sequence[bool]) -> Iterator[str]:

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from threading import Thread
 from typing import Final
 
-from nexus_messaging.tracing import use_tracer_provider
 from nexus_service.settings import SettingsError
 
 EXPORTERS: Final = ("otlp", "console")
@@ -43,7 +42,8 @@ def exporting(service: str) -> Iterator[None]:
         yield
         return
     # Imported here because the import costs 8 MiB and a third of a second.
-    from nexus_service.tracing_sdk import make_provider  # noqa: PLC0415
+    from nexus_messaging.tracing import use_tracer_provider
+    from nexus_service.tracing_sdk import make_provider
 
     provider = make_provider(service, names)
     use_tracer_provider(provider)

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from nexus_service.checking import Check
-from nexus_service.lifecycle import StartError
+from nexus_service.errors import StartError
 
 CHECK_TIMEOUT: Final = 2.0
 """Seconds for each check. Most probes time out after 5 seconds or less, so `/readyz` must answer

@@ -11,6 +11,7 @@ import structlog
 from nexus_messaging.backoff import Backoff
 from nexus_messaging.cancellation import stray_cancellation_as_error
 from nexus_messaging.errors import where
+from nexus_service.errors import StoppedError
 
 LONGEST_PAUSE: Final = 30.0
 LONGEST_START_PAUSE: Final = 5.0
@@ -26,14 +27,6 @@ Loop = Callable[[], Awaitable[None]]
 
 
 T = TypeVar("T")
-
-
-class StartError(Exception):
-    """The service can't start; the text says what to do."""
-
-
-class StoppedError(Exception):
-    """The service was stopped before its start was complete."""
 
 
 class Drainable(Protocol):

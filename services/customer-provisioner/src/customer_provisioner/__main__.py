@@ -2,7 +2,7 @@
 
 import sys
 
-from customer_provisioner.app import SERVICE
+from customer_provisioner.command_line import SERVICE
 from nexus_service.command import run
 
 

@@ -4,10 +4,7 @@ import time
 from functools import partial
 from typing import Final
 
-from prometheus_client import CollectorRegistry
-
 from customer_provisioner.circuit import CircuitOpenError
-from customer_provisioner.commands import COMMANDS, FAULTS
 from customer_provisioner.following import Follower
 from customer_provisioner.handlers import router
 from customer_provisioner.http import CustomerRoutes
@@ -15,25 +12,19 @@ from customer_provisioner.metrics import Metrics
 from customer_provisioner.profile import SOURCE
 from customer_provisioner.provisioning import Provisioner
 from customer_provisioner.relay import Relay
-from customer_provisioner.settings import Settings, StripeSettings
+from customer_provisioner.settings import Settings
 from customer_provisioner.storage.changes import ChangeStore
 from customer_provisioner.storage.reader import ProfileReader
 from customer_provisioner.storage.writer import ProfileWriter
 from customer_provisioner.stripe.api import StripeApi, stripe_api
 from customer_provisioner.sweep import sweep, sweep_changes
-from nexus_broker_admin.inspection import broker_checks
-from nexus_database import DatabaseUnavailableError, MigrationError, UnfitDatabaseError, migrate
+from nexus_database import DatabaseUnavailableError
 from nexus_messaging.clock import utc_now
-from nexus_messaging.errors import PermanentError, TransientError
 from nexus_messaging.pipeline import Outage
 from nexus_service.app import App, starting
-from nexus_service.checking import Checks, database_checks
-from nexus_service.command import Service
-from nexus_service.key_command import MAKE_API_KEY
 from nexus_service.rate_limit import RateLimit
 
 NAME: Final = SOURCE
-PACKAGE: Final = "customer_provisioner"
 
 EVERY: Final = 5.0
 """Seconds between rounds of the relay and of the sweep."""
@@ -84,31 +75,3 @@ def assemble(app: App, stripe: StripeApi, metrics: Metrics) -> None:
         metrics=metrics,
     )
     app.remarks["stripe"] = stripe.remark
-
-
-async def _stripe_fault(settings: StripeSettings) -> str | None:
-    async with stripe_api(settings, Metrics(CollectorRegistry())) as stripe:
-        try:
-            await stripe.retrieve("cus_check")
-        except (CircuitOpenError, TransientError, PermanentError) as error:
-            return str(error)
-    return None
-
-
-CHECKS: Final = (
-    *broker_checks(NAME),
-    database_checks(NAME),
-    Checks("stripe", StripeSettings, lambda given: {"stripe": lambda: _stripe_fault(given)}),
-)
-"""What ``check`` looks at: broker, database, and what Stripe thinks of the key."""
-
-SERVICE: Final = Service(
-    name=NAME,
-    purpose="Creates one Stripe customer for each user, and announces it to the other services.",
-    settings=Settings,
-    serve=serve,
-    checks=CHECKS,
-    migrate=lambda url: migrate(url, PACKAGE),
-    faults=(MigrationError, UnfitDatabaseError, *FAULTS),
-    commands=(*COMMANDS, MAKE_API_KEY),
-)

@@ -1,41 +1,40 @@
-"""The operators' commands: backfill, announce, find, explain, link and reprovision."""
+"""The operators' commands: announce, find, explain, link and reprovision."""
 
 import argparse
 from contextlib import AsyncExitStack
 from typing import Final
-from uuid import UUID
 
 from prometheus_client import CollectorRegistry
-from pydantic import TypeAdapter, ValidationError
 
-from customer_provisioner.backfill_command import BACKFILL
 from customer_provisioner.circuit import CircuitOpenError
 from customer_provisioner.explanation import explain
 from customer_provisioner.linking import CustomerStatus
 from customer_provisioner.links import NotLinkedError, link
 from customer_provisioner.metrics import Metrics
-from customer_provisioner.opening import (
-    CustomerSettings,
-    PublishSettings,
-    connect_publisher,
-    open_database,
-)
+from customer_provisioner.opening import connect_publisher, open_database
 from customer_provisioner.profile import SOURCE, Profile
 from customer_provisioner.provisioning import Provisioner
 from customer_provisioner.relay import publish_again
+from customer_provisioner.settings import CustomerSettings, PublishSettings
 from customer_provisioner.storage.changes import ChangeStore
 from customer_provisioner.storage.reader import ProfileReader
 from customer_provisioner.storage.writer import ProfileWriter
 from customer_provisioner.stripe.api import stripe_api
-from nexus_contracts.fields import StripeCustomerId
-from nexus_database import Database, DatabaseUnavailableError
+from nexus_database import (
+    Database,
+    DatabaseUnavailableError,
+    MigrationError,
+    UnfitDatabaseError,
+)
 from nexus_database.settings import DatabaseSettings
 from nexus_messaging.clock import utc_now
 from nexus_messaging.errors import PermanentError, PublishError, TransientError
-from nexus_service.command import FAILED, SUCCESS, Command, moment, positive, utf_8
+from nexus_service.command import FAILED, SUCCESS
 from nexus_service.console import show_error, show_line, show_lines, steps
 
 FAULTS: Final = (
+    MigrationError,
+    UnfitDatabaseError,
     DatabaseUnavailableError,
     PublishError,
     CircuitOpenError,
@@ -43,10 +42,11 @@ FAULTS: Final = (
     PermanentError,
     NotLinkedError,
 )
-"""What the commands may raise; each text says what to do."""
+"""What any command may raise; each text says what to do."""
 
 
-async def _announce(settings: PublishSettings, parsed: argparse.Namespace) -> int:
+async def announce_again(settings: PublishSettings, parsed: argparse.Namespace) -> int:
+    """Publish customers since a time again."""
     async with AsyncExitStack() as stack:
         publisher = None
         if parsed.execute:
@@ -65,7 +65,8 @@ async def _announce(settings: PublishSettings, parsed: argparse.Namespace) -> in
     return SUCCESS
 
 
-async def _find(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
+async def find_users(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
+    """Print the users with an exact address; fail if there are none."""
     async with open_database(settings) as database:
         found = await ProfileReader(database).with_email(parsed.email)
     for profile in found:
@@ -75,7 +76,8 @@ async def _find(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
     return SUCCESS if found else FAILED
 
 
-async def _explain(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
+async def explain_user(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
+    """Print every step taken for a user and the next one; fail if there is no such user."""
     async with open_database(settings) as database:
         profile = await ProfileReader(database).find(parsed.user_id)
         history = await ProfileReader(database).history(parsed.user_id)
@@ -88,7 +90,8 @@ async def _explain(settings: DatabaseSettings, parsed: argparse.Namespace) -> in
     return SUCCESS
 
 
-async def _link(settings: CustomerSettings, parsed: argparse.Namespace) -> int:
+async def link_user(settings: CustomerSettings, parsed: argparse.Namespace) -> int:
+    """Link a user to a customer that exists at Stripe."""
     async with (
         open_database(settings) as database,
         stripe_api(settings, Metrics(CollectorRegistry())) as stripe,
@@ -114,7 +117,8 @@ async def _link(settings: CustomerSettings, parsed: argparse.Namespace) -> int:
     return SUCCESS
 
 
-async def _reprovision(settings: CustomerSettings, parsed: argparse.Namespace) -> int:
+async def replace_customer(settings: CustomerSettings, parsed: argparse.Namespace) -> int:
+    """Have a new customer created, unless the user's customer exists."""
     async with open_database(settings) as database:
         profile = await ProfileReader(database).find(parsed.user_id)
         if profile is not None and profile.link_to and profile.refused_as:
@@ -153,96 +157,6 @@ def _obstacle(customer_id: str, status: CustomerStatus, *, replace_unknown: bool
             "If that account is gone for good, add --missing"
         )
     return None
-
-
-def _announce_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--since",
-        type=moment,
-        required=True,
-        metavar="TIME",
-        help="with its offset from UTC: 2026-03-01T12:00:00Z; earlier than needed is harmless",
-    )
-    parser.add_argument("--execute", action="store_true", help="publish; without it, only count")
-    parser.add_argument(
-        "--throttle", type=positive, default=100.0, metavar="N", help="customers per second (100)"
-    )
-
-
-def _user_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("user_id", type=UUID, help="the user's id, as the platform knows it")
-
-
-_CUSTOMER_ID: Final[TypeAdapter[str]] = TypeAdapter(StripeCustomerId)
-
-
-def _customer_id(written: str) -> str:
-    try:
-        return _CUSTOMER_ID.validate_python(written)
-    except ValidationError:
-        raise argparse.ArgumentTypeError(f"{written!r} is no customer's id, cus_…") from None
-
-
-def _link_arguments(parser: argparse.ArgumentParser) -> None:
-    _user_argument(parser)
-    parser.add_argument("customer_id", type=_customer_id, help="the customer at Stripe, cus_…")
-    parser.add_argument(
-        "--replace", action="store_true", help="also if the user has another customer"
-    )
-
-
-def _reprovision_arguments(parser: argparse.ArgumentParser) -> None:
-    _user_argument(parser)
-    parser.add_argument(
-        "--missing", action="store_true", help="also if Stripe has never known the customer"
-    )
-
-
-_ID: Final = "6f1c2a9e-0d3b-4c57-9a41-000000000000"
-
-COMMANDS: Final = (
-    BACKFILL,
-    Command(
-        "announce",
-        "publish customers since a time again, after a restore of usage-ingest",
-        PublishSettings,
-        _announce,
-        _announce_arguments,
-        ("{} --since 2026-03-01T12:00:00Z", "{} --since 2026-03-01T12:00:00Z --execute"),
-    ),
-    Command(
-        "find",
-        "print the users with an exact address, and their customers",
-        DatabaseSettings,
-        _find,
-        lambda parser: parser.add_argument("email", type=utf_8, help="exactly as it was published"),
-        ("{} ada@example.com",),
-    ),
-    Command(
-        "explain",
-        "print every step taken for a user and the next one",
-        DatabaseSettings,
-        _explain,
-        _user_argument,
-        (f"{{}} {_ID}",),
-    ),
-    Command(
-        "link",
-        "link a user to a customer that exists at Stripe, instead of having one created",
-        CustomerSettings,
-        _link,
-        _link_arguments,
-        (f"{{}} {_ID} cus_NffrFeUfNV2Hib", f"{{}} {_ID} cus_NffrFeUfNV2Hib --replace"),
-    ),
-    Command(
-        "reprovision",
-        "have a new customer created in place of one that was deleted, or refused to be linked",
-        CustomerSettings,
-        _reprovision,
-        _reprovision_arguments,
-        (f"{{}} {_ID}",),
-    ),
-)
 
 
 def _say(line: str) -> None:

@@ -1,19 +1,10 @@
-"""What the operators' commands open, and the settings that they need for it."""
+"""What the operators' commands open."""
 
 from customer_provisioner.profile import SOURCE
-from customer_provisioner.settings import StripeSettings
 from nexus_database import Database
 from nexus_database.settings import DatabaseSettings
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.settings import BrokerSettings
-
-
-class PublishSettings(DatabaseSettings, BrokerSettings):
-    """What the commands that publish need."""
-
-
-class CustomerSettings(DatabaseSettings, StripeSettings):
-    """What linking or replacing a customer needs."""
 
 
 def open_database(settings: DatabaseSettings) -> Database:

@@ -1,7 +1,12 @@
-"""The settings of customer-provisioner, from environment variables."""
+"""The settings of customer-provisioner and of its commands, from environment variables."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated
 
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+
+from nexus_database.settings import DatabaseSettings
+from nexus_messaging.addresses import require_scheme
+from nexus_messaging.settings import BrokerSettings
 from nexus_service.api_keys import ApiSettings
 from nexus_service.settings import ServiceSettings, Token
 
@@ -19,3 +24,24 @@ class StripeSettings(BaseModel):
 
 class Settings(StripeSettings, ApiSettings, ServiceSettings):
     """All settings of the running service."""
+
+
+class PublishSettings(DatabaseSettings, BrokerSettings):
+    """What the commands that publish need."""
+
+
+class CustomerSettings(DatabaseSettings, StripeSettings):
+    """What linking or replacing a customer needs."""
+
+
+def _postgresql_url(url: SecretStr | None) -> SecretStr | None:
+    if url is not None:
+        require_scheme(url.get_secret_value(), "postgresql://", "postgres://")
+    return url
+
+
+class BackfillSettings(PublishSettings):
+    """What a backfill needs."""
+
+    source_database_url: Annotated[SecretStr | None, AfterValidator(_postgresql_url)] = None
+    """The database of another service that `--from-database` reads."""

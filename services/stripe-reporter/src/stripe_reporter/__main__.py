@@ -3,7 +3,7 @@
 import sys
 
 from nexus_service.command import run
-from stripe_reporter.app import SERVICE
+from stripe_reporter.command_line import SERVICE
 
 
 def main() -> None:

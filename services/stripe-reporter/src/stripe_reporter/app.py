@@ -5,28 +5,22 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from nexus_broker_admin.inspection import broker_checks
-from nexus_database import DatabaseUnavailableError, MigrationError, UnfitDatabaseError, migrate
+from nexus_database import DatabaseUnavailableError
 from nexus_messaging.clock import utc_now
 from nexus_messaging.pipeline import Outage
 from nexus_service.app import App, starting
-from nexus_service.checking import Checks, database_checks
-from nexus_service.command import Service
 from nexus_stripe.answers import Answer
 from stripe_reporter.circuit import CircuitBreaker, CircuitOpenError
-from stripe_reporter.commands import COMMANDS
 from stripe_reporter.handlers import Reporter, router
 from stripe_reporter.limits import CustomerLimit, RateLimit
 from stripe_reporter.measuring import measure_once
 from stripe_reporter.metrics import LIST_METERS, ReporterMetrics
-from stripe_reporter.settings import Settings, StripeSettings
+from stripe_reporter.settings import Settings
 from stripe_reporter.storage.journal import Journal
 from stripe_reporter.stripe.api import StripeApi, stripe_api
-from stripe_reporter.stripe.checks import StripeChecks
 from stripe_reporter.stripe.responses import response_to
 
 NAME: Final = "stripe-reporter"
-PACKAGE: Final = "stripe_reporter"
 
 MEASURE_SECONDS: Final = 10.0
 
@@ -88,21 +82,3 @@ def assemble(
     app.every(MEASURE_SECONDS, "measure", lambda: measure_once(journal, metrics, now()))
     app.remarks["stripe"] = circuit.remark
     return circuit
-
-
-CHECKS: Final = (
-    *broker_checks(NAME),
-    database_checks(NAME),
-    Checks("stripe", StripeSettings, lambda given: StripeChecks(given).all()),
-)
-
-SERVICE = Service(
-    name=NAME,
-    purpose="Sends each usage report to Stripe as one meter event, once.",
-    settings=Settings,
-    serve=serve,
-    checks=CHECKS,
-    migrate=lambda url: migrate(url, PACKAGE),
-    faults=(MigrationError, UnfitDatabaseError, DatabaseUnavailableError),
-    commands=COMMANDS,
-)

@@ -6,9 +6,14 @@ from contextlib import aclosing
 from typing import Final
 
 from nexus_contracts import CallRecord, CallRecordsEnd, UsageRecorded
-from nexus_database import Database
+from nexus_database import (
+    Database,
+    DatabaseUnavailableError,
+    MigrationError,
+    UnfitDatabaseError,
+)
 from nexus_database.settings import DatabaseSettings
-from nexus_service.command import FAILED, SUCCESS, Command, moment
+from nexus_service.command import FAILED, SUCCESS
 from nexus_service.console import Finding, Tone, rfc_3339, show_findings, show_json, show_line
 from stripe_reporter.fence import Entry
 from stripe_reporter.reports import Report
@@ -16,11 +21,15 @@ from stripe_reporter.settings import StripeSettings
 from stripe_reporter.storage.journal import Journal
 from stripe_reporter.stripe.checks import ensure_meters
 
+FAULTS: Final = (MigrationError, UnfitDatabaseError, DatabaseUnavailableError)
+"""What any command may raise; each text says what to do."""
+
 PROGRESS_EVERY: Final = 10_000
 """Lines of the list between two notes on stderr."""
 
 
-async def _meters(settings: StripeSettings, _parsed: argparse.Namespace) -> int:
+async def ensure(settings: StripeSettings, _parsed: argparse.Namespace) -> int:
+    """Create the meters that Stripe lacks; fail if any is wrong."""
     faults = await ensure_meters(settings)
     show_findings(
         Finding(f"meter {name}") if fault is None else Finding(f"meter {name}", fault, Tone.BAD)
@@ -29,7 +38,8 @@ async def _meters(settings: StripeSettings, _parsed: argparse.Namespace) -> int:
     return FAILED if any(faults.values()) else SUCCESS
 
 
-async def _journal(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
+async def list_calls(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
+    """List every report called since a time; fail if one lacks its claim."""
     listed = without_claim = 0
     url = settings.database_url.get_secret_value()
     async with (
@@ -79,37 +89,3 @@ def call_record(report: Report, entry: Entry) -> CallRecord | None:
 
 def _note(line: str) -> None:
     show_line(line, stream=sys.stderr)
-
-
-def _journal_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--since",
-        type=moment,
-        required=True,
-        metavar="TIME",
-        help="with its offset from UTC: 2026-03-01T12:00:00Z; earlier than needed is harmless",
-    )
-
-
-def _meters_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=["ensure"], help="create what is missing, then verify")
-
-
-COMMANDS: Final = (
-    Command(
-        "meters",
-        "create the meters that Stripe lacks; say what is wrong with the others",
-        StripeSettings,
-        _meters,
-        _meters_arguments,
-        ("{} ensure",),
-    ),
-    Command(
-        "journal",
-        "list every report called since a time, for `usage-ingest adopt` after a restore",
-        DatabaseSettings,
-        _journal,
-        _journal_arguments,
-        ("{} --since 2026-03-01T12:00:00Z > calls.jsonl",),
-    ),
-)

@@ -3,7 +3,7 @@
 import sys
 
 from nexus_service.command import run
-from usage_ingest.app import SERVICE
+from usage_ingest.command_line import SERVICE
 
 
 def main() -> None:

@@ -6,23 +6,10 @@ from typing import Final
 
 import structlog
 
-from nexus_broker_admin.inspection import broker_checks
-from nexus_database import (
-    DatabaseUnavailableError,
-    MigrationError,
-    RowsBusyError,
-    UnfitDatabaseError,
-    migrate,
-)
+from nexus_database import DatabaseUnavailableError
 from nexus_messaging.clock import utc_now
-from nexus_messaging.errors import PublishError
 from nexus_messaging.pipeline import Outage
 from nexus_service.app import App, starting
-from nexus_service.checking import database_checks
-from nexus_service.command import Service
-from nexus_service.key_command import MAKE_API_KEY
-from usage_ingest.commands import COMMANDS
-from usage_ingest.events_api.app import EVENTS_API
 from usage_ingest.handlers import router
 from usage_ingest.jobs import Relay, claim_usage, measure, sweep
 from usage_ingest.metrics import IngestMetrics
@@ -34,7 +21,6 @@ from usage_ingest.storage.ledger import Ledger
 from usage_ingest.storage.reports import Reports
 
 NAME: Final = "usage-ingest"
-PACKAGE: Final = "usage_ingest"
 
 IDLE: Final = 1.0
 """Seconds between rounds if nothing wakes the job: windows close by the clock alone."""
@@ -103,24 +89,3 @@ def assemble(app: App, settings: Settings) -> None:
 
 async def _paused() -> str | None:
     return "paused by REPORTING_PAUSED: usage is recorded, and none is reported"
-
-
-CHECKS: Final = (*broker_checks(NAME), database_checks(NAME))
-
-SERVICE: Final = Service(
-    name=NAME,
-    purpose="Records tool runs in a permanent ledger and turns them into usage reports.",
-    settings=Settings,
-    serve=serve,
-    checks=CHECKS,
-    migrate=lambda url: migrate(url, PACKAGE),
-    faults=(
-        MigrationError,
-        UnfitDatabaseError,
-        DatabaseUnavailableError,
-        RowsBusyError,
-        PublishError,
-    ),
-    commands=(*COMMANDS, MAKE_API_KEY),
-    servers=(EVENTS_API,),
-)

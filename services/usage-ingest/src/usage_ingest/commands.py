@@ -1,26 +1,26 @@
-"""The commands for operators: status, explain, replay, and adopt of recovery."""
+"""The commands for operators that only read: status and explain."""
 
 import argparse
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
-from uuid import UUID
 
-from pydantic import SecretStr
-
-from nexus_broker_admin.depths import Depths, read_depths
-from nexus_broker_admin.inspection import vhost_of
-from nexus_database import Database, DatabaseUnavailableError
+from nexus_broker_admin.depths import Depths, read_depths, vhost_of
+from nexus_database import (
+    Database,
+    DatabaseUnavailableError,
+    MigrationError,
+    RowsBusyError,
+    UnfitDatabaseError,
+)
 from nexus_database.settings import DatabaseSettings
 from nexus_messaging.clock import utc_now
 from nexus_messaging.connecting import BrokerUnreachableError
-from nexus_messaging.outgoing import send
-from nexus_messaging.publisher import Publisher
-from nexus_messaging.settings import AmqpUrl, BrokerSettings
-from nexus_service.command import FAILED, SUCCESS, Command, duration, positive
+from nexus_messaging.errors import PublishError
+from nexus_service.command import FAILED, SUCCESS
 from nexus_service.console import (
     Finding,
     Tone,
@@ -29,11 +29,9 @@ from nexus_service.console import (
     show_line,
     show_lines,
     show_table,
-    steps,
 )
 from usage_ingest.explanation import explain
-from usage_ingest.jobs import usage_recorded
-from usage_ingest.recovery.command import ADOPT
+from usage_ingest.settings import StatusSettings
 from usage_ingest.status import (
     LEDGER_TITLES,
     QUEUE_TITLES,
@@ -44,33 +42,33 @@ from usage_ingest.status import (
     queue_rows,
 )
 from usage_ingest.storage.reader import LedgerReader
-from usage_ingest.storage.reports import InvalidReportError
 
 NAME: Final = "usage-ingest"
 
-
-class StatusSettings(DatabaseSettings):
-    """The settings of `status`; without AMQP_URL it shows the ledger alone."""
-
-    amqp_url: AmqpUrl | None = None
-    management_url: SecretStr | None = None
-
-
-class ReplaySettings(DatabaseSettings, BrokerSettings):
-    """The settings of `replay`."""
+FAULTS: Final = (
+    MigrationError,
+    UnfitDatabaseError,
+    DatabaseUnavailableError,
+    RowsBusyError,
+    PublishError,
+)
+"""What any command may raise; each text says what to do."""
 
 
 @asynccontextmanager
-async def _ledger_reader(settings: DatabaseSettings) -> AsyncIterator[LedgerReader]:
+async def ledger_reader(settings: DatabaseSettings) -> AsyncIterator[LedgerReader]:
+    """Open the ledger for reading, for the time of a command."""
     url = settings.database_url.get_secret_value()
     async with Database(url, name=f"{NAME} command") as database:
         yield LedgerReader(database)
 
 
-async def _status(settings: StatusSettings, parsed: argparse.Namespace) -> int:
+async def show_status(settings: StatusSettings, parsed: argparse.Namespace) -> int:
+    """Show usage in ledger and queues; fail if anything keeps it from Stripe."""
     now = utc_now()
-    counts, ledger = await _counts(settings, now - parsed.days)
-    depths, broker = await _depths(settings)
+    (counts, ledger), (depths, broker) = await asyncio.gather(
+        _counts(settings, now - parsed.days), _depths(settings)
+    )
     found = [*ledger, *broker, *findings(counts, depths, now, parsed.late_after)]
     degraded = any(each.tone is Tone.BAD for each in found)
     if parsed.json:
@@ -91,7 +89,7 @@ async def _counts(
 ) -> tuple[LedgerCounts | None, list[Finding]]:
     """Query the ledger; if it does not answer, the broker is queried all the same."""
     try:
-        async with _ledger_reader(settings) as reader:
+        async with ledger_reader(settings) as reader:
             return await reader.counts(since), []
     except DatabaseUnavailableError as error:
         show_error(NAME, str(error))
@@ -125,8 +123,9 @@ def _facts(counts: LedgerCounts | None, depths: Depths | None, now: datetime) ->
     return facts
 
 
-async def _explain(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
-    async with _ledger_reader(settings) as reader:
+async def explain_event(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
+    """Show every step of one event; fail if it is not in the ledger."""
+    async with ledger_reader(settings) as reader:
         history = await reader.history(parsed.event_id)
     if history is None:
         show_error(
@@ -138,100 +137,3 @@ async def _explain(settings: DatabaseSettings, parsed: argparse.Namespace) -> in
         return FAILED
     show_lines(explain(history))
     return SUCCESS
-
-
-async def _replay(settings: ReplaySettings, parsed: argparse.Namespace) -> int:
-    before = utc_now() - parsed.older_than
-    async with AsyncExitStack() as stack:
-        reader = await stack.enter_async_context(_ledger_reader(settings))
-        number = await reader.unanswered_number(before)
-        if not parsed.execute:
-            show_line(f"{number} reports would be forwarded again; nothing was: add --execute")
-            return SUCCESS
-        publisher = await Publisher.connect(settings.amqp_url.get_secret_value(), name=NAME)
-        stack.push_async_callback(publisher.close)
-        done, unsent = 0, 0
-        with steps("reports forwarded again", number) as progress:
-            async for report in reader.unanswered(before):
-                if isinstance(report, InvalidReportError):
-                    unsent += 1
-                    show_error(NAME, f"report {report.report_id}: {report}")
-                    continue
-                await send(publisher, usage_recorded(report, utc_now()))
-                done += 1
-                progress.advance()
-                await asyncio.sleep(1 / parsed.throttle)
-    show_line(f"{done} reports were forwarded again")
-    if unsent:
-        show_line(f"{unsent} can't be sent as they are stored", Tone.BAD)
-    return FAILED if unsent else SUCCESS
-
-
-def _status_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    parser.add_argument(
-        "--late-after",
-        type=duration(timedelta(seconds=1)),
-        default=timedelta(seconds=900),
-        metavar="SECONDS",
-        help="how long usage may be unanswered, or wait with none recorded (900)",
-    )
-    parser.add_argument(
-        "--days",
-        type=duration(timedelta(days=1)),
-        default=timedelta(days=1),
-        metavar="N",
-        help="how far back to add up what was reported (1)",
-    )
-
-
-def _explain_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("event_id", type=UUID, help="the id that its publisher gave the event")
-
-
-def _replay_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--older-than",
-        type=duration(timedelta(seconds=1)),
-        default=timedelta(seconds=3600),
-        metavar="SECONDS",
-        help="only what was forwarded longer ago (3600)",
-    )
-    parser.add_argument("--execute", action="store_true", help="forward; else only count")
-    parser.add_argument(
-        "--throttle", type=positive, default=50.0, metavar="N", help="reports per second (50)"
-    )
-
-
-COMMANDS: Final = (
-    Command(
-        "status",
-        "show usage in ledger and queues; exit 1 if anything keeps it from Stripe",
-        StatusSettings,
-        _status,
-        _status_arguments,
-        (
-            "{}",
-            "{} --days 31",
-            "{} --json | jq .late_seconds",
-            "MANAGEMENT_URL=https://monitor:…@broker:15671 {}",
-        ),
-    ),
-    Command(
-        "explain",
-        "show every step of one event, or why it is not billed",
-        DatabaseSettings,
-        _explain,
-        _explain_arguments,
-        ("{} 0198c2f0-7c1e-7000-8000-000000000000",),
-    ),
-    Command(
-        "replay",
-        "forward again what was forwarded and never answered; stripe-reporter knows repetitions",
-        ReplaySettings,
-        _replay,
-        _replay_arguments,
-        ("{}", "{} --older-than 7200 --execute --throttle 20"),
-    ),
-    ADOPT,
-)

@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+from pydantic_core import to_json
 
 from nexus_contracts import ToolExecutedV2
+from nexus_contracts.envelope import may_have_nan
 from nexus_messaging.tracing import sampled_traceparent
 from usage_ingest.columns import Column
 from usage_ingest.metering import BillingRules, BillingState, ToolRun, first_state, readings
@@ -79,9 +82,8 @@ class UnknownDigestError(Exception):
     """A later release made a digest, with a version that this one does not have."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A tool run as the ledger keeps it.
+class Entry(NamedTuple):
+    """A tool run as the ledger keeps it: a tuple, which is made in a third of a dataclass's time.
 
     ``details_digest`` is ``None`` if the event is of a version without details. ``readings`` is
     what each meter reads for it. ``metadata`` is JSON text, or ``None``, with ``metadata_left_out``
@@ -118,7 +120,7 @@ class Entry:
     @property
     def readings_json(self) -> str:
         """Return the readings as JSON."""
-        return json.dumps(self.readings)
+        return to_json(self.readings).decode()
 
     @property
     def schema_version(self) -> int:
@@ -156,13 +158,16 @@ def details_digest(event: ToolRun, version: int = DETAILS_VERSION) -> bytes:
     return _DETAILS_DIGESTS[version](event)
 
 
+_MILLISECOND: Final = timedelta(milliseconds=1)
+
+
 def _milliseconds_by_float(moment: datetime) -> int:
     # A float is a millisecond short for hardly any time today, and for every fourth in 2038.
     return int(moment.timestamp() * 1000)
 
 
 def _milliseconds(moment: datetime) -> int:
-    return (moment - EPOCH) // timedelta(milliseconds=1)
+    return (moment - EPOCH) // _MILLISECOND
 
 
 def _digest_of(
@@ -172,12 +177,17 @@ def _digest_of(
 ) -> Callable[[ToolRun], bytes]:
     digested = [each for each in columns if each.digested_from and each.digested_from <= version]
     values = attrgetter(*(each.value.removeprefix("event.") for each in digested))
+    times = [place for place, each in enumerate(digested) if each.type == "timestamptz"]
 
-    def plain(value: object) -> int | str:
-        return milliseconds(value) if isinstance(value, datetime) else str(value)
+    def digest_of(event: ToolRun) -> bytes:
+        row = list(values(event))
+        for place in times:
+            row[place] = milliseconds(row[place])
+        # For these types and for every text the same bytes as those of Python's encoder, which
+        # the first digests were made with: `tests/test_digest.py`.
+        return hashlib.sha256(to_json(row)).digest()
 
-    encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=plain)
-    return lambda event: hashlib.sha256(encoder.encode(values(event)).encode()).digest()
+    return digest_of
 
 
 _DIGESTS: Final = {
@@ -187,7 +197,7 @@ _DIGESTS: Final = {
 _DETAILS_DIGESTS: Final = {1: _digest_of(DETAILS, 1)}
 
 _ENCODER: Final = json.JSONEncoder(allow_nan=False)
-_NULL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_NULL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """The escape of a null character: an even number of backslashes before it."""
 
 
@@ -200,7 +210,12 @@ def stored_metadata(metadata: Mapping[str, Any] | None) -> str | None:
     if metadata is None:
         return None
     try:
-        text = _ENCODER.encode(metadata)
+        text = to_json(metadata)
+        if may_have_nan(text):
+            _ENCODER.encode(metadata)  # refuses NaN and infinities, and no words in strings
     except ValueError:
         return None
-    return None if _NULL.search(text) else text
+    # The expression looks at every character, so it comes last.
+    if b"\\" in text and b"\\u0000" in text and _NULL.search(text):
+        return None
+    return text.decode()

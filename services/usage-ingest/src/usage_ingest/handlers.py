@@ -161,6 +161,8 @@ def _found(result: Result) -> str:
 
 def _outcome(entry: Entry, result: Result) -> Outcome:
     match result:
+        case Recorded() | DetailsAdded() | Duplicate():
+            return Done(entry.event.source)
         case HeldByNewer():
             return Failed(TransientError("id: a later release recorded it, and can compare it"))
         case IdTaken(source):
@@ -169,8 +171,6 @@ def _outcome(entry: Entry, result: Result) -> Outcome:
         case DetailsTaken():
             text = "data: the run was recorded with another model or other tokens by kind"
             return Failed(PermanentError(Reason.EVENT_ID_TAKEN, text))
-        case _:
-            return Done(entry.event.source)
 
 
 @router.subscriber(CUSTOMER_PROVISIONED_QUEUE, prefetch=PREFETCH_CUSTOMERS)

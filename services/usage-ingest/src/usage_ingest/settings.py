@@ -1,11 +1,13 @@
-"""The settings of usage-ingest."""
+"""The settings of usage-ingest and of its commands."""
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from nexus_contracts.meters import Meters
 from nexus_contracts.tool_executed import Status
+from nexus_database.settings import DatabaseSettings
+from nexus_messaging.settings import AmqpUrl, BrokerSettings
 from nexus_service.settings import ServiceSettings
 from usage_ingest.metering import BillingRules
 from usage_ingest.windows import DEFAULT_SECONDS, window_seconds
@@ -40,3 +42,20 @@ class Settings(Meters, ServiceSettings):
             tokens_meter=self.stripe_tokens_meter_event_name,
             billable_statuses=frozenset(self.billable_statuses),
         )
+
+
+class StatusSettings(DatabaseSettings):
+    """The settings of `status`; without AMQP_URL it shows the ledger alone."""
+
+    amqp_url: AmqpUrl | None = None
+    management_url: SecretStr | None = None
+
+
+class ReplaySettings(DatabaseSettings, BrokerSettings):
+    """The settings of `replay`."""
+
+
+class AdoptSettings(DatabaseSettings):
+    """The settings of recovery: the window must be the one that the lost reports were made with."""
+
+    report_window_seconds: Annotated[int, AfterValidator(window_seconds)] = DEFAULT_SECONDS

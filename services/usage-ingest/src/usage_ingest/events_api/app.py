@@ -1,4 +1,4 @@
-"""The composition root of the events API."""
+"""The composition root of the events API; its command is in ``usage_ingest.command_line``."""
 
 import asyncio
 import time
@@ -10,8 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from nexus_messaging.publisher import Publisher
 from nexus_service.asgi import probe_routes, serving_asgi
-from nexus_service.checking import publishing_checks
-from nexus_service.command import Server
+from nexus_service.checks import publishing_checks
 from nexus_service.lifecycle import run_until, stop_on_signal
 from nexus_service.rate_limit import RateLimit
 from usage_ingest.events_api.http import EventsApi, application
@@ -48,10 +47,4 @@ async def serve(settings: Settings) -> None:
         await run_until(stop, {}, [server], grace=settings.shutdown_grace_seconds)
 
 
-EVENTS_API: Final = Server(
-    NAME,
-    "publish events that come by HTTP, as the broker's user `publisher`; a process of its own",
-    Settings,
-    serve,
-    (publishing_checks(NAME),),
-)
+CHECKS: Final = (publishing_checks(NAME),)

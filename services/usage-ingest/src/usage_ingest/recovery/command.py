@@ -5,27 +5,21 @@ size: first to restore all reports, then to claim their events.
 """
 
 import argparse
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from io import TextIOWrapper
-from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO, Annotated, Final, TextIO
+from typing import Final
 
-from pydantic import AfterValidator
 from typing_extensions import override
 
 from nexus_contracts import CallRecord, CallRecordsEnd, UnreadableError, read_call_record
 from nexus_database import Database
-from nexus_database.settings import DatabaseSettings
-from nexus_service.command import FAILED, SUCCESS, Command
+from nexus_service.command import FAILED, SUCCESS
 from nexus_service.console import Tone, rfc_3339, show_line
 from usage_ingest.recovery.storage import ClaimedEvents, Recovery, RestoredReports
-from usage_ingest.windows import DEFAULT_SECONDS, window_seconds
+from usage_ingest.settings import AdoptSettings
 
 MOST_REPORTS: Final = 500
 MOST_EVENTS: Final = 10_000
@@ -36,12 +30,6 @@ NAMED: Final = 10
 
 PROGRESS_EVERY: Final = 10_000
 """Reports between two lines that say how far the command is."""
-
-
-class AdoptSettings(DatabaseSettings):
-    """The settings of recovery: the window must be the one that the lost reports were made with."""
-
-    report_window_seconds: Annotated[int, AfterValidator(window_seconds)] = DEFAULT_SECONDS
 
 
 @dataclass(slots=True)
@@ -141,7 +129,8 @@ class Summary:
             yield f"… and {len(self.differences) - NAMED} more of these"
 
 
-async def _adopt(settings: AdoptSettings, parsed: argparse.Namespace) -> int:
+async def adopt(settings: AdoptSettings, parsed: argparse.Namespace) -> int:
+    """Complete a restored ledger; fail if anything is missing or cannot be used."""
     window = timedelta(seconds=settings.report_window_seconds)
     url = settings.database_url.get_secret_value()
     summary = Summary()
@@ -188,43 +177,3 @@ def _records(lines: Iterable[str], summary: Summary | None = None) -> Iterator[C
             summary.add_line(read)
         if isinstance(read, CallRecord):
             yield read
-
-
-def _seekable(written: str) -> TextIO:
-    """Open the list, or a copy of standard input on disk, so that it can be read twice."""
-    try:
-        if written != "-":
-            raw: IO[bytes] = Path(written).open("rb")  # noqa: SIM115 - read by the command
-        elif sys.stdin is None:
-            raise argparse.ArgumentTypeError("standard input is closed: name a file")
-        else:
-            raw = TemporaryFile()  # noqa: SIM115 - likewise; gone with the process
-            shutil.copyfileobj(sys.stdin.buffer, raw)
-            raw.seek(0)
-        raw.readline().decode()
-        raw.seek(0)
-        # A line that is not in UTF-8 is counted as one that can't be used.
-        return TextIOWrapper(raw, encoding="utf-8-sig", errors="replace")
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{written} can't be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise argparse.ArgumentTypeError(f"{written} is not in UTF-8") from None
-
-
-def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "file",
-        type=_seekable,
-        help="the output of `stripe-reporter journal`; - for standard input",
-    )
-    parser.add_argument("--execute", action="store_true", help="change the ledger; else only count")
-
-
-ADOPT: Final = Command(
-    "adopt",
-    "after a restore: complete the ledger from the reporter's journal; exit 1 if not complete",
-    AdoptSettings,
-    _adopt,
-    _arguments,
-    ("{} calls.jsonl", "{} calls.jsonl --execute"),
-)

@@ -65,6 +65,8 @@ class HeldByNewer:
 
 Result = Recorded | DetailsAdded | Duplicate | IdTaken | DetailsTaken | HeldByNewer
 
+_RECORDED: Final = {state.value: Recorded(state) for state in BillingState}
+
 _OF_RUNS: Final = [column for column in COLUMNS if column.name != "billing_state"]
 
 INSERT: Final = text(f"""
@@ -138,7 +140,7 @@ class Ledger:
 
         async def work(connection: AsyncConnection) -> list[Result]:
             results: list[Result] = [
-                Recorded(BillingState(each.billing_state)) if isinstance(each, Row) else each
+                _RECORDED[each.billing_state] if isinstance(each, Row) else each
                 for each in await _keep(connection, _EVENTS, entries)
             ]
 
@@ -175,15 +177,16 @@ async def _keep(
     inserted = await connection.execute(facts.insert, arrays(facts.columns, first.values()))
     new = {row.event_id: row for row in inserted}
     holders: dict[UUID, Row[Any]] = {}
-    if met := [event_id for event_id in first if event_id not in new]:
+    if len(new) < len(first):
         await commit_replicated(connection)
+        met = [event_id for event_id in first if event_id not in new]
         found = await connection.execute(facts.holders, {"ids": met})
         holders = {row.event_id: row for row in found}
+    # The first entry of an id takes its row away from those that repeat it.
+    own = [new.pop(entry.event.id, None) for entry in entries]
     return [
-        new[entry.event.id]
-        if entry.event.id in new and first[entry.event.id] is entry
-        else _conflict(facts, entry, first[entry.event.id], holders.get(entry.event.id))
-        for entry in entries
+        row or _conflict(facts, entry, first[entry.event.id], holders.get(entry.event.id))
+        for entry, row in zip(entries, own, strict=True)
     ]
 
 

@@ -1,0 +1,149 @@
+"""The command line of usage-ingest: its commands, and where each part of them is.
+
+A part is imported by the command that needs it, so this module imports settings alone.
+"""
+
+import argparse
+import shutil
+import sys
+from datetime import timedelta
+from io import TextIOWrapper
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Final, TextIO
+from uuid import UUID
+
+import nexus_database
+from nexus_database.settings import DatabaseSettings
+from nexus_service.command import Command, Server, Service, duration, positive
+from nexus_service.key_command import MAKE_API_KEY
+from usage_ingest.events_api.settings import Settings as EventsApiSettings
+from usage_ingest.settings import AdoptSettings, ReplaySettings, Settings, StatusSettings
+
+
+def _status_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    parser.add_argument(
+        "--late-after",
+        type=duration(timedelta(seconds=1)),
+        default=timedelta(seconds=900),
+        metavar="SECONDS",
+        help="how long usage may be unanswered, or wait with none recorded (900)",
+    )
+    parser.add_argument(
+        "--days",
+        type=duration(timedelta(days=1)),
+        default=timedelta(days=1),
+        metavar="N",
+        help="how far back to add up what was reported (1)",
+    )
+
+
+def _explain_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("event_id", type=UUID, help="the id that its publisher gave the event")
+
+
+def _replay_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--older-than",
+        type=duration(timedelta(seconds=1)),
+        default=timedelta(seconds=3600),
+        metavar="SECONDS",
+        help="only what was forwarded longer ago (3600)",
+    )
+    parser.add_argument("--execute", action="store_true", help="forward; else only count")
+    parser.add_argument(
+        "--throttle", type=positive, default=50.0, metavar="N", help="reports per second (50)"
+    )
+
+
+def _adopt_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file",
+        type=_seekable,
+        help="the output of `stripe-reporter journal`; - for standard input",
+    )
+    parser.add_argument("--execute", action="store_true", help="change the ledger; else only count")
+
+
+def _seekable(written: str) -> TextIO:
+    """Open the list, or a copy of standard input on disk, so that it can be read twice."""
+    try:
+        if written != "-":
+            raw: IO[bytes] = Path(written).open("rb")  # noqa: SIM115 - read by the command
+        elif sys.stdin is None:
+            raise argparse.ArgumentTypeError("standard input is closed: name a file")
+        else:
+            raw = TemporaryFile()  # noqa: SIM115 - likewise; gone with the process
+            shutil.copyfileobj(sys.stdin.buffer, raw)
+            raw.seek(0)
+        raw.readline().decode()
+        raw.seek(0)
+        # A line that is not in UTF-8 is counted as one that can't be used.
+        return TextIOWrapper(raw, encoding="utf-8-sig", errors="replace")
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{written} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise argparse.ArgumentTypeError(f"{written} is not in UTF-8") from None
+
+
+COMMANDS: Final = (
+    Command(
+        "status",
+        "show usage in ledger and queues; exit 1 if anything keeps it from Stripe",
+        StatusSettings,
+        "usage_ingest.commands:show_status",
+        _status_arguments,
+        (
+            "{}",
+            "{} --days 31",
+            "{} --json | jq .late_seconds",
+            "MANAGEMENT_URL=https://monitor:…@broker:15671 {}",
+        ),
+    ),
+    Command(
+        "explain",
+        "show every step of one event, or why it is not billed",
+        DatabaseSettings,
+        "usage_ingest.commands:explain_event",
+        _explain_arguments,
+        ("{} 0198c2f0-7c1e-7000-8000-000000000000",),
+    ),
+    Command(
+        "replay",
+        "forward again what was forwarded and never answered; stripe-reporter knows repetitions",
+        ReplaySettings,
+        "usage_ingest.replay:replay_reports",
+        _replay_arguments,
+        ("{}", "{} --older-than 7200 --execute --throttle 20"),
+    ),
+    Command(
+        "adopt",
+        "after a restore: complete the ledger from the reporter's journal; exit 1 if not complete",
+        AdoptSettings,
+        "usage_ingest.recovery.command:adopt",
+        _adopt_arguments,
+        ("{} calls.jsonl", "{} calls.jsonl --execute"),
+    ),
+    MAKE_API_KEY,
+)
+
+EVENTS_API: Final = Server(
+    "events-api",
+    "publish events that come by HTTP, as the broker's user `publisher`; a process of its own",
+    EventsApiSettings,
+    "usage_ingest.events_api.app:serve",
+    "usage_ingest.events_api.app:CHECKS",
+)
+
+SERVICE: Final = Service(
+    name="usage-ingest",
+    purpose="Records tool runs in a permanent ledger and turns them into usage reports.",
+    settings=Settings,
+    serve="usage_ingest.app:serve",
+    checks="usage_ingest.checks:CHECKS",
+    migrate=lambda url: nexus_database.migrate(url, "usage_ingest"),
+    faults="usage_ingest.commands:FAULTS",
+    commands=COMMANDS,
+    servers=(EVENTS_API,),
+)
