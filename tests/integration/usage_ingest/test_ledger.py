@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -248,7 +247,7 @@ async def test_event_is_recorded_in_the_state_of_its_facts(database: Database) -
 
 async def test_row_that_cannot_be_stored_refuses_its_batch(database: Database) -> None:
     """Nothing of the batch is in the ledger, and the error quotes no value."""
-    bad = replace(entry(tool_run()), metadata="secret")
+    bad = entry(tool_run())._replace(metadata="secret")
 
     with pytest.raises(RowRefusedError) as refusal:
         await Ledger(database).record([entry(tool_run()), bad])
