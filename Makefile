@@ -93,6 +93,7 @@ lock: setup ## Pin the dependencies anew, with hashes
 	$(LOCK) requirements/dev.in -o requirements/dev.txt
 	$(LOCK) requirements/runtime.in -o requirements/runtime.txt
 	$(LOCK) requirements/build.in -o requirements/build.txt
+	$(LOCK) benchmarks/requirements.in -o benchmarks/requirements.txt
 
 .PHONY: up
 up: setup ## Start the whole stack in the background and say what is where
@@ -110,14 +111,21 @@ demo: setup ## Run the main job on the real parts, with trouble, and count every
 chaos: setup ## Random faults under load, counted to the money; CHAOS="--events 500 --faults 8" for less
 	@$(BIN)/metering-chaos $(CHAOS)
 
+# Celery, Dramatiq and what they need, apart from the project's own environment.
+benchmarks/.venv/.ready: benchmarks/requirements.txt .venv/.ready
+	@echo "setup: installing the benchmark's peers into benchmarks/.venv"
+	@$(PYTHON) -m venv --without-pip benchmarks/.venv
+	@export VIRTUAL_ENV=benchmarks/.venv cache="$$($(BIN)/uv cache dir)"; \
+	{ mkdir -p "$$cache" && test -w "$$cache"; } 2>/dev/null || export UV_NO_CACHE=1; \
+	$(BIN)/uv pip sync -q --require-hashes --compile-bytecode benchmarks/requirements.txt
+	@touch $@
+
+.PHONY: setup-peers
+setup-peers: benchmarks/.venv/.ready ## Install what the benchmark compares usage-ingest with
+
 .PHONY: bench
-bench: setup ## The benchmarks; they need the machine for themselves
-	PYTHONPATH=tests $(BIN)/python benchmarks/recording.py
-	PYTHONPATH=tests $(BIN)/python benchmarks/reporter_fairness.py
-	PYTHONPATH=tests $(BIN)/python benchmarks/tracing_cost.py
-	PYTHONPATH=tests $(BIN)/python benchmarks/events_api.py
-	PYTHONPATH=tests $(BIN)/python benchmarks/publisher_cost.py
-	PYTHONPATH=tests $(BIN)/python benchmarks/memory.py
+bench: setup setup-peers ## Recording compared with Celery, Dramatiq and others, in 15 minutes
+	@PYTHONPATH=tests $(BIN)/python benchmarks/recording.py $(BENCH)
 
 .PHONY: test-unit
 test-unit: setup ## Tests without broker and database (seconds)
@@ -129,6 +137,7 @@ test: setup setup-node ## All tests but the long ones, on a real broker and a re
 
 .PHONY: test-long
 test-long: setup setup-node ## The long tests, and what crosses a service once more on RabbitMQ 4
+	@$(MAKE) -s setup-peers || echo "test-long: recording is compared without Celery and Dramatiq"
 	env -u STRIPE_SECRET_KEY $(BIN)/pytest -q -m long --timeout 600 -n 2 --dist loadfile $(TESTS)
 	env -u STRIPE_SECRET_KEY NEXUS_TEST_RABBITMQ=4 $(BIN)/pytest -q -m "not long" \
 		-n $(JOBS) --dist loadfile tests/integration tests/e2e

@@ -71,11 +71,13 @@ async def pile_up(
     """
     admin = vhost.broker.admin
     connection = await aiormq.connect(vhost.broker.amqp_url(admin.user, admin.password, vhost.name))
-    channel = await connection.channel(publisher_confirms=False)
-    for some in _parts(islice(cycle(examples), count)):
-        await asyncio.gather(*(_publish(channel, exchange, each) for each in some))
-    await channel.queue_declare(queue, passive=True)  # answered once all before it is read
-    await connection.close()
+    try:
+        channel = await connection.channel(publisher_confirms=False)
+        for some in _parts(islice(cycle(examples), count)):
+            await asyncio.gather(*(_publish(channel, exchange, each) for each in some))
+        await channel.queue_declare(queue, passive=True)  # answered once all before it is read
+    finally:
+        await connection.close()
     await eventually(lambda: vhost.depth(queue), lambda depth: depth == count, within=300, every=1)
 
 

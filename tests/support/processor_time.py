@@ -1,6 +1,7 @@
 """The processor time of processes, as the kernel counts it."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,10 @@ def processor_seconds(*roots: int) -> float:
     total = 0
     for root in roots:
         total += sum(_ticks(root, ended=True))
-        total += sum(sum(_ticks(each.pid, ended=False)) for each in descendants(root))
+        for each in descendants(root):
+            # One that ends just now is counted by its parent.
+            with suppress(FileNotFoundError, ProcessLookupError):
+                total += sum(_ticks(each.pid, ended=False))
     return total / _TICKS
 
 

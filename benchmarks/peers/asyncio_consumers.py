@@ -1,11 +1,12 @@
-"""Other consumers of tool runs, to compare usage-ingest with: simple, usual, and minimal.
+"""Other asyncio consumers of tool runs, to compare usage-ingest with: simple, usual, and minimal.
 
-They ack after the commit, as it does. None validates or aggregates runs, or handles an invalid
-message.
+They ack after the commit, as it does; `ack-only` has nothing to commit. None validates or
+aggregates runs, or handles an invalid message.
 """
 
 import asyncio
 import hashlib
+import itertools
 import json
 import os
 import sys
@@ -26,24 +27,28 @@ from nexus_messaging.topology import TOOL_EXECUTED_QUEUE
 
 PREFETCH: Final = 2000
 MAX_BATCH: Final = 500
+COUNTED_AT_ONCE: Final = 100
+"""How many acked messages :func:`ack_only` tells the benchmark at once."""
 
 INSERT: Final = text("""
 INSERT INTO usage_events (event_id, source, schema_version, digest, user_id, server_id, tool_name,
-                          origin, status, readings, occurred_at, billing_state)
+                          origin, status, metadata, readings, occurred_at, billing_state)
 VALUES (CAST(:id AS uuid), :source, 1, :digest, CAST(:user_id AS uuid), :server_id, :tool_name,
-        :origin, :status, '{"tool_call_executed": 1}', CAST(CAST(:time AS text) AS timestamptz),
-        'waiting')
+        :origin, :status, CAST(:metadata AS jsonb), '{"tool_call_executed": 1}',
+        CAST(CAST(:time AS text) AS timestamptz), 'waiting')
 ON CONFLICT (event_id) DO NOTHING
 """)
 Arrived = TypeVar("Arrived")
 
 STORE: Final = "INSERT INTO bodies SELECT unnest($1::bytea[])"
+COUNT: Final = "INSERT INTO acked VALUES ($1)"
 
 
 def row(body: bytes) -> dict[str, Any]:
     """Return a run's row."""
     event = json.loads(body)
-    return {**event["data"], **event, "digest": hashlib.sha256(body).digest()}
+    digest, metadata = hashlib.sha256(body).digest(), json.dumps(event["data"]["metadata"])
+    return {**event["data"], **event, "digest": digest, "metadata": metadata}
 
 
 def engine(database_url: str) -> AsyncEngine:
@@ -96,6 +101,24 @@ async def unread(amqp_url: str, database_url: str) -> None:
         await channel.basic_ack(batch[-1].delivery_tag or 0, multiple=True)
 
 
+async def ack_only(amqp_url: str, database_url: str) -> None:
+    """Ack each message by itself and store nothing: what aio-pika takes for a delivery."""
+    counts = await asyncpg.create_pool(database_url, min_size=1, max_size=1)
+    connection = await aio_pika.connect(amqp_url)
+    channel = await connection.channel()
+    await channel.set_qos(PREFETCH)
+    acked = itertools.count(1)
+
+    async def ack(message: AbstractIncomingMessage) -> None:
+        await message.ack()
+        if next(acked) % COUNTED_AT_ONCE == 0:
+            await counts.execute(COUNT, COUNTED_AT_ONCE)
+
+    queue = await channel.get_queue(TOOL_EXECUTED_QUEUE, ensure=False)
+    await queue.consume(ack)
+    await asyncio.Event().wait()
+
+
 async def _batch(arrived: asyncio.Queue[Arrived]) -> Sequence[Arrived]:
     batch = [await arrived.get()]
     while len(batch) < MAX_BATCH and not arrived.empty():
@@ -104,7 +127,7 @@ async def _batch(arrived: asyncio.Queue[Arrived]) -> Sequence[Arrived]:
 
 
 PEERS: Final[Mapping[str, Callable[[str, str], Coroutine[Any, Any, None]]]] = MappingProxyType(
-    {"one-by-one": one_by_one, "in-batches": in_batches, "unread": unread}
+    {"one-by-one": one_by_one, "in-batches": in_batches, "unread": unread, "ack-only": ack_only}
 )
 
 if __name__ == "__main__":
