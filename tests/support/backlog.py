@@ -22,6 +22,11 @@ BODY_BYTES = 1024
 LARGE_BYTES = 250_000
 """Nearly the largest body that the contract allows."""
 
+RUNS_PER_SECOND = 2000
+EXAMPLE_SECONDS = 2
+CLOSED_SECONDS = 60
+"""Age of the newest run of a backlog: every window has closed."""
+
 DUE_EVENTS = """
 INSERT INTO usage_events (event_id, source, schema_version, digest, user_id, server_id, tool_name,
                           origin, status, readings, occurred_at, billing_state)
@@ -52,6 +57,24 @@ def runs(users: Sequence[UUID], size: int = BODY_BYTES) -> list[Example]:
     return [Example.of(_padded(user, moment, size)) for user in users]
 
 
+def runs_over_time(users: Sequence[UUID], count: int) -> list[Example]:
+    """Return examples of ``count`` runs in the order of their times, as 2,000 a second make them.
+
+    The newest is so old that its window has closed. Users take turns. Runs with the same time and
+    user are one example, repeated.
+    """
+    each_time = EXAMPLE_SECONDS * RUNS_PER_SECOND
+    times = -(-count // each_time)
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    begin = now - timedelta(seconds=times * EXAMPLE_SECONDS + CLOSED_SECONDS)
+    listed: list[Example] = []
+    for number in range(times):
+        moment = begin + number * timedelta(seconds=EXAMPLE_SECONDS)
+        examples = [Example.of(_padded(user, moment, BODY_BYTES)) for user in users]
+        listed += islice(cycle(examples), min(each_time, count - len(listed)))
+    return listed
+
+
 def reports(customers: Sequence[str]) -> list[Example]:
     """Return examples of reports, identified as usage-ingest's are."""
     return [Example.of(report(customer)) for customer in customers]
@@ -74,19 +97,27 @@ async def pile_up(
     try:
         channel = await connection.channel(publisher_confirms=False)
         for some in _parts(islice(cycle(examples), count)):
-            await asyncio.gather(*(_publish(channel, exchange, each) for each in some))
+            copies = (publish_copy(channel, each, str(uuid4()), exchange=exchange) for each in some)
+            await asyncio.gather(*copies)
         await channel.queue_declare(queue, passive=True)  # answered once all before it is read
     finally:
         await connection.close()
     await eventually(lambda: vhost.depth(queue), lambda depth: depth == count, within=300, every=1)
 
 
-async def _publish(channel: AbstractChannel, exchange: str, example: "Example") -> None:
-    new_id = str(uuid4())
+async def publish_copy(
+    channel: AbstractChannel,
+    example: Example,
+    new_id: str,
+    *,
+    exchange: str,
+    key: str | None = None,
+) -> None:
+    """Publish an example under a new id; its routing key is its type by default."""
     await channel.basic_publish(
         example.body.replace(example.id, new_id.encode()),
         exchange=exchange,
-        routing_key=example.type,
+        routing_key=example.type if key is None else key,
         properties=aiormq.spec.Basic.Properties(
             content_type=CONTENT_TYPE,
             message_id=new_id,

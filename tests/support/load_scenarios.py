@@ -96,7 +96,7 @@ class Measured:
 
 async def recording(platform: Platform, count: int, patience: float) -> Measured:
     """Record a backlog of tool runs while a reporter sends their reports."""
-    examples = runs(await _users_with_accounts(platform))
+    examples = runs(await users_with_accounts(platform, CUSTOMERS))
     await pile_up(platform.vhost, examples, count, exchange=EVENTS, queue=TOOL_EXECUTED_QUEUE)
     services = ("usage-ingest", "stripe-reporter")
     recorded = _number(platform, RECORDED)
@@ -109,7 +109,7 @@ async def recording(platform: Platform, count: int, patience: float) -> Measured
 async def large_runs(platform: Platform, count: int, patience: float) -> Measured:
     """Record a backlog of tool runs nearly as large as the contract allows."""
     count = min(count, MAX_LARGE)
-    examples = runs(await _users_with_accounts(platform), LARGE_BYTES)
+    examples = runs(await users_with_accounts(platform, CUSTOMERS), LARGE_BYTES)
     await pile_up(platform.vhost, examples, count, exchange=EVENTS, queue=TOOL_EXECUTED_QUEUE)
     what = f"{count} tool runs of {LARGE_BYTES} bytes queued"
     recorded = _number(platform, RECORDED)
@@ -153,7 +153,7 @@ async def shut_out(platform: Platform, count: int, patience: float) -> Measured:
 
 async def claiming(platform: Platform, count: int, patience: float) -> Measured:
     """Claim a backlog of due events."""
-    users = await _users_with_accounts(platform)
+    users = await users_with_accounts(platform, CUSTOMERS)
     await fill_ledger(_owner(platform), users, count, "due")
     return await _claimed(platform, count, patience, "due events in the ledger")
 
@@ -193,6 +193,19 @@ SCENARIOS: Final[Mapping[str, Callable[[Platform, int, float], Awaitable[Measure
 )
 
 
+async def users_with_accounts(platform: Platform, count: int) -> list[UUID]:
+    """Start the local Stripe and make ``count`` users that usage-ingest knows as its customers."""
+    platform.start_stripe()
+    users = [uuid4() for _ in range(count)]
+    customers = await platform.customers(count)
+    connection = await asyncpg.connect(_owner(platform))
+    try:
+        await connection.execute(OPEN_ACCOUNTS, users, customers)
+    finally:
+        await connection.close()
+    return users
+
+
 async def _reporting(platform: Platform, count: int, patience: float, what: str) -> Measured:
     examples = reports([f"cus_{number}" for number in range(CUSTOMERS)])
     await pile_up(platform.vhost, examples, count, exchange=INTERNAL, queue=USAGE_RECORDED_QUEUE)
@@ -220,18 +233,6 @@ def _consumed(platform: Platform, queue: str, count: int) -> Callable[[], Awaita
         return count - await platform.vhost.depth(queue)
 
     return consumed
-
-
-async def _users_with_accounts(platform: Platform) -> list[UUID]:
-    platform.start_stripe()
-    users = [uuid4() for _ in range(CUSTOMERS)]
-    customers = await platform.customers(CUSTOMERS)
-    connection = await asyncpg.connect(_owner(platform))
-    try:
-        await connection.execute(OPEN_ACCOUNTS, users, customers)
-    finally:
-        await connection.close()
-    return users
 
 
 async def _until(ask: Callable[[], Awaitable[int]], wanted: int, patience: float) -> int:

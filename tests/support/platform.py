@@ -11,7 +11,13 @@ from typing import Any
 import aiohttp
 from sqlalchemy import text
 
-from local_stack.catalogue import SERVICES, ServicePlan, base_environment, emulator_command
+from local_stack.catalogue import (
+    EMULATOR,
+    SERVICES,
+    ServicePlan,
+    base_environment,
+    emulator_command,
+)
 from local_stack.ports import LOOPBACK, free_ports
 from local_stack.server_process import ServerProcess
 from local_stack.servers import Broker, Database
@@ -35,6 +41,7 @@ class Platform:
     settings: dict[str, str] = field(default_factory=dict)
     stripe_key: str = field(default_factory=lambda: f"sk_test_{secrets.token_hex(12)}")
     services: dict[str, ServerProcess] = field(default_factory=dict)
+    emulator: ServerProcess | None = None
     emulator_url: str = ""
     stack: ExitStack = field(default_factory=ExitStack)
     ports: dict[str, int] = field(default_factory=dict)
@@ -43,10 +50,10 @@ class Platform:
         """Start the local Stripe and wait for it."""
         [port] = free_ports(None)
         command = emulator_command(port, self.stripe_key)
-        emulator = self.process("stripe-emulator", command, port, {}, ready="/_emulator/health")
-        self.emulator_url = emulator.url
-        emulator.launch()
-        emulator.await_ready()
+        self.emulator = self.process(EMULATOR, command, port, {}, ready="/_emulator/health")
+        self.emulator_url = self.emulator.url
+        self.emulator.launch()
+        self.emulator.await_ready()
 
     def start(self, *names: str) -> None:
         """Start the local Stripe and the named services (all of them by default); wait for them."""
@@ -64,6 +71,13 @@ class Platform:
         """Start a second process of a service, as ``"<name> 2"``, and wait for it."""
         [port] = free_ports(None)
         self._launch(_plan(name), port, f"{name} 2").await_ready()
+
+    def start_several(self, name: str, count: int) -> None:
+        """Start ``count`` processes of a service together, named as in ``start_second``."""
+        for number, port in enumerate(free_ports(*([None] * count)), 1):
+            self._launch(_plan(name), port, f"{name} {number}" if number > 1 else name)
+        for service in self.services.values():
+            service.await_ready()
 
     def relaunch(self, name: str) -> None:
         """Restart a service with the settings as they are now; wait until it is ready."""
