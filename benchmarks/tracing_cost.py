@@ -32,11 +32,12 @@ from nexus_database import Database
 from nexus_messaging.clock import utc_now
 from nexus_messaging.message import Delivery, Message
 from nexus_messaging.pipeline import BatchHandler
-from nexus_messaging.topology import EVENTS, TOOL_EXECUTED_QUEUE
+from nexus_messaging.topology import TOOL_EXECUTED_QUEUE
 from nexus_messaging.tracing import batch_span, use_tracer_provider
 from nexus_service.periodic import Periodic
 from nexus_service.work import WorkRegistry
 from support.databases import make_database
+from support.deliveries import delivery
 from support.events import tool_run
 from usage_ingest.handlers import record_usage
 from usage_ingest.metering import BillingRules
@@ -73,7 +74,7 @@ class Variant:
         runs = [tool_run() for _ in range(size)]
         if self.traced:
             runs = [run.model_copy(update={"traceparent": _context()}) for run in runs]
-        return [Delivery(Message.of(run), TOOL_EXECUTED_QUEUE, EVENTS) for run in runs]
+        return [delivery(Message.of(run), TOOL_EXECUTED_QUEUE) for run in runs]
 
     def span(self, batch: Sequence[Delivery]) -> AbstractContextManager[None]:
         """Return the span in which ``batch`` is recorded, or none."""

@@ -30,6 +30,7 @@ from nexus_messaging.topology import (
 )
 from releases.release import ROOT, Release, committed, named_commit
 from stripe_reporter.reports import Report
+from support import deliveries
 from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingRules
 from usage_ingest.storage.reports import Answer
@@ -80,7 +81,7 @@ async def read_answer(delivery: Delivery) -> Mapping[str, Any]:
     """Read as usage-ingest applies the reporter's answers."""
     answer = usage_ingest.handlers._read_answer(delivery)
     assert isinstance(answer, Answer), answer
-    written = json.loads(delivery.message.body)
+    written = json.loads(delivery.body)
     refused = written["type"].startswith("usage.rejected")
     assert answer.state == ("rejected" if refused else "reported")
     return {
@@ -149,7 +150,7 @@ def readers() -> Mapping[str, Reader]:
 def delivery_of(message: Path) -> Delivery:
     """Return the delivery of a message's bytes from the queue of its type."""
     queue = home_queue(meaning_of(message)["type"], "", from_outside=False)
-    return Delivery(Message(message.read_bytes()), queue, "internal")
+    return deliveries.delivery(Message(message.read_bytes()), queue, "internal")
 
 
 @by_message

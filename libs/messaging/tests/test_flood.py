@@ -40,6 +40,19 @@ def test_a_flood_is_more_than_the_share_of_the_last_ends(
         assert flood == Flood(dead, min(len(ends), limit.window), Reason.UNREADABLE)
 
 
+@given(limits, st.lists(st.booleans(), max_size=60), st.integers(0, 100))
+def test_messages_processed_together_count_one_by_one(
+    limit: FloodLimit, ends: list[bool], processed: int
+) -> None:
+    """The same dead letters leave the window."""
+    singly, together = after(limit, [*ends, *(False for _ in range(processed))]), after(limit, ends)
+
+    together.count_processed(processed)
+
+    assert together.letters == singly.letters
+    assert together.flood() == singly.flood()
+
+
 @given(limits, st.integers(0, 40), st.integers(0, 100), st.integers(0, 400))
 def test_a_trickle_below_the_share_never_becomes_a_flood(
     limit: FloodLimit, rarer: int, first: int, ends: int

@@ -22,6 +22,7 @@ from nexus_messaging.topology import (
     USAGE_OUTCOMES_QUEUE,
     USAGE_RECORDED_QUEUE,
 )
+from support import deliveries
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -52,7 +53,7 @@ def delivery(
 ) -> Delivery:
     """Return a delivery from ``source``, or of an unreadable message."""
     body = b"{" if source is None else f'{{"source":"{source}"}}'.encode()
-    return Delivery(Message(body), queue, exchange)
+    return deliveries.delivery(Message(body), queue, exchange)
 
 
 def of_ours(exchange: str = EVENTS) -> Delivery:

@@ -6,15 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_messaging.batches import isolate_suspects
-from nexus_messaging.message import Delivery, Message
-from nexus_messaging.received import Received, times_returned
+from nexus_messaging.message import Message
+from nexus_messaging.properties import Properties
+from nexus_messaging.received import Received
 from nexus_messaging.retry import HANDLED_ALONE_FROM
+from support.deliveries import delivery
 
 
 def received(tag: int, returned: int) -> Received:
     """Return a delivery that the broker counted ``returned`` times."""
-    delivery = Delivery(Message(b""), "queue", "events", returned=returned)
-    return Received(delivery, cast("Any", None), tag)
+    properties = Properties(headers={"x-delivery-count": returned})
+    channel = cast("Any", None)
+    return Received(channel, tag, "queue", "events", b"", properties, redelivered=True)
 
 
 @given(st.lists(st.integers(0, 2 * HANDLED_ALONE_FROM), max_size=30))
@@ -26,7 +29,7 @@ def test_suspects_are_isolated_in_order(counts: list[int]) -> None:
 
     assert [each for group in split for each in group] == batch
     assert all(split)
-    suspects = [len(g) for g in split for each in g if each.delivery.returned >= HANDLED_ALONE_FROM]
+    suspects = [len(g) for g in split for each in g if each.returned >= HANDLED_ALONE_FROM]
     assert set(suspects) <= {1}
 
 
@@ -43,5 +46,8 @@ def test_invalid_delivery_count_is_read_as_zero(headers: dict[str, object]) -> N
     """Only a number counts, and only on a redelivery."""
     count = headers.get("x-delivery-count")
 
-    assert times_returned(headers, redelivered=True) == (count if isinstance(count, int) else 0)
-    assert times_returned(headers, redelivered=False) == 0
+    first = delivery(Message(b""), "queue", headers=headers)
+    again = delivery(Message(b""), "queue", headers=headers, redelivered=True)
+
+    assert again.returned == (count if isinstance(count, int) else 0)
+    assert first.returned == 0

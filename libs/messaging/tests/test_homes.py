@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from nexus_messaging.message import Delivery, Message
+from nexus_messaging.message import Message
 from nexus_messaging.reasons import Reason
 from nexus_messaging.retry import DeadLetter
 from nexus_messaging.settlement import home
@@ -16,6 +16,7 @@ from nexus_messaging.topology import (
     USAGE_RECORDED_QUEUE,
     USER_CREATED_QUEUE,
 )
+from support.deliveries import delivery
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 MOVED = ""
@@ -38,8 +39,8 @@ def home_of(
 ) -> str:
     """Return the home of a dead letter made of a delivery."""
     headers = {} if requeue_to is None else {"nexus-requeue-to": requeue_to}
-    delivery = Delivery(Message(body, type=event_type), queue, exchange, headers=headers)
-    return home(delivery, DeadLetter(reason, "", 1, NOW))
+    moved = delivery(Message(body, type=event_type), queue, exchange, headers=headers)
+    return home(moved, DeadLetter(reason, "", 1, NOW))
 
 
 @pytest.mark.parametrize("exchange", [MOVED, EVENTS, INTERNAL, RETRY_RETURN])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pamqp import commands, decode, encode
 from pamqp.header import ContentHeader
 
-from nexus_messaging.properties import tolerate_invalid_properties
+from nexus_messaging.properties import read_properties, tolerate_invalid_properties
 
 tolerate_invalid_properties()
 
@@ -62,6 +62,18 @@ def test_valid_properties_are_unchanged(headers: dict[str, object], message_id: 
     assert (header.properties.headers or {}) == headers
     assert (header.properties.message_id or "") == message_id
     assert (header.properties.timestamp, header.properties.expiration) == (stamp, "5")
+
+
+@given(st.integers(0, 40))
+def test_properties_that_end_early_are_read_as_far_as_they_go(length: int) -> None:
+    """The others are absent, and the message is judged by its body."""
+    sent = commands.Basic.Properties(content_type="text/plain", message_id="id", message_type="t")
+    whole = ContentHeader(0, 7, sent).marshal()
+
+    read = read_properties(whole[: 14 + length])
+
+    assert (read.content_type or "") == "text/plain"[: max(0, length - 1)]
+    assert read.message_type in ({"t"} if length >= 16 else {None, ""})
 
 
 def test_hypothesis_has_no_deadline() -> None:

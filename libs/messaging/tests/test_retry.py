@@ -30,6 +30,7 @@ from nexus_messaging.retry import (
     describe,
 )
 from nexus_messaging.topology import EVENTS, RETRY_RETURN, TIERS, TOOL_EXECUTED_QUEUE, Tier
+from support import deliveries
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECRET = "s3cret@example.com"
@@ -55,6 +56,7 @@ transient = st.one_of(
 unexpected = st.sampled_from(
     [RuntimeError(SECRET), KeyError(SECRET), ValueError(SECRET), TimeoutError(), OSError(SECRET)]
 )
+
 outcomes = st.one_of(
     st.just(Done()),
     st.builds(HandedBack, st.none() | st.sampled_from(TIERS)),
@@ -66,7 +68,7 @@ header_values = st.none() | st.booleans() | st.integers() | st.floats() | st.tex
 def delivery(exchange: str = RETRY_RETURN, **headers: object) -> Delivery:
     """Return a delivery with headers, from a retry tier unless said otherwise."""
     named = {f"nexus-{name.replace('_', '-')}": value for name, value in headers.items()}
-    return Delivery(Message(b""), TOOL_EXECUTED_QUEUE, exchange, headers=named)
+    return deliveries.delivery(Message(b""), TOOL_EXECUTED_QUEUE, exchange, headers=named)
 
 
 @given(outcomes, progresses, moments)
@@ -147,7 +149,9 @@ def test_the_first_failure_is_remembered(progress: Progress, error: Exception) -
 @given(progresses)
 def test_progress_survives_a_retry_tier(progress: Progress) -> None:
     """What the headers of a copy say is what its next delivery reads."""
-    returned = Delivery(Message(b""), TOOL_EXECUTED_QUEUE, RETRY_RETURN, headers=progress.headers())
+    returned = deliveries.delivery(
+        Message(b""), TOOL_EXECUTED_QUEUE, RETRY_RETURN, headers=progress.headers()
+    )
 
     assert Progress.of(returned) == progress
 

@@ -1,7 +1,6 @@
 """What this project needs of FastStream: it registers handlers, reads for them, and calls them."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
 from uuid import uuid4
@@ -23,6 +22,7 @@ from nexus_messaging.message import Delivery, Message
 from nexus_messaging.retry import Done, Outcome
 from nexus_messaging.router import Handlers, Router
 from nexus_messaging.singles import Handler
+from support import deliveries
 
 QUEUE = "customer-provisioner.user-created"
 
@@ -31,7 +31,7 @@ def delivery(user: UserCreated | UserCreatedV2 | None = None) -> Delivery:
     """Return the delivery of a user."""
     user = user or UserCreated(user_id=uuid4(), email="ada@example.com", name="Ada")
     event = Event.of(user, source="test", id=uuid4(), time=datetime.now(UTC))
-    return Delivery(Message.of(event), QUEUE, "events")
+    return deliveries.delivery(Message.of(event), QUEUE)
 
 
 def handler_of(router: Router, **provided: object) -> Handler:
@@ -96,9 +96,8 @@ async def test_message_that_breaks_the_contract_raises_its_own_error(
     async def keep(_event: Event[UserCreated]) -> Outcome:
         return Done()
 
-    broken = delivery()
     with pytest.raises(error):
-        await handler_of(router)(replace(broken, message=replace(broken.message, body=body)))
+        await handler_of(router)(deliveries.delivery(Message(body), QUEUE))
 
 
 async def test_error_of_a_handler_reaches_the_consumption() -> None:

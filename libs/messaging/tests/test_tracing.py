@@ -27,6 +27,7 @@ from nexus_messaging.tracing import (
     spans_enabled,
     start_span,
 )
+from support import deliveries
 from support.events import tool_run
 from support.spans import (
     PUBLISHER,
@@ -64,7 +65,7 @@ def delivery(traceparent: str | None = None, body: bytes | None = None) -> Deliv
     message = Message.of(event(traceparent))
     if body is not None:
         message = Message(body, message_id=message.message_id)
-    return Delivery(message, QUEUE, "events")
+    return deliveries.delivery(message, QUEUE)
 
 
 def numbered(number: int) -> str:
@@ -256,7 +257,7 @@ def test_span_holds_no_error_text_and_no_body_value(spans: Spans) -> None:
         id=uuid4(),
         time=datetime.now(UTC),
     )
-    handled = Delivery(Message.of(user), QUEUE, "events")
+    handled = deliveries.delivery(Message.of(user), QUEUE)
     for context in (
         message_span(handled),
         batch_span(QUEUE, [handled]),

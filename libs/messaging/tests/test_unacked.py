@@ -58,6 +58,18 @@ def test_a_delivery_settled_twice_is_acked_once() -> None:
     assert unacked.acks() == []
 
 
+def test_rejected_delivery_is_not_acked_with_later_ones() -> None:
+    """An ack that includes it would lose it instead of dead-lettering it."""
+    unacked = of(1, 2, 3)
+
+    unacked.settle([1, 3])
+    assert unacked.acks() == [Ack(1, multiple=True), Ack(3, multiple=False)]
+    unacked.forget(2)
+
+    assert unacked.acks() == []
+    assert (len(unacked), unacked.bytes) == (0, 0)
+
+
 @given(st.lists(st.lists(st.integers(1, 30), max_size=10), max_size=10))
 def test_acks_cover_exactly_what_was_settled(groups: list[list[int]]) -> None:
     """In any order of settlement, an unsettled delivery is never acked."""

@@ -8,9 +8,10 @@ import pty
 import pytest
 import structlog
 
-from nexus_messaging.message import Delivery, Message
+from nexus_messaging.message import Message
 from nexus_messaging.tracing import message_span
 from nexus_service.logs import configure
+from support.deliveries import delivery
 from support.spans import recorded_spans, written
 
 
@@ -39,7 +40,7 @@ def test_line_within_span_has_trace_id(capsys: pytest.CaptureFixture[str]) -> No
     """It connects logs and traces; without a span the field is absent."""
     configure(service="usage-ingest", level="INFO", form="json")
 
-    with recorded_spans() as spans, message_span(Delivery(Message(b"{}"), "q", "events")):
+    with recorded_spans() as spans, message_span(delivery(Message(b"{}"), "q")):
         structlog.get_logger().info("message_retried")
     structlog.get_logger().info("stopping")
 

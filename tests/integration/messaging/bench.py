@@ -59,9 +59,11 @@ class Bench:
         limit: FloodLimit | None = None,
         *,
         prefetch: int = PREFETCH,
+        fast_reading: bool = True,
     ) -> None:
         self.vhost = vhost
         self.prefetch = prefetch
+        self.fast_reading = fast_reading
         self.kind = kind
         self.limit = limit
         self.guards: FloodGuards | None = None
@@ -147,7 +149,13 @@ class Bench:
             self.guards = FloodGuards(self.limit or FloodLimit(), self._metrics)
             guard = self.guards.of(QUEUE)
             outage = Outage((DownError,), self._probe)
-            consumer = self.consumer = Consumer(url, QUEUE, prefetch=self.prefetch, name=SERVICE)
+            consumer = self.consumer = Consumer(
+                url,
+                QUEUE,
+                prefetch=self.prefetch,
+                name=SERVICE,
+                fast_reading=self.fast_reading,
+            )
             work: Consumption = (
                 BatchConsumption(consumer, self._handle_batch, settlement, guard, outage)
                 if self.kind == "batch"

@@ -106,7 +106,7 @@ async def test_an_unforeseen_error_beside_an_outage_loses_no_message_and_no_plac
         return Done()
 
     async def fail_once(consumer: Consumer, received: Sequence[Received]) -> None:
-        if {each.delivery.message.message_id for each in received} & at_ack:
+        if {each.message.message_id for each in received} & at_ack:
             at_ack.clear()
             raise LookupError
         await real(consumer, received)

@@ -62,7 +62,7 @@ def isolate_suspects(received: Sequence[Received]) -> list[list[Received]]:
     split: list[list[Received]] = []
     open_group = False
     for each in received:
-        alone = each.delivery.returned >= HANDLED_ALONE_FROM
+        alone = each.returned >= HANDLED_ALONE_FROM
         if alone or not open_group:
             split.append([each])
         else:

@@ -5,17 +5,21 @@ without a timeout, and tries a second address only if the first refuses the conn
 """
 
 import asyncio
+from asyncio import StreamReaderProtocol
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import uuid4
 
 import aiormq
-from aiormq.abc import AbstractConnection
+from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 from typing_extensions import override
 from yarl import URL
 
 from nexus_messaging.addresses import Host, hosts_of, url_of
 from nexus_messaging.cancellation import stray_cancellation_as_error
+from nexus_messaging.deliveries import Deliver, DeliveryReader
 from nexus_messaging.lookups import look_up
+from nexus_messaging.received import Received
 from nexus_messaging.refusals import refusal_of
 
 ADDRESS_TIMEOUT: Final = 5.0
@@ -41,10 +45,27 @@ class BrokerUnreachableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """An AMQP connection, and the transport below it, which can stop reading from the broker."""
+    """An AMQP connection, and the transport below it, which can stop reading from the broker.
+
+    ``reader`` takes the deliveries of the connection's only consumer from the stream. Without it,
+    aiormq reads them.
+    """
 
     amqp: AbstractConnection
     transport: asyncio.Transport
+    reader: DeliveryReader | None
+
+    async def consume(self, channel: AbstractChannel, queue: str, deliver: Deliver) -> str:
+        """Start a consumer and return its tag; ``deliver`` gets what arrives, in order."""
+        consumer_tag = uuid4().hex
+
+        async def deliver_one(message: DeliveredMessage) -> None:
+            deliver([Received.of(queue, message)])
+
+        if self.reader is not None:
+            self.reader.claim(channel, consumer_tag, queue, deliver)
+        await channel.basic_consume(queue, deliver_one, consumer_tag=consumer_tag)
+        return consumer_tag
 
     async def close(self) -> None:
         """Close the connection; abort it after ``CLOSE_TIMEOUT``."""
@@ -57,19 +78,22 @@ class Connection:
             closing.exception()  # an error in closing does not matter: the connection is closed
 
 
-async def connect(url: str, *, name: str) -> Connection:
+async def connect(url: str, *, name: str, fast_reading: bool = False) -> Connection:
     """Connect to the first address that answers; the management UI shows ``name``.
+
+    ``fast_reading``: for a connection that consumes; see ``DeliveryReader``.
 
     Raises:
         BrokerUnreachableError: no address did.
     """
+    protocol = DeliveryReader if fast_reading else StreamReaderProtocol
     causes = []
     for host in hosts_of(url):
         host_url = URL(url_of(url, host)).update_query(heartbeat=HEARTBEAT)
         try:
             for address in await _addresses(host):
                 try:
-                    return await _connect(host_url, address, name)
+                    return await _connect(host_url, _AddressTransport(address, protocol), name)
                 except Exception as error:  # noqa: BLE001 - aiormq raises even a bare Exception
                     causes.append(refusal_of(error))
         except (OSError, TimeoutError) as error:
@@ -82,8 +106,7 @@ async def _addresses(host: Host) -> list[str]:
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
-async def _connect(url: URL, address: str, name: str) -> Connection:
-    factory = _AddressTransport(address)
+async def _connect(url: URL, factory: "_AddressTransport", name: str) -> Connection:
     with stray_cancellation_as_error():
         async with asyncio.timeout(ADDRESS_TIMEOUT):
             amqp = await aiormq.connect(
@@ -91,27 +114,32 @@ async def _connect(url: URL, address: str, name: str) -> Connection:
                 client_properties={"connection_name": name},
                 transport_factory=factory,
             )
-    assert factory.opened is not None
-    return Connection(amqp, factory.opened)
+    transport, protocol = factory.opened
+    return Connection(amqp, transport, protocol if isinstance(protocol, DeliveryReader) else None)
 
 
 class _AddressTransport(aiormq.TransportFactory):
     """Opens the transport to one address; TLS still verifies the host name."""
 
-    def __init__(self, address: str) -> None:
+    opened: tuple[asyncio.Transport, StreamReaderProtocol]
+
+    def __init__(self, address: str, protocol: type[StreamReaderProtocol]) -> None:
         self._address = address
-        self.opened: asyncio.Transport | None = None
+        self._protocol = protocol
 
     @override
     async def create(
         self, url: URL, **kwargs: Any
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        options: dict[str, Any] = {"limit": READ_BUFFER}
+        options: dict[str, Any] = {}
         if url.scheme == "amqps":
             options["ssl"] = await kwargs["ssl_context_provider"].get_context()
             options["server_hostname"] = url.host
             options["ssl_shutdown_timeout"] = CLOSE_TIMEOUT
-        reader, writer = await asyncio.open_connection(self._address, url.port, **options)
-        assert isinstance(writer.transport, asyncio.Transport)
-        self.opened = writer.transport
-        return reader, writer
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(READ_BUFFER, loop)
+        transport, protocol = await loop.create_connection(
+            lambda: self._protocol(reader, loop=loop), self._address, url.port or 0, **options
+        )
+        self.opened = transport, protocol
+        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)

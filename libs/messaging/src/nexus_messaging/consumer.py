@@ -12,13 +12,13 @@ from typing import Final
 
 import aiormq
 import structlog
-from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.abc import AbstractChannel
 
 from nexus_messaging.backoff import Backoff
 from nexus_messaging.cancellation import stray_cancellation_as_error
 from nexus_messaging.connecting import OPEN_TIMEOUT, BrokerUnreachableError, Connection, connect
 from nexus_messaging.properties import tolerate_invalid_properties
-from nexus_messaging.received import Received, delivery_of
+from nexus_messaging.received import Received
 from nexus_messaging.retry import HANDLED_ALONE_FROM
 from nexus_messaging.topology import MAX_MESSAGE_BYTES
 from nexus_messaging.unacked import UnackedDeliveries
@@ -70,6 +70,7 @@ class Consumer:
     """Buffers up to ``prefetch`` deliveries of ``queue``, and about ``MAX_UNACKED_BYTES`` bytes.
 
     ``start_consuming`` and ``cancel_consuming`` may be called at any time; the buffer stays.
+    ``fast_reading``: whether a ``DeliveryReader`` or aiormq reads the deliveries.
 
     Each connection starts with a prefetch of 1. The prefetch is raised when a delivery is acked
     that was returned less than ``HANDLED_ALONE_FROM`` times. A message that crashed the last
@@ -77,12 +78,15 @@ class Consumer:
     and be dead-lettered with it.
     """
 
-    def __init__(self, url: str, queue: str, *, prefetch: int, name: str) -> None:
+    def __init__(
+        self, url: str, queue: str, *, prefetch: int, name: str, fast_reading: bool = True
+    ) -> None:
         tolerate_invalid_properties()
         self.queue = queue
         self._url = url
         self._prefetch = prefetch
         self._name = f"{name} {queue}"
+        self._fast_reading = fast_reading
         self._buffer: deque[Received] = deque()
         self._delivery_arrived = asyncio.Event()
         self._should_consume = asyncio.Event()
@@ -93,6 +97,7 @@ class Consumer:
         self._channel: AbstractChannel | None = None
         self._tag: str | None = None
         self._unacked = UnackedDeliveries()
+        self._rejecting = set[asyncio.Task[None]]()
         self._next_read: asyncio.TimerHandle | None = None
         self._ack_holds = 0
         self._probing = True
@@ -204,9 +209,9 @@ class Consumer:
         while not self._buffer:
             await self.wait_for_delivery()
         received = [self._buffer.popleft()]
-        size = len(received[0].delivery.message.body)
+        size = len(received[0].body)
         while self._buffer and len(received) < limit:
-            size += len(self._buffer[0].delivery.message.body)
+            size += len(self._buffer[0].body)
             if size > max_bytes:
                 break
             received.append(self._buffer.popleft())
@@ -235,7 +240,7 @@ class Consumer:
         self._unacked.settle(each.tag for each in current)
         if self._unacked.bytes < MAX_UNACKED_BYTES and self._connection is not None:
             self._connection.transport.resume_reading()
-        await self._send_acks(harmless=current[0].delivery.returned < HANDLED_ALONE_FROM)
+        await self._send_acks(harmless=current[0].returned < HANDLED_ALONE_FROM)
 
     def hold_acks(self) -> None:
         """Hold acks from now on, so that they can be sent as one at the end."""
@@ -276,18 +281,19 @@ class Consumer:
                 await channel.basic_cancel(self._tag)
             await channel.basic_qos(prefetch_count=self._prefetch)
             self._probing = False
-            if self._tag is not None:
-                await self._consume(channel)
+            if self._tag is not None and self._connection is not None:
+                await self._consume(self._connection, channel)
 
-    async def _consume(self, channel: AbstractChannel) -> None:
-        answer = await channel.basic_consume(self.queue, self._on_message)
-        self._tag = answer.consumer_tag
+    async def _consume(self, connection: Connection, channel: AbstractChannel) -> None:
+        self._tag = await connection.consume(channel, self.queue, self._on_deliveries)
         if self._logged_causes:
             self._logged_causes.clear()
             log.info("consuming_again", queue=self.queue)
 
     async def _run_connection(self) -> None:
-        connection = self._connection = await connect(self._url, name=self._name)
+        connection = self._connection = await connect(
+            self._url, name=self._name, fast_reading=self._fast_reading
+        )
         try:
             async with asyncio.timeout(OPEN_TIMEOUT):
                 channel = await connection.amqp.channel(publisher_confirms=False)
@@ -305,7 +311,7 @@ class Consumer:
             self._changed.clear()
             async with self._consume_lock:
                 if self._should_consume.is_set() and self._tag is None:
-                    await self._consume(channel)
+                    await self._consume(connection, channel)
             waiting = asyncio.ensure_future(self._changed.wait())
             try:
                 happened, _ = await asyncio.wait(
@@ -330,19 +336,25 @@ class Consumer:
             queue = await channel.queue_declare(self.queue, passive=True)
             return queue.consumer_count == 0
 
-    async def _on_message(self, message: DeliveredMessage) -> None:
-        if message.channel is not self._channel or message.delivery_tag is None:
+    def _on_deliveries(self, received: list[Received]) -> None:
+        if received[0].channel is not self._channel:
             return
-        if len(message.body) > MAX_MESSAGE_BYTES:
-            await self._reject(message.delivery_tag)
-            return
-        delivery = delivery_of(self.queue, message)
-        self._buffer.append(Received(delivery, message.channel, message.delivery_tag))
-        self._unacked.add(message.delivery_tag, len(delivery.message.body))
+        for each in received:
+            if len(each.body) > MAX_MESSAGE_BYTES:
+                self._start_rejecting(each.tag)
+            else:
+                self._buffer.append(each)
+                self._unacked.add(each.tag, len(each.body))
         self._pause_if_full()
         self._delivery_arrived.set()
 
-    async def _reject(self, tag: int) -> None:
+    def _start_rejecting(self, tag: int) -> None:
+        self._unacked.add(tag, 0)  # an ack of a later delivery must not include it
+        rejecting = asyncio.create_task(self._reject(self._unacked, tag))
+        self._rejecting.add(rejecting)
+        rejecting.add_done_callback(self._rejecting.discard)
+
+    async def _reject(self, unacked: UnackedDeliveries, tag: int) -> None:
         """Reject a message that is too large to be copied; the broker dead-letters it.
 
         It was published under another limit. A copy would be refused at each attempt, and every
@@ -350,8 +362,9 @@ class Consumer:
         """
         log.warning("message_too_large", queue=self.queue)
         try:
-            if self._channel is not None:
+            if self._channel is not None and unacked is self._unacked:
                 await self._channel.basic_reject(tag, requeue=False)
+                unacked.forget(tag)
         except LOST as error:
             log.warning("ack_lost", queue=self.queue, cause=type(error).__name__)
 

@@ -88,10 +88,10 @@ class FloodWindow:
         """The dead letters in the window, oldest first."""
         return [letter for _, letter in self._letters]
 
-    def count_processed(self) -> None:
-        """Count a delivery that was processed."""
-        self._ended += 1
-        if self._letters and self._letters[0][0] <= self._ended - self._limit.window:
+    def count_processed(self, number: int = 1) -> None:
+        """Count deliveries that were processed."""
+        self._ended += number
+        while self._letters and self._letters[0][0] <= self._ended - self._limit.window:
             self._letters.popleft()
 
     def count_dead_letter(self, letter: DeadLetterCause) -> bool:

@@ -74,14 +74,18 @@ class FloodGuard:
             case _ if delivery.moved:
                 pass
             case Acknowledge(source):
-                self._window.count_processed()
-                if self._sources is not None:
-                    self._sources.count_processed(source)
+                self.count_processed([source])
             case DeadLetter(reason=reason, subject=subject):
                 return self._count_dead_letter(
                     DeadLetterCause(reason, subject, self._source(delivery))
                 )
         return None
+
+    def count_processed(self, sources: list[str | None]) -> None:
+        """Count messages of ``sources`` that were processed, in their order."""
+        self._window.count_processed(len(sources))
+        if self._sources is not None:
+            self._sources.count_processed(sources)
 
     async def wait_until_resumed(self) -> None:
         """Wait until the queue may be consumed; return at once if it is not stopped."""
@@ -98,7 +102,7 @@ class FloodGuard:
         self._watch.show_held_sources(self._queue, 0)
 
     def _source(self, delivery: Delivery) -> str | None:
-        return None if self._sources is None else source_of(delivery.message.body)
+        return None if self._sources is None else source_of(delivery.body)
 
     def _count_dead_letter(self, letter: DeadLetterCause) -> HandedBack | None:
         if self._sources is None:

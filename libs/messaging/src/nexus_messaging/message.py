@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from nexus_contracts import CONTENT_TYPE, Event, EventData
+from nexus_messaging.properties import Properties, read_properties
 from nexus_messaging.topology import RETRY_RETURN
 
 HEADER_PREFIX: Final = "nexus-"
@@ -40,19 +41,59 @@ class Message:
         )
 
 
-@dataclass(frozen=True, slots=True)
 class Delivery:
     """One delivery of a message from ``queue``.
 
-    ``returned``: the broker's count of earlier deliveries without an ack. A lost connection counts
-    for every prefetched message, so the count does not prove an attempt to process it.
+    Its properties are decoded when one of them is first asked for: most deliveries are processed
+    by their body alone. ``properties`` are decoded ones, or the payload of the content header.
     """
 
-    message: Message
-    queue: str
-    exchange: str
-    returned: int = 0
-    headers: Mapping[str, object] = field(default_factory=dict, repr=False)
+    __slots__ = ("_properties", "body", "exchange", "queue", "redelivered")
+
+    def __init__(
+        self,
+        queue: str,
+        exchange: str,
+        body: bytes,
+        properties: Properties | bytes,
+        *,
+        redelivered: bool = False,
+    ) -> None:
+        self.queue = queue
+        self.exchange = exchange
+        self.body = body
+        self.redelivered = redelivered
+        self._properties = properties
+
+    @property
+    def message(self) -> Message:
+        """The body, and the properties that copies keep; invalid ones are read as absent."""
+        properties = self._decoded()
+        stamp = properties.timestamp
+        return Message(
+            body=self.body,
+            message_id=properties.message_id,
+            type=properties.message_type,
+            content_type=properties.content_type,
+            content_encoding=properties.content_encoding,
+            timestamp=stamp if isinstance(stamp, datetime) else None,
+        )
+
+    @property
+    def headers(self) -> Mapping[str, object]:
+        """All headers, the broker's and the publisher's too."""
+        return self._decoded().headers or {}
+
+    @property
+    def returned(self) -> int:
+        """The quorum queue's own count of the message's earlier deliveries without an ack.
+
+        A lost connection counts for every prefetched message, so the count does not prove an
+        attempt to process it. The header is valid only on a redelivery. On a first delivery it is
+        another queue's: *Move messages* keeps the count of how often the dead letter was read.
+        """
+        count = self.headers.get("x-delivery-count") if self.redelivered else None
+        return count if isinstance(count, int) else 0
 
     @property
     def came_back(self) -> bool:
@@ -67,3 +108,8 @@ class Delivery:
     def moved(self) -> bool:
         """Whether it came through the default exchange, as when an operator moves dead letters."""
         return not self.exchange
+
+    def _decoded(self) -> Properties:
+        if isinstance(self._properties, bytes):
+            self._properties = read_properties(self._properties)
+        return self._properties

@@ -91,9 +91,9 @@ class MessagingMetrics:
             self._stopped.labels(queue)
             self._sources_held.labels(queue)
 
-    def count_processed(self, queue: str) -> None:
-        """Count a message that was processed."""
-        self._done[queue].inc()
+    def count_processed(self, queue: str, number: int = 1) -> None:
+        """Count messages that were processed."""
+        self._done[queue].inc(number)
         self._last[queue] = time.time()
 
     def count_retry(self, queue: str, tier: str) -> None:

@@ -18,6 +18,7 @@ from nexus_messaging.retry import (
     CRASHED_FROM,
     CrashedConsumers,
     Decision,
+    Done,
     Failed,
     HandedBack,
     Outcome,
@@ -71,23 +72,23 @@ class Pipeline:
 
         A delivery that may crash its consumer must be passed alone.
         """
-        deliveries = [each.delivery for each in received]
-        with self._trace(self._consumer.queue, deliveries):
+        with self._trace(self._consumer.queue, received):
             outcomes: Sequence[Outcome]
-            if deliveries[0].returned >= CRASHED_FROM:
-                outcomes = [CrashedConsumers(deliveries[0].returned)]
+            if received[0].returned >= CRASHED_FROM:
+                outcomes = [CrashedConsumers(received[0].returned)]
             else:
                 try:
-                    outcomes = await self._call_handler(deliveries)
+                    outcomes = await self._call_handler(received)
                 except self._outage_errors as error:
                     stop(error)
-                    outcomes = [HandedBack() for _ in deliveries]
-            now = utc_now()
-            settled = [
-                self._apply_guard(delivery, outcome, decide(outcome, Progress.of(delivery), now))
-                for delivery, outcome in zip(deliveries, outcomes, strict=True)
-            ]
-            await self._settlement.carry_out(settled)
+                    outcomes = [HandedBack() for _ in received]
+            if not self._settle_done(received, outcomes):
+                now = utc_now()
+                settled = [
+                    self._apply_guard(each, outcome, decide(outcome, Progress.of(each), now))
+                    for each, outcome in zip(received, outcomes, strict=True)
+                ]
+                await self._settlement.carry_out(settled)
             await self._consumer.ack(received)
         if self._guard.flood is not None:
             stop(self._guard.flood)
@@ -96,10 +97,7 @@ class Pipeline:
         """Return deliveries to their queue unprocessed, with unchanged counters, and ack them."""
         back = HandedBack()
         await self._settlement.carry_out(
-            [
-                Settled(each.delivery, back, decide(back, Progress.of(each.delivery), utc_now()))
-                for each in received
-            ]
+            [Settled(each, back, decide(back, Progress.of(each), utc_now())) for each in received]
         )
         await self._consumer.ack(received)
 
@@ -115,6 +113,18 @@ class Pipeline:
             middle = len(deliveries) // 2
             first = await self._call_handler(deliveries[:middle])
             return [*first, *await self._call_handler(deliveries[middle:])]
+
+    def _settle_done(self, received: Sequence[Received], outcomes: Sequence[Outcome]) -> bool:
+        """Settle a batch at once in which every delivery was processed, as in most batches."""
+        done = [outcome for outcome in outcomes if isinstance(outcome, Done)]
+        if len(done) < len(outcomes):
+            return False
+        # A message that an operator moved does not count: see ``FloodGuard.overrule``.
+        self._guard.count_processed(
+            [outcome.source for each, outcome in zip(received, done, strict=True) if not each.moved]
+        )
+        self._settlement.count_processed(self._consumer.queue, len(done))
+        return True
 
     def _apply_guard(self, delivery: Delivery, outcome: Outcome, decision: Decision) -> Settled:
         """Return the decision, or a hand-back if the guard holds the dead letter back."""

@@ -6,10 +6,16 @@ redelivery, until valid messages are dead-lettered because they were returned to
 depends on such values, so they are read as absent.
 """
 
+import struct
+from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Final
 
-from pamqp import decode
+from pamqp import commands, decode
 from pamqp.common import FieldValue, Struct
+from pamqp.header import ContentHeader
+
+Properties = commands.Basic.Properties
 
 _SHORT_STRING_HEAD = 1
 _TABLE_HEAD = 4
@@ -17,6 +23,7 @@ _TIMESTAMP_BYTES = 8
 
 _strict_table = decode.field_table
 _strict_timestamp = decode.timestamp
+_strict_unmarshal: Final = Properties.unmarshal
 
 
 def tolerate_invalid_properties() -> None:
@@ -24,6 +31,19 @@ def tolerate_invalid_properties() -> None:
     decode.METHODS["shortstr"] = _short_string
     decode.METHODS["table"] = _table
     decode.METHODS["timestamp"] = _timestamp
+    Properties.unmarshal = _unmarshal  # type: ignore[method-assign, assignment]
+
+
+def read_properties(header: bytes) -> Properties:
+    """Decode the properties in the payload of a content header, of 14 bytes at least."""
+    content = ContentHeader()
+    content.unmarshal(header)
+    return content.properties
+
+
+def _unmarshal(self: Properties, flags: int, data: bytes) -> None:
+    with suppress(ValueError, IndexError, struct.error):  # the bytes end early
+        _strict_unmarshal(self, flags, data)
 
 
 def _short_string(value: bytes) -> tuple[int, str]:

@@ -1,49 +1,41 @@
-"""Converts a message of aiormq into values of this library."""
-
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+"""A delivery as the consumer received it."""
 
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
-from nexus_messaging.message import Delivery, Message
+from nexus_messaging.message import Delivery
+from nexus_messaging.properties import Properties
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A delivery, its delivery tag, and the channel on which the tag is valid."""
+class Received(Delivery):
+    """A delivery with its delivery tag, and the channel on which the tag is valid."""
 
-    delivery: Delivery
-    channel: AbstractChannel
-    tag: int
+    __slots__ = ("channel", "tag")
 
+    def __init__(
+        self,
+        channel: AbstractChannel,
+        tag: int,
+        queue: str,
+        exchange: str,
+        body: bytes,
+        properties: Properties | bytes,
+        *,
+        redelivered: bool,
+    ) -> None:
+        super().__init__(queue, exchange, body, properties, redelivered=redelivered)
+        self.channel = channel
+        self.tag = tag
 
-def delivery_of(queue: str, message: DeliveredMessage) -> Delivery:
-    """Return the delivery from ``queue``; invalid properties are read as absent."""
-    properties = message.header.properties
-    headers: Mapping[str, object] = properties.headers or {}
-    stamp = properties.timestamp
-    return Delivery(
-        message=Message(
-            body=bytes(message.body),
-            message_id=properties.message_id,
-            type=properties.message_type,
-            content_type=properties.content_type,
-            content_encoding=properties.content_encoding,
-            timestamp=stamp if isinstance(stamp, datetime) else None,
-        ),
-        queue=queue,
-        exchange=message.exchange or "",
-        returned=times_returned(headers, redelivered=bool(message.redelivered)),
-        headers=headers,
-    )
-
-
-def times_returned(headers: Mapping[str, object], *, redelivered: bool) -> int:
-    """Return the quorum queue's own count of a message's earlier deliveries without an ack.
-
-    The header is valid only on a redelivery. On a first delivery it is another queue's: *Move
-    messages* keeps the count of how often the dead letter was read.
-    """
-    count = headers.get("x-delivery-count", 0) if redelivered else 0
-    return count if isinstance(count, int) else 0
+    @classmethod
+    def of(cls, queue: str, message: DeliveredMessage) -> "Received":
+        """Return a delivery from ``queue`` that aiormq has read."""
+        assert message.delivery_tag is not None
+        return cls(
+            message.channel,
+            message.delivery_tag,
+            queue,
+            message.exchange or "",
+            bytes(message.body),
+            message.header.properties,
+            redelivered=bool(message.redelivered),
+        )

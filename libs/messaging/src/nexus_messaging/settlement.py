@@ -77,6 +77,10 @@ class Settlement:
         for each in settled:
             self._count(each)
 
+    def count_processed(self, queue: str, number: int) -> None:
+        """Count deliveries of one batch that were all processed: nothing is to be published."""
+        self._metrics.count_processed(queue, number)
+
     def _copy(self, delivery: Delivery, decision: Decision) -> Publication | None:
         match decision:
             case Acknowledge():
@@ -148,10 +152,9 @@ def home(delivery: Delivery, letter: DeadLetter) -> str:
     is from outside, and stays so when it is moved.
     """
     crashed = letter.reason is Reason.CRASHED_CONSUMER
-    message = delivery.message
     came_to = delivery.headers.get(REQUEUE_TO) if delivery.moved else delivery.queue
     return home_queue(
-        message.type if crashed else event_type_of(message.body),
+        delivery.message.type if crashed else event_type_of(delivery.body),
         delivery.queue,
         from_outside=came_to in OUTSIDE_QUEUES,
     )

@@ -33,12 +33,14 @@ class Sources:
         self._candidates: OrderedDict[str, int] = OrderedDict()
         self._ends: deque[str | None] = deque(maxlen=limit.window)
 
-    def count_processed(self, source: str | None) -> None:
-        """Count a message of ``source`` that was processed."""
-        self._ends.append(source)
-        if source is not None and source not in self._windows:
-            self._count_candidate(source)
-        self._window(source).count_processed()
+    def count_processed(self, sources: list[str | None]) -> None:
+        """Count messages of ``sources`` that were processed, in their order."""
+        self._ends.extend(sources)
+        for source, number in Counter(sources).items():
+            if source in self._windows:
+                self._window(source).count_processed(number)
+            else:
+                self._count_unknown(source, number)
 
     def count_dead_letter(self, letter: DeadLetterCause) -> Flood | None:
         """Count a dead letter and return the flood of its source, if it is one."""
@@ -85,6 +87,12 @@ class Sources:
         known_as = self.known_as(source)
         self._windows.move_to_end(known_as)
         return self._windows[known_as]
+
+    def _count_unknown(self, source: str | None, number: int) -> None:
+        for _ in range(number):  # one of them may make it known
+            if source is not None and source not in self._windows:
+                self._count_candidate(source)
+            self._window(source).count_processed()
 
     def _count_candidate(self, source: str) -> None:
         processed = self._candidates.pop(source, 0) + 1

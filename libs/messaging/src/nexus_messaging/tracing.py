@@ -117,7 +117,7 @@ def batch_span(queue: str, batch: Sequence[Delivery]) -> Iterator[None]:
     found = (
         (context, {"messaging.message.id": each.message.message_id or ""})
         for each in batch
-        if (context := sampled_traceparent(traceparent_of(each.message.body)))
+        if (context := sampled_traceparent(traceparent_of(each.body)))
     )
     links = dict(islice(found, MAX_LINKS))  # stops reading bodies at the limit
     attributes = {**_consumer_attributes(queue), "messaging.batch.message_count": len(batch)}
@@ -134,9 +134,9 @@ def message_span(delivery: Delivery) -> Iterator[None]:
     if _state.tracer is None:
         yield
         return
-    queue, message = delivery.queue, delivery.message
-    attributes = {**_consumer_attributes(queue), "messaging.message.id": message.message_id or ""}
-    context = parent_context(traceparent_of(message.body))
+    queue, message_id = delivery.queue, delivery.message.message_id
+    attributes = {**_consumer_attributes(queue), "messaging.message.id": message_id or ""}
+    context = parent_context(traceparent_of(delivery.body))
     with _activate(start_span(f"process {queue}", SpanKind.CONSUMER, attributes, context=context)):
         yield
 

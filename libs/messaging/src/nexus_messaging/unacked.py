@@ -32,6 +32,10 @@ class UnackedDeliveries:
         self._sizes[tag] = size
         self.bytes += size
 
+    def forget(self, tag: int) -> None:
+        """Remove a delivery that was rejected: it is not acked."""
+        self.bytes -= self._sizes.pop(tag, 0)
+
     def settle(self, tags: Iterable[int]) -> None:
         """Mark ``tags`` as ready to be acked; unknown tags are ignored."""
         for tag in tags:

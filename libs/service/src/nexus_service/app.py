@@ -189,7 +189,13 @@ class App:
 
     def _consumer(self, route: Route) -> Consumer:
         url = self._settings.amqp_url.get_secret_value()
-        consumer = Consumer(url, route.queue, prefetch=route.prefetch, name=self.name)
+        consumer = Consumer(
+            url,
+            route.queue,
+            prefetch=route.prefetch,
+            name=self.name,
+            fast_reading=self._settings.amqp_fast_reading,
+        )
         self._connections.consumers.append(consumer)
         return consumer
 

@@ -118,7 +118,7 @@ async def _read_runs(
 
 def _read_run(delivery: Delivery, rules: BillingRules, now: datetime) -> Entry | Exception:
     try:
-        event = read_event(delivery.message.body, TOOL_EXECUTED_VERSIONS)
+        event = read_event(delivery.body, TOOL_EXECUTED_VERSIONS)
     except ContractError as error:
         return error
     if is_from_the_future(event.time, now):
@@ -225,7 +225,7 @@ async def apply_outcomes(
 
 def _read_answer(delivery: Delivery) -> Answer | Exception:
     try:
-        event = read_event(delivery.message.body, ANSWERS)
+        event = read_event(delivery.body, ANSWERS)
     except ContractError as error:
         return error
     return Answer.of(event.data)
