@@ -26,10 +26,12 @@ class Job:
         return self.rounds <= self.more
 
 
-def periodic(job: Callable[[], Awaitable[bool]], *, every: float = 3600) -> Periodic:
+def periodic(
+    job: Callable[[], Awaitable[bool]], *, every: float = 3600, gather: float = 0.0
+) -> Periodic:
     """Return a periodic job without other observers."""
     work = WorkRegistry(CollectorRegistry(), service="test").add("job", continuous=True)
-    return Periodic(job, work, every=every)
+    return Periodic(job, work, every=every, gather=gather)
 
 
 async def test_backlog_is_processed_without_pause() -> None:
@@ -56,6 +58,58 @@ async def test_wake_up_ends_the_pause() -> None:
     task.cancel()
 
     assert job.rounds == 2
+
+
+async def test_first_wake_up_is_not_delayed_and_the_next_are_gathered() -> None:
+    """Work of a quiet system is done at once, and a stream of it in few rounds."""
+    job = Job()
+    gathering = periodic(job.go_round, gather=3600)
+    task = asyncio.create_task(gathering.run())
+    await asyncio.wait_for(job.done.wait(), 5)
+    job.done.clear()
+
+    gathering.wake()
+    await asyncio.wait_for(job.done.wait(), 5)
+    for _ in range(5):
+        gathering.wake()
+        await asyncio.sleep(0.001)
+    task.cancel()
+
+    assert job.rounds == 2
+
+
+async def test_wake_up_during_a_rest_is_a_round_after_it() -> None:
+    """It is not lost."""
+    job = Job()
+    gathering = periodic(job.go_round, gather=0.01)
+    task = asyncio.create_task(gathering.run())
+    for _ in range(3):
+        await asyncio.wait_for(job.done.wait(), 5)
+        job.done.clear()
+        gathering.wake()
+    await asyncio.wait_for(job.done.wait(), 5)
+    task.cancel()
+
+    assert job.rounds == 4
+
+
+async def test_wake_up_is_left_to_the_next_if_more_comes() -> None:
+    """Only a job that gathers waits for more."""
+    for gather, rounds in ((0.001, 1), (0.0, 2)):
+        job = Job()
+        woken = periodic(job.go_round, gather=gather)
+        task = asyncio.create_task(woken.run())
+        await asyncio.wait_for(job.done.wait(), 5)
+
+        woken.wake(more_comes=True)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert job.rounds == rounds
+
+        job.done.clear()
+        woken.wake()
+        await asyncio.wait_for(job.done.wait(), 5)
+        task.cancel()
 
 
 async def test_pause_ends_without_wake_up() -> None:

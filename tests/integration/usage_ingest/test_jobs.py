@@ -10,8 +10,9 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from nexus_database import Database
+from nexus_messaging.message import Delivery, Message
 from nexus_messaging.publisher import Publisher
-from nexus_messaging.topology import USAGE_RECORDED_QUEUE
+from nexus_messaging.topology import EVENTS, TOOL_EXECUTED_QUEUE, USAGE_RECORDED_QUEUE
 from nexus_service.periodic import Periodic
 from nexus_service.work import WorkRegistry
 from support.events import provisioned, tool_run
@@ -19,6 +20,7 @@ from support.vhost import Vhost
 from support.waiting import eventually
 from usage_ingest.app import GATHER, IDLE, NAME
 from usage_ingest.entry import Entry
+from usage_ingest.handlers import BACKLOG, record_usage
 from usage_ingest.jobs import Relay, claim_usage
 from usage_ingest.metering import BillingRules
 from usage_ingest.metrics import IngestMetrics
@@ -40,7 +42,7 @@ SELECT gen_random_uuid(), source, schema_version, digest, user_id, server_id, to
 """Inserts more runs like the one that is there."""
 
 
-def claim_job(database: Database, *, every: float = IDLE) -> Periodic:
+def claim_job(database: Database, *, every: float = IDLE, gather: float = GATHER) -> Periodic:
     """Return the periodic job that claims by windows of ten seconds, as the service has it."""
     registry = CollectorRegistry()
     job = partial(
@@ -51,27 +53,69 @@ def claim_job(database: Database, *, every: float = IDLE) -> Periodic:
         wake_relay=lambda: None,
     )
     work = WorkRegistry(registry, service=NAME).add("claim", continuous=True)
-    return Periodic(job, work, every=every, gather=GATHER)
+    return Periodic(job, work, every=every, gather=gather)
 
 
-async def test_late_runs_of_several_batches_become_one_report(database: Database) -> None:
-    """A backlog is recorded batch by batch: its windows have no report for each of them."""
+async def test_late_runs_of_several_batches_become_two_reports(database: Database) -> None:
+    """The first is claimed at once, as after a quiet time; the windows of the others have one."""
     now = datetime.now(UTC)
     user, minute = uuid4(), now.replace(second=0, microsecond=0) - timedelta(minutes=5)
     await Accounts(database).apply(provisioned(user, "cus_known").data)
-    claim = claim_job(database)
+    claim = claim_job(database, every=3600, gather=2.0)
     claiming = asyncio.create_task(claim.run())
+
+    async def record() -> None:
+        await Ledger(database).record([Entry.of(tool_run(user, time=minute), RULES, now)])
+        claim.wake()
+
     try:
+        await record()
+        await eventually(lambda: _reports(database), lambda found: found == [1], within=20)
         for _ in range(BATCHES):
-            await Ledger(database).record([Entry.of(tool_run(user, time=minute), RULES, now)])
-            claim.wake()
+            await record()
         reports = await eventually(
-            lambda: _reports(database), lambda found: sum(found) == BATCHES, within=20
+            lambda: _reports(database), lambda found: sum(found) == 1 + BATCHES, within=20
         )
     finally:
         claiming.cancel()
 
-    assert reports == [BATCHES]
+    assert reports == [1, BATCHES]
+
+
+async def test_backlog_of_runs_in_one_window_becomes_one_report(database: Database) -> None:
+    """Full batches leave the claim to the batch that ends the backlog, or to the interval."""
+    registry, user = CollectorRegistry(), uuid4()
+    minute = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=5)
+    await Accounts(database).apply(provisioned(user, "cus_known").data)
+    claim = claim_job(database, every=3600, gather=0.001)
+    claiming = asyncio.create_task(claim.run())
+    record = partial(
+        record_usage,
+        ledger=Ledger(database),
+        rules=RULES,
+        metrics=IngestMetrics(registry, meters=RULES.meters),
+        recording=WorkRegistry(registry, service=NAME).add("record"),
+        claim=claim,
+        now=lambda: datetime.now(UTC),
+    )
+
+    def runs(number: int) -> list[Delivery]:
+        events = [tool_run(user, time=minute) for _ in range(number)]
+        return [Delivery(Message.of(event), TOOL_EXECUTED_QUEUE, EVENTS) for event in events]
+
+    try:
+        await record(runs(1))
+        await eventually(lambda: _reports(database), lambda found: found == [1], within=20)
+        for _ in range(BATCHES):
+            await record(runs(BACKLOG))
+        await record(runs(1))
+        reports = await eventually(
+            lambda: _reports(database), lambda found: len(found) > 1, within=20
+        )
+    finally:
+        claiming.cancel()
+
+    assert reports == [1, BATCHES * BACKLOG + 1]
 
 
 async def test_outage_of_the_broker_is_logged_once(vhost: Vhost, database: Database) -> None:

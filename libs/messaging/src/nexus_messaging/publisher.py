@@ -5,22 +5,20 @@ own: a broker in alarm stops reading from connections that publish, and would no
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Final
-from weakref import WeakValueDictionary
 
-import aiormq
 import structlog
-from aiormq.abc import AbstractChannel
-from pamqp.commands import Basic
 
 from nexus_messaging.cancellation import stray_cancellation_as_error
 from nexus_messaging.connecting import OPEN_TIMEOUT, BrokerUnreachableError, Connection, connect
-from nexus_messaging.errors import PublishError, PublishTimeoutError, UnroutableError
-from nexus_messaging.message import Message
+from nexus_messaging.errors import PublishError, PublishTimeoutError
+from nexus_messaging.publication import Publication
+from nexus_messaging.publishing_channel import PublishingChannel
 from nexus_messaging.refusals import refusal_of
+
+__all__ = ["Publication", "Publisher"]
 
 PUBLISH_TIMEOUT: Final = 10.0
 """Seconds for a confirm: a broker in alarm neither confirms nor refuses."""
@@ -28,22 +26,13 @@ PUBLISH_TIMEOUT: Final = 10.0
 RECONNECT_INTERVAL: Final = 1.0
 """Seconds between attempts to connect."""
 
-MAX_IN_FLIGHT: Final = 200
-"""Messages of ``publish_all`` that wait for their confirms at once."""
+MOST_AT_ONCE: Final = 500
+"""Messages in one write, and unconfirmed by one ``publish_all``."""
 
-PERSISTENT: Final = 2
-"""The delivery mode of a message that survives a restart of the broker."""
+MOST_BYTES: Final = 1024 * 1024
+"""Bytes of bodies in one write, unless one message is larger: a write is a copy of them."""
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """A message, the exchange and the routing key."""
-
-    exchange: str
-    routing_key: str
-    message: Message
 
 
 class Publisher:
@@ -57,11 +46,9 @@ class Publisher:
         self._url = url
         self._name = f"{name} publisher"
         self._connection: Connection | None = None
-        self._channel: AbstractChannel | None = None
+        self._channel: PublishingChannel | None = None
         self._reconnecting: asyncio.Task[None] | None = None
-        self._in_flight = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._on_failure: Callable[[PublishError], None] = lambda _: None
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @classmethod
     async def connect(cls, url: str, *, name: str) -> "Publisher":
@@ -94,14 +81,12 @@ class Publisher:
             await asyncio.wait({self._reconnecting})
         await self._close_connection()
 
-    async def _open(self) -> AbstractChannel:
+    async def _open(self) -> PublishingChannel:
         try:
             with stray_cancellation_as_error():
                 self._connection = await connect(self._url, name=self._name)
                 async with asyncio.timeout(OPEN_TIMEOUT):
-                    self._channel = await self._connection.amqp.channel(
-                        publisher_confirms=True, on_return_raises=True
-                    )
+                    self._channel = await PublishingChannel.opened_on(self._connection.amqp)
         except BrokerUnreachableError as error:
             raise PublishError(f"the broker: {error}") from None
         except Exception as error:  # noqa: BLE001 - aiormq raises even a bare Exception here
@@ -109,7 +94,7 @@ class Publisher:
             raise PublishError(f"the broker: {refusal_of(error)}") from None
         return self._channel
 
-    async def _stay_connected(self, channel: AbstractChannel | None) -> None:
+    async def _stay_connected(self, channel: PublishingChannel | None) -> None:
         while True:
             channel = channel or await self._reconnect()
             await asyncio.wait(
@@ -124,7 +109,7 @@ class Publisher:
         if connection is not None:
             await connection.close()
 
-    async def _reconnect(self) -> AbstractChannel:
+    async def _reconnect(self) -> PublishingChannel:
         attempts = 0
         while True:
             attempts += 1
@@ -150,71 +135,61 @@ class Publisher:
             PublishTimeoutError: no confirm within ``PUBLISH_TIMEOUT`` seconds.
             PublishError: refused, or there is no connection.
         """
-        try:
-            await self._publish_in_time(publication)
-        except PublishError as error:
-            self._on_failure(error)
-            raise
+        [error] = await self.publish_all([publication])
+        if error is not None:
+            raise error
 
-    async def _publish_in_time(self, publication: Publication) -> None:
+    async def publish_all(self, publications: Sequence[Publication]) -> list[PublishError | None]:
+        """Publish in order, in as few writes as their sizes allow, and wait for the confirms.
+
+        Returns the error of each, in the same order, or ``None``: then the message is in a queue.
+        After a timeout no more is sent, and the rest has the same error.
+        """
+        errors: list[PublishError | None] = []
+        for batch in batches(publications):
+            if errors and isinstance(errors[-1], PublishTimeoutError):
+                errors += [_timeout() for _ in batch]
+            else:
+                errors += await self._publish_batch(batch)
+        for error in errors:
+            if error is not None:
+                self._on_failure(error)
+        return errors
+
+    async def _publish_batch(
+        self, publications: Sequence[Publication]
+    ) -> list[PublishError | None]:
+        channel = self._channel
+        if channel is None or channel.is_closed:
+            return [PublishError("no connection") for _ in publications]
+
+        answers = channel.answers(len(publications))
+        failure: Callable[[], PublishError] = _timeout
         try:
             async with asyncio.timeout(PUBLISH_TIMEOUT):
                 with stray_cancellation_as_error():
-                    await self._publish_confirmed(publication)
-        except aiormq.exceptions.PublishError:
-            raise UnroutableError(
-                f"no queue takes {publication.routing_key!r} from {publication.exchange!r}"
-            ) from None
+                    await channel.publish(publications, answers)
         except TimeoutError:
-            raise PublishTimeoutError(f"no confirm within {PUBLISH_TIMEOUT} s") from None
+            pass
         except Exception as error:  # noqa: BLE001 - aiormq raises even a bare Exception here
-            raise PublishError(f"not confirmed: {type(error).__name__}") from None
-
-    async def _publish_confirmed(self, publication: Publication) -> None:
-        if self._channel is None or self._channel.is_closed:
-            raise ConnectionError("no connection")
-        message = publication.message
-        async with self._lock_for(message.message_id):
-            await self._channel.basic_publish(
-                message.body,
-                exchange=publication.exchange,
-                routing_key=publication.routing_key,
-                properties=_properties(message),
-                mandatory=True,
-            )
-
-    def _lock_for(self, message_id: str | None) -> AbstractAsyncContextManager[None]:
-        """Return a lock that keeps messages with the same id from being in flight together.
-
-        aiormq matches a returned message by its id: of two with one id it would fail the wrong one.
-        """
-        if message_id is None:
-            return nullcontext()
-        return self._locks.setdefault(message_id, asyncio.Lock())
-
-    async def publish_all(self, publications: Sequence[Publication]) -> list[PublishError | None]:
-        """Publish concurrently; return, in the same order, the error of each or ``None``."""
-        return list(await asyncio.gather(*(self._attempt(each) for each in publications)))
-
-    async def _attempt(self, publication: Publication) -> PublishError | None:
-        async with self._in_flight:
-            try:
-                await self.publish(publication)
-            except PublishError as error:
-                # The frames of its tracebacks hold two more copies of the body. They would stay
-                # while the caller waits to repeat it, and after that until a garbage collection.
-                error.__context__ = None
-                return error.with_traceback(None)
-            return None
+            failure = partial(PublishError, f"not confirmed: {type(error).__name__}")
+        for place in answers.missing:
+            answers.errors[place] = failure()
+        return answers.errors
 
 
-def _properties(message: Message) -> Basic.Properties:
-    return Basic.Properties(
-        content_type=message.content_type,
-        content_encoding=message.content_encoding,
-        headers=dict(message.headers) or None,
-        delivery_mode=PERSISTENT,
-        message_id=message.message_id,
-        timestamp=message.timestamp,
-        message_type=message.type,
-    )
+def batches(publications: Sequence[Publication]) -> Iterator[Sequence[Publication]]:
+    """Split into parts of at most ``MOST_AT_ONCE``, and ``MOST_BYTES`` if it is more than one."""
+    begin = size = 0
+    for end, publication in enumerate(publications):
+        its_size = len(publication.message.body)
+        if end > begin and (end - begin == MOST_AT_ONCE or size + its_size > MOST_BYTES):
+            yield publications[begin:end]
+            begin, size = end, 0
+        size += its_size
+    if begin < len(publications):
+        yield publications[begin:]
+
+
+def _timeout() -> PublishTimeoutError:
+    return PublishTimeoutError(f"no confirm within {PUBLISH_TIMEOUT} s")

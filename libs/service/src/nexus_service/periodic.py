@@ -18,7 +18,8 @@ class Periodic:
         job: One round.
         work: Measures the rounds and detects stalls.
         every: Seconds from the end of a round to the start of the next, if nothing wakes the job.
-        gather: Seconds between a wake-up and its round, so that one round does more work.
+        gather: Seconds of rest after a round that was woken. What comes meanwhile is the work of
+            one round, and the first wake-up after it starts a round at once.
     """
 
     def __init__(self, job: Job, work: Work, *, every: float, gather: float = 0.0) -> None:
@@ -28,17 +29,23 @@ class Periodic:
         self._gather = gather
         self._woken = asyncio.Event()
 
-    def wake(self) -> None:
-        """Run a round now, or after the current one."""
-        self._woken.set()
+    def wake(self, *, more_comes: bool = False) -> None:
+        """Run a round now, or after the current one and its rest.
+
+        If ``more_comes``, a job that gathers leaves it to the next wake-up or interval.
+        """
+        if not (more_comes and self._gather):
+            self._woken.set()
 
     async def run(self) -> None:
         """Run rounds until cancelled, or until a round raises an error."""
         while True:
-            await asyncio.sleep(self._gather)
+            woken = self._woken.is_set()
             self._woken.clear()
             while await self._round():
                 pass
+            if woken:
+                await asyncio.sleep(self._gather)
             await self._wait()
 
     async def _round(self) -> bool:

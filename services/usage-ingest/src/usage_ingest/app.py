@@ -26,9 +26,10 @@ IDLE: Final = 1.0
 """Seconds between rounds if nothing wakes the job: windows close by the clock alone."""
 
 GATHER: Final = 0.5
-"""Seconds between a wake-up and the claim. A backlog is recorded batch by batch: if its first batch
-were claimed by itself, each of its windows would be reported many times, and Stripe limits the
-number of reports."""
+"""Seconds of rest between claims, if there are windows. What is recorded batch by batch is then not
+claimed batch by batch: each window would be reported many times, and Stripe limits the number of
+reports. After a quiet time a run is claimed at once, and in a backlog every ``IDLE`` seconds.
+Without windows each run is a report of its own, and waiting would save none."""
 
 SWEEP_EVERY: Final = 3.0
 MEASURE_EVERY: Final = 10.0
@@ -61,7 +62,8 @@ def assemble(app: App, settings: Settings) -> None:
 
     relay = app.every(IDLE, "relay", Relay(reports, app.publisher, metrics, now=utc_now).forward)
     claiming = partial(claim_usage, claims, metrics, now=utc_now, wake_relay=relay.wake)
-    claim = app.every(IDLE, "claim", claiming, gather=GATHER)
+    gather = GATHER if settings.report_window_seconds else 0.0
+    claim = app.every(IDLE, "claim", claiming, gather=gather)
     sweeping = partial(sweep, accounts, metrics, now=utc_now, wake=(claim.wake, relay.wake))
     app.every(SWEEP_EVERY, "sweep", sweeping)
     measuring = partial(measure, Figures(app.database), metrics, now=utc_now)

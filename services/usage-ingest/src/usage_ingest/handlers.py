@@ -57,6 +57,10 @@ ANSWERS: Final[Sequence[type[UsageReportedV1 | UsageRejectedV1]]] = (
 )
 
 
+BACKLOG: Final = 100
+"""Runs in one batch, which arrived while the batch before was recorded, from which on more are
+expected: a backlog. Windows that are claimed after it have fewer reports."""
+
 router = Router()
 
 
@@ -85,7 +89,7 @@ async def record_usage(
         results = await _record(entries, ledger, metrics, recording)
         found = Counter(map(_found, results))
         if found[BillingState.DUE.value]:
-            claim.wake()
+            claim.wake(more_comes=len(batch) >= BACKLOG)
         new = [e for e, result in zip(entries, results, strict=True) if _is_new(result)]
         metrics.recorded(found, new, now())
 

@@ -12,18 +12,21 @@ from nexus_database import Database
 from nexus_messaging.tracing import MAX_LINKS
 from usage_ingest.windows import closed_before
 
-MOST_EVENTS: Final = 10_000
+MOST_EVENTS: Final = 20_000
 """Of one claim. A window with more events is reported in two parts."""
 
+# A claim is of one user, window and dimensions; without windows, of one event. Rows are found again
+# by their place in the table: it is theirs while they are locked. What was not marked would not be
+# reported either.
 CLAIM: Final = text("""
 WITH taken AS MATERIALIZED (
-    SELECT e.event_id, e.user_id, e.occurred_at, e.readings, e.traceparent,
+    SELECT e.ctid AS place, e.user_id, e.occurred_at, e.traceparent,
            a.stripe_customer_id, a.generation,
-           CASE WHEN :window > 0
-                THEN floor(extract(epoch FROM e.occurred_at) / :window)::text
-                ELSE e.event_id::text END AS bucket,
-           (SELECT coalesce(jsonb_object_agg(d.name, to_jsonb(e) ->> d.name), '{}')
-              FROM unnest(CAST(:dimensions AS text[])) AS d(name)) AS dimensions
+           CASE WHEN :window > 0 THEN e.user_id ELSE e.event_id END AS whose,
+           date_bin(make_interval(secs => greatest(:window, 1)), e.occurred_at, 'epoch') AS bucket,
+           CASE WHEN cardinality(CAST(:dimensions AS text[])) = 0 THEN jsonb '{}'
+                ELSE (SELECT jsonb_object_agg(d.name, to_jsonb(e) ->> d.name)
+                        FROM unnest(CAST(:dimensions AS text[])) AS d(name)) END AS dimensions
       FROM usage_events e
       JOIN billing_accounts a USING (user_id)
      WHERE e.billing_state = 'due' AND e.occurred_at < :closed_before
@@ -31,33 +34,32 @@ WITH taken AS MATERIALIZED (
      LIMIT :most
        FOR UPDATE OF e SKIP LOCKED
 ), claims AS MATERIALIZED (
-    SELECT gen_random_uuid() AS claim_id, user_id, stripe_customer_id, generation, bucket,
+    SELECT gen_random_uuid() AS claim_id, user_id, stripe_customer_id, generation, whose, bucket,
            dimensions, min(occurred_at) AS occurred_at
       FROM taken
-     GROUP BY user_id, stripe_customer_id, generation, bucket, dimensions
+     GROUP BY user_id, stripe_customer_id, generation, whose, bucket, dimensions
 ), marked AS (
     UPDATE usage_events e
        SET billing_state = 'claimed', claim_id = c.claim_id
       FROM taken t
-      JOIN claims c USING (user_id, bucket, dimensions)
-     WHERE e.event_id = t.event_id
-    RETURNING e.event_id
+      JOIN claims c USING (whose, bucket, dimensions)
+     WHERE e.ctid = t.place
+    RETURNING c.claim_id, e.readings
 ), summed AS (
-    SELECT gen_random_uuid() AS report_id, c.claim_id, c.user_id, c.stripe_customer_id,
-           c.generation, r.key AS meter, sum(r.value::bigint) AS value, c.dimensions,
-           c.occurred_at, count(*) AS event_count
-      FROM taken t
-      JOIN claims c USING (user_id, bucket, dimensions)
-     CROSS JOIN LATERAL jsonb_each_text(t.readings) r
-     GROUP BY c.claim_id, c.user_id, c.stripe_customer_id, c.generation, r.key, c.dimensions,
-              c.occurred_at
+    SELECT gen_random_uuid() AS report_id, m.claim_id, r.key AS meter,
+           sum(r.value::bigint) AS value, count(*) AS event_count
+      FROM marked m
+     CROSS JOIN LATERAL jsonb_each_text(m.readings) r
+     GROUP BY m.claim_id, r.key
 ), reported AS (
     INSERT INTO usage_reports (
         report_id, identifier, claim_id, user_id, stripe_customer_id, generation, meter, value,
         dimensions, occurred_at, event_count, traceparent)
-    SELECT report_id, 'nexus:' || report_id, claim_id, user_id, stripe_customer_id, generation,
-           meter, value, dimensions, occurred_at, event_count, CAST(:traceparent AS text)
-      FROM summed
+    SELECT s.report_id, 'nexus:' || s.report_id, claim_id, c.user_id, c.stripe_customer_id,
+           c.generation, s.meter, s.value, c.dimensions, c.occurred_at, s.event_count,
+           CAST(:traceparent AS text)
+      FROM summed s
+      JOIN claims c USING (claim_id)
     RETURNING report_id
 )
 SELECT (SELECT count(*) FROM marked) AS events, (SELECT count(*) FROM reported) AS reports,
