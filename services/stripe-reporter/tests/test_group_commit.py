@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from stripe_reporter.storage.group_commit import LARGEST, GroupCommit
+from stripe_reporter.group_commit import LARGEST, GroupCommit
 
 
 class OddNumberError(Exception):

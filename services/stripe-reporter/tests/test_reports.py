@@ -74,7 +74,7 @@ def test_a_clock_that_is_off_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("key", "rate"),
-    [("sk_test_x", 20.0), ("rk_test_x", 20.0), ("sk_live_x", 800.0), ("rk_live_x", 800.0)],
+    [("sk_test_x", 20.0), ("rk_test_x", 20.0), ("sk_live_x", 900.0), ("rk_live_x", 900.0)],
 )
 def test_the_kind_of_key_sets_the_rate(key: str, rate: float) -> None:
     """A sandbox takes far fewer calls than a live account."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from sqlalchemy import text
@@ -41,6 +42,12 @@ def reload(server: PostgresServer, setting: str) -> None:
         server.superuser_url, f"SET default_transaction_read_only = off; ALTER SYSTEM SET {setting}"
     )
     run_sql(server.superuser_url, "SELECT pg_reload_conf()")
+
+
+def end(url: str, pids: Iterable[int]) -> None:
+    """End backends of the role of ``url``, and wait until they are gone."""
+    for pid in pids:
+        run_sql(url, f"SELECT pg_terminate_backend({pid}, 5000)")
 
 
 async def probe_seconds(database: Database) -> float:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from integration.database.sessions import reload, sessions_of, setting_of
+from integration.database.sessions import end, reload, sessions_of, setting_of
 from local_stack.postgres import PostgresServer
 from nexus_database import Database, DatabaseUnavailableError, connecting
 from nexus_database import database as database_module
@@ -33,6 +33,33 @@ async def test_sessions_that_turned_read_only_are_all_replaced(other: PostgresSe
         assert pids.isdisjoint(await sessions_of(database, 3))
 
 
+async def test_sessions_lost_while_idle_are_replaced_unnoticed(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a restart of the server: a session that was idle is pinged before its use."""
+    monkeypatch.setattr(database_module, "PING_AFTER", 0.0)
+    async with opened(url, size=3) as database:
+        pids = await sessions_of(database, 3)
+        end(url, pids)
+        await database.probe()
+
+        assert pids.isdisjoint(await sessions_of(database, 3))
+
+
+async def test_session_lost_in_steady_use_costs_at_most_one_transaction(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not pinged, but is known to be closed as soon as the server's last packet is read."""
+    monkeypatch.setattr(database_module, "PING_AFTER", 60.0)
+    async with opened(url, size=3) as database:
+        pids = await sessions_of(database, 3)
+        end(url, pids)
+        with suppress(DatabaseUnavailableError):
+            await database.probe()
+
+        assert pids.isdisjoint(await sessions_of(database, 3))
+
+
 async def test_fault_of_a_row_keeps_the_sessions(url: str) -> None:
     """An invalid row costs no new connection."""
     async with opened(url, size=3) as database:
@@ -43,8 +70,11 @@ async def test_fault_of_a_row_keeps_the_sessions(url: str) -> None:
         assert await sessions_of(database, 3) == pids
 
 
-async def test_outage_is_logged_once_with_its_cause(other: PostgresServer) -> None:
-    """However many transactions fail in it."""
+async def test_outage_is_logged_once_with_its_cause(
+    other: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many transactions fail in it, if none was in progress as it began."""
+    monkeypatch.setattr(database_module, "PING_AFTER", 0.0)
     async with opened(other.superuser_url) as database:
         await database.probe()
         with capture_logs() as logged:

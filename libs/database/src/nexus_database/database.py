@@ -3,13 +3,15 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from math import inf
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 import asyncpg
 from sqlalchemy import event, text
 from sqlalchemy.engine import URL, ExceptionContext
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from nexus_database.connecting import Connector
@@ -34,6 +36,13 @@ MAX_ATTEMPTS: Final = 5
 MAX_SESSION_AGE: Final = 600
 """Seconds after which a session is replaced, so that no bad session state lasts longer."""
 
+PING_AFTER: Final = 1.0
+"""Seconds without use after which a session is pinged before its next transaction.
+
+A ping costs as much as a small transaction. A session that the server has closed is known without
+one. One that was lost silently within the last second is found by its transaction, as one that is
+lost during it."""
+
 CLOSE_TIMEOUT: Final = 2.0
 """Seconds for closing all sessions; the server or the network may be silent."""
 
@@ -49,6 +58,9 @@ WAIT_FOR_LOCKS: Final = text("SET LOCAL lock_timeout = 0")
 statement may take."""
 
 _SHORT_WAITS: Final = text("SET LOCAL lock_timeout = '10ms'")
+
+_USED_AT: Final = "used_at"
+"""The key under which the pool keeps when a session was last used."""
 
 _IS_READ_ONLY: Final = text("SELECT current_setting('transaction_read_only') = 'on'")
 
@@ -80,11 +92,12 @@ class Database:
             async_creator=self._connector.connect,
             pool_size=pool_size,
             max_overflow=0,
-            pool_pre_ping=True,
             pool_recycle=MAX_SESSION_AGE,
             hide_parameters=True,
         )
         event.listen(self.engine.sync_engine, "handle_error", _discard_sessions)
+        event.listen(self.engine.sync_engine, "checkin", _note_use)
+        event.listen(self.engine.sync_engine, "checkout", self._require_open)
         self._busy_until = 0.0
         self._fault: str | None = None
         self._failed_at = 0.0
@@ -165,6 +178,22 @@ class Database:
             self._note_fault(fault)
             raise DatabaseUnavailableError(fault)
 
+    def _require_open(self, session: DBAPIConnection, record: Any, _proxy: object) -> None:
+        """Have the pool replace its sessions if this one was closed, or idle and answers no ping.
+
+        Raises:
+            InvalidatePoolError: to the pool, which tries a new session.
+        """
+        dialect = self.engine.dialect
+        if dialect.get_driver_connection(session).is_closed():
+            raise InvalidatePoolError
+        used_at = record.info.get(_USED_AT, inf)  # a new session was just opened
+        if time.monotonic() - used_at >= PING_AFTER:
+            try:
+                dialect.do_ping(session)
+            except dialect.loaded_dbapi.Error as error:
+                raise InvalidatePoolError from error
+
     def _note_fault(self, fault: str) -> None:
         self._failed_at = time.monotonic()
         if fault != self._fault and (log := _configured_log()):
@@ -201,6 +230,10 @@ def _display_url(url: DatabaseUrl) -> URL:
     """Return the URL that the engine displays; only the connector uses all hosts and options."""
     host = url.hosts[0]
     return URL.create(DRIVER, url.user, url.password, host.name, host.port, url.database)
+
+
+def _note_use(_session: object, record: Any) -> None:
+    record.info[_USED_AT] = time.monotonic()
 
 
 def _discard_sessions(context: ExceptionContext) -> None:

@@ -85,7 +85,8 @@ class Handlers:
 
     def __init__(self, provided: Mapping[str, Any]) -> None:
         self._provided = provided
-        self._broker = RabbitBroker(NEVER_CONNECTED, logger=None)
+        # No apply_types: the decoder validates an event, and FastDepends would do so again.
+        self._broker = RabbitBroker(NEVER_CONNECTED, logger=None, apply_types=False)
         self._broker._setup_logger()  # noqa: SLF001 - its start does, before it connects
 
     def single(self, route: Route) -> Handler:

@@ -47,13 +47,14 @@ class Page(Body, Generic[ItemT]):
         return {"starting_after": self.data[-1].id}
 
 
-def read(kind: type[BodyT], result: stripe.StripeObject) -> BodyT:
-    """Read the body of a success as ``kind``.
+def read(kind: type[BodyT], result: stripe.StripeObject | stripe.StripeResponse) -> BodyT:
+    """Read the body of a success as ``kind``: of an object's response, or of a raw response.
 
     Raises:
         ValueError: it has another form.
     """
-    return kind.model_validate(getattr(result.last_response, "data", None))
+    response = result if isinstance(result, stripe.StripeResponse) else result.last_response
+    return kind.model_validate(getattr(response, "data", None))
 
 
 async def every_item(

@@ -11,8 +11,8 @@ from faststream import Context
 
 from nexus_contracts import Event, UsageRecorded, UsageRejected, UsageReported
 from nexus_messaging.errors import PublishError, TransientError
-from nexus_messaging.outgoing import send
-from nexus_messaging.publisher import Publisher
+from nexus_messaging.outgoing import OutgoingEvent
+from nexus_messaging.publisher import Publication, Publisher
 from nexus_messaging.retry import Done, HandedBack, Outcome
 from nexus_messaging.router import Router
 from nexus_messaging.topology import TIERS, USAGE_RECORDED_QUEUE
@@ -20,6 +20,7 @@ from nexus_service.work import Work
 from nexus_stripe.answers import Answer, Receipt
 from stripe_reporter.circuit import CircuitBreaker
 from stripe_reporter.fence import Call, CallInProgress, NoCall, may_start
+from stripe_reporter.group_commit import GroupCommit
 from stripe_reporter.limits import CustomerBusyError, CustomerLimit, RateLimit
 from stripe_reporter.metrics import SEND, ReporterMetrics
 from stripe_reporter.outcomes import Answered, UnexpectedAnswerError, conclude
@@ -28,7 +29,7 @@ from stripe_reporter.storage.journal import Journal
 from stripe_reporter.stripe.responses import Next, Response, describe, response_to
 
 PREFETCH: Final = 200
-"""Reports in hand. At 800 calls a second and 0.2 s each, 160 calls are under way."""
+"""Reports in hand. At 900 calls a second and 0.2 s each, 180 calls are under way."""
 
 SHORT_PAUSES: Final = (0.2, 0.5, 1.0, 2.0)
 """Seconds before each further call of a report that Stripe will take in a moment."""
@@ -63,7 +64,9 @@ class Reporter:
     ) -> None:
         self._journal = journal
         self._stripe = stripe
-        self._publisher = publisher
+        self._outcomes: GroupCommit[Publication, PublishError | None] = GroupCommit(
+            publisher.publish_all, errors_of_one=()
+        )
         self._circuit = circuit
         self._rate_limit = rate_limit
         self._customer_limit = customer_limit
@@ -144,11 +147,15 @@ class Reporter:
         return response, describe(answer)
 
     async def _publish(self, event: Event[UsageReported] | Event[UsageRejected]) -> None:
+        """Publish an outcome, together with those that other reports end with meanwhile."""
+        outgoing, failure = OutgoingEvent(event), None
         try:
-            await send(self._publisher, event)
-        except PublishError as error:
+            failure = await self._outcomes.submit(outgoing.publication)
+        finally:
+            outgoing.end(failure)
+        if failure is not None:
             # The journal makes it harmless to do all of it again.
-            raise TransientError(f"the outcome could not be published: {error}") from None
+            raise TransientError(f"the outcome could not be published: {failure}")
 
 
 @router.subscriber(USAGE_RECORDED_QUEUE, prefetch=PREFETCH)

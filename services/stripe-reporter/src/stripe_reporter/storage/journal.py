@@ -27,8 +27,8 @@ from stripe_reporter.fence import (
     State,
     decide,
 )
+from stripe_reporter.group_commit import GroupCommit
 from stripe_reporter.reports import Facts, Report
-from stripe_reporter.storage.group_commit import GroupCommit
 from stripe_reporter.stripe.responses import Response
 
 PAGE: Final = 1000
