@@ -1,86 +1,171 @@
-"""What do the ledger's periodic and operators' queries cost when it is large?
+"""What does a large ledger cost: its events, its periodic queries, those of operators?
 
-A PostgreSQL of its own, migrated, filled by SQL alone; each query under EXPLAIN ANALYZE, twice,
-so that the second time its pages are in memory.
+Two ledgers, a small one and a large one, each on a PostgreSQL of its own (``filled_ledger.py``).
+They take turns at recording, claiming, forwarding and answers, through the service's own code:
+printed is the processor time of Python and of PostgreSQL for each event. Then each query runs on
+the large one under EXPLAIN ANALYZE.
 """
 
 import argparse
 import asyncio
+import hashlib
 import json
 import os
+import secrets
+import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID, uuid4
 
 import asyncpg
 from sqlalchemy import TextClause, text
 
-from local_stack.provision import provide_postgres
+from filled_ledger import ACCOUNTS, FilledLedger, IdVersion, filled_ledger
 from nexus_database import Database
-from support.databases import make_database
-from usage_ingest.storage.accounts import EXPIRE, RELEASE, SUPERSEDE
-from usage_ingest.storage.figures import MEASURE, MOST_COUNTED
+from support.events import tool_run
+from support.processor_time import processor_seconds
+from usage_ingest.entry import Entry
+from usage_ingest.metering import BillingRules
+from usage_ingest.status import MOST_COUNTED, MOST_REPORTED, MOST_SUMMED
+from usage_ingest.storage.accounts import (
+    EXPIRE,
+    MOST_ACCOUNTS,
+    MOST_SWEPT,
+    OPEN_SINCE,
+    RELEASE,
+    SETTLE,
+    SUPERSEDE,
+)
+from usage_ingest.storage.claims import Claims
+from usage_ingest.storage.figures import MEASURE
+from usage_ingest.storage.ledger import Ledger
 from usage_ingest.storage.reader import (
     BEGINNING,
+    CLAIM,
+    EVENT,
     EVENTS,
     FIRST_ID,
+    NEWEST,
     REPORTED,
     REPORTS,
     UNANSWERED,
 )
+from usage_ingest.storage.reports import Answer, Reports
 
-SERVICE: Final = "usage_ingest"
-PASSWORD: Final = "benchmark"  # noqa: S105 - of a server on loopback that lives for minutes
+TIME_ORDERED: Final = 7
 
-RUNS_PER_REPORT: Final = 4
-UNFINISHED: Final[Mapping[str, int]] = {
-    "waiting": 50_000,
-    "due": 20_000,
-    "pending": 2_000,
-    "forwarded": 20_000,
-    "rejected": 1_000,
-}
-"""After an outage of Stripe, with many users who have no customer yet."""
+SMALL: Final = 100_000
+BATCH: Final = 500
+BATCHES: Final = 20
+RULES: Final = BillingRules("tool_call_executed", None, frozenset({"succeeded"}))
+STEPS: Final = ("record", "claim", "forward", "answer")
 
-SECONDARY: Final = """
-SELECT json_agg(json_build_object('name', indexname, 'made', indexdef)) FROM pg_indexes
- WHERE tablename = 'usage_events' AND indexname <> 'usage_events_pkey'
-"""
+CLEAN: Final = (
+    "ALTER SYSTEM SET autovacuum = off",
+    "SELECT pg_reload_conf()",
+    "UPDATE usage_events SET billing_state = 'expired' WHERE billing_state = 'due'",
+    "UPDATE usage_reports SET state = 'forwarded' WHERE state = 'pending'",
+    "VACUUM usage_events",
+    "VACUUM usage_reports",
+    "CHECKPOINT",
+)
+"""So that what is measured moves this run's events alone, and nothing else runs beside it."""
 
-FILL: Final = """
-INSERT INTO billing_accounts
-SELECT md5('user' || n)::uuid, 'cus_' || n, 1 FROM generate_series(0, 99999) n;
 
-INSERT INTO usage_events
-SELECT md5('event' || n)::uuid, 'bench/hub', 1, sha256(n::text::bytea),
-       md5('user' || (n / {per_report}) % 100000 || CASE WHEN n < {waiting} THEN 'new' ELSE '' END)
-           ::uuid,
-       'server-' || n % 50, 'tool-' || n % 300, 'direct', 'succeeded', n % 4000, NULL,
-       json_build_object('tool_call_executed', 1), at, at,
-       CASE WHEN n < {waiting} THEN 'waiting' WHEN n < {open} THEN 'due' ELSE 'claimed' END,
-       CASE WHEN n < {open} THEN NULL ELSE md5('claim' || n / {per_report})::uuid END
-  FROM (SELECT n, now() - interval '30 days' * n / {rows} AS at
-          FROM generate_series(0, {rows} - 1) n) e;
+@dataclass
+class Turns:
+    """A ledger's processor microseconds for an event, of Python and PostgreSQL, turn by turn."""
 
-INSERT INTO usage_reports
-SELECT md5('report' || n)::uuid, md5('claim' || n)::uuid, 'nexus:' || md5('report' || n)::uuid,
-       md5('user' || n % 100000)::uuid, 'cus_' || n % 100000, 1, 'tool_call_executed',
-       {per_report}, '{{}}', at, {per_report}, at + interval '10 s', state, NULL,
-       CASE WHEN state <> 'pending' THEN at + interval '11 s' END,
-       CASE WHEN state IN ('rejected', 'reported') THEN at + interval '12 s' END,
-       CASE WHEN state = 'rejected' THEN 'refused_by_stripe' END
-  FROM (SELECT n, now() - interval '30 days' * n / ({rows} / {per_report}) AS at,
-               CASE WHEN n - {first} < {pending} THEN 'pending'
-                    WHEN n - {first} < {pending} + {forwarded} THEN 'forwarded'
-                    WHEN n - {first} < {pending} + {forwarded} + {rejected} THEN 'rejected'
-                    ELSE 'reported' END AS state
-          FROM generate_series({first}, {rows} / {per_report} - 1) n) r;
-"""
+    ledger: FilledLedger
+    costs: dict[str, list[tuple[float, float]]] = field(
+        default_factory=lambda: {step: [] for step in STEPS}
+    )
+
+    async def measure(self, step: str, work: Callable[[], Awaitable[int]]) -> None:
+        """Note what ``work`` takes; it returns the number of events or reports that it moved."""
+        pids = self.ledger.server.pids.values()
+        before = time.process_time(), processor_seconds(*pids)
+        number = await work()
+        python, postgres = time.process_time() - before[0], processor_seconds(*pids) - before[1]
+        self.costs[step].append((python * 1e6 / number, postgres * 1e6 / number))
+
+    async def turn(self, ids: IdVersion) -> None:
+        """Move the same number of new runs through the ledger."""
+        database, now = self.ledger.database, datetime.now(UTC)
+        reports = Reports(database)
+        claims = Claims(database, window=timedelta(seconds=10), dimensions=())
+        batches = [[_entry(ids, now) for _ in range(BATCH)] for _ in range(BATCHES)]
+        leased: list[UUID] = []
+
+        async def record() -> int:
+            for batch in batches:
+                await Ledger(database).record(batch)
+            return BATCH * BATCHES
+
+        async def claim() -> int:
+            return (await claims.claim(now + timedelta(minutes=1))).events
+
+        async def forward() -> int:
+            while found := [each.report_id for each in (await reports.lease(now)).reports]:
+                await reports.settle_lease(now, forwarded=found, failed=[])
+                leased.extend(found)
+            return len(leased)
+
+        async def answer() -> int:
+            for first in range(0, len(leased), BATCH):
+                await reports.answer(
+                    [
+                        Answer(each, "reported", now, None, ever_unknown=False)
+                        for each in leased[first : first + BATCH]
+                    ]
+                )
+            return len(leased)
+
+        for step, work in zip(STEPS, (record, claim, forward, answer), strict=True):
+            await self.measure(step, work)
+
+    def median(self, step: str) -> tuple[float, float]:
+        """Return the median of a step, after the first turn."""
+        python, postgres = zip(*self.costs[step][1:], strict=True)
+        return statistics.median(python), statistics.median(postgres)
+
+
+def _entry(ids: IdVersion, now: datetime) -> Entry:
+    user = UUID(hashlib.md5(f"user{secrets.randbelow(ACCOUNTS)}".encode()).hexdigest())  # noqa: S324
+    random = uuid4()
+    if ids == TIME_ORDERED:
+        stamp = int(time.time() * 1000) << 80
+        random = UUID(int=stamp | (random.int & ((1 << 80) - 1)) & ~(0xF << 76) | 7 << 76)
+    return Entry.of(tool_run(user, event_id=random, time=now), RULES, now)
+
+
+async def compare(small: FilledLedger, large: FilledLedger, ids: IdVersion, turns: int) -> None:
+    """Let both ledgers take turns, and print the medians."""
+    compared = [Turns(small), Turns(large)]
+    for each in compared:
+        session = await asyncpg.connect(each.ledger.superuser_url)
+        for statement in CLEAN:
+            await session.execute(statement)
+        await session.close()
+    for _ in range(turns + 1):
+        for each in compared:
+            await each.turn(ids)
+    print(f"version-{ids} ids, µs of Python and PostgreSQL for an event or a report:")
+    print(f"| step | {small.rows:,} | {large.rows:,} | ratio |\n|---|---|---|---|")
+    for step in STEPS:
+        few, many = (each.median(step) for each in compared)
+        print(
+            f"| {step} | {few[0]:.1f} + {few[1]:.1f} | {many[0]:.1f} + {many[1]:.1f}"
+            f" | {sum(many) / sum(few):.2f} |",
+            flush=True,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,26 +178,34 @@ class Query:
     runs: str
 
 
-def queries(now: datetime) -> Iterator[Query]:
+def queries(now: datetime, event_id: UUID, claim_id: UUID) -> Iterator[Query]:
     """Yield the queries of the ledger other than its batches."""
-    most = {"most": MOST_COUNTED}
-    oldest = {"oldest": now - timedelta(days=35)}
-    yield Query("figures for the metrics", MEASURE, most, "every 10 s")
+    oldest = {"oldest": now - timedelta(days=35), "most": MOST_SWEPT}
+    yield Query("figures for the metrics", MEASURE, {"most": MOST_COUNTED}, "every 10 s")
+    accounts = {"accounts": MOST_ACCOUNTS}
+    yield Query("sweep: release", RELEASE, {**accounts, "most": MOST_SWEPT}, "every 3 s")
+    yield Query("sweep: open since", OPEN_SINCE, {}, "every 3 s")
+    yield Query("sweep: settle", SETTLE, {**accounts, "open_since": now}, "every 3 s")
     yield Query("sweep: expire", EXPIRE, oldest, "every 3 s")
-    yield Query("sweep: release", RELEASE, {}, "every 3 s")
     yield Query("sweep: supersede", SUPERSEDE, oldest, "every 3 s")
-    yield Query("status: events", EVENTS, most, "by an operator")
-    yield Query("status: reports", REPORTS, most, "by an operator")
-    for days in (1, 7, 3650):
-        since = {"since": now - timedelta(days=days)}
-        yield Query(f"status: reported, {days} d", REPORTED, since, "by an operator")
+    summed, day = {"most": MOST_SUMMED}, {"since": now - timedelta(days=1)}
+    yield Query("status: events", EVENTS, summed, "by an operator")
+    yield Query("status: reports", REPORTS, summed, "by an operator")
+    yield Query("status: reported", REPORTED, {**day, "most": MOST_REPORTED}, "by an operator")
+    yield Query("status: newest", NEWEST, {}, "by an operator")
+    yield Query("explain: event", EVENT, {"event_id": event_id}, "by an operator")
+    yield Query("explain: reports", CLAIM, {"claim_id": claim_id}, "by an operator")
     page = {"before": now, "created_at": BEGINNING, "report_id": FIRST_ID, "most": 100}
     yield Query("replay: a page", UNANSWERED, page, "by an operator")
+    for days in (1, 7, 3650):
+        since = {"since": now - timedelta(days=days), "most": None}
+        yield Query(f"status --days {days}", REPORTED, since, "asked to read all")
 
 
 async def plan(database: Database, query: Query) -> dict[str, Any]:
     """Run a statement under EXPLAIN ANALYZE, undo it, and return its plan."""
-    explained = text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query.statement.text}")
+    options = "ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON"
+    explained = text(f"EXPLAIN ({options}) {query.statement.text}")
     async with database.engine.connect() as connection:
         found = (await connection.execute(explained, dict(query.values))).scalar_one()
         await connection.rollback()
@@ -127,50 +220,43 @@ def scans(node: Mapping[str, Any]) -> set[str]:
     return (own if "Scan" in node["Node Type"] else set()).union(*parts)
 
 
-async def fill(superuser: asyncpg.Connection, rows: int) -> None:
-    """Fill the tables; the indexes are made afterwards, which is faster."""
-    indexes = json.loads(await superuser.fetchval(SECONDARY))
-    for each in indexes:
-        await superuser.execute(f"DROP INDEX {each['name']}")
-    opened = UNFINISHED["waiting"] + UNFINISHED["due"]
-    numbers = {"rows": rows, "per_report": RUNS_PER_REPORT, "open": opened, **UNFINISHED}
-    await superuser.execute(FILL.format(first=opened // RUNS_PER_REPORT, **numbers))
-    for each in indexes:
-        await superuser.execute(each["made"])
-    for table in ("usage_events", "usage_reports", "billing_accounts"):
-        await superuser.execute(f"VACUUM (ANALYZE) {table}")
-
-
-async def measure(database: Database, rows: int) -> None:
-    """Run every query twice and print its cost."""
+async def ask(database: Database, rows: int) -> None:
+    """Run every query six times and print its cost: first, and the median of the others."""
+    newest = text("SELECT event_id, claim_id FROM usage_events WHERE claim_id IS NOT NULL LIMIT 1")
+    claimed = (await database.run(lambda c: c.execute(newest))).one()
     print(f"{rows:,} events; load average {os.getloadavg()[0]:.1f}")
     print("| query | runs | first | again | pages | read by |\n|---|---|---|---|---|---|")
-    for query in queries(datetime.now(UTC)):
-        first, again = [await plan(database, query) for _ in range(2)]
-        pages = again["Plan"]["Shared Hit Blocks"] + again["Plan"]["Shared Read Blocks"]
+    for query in queries(datetime.now(UTC), claimed.event_id, claimed.claim_id):
+        plans = [await plan(database, query) for _ in range(6)]
+        first, *again = [each["Planning Time"] + each["Execution Time"] for each in plans]
+        last = plans[-1]["Plan"]
         print(
-            f"| {query.name} | {query.runs} | {first['Execution Time']:.1f} ms"
-            f" | {again['Execution Time']:.1f} ms | {pages:,}"
-            f" | {', '.join(sorted(scans(again['Plan'])))} |",
+            f"| {query.name} | {query.runs} | {first:.1f} ms | {statistics.median(again):.1f} ms"
+            f" | {last['Shared Hit Blocks'] + last['Shared Read Blocks']:,}"
+            f" | {', '.join(sorted(scans(last)))} |",
             flush=True,
         )
 
 
 async def main() -> int:
-    """Start the server, fill the ledger, measure."""
+    """Start the servers, fill what is not there, measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000, help="events (10,000,000)")
-    rows = parser.parse_args().rows
-    with tempfile.TemporaryDirectory() as directory, provide_postgres(Path(directory)) as server:
-        url = await make_database(server, SERVICE, PASSWORD)
+    parser.add_argument("--ids", type=int, choices=(4, 7), default=7, help="UUID version (7)")
+    parser.add_argument("--turns", type=int, default=5, help="of each ledger (5)")
+    kept = "a folder that keeps the ledgers, as the runs before have left them"
+    parser.add_argument("--data", type=Path, help=kept)
+    options = parser.parse_args()
+    async with AsyncExitStack() as stack:
+        directory = options.data or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         began = time.monotonic()
-        superuser = await asyncpg.connect(server.superuser_url, database=SERVICE)
-        await fill(superuser, rows)
-        await superuser.close()
+        small, large = [
+            await stack.enter_async_context(filled_ledger(directory, rows, options.ids))
+            for rows in (SMALL, options.rows)
+        ]
         print(f"filled in {time.monotonic() - began:.0f} s", file=sys.stderr)
-        database = Database(url, name="benchmark")
-        await measure(database, rows)
-        await database.close()
+        await ask(large.database, large.rows)
+        await compare(small, large, options.ids, options.turns)
     return 0
 
 

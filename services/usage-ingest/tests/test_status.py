@@ -23,6 +23,7 @@ from usage_ingest.status import (
     Stage,
     StateCount,
     findings,
+    ledger_rows,
     queue_rows,
 )
 
@@ -108,7 +109,7 @@ def test_retries_are_noted(tier: str) -> None:
 
 def test_usage_unanswered_for_too_long_is_wrong() -> None:
     """By the oldest event or report."""
-    report = StateCount("forwarded", "m", 1, 1, NOW - timedelta(minutes=16), more=False)
+    report = StateCount("forwarded", "m", 1, 1, NOW - timedelta(minutes=16), 1, more=False)
 
     assert (
         "960 s, more than 900 s: degraded"
@@ -123,6 +124,24 @@ def test_young_usage_is_noted_while_a_stage_stands_still() -> None:
 
     assert (fine.tone, fine.text) == (Tone.GOOD, "0 s")
     assert (halted.tone, halted.text) == (Tone.NOTE, "0 s, of what is recorded")
+
+
+def test_states_that_were_not_read_whole_say_how_many_there_are() -> None:
+    """Sums of a part are not taken for all; a person is told how to have all."""
+    due = StateCount("due", "m", 5_000, 5_000, NOW, 20_000, more=True)
+    waiting = replace(due, state="waiting", total=100_000)
+    reported = StateCount("reported", "m", 20_000, 20_000, NOW, None, more=True)
+    counts = replace(QUIET, events=(waiting, due), reports=(reported,))
+
+    states = [row.cells[1] for row in ledger_rows(counts, NOW, ALLOWED)]
+
+    assert states == [
+        "waiting, 5,000 of 100,000+",
+        "due, 5,000 of 20,000",
+        "reported, newest 20,000",
+    ]
+    assert "with --days all are" in found(counts, None)["reported"].text
+    assert "reported" not in found(replace(QUIET, events=(due,)), None)
 
 
 def test_queue_rows_have_their_dead_letters() -> None:

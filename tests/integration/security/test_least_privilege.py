@@ -26,7 +26,7 @@ CHANGEABLE = {
         " refused_as revision waiting_since",
     },
     "usage_ingest": {
-        "billing_accounts": "generation stripe_customer_id updated_at user_id",
+        "billing_accounts": "generation released seen_at stripe_customer_id updated_at user_id",
         "usage_events": "billing_state claim_id",
         "usage_reports": "answered_at ever_unknown forwarded_at leased_until reason state",
     },

@@ -141,3 +141,47 @@ async def test_due_usage_of_35_days_expires_and_is_never_sent(database: Database
 
     assert swept.expired == 1
     assert (await Claims(database, window=timedelta(0), dimensions=()).claim(NOW)).events == 0
+
+
+WAITING = text("""
+INSERT INTO usage_events (event_id, source, schema_version, digest, user_id, server_id, tool_name,
+                          origin, status, readings, occurred_at, billing_state)
+VALUES (gen_random_uuid(), 'test', 1, sha256(''), :user_id, 'server', 'tool', 'hub', 'succeeded',
+        '{"tool_call_executed": 1}', :at, 'waiting')
+""")
+
+
+async def released(database: Database) -> bool:
+    """Return whether the sweep is done with the only account."""
+    query = text("SELECT released FROM billing_accounts")
+    return bool((await database.run(lambda c: c.execute(query))).scalar_one())
+
+
+async def test_account_is_swept_until_open_batches_have_ended(database: Database) -> None:
+    """A batch that saw no account may commit long after the account was stored."""
+    user, accounts = uuid4(), Accounts(database)
+
+    async with database.engine.begin() as batch:
+        await batch.execute(WAITING, {"user_id": user, "at": NOW})
+        await accounts.apply(provisioned(user, "cus_late").data)
+        swept = [(await accounts.sweep(NOW)).released for _ in range(3)]
+        while_open = await released(database)
+    swept += [(await accounts.sweep(NOW)).released for _ in range(2)]
+
+    assert swept == [0, 0, 0, 1, 0]
+    assert (while_open, await released(database)) == (False, True)
+
+
+async def test_many_accounts_are_swept_in_portions(database: Database) -> None:
+    """As after an upgrade: each of them twice."""
+    accounts = Accounts(database)
+    for number in range(25):
+        await accounts.apply(provisioned(uuid4(), f"cus_{number}").data)
+
+    rounds = 1
+    while (await accounts.sweep(NOW, most_accounts=10)).more:
+        rounds += 1
+    count = text("SELECT count(*) FROM billing_accounts WHERE NOT released")
+
+    assert rounds == 6
+    assert (await database.run(lambda c: c.execute(count))).scalar_one() == 0

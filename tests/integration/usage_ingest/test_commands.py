@@ -5,6 +5,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+import pytest
+
 from nexus_database import Database
 from nexus_messaging.topology import USAGE_RECORDED_QUEUE
 from support.commands import in_a_pipe, on_a_terminal
@@ -12,8 +14,10 @@ from support.databases import url_of
 from support.events import provisioned, second_version, tool_run
 from support.leak_check import leaks, secrets_in
 from support.vhost import Vhost
+from usage_ingest import status
 from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingRules, ToolRun
+from usage_ingest.storage import reader
 from usage_ingest.storage.accounts import Accounts
 from usage_ingest.storage.claims import Claims
 from usage_ingest.storage.ledger import Ledger
@@ -73,7 +77,9 @@ async def test_status_shows_counts_and_fails_while_usage_is_late(
     assert late[0] == 1
     facts = json.loads(late[1])
     assert facts["degraded"] is True
-    assert facts["reports"][0].keys() == {"state", "meter", "number", "value", "oldest", "more"}
+    assert facts["reports"][0].keys() == {
+        *("state", "meter", "number", "value", "oldest", "total", "more")
+    }
     assert done[0] == 0
     assert ["reports", "reported", "tool_call_executed", "1", "1"] in [
         line.split() for line in done[1].splitlines()
@@ -101,6 +107,29 @@ async def test_status_shows_rejected_reports_and_sums_over_days(
         ("rejected", 1),
         ("reported", 2),
     }
+
+
+async def test_counts_of_a_large_ledger_are_cut_off_unless_all_are_asked_for(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator has an answer at once; finance has the exact sums with `--days`."""
+    for _ in range(2):
+        _, reports, answer = await forwarded(database)
+        await reports.answer([answer])
+    for _ in range(3):
+        await Ledger(database).record([Entry.of(tool_run(), RULES, NOW)])
+    for module in (reader, status):
+        monkeypatch.setattr(module, "MOST_SUMMED", 2)
+    monkeypatch.setattr(reader, "MOST_REPORTED", 1)
+    since = NOW - timedelta(days=1)
+
+    cut = await LedgerReader(database).counts(since)
+    exact = await LedgerReader(database).counts(since, all_reported=True)
+
+    [waiting], [newest], [all_of_them] = cut.events, cut.reports, exact.reports
+    assert (waiting.number, waiting.total, waiting.more) == (2, 3, True)
+    assert (newest.number, newest.value, newest.more) == (1, 1, True)
+    assert (all_of_them.number, all_of_them.value, all_of_them.more) == (2, 2, False)
 
 
 async def test_status_on_a_terminal_has_readable_ages_and_colours(

@@ -12,9 +12,10 @@ from structlog.testing import capture_logs
 from nexus_database import Database
 from nexus_messaging.message import Delivery, Message
 from nexus_messaging.publisher import Publisher
-from nexus_messaging.topology import EVENTS, TOOL_EXECUTED_QUEUE, USAGE_RECORDED_QUEUE
+from nexus_messaging.topology import TOOL_EXECUTED_QUEUE, USAGE_RECORDED_QUEUE
 from nexus_service.periodic import Periodic
 from nexus_service.work import WorkRegistry
+from support.deliveries import delivery
 from support.events import provisioned, tool_run
 from support.vhost import Vhost
 from support.waiting import eventually
@@ -101,7 +102,7 @@ async def test_backlog_of_runs_in_one_window_becomes_one_report(database: Databa
 
     def runs(number: int) -> list[Delivery]:
         events = [tool_run(user, time=minute) for _ in range(number)]
-        return [Delivery(Message.of(event), TOOL_EXECUTED_QUEUE, EVENTS) for event in events]
+        return [delivery(Message.of(event), TOOL_EXECUTED_QUEUE) for event in events]
 
     try:
         await record(runs(1))

@@ -33,9 +33,8 @@ def _status_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--days",
         type=duration(timedelta(days=1)),
-        default=timedelta(days=1),
         metavar="N",
-        help="how far back to add up what was reported (1)",
+        help="add up all that was reported in N days; without it, the newest of the last day",
     )
 
 

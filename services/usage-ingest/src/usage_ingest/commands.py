@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from nexus_broker_admin.depths import Depths, read_depths, vhost_of
@@ -67,7 +67,7 @@ async def show_status(settings: StatusSettings, parsed: argparse.Namespace) -> i
     """Show usage in ledger and queues; fail if anything keeps it from Stripe."""
     now = utc_now()
     (counts, ledger), (depths, broker) = await asyncio.gather(
-        _counts(settings, now - parsed.days), _depths(settings)
+        _counts(settings, now, parsed.days), _depths(settings)
     )
     found = [*ledger, *broker, *findings(counts, depths, now, parsed.late_after)]
     degraded = any(each.tone is Tone.BAD for each in found)
@@ -85,12 +85,13 @@ async def show_status(settings: StatusSettings, parsed: argparse.Namespace) -> i
 
 
 async def _counts(
-    settings: StatusSettings, since: datetime
+    settings: StatusSettings, now: datetime, days: timedelta | None
 ) -> tuple[LedgerCounts | None, list[Finding]]:
     """Query the ledger; if it does not answer, the broker is queried all the same."""
+    since = now - (days or timedelta(days=1))
     try:
         async with ledger_reader(settings) as reader:
-            return await reader.counts(since), []
+            return await reader.counts(since, all_reported=days is not None), []
     except DatabaseUnavailableError as error:
         show_error(NAME, str(error))
         return None, [Finding("ledger", str(error), Tone.BAD)]

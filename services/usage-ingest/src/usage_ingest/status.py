@@ -1,9 +1,9 @@
 """Whether usage makes its way to Stripe, decided from what the ledger and the broker say. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from nexus_broker_admin.depths import Depths
 from nexus_messaging.topology import (
@@ -27,12 +27,23 @@ QUEUE_TITLES: Final = ("queue", "waiting", "consumers", "dead letters")
 UNFINISHED: Final = {"due", "pending", "forwarded"}
 """The states of events and of reports that end without anybody's doing."""
 
+MOST_COUNTED: Final = 100_000
+"""More rows of a state than this are shown as this many: by then their age matters more."""
+
+MOST_SUMMED: Final = 5_000
+"""Rows of an unfinished state that are added up by meter: each is read from its table."""
+
+MOST_REPORTED: Final = 20_000
+"""Reported reports, the newest, that are added up unless all are asked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class StateCount:
     """The number of rows of a state and a meter, their sum, and the time of the oldest.
 
-    With ``more``, only the oldest rows of that state were counted.
+    With ``more``, only some rows of that state were read: the newest ``MOST_REPORTED`` of the
+    reported, ``MOST_SUMMED`` of an unfinished state, from the oldest on except of the rejected.
+    ``total`` is how many rows an unfinished state has, at most ``MOST_COUNTED``.
     """
 
     state: str
@@ -40,7 +51,13 @@ class StateCount:
     number: int
     value: int
     oldest: datetime
+    total: int | None
     more: bool
+
+    @classmethod
+    def of(cls, row: Mapping[Any, Any], total: int) -> "StateCount":
+        """Return the count in a row of an unfinished state that has ``total`` rows."""
+        return cls(**row, total=total, more=total > MOST_SUMMED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +137,9 @@ def findings(
     if counts is not None:
         stopped = any(each.tone is Tone.BAD for each in found)
         found.append(_oldest(counts.oldest_unfinished(now), allowed, stopped=stopped))
+        if any(each.state == "reported" and each.more for each in counts.reports):
+            text = f"only the newest {MOST_REPORTED:,} were added up; with --days all are"
+            found.append(Finding("reported", text, Tone.NOTE))
     return found
 
 
@@ -135,8 +155,12 @@ def ledger_rows(counts: LedgerCounts, now: datetime, allowed: timedelta) -> Sequ
 
 
 def _ledger_row(of: str, each: StateCount, now: datetime, allowed: timedelta) -> Row:
-    age = now - each.oldest
-    state = f"{each.state}, and more" if each.more else each.state
+    age, state = now - each.oldest, each.state
+    if each.more and each.total is None:
+        state += f", newest {MOST_REPORTED:,}"
+    elif each.more:
+        reached = "+" if each.total == MOST_COUNTED else ""
+        state += f", {MOST_SUMMED:,} of {each.total:,}{reached}"
     shown_age = None if each.state == "reported" else age
     tone = Tone.BAD if each.state in UNFINISHED and age > allowed else Tone.PLAIN
     cells = (of, state, each.meter, each.number, each.value, shown_age)

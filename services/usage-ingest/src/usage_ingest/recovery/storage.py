@@ -99,7 +99,8 @@ SEARCHES: Final = (
     Column("most", "bigint", "most"),
 )
 
-# Counted apart for each set of meters that events read: each set alone may have to suffice.
+# Counted apart for each set of meters that events read: each set alone may have to suffice. No
+# window spans two minutes, and there is an index by minute and user.
 CANDIDATES: Final = text(f"""
 SELECT place, event_id, occurred_at, readings
   FROM (SELECT n.place, n.most, e.event_id, e.occurred_at, e.readings,
@@ -112,6 +113,8 @@ SELECT place, event_id, occurred_at, readings
                SELECT e.event_id, e.occurred_at, e.readings
                  FROM usage_events e
                 WHERE e.user_id = n.user_id
+                  AND date_trunc('minute', e.occurred_at AT TIME ZONE 'UTC')
+                      = date_trunc('minute', n.begins AT TIME ZONE 'UTC')
                   AND e.occurred_at >= n.begins AND e.occurred_at < n.ends
                   AND e.billing_state IN ('waiting', 'due', 'expired')
                   AND jsonb_build_object('server_id', e.server_id, 'tool_name', e.tool_name)

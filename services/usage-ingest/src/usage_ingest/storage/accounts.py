@@ -10,11 +10,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_contracts import CustomerProvisioned
 from nexus_database import Database
+from usage_ingest.columns import NEW_ID
 from usage_ingest.metering import OLDEST_REPORTABLE
 
 MOST_SWEPT: Final = 10_000
 """Events, or reports, of one transaction. Millions may wait for one user, and one statement for all
 of them would not end within its time limit."""
+
+MOST_ACCOUNTS: Final = 2_000
+"""Accounts that one sweep looks at: as many as an upgrade leaves take some tens of sweeps."""
 
 APPLY: Final = text("""
 INSERT INTO billing_accounts (user_id, stripe_customer_id, generation)
@@ -35,11 +39,40 @@ UPDATE usage_events SET billing_state = 'due'
                      LIMIT :most FOR UPDATE SKIP LOCKED)
 """)
 
+# Of new customers first. The inner limit makes it a look-up for each account, whatever the planner
+# expects of the accounts' number: the waiting usage of other users is not read.
 RELEASE: Final = text("""
 UPDATE usage_events SET billing_state = 'due'
- WHERE event_id IN (SELECT e.event_id FROM usage_events e JOIN billing_accounts a USING (user_id)
-                     WHERE e.billing_state = 'waiting'
-                     LIMIT :most FOR UPDATE OF e SKIP LOCKED)
+ WHERE event_id IN (
+       SELECT e.event_id
+         FROM (SELECT user_id FROM billing_accounts
+                WHERE NOT released ORDER BY seen_at NULLS FIRST LIMIT :accounts) a
+        CROSS JOIN LATERAL (SELECT event_id FROM usage_events
+                             WHERE billing_state = 'waiting' AND user_id = a.user_id
+                             LIMIT :most FOR UPDATE SKIP LOCKED) e
+        LIMIT :most)
+""")
+
+# A batch that was recorded while the account was stored may not have seen it, and adds waiting
+# usage when it commits. So an account is first marked as seen, at a time when every new statement
+# sees it. It is released for good once all open transactions began after that time, and nothing of
+# the user waits. The transactions are read by a statement before: what is no longer among them then
+# is seen by this one.
+OPEN_SINCE: Final = text("""
+SELECT min(xact_start) FROM pg_stat_activity WHERE datname = current_database()
+""")
+
+SETTLE: Final = text("""
+UPDATE billing_accounts a
+   SET seen_at = coalesce(a.seen_at, clock_timestamp()), released = a.seen_at IS NOT NULL
+  FROM (SELECT user_id FROM billing_accounts
+         WHERE NOT released ORDER BY seen_at NULLS FIRST LIMIT :accounts
+           FOR UPDATE SKIP LOCKED) l
+ WHERE a.user_id = l.user_id
+   AND (a.seen_at IS NULL
+        OR (a.seen_at < :open_since
+            AND NOT EXISTS (SELECT FROM usage_events e
+                             WHERE e.billing_state = 'waiting' AND e.user_id = a.user_id)))
 """)
 
 # OR instead of `IN`: each half is the condition of a partial index, which is used only then.
@@ -51,19 +84,23 @@ UPDATE usage_events SET billing_state = 'expired'
                      LIMIT :most FOR UPDATE SKIP LOCKED)
 """)
 
+# By the few users whose customer was replaced: refused reports of others may be any number.
 SUPERSEDE: Final = text("""
 UPDATE usage_reports r SET state = 'superseded'
   FROM (SELECT r.report_id
-          FROM usage_reports r
-          JOIN billing_accounts a USING (user_id)
-         WHERE r.state = 'rejected' AND r.reason = 'no_such_customer' AND NOT r.ever_unknown
-           AND a.generation > r.generation AND r.occurred_at > :oldest
-         LIMIT :most FOR UPDATE OF r SKIP LOCKED) refused
+          FROM billing_accounts a
+         CROSS JOIN LATERAL (
+               SELECT report_id FROM usage_reports
+                WHERE user_id = a.user_id AND state = 'rejected' AND reason = 'no_such_customer'
+                  AND NOT ever_unknown AND generation < a.generation AND occurred_at > :oldest
+                LIMIT :most FOR UPDATE SKIP LOCKED) r
+         WHERE a.generation > 1
+         LIMIT :most) refused
  WHERE r.report_id = refused.report_id
 RETURNING r.report_id
 """)
 
-REPLACE: Final = text("""
+REPLACE: Final = text(f"""
 INSERT INTO usage_reports (
     report_id, identifier, claim_id, user_id, stripe_customer_id, generation, meter, value,
     dimensions, occurred_at, event_count, traceparent)
@@ -71,9 +108,9 @@ SELECT n.id, 'nexus:' || n.id, r.claim_id, r.user_id, a.stripe_customer_id, a.ge
        r.value, r.dimensions, r.occurred_at, r.event_count, r.traceparent
   FROM usage_reports r
   JOIN billing_accounts a USING (user_id)
- CROSS JOIN LATERAL (SELECT gen_random_uuid() AS id WHERE r.report_id IS NOT NULL) n
+ CROSS JOIN LATERAL (SELECT {NEW_ID} AS id WHERE r.report_id IS NOT NULL) n
  WHERE r.report_id = ANY(CAST(:ids AS uuid[]))
-""")
+""")  # noqa: S608 - of this project's constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,28 +151,34 @@ class Accounts:
 
         return await self._database.run(work)
 
-    async def sweep(self, now: datetime, *, most: int = MOST_SWEPT) -> Swept:
+    async def sweep(
+        self, now: datetime, *, most: int = MOST_SWEPT, most_accounts: int = MOST_ACCOUNTS
+    ) -> Swept:
         """Release, expire and supersede up to ``most`` of what no other transaction moves on.
 
         A batch that saw no account and a provisioning that saw no events may commit at the same
-        time: only the sweep finds that usage. Reports that were refused because their customer was
-        deleted are replaced by reports to the customer of a higher generation, unless the outcome
-        of an attempt was ever unknown: such a report may have been counted.
+        time: only the sweep finds that usage. It looks at an account until no such batch is left.
+        Reports that were refused because their customer was deleted are replaced by reports to the
+        customer of a higher generation, unless the outcome of an attempt was ever unknown: such a
+        report may have been counted.
 
         Raises:
             DatabaseUnavailableError: nothing was moved.
         """
         oldest = {"oldest": now - OLDEST_REPORTABLE, "most": most}
+        accounts = {"accounts": most_accounts}
 
         async def work(connection: AsyncConnection) -> Swept:
-            released = await connection.execute(RELEASE, {"most": most})
+            released = await connection.execute(RELEASE, {**accounts, "most": most})
             expired = await connection.execute(EXPIRE, oldest)
             refused: list[UUID] = [
                 row.report_id for row in await connection.execute(SUPERSEDE, oldest)
             ]
             if refused:
                 await connection.execute(REPLACE, {"ids": refused})
+            since = (await connection.execute(OPEN_SINCE)).scalar_one()
+            settled = await connection.execute(SETTLE, {**accounts, "open_since": since})
             moved = (released.rowcount, expired.rowcount, len(refused))
-            return Swept(*moved, more=most in moved)
+            return Swept(*moved, more=most in moved or settled.rowcount == most_accounts)
 
         return await self._database.run(work)

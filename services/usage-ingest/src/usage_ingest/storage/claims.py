@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_database import Database
 from nexus_messaging.tracing import MAX_LINKS
+from usage_ingest.columns import NEW_ID
 from usage_ingest.windows import closed_before
 
 MOST_EVENTS: Final = 20_000
@@ -18,13 +19,13 @@ MOST_EVENTS: Final = 20_000
 # A claim is of one user, window and dimensions; without windows, of one event. Rows are found again
 # by their place in the table: it is theirs while they are locked. What was not marked would not be
 # reported either.
-CLAIM: Final = text("""
+CLAIM: Final = text(f"""
 WITH taken AS MATERIALIZED (
     SELECT e.ctid AS place, e.user_id, e.occurred_at, e.traceparent,
            a.stripe_customer_id, a.generation,
            CASE WHEN :window > 0 THEN e.user_id ELSE e.event_id END AS whose,
            date_bin(make_interval(secs => greatest(:window, 1)), e.occurred_at, 'epoch') AS bucket,
-           CASE WHEN cardinality(CAST(:dimensions AS text[])) = 0 THEN jsonb '{}'
+           CASE WHEN cardinality(CAST(:dimensions AS text[])) = 0 THEN jsonb '{{}}'
                 ELSE (SELECT jsonb_object_agg(d.name, to_jsonb(e) ->> d.name)
                         FROM unnest(CAST(:dimensions AS text[])) AS d(name)) END AS dimensions
       FROM usage_events e
@@ -34,7 +35,7 @@ WITH taken AS MATERIALIZED (
      LIMIT :most
        FOR UPDATE OF e SKIP LOCKED
 ), claims AS MATERIALIZED (
-    SELECT gen_random_uuid() AS claim_id, user_id, stripe_customer_id, generation, whose, bucket,
+    SELECT {NEW_ID} AS claim_id, user_id, stripe_customer_id, generation, whose, bucket,
            dimensions, min(occurred_at) AS occurred_at
       FROM taken
      GROUP BY user_id, stripe_customer_id, generation, whose, bucket, dimensions
@@ -46,7 +47,7 @@ WITH taken AS MATERIALIZED (
      WHERE e.ctid = t.place
     RETURNING c.claim_id, e.readings
 ), summed AS (
-    SELECT gen_random_uuid() AS report_id, m.claim_id, r.key AS meter,
+    SELECT {NEW_ID} AS report_id, m.claim_id, r.key AS meter,
            sum(r.value::bigint) AS value, count(*) AS event_count
       FROM marked m
      CROSS JOIN LATERAL jsonb_each_text(m.readings) r
@@ -65,7 +66,7 @@ WITH taken AS MATERIALIZED (
 SELECT (SELECT count(*) FROM marked) AS events, (SELECT count(*) FROM reported) AS reports,
        ARRAY(SELECT DISTINCT traceparent FROM taken WHERE traceparent IS NOT NULL
               LIMIT :links) AS contexts
-""")
+""")  # noqa: S608 - of this project's constants
 
 
 @dataclass(frozen=True, slots=True)

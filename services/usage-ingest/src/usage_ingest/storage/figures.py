@@ -9,11 +9,10 @@ from datetime import datetime
 from typing import Final
 
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_database import Database
-
-MOST_COUNTED: Final = 100_000
-"""More rows than this are shown as this many: by then their age matters more."""
+from usage_ingest.status import MOST_COUNTED
 
 MEASURE: Final = text("""
 SELECT 'events' AS of, 'waiting' AS state,
@@ -69,5 +68,10 @@ class Figures:
         Raises:
             DatabaseUnavailableError: the database can't be used.
         """
-        rows = await self._database.run(lambda c: c.execute(MEASURE, {"most": MOST_COUNTED}))
-        return [Figure(row.of, row.state, row.number, row.oldest) for row in rows]
+        return await self._database.run(figures)
+
+
+async def figures(connection: AsyncConnection) -> list[Figure]:
+    """Return the figures of all unfinished states, as a transaction sees them."""
+    rows = await connection.execute(MEASURE, {"most": MOST_COUNTED})
+    return [Figure(row.of, row.state, row.number, row.oldest) for row in rows]

@@ -11,46 +11,45 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from nexus_contracts import UsageRecorded
 from nexus_database import Database
 from usage_ingest.explanation import EventHistory
-from usage_ingest.status import LedgerCounts, StateCount
-from usage_ingest.storage.figures import MOST_COUNTED
+from usage_ingest.status import MOST_REPORTED, MOST_SUMMED, LedgerCounts, StateCount
+from usage_ingest.storage.figures import figures
 from usage_ingest.storage.reports import InvalidReportError, recorded_report
 
+# Most events have the same readings: grouped first, they are taken apart once.
 EVENTS: Final = text("""
-SELECT e.state, r.meter, count(*) AS number, sum(r.value::bigint)::bigint AS value,
-       min(e.occurred_at) AS oldest, max(e.seen) >= :most AS more
-  FROM (SELECT 'waiting' AS state, w.*, count(*) OVER () AS seen
-          FROM (SELECT readings, occurred_at FROM usage_events
-                 WHERE billing_state = 'waiting' ORDER BY occurred_at LIMIT :most) w
-         UNION ALL
-        SELECT 'due', d.*, count(*) OVER ()
-          FROM (SELECT readings, occurred_at FROM usage_events
-                 WHERE billing_state = 'due' ORDER BY occurred_at LIMIT :most) d) e
+SELECT e.state, r.meter, sum(e.number)::bigint AS number,
+       sum(e.number * r.value::bigint)::bigint AS value, min(e.oldest) AS oldest
+  FROM (SELECT state, readings, count(*) AS number, min(occurred_at) AS oldest
+          FROM ((SELECT 'waiting' AS state, readings, occurred_at FROM usage_events
+                  WHERE billing_state = 'waiting' ORDER BY occurred_at LIMIT :most)
+                 UNION ALL
+                (SELECT 'due', readings, occurred_at FROM usage_events
+                  WHERE billing_state = 'due' ORDER BY occurred_at LIMIT :most)) u
+         GROUP BY state, readings) e
  CROSS JOIN LATERAL jsonb_each_text(e.readings) r(meter, value)
  GROUP BY 1, 2 ORDER BY e.state DESC, r.meter
 """)
 
 REPORTS: Final = text("""
-SELECT state, meter, count(*) AS number, sum(value)::bigint AS value, min(created_at) AS oldest,
-       max(seen) >= :most AS more
-  FROM (SELECT 1 AS step, p.*, count(*) OVER () AS seen
-          FROM (SELECT state, meter, value, created_at FROM usage_reports
-                 WHERE state = 'pending' ORDER BY created_at LIMIT :most) p
+SELECT state, meter, count(*) AS number, sum(value)::bigint AS value, min(created_at) AS oldest
+  FROM ((SELECT 1 AS step, state, meter, value, created_at FROM usage_reports
+          WHERE state = 'pending' ORDER BY created_at LIMIT :most)
          UNION ALL
-        SELECT 2, f.*, count(*) OVER ()
-          FROM (SELECT state, meter, value, created_at FROM usage_reports
-                 WHERE state = 'forwarded' ORDER BY created_at LIMIT :most) f
+        (SELECT 2, state, meter, value, created_at FROM usage_reports
+          WHERE state = 'forwarded' ORDER BY created_at LIMIT :most)
          UNION ALL
-        SELECT 3, r.*, count(*) OVER ()
-          FROM (SELECT state, meter, value, created_at FROM usage_reports
-                 WHERE state = 'rejected' LIMIT :most) r) u
+        (SELECT 3, state, meter, value, created_at FROM usage_reports
+          WHERE state = 'rejected' LIMIT :most)) u
  GROUP BY step, state, meter ORDER BY step, meter
 """)
 
 # From an index alone: it contains what is added up here.
 REPORTED: Final = text("""
 SELECT 'reported' AS state, meter, count(*) AS number, sum(value)::bigint AS value,
-       min(answered_at) AS oldest, false AS more
-  FROM usage_reports WHERE state = 'reported' AND answered_at >= :since
+       min(answered_at) AS oldest
+  FROM (SELECT meter, value, answered_at FROM usage_reports
+         WHERE state = 'reported' AND answered_at >= :since
+         ORDER BY answered_at DESC LIMIT CAST(:most AS bigint)) r
  GROUP BY meter ORDER BY meter
 """)
 
@@ -80,8 +79,12 @@ SELECT e.*, a.stripe_customer_id, d.created_at AS details_created_at, d.model,
  WHERE e.event_id = :event_id
 """)
 
+# Each half is the condition of a partial index.
 CLAIM: Final = text("""
-SELECT * FROM usage_reports WHERE claim_id = :claim_id ORDER BY meter, created_at
+SELECT * FROM usage_reports WHERE claim_id = :claim_id AND state <> 'superseded'
+ UNION ALL
+SELECT * FROM usage_reports WHERE claim_id = :claim_id AND state = 'superseded'
+ ORDER BY meter, created_at
 """)
 
 # In the order of the partial index: a table of millions of reports is not read for a few.
@@ -108,25 +111,39 @@ class LedgerReader:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def counts(self, since: datetime) -> LedgerCounts:
+    async def counts(self, since: datetime, *, all_reported: bool = False) -> LedgerCounts:
         """Count what is unfinished and what was reported ``since``.
+
+        Every query reads a bounded number of rows, however large the ledger is, unless
+        ``all_reported`` are added up.
 
         Raises:
             DatabaseUnavailableError: the database can't be used.
         """
+        newest_only = None if all_reported else MOST_REPORTED
 
-        async def counts(
+        async def rows(
             connection: AsyncConnection, query: TextClause, **values: object
-        ) -> tuple[StateCount, ...]:
-            found = await connection.execute(query, values)
-            return tuple(StateCount(**row) for row in found.mappings())
+        ) -> Sequence[RowMapping]:
+            return (await connection.execute(query, values)).mappings().all()
 
         async def work(connection: AsyncConnection) -> LedgerCounts:
-            events = await counts(connection, EVENTS, most=MOST_COUNTED)
-            unfinished = await counts(connection, REPORTS, most=MOST_COUNTED)
-            reported = await counts(connection, REPORTED, since=since)
-            newest = (await connection.execute(NEWEST)).scalar_one()
-            return LedgerCounts(since, events, unfinished + reported, newest)
+            totals = {
+                (figure.of, figure.state): figure.number for figure in await figures(connection)
+            }
+            events = await rows(connection, EVENTS, most=MOST_SUMMED)
+            unfinished = await rows(connection, REPORTS, most=MOST_SUMMED)
+            reported = await rows(connection, REPORTED, since=since, most=newest_only)
+            cut = sum(row["number"] for row in reported) == newest_only
+            return LedgerCounts(
+                since,
+                tuple(StateCount.of(row, totals["events", row["state"]]) for row in events),
+                (
+                    *(StateCount.of(row, totals["reports", row["state"]]) for row in unfinished),
+                    *(StateCount(**row, total=None, more=cut) for row in reported),
+                ),
+                (await connection.execute(NEWEST)).scalar_one(),
+            )
 
         return await self._database.run(work)
 

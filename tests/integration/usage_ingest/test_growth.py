@@ -1,0 +1,181 @@
+"""What a ledger costs does not depend on how much is done, nor on how large a batch is."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import TextClause, text
+from sqlalchemy import event as sqlalchemy_event
+
+from local_stack.servers import Database as PostgresServer
+from local_stack.sql import run_sql
+from nexus_database import Database
+from support.events import provisioned, second_version, tool_run
+from usage_ingest.entry import Entry
+from usage_ingest.metering import BillingRules
+from usage_ingest.storage import claims, reader
+from usage_ingest.storage.accounts import EXPIRE, OPEN_SINCE, RELEASE, SETTLE, SUPERSEDE, Accounts
+from usage_ingest.storage.claims import Claims
+from usage_ingest.storage.figures import MEASURE
+from usage_ingest.storage.ledger import Ledger
+from usage_ingest.storage.reports import TAKE, Answer, Reports
+
+RULES = BillingRules("tool_call_executed", None, frozenset({"succeeded"}))
+NOW = datetime.now(UTC)
+
+# Some of all that can be unfinished, and a user whose customer was replaced.
+UNFINISHED = """
+INSERT INTO usage_events (event_id, source, schema_version, digest, user_id, server_id, tool_name,
+                          origin, status, readings, occurred_at, billing_state)
+SELECT gen_random_uuid(), 'test', 1, sha256(''), gen_random_uuid(), 's', 't', 'hub', 'succeeded',
+       '{"tool_call_executed": 1}', now() - n * interval '1 s',
+       CASE WHEN n % 10 = 0 THEN 'due' ELSE 'waiting' END
+  FROM generate_series(1, 200) n;
+INSERT INTO billing_accounts (user_id, stripe_customer_id, generation)
+SELECT gen_random_uuid(), 'cus', CASE WHEN n = 1 THEN 2 ELSE 1 END FROM generate_series(1, 10) n;
+INSERT INTO usage_reports (report_id, claim_id, identifier, user_id, stripe_customer_id, generation,
+                           meter, value, dimensions, occurred_at, event_count, state, forwarded_at)
+SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'cus', 1, 'm', 1,
+       '{}', now(), 1, CASE WHEN n % 2 = 0 THEN 'pending' ELSE 'forwarded' END, now()
+  FROM generate_series(1, 100) n
+"""
+
+# Of ten reports nine are counted. Of the others, half were superseded, half are refused for good.
+FINISHED = """
+INSERT INTO billing_accounts (user_id, stripe_customer_id, generation, seen_at, released)
+SELECT md5('user' || n)::uuid, 'cus', 1, now(), true FROM generate_series({first}, {last}) n;
+INSERT INTO usage_events (event_id, source, schema_version, digest, user_id, server_id, tool_name,
+                          origin, status, readings, occurred_at, billing_state, claim_id)
+SELECT md5('event' || n)::uuid, 'test', 1, sha256(''), md5('user' || n)::uuid, 's', 't',
+       'hub', 'succeeded', '{{"tool_call_executed": 1}}', now() - n * interval '0.1 s', 'claimed',
+       md5('claim' || n)::uuid
+  FROM generate_series({first}, {last}) n;
+INSERT INTO usage_reports (report_id, claim_id, identifier, user_id, stripe_customer_id, generation,
+                           meter, value, dimensions, occurred_at, event_count, state, forwarded_at,
+                           answered_at, reason)
+SELECT md5('report' || n)::uuid, md5('claim' || n)::uuid, 'nexus:' || n,
+       md5('user' || n)::uuid, 'cus', 1, 'm', 1, '{{}}', at, 1, state, at, at,
+       CASE WHEN state <> 'reported' THEN 'no_such_customer' END
+  FROM (SELECT n, now() - n * interval '0.1 s' AS at,
+               CASE WHEN n % 20 = 0 THEN 'superseded' WHEN n % 20 = 10 THEN 'rejected'
+                    ELSE 'reported' END AS state
+          FROM generate_series({first}, {last}) n) r
+"""
+
+FEW, MANY = 10_000, 100_000
+
+OLDEST = {"oldest": NOW - timedelta(days=35), "most": 1_000}
+ACCOUNTS = {"accounts": 1_000}
+CLAIMING = {
+    "window": 10,
+    "dimensions": ["server_id"],
+    "closed_before": NOW,
+    "most": 1_000,
+    "traceparent": None,
+    "links": 0,
+}
+FROM_START = {"created_at": reader.BEGINNING, "report_id": reader.FIRST_ID}
+QUERIES: dict[str, tuple[TextClause, dict[str, Any]]] = {
+    "figures": (MEASURE, {"most": 100}),
+    "release": (RELEASE, {**ACCOUNTS, "most": 1_000}),
+    "open since": (OPEN_SINCE, {}),
+    "settle": (SETTLE, {**ACCOUNTS, "open_since": NOW}),
+    "expire": (EXPIRE, OLDEST),
+    "supersede": (SUPERSEDE, OLDEST),
+    "claim": (claims.CLAIM, CLAIMING),
+    "lease": (TAKE, {"now": NOW, "until": NOW, "most": 500}),
+    "status: events": (reader.EVENTS, {"most": 100}),
+    "status: reports": (reader.REPORTS, {"most": 100}),
+    "status: reported": (reader.REPORTED, {"since": NOW - timedelta(days=9), "most": 500}),
+    "status: newest": (reader.NEWEST, {}),
+    "explain: event": (reader.EVENT, {"event_id": UUID(int=1)}),
+    "explain: reports": (reader.CLAIM, {"claim_id": UUID(int=1)}),
+    "replay: a page": (reader.UNANSWERED, {"before": NOW, "most": 100, **FROM_START}),
+}
+
+
+async def pages(database: Database, query: TextClause, values: dict[str, Any]) -> int:
+    """Run a query, undo it, and return how many pages it touched."""
+    explained = text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query.text}")
+    async with database.engine.connect() as connection:
+        found = (await connection.execute(explained, values)).scalar_one()
+        await connection.rollback()
+    plan = (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+@pytest.mark.long
+async def test_queries_touch_as_many_pages_however_much_is_done(
+    database: Database, postgres: PostgresServer
+) -> None:
+    """With ten times as many finished events, reports and users. An index may be a level deeper."""
+    name = database.engine.url.database
+    superuser_url = f"{postgres.superuser_url.rpartition('/')[0]}/{name}"
+
+    async def finish(first: int, last: int) -> dict[str, int]:
+        run_sql(superuser_url, FINISHED.format(first=first, last=last))
+        for table in ("usage_events", "usage_reports", "billing_accounts"):
+            run_sql(superuser_url, f"VACUUM (ANALYZE) {table}")
+        return {each: await pages(database, *QUERIES[each]) for each in QUERIES}
+
+    run_sql(superuser_url, UNFINISHED)
+    few = await finish(1, FEW)
+    many = await finish(FEW + 1, MANY)
+
+    grown = {
+        each: (few[each], many[each]) for each in QUERIES if many[each] > few[each] * 1.5 + 100
+    }
+    assert grown == {}
+
+
+def statements(database: Database) -> list[str]:
+    """Return the list that from now on grows by each statement."""
+    executed: list[str] = []
+    sqlalchemy_event.listen(
+        database.engine.sync_engine,
+        "before_cursor_execute",
+        lambda *arguments: executed.append(arguments[2]),
+    )
+    return executed
+
+
+async def test_batches_take_as_many_statements_at_any_size(database: Database) -> None:
+    """With new events, repeated and conflicting ones in both versions, claimed up to the answer."""
+    ledger, reports = Ledger(database), Reports(database)
+    claiming = Claims(database, window=timedelta(0), dimensions=())
+    executed = statements(database)
+
+    async def chain(size: int) -> int:
+        user, first = uuid4(), len(executed)
+        known = [tool_run(user) for _ in range(size)]
+        await Accounts(database).apply(provisioned(user, f"cus_{size}").data)
+        await ledger.record([Entry.of(each, RULES, NOW) for each in known])
+        mixed = [
+            each
+            for run in known
+            for each in (
+                run,
+                second_version(run, model="large"),
+                second_version(run, model="small"),
+                tool_run(user, event_id=run.id, tool_name="another"),
+                tool_run(user),
+                second_version(tool_run(uuid4()), model="large"),
+            )
+        ]
+        await ledger.record([Entry.of(each, RULES, NOW) for each in mixed])
+        claimed = await claiming.claim(NOW)
+        leased: Sequence[UUID] = [
+            each.report_id for each in (await reports.lease(NOW, most=1_000)).reports
+        ]
+        sent, unsent = leased[: size + 1], leased[size + 1 :]
+        await reports.settle_lease(NOW, forwarded=sent, failed=unsent)
+        answers = [Answer(each, "reported", NOW, None, ever_unknown=False) for each in leased]
+        await reports.answer(answers + answers)
+        await Accounts(database).sweep(NOW)
+        assert claimed.reports == len(leased) == 2 * size
+        return len(executed) - first
+
+    assert await chain(2) == await chain(200)
