@@ -2,8 +2,9 @@
 
 Each chain works off a backlog of runs by 500 users, as 2,000 runs a second leave it behind, with
 every part as a process of its own and servers that wait for their disk. It is measured from the
-moment when usage-ingest is ready to the last event; what was recorded before is not counted. At the
-end the sums must be exact: every event is once in the ledger, in the reports and at Stripe.
+moment when usage-ingest is ready to the last event; what was recorded before is not counted. (If
+that was half of the backlog, the start is measured, too: take a larger one.) At the end the sums
+must be exact: every event is once in the ledger, in the reports and at Stripe.
 """
 
 import argparse

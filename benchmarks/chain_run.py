@@ -117,8 +117,10 @@ class Run:
 
         if self._chain.end == "Stripe":
             platform.start(REPORTER)
+        launched = await self._moment()
         await asyncio.to_thread(platform.start_several, INGEST, processes)
-        early = await self._moment()
+        ready = await self._moment()
+        early = ready if ready.number <= count // 2 else launched
         await self._until_done(count)
         late = await self._moment()
 

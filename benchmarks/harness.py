@@ -62,7 +62,6 @@ def durable_servers() -> Iterator[Servers]:
         LocalStackError: If one of them can't run here; the text says what to install.
     """
     with (
-        exit_on_sigterm(),
         tempfile.TemporaryDirectory() as name,
         RabbitNode.start(Path(name) / "rabbitmq") as broker,
         PostgresServer.start(Path(name) / "postgres") as postgres,

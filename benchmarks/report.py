@@ -109,7 +109,7 @@ class Report:
         load = f"{about['load_average_before']} before and {about['load_average_after']} after"
         peers = "".join(f", {name.title()} {of[name]}" for name in (CELERY, DRAMATIQ) if name in of)
         return (
-            f"{about['date']}: median of {about['rounds']} rounds, {about['cores']} cores, load"
+            f"{about['date']}: rounds (medians): {about['rounds']}, {about['cores']} cores, load"
             f" average {load}, Python {of['python']}, RabbitMQ {of['rabbitmq']}, PostgreSQL"
             f" {of['postgresql']}{peers}; {about['seconds']} s in all."
         )

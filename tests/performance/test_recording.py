@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -21,8 +22,9 @@ async def test_every_way_records_its_backlog(tmp_path: Path) -> None:
     """Each has a figure and is in table and plot; the peers' packages may be missing here."""
     arguments = ("--share", "0.1", "--rounds", "1", "--minutes", "8", "--to", tmp_path)
 
+    environment = os.environ | {"PYTHONPATH": "tests"}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "benchmarks/recording.py", *arguments, cwd=ROOT, env={"PYTHONPATH": "tests"}
+        sys.executable, "benchmarks/recording.py", *arguments, cwd=ROOT, env=environment
     )
     assert await process.wait() == 0
 

@@ -57,9 +57,10 @@ UPDATE usage_events SET billing_state = 'due'
 # usage when it commits. So an account is first marked as seen, at a time when every new statement
 # sees it. It is released for good once all open transactions began after that time, and nothing of
 # the user waits. The transactions are read by a statement before: what is no longer among them then
-# is seen by this one.
+# is seen by this one. With `track_activities` off none has a time: none is open for an hour.
 OPEN_SINCE: Final = text("""
-SELECT min(xact_start) FROM pg_stat_activity WHERE datname = current_database()
+SELECT coalesce(min(xact_start), now() - interval '1 hour')
+  FROM pg_stat_activity WHERE datname = current_database()
 """)
 
 SETTLE: Final = text("""
