@@ -4,7 +4,7 @@ The reference predicts each step just before it is taken.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -89,14 +89,14 @@ class Published(Publisher):
         self.confirmed = True
 
     @override
-    async def publish(self, publication: Publication) -> None:
-        """Keep the outcome, if it arrives."""
+    async def publish_all(self, publications: Sequence[Publication]) -> list[PublishError | None]:
+        """Keep the outcomes, if they arrive."""
         kinds: list[type[Outcome]] = [UsageReported, UsageRejected]
-        event = read_event(publication.message.body, kinds)
+        events = [read_event(each.message.body, kinds) for each in publications]
         if self.arrives:
-            self.outcomes.append(event.data)
-        if not (self.arrives and self.confirmed):
-            raise PublishError("not confirmed")
+            self.outcomes += [event.data for event in events]
+        confirmed = self.arrives and self.confirmed
+        return [None if confirmed else PublishError("not confirmed") for _ in events]
 
 
 class PredictedJournal(Journal):

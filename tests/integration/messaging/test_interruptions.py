@@ -157,9 +157,10 @@ async def test_an_outage_stops_consuming_until_a_probe_succeeds(vhost: Vhost, ki
     await vhost.publish(*(tool_run() for _ in range(MESSAGES)))
 
     async with bench.consuming():
+        await eventually(bench.probed, lambda probes: probes >= 1)
         await eventually(bench.waiting, lambda waiting: waiting == MESSAGES)
         tried = len(bench.handled)
-        await eventually(bench.probed, lambda probes: probes >= 2)
+        await eventually(bench.probed, lambda probes: probes >= 3)
         assert len(bench.handled) == tried
         bench.behave = well
         bench.down = False
