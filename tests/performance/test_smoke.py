@@ -54,3 +54,11 @@ async def test_time_shares_add_up() -> None:
 
     assert {"validation", "SQL", "reading frames"} <= {row[0] for row in rows}
     assert sum(int(row[1].rstrip("%")) for row in rows) == pytest.approx(100, abs=len(rows))
+
+
+async def test_start_of_each_command_and_service_is_measured() -> None:
+    """Services have a memory, too."""
+    rows = await benchmark("starting.py", "--rounds", "1")
+
+    assert all(float(row[1]) > 0 for row in rows)
+    assert sum(bool(row[3]) for row in rows) == 3
