@@ -78,3 +78,14 @@ async def test_confirm_of_nothing_that_waits_changes_nothing() -> None:
     confirms.confirmed(9, multiple=False, refused=True)
 
     assert (answers.errors, answers.missing) == ([None, None], {1})
+
+
+async def test_return_is_found_among_what_waits_however_much_was_published() -> None:
+    """A channel lives for months; the search must not go over all that it has published."""
+    answers, confirms = open_answers(1), Confirms()
+    confirms._last = 10**12
+    confirms.expect(answers, 0, 7)
+
+    confirms.returned(7, LOST)
+
+    assert answers.errors == [LOST]

@@ -69,9 +69,8 @@ class Confirms:
         Raises:
             UnmatchedReturnError: there is none after the one returned last.
         """
-        for tag in range(self._last_returned + 1, self._last + 1):
-            answers, place, its_mark = self._waiting.get(tag, (None, 0, 0))
-            if answers is not None and its_mark == mark:
+        for tag, (answers, place, its_mark) in self._waiting.items():
+            if tag > self._last_returned and its_mark == mark:
                 answers.errors[place] = error
                 self._last_returned = tag
                 return
