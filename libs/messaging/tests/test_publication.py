@@ -13,13 +13,13 @@ from pamqp.header import ContentHeader
 from nexus_messaging.message import Message
 from nexus_messaging.publication import Publication
 
-MOST = 10
+MOST = 4096
 CHANNEL = 3
 
 texts = st.text(max_size=50)
 messages = st.builds(
     Message,
-    body=st.binary(max_size=3 * MOST),
+    body=st.binary(max_size=12).map(lambda some: some * 1000),
     message_id=st.none() | texts,
     type=st.none() | texts,
     content_type=st.none() | texts,
@@ -57,3 +57,13 @@ def test_value_too_long_for_its_field_is_an_error() -> None:
     for message in (Message(b"", message_id="x" * 256), Message(b"", headers={"x": 2**64})):
         with pytest.raises((OverflowError, TypeError)):
             list(Publication("internal", "x", message).frames(CHANNEL, MOST))
+
+
+def test_properties_larger_than_a_frame_are_an_error() -> None:
+    """The broker would close the connection, and all that is published with it would fail."""
+    message = Message(b"", headers={"x": "y" * 1000})
+    whole = sum(map(len, Publication("internal", "x", message).frames(CHANNEL, 2000)))
+    assert whole > 1000
+
+    with pytest.raises(ValueError, match="larger than a frame"):
+        list(Publication("internal", "x", message).frames(CHANNEL, 1000))

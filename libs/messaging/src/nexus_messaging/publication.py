@@ -43,11 +43,14 @@ class Publication:
         pamqp writes the same bytes, and takes ten times as long for the properties.
 
         Raises:
-            Exception: a value does not fit into its field.
+            Exception: a value does not fit into its field, or the properties into a frame. Unlike
+                a body they can't be split, and for a larger frame the broker closes the connection.
         """
-        body = self.message.body
+        body, header = self.message.body, _header(self.message)
+        if len(header) > most:
+            raise ValueError("properties larger than a frame")
         yield _method_frame(self.exchange, self.routing_key, channel)
-        yield from _frame(_HEADER_FRAME, channel, _header(self.message))
+        yield from _frame(_HEADER_FRAME, channel, header)
         for begin in range(0, len(body), most):
             yield from _frame(_BODY_FRAME, channel, body[begin : begin + most])
 
