@@ -1,7 +1,7 @@
 """What keeps the ledger as fast with ten million rows as with few.
 
-- The sweep looks at accounts whose usage may not all be released. Those that are there are looked
-  at once, in portions, and so are those that the releases before this one insert beside it. Nothing
+- The sweep looks at accounts whose usage may not all be released. It looks once, in portions, at
+  all that exist now, and at those that a process of an earlier release inserts meanwhile. Nothing
   is added to the grants: the service may update whole accounts.
 - The index of events by user goes: every event had a random page of it written. Recovery, which
   alone read it, finds a user's unclaimed events by their minute.
