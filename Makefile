@@ -124,7 +124,7 @@ benchmarks/.venv/.ready: benchmarks/requirements.txt .venv/.ready
 setup-peers: benchmarks/.venv/.ready ## Install what the benchmark compares usage-ingest with
 
 .PHONY: bench
-bench: setup setup-peers ## Recording compared with Celery, Dramatiq and others, in 15 minutes
+bench: setup setup-peers ## Recording compared with Celery and others, in 15 minutes; BENCH="--rounds 1 --share 0.1" for less
 	@PYTHONPATH=tests $(BIN)/python benchmarks/recording.py $(BENCH)
 
 .PHONY: test-unit
