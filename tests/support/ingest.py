@@ -11,8 +11,8 @@ from nexus_service.lifecycle import keep_running
 from nexus_service.settings import load
 from support.databases import url_of
 from support.vhost import Vhost
-from usage_ingest.app import NAME, assemble
-from usage_ingest.settings import Settings
+from usage_ingest.app import assemble
+from usage_ingest.settings import NAME, Settings
 
 
 @asynccontextmanager

@@ -25,9 +25,9 @@ from nexus_service.app import App
 from stripe_emulator.account import Account
 from stripe_emulator.faults import Fault
 from stripe_emulator.running import RunningEmulator
-from stripe_reporter.app import NAME, assemble
+from stripe_reporter.app import assemble
 from stripe_reporter.circuit import CircuitBreaker
-from stripe_reporter.settings import Settings
+from stripe_reporter.settings import NAME, Settings
 from stripe_reporter.stripe.api import stripe_api
 from support.vhost import Vhost
 from support.waiting import eventually

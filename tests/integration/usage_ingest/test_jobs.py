@@ -19,12 +19,13 @@ from support.deliveries import delivery
 from support.events import provisioned, tool_run
 from support.vhost import Vhost
 from support.waiting import eventually
-from usage_ingest.app import GATHER, IDLE, NAME
+from usage_ingest.app import GATHER, IDLE
 from usage_ingest.entry import Entry
 from usage_ingest.handlers import BACKLOG, record_usage
 from usage_ingest.jobs import Relay, claim_usage
 from usage_ingest.metering import BillingRules
 from usage_ingest.metrics import IngestMetrics
+from usage_ingest.settings import NAME
 from usage_ingest.storage.accounts import Accounts
 from usage_ingest.storage.claims import MOST_EVENTS, Claims
 from usage_ingest.storage.ledger import Ledger

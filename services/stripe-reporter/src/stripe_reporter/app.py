@@ -15,12 +15,10 @@ from stripe_reporter.handlers import Reporter, router
 from stripe_reporter.limits import CustomerLimit, RateLimit
 from stripe_reporter.measuring import measure_once
 from stripe_reporter.metrics import LIST_METERS, ReporterMetrics
-from stripe_reporter.settings import Settings
+from stripe_reporter.settings import NAME, Settings
 from stripe_reporter.storage.journal import Journal
 from stripe_reporter.stripe.api import StripeApi, stripe_api
 from stripe_reporter.stripe.responses import response_to
-
-NAME: Final = "stripe-reporter"
 
 MEASURE_SECONDS: Final = 10.0
 

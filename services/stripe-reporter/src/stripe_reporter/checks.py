@@ -5,10 +5,8 @@ from typing import Final
 from nexus_broker_admin.inspection import broker_checks
 from nexus_service.checking import Checks
 from nexus_service.checks import database_checks
-from stripe_reporter.settings import StripeSettings
+from stripe_reporter.settings import NAME, StripeSettings
 from stripe_reporter.stripe.checks import StripeChecks
-
-NAME: Final = "stripe-reporter"
 
 CHECKS: Final = (
     *broker_checks(NAME),

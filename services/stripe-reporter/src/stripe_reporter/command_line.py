@@ -9,7 +9,7 @@ from typing import Final
 import nexus_database
 from nexus_database.settings import DatabaseSettings
 from nexus_service.command import Command, Service, moment
-from stripe_reporter.settings import Settings, StripeSettings
+from stripe_reporter.settings import NAME, Settings, StripeSettings
 
 
 def _journal_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +46,7 @@ COMMANDS: Final = (
 )
 
 SERVICE: Final = Service(
-    name="stripe-reporter",
+    name=NAME,
     purpose="Sends each usage report to Stripe as one meter event, once.",
     settings=Settings,
     serve="stripe_reporter.app:serve",

@@ -1,11 +1,14 @@
 """The settings of stripe-reporter, read from the environment."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, ConfigDict, Field, SecretStr
 
 from nexus_contracts.meters import Meters
 from nexus_service.settings import ServiceSettings, Token
+
+NAME: Final = "stripe-reporter"
+"""The service's name in logs, in metrics, and on its connections."""
 
 SANDBOX_CALLS_PER_SECOND = 20.0
 """Stripe's sandboxes take 25 calls a second of all kinds together."""

@@ -13,14 +13,12 @@ from nexus_service.app import App, starting
 from usage_ingest.handlers import router
 from usage_ingest.jobs import Relay, claim_usage, measure, sweep
 from usage_ingest.metrics import IngestMetrics
-from usage_ingest.settings import Settings
+from usage_ingest.settings import NAME, Settings
 from usage_ingest.storage.accounts import Accounts
 from usage_ingest.storage.claims import Claims
 from usage_ingest.storage.figures import Figures
 from usage_ingest.storage.ledger import Ledger
 from usage_ingest.storage.reports import Reports
-
-NAME: Final = "usage-ingest"
 
 IDLE: Final = 1.0
 """Seconds between rounds if nothing wakes the job: windows close by the clock alone."""

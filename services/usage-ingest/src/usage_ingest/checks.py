@@ -4,7 +4,6 @@ from typing import Final
 
 from nexus_broker_admin.inspection import broker_checks
 from nexus_service.checks import database_checks
-
-NAME: Final = "usage-ingest"
+from usage_ingest.settings import NAME
 
 CHECKS: Final = (*broker_checks(NAME), database_checks(NAME))

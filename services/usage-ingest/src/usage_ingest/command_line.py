@@ -18,7 +18,7 @@ from nexus_database.settings import DatabaseSettings
 from nexus_service.command import Command, Server, Service, duration, positive
 from nexus_service.key_command import MAKE_API_KEY
 from usage_ingest.events_api.settings import Settings as EventsApiSettings
-from usage_ingest.settings import AdoptSettings, ReplaySettings, Settings, StatusSettings
+from usage_ingest.settings import NAME, AdoptSettings, ReplaySettings, Settings, StatusSettings
 
 
 def _status_arguments(parser: argparse.ArgumentParser) -> None:
@@ -136,7 +136,7 @@ EVENTS_API: Final = Server(
 )
 
 SERVICE: Final = Service(
-    name="usage-ingest",
+    name=NAME,
     purpose="Records tool runs in a permanent ledger and turns them into usage reports.",
     settings=Settings,
     serve="usage_ingest.app:serve",

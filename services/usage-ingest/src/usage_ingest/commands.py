@@ -31,7 +31,7 @@ from nexus_service.console import (
     show_table,
 )
 from usage_ingest.explanation import explain
-from usage_ingest.settings import StatusSettings
+from usage_ingest.settings import NAME, StatusSettings
 from usage_ingest.status import (
     LEDGER_TITLES,
     QUEUE_TITLES,
@@ -42,8 +42,6 @@ from usage_ingest.status import (
     queue_rows,
 )
 from usage_ingest.storage.reader import LedgerReader
-
-NAME: Final = "usage-ingest"
 
 FAULTS: Final = (
     MigrationError,

@@ -9,9 +9,9 @@ from nexus_messaging.outgoing import send
 from nexus_messaging.publisher import Publisher
 from nexus_service.command import FAILED, SUCCESS
 from nexus_service.console import Tone, show_error, show_line, steps
-from usage_ingest.commands import NAME, ledger_reader
+from usage_ingest.commands import ledger_reader
 from usage_ingest.jobs import usage_recorded
-from usage_ingest.settings import ReplaySettings
+from usage_ingest.settings import NAME, ReplaySettings
 from usage_ingest.storage.reports import InvalidReportError
 
 

@@ -1,6 +1,6 @@
 """The settings of usage-ingest and of its commands."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
@@ -11,6 +11,9 @@ from nexus_messaging.settings import AmqpUrl, BrokerSettings
 from nexus_service.settings import ServiceSettings
 from usage_ingest.metering import BillingRules
 from usage_ingest.windows import DEFAULT_SECONDS, window_seconds
+
+NAME: Final = "usage-ingest"
+"""The service's name in logs, in metrics, and on its connections."""
 
 Dimension = Literal["server_id", "tool_name"]
 
