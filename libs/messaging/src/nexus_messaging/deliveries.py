@@ -17,15 +17,19 @@ from typing import Final
 from aiormq.abc import AbstractChannel
 from typing_extensions import override
 
+from nexus_messaging.frames import (
+    BODY,
+    FRAME_END,
+    FRAME_HEAD,
+    HEADER,
+    HEARTBEAT,
+    METHOD,
+    frame,
+)
 from nexus_messaging.received import Received
 
-# https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf, sections 2.3.5 and 4.2: a frame is a type,
-# a channel and a size, then the payload and an end byte.
-_FRAME: Final = struct.Struct(">BHI")
-_FRAME_END: Final = 0xCE
-_SMALLEST_FRAME: Final = _FRAME.size + 1
-_METHOD, _HEADER, _BODY, _HEARTBEAT = 1, 2, 3, 8
-_KINDS: Final = frozenset((_METHOD, _HEADER, _BODY, _HEARTBEAT))
+_SMALLEST_FRAME: Final = FRAME_HEAD.size + 1
+_KINDS: Final = frozenset((METHOD, HEADER, BODY, HEARTBEAT))
 
 _DELIVER: Final = struct.pack(">HH", 60, 60)
 _CANCEL: Final = struct.pack(">HH", 60, 30)
@@ -39,7 +43,7 @@ _CONTENT: Final = struct.Struct(">HHQH")
 """Of a content header: class, weight, size of the body, and which properties follow."""
 _MORE_FLAGS: Final = 1
 
-_HEARTBEAT_FRAME: Final = _FRAME.pack(_HEARTBEAT, 0, 0) + bytes([_FRAME_END])
+_HEARTBEAT_FRAME: Final = b"".join(frame(HEARTBEAT, 0, b""))
 
 MAX_FRAME: Final = 1024 * 1024
 """Bytes of a frame that is waited for; RabbitMQ's own limit is 128 KiB."""
@@ -121,14 +125,14 @@ class DeliveryReader(asyncio.StreamReaderProtocol):
         passed_to = position = 0
         try:
             while len(data) - position >= _SMALLEST_FRAME:
-                kind, number, size = _FRAME.unpack_from(data, position)
-                start = position + _FRAME.size
+                kind, number, size = FRAME_HEAD.unpack_from(data, position)
+                start = position + FRAME_HEAD.size
                 end = start + size
                 if end >= len(data):
                     break
                 taken = (
                     number == self._number
-                    and data[end] == _FRAME_END
+                    and data[end] == FRAME_END
                     and self._take(kind, data, start, end)
                 )
                 if taken:
@@ -149,8 +153,8 @@ class DeliveryReader(asyncio.StreamReaderProtocol):
     def _keep(self, rest: bytes) -> None:
         """Keep an incomplete frame, and note how many bytes complete it."""
         self._wanted = _SMALLEST_FRAME
-        if len(rest) >= _FRAME.size:
-            kind, _, size = _FRAME.unpack_from(rest)
+        if len(rest) >= FRAME_HEAD.size:
+            kind, _, size = FRAME_HEAD.unpack_from(rest)
             _require_valid(kind, size)
             self._wanted += size
         self._rest += rest
@@ -160,10 +164,11 @@ class DeliveryReader(asyncio.StreamReaderProtocol):
         self._passes_all = True
         if self._open is None:
             return rest
-        frames = [_frame(_METHOD, self._channel.number, self._method)]
+        frames = [*frame(METHOD, self._channel.number, self._method)]
         if self._header:
-            frames.append(_frame(_HEADER, self._channel.number, self._header))
-        frames += [_frame(_BODY, self._channel.number, part) for part in self._parts]
+            frames += frame(HEADER, self._channel.number, self._header)
+        for part in self._parts:
+            frames += frame(BODY, self._channel.number, part)
         return b"".join((*frames, rest))
 
     def _take(self, kind: int, data: bytes, start: int, end: int) -> bool:
@@ -173,15 +178,15 @@ class DeliveryReader(asyncio.StreamReaderProtocol):
             _DoubtError: a delivery has begun, and this frame does not continue it.
         """
         if self._open is None:
-            if kind == _METHOD and data.startswith(self._begins, start):
+            if kind == METHOD and data.startswith(self._begins, start):
                 self._begin(data, start, end)
                 return True
-            if kind == _METHOD and data.startswith(self._ends, start):
+            if kind == METHOD and data.startswith(self._ends, start):
                 self._number = None
             return False
-        if not self._header and kind == _HEADER:
+        if not self._header and kind == HEADER:
             self._read_header(data[start:end])
-        elif self._header and kind == _BODY and start < end <= start + self._missing:
+        elif self._header and kind == BODY and start < end <= start + self._missing:
             self._parts.append(data[start:end])
             self._missing -= end - start
         else:
@@ -230,11 +235,7 @@ class DeliveryReader(asyncio.StreamReaderProtocol):
         parts.clear()
 
 
-def _require_valid(kind: int, size: int, end: int = _FRAME_END) -> None:
-    sized = size == 0 if kind == _HEARTBEAT else 0 < size <= MAX_FRAME
-    if kind not in _KINDS or not sized or end != _FRAME_END:
+def _require_valid(kind: int, size: int, end: int = FRAME_END) -> None:
+    sized = size == 0 if kind == HEARTBEAT else 0 < size <= MAX_FRAME
+    if kind not in _KINDS or not sized or end != FRAME_END:
         raise _DoubtError
-
-
-def _frame(kind: int, channel: int, payload: bytes) -> bytes:
-    return _FRAME.pack(kind, channel, len(payload)) + payload + bytes([_FRAME_END])

@@ -10,15 +10,12 @@ import pamqp.frame
 from pamqp import encode
 from pamqp.commands import Basic
 
+from nexus_messaging.frames import BODY, HEADER, frame
 from nexus_messaging.message import Message
 
 PERSISTENT: Final = 2
 """The delivery mode of a message that survives a restart of the broker."""
 
-_HEADER_FRAME: Final = 2
-_BODY_FRAME: Final = 3
-_FRAME_END: Final = b"\xce"
-_FRAME_HEAD: Final = struct.Struct(">BHI")  # kind, channel, bytes of the payload
 _HEADER_HEAD: Final = struct.Struct(">HxxQH")  # class, bytes of the body, which properties follow
 _FLAGS: Final = Basic.Properties.flags
 
@@ -50,9 +47,9 @@ class Publication:
         if len(header) > most:
             raise ValueError("properties larger than a frame")
         yield _method_frame(self.exchange, self.routing_key, channel)
-        yield from _frame(_HEADER_FRAME, channel, header)
+        yield from frame(HEADER, channel, header)
         for begin in range(0, len(body), most):
-            yield from _frame(_BODY_FRAME, channel, body[begin : begin + most])
+            yield from frame(BODY, channel, body[begin : begin + most])
 
 
 def mark_of(exchange: str, routing_key: str, message_id: str | None, body: bytes) -> int:
@@ -67,10 +64,6 @@ def mark_of(exchange: str, routing_key: str, message_id: str | None, body: bytes
 def _method_frame(exchange: str, routing_key: str, channel: int) -> bytes:
     method = Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=True)
     return pamqp.frame.marshal(method, channel)
-
-
-def _frame(kind: int, channel: int, payload: bytes) -> tuple[bytes, bytes, bytes]:
-    return _FRAME_HEAD.pack(kind, channel, len(payload)), payload, _FRAME_END
 
 
 def _header(message: Message) -> bytes:
