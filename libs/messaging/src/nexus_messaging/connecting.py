@@ -63,7 +63,7 @@ class Connection:
             deliver([Received.of(queue, message)])
 
         if self.reader is not None:
-            self.reader.claim(channel, consumer_tag, queue, deliver)
+            self.reader.attach(channel, consumer_tag, queue, deliver)
         await channel.basic_consume(queue, deliver_one, consumer_tag=consumer_tag)
         return consumer_tag
 

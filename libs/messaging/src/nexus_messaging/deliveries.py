@@ -83,10 +83,10 @@ class DeliveryReader(asyncio.StreamReaderProtocol):
         self._missing = 0
         self._complete: list[Received] = []
 
-    def claim(
+    def attach(
         self, channel: AbstractChannel, consumer_tag: str, queue: str, deliver: Deliver
     ) -> None:
-        """Take the deliveries of one consumer from now on, and none of an earlier one's."""
+        """Take the deliveries of this consumer from now on, and no longer an earlier one's."""
         named = bytes([len(consumer_tag)]) + consumer_tag.encode()
         self._number, self._channel, self._queue = channel.number, channel, queue
         self._begins = _DELIVER + named
