@@ -91,7 +91,8 @@ class Bench:
             missing = "its time was over before it could be measured"
         except NoFigureError as error:
             missing = str(error)
-        say("".join(self.log.read_text(errors="replace").splitlines(keepends=True)[-20:]))
+        if printed := self.log.read_text(errors="replace").splitlines():
+            say("\n".join(printed[-20:]))
         return missing
 
     @property
@@ -115,7 +116,7 @@ class Bench:
             late = await self._reach(events * 9 // 10, parts, processes, MEASURED_SECONDS)
         if late.number == early.number:
             stuck = late.number < events
-            raise NoFigureError("recorded nothing more" if stuck else "too few events for it")
+            raise NoFigureError("recorded nothing more" if stuck else "too few events to measure")
         return Cost.between(early, late)
 
     async def _queue(self, way: Way, events: int) -> None:

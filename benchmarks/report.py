@@ -69,15 +69,15 @@ class Report:
 
     @property
     def markdown(self) -> str:
-        """The table, below a line that says how it was measured."""
+        """The table, below lines that say how it was measured and what the ratio is to."""
         costs = self.costs
-        header = ["way", "events/s", "python µs", "broker µs", "postgres µs", "of one by one"]
+        header = ["way", "events/s", "python µs", "broker µs", "postgres µs", "times as fast"]
         rows = [
             [
                 WAYS[name].title,
                 f"{cost.rate:,.0f}",
                 *(f"{each:,.0f}" for each in cost.micros.values()),
-                f"{cost.rate / costs[NAIVE].rate:.1f} times" if NAIVE in costs else "",
+                f"{cost.rate / costs[NAIVE].rate:.1f}" if NAIVE in costs else "",
             ]
             for name, cost in costs.items()
         ]
@@ -86,7 +86,8 @@ class Report:
             f" {'; '.join(sorted(set(reasons)))}\n"
             for name, reasons in self.missing.items()
         )
-        return f"{self._circumstances}\n\n{table(header, rows)}" + (f"\n{gaps}" if gaps else "")
+        told = f'{self._circumstances} "Times as fast" compares with {WAYS[NAIVE].title}.'
+        return f"{told}\n\n{table(header, rows)}" + (f"\n{gaps}" if gaps else "")
 
     @property
     def svg(self) -> str:
@@ -107,9 +108,10 @@ class Report:
     def _circumstances(self) -> str:
         about, of = self.about, self.about["versions"]
         load = f"{about['load_average_before']} before and {about['load_average_after']} after"
+        medians = f"medians of {about['rounds']} rounds" if about["rounds"] > 1 else "one round"
         peers = "".join(f", {name.title()} {of[name]}" for name in (CELERY, DRAMATIQ) if name in of)
         return (
-            f"{about['date']}: rounds (medians): {about['rounds']}, {about['cores']} cores, load"
+            f"{about['date']}: {medians}, {about['cores']} cores, load"
             f" average {load}, Python {of['python']}, RabbitMQ {of['rabbitmq']}, PostgreSQL"
             f" {of['postgresql']}{peers}; {about['seconds']} s in all."
         )

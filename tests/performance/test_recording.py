@@ -12,7 +12,7 @@ import pytest
 from ways import WAYS
 
 ROOT = Path(__file__).parents[2]
-TOO_FEW = "too few events for it"
+TOO_FEW = "too few events to measure"
 """The one reason without a fault: all were recorded before the first count."""
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
