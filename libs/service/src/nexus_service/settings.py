@@ -66,7 +66,8 @@ class ServiceSettings(DatabaseSettings, BrokerSettings, ProcessSettings):
     """The settings of every service that consumes queues and keeps a database."""
 
     amqp_fast_reading: bool = True
-    """`0`: deliveries are read by aiormq, at nearly twice the processor time of a recorded run."""
+    """Deliveries are taken from the byte stream. `0`: aiormq reads them, at nearly twice the
+    processor time of a recorded run; for comparison, should one ever be read wrongly."""
     dead_letter_share_limit: float = Field(0.5, gt=0, le=1)
     """When more than this share of a source's window is dead-lettered, its further dead letters are
     held back; when most sources are, the queue's consumption stops. `1`: neither ever happens."""
