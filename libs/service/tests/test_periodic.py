@@ -72,7 +72,7 @@ async def test_first_wake_up_is_not_delayed_and_the_next_are_gathered() -> None:
     await asyncio.wait_for(job.done.wait(), 5)
     for _ in range(5):
         gathering.wake()
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
     task.cancel()
 
     assert job.rounds == 2
