@@ -36,11 +36,11 @@ from usage_ingest.metering import BillingRules
 from usage_ingest.status import MOST_COUNTED, MOST_REPORTED, MOST_SUMMED
 from usage_ingest.storage.accounts import (
     EXPIRE,
+    MARK_ACCOUNTS,
     MOST_ACCOUNTS,
     MOST_SWEPT,
     OPEN_SINCE,
     RELEASE,
-    SETTLE,
     SUPERSEDE,
 )
 from usage_ingest.storage.claims import Claims
@@ -185,7 +185,7 @@ def queries(now: datetime, event_id: UUID, claim_id: UUID) -> Iterator[Query]:
     accounts = {"accounts": MOST_ACCOUNTS}
     yield Query("sweep: release", RELEASE, {**accounts, "most": MOST_SWEPT}, "every 3 s")
     yield Query("sweep: open since", OPEN_SINCE, {}, "every 3 s")
-    yield Query("sweep: settle", SETTLE, {**accounts, "open_since": now}, "every 3 s")
+    yield Query("sweep: mark accounts", MARK_ACCOUNTS, {**accounts, "open_since": now}, "every 3 s")
     yield Query("sweep: expire", EXPIRE, oldest, "every 3 s")
     yield Query("sweep: supersede", SUPERSEDE, oldest, "every 3 s")
     summed, day = {"most": MOST_SUMMED}, {"since": now - timedelta(days=1)}

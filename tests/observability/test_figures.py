@@ -18,7 +18,7 @@ from usage_ingest.jobs import measure
 from usage_ingest.metering import BillingRules
 from usage_ingest.metrics import IngestMetrics
 from usage_ingest.status import MOST_COUNTED, MOST_REPORTED, MOST_SUMMED
-from usage_ingest.storage.accounts import EXPIRE, RELEASE, SETTLE, SUPERSEDE, Accounts
+from usage_ingest.storage.accounts import EXPIRE, MARK_ACCOUNTS, RELEASE, SUPERSEDE, Accounts
 from usage_ingest.storage.claims import Claims
 from usage_ingest.storage.figures import MEASURE, Figures
 from usage_ingest.storage.ledger import Ledger
@@ -111,7 +111,7 @@ async def test_figures_of_the_ledger_are_by_state_with_the_oldest_age(
         ("usage_ingest", MEASURE, {"most": MOST_COUNTED}),
         ("usage_ingest", EXPIRE, {"oldest": NOW, "most": 1000}),
         ("usage_ingest", RELEASE, {"accounts": 1000, "most": 1000}),
-        ("usage_ingest", SETTLE, {"accounts": 1000, "open_since": NOW}),
+        ("usage_ingest", MARK_ACCOUNTS, {"accounts": 1000, "open_since": NOW}),
         ("usage_ingest", SUPERSEDE, {"oldest": NOW, "most": 1000}),
         ("stripe_reporter", _OLDEST_UNKNOWN, {"lost_before": NOW}),
         ("usage_ingest", EVENTS, {"most": MOST_SUMMED}),
@@ -129,7 +129,7 @@ async def test_figures_of_the_ledger_are_by_state_with_the_oldest_age(
         "measure",
         "expire",
         "release",
-        "settle",
+        "mark accounts",
         "supersede",
         "oldest unknown",
         "status: events",

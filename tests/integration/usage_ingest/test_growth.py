@@ -17,7 +17,14 @@ from support.events import provisioned, second_version, tool_run
 from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingRules
 from usage_ingest.storage import claims, reader
-from usage_ingest.storage.accounts import EXPIRE, OPEN_SINCE, RELEASE, SETTLE, SUPERSEDE, Accounts
+from usage_ingest.storage.accounts import (
+    EXPIRE,
+    MARK_ACCOUNTS,
+    OPEN_SINCE,
+    RELEASE,
+    SUPERSEDE,
+    Accounts,
+)
 from usage_ingest.storage.claims import Claims
 from usage_ingest.storage.figures import MEASURE
 from usage_ingest.storage.ledger import Ledger
@@ -82,7 +89,7 @@ QUERIES: dict[str, tuple[TextClause, dict[str, Any]]] = {
     "figures": (MEASURE, {"most": 100}),
     "release": (RELEASE, {**ACCOUNTS, "most": 1_000}),
     "open since": (OPEN_SINCE, {}),
-    "settle": (SETTLE, {**ACCOUNTS, "open_since": NOW}),
+    "mark accounts": (MARK_ACCOUNTS, {**ACCOUNTS, "open_since": NOW}),
     "expire": (EXPIRE, OLDEST),
     "supersede": (SUPERSEDE, OLDEST),
     "claim": (claims.CLAIM, CLAIMING),

@@ -63,7 +63,7 @@ SELECT coalesce(min(xact_start), now() - interval '1 hour')
   FROM pg_stat_activity WHERE datname = current_database()
 """)
 
-SETTLE: Final = text("""
+MARK_ACCOUNTS: Final = text("""
 UPDATE billing_accounts a
    SET seen_at = coalesce(a.seen_at, clock_timestamp()), released = a.seen_at IS NOT NULL
   FROM (SELECT user_id FROM billing_accounts
@@ -178,8 +178,8 @@ class Accounts:
             if refused:
                 await connection.execute(REPLACE, {"ids": refused})
             since = (await connection.execute(OPEN_SINCE)).scalar_one()
-            settled = await connection.execute(SETTLE, {**accounts, "open_since": since})
+            marked = await connection.execute(MARK_ACCOUNTS, {**accounts, "open_since": since})
             moved = (released.rowcount, expired.rowcount, len(refused))
-            return Swept(*moved, more=most in moved or settled.rowcount == most_accounts)
+            return Swept(*moved, more=most in moved or marked.rowcount == most_accounts)
 
         return await self._database.run(work)
