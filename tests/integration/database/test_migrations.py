@@ -166,3 +166,22 @@ async def test_failed_migration_leaves_the_schema_unchanged(owner_url: str, serv
         await migrate(owner_url, service)
 
     assert schema(owner_url) == before
+
+
+@pytest.mark.parametrize("service", ["usage_ingest"], indirect=True)
+async def test_index_whose_making_was_interrupted_is_made_again(
+    postgres: PostgresServer, owner_url: str, service: str
+) -> None:
+    """PostgreSQL keeps what an interrupted `CREATE INDEX CONCURRENTLY` made, and never reads it."""
+    await migrate(owner_url, service, "0004")
+    run_sql(owner_url, "CREATE INDEX usage_reports_superseded ON usage_reports (claim_id)")
+    run_sql(owner_url, "CREATE INDEX usage_events_unclaimed ON usage_events (user_id)")
+    name = owner_url.rpartition("/")[2]
+    superuser_url = postgres.superuser_url.rpartition("/")[0] + f"/{name}"
+    interrupted = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{}'::regclass"
+    run_sql(superuser_url, interrupted.format("usage_events_unclaimed"))
+
+    await migrate(owner_url, service)
+
+    invalid = "SELECT indexrelid::regclass FROM pg_index WHERE NOT indisvalid"
+    assert not run_sql(owner_url, invalid).strip()

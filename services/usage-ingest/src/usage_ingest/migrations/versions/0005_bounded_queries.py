@@ -10,7 +10,7 @@
 On tables of many millions of rows, make two indexes by hand before migrating, which finds them:
 ``CREATE INDEX CONCURRENTLY usage_events_unclaimed`` and ``usage_reports_superseded`` as below. Made
 here they keep their tables from being written while they are read once, some seconds for ten
-million rows.
+million rows. An index whose making was interrupted exists, but no query uses it: it is made again.
 
 Revision ID: 0005
 Revises: 0004
@@ -25,7 +25,18 @@ depends_on = None
 
 OLDEST_SERVED = "0001"
 
+BY_HAND = ("usage_events_unclaimed", "usage_reports_superseded")
+
+DROP_IF_INVALID = """
+DO $$ BEGIN
+    IF EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass('{0}') AND NOT indisvalid) THEN
+        DROP INDEX {0};
+    END IF;
+END $$
+"""
+
 UP = (
+    *map(DROP_IF_INVALID.format, BY_HAND),
     "ALTER TABLE billing_accounts ADD COLUMN seen_at timestamptz",
     "ALTER TABLE billing_accounts ADD COLUMN released boolean NOT NULL DEFAULT false",
     """
