@@ -4,8 +4,10 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+import pytest
 from sqlalchemy import text
 
+from local_stack.servers import Database as PostgresServer
 from nexus_database import Database
 from support.events import provisioned, tool_run
 from usage_ingest.entry import Entry
@@ -157,11 +159,18 @@ async def released(database: Database) -> bool:
     return bool((await database.run(lambda c: c.execute(query))).scalar_one())
 
 
-async def test_account_is_swept_until_open_batches_have_ended(database: Database) -> None:
-    """A batch that saw no account may commit long after the account was stored."""
+@pytest.mark.parametrize("role", ["the service", "another"])
+async def test_account_is_swept_until_open_batches_have_ended(
+    database: Database, postgres: PostgresServer, role: str
+) -> None:
+    """A batch that saw no account may commit long after; another role's times are hidden."""
     user, accounts = uuid4(), Accounts(database)
+    recorder = database
+    if role == "another":
+        server = postgres.superuser_url.rpartition("/")[0]
+        recorder = Database(f"{server}/{database.engine.url.database}", name="recorder")
 
-    async with database.engine.begin() as batch:
+    async with recorder, recorder.engine.begin() as batch:
         await batch.execute(WAITING, {"user_id": user, "at": NOW})
         await accounts.apply(provisioned(user, "cus_late").data)
         swept = [(await accounts.sweep(NOW)).released for _ in range(3)]

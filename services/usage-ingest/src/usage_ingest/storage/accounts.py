@@ -57,10 +57,15 @@ UPDATE usage_events SET billing_state = 'due'
 # usage when it commits. So an account is first marked as seen, at a time when every new statement
 # sees it. It is released for good once all open transactions began after that time, and nothing of
 # the user waits. The transactions are read by a statement before: what is no longer among them then
-# is seen by this one. With `track_activities` off none has a time: none is open for an hour.
+# is seen by this one. The times of other roles' transactions are hidden, and without
+# `track_activities` all are: those that may record usage count as open, for an hour at most.
 OPEN_SINCE: Final = text("""
-SELECT coalesce(min(xact_start), now() - interval '1 hour')
-  FROM pg_stat_activity WHERE datname = current_database()
+SELECT min(coalesce(xact_start, now() - interval '1 hour'))
+  FROM pg_stat_activity
+ WHERE datname = current_database()
+   AND (xact_start IS NOT NULL
+        OR (coalesce(backend_xid, backend_xmin) IS NOT NULL
+            AND has_table_privilege(usesysid, 'usage_events', 'INSERT')))
 """)
 
 MARK_ACCOUNTS: Final = text("""
