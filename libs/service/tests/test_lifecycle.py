@@ -88,6 +88,18 @@ async def test_unrequested_cancellation_is_connection_error() -> None:
         raise asyncio.CancelledError
 
 
+async def test_error_of_no_class_is_connection_error() -> None:
+    """What waits on a connection that aiormq closes may end with it."""
+    with pytest.raises(ConnectionError), stray_cancellation_as_error():
+        raise Exception  # noqa: TRY002 - what aiormq raises
+
+
+async def test_error_of_a_class_is_raised_as_it_is() -> None:
+    """It may be a bug."""
+    with pytest.raises(LookupError), stray_cancellation_as_error():
+        raise LookupError
+
+
 async def test_timeout_around_block_is_a_timeout_error() -> None:
     """`asyncio.timeout` cancels too; it must raise TimeoutError."""
 

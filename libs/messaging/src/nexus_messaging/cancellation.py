@@ -1,4 +1,4 @@
-"""Separates a real cancellation of a task from a ``CancelledError`` that aiormq leaks."""
+"""Separates a real cancellation or a bug from what aiormq leaks when a connection closes."""
 
 import asyncio
 from collections.abc import Iterator
@@ -8,6 +8,9 @@ from contextlib import contextmanager
 @contextmanager
 def stray_cancellation_as_error() -> Iterator[None]:
     """Raise ``ConnectionError`` for a ``CancelledError`` unless the current task is cancelled.
+
+    Likewise for an ``Exception`` of no further class, with which aiormq ends all that still waits
+    on a connection that it closes.
 
     aiormq closes a stuck connection by cancelling its own reader task. The error then reaches every
     task that waits for the connection. Treated as a real cancellation, it would end a loop without
@@ -23,3 +26,7 @@ def stray_cancellation_as_error() -> Iterator[None]:
         if task is None or task.cancelling():
             raise
         raise ConnectionError("the connection got stuck") from None
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        raise ConnectionError("the connection was closed") from None

@@ -253,7 +253,8 @@ class Consumer:
         try:
             if self._channel is not None and not self._channel.is_closed:
                 # The answer comes after the ack, from the broker's process that passes acks on.
-                await self._channel.queue_declare(self.queue, passive=True)
+                with stray_cancellation_as_error():
+                    await self._channel.queue_declare(self.queue, passive=True)
         except LOST as error:
             log.warning("ack_lost", queue=self.queue, cause=type(error).__name__)
         await asyncio.sleep(ACK_APPLY_SECONDS)
@@ -363,7 +364,8 @@ class Consumer:
         log.warning("message_too_large", queue=self.queue)
         try:
             if self._channel is not None and unacked is self._unacked:
-                await self._channel.basic_reject(tag, requeue=False)
+                with stray_cancellation_as_error():
+                    await self._channel.basic_reject(tag, requeue=False)
                 unacked.forget(tag)
         except LOST as error:
             log.warning("ack_lost", queue=self.queue, cause=type(error).__name__)
