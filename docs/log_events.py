@@ -38,6 +38,8 @@ MEANINGS: Final = {
     "events_not_accepted": "events API: the broker did not confirm events; each such request is"
     " answered with 503",
     "events_not_confirmed": "nexus-outbox: events were not confirmed; they are repeated",
+    "fast_reading_ended": "a frame is not as RabbitMQ sends them: the AMQP client reads the rest of"
+    " that connection, at more processor time, and says what is wrong with it",
     "grace_exceeded": "stopping took longer than SHUTDOWN_GRACE_SECONDS",
     "library_log": "a library logged something; its words are left out, they may quote data",
     "loop_failed": "a loop ended by an error and begins again after a pause",

@@ -16,6 +16,7 @@ from pamqp.base import Frame
 from pamqp.body import ContentBody
 from pamqp.frame import FrameTypes
 from pamqp.header import ContentHeader
+from structlog.testing import capture_logs
 
 from nexus_messaging.connecting import Connection
 from nexus_messaging.deliveries import DeliveryReader
@@ -220,3 +221,17 @@ def _values(frame: FrameTypes) -> object:
         case Frame():
             return dict(frame)
     return None
+
+
+async def test_frame_in_doubt_is_logged_once_and_passed_on() -> None:
+    """From then on aiormq reads everything, and says what is wrong."""
+    stream = asyncio.StreamReader()
+    reader = DeliveryReader(stream, asyncio.get_running_loop())
+    of_no_kind = b"\x09\x00\x00\x00\x00\x00\x01?\xce"
+
+    with capture_logs() as logs:
+        for _ in range(2):
+            reader.data_received(of_no_kind)
+
+    assert [each["event"] for each in logs] == ["fast_reading_ended"]
+    assert await stream.read(100) == of_no_kind * 2

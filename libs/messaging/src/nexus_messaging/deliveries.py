@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
+import structlog
 from aiormq.abc import AbstractChannel
 from typing_extensions import override
 
@@ -50,6 +51,9 @@ MAX_FRAME: Final = 1024 * 1024
 
 Deliver = Callable[[list[Received]], None]
 """Called with deliveries in the order of their arrival; it must not raise."""
+
+
+log = structlog.get_logger()
 
 
 class _DoubtError(Exception):
@@ -144,6 +148,7 @@ class DeliveryReader(asyncio.StreamReaderProtocol):
                 position = end + 1
             self._keep(data[position:])
         except _DoubtError:
+            log.warning("fast_reading_ended")
             return b"".join((*passed, data[passed_to:position], self._give_up(data[position:])))
         if not passed and 0 < passed_to == position:
             # aiormq closes a connection on which it has seen no frame for three intervals.
