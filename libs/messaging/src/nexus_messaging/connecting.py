@@ -17,7 +17,7 @@ from yarl import URL
 
 from nexus_messaging.addresses import Host, hosts_of, url_of
 from nexus_messaging.cancellation import stray_cancellation_as_error
-from nexus_messaging.deliveries import Deliver, DeliveryReader
+from nexus_messaging.deliveries import Deliver, DeliveryReader, Doubt
 from nexus_messaging.lookups import look_up
 from nexus_messaging.received import Received
 from nexus_messaging.refusals import refusal_of
@@ -55,7 +55,9 @@ class Connection:
     transport: asyncio.Transport
     reader: DeliveryReader | None
 
-    async def consume(self, channel: AbstractChannel, queue: str, deliver: Deliver) -> str:
+    async def consume(
+        self, channel: AbstractChannel, queue: str, deliver: Deliver, doubt: Doubt
+    ) -> str:
         """Start a consumer and return its tag; ``deliver`` gets what arrives, in order."""
         consumer_tag = uuid4().hex
 
@@ -63,7 +65,7 @@ class Connection:
             deliver([Received.of(queue, message)])
 
         if self.reader is not None:
-            self.reader.attach(channel, consumer_tag, queue, deliver)
+            self.reader.attach(channel, consumer_tag, queue, deliver, doubt)
         await channel.basic_consume(queue, deliver_one, consumer_tag=consumer_tag)
         return consumer_tag
 

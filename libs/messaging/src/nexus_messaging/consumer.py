@@ -286,7 +286,12 @@ class Consumer:
                 await self._consume(self._connection, channel)
 
     async def _consume(self, connection: Connection, channel: AbstractChannel) -> None:
-        self._tag = await connection.consume(channel, self.queue, self._on_deliveries)
+        self._tag = await connection.consume(
+            channel,
+            self.queue,
+            self._on_deliveries,
+            lambda: log.warning("fast_reading_ended", queue=self.queue),
+        )
         if self._logged_causes:
             self._logged_causes.clear()
             log.info("consuming_again", queue=self.queue)

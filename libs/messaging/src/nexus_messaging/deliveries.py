@@ -14,7 +14,6 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-import structlog
 from aiormq.abc import AbstractChannel
 from typing_extensions import override
 
@@ -52,8 +51,8 @@ MAX_FRAME: Final = 1024 * 1024
 Deliver = Callable[[list[Received]], None]
 """Called with deliveries in the order of their arrival; it must not raise."""
 
-
-log = structlog.get_logger()
+Doubt = Callable[[], None]
+"""Called once a frame was in doubt: aiormq reads the rest of the connection."""
 
 
 class _DoubtError(Exception):
@@ -73,6 +72,7 @@ class DeliveryReader(asyncio.StreamReaderProtocol):
     def __init__(self, reader: asyncio.StreamReader, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(reader, loop=loop)
         self._passes_all = False
+        self._doubt: Doubt = lambda: None
         self._number: int | None = None
         self._begins = b""
         self._ends: tuple[bytes, ...] = ()
@@ -88,7 +88,12 @@ class DeliveryReader(asyncio.StreamReaderProtocol):
         self._complete: list[Received] = []
 
     def attach(
-        self, channel: AbstractChannel, consumer_tag: str, queue: str, deliver: Deliver
+        self,
+        channel: AbstractChannel,
+        consumer_tag: str,
+        queue: str,
+        deliver: Deliver,
+        doubt: Doubt,
     ) -> None:
         """Take the deliveries of this consumer from now on, and no longer an earlier one's."""
         named = bytes([len(consumer_tag)]) + consumer_tag.encode()
@@ -96,6 +101,7 @@ class DeliveryReader(asyncio.StreamReaderProtocol):
         self._begins = _DELIVER + named
         self._ends = (_CANCEL + named, _CANCEL_OK + named, _CHANNEL_CLOSE)
         self._deliver = deliver
+        self._doubt = doubt
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -148,7 +154,7 @@ class DeliveryReader(asyncio.StreamReaderProtocol):
                 position = end + 1
             self._keep(data[position:])
         except _DoubtError:
-            log.warning("fast_reading_ended")
+            self._doubt()
             return b"".join((*passed, data[passed_to:position], self._give_up(data[position:])))
         if not passed and 0 < passed_to == position:
             # aiormq closes a connection on which it has seen no frame for three intervals.
