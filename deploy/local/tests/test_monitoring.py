@@ -15,7 +15,7 @@ from local_stack.databases import create_monitor
 from local_stack.loopback import answers, fetch
 from local_stack.monitoring import UNPACKED, Monitoring
 from local_stack.monitoring_programs import MonitoringPrograms, monitoring_programs
-from local_stack.ports import LOOPBACK
+from local_stack.ports import LOOPBACK, free_ports
 from local_stack.postgres import PostgresServer
 from local_stack.sql import SqlFailedError, run_sql
 from local_stack.urls import Address
@@ -25,7 +25,16 @@ NOBODY = "postgresql://nobody:nothing@127.0.0.1:1/postgres"
 
 
 @pytest.fixture
-def monitoring(tmp_path: Path) -> Iterator[Monitoring]:
+def standard_ports(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return ports that are the standard ones here; a stack of other tests may have the real."""
+    ports = free_ports(None, None)
+    standard = dict(zip(("prometheus", "postgres-exporter"), ports, strict=True))
+    monkeypatch.setattr("local_stack.monitoring._STANDARD_PORTS", standard)
+    return ports
+
+
+@pytest.fixture
+def monitoring(tmp_path: Path, standard_ports: list[int]) -> Iterator[Monitoring]:  # noqa: ARG001
     """The monitoring of a stack, stopped at the end."""
     made = Monitoring(tmp_path, lambda: None, standard_ports=True)
     yield made
@@ -45,14 +54,15 @@ def offer(monkeypatch: pytest.MonkeyPatch) -> Offer:
     return has
 
 
-def test_used_ports_are_not_taken(monitoring: Monitoring) -> None:
+def test_used_ports_are_not_taken(monitoring: Monitoring, standard_ports: list[int]) -> None:
     """The machine's own Prometheus and exporter keep their ports; ours use others."""
-    with closing(taken(9090)), closing(taken(9187)):
+    first, second = standard_ports
+    with closing(taken(first)), closing(taken(second)):
         monitoring.start(TARGETS, NOBODY, lambda _: None)
 
     ports = {name: Address.of(server.url).port for name, server in monitoring.servers.items()}
     assert ports.keys() == {"prometheus", "postgres-exporter"}
-    assert not {9090, 9187} & set(ports.values())
+    assert not {first, second} & set(ports.values())
     assert monitoring.alerts_url is not None
     assert answers(monitoring.alerts_url)
 
