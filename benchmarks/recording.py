@@ -41,7 +41,7 @@ from ways import HERE, WAYS, Way, versions
 SERVICE: Final = "usage_ingest"
 RESULTS: Final = Path(__file__).with_name("results")
 OUR_PACKAGES: Final = ("aio-pika", "aiormq", "asyncpg", "faststream", "sqlalchemy")
-"""Whose versions are told beside the servers' and the peers'."""
+"""Packages whose versions are printed beside the servers' and the peers'."""
 
 START_SECONDS: Final = 45.0
 """How long a way may take to start and to record the first tenth."""

@@ -86,8 +86,8 @@ class Report:
             f" {'; '.join(sorted(set(reasons)))}\n"
             for name, reasons in self.missing.items()
         )
-        told = f'{self._circumstances} "Times as fast" compares with {WAYS[NAIVE].title}.'
-        return f"{told}\n\n{table(header, rows)}" + (f"\n{gaps}" if gaps else "")
+        caption = f'{self._circumstances} "Times as fast" compares with {WAYS[NAIVE].title}.'
+        return f"{caption}\n\n{table(header, rows)}" + (f"\n{gaps}" if gaps else "")
 
     @property
     def svg(self) -> str:

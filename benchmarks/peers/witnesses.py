@@ -1,6 +1,6 @@
 """Processes that see when a run is done: by committing it, or by acking its message alone.
 
-Each prints ``<event id> <unix time>`` for each run when it is told to end by SIGTERM.
+Each prints ``<event id> <unix time>`` for each run when SIGTERM ends it.
 """
 
 import asyncio

@@ -127,7 +127,7 @@ def test_young_usage_is_noted_while_a_stage_stands_still() -> None:
 
 
 def test_states_that_were_not_read_whole_say_how_many_there_are() -> None:
-    """Sums of a part are not taken for all; a person is told how to have all."""
+    """Sums of a part are not taken for all; a note says how to have all."""
     due = StateCount("due", "m", 5_000, 5_000, NOW, 20_000, more=True)
     waiting = replace(due, state="waiting", total=100_000)
     reported = StateCount("reported", "m", 20_000, 20_000, NOW, None, more=True)
