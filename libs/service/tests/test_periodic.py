@@ -27,11 +27,15 @@ class Job:
 
 
 def periodic(
-    job: Callable[[], Awaitable[bool]], *, every: float = 3600, gather: float = 0.0
+    job: Callable[[], Awaitable[bool]],
+    *,
+    every: float = 3600,
+    gather: float = 0.0,
+    intervals: int = 1,
 ) -> Periodic:
     """Return a periodic job without other observers."""
     work = WorkRegistry(CollectorRegistry(), service="test").add("job", continuous=True)
-    return Periodic(job, work, every=every, gather=gather)
+    return Periodic(job, work, every=every, gather=gather, intervals=intervals)
 
 
 async def test_backlog_is_processed_without_pause() -> None:
@@ -110,6 +114,29 @@ async def test_wake_up_is_left_to_the_next_if_more_comes() -> None:
         woken.wake()
         await asyncio.wait_for(job.done.wait(), 5)
         task.cancel()
+
+
+async def test_round_is_put_off_for_some_intervals_while_more_comes() -> None:
+    """Without more in the first of them, and beyond the last, the round runs."""
+    at_each, put_off, idle = Job(), Job(), Job()
+    jobs = (
+        (periodic(at_each.go_round, every=0.005, gather=0.001), True),
+        (periodic(put_off.go_round, every=0.005, gather=0.001, intervals=4), True),
+        (periodic(idle.go_round, every=0.005, gather=0.001, intervals=4), False),
+    )
+    tasks = [asyncio.create_task(job.run()) for job, _ in jobs]
+
+    async with asyncio.timeout(10):
+        while put_off.rounds < 4:
+            for job, busy in jobs:
+                if busy:
+                    job.wake(more_comes=True)
+            await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+
+    assert at_each.rounds > 2 * put_off.rounds
+    assert idle.rounds > 2 * put_off.rounds
 
 
 async def test_pause_ends_without_wake_up() -> None:

@@ -109,12 +109,13 @@ class App:
         job: Job,
         *,
         gather: float = 0.0,
+        intervals: int = 1,
         errors_stall: bool = True,
         limit: float = STALLED_AFTER,
     ) -> Periodic:
         """Register ``job``: it runs every ``seconds`` and when it is woken; see ``Periodic``."""
         work = self.work(name, continuous=True, errors_stall=errors_stall, limit=limit)
-        periodic = Periodic(job, work, every=seconds, gather=gather)
+        periodic = Periodic(job, work, every=seconds, gather=gather, intervals=intervals)
         self.loops[name] = periodic.run
         return periodic
 

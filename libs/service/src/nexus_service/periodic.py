@@ -20,21 +20,29 @@ class Periodic:
         every: Seconds from the end of a round to the start of the next, if nothing wakes the job.
         gather: Seconds of rest after a round that was woken. What comes meanwhile is the work of
             one round, and the first wake-up after it starts a round at once.
+        intervals: How many intervals a round is put off at most while more comes in each of them.
     """
 
-    def __init__(self, job: Job, work: Work, *, every: float, gather: float = 0.0) -> None:
+    def __init__(
+        self, job: Job, work: Work, *, every: float, gather: float = 0.0, intervals: int = 1
+    ) -> None:
         self._job = job
         self._work = work
         self._every = every
         self._gather = gather
+        self._intervals = intervals
         self._woken = asyncio.Event()
+        self._more_comes = False
 
     def wake(self, *, more_comes: bool = False) -> None:
         """Run a round now, or after the current one and its rest.
 
-        If ``more_comes``, a job that gathers leaves it to the next wake-up or interval.
+        If ``more_comes``, a job that gathers leaves it to the next wake-up, or to the interval in
+        which no more comes.
         """
-        if not (more_comes and self._gather):
+        if more_comes and self._gather:
+            self._more_comes = True
+        else:
             self._woken.set()
 
     async def run(self) -> None:
@@ -53,8 +61,12 @@ class Periodic:
             return bool(await self._job())
 
     async def _wait(self) -> None:
-        try:
-            async with asyncio.timeout(self._every):
-                await self._woken.wait()
-        except TimeoutError:
-            return
+        for _ in range(self._intervals):
+            self._more_comes = False
+            try:
+                async with asyncio.timeout(self._every):
+                    await self._woken.wait()
+                return
+            except TimeoutError:
+                if not self._more_comes:
+                    return

@@ -26,8 +26,12 @@ IDLE: Final = 1.0
 GATHER: Final = 0.5
 """Seconds of rest between claims, if there are windows. What is recorded batch by batch is then not
 claimed batch by batch: each window would be reported many times, and Stripe limits the number of
-reports. After a quiet time a run is claimed at once, and in a backlog every ``IDLE`` seconds.
-Without windows each run is a report of its own, and waiting would save none."""
+reports. After a quiet time a run is claimed at once. Without windows each run is a report of its
+own, and waiting would save none."""
+
+BACKLOG_INTERVALS: Final = 4
+"""How many times ``IDLE`` seconds pass between claims while a backlog is recorded, of which each
+second brings several windows. Claimed each second, they would make twice as many reports."""
 
 SWEEP_EVERY: Final = 3.0
 MEASURE_EVERY: Final = 10.0
@@ -61,7 +65,7 @@ def assemble(app: App, settings: Settings) -> None:
     relay = app.every(IDLE, "relay", Relay(reports, app.publisher, metrics, now=utc_now).forward)
     claiming = partial(claim_usage, claims, metrics, now=utc_now, wake_relay=relay.wake)
     gather = GATHER if settings.report_window_seconds else 0.0
-    claim = app.every(IDLE, "claim", claiming, gather=gather)
+    claim = app.every(IDLE, "claim", claiming, gather=gather, intervals=BACKLOG_INTERVALS)
     sweeping = partial(sweep, accounts, metrics, now=utc_now, wake=(claim.wake, relay.wake))
     app.every(SWEEP_EVERY, "sweep", sweeping)
     measuring = partial(measure, Figures(app.database), metrics, now=utc_now)

@@ -31,26 +31,28 @@ ON CONFLICT (user_id) DO UPDATE
 RETURNING user_id
 """)
 
-# Rows that another transaction holds are skipped: it moves them on.
+# Rows that another transaction holds are skipped: it moves them on. Rows that are locked here are
+# found again by their place, which is theirs meanwhile. By a key the planner may read the whole
+# table for them, if its statistics are from a time when much was unfinished.
 RELEASE_USER: Final = text("""
 UPDATE usage_events SET billing_state = 'due'
- WHERE event_id IN (SELECT event_id FROM usage_events
-                     WHERE billing_state = 'waiting' AND user_id = :user_id
-                     LIMIT :most FOR UPDATE SKIP LOCKED)
+ WHERE ctid = ANY(ARRAY(SELECT ctid FROM usage_events
+                         WHERE billing_state = 'waiting' AND user_id = :user_id
+                         LIMIT :most FOR UPDATE SKIP LOCKED))
 """)
 
 # Of new customers first. The inner limit makes it a look-up for each account, whatever the planner
 # expects of the accounts' number: the waiting usage of other users is not read.
 RELEASE: Final = text("""
 UPDATE usage_events SET billing_state = 'due'
- WHERE event_id IN (
-       SELECT e.event_id
+ WHERE ctid = ANY(ARRAY(
+       SELECT e.place
          FROM (SELECT user_id FROM billing_accounts
                 WHERE NOT released ORDER BY seen_at NULLS FIRST LIMIT :accounts) a
-        CROSS JOIN LATERAL (SELECT event_id FROM usage_events
+        CROSS JOIN LATERAL (SELECT ctid AS place FROM usage_events
                              WHERE billing_state = 'waiting' AND user_id = a.user_id
                              LIMIT :most FOR UPDATE SKIP LOCKED) e
-        LIMIT :most)
+        LIMIT :most))
 """)
 
 # A batch that was recorded while the account was stored may not have seen it, and adds waiting
@@ -81,29 +83,36 @@ UPDATE billing_accounts a
                              WHERE e.billing_state = 'waiting' AND e.user_id = a.user_id)))
 """)
 
-# OR instead of `IN`: each half is the condition of a partial index, which is used only then.
+# Each half is in the order of a partial index, which the planner then prefers to the whole table,
+# also while the table's statistics are from a time when most of it was unfinished.
 EXPIRE: Final = text("""
+WITH waiting AS (
+    SELECT ctid AS place FROM usage_events
+     WHERE billing_state = 'waiting' AND occurred_at <= :oldest
+     ORDER BY occurred_at LIMIT :most FOR UPDATE SKIP LOCKED
+), due AS (
+    SELECT ctid AS place FROM usage_events
+     WHERE billing_state = 'due' AND occurred_at <= :oldest
+     ORDER BY occurred_at LIMIT :most FOR UPDATE SKIP LOCKED
+)
 UPDATE usage_events SET billing_state = 'expired'
- WHERE event_id IN (SELECT event_id FROM usage_events
-                     WHERE (billing_state = 'waiting' AND occurred_at <= :oldest)
-                        OR (billing_state = 'due' AND occurred_at <= :oldest)
-                     LIMIT :most FOR UPDATE SKIP LOCKED)
+ WHERE ctid = ANY(ARRAY(SELECT place FROM waiting UNION ALL SELECT place FROM due))
 """)
 
 # By the few users whose customer was replaced: refused reports of others may be any number.
 SUPERSEDE: Final = text("""
-UPDATE usage_reports r SET state = 'superseded'
-  FROM (SELECT r.report_id
-          FROM billing_accounts a
-         CROSS JOIN LATERAL (
-               SELECT report_id FROM usage_reports
-                WHERE user_id = a.user_id AND state = 'rejected' AND reason = 'no_such_customer'
-                  AND NOT ever_unknown AND generation < a.generation AND occurred_at > :oldest
-                LIMIT :most FOR UPDATE SKIP LOCKED) r
-         WHERE a.generation > 1
-         LIMIT :most) refused
- WHERE r.report_id = refused.report_id
-RETURNING r.report_id
+UPDATE usage_reports SET state = 'superseded'
+ WHERE ctid = ANY(ARRAY(
+       SELECT r.place
+         FROM billing_accounts a
+        CROSS JOIN LATERAL (
+              SELECT ctid AS place FROM usage_reports
+               WHERE user_id = a.user_id AND state = 'rejected' AND reason = 'no_such_customer'
+                 AND NOT ever_unknown AND generation < a.generation AND occurred_at > :oldest
+               LIMIT :most FOR UPDATE SKIP LOCKED) r
+        WHERE a.generation > 1
+        LIMIT :most))
+RETURNING report_id
 """)
 
 REPLACE: Final = text(f"""
@@ -185,6 +194,7 @@ class Accounts:
             since = (await connection.execute(OPEN_SINCE)).scalar_one()
             marked = await connection.execute(MARK_ACCOUNTS, {**accounts, "open_since": since})
             moved = (released.rowcount, expired.rowcount, len(refused))
-            return Swept(*moved, more=most in moved or marked.rowcount == most_accounts)
+            more = max(moved) >= most or marked.rowcount == most_accounts
+            return Swept(*moved, more=more)
 
         return await self._database.run(work)

@@ -26,14 +26,15 @@ LEASE: Final = timedelta(seconds=60)
 SET_ASIDE_FOR: Final = timedelta(minutes=10)
 """Time until a row that no event can carry is tried again, in case it was corrected."""
 
+# Locked rows are found again by their place, as in a claim.
 TAKE: Final = text("""
-UPDATE usage_reports r SET leased_until = :until
-  FROM (SELECT report_id FROM usage_reports
-         WHERE state = 'pending' AND (leased_until IS NULL OR leased_until < :now)
-         ORDER BY created_at LIMIT :most FOR UPDATE SKIP LOCKED) p
- WHERE r.report_id = p.report_id
-RETURNING r.report_id, r.identifier, r.meter, r.value, r.stripe_customer_id, r.dimensions,
-          r.occurred_at, r.event_count, r.claim_id
+UPDATE usage_reports SET leased_until = :until
+ WHERE ctid = ANY(ARRAY(
+       SELECT ctid FROM usage_reports
+        WHERE state = 'pending' AND (leased_until IS NULL OR leased_until < :now)
+        ORDER BY created_at LIMIT :most FOR UPDATE SKIP LOCKED))
+RETURNING report_id, identifier, meter, value, stripe_customer_id, dimensions, occurred_at,
+          event_count, claim_id
 """)
 
 SET_ASIDE: Final = text("""
