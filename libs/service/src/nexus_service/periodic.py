@@ -63,10 +63,12 @@ class Periodic:
     async def _wait(self) -> None:
         for _ in range(self._intervals):
             self._more_comes = False
-            try:
-                async with asyncio.timeout(self._every):
-                    await self._woken.wait()
+            if await self._woken_within(self._every) or not self._more_comes:
                 return
-            except TimeoutError:
-                if not self._more_comes:
-                    return
+
+    async def _woken_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._woken.wait()
+        except TimeoutError:
+            return False
