@@ -65,6 +65,7 @@ MEANINGS: Final = {
     "surplus_customers": "a user has further customers at Stripe: look at them there",
     "unexpected_answer": "Stripe answered what only a mistake of ours or of the set-up explains",
     "usage_expired": "usage became 35 days old without a report and is never billed",
+    "usage_put_back": "due usage waits again: its user was assigned to an account without customer",
     "usage_released": "usage whose customer has come became due, or reports were replaced",
     "user_refused": "Stripe refuses to make a customer of this user",
     "waiting_at_start": "broker or database is not there yet; the service waits",

@@ -20,9 +20,11 @@ from nexus_messaging.message import Delivery, Message
 from nexus_messaging.router import Handlers, Router
 from nexus_messaging.topology import (
     CUSTOMER_PROVISIONED_QUEUE,
+    SUBSCRIPTION_CHANGED_QUEUE,
     TOOL_EXECUTED_QUEUE,
     USAGE_OUTCOMES_QUEUE,
     USAGE_RECORDED_QUEUE,
+    USER_ASSIGNED_QUEUE,
     USER_CREATED_QUEUE,
     USER_UPDATED_QUEUE,
     WORK_QUEUES,
@@ -110,7 +112,7 @@ def single(router: Router, queue: str, called: AsyncMock, **provided: Any) -> Re
 
 def readers() -> Mapping[str, Reader]:
     """Return how each consumer reads, by its queue."""
-    accounts, profiles, changes, reporter = (AsyncMock() for _ in range(4))
+    accounts, subscriptions, profiles, changes, reporter = (AsyncMock() for _ in range(5))
     return {
         TOOL_EXECUTED_QUEUE: read_tool_run,
         USAGE_OUTCOMES_QUEUE: read_answer,
@@ -120,6 +122,19 @@ def readers() -> Mapping[str, Reader]:
             accounts.apply,
             accounts=accounts,
             claim=Mock(),
+        ),
+        USER_ASSIGNED_QUEUE: single(
+            usage_ingest.handlers.router,
+            USER_ASSIGNED_QUEUE,
+            accounts.assign,
+            accounts=accounts,
+            claim=Mock(),
+        ),
+        SUBSCRIPTION_CHANGED_QUEUE: single(
+            usage_ingest.handlers.router,
+            SUBSCRIPTION_CHANGED_QUEUE,
+            subscriptions.apply,
+            subscriptions=subscriptions,
         ),
         USER_CREATED_QUEUE: single(
             customer_provisioner.handlers.router,
@@ -165,7 +180,7 @@ async def test_consumer_reads_the_same_meaning(message: Path) -> None:
 
 def test_every_consumer_is_tried() -> None:
     """A new queue needs its reader here, and a message of each type that a release has."""
-    unreleased = {USER_UPDATED_QUEUE}
+    unreleased = {USER_UPDATED_QUEUE, USER_ASSIGNED_QUEUE, SUBSCRIPTION_CHANGED_QUEUE}
 
     assert readers().keys() == set(WORK_QUEUES)
     assert {delivery_of(message).queue for message in MESSAGES} == set(WORK_QUEUES) - unreleased

@@ -15,11 +15,14 @@ from nexus_contracts import (
     CustomerProvisionedV1,
     Event,
     EventData,
+    SubscriptionChangedV1,
+    SubscriptionItem,
     ToolExecutedV1,
     ToolExecutedV2,
     UsageRecordedV1,
     UsageRejectedV1,
     UsageReportedV1,
+    UserAssignedV1,
     UserCreatedV1,
     UserCreatedV2,
     UserUpdatedV1,
@@ -38,6 +41,11 @@ moments = st.datetimes(
 )
 identifiers = st.from_regex(r"[A-Za-z0-9._:-]{1,100}", fullmatch=True)
 customers = st.from_regex(r"cus_[A-Za-z0-9_]{1,200}", fullmatch=True)
+subscriptions = st.from_regex(r"sub_[A-Za-z0-9_]{1,200}", fullmatch=True)
+prices = st.from_regex(r"price_[A-Za-z0-9_]{1,200}", fullmatch=True)
+revisions = st.integers(1, 2**63 - 1)
+numbers = st.none() | st.integers(0, 999_999_999_999_999)
+meters = st.text("abcdef_", min_size=1, max_size=100)
 names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=256)
 json_values = st.recursive(
     st.none()
@@ -101,17 +109,53 @@ EVENTS: dict[type[EventData], st.SearchStrategy[EventData]] = {
         stripe_customer_id=customers,
         generation=st.integers(1, 1_000_000),
     ),
+    UserAssignedV1: st.builds(
+        UserAssignedV1,
+        user_id=st.uuids(),
+        account_id=st.uuids(),
+        since=moments,
+        revision=revisions,
+    ),
+    SubscriptionChangedV1: st.builds(
+        SubscriptionChangedV1,
+        subscription_id=subscriptions,
+        account_id=st.uuids(),
+        stripe_customer_id=customers,
+        revision=revisions,
+        plan_type=st.none() | texts,
+        status=texts,
+        seats=numbers,
+        items=st.lists(
+            st.builds(
+                SubscriptionItem,
+                price_id=prices,
+                product_id=texts,
+                lookup_key=st.none() | texts,
+                quantity=numbers,
+                meter=st.none() | meters,
+            ),
+            max_size=3,
+        ),
+        period_start=st.none() | moments,
+        period_end=st.none() | moments,
+        trial_end=st.none() | moments,
+        cancel_at=st.none() | moments,
+        ended_at=st.none() | moments,
+        plan_since=moments,
+        as_of=moments,
+    ),
     UsageRecordedV1: st.builds(
         UsageRecordedV1,
         report_id=st.uuids(),
         identifier=identifiers,
-        meter=st.text("abcdef_", min_size=1, max_size=100),
+        meter=meters,
         value=st.integers(1, 999_999_999_999_999),
         stripe_customer_id=customers,
         dimensions=st.none() | st.dictionaries(texts, texts, max_size=3),
         occurred_at=moments,
         event_count=st.integers(1, 999_999_999_999_999),
         claim_id=st.none() | st.uuids(),
+        late=st.booleans(),
     ),
     UsageReportedV1: st.builds(
         UsageReportedV1,

@@ -16,11 +16,13 @@ from nexus_messaging.topology import (
     RETIRED_TIERS,
     RETRY_RETURN,
     SHORTEST_WAIT,
+    SUBSCRIPTION_CHANGED_QUEUE,
     TIERS,
     TOOL_EXECUTED_QUEUE,
     UNROUTABLE,
     USAGE_OUTCOMES_QUEUE,
     USAGE_RECORDED_QUEUE,
+    USER_ASSIGNED_QUEUE,
     USER_CREATED_QUEUE,
     WORK_QUEUES,
     Tier,
@@ -217,6 +219,8 @@ def test_publisher_writes_its_own_event_types_only(key: str, *, allowed: bool) -
         ("tool.executed.v9", TOOL_EXECUTED_QUEUE),
         ("user.created.v1", USER_CREATED_QUEUE),
         ("customer.provisioned.v1", CUSTOMER_PROVISIONED_QUEUE),
+        ("user.assigned.v1", USER_ASSIGNED_QUEUE),
+        ("subscription.changed.v1", SUBSCRIPTION_CHANGED_QUEUE),
         ("usage.recorded.v1", USAGE_RECORDED_QUEUE),
         ("usage.reported.v1", USAGE_OUTCOMES_QUEUE),
         ("usage.rejected.v2", USAGE_OUTCOMES_QUEUE),
@@ -231,7 +235,7 @@ def test_home_of_an_event_is_the_queue_of_its_consumer(event_type: str | None, h
     assert home_queue(event_type, UNROUTABLE, from_outside=False) == home
 
 
-@pytest.mark.parametrize("event", ["usage.recorded.v1", "usage.reported.v1"])
+@pytest.mark.parametrize("event", ["usage.recorded.v1", "usage.reported.v1", "user.assigned.v1"])
 def test_outside_message_has_no_home_among_internal_queues(event: str) -> None:
     """An operator must not be advised to move a forged event to such a queue."""
     home = home_queue(event, TOOL_EXECUTED_QUEUE, from_outside=True)

@@ -14,10 +14,12 @@ from nexus_messaging.topology import (
     INTERNAL,
     OUTSIDE_QUEUES,
     RETRY_RETURN,
+    SUBSCRIPTION_CHANGED_QUEUE,
     TIERS,
     TOOL_EXECUTED_QUEUE,
     UNROUTABLE,
     USAGE_RECORDED_QUEUE,
+    USER_ASSIGNED_QUEUE,
     USER_CREATED_QUEUE,
     USER_UPDATED_QUEUE,
     WORK_QUEUES,
@@ -35,6 +37,8 @@ ROUTES = [
         "customer.provisioned.v1",
         "usage-ingest.customer-provisioned",
     ),
+    ("customer-provisioner", INTERNAL, "user.assigned.v1", USER_ASSIGNED_QUEUE),
+    ("customer-provisioner", INTERNAL, "subscription.changed.v1", SUBSCRIPTION_CHANGED_QUEUE),
     ("usage-ingest", INTERNAL, "usage.recorded.v1", USAGE_RECORDED_QUEUE),
     ("stripe-reporter", INTERNAL, "usage.reported.v1", "usage-ingest.usage-outcomes"),
     ("stripe-reporter", INTERNAL, "usage.rejected.v1", "usage-ingest.usage-outcomes"),
@@ -66,6 +70,8 @@ async def test_service_cannot_publish_to_the_queue_of_another(
     [
         ("publisher", INTERNAL, "tool.executed.v1"),
         ("publisher", EVENTS, "usage.reported.v1"),
+        ("publisher", EVENTS, "user.assigned.v1"),
+        ("publisher", INTERNAL, "user.assigned.v1"),
         ("publisher", EVENTS, "tool.executed.v1.more"),
         ("publisher", TIERS[0].name, TOOL_EXECUTED_QUEUE),
         ("publisher", RETRY_RETURN, TOOL_EXECUTED_QUEUE),
@@ -118,7 +124,8 @@ async def test_service_declares_nothing_and_reads_its_own_queues_only(broker: Br
 async def test_publisher_cannot_forge_internal_events_by_cc(broker: Broker, header: str) -> None:
     """Old brokers do not check CC and BCC against topic permissions."""
     ours = [queue for queue in WORK_QUEUES if queue not in OUTSIDE_QUEUES]
-    forged = ["usage.recorded.v1", "usage.reported.v1", "customer.provisioned.v1", *ours]
+    internal = ("usage.recorded", "usage.reported", "customer.provisioned", "user.assigned")
+    forged = [*(f"{each}.v1" for each in internal), *ours]
     async with broker.channel("publisher") as channel:
         with suppress(ChannelAccessRefused):
             await publish(channel, EVENTS, "tool.executed.v1", headers={header: forged})

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from local_stack.catalogue import base_environment
 from local_stack.servers import Database as PostgresServer
-from nexus_contracts import CallRecord, CallRecordsEnd
+from nexus_contracts import CallRecord, CallRecordsEnd, UserAssigned
 from nexus_database import Database
 from support.backup import back_up, restore
 from support.events import provisioned, tool_run
@@ -33,7 +33,7 @@ ONE = UUID(int=1)
 
 REPORTS = """
 SELECT report_id, identifier, meter, value, stripe_customer_id, dimensions, occurred_at,
-       event_count, claim_id
+       event_count, claim_id, late
   FROM usage_reports ORDER BY created_at, report_id
 """
 
@@ -84,6 +84,11 @@ class LostLedger:
     async def announce(self, user: UUID, customer: str, generation: int = 1) -> None:
         """Store a customer as if it were announced."""
         await Accounts(self.database).apply(provisioned(user, customer, generation).data)
+
+    async def assign(self, user: UUID, account: UUID, since: datetime, revision: int) -> None:
+        """Assign a user as if it were announced."""
+        assigned = UserAssigned(user_id=user, account_id=account, since=since, revision=revision)
+        await Accounts(self.database).assign(assigned)
 
     async def record(self, *runs: ToolRun) -> None:
         """Record runs as if they were published now, for the first time or again."""

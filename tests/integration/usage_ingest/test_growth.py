@@ -83,6 +83,7 @@ CLAIMING = {
     "most": 1_000,
     "traceparent": None,
     "links": 0,
+    "charges": None,
 }
 FROM_START = {"created_at": reader.BEGINNING, "report_id": reader.FIRST_ID}
 QUERIES: dict[str, tuple[TextClause, dict[str, Any]]] = {

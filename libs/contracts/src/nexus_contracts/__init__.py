@@ -16,6 +16,11 @@ from nexus_contracts.errors import (
     UnreadableError,
     UnsupportedVersionError,
 )
+from nexus_contracts.subscription_changed import (
+    SubscriptionChanged,
+    SubscriptionChangedV1,
+    SubscriptionItem,
+)
 from nexus_contracts.tool_executed import (
     TOOL_EXECUTED_VERSIONS,
     ToolExecuted,
@@ -25,6 +30,7 @@ from nexus_contracts.tool_executed import (
 from nexus_contracts.usage_recorded import UsageRecorded, UsageRecordedV1
 from nexus_contracts.usage_rejected import UsageRejected, UsageRejectedV1
 from nexus_contracts.usage_reported import UsageReported, UsageReportedV1
+from nexus_contracts.user_assigned import UserAssigned, UserAssignedV1
 from nexus_contracts.user_created import UserCreated, UserCreatedV1, UserCreatedV2
 from nexus_contracts.user_updated import UserUpdated, UserUpdatedV1
 
@@ -34,6 +40,8 @@ ALL_EVENTS: tuple[type[EventData], ...] = (
     UserCreatedV2,
     UserUpdatedV1,
     CustomerProvisionedV1,
+    UserAssignedV1,
+    SubscriptionChangedV1,
     UsageRecordedV1,
     UsageReportedV1,
     UsageRejectedV1,
@@ -53,6 +61,9 @@ __all__ = [
     "Event",
     "EventData",
     "InvalidEventError",
+    "SubscriptionChanged",
+    "SubscriptionChangedV1",
+    "SubscriptionItem",
     "ToolExecuted",
     "ToolExecutedV1",
     "ToolExecutedV2",
@@ -64,6 +75,8 @@ __all__ = [
     "UsageRejectedV1",
     "UsageReported",
     "UsageReportedV1",
+    "UserAssigned",
+    "UserAssignedV1",
     "UserCreated",
     "UserCreatedV1",
     "UserCreatedV2",

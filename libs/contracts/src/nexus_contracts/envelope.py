@@ -43,15 +43,19 @@ _CONFIG: Final = ConfigDict(
 )
 
 
+# Docstrings of fields are their descriptions in the published schemas. Not so the envelope's:
+# pydantic would look for them in the code that names Event[...], and fail.
+DATA_CONFIG: Final = ConfigDict(**_CONFIG, use_attribute_docstrings=True)
+"""Of an event's data, and of the objects within."""
+
+
 class EventData(BaseModel):
     """What every version of every event shares: frozen, strict, unknown fields ignored.
 
     ``TYPE`` is the CloudEvents ``type``: the event's name and its major version.
     """
 
-    # Docstrings of fields are their descriptions in the published schemas. Not so the envelope's:
-    # pydantic would look for them in the code that names Event[...], and fail.
-    model_config = ConfigDict(**_CONFIG, use_attribute_docstrings=True)
+    model_config = DATA_CONFIG
 
     TYPE: ClassVar[str]
     FREE_FORM: ClassVar[str | None] = None

@@ -39,6 +39,22 @@ StripeCustomerId = Annotated[
         )
     ),
 ]
+
+
+def _stripe_id(prefix: str, of: str) -> str:
+    return worded_pattern(
+        rf"^{prefix}_[A-Za-z0-9_]{{1,200}}$",
+        f"must be the id of {of} at Stripe, {prefix}_ and more",
+    )
+
+
+SubscriptionId = Annotated[str, Field(pattern=_stripe_id("sub", "a subscription"))]
+PriceId = Annotated[str, Field(pattern=_stripe_id("price", "a price"))]
+ProductId = Annotated[Text, Field(description="The product's id, which its maker may choose.")]
+
+Revision = Annotated[int, Field(ge=1, le=2**63 - 1)]
+"""A number that rises, as PostgreSQL's `bigint` holds it."""
+
 Identifier = Annotated[
     str,
     Field(

@@ -43,6 +43,9 @@ class UsageRecordedV1(EventData):
     """How many tool runs the report sums up."""
     claim_id: UUID | None = None
     """The claim that made the report. Reports of 0.1.0 have none."""
+    late: Annotated[bool, BILLED] = False
+    """Whether it sums up readings that came later than their runs, which other reports have
+    charged: no run is claimed for it again."""
 
 
 UsageRecorded = UsageRecordedV1

@@ -38,6 +38,8 @@ USER_CREATED_QUEUE = "customer-provisioner.user-created"
 USER_UPDATED_QUEUE = "customer-provisioner.user-updated"
 TOOL_EXECUTED_QUEUE = "usage-ingest.tool-executed"
 CUSTOMER_PROVISIONED_QUEUE = "usage-ingest.customer-provisioned"
+USER_ASSIGNED_QUEUE = "usage-ingest.user-assigned"
+SUBSCRIPTION_CHANGED_QUEUE = "usage-ingest.subscription-changed"
 USAGE_OUTCOMES_QUEUE = "usage-ingest.usage-outcomes"
 USAGE_RECORDED_QUEUE = "stripe-reporter.usage-recorded"
 
@@ -139,6 +141,8 @@ _QUEUES = (
     WorkQueue(USER_UPDATED_QUEUE, ("user.updated",), from_outside=True),
     WorkQueue(TOOL_EXECUTED_QUEUE, ("tool.executed",), from_outside=True),
     WorkQueue(CUSTOMER_PROVISIONED_QUEUE, ("customer.provisioned",)),
+    WorkQueue(USER_ASSIGNED_QUEUE, ("user.assigned",)),
+    WorkQueue(SUBSCRIPTION_CHANGED_QUEUE, ("subscription.changed",)),
     WorkQueue(USAGE_OUTCOMES_QUEUE, ("usage.reported", "usage.rejected")),
     WorkQueue(USAGE_RECORDED_QUEUE, ("usage.recorded",), single_active_consumer=True),
 )
@@ -146,7 +150,12 @@ _QUEUES = (
 permissions, Prometheus' rules and dashboards follow."""
 
 _PUBLISHES = {
-    "customer-provisioner": ("customer.provisioned", "user.created"),
+    "customer-provisioner": (
+        "customer.provisioned",
+        "subscription.changed",
+        "user.assigned",
+        "user.created",
+    ),
     "usage-ingest": ("usage.recorded",),
     "stripe-reporter": ("usage.reported", "usage.rejected"),
 }

@@ -19,6 +19,7 @@ from usage_ingest.storage.claims import Claims
 from usage_ingest.storage.figures import Figures
 from usage_ingest.storage.ledger import Ledger
 from usage_ingest.storage.reports import Reports
+from usage_ingest.storage.subscriptions import Subscriptions
 
 IDLE: Final = 1.0
 """Seconds between rounds if nothing wakes the job: windows close by the clock alone."""
@@ -78,6 +79,7 @@ def assemble(app: App, settings: Settings) -> None:
         rules=rules,
         reports=reports,
         accounts=accounts,
+        subscriptions=Subscriptions(app.database, best=max),
         metrics=metrics,
         recording=app.work("record"),
         applying=app.work("apply"),

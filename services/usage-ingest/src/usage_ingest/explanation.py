@@ -7,7 +7,7 @@ from typing import Any, Final
 from nexus_service.console import rfc_3339
 
 NEXT: Final = {
-    "waiting": "its user has no Stripe customer yet; it is reported once there is one",
+    "waiting": "its account has no Stripe customer yet; it is reported once there is one",
     "due": "its window has not closed yet, or the next claim takes it",
     "not_billable": "runs of its status are not billed (BILLABLE_STATUSES)",
     "expired": "Stripe takes no usage older than 35 days; it will never be sent",
@@ -44,6 +44,13 @@ def explain(history: EventHistory) -> Iterator[str]:
     if event["metadata_left_out"]:
         yield "its metadata can't be stored and was left out; nothing is billed by it"
     yield f"worth {_readings(event['readings'])}"
+    if event["account_id"] != event["user_id"]:
+        yield f"paid by account {event['account_id']}, which its user was assigned to"
+    if event["claimed_for"] not in {None, event["account_id"]}:
+        yield (
+            f"claimed for account {event['claimed_for']}, before the assignment was known: that"
+            " stays so"
+        )
     if event["billing_state"] != "claimed":
         yield f"{event['billing_state']}: {NEXT[event['billing_state']]}"
     for report in history.reports:

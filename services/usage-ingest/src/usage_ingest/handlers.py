@@ -13,8 +13,10 @@ from nexus_contracts import (
     ContractError,
     CustomerProvisioned,
     Event,
+    SubscriptionChanged,
     UsageRejectedV1,
     UsageReportedV1,
+    UserAssigned,
     read_event,
 )
 from nexus_database import RowRefusedError, RowsBusyError
@@ -25,8 +27,10 @@ from nexus_messaging.retry import Done, Failed, Outcome
 from nexus_messaging.router import Router
 from nexus_messaging.topology import (
     CUSTOMER_PROVISIONED_QUEUE,
+    SUBSCRIPTION_CHANGED_QUEUE,
     TOOL_EXECUTED_QUEUE,
     USAGE_OUTCOMES_QUEUE,
+    USER_ASSIGNED_QUEUE,
 )
 from nexus_service.periodic import Periodic
 from nexus_service.work import Work
@@ -45,6 +49,7 @@ from usage_ingest.storage.ledger import (
     Result,
 )
 from usage_ingest.storage.reports import Answer, Applied, Reports
+from usage_ingest.storage.subscriptions import Subscriptions
 
 PREFETCH: Final = 2000
 """Four batches: one that is committed, and the others at hand."""
@@ -183,7 +188,7 @@ async def keep_account(
     accounts: Annotated[Accounts, Context()],
     claim: Annotated[Periodic, Context()],
 ) -> Outcome:
-    """Store a user's customer, and claim the usage that waited for it.
+    """Store an account's customer, and claim the usage that waited for it.
 
     Raises:
         RowsBusyError: another transaction holds the account; nothing was stored.
@@ -191,6 +196,38 @@ async def keep_account(
     """
     await accounts.apply(event.data)
     claim.wake()
+    return Done()
+
+
+@router.subscriber(USER_ASSIGNED_QUEUE, prefetch=PREFETCH_CUSTOMERS)
+async def keep_assignment(
+    event: Event[UserAssigned],
+    accounts: Annotated[Accounts, Context()],
+    claim: Annotated[Periodic, Context()],
+) -> Outcome:
+    """Store whose account pays for a user, and claim the usage that waited for another one.
+
+    Raises:
+        RowsBusyError: another transaction stores it; nothing was stored.
+        DatabaseUnavailableError: nothing was stored.
+    """
+    await accounts.assign(event.data)
+    claim.wake()
+    return Done()
+
+
+@router.subscriber(SUBSCRIPTION_CHANGED_QUEUE, prefetch=PREFETCH_CUSTOMERS)
+async def keep_subscription(
+    event: Event[SubscriptionChanged],
+    subscriptions: Annotated[Subscriptions, Context()],
+) -> Outcome:
+    """Store an account's subscription, and the plan that the account has by it.
+
+    Raises:
+        RowsBusyError: another transaction stores one; nothing was stored.
+        DatabaseUnavailableError: nothing was stored.
+    """
+    await subscriptions.apply(event.data)
     return Done()
 
 

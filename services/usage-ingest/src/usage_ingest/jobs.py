@@ -43,10 +43,12 @@ async def claim_usage(
     if claimed.events:
         counts = {"nexus.events": claimed.events, "nexus.reports": claimed.reports}
         work.end(claimed.contexts, counts)
-    metrics.claimed(claimed.events, claimed.reports)
+    metrics.claimed(claimed.events, claimed.reports, claimed.without_meter)
+    if claimed.put_back:
+        log.info("usage_put_back", events=claimed.put_back)
     if claimed.reports:
         wake_relay()
-    return claimed.events == MOST_EVENTS
+    return claimed.taken == MOST_EVENTS
 
 
 class Relay:

@@ -71,6 +71,10 @@ class IngestMetrics:
         self._reported_value = Counter(
             f"{prefix}_reported_value", "Quantity reported", ["meter"], registry=registry
         )
+        # Readings of claimed events that their account's plan charges on no meter.
+        self._without_meter = Counter(
+            f"{prefix}_readings_without_meter", "Readings charged on no meter", registry=registry
+        )
         # Events that were claimed, and reports by what became of them.
         self._claimed = Counter(f"{prefix}_events_claimed", "Events reported", registry=registry)
         self._reports = Counter(f"{prefix}_reports", "Reports by step", ["step"], registry=registry)
@@ -131,9 +135,10 @@ class IngestMetrics:
         """Count a message that is no acceptable event, by one of ``REFUSALS``."""
         self._events.labels(why).inc()
 
-    def claimed(self, events: int, reports: int) -> None:
-        """Count a claim."""
+    def claimed(self, events: int, reports: int, without_meter: int) -> None:
+        """Count a claim: its events, its reports, and readings that are charged on no meter."""
         self._claimed.inc(events)
+        self._without_meter.inc(without_meter)
         self._reports.labels("created").inc(reports)
 
     def forwarded(self, reports: int, failed: int) -> None:

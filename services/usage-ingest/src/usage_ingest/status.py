@@ -9,11 +9,13 @@ from nexus_broker_admin.depths import Depths
 from nexus_messaging.topology import (
     CUSTOMER_PROVISIONED_QUEUE,
     RETIRED_TIERS,
+    SUBSCRIPTION_CHANGED_QUEUE,
     TIERS,
     TOOL_EXECUTED_QUEUE,
     UNROUTABLE,
     USAGE_OUTCOMES_QUEUE,
     USAGE_RECORDED_QUEUE,
+    USER_ASSIGNED_QUEUE,
     USER_CREATED_QUEUE,
     USER_UPDATED_QUEUE,
     dead_letter_queue,
@@ -101,6 +103,8 @@ STAGES: Final = (
     Stage("reporting", USAGE_RECORDED_QUEUE, "stripe-reporter", _STRIPE),
     Stage("applying answers", USAGE_OUTCOMES_QUEUE, _INGEST, _OUTAGE),
     Stage("learning of customers", CUSTOMER_PROVISIONED_QUEUE, _INGEST, _OUTAGE),
+    Stage("learning who pays for whom", USER_ASSIGNED_QUEUE, _INGEST, _OUTAGE),
+    Stage("learning of subscriptions", SUBSCRIPTION_CHANGED_QUEUE, _INGEST, _OUTAGE),
     Stage("making customers", USER_CREATED_QUEUE, "customer-provisioner", _STRIPE),
     Stage("updating customers", USER_UPDATED_QUEUE, "customer-provisioner", _STRIPE),
 )

@@ -1,7 +1,8 @@
 """`usage-ingest adopt`: completes a restored ledger from the journal, and says what is missing.
 
-Without ``--execute`` it changes nothing. The journal's list is read twice, in batches of bounded
-size: first to restore all reports, then to claim their events.
+Without ``--execute`` it changes nothing. The journal's list is read in batches of bounded size:
+first to restore all reports, then to claim their events, then to claim for what still lacks events
+those that a later assignment gave to another account.
 """
 
 import argparse
@@ -91,6 +92,11 @@ class Summary:
         self.unknown_customers.add(batch.unknown_customers)
         self.conflicts.add(Counter(batch.conflicts))
 
+    def look_again(self) -> None:
+        """Forget what is missing and what differs: all claims are gone through again."""
+        self.missing = NamedCount()
+        self.differences = Counter()
+
     def add_events(self, batch: ClaimedEvents) -> None:
         """Add what was done with a batch's events."""
         self.claimed += batch.claimed
@@ -138,9 +144,12 @@ async def adopt(settings: AdoptSettings, parsed: argparse.Namespace) -> int:
         recovery = Recovery(database, window=window, execute=parsed.execute)
         for batch in _batches(_records(parsed.file, summary)):
             summary.add_reports(await recovery.restore_reports(batch))
-        parsed.file.seek(0)
-        for batch in _batches(_records(parsed.file)):
-            summary.add_events(await recovery.claim_events(batch))
+        # What is not executed is not seen by the next round, and would be counted again.
+        for overruled in (False, True) if parsed.execute else (True,):
+            parsed.file.seek(0)
+            summary.look_again()
+            for batch in _batches(_records(parsed.file)):
+                summary.add_events(await recovery.claim_events(batch, overruled=overruled))
     show_line(str(summary) if parsed.execute else f"{summary}; nothing was changed: add --execute")
     faults = list(summary.faults())
     for fault in faults:

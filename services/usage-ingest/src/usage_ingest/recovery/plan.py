@@ -7,6 +7,10 @@ events, it would be counted twice. So its row is inserted again, and events are 
 The journal has how many events a report summed up and the time of the earliest, but not their ids.
 On a meter that counts runs, any events of that customer, window and dimension set are the same
 money if their number is right.
+
+Nor has it the plan by which routes became meters. A route was on one of the meters that some plan
+has for it: on that of the account's plan as it is known now, if the claim has a report of it, else
+on another that the claim has a report of.
 """
 
 import json
@@ -18,6 +22,7 @@ from typing import Final
 from uuid import UUID
 
 from nexus_contracts import CallRecord, UsageRecorded
+from usage_ingest.charging import Charge, Charges, charged_value, is_route
 from usage_ingest.windows import bounds
 
 RANKS: Final = {"pending": 0, "forwarded": 1, "rejected": 2, "reported": 3, "superseded": 4}
@@ -29,9 +34,9 @@ Slot = tuple[UUID, str]
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The user of a customer at Stripe, and the customer's generation."""
+    """The account of a customer at Stripe, and the customer's generation."""
 
-    user_id: UUID
+    account_id: UUID
     generation: int
 
 
@@ -164,20 +169,31 @@ def _insert(plan: Plan, record: CallRecord, accounts: Mapping[str, Account]) -> 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An event that is in no claim, and what each meter reads for it."""
+    """An event that is in no claim, and its readings by their keys.
+
+    ``overruled``: its account is another one by what is known now, and was the claim's by what was
+    known before.
+    """
 
     event_id: UUID
     occurred_at: datetime
     readings: Mapping[str, int]
+    overruled: bool = False
 
 
 @dataclass(slots=True)
 class Claim:
-    """A claim by its standing reports, one for each meter, and the sums of its events so far."""
+    """A claim by its standing reports, one for each meter, and the readings of its events so far.
+
+    ``plan`` is its account's plan at the time of its first event, as it is known now. ``events``
+    and ``sums`` are the number and the sum of its events' readings, by key.
+    """
 
     rows: Mapping[str, ReportRow]
+    charges: Charges = field(default_factory=dict)
+    plan: str | None = None
     events: Counter[str] = field(default_factory=Counter)
-    values: Counter[str] = field(default_factory=Counter)
+    sums: Counter[str] = field(default_factory=Counter)
 
     @property
     def first(self) -> ReportRow:
@@ -189,10 +205,24 @@ class Claim:
         """The time of its earliest event."""
         return self.first.report.occurred_at
 
+    def charge(self, key: str) -> Charge | None:
+        """Return what its readings with a key are charged as; ``None``: on no meter."""
+        if not is_route(key):
+            return Charge(key)
+        known = self.charges.get(self.plan, self.charges.get(None, {}))
+        if key not in known:
+            return None
+        possible = (plan[key] for plan in (known, *self.charges.values()) if key in plan)
+        return next((each for each in possible if each.meter in self.rows), known[key])
+
     @property
     def lacking(self) -> dict[str, int]:
         """The number of events that it lacks, for each meter that lacks any."""
-        lacking = {m: row.report.event_count - self.events[m] for m, row in self.rows.items()}
+        counted: Counter[str] = Counter()
+        for key, number in self.events.items():
+            if (charge := self.charge(key)) is not None:
+                counted[charge.meter] += number
+        lacking = {m: row.report.event_count - counted[m] for m, row in self.rows.items()}
         return {meter: count for meter, count in lacking.items() if count > 0}
 
     @property
@@ -208,36 +238,40 @@ class Claim:
         """
         if self.missing:
             return {}
+        values: Counter[str] = Counter()
+        for key, value in self.sums.items():
+            if (charge := self.charge(key)) is not None:
+                values[charge.meter] += charged_value(value, charge)
         reports = {meter: row.report for meter, row in self.rows.items()}
         return {
-            (report.stripe_customer_id, meter): report.value - self.values[meter]
+            (report.stripe_customer_id, meter): report.value - values[meter]
             for meter, report in reports.items()
         }
 
     def add(self, candidate: Candidate) -> None:
         """Add an event to its sums."""
         self.events.update(candidate.readings.keys())
-        self.values.update(candidate.readings)
+        self.sums.update(candidate.readings)
 
     def accepts(self, candidate: Candidate) -> bool:
         """Whether it may have summed up this event, and can still get all others that it lacks.
 
-        It has a report on every meter that its events read, so each meter of this event must lack
-        one. Where only an event that reads a further meter can fill a place, as a run with tokens,
+        It has a report on every meter that its events are on, so each meter of this event must lack
+        one. Where only an event that is on a further meter can fill a place, as a run with tokens,
         the place stays free for it: that event may not be back yet.
         """
-        lacking = self.lacking
-        others = lacking.keys() - candidate.readings.keys()
-        return candidate.readings.keys() <= lacking.keys() and all(
-            lacking[each] < self.missing for each in others
+        charges = map(self.charge, candidate.readings)
+        lacking, meters = self.lacking, {each.meter for each in charges if each is not None}
+        return meters <= lacking.keys() and all(
+            lacking[each] < self.missing for each in lacking.keys() - meters
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Where to find the events of some claims: a user, a window, and dimensions as JSON."""
+    """Where to find the events of some claims: an account, a window, and dimensions as JSON."""
 
-    user_id: UUID
+    account_id: UUID
     begins: datetime
     ends: datetime
     dimensions: str
@@ -246,14 +280,15 @@ class Group:
     def of(cls, claim: Claim, window: timedelta) -> "Group":
         """Return where a claim's events are if windows have that length."""
         row = claim.first
-        return cls(row.account.user_id, *bounds(claim.occurred_at, window), row.dimensions_json)
+        return cls(row.account.account_id, *bounds(claim.occurred_at, window), row.dimensions_json)
 
 
 def assign_events(claims: Iterable[Claim], candidates: Sequence[Candidate]) -> dict[UUID, UUID]:
     """Give claims of one group the events that they lack; return the claim of each event.
 
     The time of a claim's earliest event is known: the latest claim chooses first, and takes events
-    before its own earliest one only if there are no others.
+    before its own earliest one only if there are no others, and those that are another account's by
+    now last of all.
     """
     taken: dict[UUID, UUID] = {}
     for claim in sorted(claims, key=lambda claim: claim.occurred_at, reverse=True):
@@ -267,7 +302,8 @@ def assign_events(claims: Iterable[Claim], candidates: Sequence[Candidate]) -> d
 
 
 def _by_likelihood(earliest: datetime, candidates: Sequence[Candidate]) -> list[Candidate]:
-    def key(each: Candidate) -> tuple[bool, datetime, UUID]:
-        return (each.occurred_at < earliest, each.occurred_at, each.event_id)
+    def key(each: Candidate) -> tuple[bool, bool, datetime, UUID]:
+        early = each.occurred_at < earliest
+        return (each.overruled, early, each.occurred_at, each.event_id)
 
     return sorted(candidates, key=key)

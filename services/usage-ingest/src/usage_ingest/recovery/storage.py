@@ -1,9 +1,10 @@
 """The ledger's side of recovery: a batch of reports, or of their events, in one transaction."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_contracts import CallRecord
 from nexus_database import WAIT_FOR_LOCKS, Database
+from usage_ingest.charging import Charges
 from usage_ingest.columns import Column, arrays, names, rows, selected
 from usage_ingest.recovery.plan import (
     Account,
@@ -24,6 +26,7 @@ from usage_ingest.recovery.plan import (
     assign_events,
     plan_reports,
 )
+from usage_ingest.storage.accounts import assigned_at
 from usage_ingest.storage.reports import stored_report
 
 ADVISORY_LOCK: Final = 7_203_512
@@ -44,7 +47,7 @@ STORED: Final = (
     REPORT_ID,
     Column("claim_id", "uuid", "claim_id"),
     Column("identifier", "text", "report.identifier"),
-    Column("user_id", "uuid", "account.user_id"),
+    Column("user_id", "uuid", "account.account_id"),
     Column("stripe_customer_id", "text", "report.stripe_customer_id"),
     Column("generation", "int", "account.generation"),
     Column("meter", "text", "report.meter"),
@@ -52,6 +55,7 @@ STORED: Final = (
     Column("dimensions", "jsonb", "dimensions_json"),
     Column("occurred_at", "timestamptz", "report.occurred_at"),
     Column("event_count", "bigint", "report.event_count"),
+    Column("late", "boolean", "report.late"),
     *STATUS,
 )
 
@@ -82,7 +86,7 @@ SELECT stripe_customer_id, user_id, generation FROM billing_accounts
 """)
 
 CLAIMED: Final = text("""
-SELECT e.claim_id, r.key AS meter, count(*) AS events, sum(r.value::bigint)::bigint AS value
+SELECT e.claim_id, r.key, count(*) AS events, sum(r.value::bigint)::bigint AS value
   FROM usage_events e
  CROSS JOIN LATERAL jsonb_each_text(e.readings) r
  WHERE e.claim_id = ANY(CAST(:claims AS uuid[]))
@@ -91,7 +95,7 @@ SELECT e.claim_id, r.key AS meter, count(*) AS events, sum(r.value::bigint)::big
 
 SEARCHES: Final = (
     Column("place", "bigint", "place"),
-    Column("user_id", "uuid", "group.user_id"),
+    Column("account_id", "uuid", "group.account_id"),
     Column("begins", "timestamptz", "group.begins"),
     Column("ends", "timestamptz", "group.ends"),
     Column("dimensions", "text", "group.dimensions"),
@@ -99,27 +103,57 @@ SEARCHES: Final = (
     Column("most", "bigint", "most"),
 )
 
-# Counted apart for each set of meters that events read: each set alone may have to suffice. No
-# window spans two minutes, and there is an index by minute and user.
+PLANS: Final = text("""
+SELECT n.claim_id, planned.plan_type
+  FROM unnest(CAST(:claims AS uuid[]), CAST(:accounts AS uuid[]), CAST(:times AS timestamptz[]))
+       AS n(claim_id, account_id, at)
+ CROSS JOIN LATERAL (
+       SELECT plan_type FROM account_plans
+        WHERE account_id = n.account_id AND since <= n.at ORDER BY since DESC LIMIT 1) planned
+""")
+
+# What a user's assignment was at an event's time before a later one overruled it: none that was
+# known by then begins between the two. Everybody was their own account at first.
+_OVERRULED: Final = """
+    :overruled AND (u.user_id = n.account_id OR EXISTS (
+        SELECT FROM account_assignments a
+         WHERE a.user_id = e.user_id AND a.account_id = n.account_id AND a.since <= e.occurred_at
+           AND NOT EXISTS (SELECT FROM account_assignments b
+                            WHERE b.user_id = a.user_id AND b.revision < a.revision
+                              AND b.since > a.since AND b.since <= e.occurred_at)))"""
+
+# Counted apart for each set of keys that events have: each set alone may have to suffice. No window
+# spans two minutes, and there is an index by minute and user.
 CANDIDATES: Final = text(f"""
-SELECT place, event_id, occurred_at, readings
-  FROM (SELECT n.place, n.most, e.event_id, e.occurred_at, e.readings,
+SELECT place, event_id, occurred_at, readings, overruled
+  FROM (SELECT n.place, n.most, e.event_id, e.occurred_at, e.readings, e.overruled,
                row_number() OVER (
                    PARTITION BY n.place, (SELECT array_agg(k ORDER BY k)
                                             FROM jsonb_object_keys(e.readings) k)
-                   ORDER BY e.occurred_at < n.earliest, e.occurred_at, e.event_id) AS number
+                   ORDER BY e.overruled, e.occurred_at < n.earliest, e.occurred_at, e.event_id
+               ) AS number
           FROM {rows(SEARCHES)}
          CROSS JOIN LATERAL (
-               SELECT e.event_id, e.occurred_at, e.readings
-                 FROM usage_events e
-                WHERE e.user_id = n.user_id
-                  AND date_trunc('minute', e.occurred_at AT TIME ZONE 'UTC')
-                      = date_trunc('minute', n.begins AT TIME ZONE 'UTC')
-                  AND e.occurred_at >= n.begins AND e.occurred_at < n.ends
-                  AND e.billing_state IN ('waiting', 'due', 'expired')
-                  AND jsonb_build_object('server_id', e.server_id, 'tool_name', e.tool_name)
-                      @> CAST(n.dimensions AS jsonb)
-               OFFSET 0) e) numbered
+               SELECT e.event_id, e.occurred_at, e.readings,
+                      coalesce(assigned.account_id, e.user_id) <> n.account_id AS overruled
+                 FROM (SELECT n.account_id AS user_id
+                        UNION
+                       SELECT a.user_id FROM account_assignments a
+                        WHERE a.account_id = n.account_id) u
+                CROSS JOIN LATERAL (
+                      SELECT e.event_id, e.user_id, e.occurred_at, e.readings
+                        FROM usage_events e
+                       WHERE e.user_id = u.user_id
+                         AND date_trunc('minute', e.occurred_at AT TIME ZONE 'UTC')
+                             = date_trunc('minute', n.begins AT TIME ZONE 'UTC')
+                         AND e.occurred_at >= n.begins AND e.occurred_at < n.ends
+                         AND e.billing_state IN ('waiting', 'due', 'expired')
+                         AND jsonb_build_object('server_id', e.server_id, 'tool_name', e.tool_name)
+                             @> CAST(n.dimensions AS jsonb)
+                      OFFSET 0) e
+                {assigned_at("e")}
+                WHERE coalesce(assigned.account_id, e.user_id) = n.account_id OR ({_OVERRULED})
+                OFFSET 0) e) numbered
  WHERE number <= most
 """)  # noqa: S608 - likewise
 
@@ -175,14 +209,26 @@ class Recovery:
     """Restores reports, then claims their events. Repeated, it changes only what is new.
 
     All reports are restored first: which events a claim may have is known only from all of its
-    reports. ``window`` must be the length that the reports were made with. Without ``execute``
-    nothing is changed, and a batch does not see what another one would change.
+    reports. ``window`` must be the length that the reports were made with, and ``charges`` are what
+    plans charge routes as. Reports that are late, or on the meters ``apart``, sum up no readings of
+    runs: they are restored, and no events are claimed for them. Without ``execute`` nothing is
+    changed, and a batch does not see what another one would change.
     """
 
-    def __init__(self, database: Database, *, window: timedelta, execute: bool) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        window: timedelta,
+        execute: bool,
+        charges: Charges = MappingProxyType({}),
+        apart: Collection[str] = frozenset(),
+    ) -> None:
         self._database = database
         self._window = window
         self._execute = execute
+        self._charges = charges
+        self._apart = apart
 
     async def restore_reports(self, records: Sequence[CallRecord]) -> RestoredReports:
         """Insert the reports that the ledger lacks, and raise the state of the others.
@@ -209,8 +255,14 @@ class Recovery:
 
         return await self._database.run(work)
 
-    async def claim_events(self, records: Sequence[CallRecord]) -> ClaimedEvents:
+    async def claim_events(
+        self, records: Sequence[CallRecord], *, overruled: bool = False
+    ) -> ClaimedEvents:
         """Claim as many events as the reports had, so that no other claim can take them.
+
+        Events of the reports' accounts as they are known now; with ``overruled``, if these do not
+        suffice, also events that another account has by a later assignment. All claims should first
+        have had the former.
 
         Raises:
             DatabaseUnavailableError: nothing was claimed.
@@ -218,8 +270,8 @@ class Recovery:
 
         async def work(connection: AsyncConnection) -> ClaimedEvents:
             plan, _ = await _plan(connection, records)
-            claims = await _claims(connection, plan)
-            taken = await self._assign(connection, claims)
+            claims = await self._claims(connection, plan)
+            taken = await self._assign(connection, claims, overruled=overruled)
             claimed = len(taken)
             if self._execute:
                 values = {"events": list(taken), "claims": list(taken.values())}
@@ -234,19 +286,39 @@ class Recovery:
         return await self._database.run(work)
 
     async def _assign(
-        self, connection: AsyncConnection, claims: Sequence[Claim]
+        self, connection: AsyncConnection, claims: Sequence[Claim], *, overruled: bool
     ) -> dict[UUID, UUID]:
         groups: dict[Group, list[Claim]] = {}
         for claim in claims:
             if claim.missing:
                 groups.setdefault(Group.of(claim, self._window), []).append(claim)
         taken: dict[UUID, UUID] = {}
-        found = await _candidates(connection, groups)
+        found = await _candidates(connection, groups, overruled=overruled)
         for group, lacking in groups.items():
             # A group with other dimensions may have been given the same event.
             free = [each for each in found[group] if each.event_id not in taken]
             taken |= assign_events(lacking, free)
         return taken
+
+    async def _claims(self, connection: AsyncConnection, plan: Plan) -> list[Claim]:
+        """Return the claims as the plan has them, with the sums of their present events."""
+        by_claim: dict[UUID, dict[str, ReportRow]] = {}
+        for (claim_id, meter), row in plan.standing.items():
+            if not row.report.late and meter not in self._apart:
+                by_claim.setdefault(claim_id, {})[meter] = row
+        claims = {claim_id: Claim(rows, self._charges) for claim_id, rows in by_claim.items()}
+        for found in await connection.execute(CLAIMED, {"claims": list(claims)}):
+            claims[found.claim_id].events[found.key] = found.events
+            claims[found.claim_id].sums[found.key] = found.value
+        if self._charges:
+            asked = {
+                "claims": list(claims),
+                "accounts": [each.first.account.account_id for each in claims.values()],
+                "times": [each.occurred_at for each in claims.values()],
+            }
+            for found in await connection.execute(PLANS, asked):
+                claims[found.claim_id].plan = found.plan_type
+        return list(claims.values())
 
 
 async def _plan(connection: AsyncConnection, records: Sequence[CallRecord]) -> tuple[Plan, int]:
@@ -279,20 +351,8 @@ async def _accounts(connection: AsyncConnection, customers: Iterable[str]) -> di
     return {row.stripe_customer_id: Account(row.user_id, row.generation) for row in found}
 
 
-async def _claims(connection: AsyncConnection, plan: Plan) -> list[Claim]:
-    """Return the claims as the plan has them, with the sums of their present events."""
-    by_claim: dict[UUID, dict[str, ReportRow]] = {}
-    for (claim_id, meter), row in plan.standing.items():
-        by_claim.setdefault(claim_id, {})[meter] = row
-    claims = {claim_id: Claim(of_claim) for claim_id, of_claim in by_claim.items()}
-    for found in await connection.execute(CLAIMED, {"claims": list(claims)}):
-        claims[found.claim_id].events[found.meter] = found.events
-        claims[found.claim_id].values[found.meter] = found.value
-    return list(claims.values())
-
-
 async def _candidates(
-    connection: AsyncConnection, groups: Mapping[Group, Sequence[Claim]]
+    connection: AsyncConnection, groups: Mapping[Group, Sequence[Claim]], *, overruled: bool
 ) -> dict[Group, list[Candidate]]:
     """Return, for each group, as many events as its claims may need."""
     searches = [
@@ -305,7 +365,8 @@ async def _candidates(
         for place, (group, claims) in enumerate(groups.items())
     ]
     found: dict[Group, list[Candidate]] = {group: [] for group in groups}
-    for row in await connection.execute(CANDIDATES, arrays(SEARCHES, searches)):
-        candidate = Candidate(row.event_id, row.occurred_at, row.readings)
+    values = {**arrays(SEARCHES, searches), "overruled": overruled}
+    for row in await connection.execute(CANDIDATES, values):
+        candidate = Candidate(row.event_id, row.occurred_at, row.readings, row.overruled)
         found[searches[row.place].group].append(candidate)
     return found

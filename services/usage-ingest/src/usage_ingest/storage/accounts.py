@@ -1,4 +1,9 @@
-"""The accounts that usage is billed to, and the sweep of usage that waits for them."""
+"""The accounts that usage is billed to, who is assigned to them, and the sweep of what waits.
+
+A user's account at a time is that of their latest assignment by then; before the first, and for
+most users, it is their own, with the same id. `user_id` of `billing_accounts` and `usage_reports`
+is the account's id: the release before this one reads it by that name.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from nexus_contracts import CustomerProvisioned
+from nexus_contracts import CustomerProvisioned, UserAssigned
 from nexus_database import Database
 from usage_ingest.columns import NEW_ID
 from usage_ingest.metering import OLDEST_REPORTABLE
@@ -18,7 +23,55 @@ MOST_SWEPT: Final = 10_000
 of them would not end within its time limit."""
 
 MOST_ACCOUNTS: Final = 2_000
-"""Accounts that one sweep looks at: as many as an upgrade leaves take some tens of sweeps."""
+"""Accounts, and assignments, that one sweep looks at: as many accounts as an upgrade leaves take
+some tens of sweeps."""
+
+
+def assigned_at(event: str) -> str:
+    """Return the join of an event's assignment, named ``assigned``, if its user has one by then.
+
+    ``coalesce(assigned.account_id, event.user_id)`` is the event's account.
+    """
+    return f"""LEFT JOIN LATERAL (
+       SELECT account_id FROM account_assignments
+        WHERE user_id = {event}.user_id AND since <= {event}.occurred_at
+        ORDER BY since DESC, revision DESC LIMIT 1) assigned ON true"""  # noqa: S608 - no input
+
+
+def _waiting_of(user: str, portion: str) -> str:
+    """Return what gives, in a ``portion``, a user's waiting events ``e`` that could be due.
+
+    Their account has a customer.
+
+    Each time of one account is a range of an index: what waits for another account is not read.
+    """
+    return f"""(
+       SELECT account_id, since, lead(since, 1, 'infinity') OVER (ORDER BY since, revision) AS until
+         FROM (SELECT account_id, since, revision FROM account_assignments WHERE user_id = {user}
+                UNION ALL SELECT {user}, '-infinity', 0) a) had
+  JOIN billing_accounts payer ON payer.user_id = had.account_id
+ CROSS JOIN LATERAL (
+       SELECT ctid AS place FROM usage_events
+        WHERE billing_state = 'waiting' AND user_id = {user}
+          AND occurred_at >= had.since AND occurred_at < had.until
+        {portion}) e"""  # noqa: S608 - no input
+
+
+def _release(users: str) -> str:
+    """Return the statement that makes waiting events of ``users`` due.
+
+    Rows that another transaction holds are skipped: it moves them on. Rows that are locked here are
+    found again by their place, which is theirs meanwhile. By a key the planner may read the whole
+    table for them, if its statistics are from a time when much was unfinished.
+    """
+    return f"""
+UPDATE usage_events SET billing_state = 'due'
+ WHERE ctid = ANY(ARRAY(
+       SELECT e.place
+         FROM ({users}) u
+        CROSS JOIN LATERAL {_waiting_of("u.user_id", "LIMIT :most FOR UPDATE SKIP LOCKED")}
+        LIMIT :most))"""  # noqa: S608 - no input
+
 
 APPLY: Final = text("""
 INSERT INTO billing_accounts (user_id, stripe_customer_id, generation)
@@ -31,36 +84,43 @@ ON CONFLICT (user_id) DO UPDATE
 RETURNING user_id
 """)
 
-# Rows that another transaction holds are skipped: it moves them on. Rows that are locked here are
-# found again by their place, which is theirs meanwhile. By a key the planner may read the whole
-# table for them, if its statistics are from a time when much was unfinished.
-RELEASE_USER: Final = text("""
-UPDATE usage_events SET billing_state = 'due'
- WHERE ctid = ANY(ARRAY(SELECT ctid FROM usage_events
-                         WHERE billing_state = 'waiting' AND user_id = :user_id
-                         LIMIT :most FOR UPDATE SKIP LOCKED))
+# The customer may be what the usage of all its account's users waited for.
+LOOK_AGAIN: Final = text("""
+UPDATE account_assignments SET released = false, seen_at = NULL
+ WHERE account_id = :account_id AND released
 """)
 
-# Of new customers first. The inner limit makes it a look-up for each account, whatever the planner
-# expects of the accounts' number: the waiting usage of other users is not read.
-RELEASE: Final = text("""
-UPDATE usage_events SET billing_state = 'due'
- WHERE ctid = ANY(ARRAY(
-       SELECT e.place
-         FROM (SELECT user_id FROM billing_accounts
-                WHERE NOT released ORDER BY seen_at NULLS FIRST LIMIT :accounts) a
-        CROSS JOIN LATERAL (SELECT ctid AS place FROM usage_events
-                             WHERE billing_state = 'waiting' AND user_id = a.user_id
-                             LIMIT :most FOR UPDATE SKIP LOCKED) e
-        LIMIT :most))
+ASSIGN: Final = text("""
+INSERT INTO account_assignments (user_id, since, revision, account_id)
+VALUES (:user_id, :since, :revision, :account_id)
+ON CONFLICT DO NOTHING
+RETURNING user_id
 """)
 
-# A batch that was recorded while the account was stored may not have seen it, and adds waiting
-# usage when it commits. So an account is first marked as seen, at a time when every new statement
-# sees it. It is released for good once all open transactions began after that time, and nothing of
-# the user waits. The transactions are read by a statement before: what is no longer among them then
-# is seen by this one. The times of other roles' transactions are hidden, and without
-# `track_activities` all are: those that may record usage count as open, for an hour at most.
+RELEASE_USER: Final = text(_release("SELECT CAST(:user_id AS uuid) AS user_id"))
+
+RELEASE_ACCOUNT: Final = text(
+    _release("""SELECT CAST(:account_id AS uuid) AS user_id
+                 UNION SELECT user_id FROM account_assignments WHERE account_id = :account_id""")
+)
+
+# Of new customers and assignments first.
+_UNRELEASED: Final = """
+       SELECT {column} FROM {table}
+        WHERE NOT released ORDER BY seen_at NULLS FIRST LIMIT :accounts"""
+
+RELEASE: Final = text(
+    _release(f"""({_UNRELEASED.format(column="user_id", table="billing_accounts")})
+         UNION ({_UNRELEASED.format(column="user_id", table="account_assignments")})""")
+)
+
+# A batch that was recorded while the account or the assignment was stored may not have seen it,
+# and adds waiting usage when it commits; so may a claim. So each is first marked as seen, at a time
+# when every new statement sees it. It is released for good once all open transactions began after
+# that time, and nothing of the user waits that could be due. The transactions are read by a
+# statement before: what is no longer among them then is seen by this one. The times of other roles'
+# transactions are hidden, and without `track_activities` all are: those that may record usage count
+# as open, for an hour at most.
 OPEN_SINCE: Final = text("""
 SELECT min(coalesce(xact_start, now() - interval '1 hour'))
   FROM pg_stat_activity
@@ -70,18 +130,20 @@ SELECT min(coalesce(xact_start, now() - interval '1 hour'))
             AND has_table_privilege(usesysid, 'usage_events', 'INSERT')))
 """)
 
-MARK_ACCOUNTS: Final = text("""
-UPDATE billing_accounts a
-   SET seen_at = coalesce(a.seen_at, clock_timestamp()), released = a.seen_at IS NOT NULL
-  FROM (SELECT user_id FROM billing_accounts
-         WHERE NOT released ORDER BY seen_at NULLS FIRST LIMIT :accounts
-           FOR UPDATE SKIP LOCKED) l
- WHERE a.user_id = l.user_id
-   AND (a.seen_at IS NULL
-        OR (a.seen_at < :open_since
-            AND NOT EXISTS (SELECT FROM usage_events e
-                             WHERE e.billing_state = 'waiting' AND e.user_id = a.user_id)))
-""")
+
+def _mark(table: str) -> str:
+    return f"""
+UPDATE {table} m
+   SET seen_at = coalesce(m.seen_at, clock_timestamp()), released = m.seen_at IS NOT NULL
+  FROM ({_UNRELEASED.format(column="ctid AS place", table=table)} FOR UPDATE SKIP LOCKED) l
+ WHERE m.ctid = l.place
+   AND (m.seen_at IS NULL
+        OR (m.seen_at < :open_since
+            AND NOT EXISTS (SELECT FROM {_waiting_of("m.user_id", "LIMIT 1")})))"""  # noqa: S608
+
+
+MARK_ACCOUNTS: Final = text(_mark("billing_accounts"))
+MARK_ASSIGNMENTS: Final = text(_mark("account_assignments"))
 
 # Each half is in the order of a partial index, which the planner then prefers to the whole table,
 # also while the table's statistics are from a time when most of it was unfinished.
@@ -118,9 +180,9 @@ RETURNING report_id
 REPLACE: Final = text(f"""
 INSERT INTO usage_reports (
     report_id, identifier, claim_id, user_id, stripe_customer_id, generation, meter, value,
-    dimensions, occurred_at, event_count, traceparent)
+    dimensions, occurred_at, event_count, late, traceparent)
 SELECT n.id, 'nexus:' || n.id, r.claim_id, r.user_id, a.stripe_customer_id, a.generation, r.meter,
-       r.value, r.dimensions, r.occurred_at, r.event_count, r.traceparent
+       r.value, r.dimensions, r.occurred_at, r.event_count, r.late, r.traceparent
   FROM usage_reports r
   JOIN billing_accounts a USING (user_id)
  CROSS JOIN LATERAL (SELECT {NEW_ID} AS id WHERE r.report_id IS NOT NULL) n
@@ -142,13 +204,13 @@ class Swept:
 
 
 class Accounts:
-    """Stores the customers of `customer.provisioned`, and moves on what waited for them."""
+    """Stores customers and assignments, and moves on the usage that waited for them."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def apply(self, provisioned: CustomerProvisioned, *, most: int = MOST_SWEPT) -> bool:
-        """Store the customer and make up to ``most`` waiting events of the user due.
+        """Store an account's customer and make up to ``most`` events that waited for it due.
 
         The sweep releases the others. Return whether the customer's generation is a newer one; if
         not, the stored customer stays.
@@ -157,12 +219,34 @@ class Accounts:
             RowsBusyError: another transaction holds the account; nothing was stored.
             DatabaseUnavailableError: nothing was stored.
         """
+        account = {"account_id": provisioned.user_id}
 
         async def work(connection: AsyncConnection) -> bool:
-            applied = await connection.execute(APPLY, provisioned.model_dump())
-            waiting = {"user_id": provisioned.user_id, "most": most}
-            await connection.execute(RELEASE_USER, waiting)
-            return applied.first() is not None
+            applied = (await connection.execute(APPLY, provisioned.model_dump())).first()
+            if applied is not None:
+                await connection.execute(LOOK_AGAIN, account)
+            await connection.execute(RELEASE_ACCOUNT, account | {"most": most})
+            return applied is not None
+
+        return await self._database.run(work)
+
+    async def assign(self, assigned: UserAssigned, *, most: int = MOST_SWEPT) -> bool:
+        """Store an assignment and make up to ``most`` events due that waited for another account.
+
+        The sweep releases the others. An event that is due, and whose account has no customer now,
+        waits once a claim meets it. What is claimed stays with the account of its claim. Return
+        whether the assignment is new.
+
+        Raises:
+            RowsBusyError: another transaction stores the assignment; nothing was stored.
+            DatabaseUnavailableError: nothing was stored.
+        """
+
+        async def work(connection: AsyncConnection) -> bool:
+            stored = await connection.execute(ASSIGN, assigned.model_dump())
+            user = {"user_id": assigned.user_id, "most": most}
+            await connection.execute(RELEASE_USER, user)
+            return stored.first() is not None
 
         return await self._database.run(work)
 
@@ -172,7 +256,8 @@ class Accounts:
         """Release, expire and supersede up to ``most`` of what no other transaction moves on.
 
         A batch that saw no account and a provisioning that saw no events may commit at the same
-        time: only the sweep finds that usage. It looks at an account until no such batch is left.
+        time, and so may a batch and an assignment: only the sweep finds that usage. It looks at an
+        account and at an assignment until no such batch is left.
         Reports that were refused because their customer was deleted are replaced by reports to the
         customer of a higher generation, unless the outcome of an attempt was ever unknown: such a
         report may have been counted.
@@ -191,10 +276,13 @@ class Accounts:
             ]
             if refused:
                 await connection.execute(REPLACE, {"ids": refused})
-            since = (await connection.execute(OPEN_SINCE)).scalar_one()
-            marked = await connection.execute(MARK_ACCOUNTS, {**accounts, "open_since": since})
+            since = {"open_since": (await connection.execute(OPEN_SINCE)).scalar_one()}
+            marked = [
+                (await connection.execute(each, accounts | since)).rowcount
+                for each in (MARK_ACCOUNTS, MARK_ASSIGNMENTS)
+            ]
             moved = (released.rowcount, expired.rowcount, len(refused))
-            more = max(moved) >= most or marked.rowcount == most_accounts
+            more = max(moved) >= most or most_accounts in marked
             return Swept(*moved, more=more)
 
         return await self._database.run(work)

@@ -27,6 +27,7 @@ from usage_ingest.entry import (
     digest,
 )
 from usage_ingest.metering import BillingState, ToolRun
+from usage_ingest.storage.accounts import assigned_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ SELECT {DIGEST_VERSION}, {selected(_OF_RUNS)},
        CASE WHEN n.billing_state = 'waiting' AND a.user_id IS NOT NULL THEN 'due'
             ELSE n.billing_state END
   FROM {rows(COLUMNS)}
-  LEFT JOIN billing_accounts a USING (user_id)
+  {assigned_at("n")}
+  LEFT JOIN billing_accounts a ON a.user_id = coalesce(assigned.account_id, n.user_id)
  ORDER BY n.event_id
 ON CONFLICT (event_id) DO NOTHING
 RETURNING event_id, billing_state

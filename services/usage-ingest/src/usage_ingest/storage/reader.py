@@ -12,6 +12,7 @@ from nexus_contracts import UsageRecorded
 from nexus_database import Database
 from usage_ingest.explanation import EventHistory
 from usage_ingest.status import MOST_REPORTED, MOST_SUMMED, LedgerCounts, StateCount
+from usage_ingest.storage.accounts import assigned_at
 from usage_ingest.storage.figures import figures
 from usage_ingest.storage.reports import InvalidReportError, recorded_report
 
@@ -70,14 +71,18 @@ SELECT max(created_at) FROM (
 ) newest
 """)
 
-EVENT: Final = text("""
-SELECT e.*, a.stripe_customer_id, d.created_at AS details_created_at, d.model,
+EVENT: Final = text(f"""
+SELECT e.*, coalesce(assigned.account_id, e.user_id) AS account_id, a.stripe_customer_id,
+       c.user_id AS claimed_for, d.created_at AS details_created_at, d.model,
        d.input_tokens, d.output_tokens, d.cached_tokens
   FROM usage_events e
-  LEFT JOIN billing_accounts a USING (user_id)
+  {assigned_at("e")}
+  LEFT JOIN billing_accounts a ON a.user_id = coalesce(assigned.account_id, e.user_id)
   LEFT JOIN usage_details d USING (event_id)
+  LEFT JOIN LATERAL (SELECT user_id FROM usage_reports
+                      WHERE claim_id = e.claim_id AND state <> 'superseded' LIMIT 1) c ON true
  WHERE e.event_id = :event_id
-""")
+""")  # noqa: S608 - of this project's constants
 
 # Each half is the condition of a partial index.
 CLAIM: Final = text("""
@@ -90,7 +95,7 @@ SELECT * FROM usage_reports WHERE claim_id = :claim_id AND state = 'superseded'
 # In the order of the partial index: a table of millions of reports is not read for a few.
 UNANSWERED: Final = text("""
 SELECT report_id, identifier, meter, value, stripe_customer_id, dimensions, occurred_at,
-       event_count, claim_id, created_at
+       event_count, claim_id, late, created_at
   FROM usage_reports
  WHERE state = 'forwarded' AND forwarded_at < :before
    AND created_at >= :created_at AND (created_at, report_id) > (:created_at, :report_id)

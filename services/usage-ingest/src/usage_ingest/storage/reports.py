@@ -34,7 +34,7 @@ UPDATE usage_reports SET leased_until = :until
         WHERE state = 'pending' AND (leased_until IS NULL OR leased_until < :now)
         ORDER BY created_at LIMIT :most FOR UPDATE SKIP LOCKED))
 RETURNING report_id, identifier, meter, value, stripe_customer_id, dimensions, occurred_at,
-          event_count, claim_id
+          event_count, claim_id, late
 """)
 
 SET_ASIDE: Final = text("""

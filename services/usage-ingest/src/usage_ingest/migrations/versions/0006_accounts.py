@@ -1,0 +1,146 @@
+"""Who pays for a user's runs, and what they have subscribed to.
+
+- Assignments are only inserted: one that is overruled stays, since usage may have been claimed by
+  it. `released` and `seen_at` are the sweep's, as those of `billing_accounts`.
+- Subscriptions are a copy. Of each, `subscription_plans` keeps from when on which plan held, null
+  while it did not run; `account_plans` is made from these when one changes.
+- `user_id` of `billing_accounts` and of `usage_reports` is the id of the account. For a user who
+  was never assigned that is the same; the columns keep the name that the release before this one
+  reads.
+- `late` marks reports of readings that came later than their runs.
+- Waiting events are found by user and time, since each time may have another account.
+
+Processes of the release before this one know no assignments: they claim a user's runs for the
+user's own customer. So there must be none of them left when the first user is assigned.
+
+On a table of many waiting events, make the index by hand before migrating, which finds it:
+``CREATE INDEX CONCURRENTLY usage_events_waiting_by_time`` as below.
+
+Revision ID: 0006
+Revises: 0005
+"""
+
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+OLDEST_SERVED = "0001"
+
+UP = (
+    """
+CREATE TABLE account_assignments (
+    user_id    uuid NOT NULL,
+    since      timestamptz NOT NULL,
+    revision   bigint NOT NULL CHECK (revision >= 1),
+    account_id uuid NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    seen_at    timestamptz,
+    released   boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (user_id, since, revision)
+)
+""",
+    "CREATE INDEX account_assignments_account ON account_assignments (account_id)",
+    """
+CREATE INDEX account_assignments_unreleased ON account_assignments (seen_at NULLS FIRST)
+ WHERE NOT released
+""",
+    """
+CREATE TABLE account_subscriptions (
+    subscription_id    text PRIMARY KEY,
+    account_id         uuid NOT NULL,
+    stripe_customer_id text NOT NULL,
+    revision           bigint NOT NULL CHECK (revision >= 1),
+    plan_type          text,
+    status             text NOT NULL,
+    seats              bigint CHECK (seats >= 0),
+    items              jsonb NOT NULL,
+    period_start       timestamptz,
+    period_end         timestamptz,
+    trial_end          timestamptz,
+    cancel_at          timestamptz,
+    ended_at           timestamptz,
+    as_of              timestamptz NOT NULL
+)
+""",
+    "CREATE INDEX account_subscriptions_account ON account_subscriptions (account_id)",
+    """
+CREATE TABLE subscription_plans (
+    subscription_id text NOT NULL,
+    since           timestamptz NOT NULL,
+    plan_type       text,
+    PRIMARY KEY (subscription_id, since)
+)
+""",
+    """
+CREATE TABLE account_plans (
+    account_id uuid NOT NULL,
+    since      timestamptz NOT NULL,
+    plan_type  text,
+    PRIMARY KEY (account_id, since)
+)
+""",
+    """
+CREATE VIEW user_subscriptions AS
+SELECT u.user_id, s.account_id, s.subscription_id, s.plan_type, s.status, s.seats,
+       s.period_start, s.period_end, s.trial_end, s.cancel_at, s.ended_at, s.as_of
+  FROM account_subscriptions s
+  JOIN (SELECT user_id, account_id
+          FROM (SELECT DISTINCT ON (user_id) user_id, account_id FROM account_assignments
+                 WHERE since <= now() ORDER BY user_id, since DESC, revision DESC) assigned
+         UNION ALL
+        SELECT DISTINCT own.account_id, own.account_id
+          FROM account_subscriptions own
+         WHERE NOT EXISTS (SELECT FROM account_assignments a
+                            WHERE a.user_id = own.account_id AND a.since <= now())
+       ) u USING (account_id)
+""",
+    "GRANT SELECT, INSERT, UPDATE (seen_at, released) ON account_assignments TO usage_ingest",
+    "GRANT SELECT, INSERT, UPDATE ON account_subscriptions TO usage_ingest",
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON subscription_plans, account_plans TO usage_ingest",
+    "GRANT SELECT ON user_subscriptions TO usage_ingest",
+    "ALTER TABLE usage_reports ADD COLUMN late boolean NOT NULL DEFAULT false",
+    """
+DO $$ BEGIN
+    IF EXISTS (SELECT FROM pg_index
+                WHERE indexrelid = to_regclass('usage_events_waiting_by_time')
+                  AND NOT indisvalid) THEN
+        DROP INDEX usage_events_waiting_by_time;
+    END IF;
+END $$
+""",
+    """
+-- squawk-ignore require-concurrent-index-creation
+CREATE INDEX IF NOT EXISTS usage_events_waiting_by_time ON usage_events (user_id, occurred_at)
+ WHERE billing_state = 'waiting'
+""",
+    """
+-- squawk-ignore require-concurrent-index-deletion
+DROP INDEX usage_events_waiting
+""",
+)
+
+DOWN = (
+    "CREATE INDEX usage_events_waiting ON usage_events (user_id) WHERE billing_state = 'waiting'",
+    "DROP INDEX usage_events_waiting_by_time",
+    "ALTER TABLE usage_reports DROP COLUMN late",
+    "DROP VIEW user_subscriptions",
+    "DROP TABLE account_plans",
+    "DROP TABLE subscription_plans",
+    "DROP TABLE account_subscriptions",
+    "DROP TABLE account_assignments",
+)
+
+
+def upgrade() -> None:
+    """Create the tables and the view; the new column has a constant default: no row is written."""
+    for statement in UP:
+        op.execute(statement)
+
+
+def downgrade() -> None:
+    """Drop them. What is unclaimed is then claimed for the users' own customers."""
+    for statement in DOWN:
+        op.execute(statement)
