@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := libs/contracts libs/messaging libs/database libs/service libs/broker-admin libs/outbox \
-	libs/publisher libs/stripe-answers libs/stripe-emulator \
+	libs/plans libs/publisher libs/stripe-answers libs/stripe-emulator \
 	services/usage-ingest services/stripe-reporter services/customer-provisioner deploy/local deploy/demo deploy/chaos \
 	deploy/grafana
 TYPESCRIPT := libs/publisher-typescript
@@ -61,6 +61,7 @@ check: setup setup-node ## Lint, format, types, import contracts
 	$(BIN)/lint-imports
 	PYTHONPATH=tests $(BIN)/python docs/generate.py --check
 	$(BIN)/python -m nexus_contracts.schemas --check libs/contracts/schemas
+	$(BIN)/python -m nexus_plans --check
 	$(BIN)/python -m nexus_contracts.releases check
 	$(NPM) run types -- --check
 	$(NPM) run check
@@ -80,6 +81,7 @@ audit: setup ## Ask an advisory database about every dependency of the images
 docs: setup setup-node ## Write the pages that are made from the code
 	PYTHONPATH=tests $(BIN)/python docs/generate.py
 	$(BIN)/python -m nexus_contracts.schemas --write libs/contracts/schemas
+	$(BIN)/python -m nexus_plans --write
 	$(NPM) run types
 
 .PHONY: format

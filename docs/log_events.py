@@ -58,6 +58,8 @@ MEANINGS: Final = {
     "report_set_aside": "no event can carry a report: `broken` says which rule; the runbook helps",
     "reports_not_forwarded": "the broker did not confirm reports; they are repeated",
     "resume_asked_for": "SIGUSR1 came; what a flood had stopped or held back goes on",
+    "runs_never_priced": "runs became too old for a price, or can have none: billed without it",
+    "runs_priced_late": "runs whose model had no price were priced; their cost is reported now",
     "serving": "the service is ready",
     "source_held_back": "too much of a publisher was dead-lettered: further dead letters wait",
     "stopped": "the service has ended",

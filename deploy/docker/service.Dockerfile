@@ -18,6 +18,7 @@ COPY libs/messaging libs/messaging
 COPY libs/database libs/database
 COPY libs/service libs/service
 COPY libs/broker-admin libs/broker-admin
+COPY libs/plans libs/plans
 COPY libs/stripe-answers libs/stripe-answers
 ARG SERVICE
 COPY services/${SERVICE} services/${SERVICE}

@@ -6,7 +6,8 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from local_stack.servers import Database as PostgresServer
-from nexus_contracts import Event, ToolExecuted, UsageReported
+from nexus_contracts import Event, ToolExecuted, UsageReported, UserAssigned
+from nexus_contracts.fields import EARLIEST
 from nexus_messaging.topology import INTERNAL
 from support.backup import back_up, restore
 from support.billing import assert_counted_once
@@ -92,12 +93,23 @@ class RestoreScenario:
         assert self.platform.services[name].wait_for_exit(15)
         restore(self.postgres, self.platform.databases[module], self.directory / module)
 
-    async def adopt(self) -> tuple[int, str]:
+    async def adopt(self, *options: str) -> tuple[int, str]:
         """Adopt the journal's reports into the ledger, as the runbook says."""
         since = self.began.isoformat()
         code, calls = await self.platform.command("stripe_reporter", "journal", "--since", since)
         assert code == 0
-        return await self.platform.command("usage_ingest", "adopt", "-", "--execute", given=calls)
+        adopting = ("usage_ingest", "adopt", "-", "--execute", *options)
+        return await self.platform.command(*adopting, given=calls)
+
+    async def assign(self, account: UUID, *users: UUID) -> None:
+        """Announce that an account has always paid for users."""
+        for user in users:
+            assigned = UserAssigned(user_id=user, account_id=account, since=EARLIEST, revision=1)
+            event = Event.of(assigned, source="customer-provisioner", id=uuid4(), time=self.began)
+            await self.platform.vhost.publish(event, exchange=INTERNAL)
+        query = "SELECT count(*)::int FROM account_assignments"
+        wanted = [(len(users),)]
+        await eventually(lambda: self.platform.rows("usage_ingest", query), wanted.__eq__)
 
     async def assert_counted_once(self) -> None:
         """Compare ledger, reports and Stripe; all published runs are counted."""

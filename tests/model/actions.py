@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -20,6 +20,9 @@ from support.events import tool_run
 from usage_ingest.metering import ToolRun
 
 USERS: Final = tuple(UUID(int=number) for number in (1, 2, 3))
+ACCOUNTS: Final = (*USERS, UUID(int=101))
+"""The users' own, and a team's."""
+
 MAX_DELIVERIES: Final = 3
 
 SECOND: Final = timedelta(seconds=1)
@@ -59,10 +62,33 @@ def record(system: System, data: st.DataObject) -> Work:
 
 
 def provision(system: System, data: st.DataObject) -> Work:
-    """Announce a user's former, known or next customer."""
-    user, step = data.draw(st.sampled_from(USERS)), data.draw(st.sampled_from((1, 0, -1)))
-    generation, _ = system.reference.accounts.get(user, (0, ""))
-    return system.provision(user, max(1, generation + step))
+    """Announce an account's former, known or next customer."""
+    account, step = data.draw(st.sampled_from(ACCOUNTS)), data.draw(st.sampled_from((1, 0, -1)))
+    generation, _ = system.reference.accounts.get(account, (0, ""))
+    return system.provision(account, max(1, generation + step))
+
+
+def assign(system: System, data: st.DataObject) -> Work:
+    """Let an account pay for a user, from now on, from a time before or from a time to come."""
+    return system.assign(*_assignment(system, data))
+
+
+def record_while_assigning(system: System, data: st.DataObject) -> Work:
+    """Record a user's events in a transaction that is open while the assignment comes."""
+    user, since, account = _assignment(system, data)
+    batch = [fresh(system, data, user) for _ in range(2)]
+    return system.record_while_assigning(user, since, account, batch)
+
+
+def claim_while_assigning(system: System, data: st.DataObject) -> Work:
+    """Claim in a transaction that is open while the assignment comes."""
+    return system.claim_while_assigning(*_assignment(system, data))
+
+
+def _assignment(system: System, data: st.DataObject) -> tuple[UUID, datetime, UUID]:
+    age = data.draw(st.sampled_from((*YOUNG, -12 * SECOND, DAY)))
+    user, account = data.draw(st.sampled_from(USERS)), data.draw(st.sampled_from(ACCOUNTS))
+    return user, system.now - age, account
 
 
 def reprovision(system: System, data: st.DataObject) -> Work:
@@ -164,6 +190,9 @@ ACTIONS: Final = {
             {Cause.RECORDED, Cause.PROVISIONED},
             possible=_users_without_account,
         ),
+        Action(assign, 2, {Cause.ASSIGNED}),
+        Action(record_while_assigning, 1, {Cause.RECORDED, Cause.ASSIGNED}),
+        Action(claim_while_assigning, 1, {Cause.CLAIMED, Cause.ASSIGNED}),
         Action(claim, 2, {Cause.CLAIMED}),
         Action(sweep, 2, {Cause.SWEPT}),
         Action(lease, 2, possible=lambda system: system.reference.reports),

@@ -174,7 +174,12 @@ class Environment:
         self.held = HeldDatabase(ingest)
         self.journal = Database(reporter, name="reporter")
         self._ledger_watcher = Watcher(
-            watchers[0], "usage_events", "usage_details", "usage_reports", "billing_accounts"
+            watchers[0],
+            "usage_events",
+            "usage_details",
+            "usage_reports",
+            "billing_accounts",
+            "account_assignments",
         )
         self._journal_watcher = Watcher(watchers[1], "meter_calls")
         self.parts = IngestParts(self._ingest)
@@ -199,7 +204,7 @@ class Environment:
 
     async def look(self) -> Seen:
         """Read every row, and the moves since the last look."""
-        (events, details, reports, _), moved = await self._ledger_watcher.look()
+        (events, details, reports, *_), moved = await self._ledger_watcher.look()
         (calls,), called = await self._journal_watcher.look()
         claims: dict[UUID, set[UUID]] = {}
         for event in events:

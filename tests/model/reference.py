@@ -4,6 +4,7 @@ Its numbers are those of the documents, written once more rather than imported. 
 locks nor batches nor SQL; a report is identified by what it is for.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -46,9 +47,9 @@ class Usage:
 
 @dataclass
 class Bill:
-    """A report."""
+    """A report to an account's customer."""
 
-    user: UUID
+    account: UUID
     customer: str
     value: int
     at: datetime
@@ -98,12 +99,21 @@ class Stripe:
 
 @dataclass
 class Reference:
-    """All expected rows, and the effect of each piece of work on them."""
+    """All expected rows, and the effect of each piece of work on them.
+
+    ``assignments``: by user, from when on which account pays, with a number that rises.
+    """
 
     accounts: dict[UUID, tuple[int, str]] = field(default_factory=dict)
     events: dict[UUID, Usage] = field(default_factory=dict)
     reports: dict[Key, Bill] = field(default_factory=dict)
     journal: dict[Key, Calls] = field(default_factory=dict)
+    assignments: dict[UUID, list[tuple[datetime, int, UUID]]] = field(default_factory=dict)
+
+    def payer(self, user: UUID, at: datetime) -> UUID:
+        """Return the account that a run of ``user`` is paid by."""
+        begun = [each for each in self.assignments.get(user, ()) if each[0] <= at]
+        return max(begun)[2] if begun else user
 
     def record(self, event_id: UUID, usage: Usage, now: datetime) -> str:
         """Return the state an event is recorded in, or what its id has already."""
@@ -117,47 +127,63 @@ class Reference:
                 return "taken"
             held.details = usage.details
             return "details added"
-        awaited = "due" if usage.user in self.accounts else "waiting"
+        awaited = "due" if self.has_customer(usage) else "waiting"
         current = "expired" if now - usage.at >= OLDEST else awaited
         usage.state = current if usage.readings else "not_billable"
         return usage.state
 
-    def provision(self, user: UUID, generation: int, customer: str) -> None:
+    def has_customer(self, usage: Usage) -> bool:
+        """Whether the account that pays an event has a customer."""
+        return self.payer(usage.user, usage.at) in self.accounts
+
+    def provision(self, account: UUID, generation: int, customer: str) -> None:
         """Keep the customer of the highest generation, and release events that waited for one."""
-        self.accounts[user] = max(self.accounts.get(user, (0, "")), (generation, customer))
-        self._release(user)
+        self.accounts[account] = max(self.accounts.get(account, (0, "")), (generation, customer))
+        ever = {u for u, known in self.assignments.items() if account in (a for *_, a in known)}
+        self._release({account, *ever})
+
+    def assign(self, user: UUID, since: datetime, account: UUID) -> None:
+        """Let an account pay for a user, and release events that waited for another one."""
+        known = self.assignments.setdefault(user, [])
+        known.append((since, len(known) + 1, account))
+        self._release({user})
 
     def sweep(self, now: datetime) -> None:
         """Release, expire, replace."""
-        for user in self.accounts:
-            self._release(user)
+        self._release({usage.user for usage in self.events.values()})
         for usage in self.events.values():
             if usage.state in {"waiting", "due"} and now - usage.at >= OLDEST:
                 usage.state = "expired"
         for (events, meter, generation), bill in list(self.reports.items()):
-            newest, customer = self.accounts[bill.user]
+            newest, customer = self.accounts[bill.account]
             refused = bill.state == "rejected" and bill.reason == "no_such_customer"
             old = now - bill.at >= OLDEST
             if refused and newest > generation and not bill.ever_unknown and not old:
                 bill.state = "superseded"
-                fresh = Bill(bill.user, customer, bill.value, bill.at)
+                fresh = Bill(bill.account, customer, bill.value, bill.at)
                 self.reports[events, meter, newest] = fresh
 
     def claim(self, now: datetime) -> None:
-        """Sum up the due events of each customer, window and server, if the window has closed."""
+        """Sum up the due events of each account, window and server, if the window has closed.
+
+        Those of an account without a customer wait again.
+        """
         claims: dict[tuple[UUID, str, int], set[UUID]] = {}
         open_window = (now - STRAGGLERS - EPOCH) // WINDOW
+        claimed = {each for each, usage in self.events.items() if usage.state == "claimed"}
         for event_id, usage in self.events.items():
             window = (usage.at - EPOCH) // WINDOW
             if usage.state == "due" and window < open_window:
-                usage.state = "claimed"
-                claims.setdefault((usage.user, usage.server, window), set()).add(event_id)
-        for (user, _, _), claim in claims.items():
-            generation, customer = self.accounts[user]
+                usage.state = "claimed" if self.has_customer(usage) else "waiting"
+            if usage.state == "claimed" and event_id not in claimed:
+                account = self.payer(usage.user, usage.at)
+                claims.setdefault((account, usage.server, window), set()).add(event_id)
+        for (account, _, _), claim in claims.items():
+            generation, customer = self.accounts[account]
             taken = [self.events[each] for each in claim]
             for meter in {meter for usage in taken for meter in usage.readings}:
                 value = sum(usage.readings.get(meter, 0) for usage in taken)
-                bill = Bill(user, customer, value, min(usage.at for usage in taken))
+                bill = Bill(account, customer, value, min(usage.at for usage in taken))
                 self.reports[frozenset(claim), meter, generation] = bill
 
     def lease(self, now: datetime) -> set[Key]:
@@ -222,7 +248,7 @@ class Reference:
             calls.key_n += not response.same_key
         return ours
 
-    def _release(self, user: UUID) -> None:
+    def _release(self, users: Collection[UUID]) -> None:
         for usage in self.events.values():
-            if usage.state == "waiting" and usage.user == user:
+            if usage.state == "waiting" and usage.user in users and self.has_customer(usage):
                 usage.state = "due"

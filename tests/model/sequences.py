@@ -97,6 +97,19 @@ def events(steps: StepSequence) -> None:
     steps.sweep()
 
 
+def assigned(steps: StepSequence) -> None:
+    """To an account without a customer, before the claim, and to one with a customer."""
+    other, team = UUID(int=2), UUID(int=101)
+    steps.step(steps.system.provision(USER, 1), Cause.PROVISIONED)
+    steps.record(tool_run(USER, time=START), tool_run(other, time=START))
+    steps.step(steps.system.assign(USER, START, team), Cause.ASSIGNED)
+    steps.step(steps.system.wait(11 * SECOND))
+    steps.step(steps.system.claim(at_once=False), Cause.CLAIMED)
+    steps.step(steps.system.assign(other, START, USER), Cause.ASSIGNED)
+    steps.step(steps.system.provision(team, 1), Cause.PROVISIONED)
+    steps.step(steps.system.claim(at_once=False), Cause.CLAIMED)
+
+
 def nothing_waiting_is_claimed(steps: StepSequence) -> None:
     """A waiting event is not claimed, even with its customer known: a sweep makes it due first."""
     race = steps.system.record_while_provisioning(USER, [tool_run(USER, time=START)])
@@ -193,6 +206,7 @@ def fenced(steps: StepSequence, *answers: str) -> None:
 
 SEQUENCES: Final[tuple[Callable[[StepSequence], None], ...]] = (
     events,
+    assigned,
     counted_at_once,
     overtaken,
     moved_by_an_operator,

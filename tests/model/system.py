@@ -1,6 +1,6 @@
 """The system under test beside its model: each piece of work is done by both."""
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -9,7 +9,7 @@ from uuid import UUID
 from model.delivery import Outcome, ReportDelivery
 from model.environment import Environment, Seen
 from model.reference import Key, Reference, Stripe, Usage
-from nexus_contracts import CustomerProvisioned, UsageRecorded, UsageRejected
+from nexus_contracts import CustomerProvisioned, UsageRecorded, UsageRejected, UserAssigned
 from nexus_stripe.answers import Answer as StripeAnswer
 from stripe_reporter.reports import Report
 from support.events import provisioned
@@ -106,10 +106,51 @@ class System:
         recording = self.environment.slow.ledger.record(entries)
         applying = self.environment.parts.accounts.apply(announcement)
         await self.environment.held.during(recording, applying)
-        self.reference.provision(user, 1, announcement.stripe_customer_id)
+        new = [each for each in batch if each.id not in self.reference.events]
         for event in batch:
-            if self.reference.record(event.id, usage(event), self.now) == "due":
-                self.reference.events[event.id].state = "waiting"
+            self.reference.record(event.id, usage(event), self.now)
+        self._unseen(
+            new, lambda: self.reference.provision(user, 1, announcement.stripe_customer_id)
+        )
+
+    async def record_while_assigning(
+        self, user: UUID, since: datetime, account: UUID, batch: Sequence[ToolRun]
+    ) -> None:
+        """Record events of a user in a transaction that doesn't see the assignment yet."""
+        entries = [Entry.of(event, RULES, self.now) for event in batch]
+        recording = self.environment.slow.ledger.record(entries)
+        await self.environment.held.during(recording, self._assigned(user, since, account))
+        for event in batch:
+            self.reference.record(event.id, usage(event), self.now)
+        self._unseen(batch, lambda: self.reference.assign(user, since, account))
+
+    async def assign(self, user: UUID, since: datetime, account: UUID) -> None:
+        """Let an account pay for a user."""
+        await self._assigned(user, since, account)
+        self.reference.assign(user, since, account)
+
+    async def claim_while_assigning(self, user: UUID, since: datetime, account: UUID) -> None:
+        """Claim in a transaction that doesn't see the assignment yet."""
+        claiming = self.environment.slow.claims.claim(self.now)
+        await self.environment.held.during(claiming, self._assigned(user, since, account))
+        due = [key for key, each in self.reference.events.items() if each.state == "due"]
+        self.reference.claim(self.now)
+        put_back = [key for key in due if self.reference.events[key].state == "waiting"]
+        self.reference.assign(user, since, account)
+        for key in put_back:
+            self.reference.events[key].state = "waiting"
+
+    async def _assigned(self, user: UUID, since: datetime, account: UUID) -> None:
+        revision = len(self.reference.assignments.get(user, ())) + 1
+        assigned = UserAssigned(user_id=user, account_id=account, since=since, revision=revision)
+        assert await self.environment.parts.accounts.assign(assigned)
+
+    def _unseen(self, batch: Sequence[ToolRun], work: Callable[[], None]) -> None:
+        """Do ``work`` in the reference, which does not see the events of ``batch``."""
+        states = {each.id: self.reference.events[each.id].state for each in batch}
+        work()
+        for event_id, state in states.items():
+            self.reference.events[event_id].state = state
 
     async def provision(self, user: UUID, generation: int) -> None:
         """Announce a customer."""

@@ -17,6 +17,7 @@ class Cause(StrEnum):
 
     RECORDED = "recorded"
     PROVISIONED = "customer provisioned"
+    ASSIGNED = "user assigned"
     SWEPT = "swept"
     CLAIMED = "claimed"
     FORWARDED = "forwarded"
@@ -42,15 +43,22 @@ class Move:
 
 
 EVENT: Final = (
-    Move("", "waiting", Cause.RECORDED, "its customer is not known yet"),
-    Move("", "due", Cause.RECORDED, "its customer is known"),
+    Move("", "waiting", Cause.RECORDED, "its account's customer is not known yet"),
+    Move("", "due", Cause.RECORDED, "its account's customer is known"),
     Move("", "not_billable", Cause.RECORDED, "no meter reads anything for it"),
     Move("", "expired", Cause.RECORDED, "it came at an age of 35 days or more"),
-    Move("waiting", "due", Cause.PROVISIONED, "its customer became known"),
-    Move("waiting", "due", Cause.SWEPT, "it was recorded while its customer became known"),
+    Move("waiting", "due", Cause.PROVISIONED, "its account's customer became known"),
+    Move("waiting", "due", Cause.ASSIGNED, "it is another account's now, which has a customer"),
+    Move(
+        "waiting",
+        "due",
+        Cause.SWEPT,
+        "it was recorded, or waited again, while its account or customer became known",
+    ),
     Move("waiting", "expired", Cause.SWEPT, "35 days passed without a customer"),
     Move("due", "expired", Cause.SWEPT, "35 days passed before it was claimed"),
     Move("due", "claimed", Cause.CLAIMED, "its window has closed"),
+    Move("due", "waiting", Cause.CLAIMED, "it is another account's now, which has no customer"),
 )
 
 REPORT: Final = (

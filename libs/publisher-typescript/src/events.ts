@@ -144,6 +144,55 @@ export interface ToolExecutedV2Event {
   type: "tool.executed.v2";
 }
 /**
+ * From ``since`` on the account pays for the user's runs, until a later assignment begins.
+ *
+ * A user who was never assigned is their own account, and so is one who is assigned to their own
+ * id. Of two assignments from the same time on, the one of the higher ``revision`` holds.
+ */
+export interface UserAssignedV1 {
+  /**
+   * The account that pays: an organisation's, or the user's own id.
+   */
+  account_id: string;
+  /**
+   * Rises with every assignment, past those that a lost database had made.
+   */
+  revision: number;
+  /**
+   * From when on: runs that ended before it stay with the account before.
+   */
+  since: string;
+  /**
+   * The user, as tool runs name them.
+   */
+  user_id: string;
+}
+export interface UserAssignedV1Event {
+  data: UserAssignedV1;
+  /**
+   * A media type whose subtype is `json` or ends in `+json`; null: JSON, too.
+   */
+  datacontenttype?: string | null;
+  /**
+   * Made once and the same on every retry. An id is charged once, for ever.
+   */
+  id: string;
+  /**
+   * The name of the service that published the event, always the same.
+   */
+  source: string;
+  specversion: "1.0";
+  /**
+   * When it happened, RFC 3339 with `Z` or an offset: of a tool run, when it ended.
+   */
+  time: string;
+  /**
+   * Trace context of what this event tells of, as W3C Trace Context writes it: 00-<trace id>-<span id>-<flags>. Anything else reads as absent.
+   */
+  traceparent?: string | null;
+  type: "user.assigned.v1";
+}
+/**
  * One user. Address and name are personal and stay out of every repr.
  */
 export interface UserCreatedV1 {

@@ -153,7 +153,7 @@ async def test_the_journal_is_listed_as_a_lost_ledger_needs_it(bench: Bench) -> 
     claim = uuid4()
     dimensions = {"tool_name": "forecast"}
     counted = bench.report(bench.customer(), 7, claim_id=claim, dimensions=dimensions)
-    refused = bench.report("cus_gone", claim_id=claim)
+    refused = bench.report("cus_gone", claim_id=claim, late=True)
     unanswered = bench.report(bench.customer(), claim_id=uuid4())
     async with bench.reporting():
         for event, outcome in ((counted, "reported"), (refused, "rejected")):

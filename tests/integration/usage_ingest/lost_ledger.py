@@ -131,7 +131,7 @@ class LostLedger:
         fields = accepted | self.records.get(report.report_id, {})
         return CallRecord(report=report, started_at=LATER, **fields)
 
-    async def adopt(self, calls: str, *arguments: str) -> tuple[int, list[str]]:
+    async def adopt(self, calls: str, *arguments: str, **settings: str) -> tuple[int, list[str]]:
         """Run `usage-ingest adopt` on a list; return its exit code and lines."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "usage_ingest", "adopt", "-", *arguments),
@@ -139,6 +139,7 @@ class LostLedger:
                 **base_environment(),
                 "DATABASE_URL": self.url,
                 "REPORT_WINDOW_SECONDS": str(self.window),
+                **settings,
             },
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

@@ -10,8 +10,9 @@ from sqlalchemy import text
 
 from nexus_contracts import SubscriptionChanged, SubscriptionItem, UserAssigned
 from nexus_database import Database
+from nexus_plans import Charge
 from support.events import provisioned, tool_run
-from usage_ingest.charging import Charge, Charges
+from usage_ingest.charging import Charges
 from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingRules, ToolRun
 from usage_ingest.storage.accounts import Accounts

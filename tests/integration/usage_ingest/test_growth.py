@@ -12,6 +12,7 @@ from sqlalchemy import event as sqlalchemy_event
 
 from local_stack.servers import Database as PostgresServer
 from local_stack.sql import run_sql
+from nexus_contracts import UserAssigned
 from nexus_database import Database
 from support.events import provisioned, second_version, tool_run
 from usage_ingest.entry import Entry
@@ -20,6 +21,7 @@ from usage_ingest.storage import claims, reader
 from usage_ingest.storage.accounts import (
     EXPIRE,
     MARK_ACCOUNTS,
+    MARK_ASSIGNMENTS,
     OPEN_SINCE,
     RELEASE,
     SUPERSEDE,
@@ -43,6 +45,9 @@ SELECT gen_random_uuid(), 'test', 1, sha256(''), gen_random_uuid(), 's', 't', 'h
   FROM generate_series(1, 200) n;
 INSERT INTO billing_accounts (user_id, stripe_customer_id, generation)
 SELECT gen_random_uuid(), 'cus', CASE WHEN n = 1 THEN 2 ELSE 1 END FROM generate_series(1, 10) n;
+INSERT INTO account_assignments (user_id, since, revision, account_id)
+SELECT user_id, now() - interval '1 h', 1, gen_random_uuid() FROM usage_events
+ WHERE billing_state = 'waiting' LIMIT 10;
 INSERT INTO usage_reports (report_id, claim_id, identifier, user_id, stripe_customer_id, generation,
                            meter, value, dimensions, occurred_at, event_count, state, forwarded_at)
 SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'cus', 1, 'm', 1,
@@ -54,6 +59,12 @@ SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid(
 FINISHED = """
 INSERT INTO billing_accounts (user_id, stripe_customer_id, generation, seen_at, released)
 SELECT md5('user' || n)::uuid, 'cus', 1, now(), true FROM generate_series({first}, {last}) n;
+INSERT INTO account_assignments (user_id, since, revision, account_id, seen_at, released)
+SELECT md5('user' || n)::uuid, now() - interval '1 y', 1, md5('team' || n % 100)::uuid, now(), true
+  FROM generate_series({first}, {last}) n;
+INSERT INTO account_plans (account_id, since, plan_type)
+SELECT md5('user' || n)::uuid, now() - interval '1 y', 'pro'
+  FROM generate_series({first}, {last}) n;
 INSERT INTO usage_events (event_id, source, schema_version, digest, user_id, server_id, tool_name,
                           origin, status, readings, occurred_at, billing_state, claim_id)
 SELECT md5('event' || n)::uuid, 'test', 1, sha256(''), md5('user' || n)::uuid, 's', 't',
@@ -79,6 +90,7 @@ ACCOUNTS = {"accounts": 1_000}
 CLAIMING = {
     "window": 10,
     "dimensions": ["server_id"],
+    "charges": '{"": {}}',
     "closed_before": NOW,
     "most": 1_000,
     "traceparent": None,
@@ -91,6 +103,7 @@ QUERIES: dict[str, tuple[TextClause, dict[str, Any]]] = {
     "release": (RELEASE, {**ACCOUNTS, "most": 1_000}),
     "open since": (OPEN_SINCE, {}),
     "mark accounts": (MARK_ACCOUNTS, {**ACCOUNTS, "open_since": NOW}),
+    "mark assignments": (MARK_ASSIGNMENTS, {**ACCOUNTS, "open_since": NOW}),
     "expire": (EXPIRE, OLDEST),
     "supersede": (SUPERSEDE, OLDEST),
     "claim": (claims.CLAIM, CLAIMING),
@@ -154,7 +167,13 @@ async def test_queries_touch_as_many_pages_however_much_is_done(
 
     async def finish(first: int, last: int) -> dict[str, int]:
         run_sql(superuser_url, FINISHED.format(first=first, last=last))
-        for table in ("usage_events", "usage_reports", "billing_accounts"):
+        for table in (
+            "usage_events",
+            "usage_reports",
+            "billing_accounts",
+            "account_assignments",
+            "account_plans",
+        ):
             run_sql(superuser_url, f"VACUUM (ANALYZE) {table}")
         return {each: await pages(database, *QUERIES[each]) for each in QUERIES}
 
@@ -257,6 +276,8 @@ async def test_batches_take_as_many_statements_at_any_size(database: Database) -
     async def chain(size: int) -> int:
         user, first = uuid4(), len(executed)
         known = [tool_run(user) for _ in range(size)]
+        assigned = UserAssigned(user_id=user, account_id=user, since=NOW, revision=1)
+        await Accounts(database).assign(assigned)
         await Accounts(database).apply(provisioned(user, f"cus_{size}").data)
         await ledger.record([Entry.of(each, RULES, NOW) for each in known])
         mixed = [

@@ -13,10 +13,12 @@ from nexus_contracts import UserAssigned
 from nexus_database import Database
 from support.events import provisioned, tool_run
 from usage_ingest.entry import Entry
+from usage_ingest.explanation import explain, explain_payers
 from usage_ingest.metering import BillingRules
 from usage_ingest.storage.accounts import Accounts
 from usage_ingest.storage.claims import Claims
 from usage_ingest.storage.ledger import Ledger
+from usage_ingest.storage.reader import LedgerReader
 from usage_ingest.storage.reports import Answer, Reports
 
 RULES = BillingRules("runs", None, frozenset({"succeeded"}))
@@ -301,3 +303,54 @@ async def test_usage_of_many_users_is_released_in_portions(payers: Payers) -> No
 
     assert [each.released for each in swept] == [10, 10, 5, 0]
     assert [each.more for each in swept] == [True, True, False, False]
+
+
+async def test_what_an_assignment_back_in_time_left_is_listed(payers: Payers) -> None:
+    """An operator sees what finance may have to settle."""
+    await payers.customer(USER, "cus_user")
+    await payers.run(USER, 1, 2, 12)
+    await payers.claim()
+    await payers.assign(USER, FIRM, 2)
+    await payers.assign(USER, TEAM, 2)
+    await payers.assign(USER, USER, 40)
+
+    reader = LedgerReader(payers.database)
+    lines = list(explain_payers(USER, await reader.assignments(USER)))
+
+    after, back = (f"{MINUTE + timedelta(seconds=each):%Y-%m-%dT%H:%M:%S}" for each in (2, 40))
+    assert [line.partition(", known")[0] for line in lines] == [
+        f"until {after}Z: the user's own",
+        f"from {after}Z: account {FIRM} (revision 1",
+        f"from {after}Z: account {TEAM} (revision 2",
+        "  2 runs after that were claimed before, and stay the user's own",
+        f"from {back}Z: the user's own (revision 3",
+    ]
+    assert lines[1].endswith("overruled by revision 2")
+    assert list(explain_payers(OTHER, await reader.assignments(OTHER))) == [
+        "always: the user's own"
+    ]
+
+
+async def test_explanation_of_a_run_says_who_pays_and_what_was_claimed_before(
+    payers: Payers,
+) -> None:
+    """Each run by itself."""
+    await payers.customer(USER, "cus_user")
+    await payers.run(USER, 1)
+    await payers.claim()
+    await payers.assign(USER, TEAM, 0)
+    await payers.run(USER, 2)
+    found = await payers.rows("SELECT event_id FROM usage_events ORDER BY occurred_at")
+
+    reader = LedgerReader(payers.database)
+    told = []
+    for (event_id,) in found:
+        history = await reader.history(event_id)
+        assert history is not None
+        told.append(list(explain(history)))
+
+    paid = f"paid by account {TEAM}, which its user was assigned to"
+    assert all(paid in lines for lines in told)
+    claimed = [[line for line in lines if "claimed for account" in line] for lines in told]
+    assert [len(lines) for lines in claimed] == [1, 0]
+    assert str(USER) in claimed[0][0]

@@ -15,7 +15,8 @@ from integration.usage_ingest.lost_ledger import (
     run,
 )
 from nexus_contracts import CallRecord, SubscriptionChanged, read_call_record
-from usage_ingest.charging import Charge, Charges
+from nexus_plans import Charge
+from usage_ingest.charging import Charges
 from usage_ingest.entry import Entry
 from usage_ingest.metering import ToolRun
 from usage_ingest.recovery.storage import Recovery
@@ -175,7 +176,7 @@ async def restored(lost: LostLedger, calls: str) -> tuple[int, dict[str, int]]:
         window=timedelta(seconds=10),
         execute=True,
         charges=CHARGES,
-        apart={"unique_tools"},
+        unique_meters={"pro": "unique_tools"},
     )
     await recovery.restore_reports(records)
     events = [await recovery.claim_events(records, overruled=each) for each in (False, True)]
@@ -238,7 +239,7 @@ async def test_reports_without_runs_of_their_own_take_none(lost: LostLedger) -> 
     calls = await lost.lose()
     await lost.record(run(1), run(2), run(3, token_count=1))
 
-    assert await restored(lost, calls) == (2, {})
+    assert await restored(lost, calls) == (2, {"cus_one": 1})
     assert await lost.rows("SELECT meter FROM usage_reports WHERE late") == [("tokens_used",)]
     assert await lost.claim() == 1
 

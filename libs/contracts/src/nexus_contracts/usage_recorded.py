@@ -44,8 +44,8 @@ class UsageRecordedV1(EventData):
     claim_id: UUID | None = None
     """The claim that made the report. Reports of 0.1.0 have none."""
     late: Annotated[bool, BILLED] = False
-    """Whether it sums up readings that came later than their runs, which other reports have
-    charged: no run is claimed for it again."""
+    """Whether it sums up what is kept beside its runs, such as a price that came later or a tool's
+    first use: other reports have the runs, and none is claimed for it."""
 
 
 UsageRecorded = UsageRecordedV1

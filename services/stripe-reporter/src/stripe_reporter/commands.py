@@ -76,6 +76,7 @@ def call_record(report: Report, entry: Entry) -> CallRecord | None:
         occurred_at=report.facts.occurred_at,
         event_count=report.event_count,
         claim_id=report.claim_id,
+        late=report.late,
     )
     return CallRecord(
         report=recorded,

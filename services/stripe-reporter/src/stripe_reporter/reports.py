@@ -32,8 +32,8 @@ class Facts:
 class Report:
     """One customer's usage of one meter in one window, never changed once it was published.
 
-    ``claim_id`` and ``event_count`` are not sent to Stripe: a ledger that lost the report finds
-    its events by them. A report of an older publisher has no claim.
+    ``claim_id``, ``event_count`` and ``late`` are not sent to Stripe: a ledger that lost the report
+    finds by them what it sums up. A report of an older publisher has no claim.
     """
 
     identifier: str
@@ -41,6 +41,7 @@ class Report:
     dimensions: tuple[tuple[str, str], ...] = ()
     claim_id: UUID | None = None
     event_count: int | None = None
+    late: bool = False
 
     @classmethod
     def of(cls, data: UsageRecorded) -> "Report":
@@ -58,6 +59,7 @@ class Report:
             tuple(sorted((data.dimensions or {}).items())),
             data.claim_id,
             data.event_count,
+            data.late,
         )
 
     @property

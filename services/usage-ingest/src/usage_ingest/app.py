@@ -10,13 +10,15 @@ from nexus_database import DatabaseUnavailableError
 from nexus_messaging.clock import utc_now
 from nexus_messaging.pipeline import Outage
 from nexus_service.app import App, starting
+from usage_ingest.charging import best_of
 from usage_ingest.handlers import router
-from usage_ingest.jobs import Relay, claim_usage, measure, sweep
+from usage_ingest.jobs import Relay, bring_late, claim_usage, measure, sweep
 from usage_ingest.metrics import IngestMetrics
 from usage_ingest.settings import NAME, Settings
 from usage_ingest.storage.accounts import Accounts
 from usage_ingest.storage.claims import Claims
 from usage_ingest.storage.figures import Figures
+from usage_ingest.storage.late import LateReadings
 from usage_ingest.storage.ledger import Ledger
 from usage_ingest.storage.reports import Reports
 from usage_ingest.storage.subscriptions import Subscriptions
@@ -37,6 +39,9 @@ second brings several windows. Claimed each second, they would make twice as man
 SWEEP_EVERY: Final = 3.0
 MEASURE_EVERY: Final = 10.0
 """Seconds. A scrape shows the figures as they are and queries nothing."""
+
+LATE_EVERY: Final = 10.0
+"""Seconds. A price that is missing comes with a new file, and a restart."""
 
 REPORTING: Final = ("claim", "relay", "sweep")
 """The jobs that do not run while reporting is paused. The sweep would replace reports, and expire
@@ -61,6 +66,8 @@ def assemble(app: App, settings: Settings) -> None:
         app.database,
         window=timedelta(seconds=settings.report_window_seconds),
         dimensions=settings.stripe_meter_dimensions,
+        charges={} if rules.plans is None else rules.plans.charges(),
+        unique_meters={} if rules.plans is None else rules.plans.unique_tools_meters(),
     )
 
     relay = app.every(IDLE, "relay", Relay(reports, app.publisher, metrics, now=utc_now).forward)
@@ -69,6 +76,10 @@ def assemble(app: App, settings: Settings) -> None:
     claim = app.every(IDLE, "claim", claiming, gather=gather, intervals=BACKLOG_INTERVALS)
     sweeping = partial(sweep, accounts, metrics, now=utc_now, wake=(claim.wake, relay.wake))
     app.every(SWEEP_EVERY, "sweep", sweeping)
+    if rules.plans is not None:
+        late = LateReadings(app.database, rules.plans)
+        bringing = partial(bring_late, late, claims, metrics, now=utc_now, wake_relay=relay.wake)
+        app.every(LATE_EVERY, "late", bringing)
     measuring = partial(measure, Figures(app.database), metrics, now=utc_now)
     app.every(MEASURE_EVERY, "measure", measuring)
 
@@ -79,7 +90,7 @@ def assemble(app: App, settings: Settings) -> None:
         rules=rules,
         reports=reports,
         accounts=accounts,
-        subscriptions=Subscriptions(app.database, best=max),
+        subscriptions=Subscriptions(app.database, best=best_of(rules.plans)),
         metrics=metrics,
         recording=app.work("record"),
         applying=app.work("apply"),
@@ -90,7 +101,7 @@ def assemble(app: App, settings: Settings) -> None:
         log.warning("reporting_paused", setting="REPORTING_PAUSED")
         metrics.reporting_is_paused()
         app.remarks["reporting"] = _paused
-        app.disable(REPORTING)
+        app.disable(REPORTING if rules.plans is None else (*REPORTING, "late"))
 
 
 async def _paused() -> str | None:

@@ -6,9 +6,10 @@ claim, by the plan that the account had when the run ended.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
+
+from nexus_plans import Charge, Plans
 
 ROUTE: Final = "@"
 """What a route begins with; no meter's name does."""
@@ -16,27 +17,19 @@ ROUTE: Final = "@"
 NO_PLAN: Final = ""
 """The name under which the statement finds what holds without a plan that the file knows."""
 
-MOST_MARKUP: Final = 300
-"""In percent. A claim of 20,000 runs of 10,000,000,000 units each is then below the 15 digits that
-Stripe takes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """The meter that a route's readings are charged on, and the percentage added to their sum."""
-
-    meter: str
-    markup_percent: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.meter or self.meter.startswith(ROUTE):
-            raise ValueError(f"{self.meter!r} is no meter's name")
-        if not 0 <= self.markup_percent <= MOST_MARKUP:
-            raise ValueError(f"a markup is 0 to {MOST_MARKUP} percent, not {self.markup_percent}")
-
-
 Charges = Mapping[str | None, Mapping[str, Charge]]
 """What each route is charged as, by plan; ``None`` is no plan, or one that is not here."""
+
+
+UniqueMeters = Mapping[str | None, str | None]
+"""By plan, the meter of unique tools, or ``None``: it counts none."""
+
+
+def unique_parameter(meters: UniqueMeters) -> str | None:
+    """Return ``meters`` as the claim's statement reads them; ``None`` if no plan has one."""
+    if not any(meters.values()):
+        return None
+    return json.dumps({NO_PLAN if plan is None else plan: of for plan, of in meters.items()})
 
 
 def is_route(key: str) -> bool:
@@ -63,3 +56,13 @@ def parameter(charges: Charges) -> str | None:
         },
         sort_keys=True,
     )
+
+
+def best_of(plans: Plans | None) -> Callable[[Collection[str]], str]:
+    """Return what chooses the plan of an account with several running subscriptions.
+
+    Plans that the file does not have count least; of these, and without a file, the last by name.
+    """
+    if plans is None:
+        return max
+    return lambda of: plans.best(of) or max(of)

@@ -42,6 +42,10 @@ def _explain_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("event_id", type=UUID, help="the id that its publisher gave the event")
 
 
+def _payers_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("user_id", type=UUID, help="the user, as tool runs name them")
+
+
 def _replay_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--older-than",
@@ -63,6 +67,11 @@ def _adopt_arguments(parser: argparse.ArgumentParser) -> None:
         help="the output of `stripe-reporter journal`; - for standard input",
     )
     parser.add_argument("--execute", action="store_true", help="change the ledger; else only count")
+    parser.add_argument(
+        "--reports-only",
+        action="store_true",
+        help="claim no events yet: whose they are is known once customers were announced again",
+    )
 
 
 def _seekable(written: str) -> TextIO:
@@ -109,6 +118,14 @@ COMMANDS: Final = (
         ("{} 0198c2f0-7c1e-7000-8000-000000000000",),
     ),
     Command(
+        "payers",
+        "show whose account pays for a user's runs, and what was claimed before that was known",
+        DatabaseSettings,
+        "usage_ingest.commands:show_payers",
+        _payers_arguments,
+        ("{} 0198c2f0-7c1e-7000-8000-000000000000",),
+    ),
+    Command(
         "replay",
         "forward again what was forwarded and never answered; stripe-reporter knows repetitions",
         ReplaySettings,
@@ -122,7 +139,7 @@ COMMANDS: Final = (
         AdoptSettings,
         "usage_ingest.recovery.command:adopt",
         _adopt_arguments,
-        ("{} calls.jsonl", "{} calls.jsonl --execute"),
+        ("{} calls.jsonl --execute --reports-only", "{} calls.jsonl", "{} calls.jsonl --execute"),
     ),
     MAKE_API_KEY,
 )

@@ -1,4 +1,4 @@
-"""The commands for operators that only read: status and explain."""
+"""The commands for operators that only read: status, explain and payers."""
 
 import argparse
 import asyncio
@@ -30,7 +30,7 @@ from nexus_service.console import (
     show_lines,
     show_table,
 )
-from usage_ingest.explanation import explain
+from usage_ingest.explanation import explain, explain_payers
 from usage_ingest.settings import NAME, StatusSettings
 from usage_ingest.status import (
     LEDGER_TITLES,
@@ -135,4 +135,12 @@ async def explain_event(settings: DatabaseSettings, parsed: argparse.Namespace) 
         )
         return FAILED
     show_lines(explain(history))
+    return SUCCESS
+
+
+async def show_payers(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
+    """Show whose account pays for a user's runs, and what stays with another one."""
+    async with ledger_reader(settings) as reader:
+        assignments = await reader.assignments(parsed.user_id)
+    show_lines(explain_payers(parsed.user_id, assignments))
     return SUCCESS

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 from pydantic_core import to_json
 
@@ -15,7 +16,16 @@ from nexus_contracts import ToolExecutedV2
 from nexus_contracts.envelope import may_have_nan
 from nexus_messaging.tracing import sampled_traceparent
 from usage_ingest.columns import Column
-from usage_ingest.metering import BillingRules, BillingState, ToolRun, first_state, readings
+from usage_ingest.metering import (
+    BillingRules,
+    BillingState,
+    Cost,
+    ToolRun,
+    cost_of,
+    first_state,
+    readings,
+)
+from usage_ingest.prices import price_id
 from usage_ingest.windows import EPOCH
 
 
@@ -62,6 +72,7 @@ DETAILS: Final = (
     EventColumn("output_tokens", "bigint", "event.data.output_tokens", digested_from=1),
     EventColumn("cached_tokens", "bigint", "event.data.cached_tokens", digested_from=1),
     EventColumn("digest", "bytea", "details_digest"),
+    EventColumn("price_id", "uuid", "price_id"),
 )
 """What is stored of a run of version 2 in a row beside it: the fields that version 1 lacks."""
 
@@ -86,9 +97,10 @@ class Entry(NamedTuple):
     """A tool run as the ledger keeps it: a tuple, which is made in a third of a dataclass's time.
 
     ``details_digest`` is ``None`` if the event is of a version without details. ``readings`` is
-    what each meter reads for it. ``metadata`` is JSON text, or ``None``, with ``metadata_left_out``
-    if the run had some that can't be stored. ``traceparent`` is the context that a claim of the
-    event is linked to.
+    what each meter or route reads for it. ``metadata`` is JSON text, or ``None``, with
+    ``metadata_left_out`` if the run had some that can't be stored. ``traceparent`` is the context
+    that a claim of the event is linked to. ``cost`` is that of its tokens, if a route counts them
+    by it; it is among the readings unless it is unknown.
     """
 
     event: ToolRun
@@ -99,11 +111,17 @@ class Entry(NamedTuple):
     metadata_left_out: bool
     state: BillingState
     traceparent: str | None
+    cost: Cost | None = None
 
     @classmethod
     def of(cls, event: ToolRun, rules: BillingRules, now: datetime) -> "Entry":
         """Assess ``event`` by ``rules`` at the time ``now``."""
         read = readings(event.data, rules)
+        cost = None
+        if read and rules.plans is not None:
+            cost = cost_of(event.data, event.time, rules.plans)
+            if cost is not None and cost.micro_usd:
+                read[cost.key] = cost.micro_usd
         metadata = stored_metadata(event.data.metadata)
         return cls(
             event=event,
@@ -115,7 +133,13 @@ class Entry(NamedTuple):
             or (event.data.metadata is not None and metadata is None),
             state=first_state(event.time, read, now),
             traceparent=sampled_traceparent(event.traceparent),
+            cost=cost,
         )
+
+    @property
+    def price_id(self) -> UUID | None:
+        """Return the id of the price that the run's tokens have."""
+        return None if self.cost is None else price_id(self.cost.priced)
 
     @property
     def readings_json(self) -> str:

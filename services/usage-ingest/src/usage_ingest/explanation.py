@@ -1,8 +1,10 @@
 """The steps of an event on its way to Stripe, or what it waits for, in sentences. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 from nexus_service.console import rfc_3339
 
@@ -60,6 +62,39 @@ def explain(history: EventHistory) -> Iterator[str]:
             f" with {report['event_count']} runs"
         )
         yield f"  {report['state']}: {_state_of(report)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """From ``since`` on an account pays for a user, as became known at ``known_at``.
+
+    ``stay``: how many runs from then on had been claimed for another account, by that account.
+    """
+
+    account_id: UUID
+    since: datetime
+    revision: int
+    known_at: datetime
+    stay: dict[UUID, int]
+
+
+def explain_payers(user_id: UUID, assignments: Sequence[Assignment]) -> Iterator[str]:
+    """Yield who pays for a user's runs, the earliest first, and what an assignment left."""
+    own = "the user's own"
+    first = f"until {rfc_3339(assignments[0].since)}" if assignments else "always"
+    yield f"{first}: {own}"
+    for each, following in zip(assignments, [*assignments[1:], None], strict=True):
+        account = own if each.account_id == user_id else f"account {each.account_id}"
+        overruled = ""
+        if following is not None and following.since == each.since:
+            overruled = f", overruled by revision {following.revision}"
+        yield (
+            f"from {rfc_3339(each.since)}: {account} (revision {each.revision}, known since"
+            f" {rfc_3339(each.known_at)}){overruled}"
+        )
+        for other, runs in each.stay.items():
+            whose = own if other == user_id else f"account {other}'s"
+            yield f"  {runs} runs after that were claimed before, and stay {whose}"
 
 
 def _details(event: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from usage_ingest.metrics import IngestMetrics
 from usage_ingest.storage.accounts import Accounts
 from usage_ingest.storage.claims import MOST_EVENTS, Claims
 from usage_ingest.storage.figures import Figures
+from usage_ingest.storage.late import LateReadings
 from usage_ingest.storage.reports import Reports
 
 SOURCE: Final = "nexus/usage-ingest"
@@ -49,6 +50,33 @@ async def claim_usage(
     if claimed.reports:
         wake_relay()
     return claimed.taken == MOST_EVENTS
+
+
+async def bring_late(
+    late: LateReadings,
+    claims: Claims,
+    metrics: IngestMetrics,
+    *,
+    now: Callable[[], datetime],
+    wake_relay: Callable[[], None],
+) -> bool:
+    """Price runs that had no price, and turn readings that came late into reports.
+
+    Raises:
+        DatabaseUnavailableError: nothing, or not all, was priced and claimed.
+    """
+    pricing = await late.price(now())
+    metrics.priced_late(pricing.priced, pricing.given_up)
+    if pricing.priced:
+        log.info("runs_priced_late", runs=pricing.priced)
+    if pricing.given_up:
+        log.warning("runs_never_priced", runs=pricing.given_up)
+
+    claimed = await claims.claim_late(now())
+    metrics.claimed_late(claimed.events, claimed.reports, claimed.without_meter)
+    if claimed.reports:
+        wake_relay()
+    return pricing.more or claimed.taken == MOST_EVENTS
 
 
 class Relay:
@@ -143,7 +171,9 @@ async def measure(figures: Figures, metrics: IngestMetrics, *, now: Callable[[],
     """
     moment = now()
     for figure in await figures.measure():
-        if figure.of == "events":
+        if figure.of == "unpriced":
+            metrics.unpriced_figures(figure.number, figure.age(moment))
+        elif figure.of == "events":
             metrics.event_figures(figure.state, figure.number, figure.age(moment))
         else:
             metrics.report_figures(figure.state, figure.number, figure.age(moment))

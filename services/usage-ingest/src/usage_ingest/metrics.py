@@ -11,6 +11,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from nexus_messaging.reasons import Reason
+from nexus_plans import NoPrice
 from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingState
 
@@ -33,6 +34,7 @@ OUTCOMES: Final = (
     "held_by_newer",
     *REFUSALS,
 )
+NOT_PRICED: Final = ("no_price", "no_model", "no_tokens", "too_much")
 UNFINISHED_EVENTS: Final = ("waiting", "due")
 UNFINISHED_REPORTS: Final = ("pending", "forwarded", "rejected")
 
@@ -78,6 +80,23 @@ class IngestMetrics:
         # Events that were claimed, and reports by what became of them.
         self._claimed = Counter(f"{prefix}_events_claimed", "Events reported", registry=registry)
         self._reports = Counter(f"{prefix}_reports", "Reports by step", ["step"], registry=registry)
+        # Runs whose tokens should be charged by what they cost, and are not, by why.
+        self._not_priced = Counter(
+            f"{prefix}_runs_not_priced", "Runs without a cost", ["reason"], registry=registry
+        )
+        # Those that lacked a price: priced later, or given up, and the readings that were claimed.
+        self._runs_priced_late = Counter(
+            f"{prefix}_runs_priced_late", "Runs priced later", ["outcome"], registry=registry
+        )
+        self._late_readings = Counter(
+            f"{prefix}_late_readings_claimed", "Late readings reported", registry=registry
+        )
+        self._unpriced_now = Gauge(
+            f"{prefix}_unpriced_runs", "Runs that lack a price", registry=registry
+        )
+        self._oldest_unpriced = Gauge(
+            f"{prefix}_oldest_unpriced_run_seconds", "Age of the oldest", registry=registry
+        )
         # Unfinished events and reports, counted up to a limit, and the age of the oldest: of events
         # since the tool ran, of reports since they were made.
         self._events_now = Gauge(
@@ -102,6 +121,8 @@ class IngestMetrics:
         )
         _touch(self._events, OUTCOMES)
         _touch(self._reports, REPORT_STEPS)
+        _touch(self._not_priced, NOT_PRICED)
+        _touch(self._runs_priced_late, ("priced", "given_up"))
         _touch(self._events_now, UNFINISHED_EVENTS)
         _touch(self._oldest_event, UNFINISHED_EVENTS)
         _touch(self._reports_now, UNFINISHED_REPORTS)
@@ -125,6 +146,8 @@ class IngestMetrics:
             if entry.state is BillingState.EXPIRED:
                 continue
             self._delay.observe((now - entry.event.time).total_seconds())
+            if entry.cost is not None and isinstance(entry.cost.priced, NoPrice):
+                self._not_priced.labels(entry.cost.priced.reason).inc()
             for meter, value in entry.readings.items():
                 values[meter] = values.get(meter, 0) + value
         for meter, value in values.items():
@@ -140,6 +163,22 @@ class IngestMetrics:
         self._claimed.inc(events)
         self._without_meter.inc(without_meter)
         self._reports.labels("created").inc(reports)
+
+    def claimed_late(self, readings: int, reports: int, without_meter: int) -> None:
+        """Count a claim of readings that came later than their runs, of runs claimed before."""
+        self._late_readings.inc(readings)
+        self._without_meter.inc(without_meter)
+        self._reports.labels("created").inc(reports)
+
+    def priced_late(self, priced: int, given_up: int) -> None:
+        """Count runs that got a price later, and those that are too old for one by now."""
+        self._runs_priced_late.labels("priced").inc(priced)
+        self._runs_priced_late.labels("given_up").inc(given_up)
+
+    def unpriced_figures(self, number: int, oldest: float) -> None:
+        """Show how many runs lack a price, and how old the oldest is, in seconds."""
+        self._unpriced_now.set(number)
+        self._oldest_unpriced.set(oldest)
 
     def forwarded(self, reports: int, failed: int) -> None:
         """Count reports that the broker confirmed, and those that it did not."""

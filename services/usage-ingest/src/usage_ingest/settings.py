@@ -1,13 +1,14 @@
 """The settings of usage-ingest and of its commands."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from nexus_contracts.meters import Meters
 from nexus_contracts.tool_executed import Status
 from nexus_database.settings import DatabaseSettings
 from nexus_messaging.settings import AmqpUrl, BrokerSettings
+from nexus_plans import Plans, PlansError, load
 from nexus_service.settings import ServiceSettings
 from usage_ingest.metering import BillingRules
 from usage_ingest.windows import DEFAULT_SECONDS, window_seconds
@@ -20,6 +21,18 @@ Dimension = Literal["server_id", "tool_name"]
 
 def _split(value: object) -> object:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _load(value: object) -> object:
+    if value is None or value == "":
+        return None
+    try:
+        return load(str(value))
+    except PlansError as error:
+        raise ValueError(str(error)) from None
+
+
+PlansFile = Annotated[Plans | None, BeforeValidator(_load)]
 
 
 class Settings(Meters, ServiceSettings):
@@ -35,6 +48,9 @@ class Settings(Meters, ServiceSettings):
         tuple[Status, ...], BeforeValidator(_split), Field(min_length=1)
     ] = ("succeeded",)
     """Which runs are billed: `succeeded`, `failed`, comma-separated."""
+    plans_file: PlansFile = None
+    """Plans, limits, routes and the price table of models (nexus-plans); empty: none, and every run
+    counts on `STRIPE_METER_EVENT_NAME`."""
     reporting_paused: bool = False
     """`1`: record usage and apply answers, but make and forward no reports; for a restore."""
 
@@ -44,7 +60,17 @@ class Settings(Meters, ServiceSettings):
             runs_meter=self.stripe_meter_event_name,
             tokens_meter=self.stripe_tokens_meter_event_name,
             billable_statuses=frozenset(self.billable_statuses),
+            plans=self.plans_file,
         )
+
+    @model_validator(mode="after")
+    def _agree_on_the_default_meter(self) -> Self:
+        plans = self.plans_file
+        if plans is not None and plans.default_meter != self.stripe_meter_event_name:
+            raise ValueError(
+                "PLANS_FILE: its default_meter must be the meter of STRIPE_METER_EVENT_NAME"
+            )
+        return self
 
 
 class StatusSettings(DatabaseSettings):
@@ -59,6 +85,7 @@ class ReplaySettings(DatabaseSettings, BrokerSettings):
 
 
 class AdoptSettings(DatabaseSettings):
-    """The settings of recovery: the window must be the one that the lost reports were made with."""
+    """The settings of recovery: those that the lost reports were made with."""
 
     report_window_seconds: Annotated[int, AfterValidator(window_seconds)] = DEFAULT_SECONDS
+    plans_file: PlansFile = None

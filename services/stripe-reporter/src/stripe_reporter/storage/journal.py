@@ -44,6 +44,7 @@ _REPORT_COLUMNS: Final = {
     "claim_id": "uuid",
     "event_count": "bigint",
     "dimensions": "text",
+    "late": "boolean",
 }
 """Inserted, and never updated: the role has no grant for that. ``dimensions`` is JSON as text."""
 
@@ -259,6 +260,7 @@ async def insert_calls(connection: AsyncConnection, calls: Sequence[Call]) -> se
         arrays[name] = [getattr(call.report.facts, name) for call in ordered]
     arrays["claim_id"] = [call.report.claim_id for call in ordered]
     arrays["event_count"] = [call.report.event_count for call in ordered]
+    arrays["late"] = [call.report.late for call in ordered]
     arrays["dimensions"] = [json.dumps(dict(call.report.dimensions)) for call in ordered]
     return {row.identifier for row in await connection.execute(_INSERT, arrays)}
 
@@ -293,7 +295,7 @@ def _call_arrays(entries: Mapping[str, Entry]) -> dict[str, list[Any]]:
 def _report(row: Row[*tuple[Any, ...]]) -> Report:
     dimensions = tuple(sorted((row.dimensions or {}).items()))
     facts = _entry(row).facts
-    return Report(row.identifier, facts, dimensions, row.claim_id, row.event_count)
+    return Report(row.identifier, facts, dimensions, row.claim_id, row.event_count, row.late)
 
 
 def _entry(row: Row[*tuple[Any, ...]]) -> Entry:

@@ -17,10 +17,12 @@ from typing_extensions import override
 
 from nexus_contracts import CallRecord, CallRecordsEnd, UnreadableError, read_call_record
 from nexus_database import Database
+from nexus_messaging.clock import utc_now
 from nexus_service.command import FAILED, SUCCESS
 from nexus_service.console import Tone, rfc_3339, show_line
 from usage_ingest.recovery.storage import ClaimedEvents, Recovery, RestoredReports
 from usage_ingest.settings import AdoptSettings
+from usage_ingest.storage.late import LateReadings
 
 MOST_REPORTS: Final = 500
 MOST_EVENTS: Final = 10_000
@@ -141,11 +143,24 @@ async def adopt(settings: AdoptSettings, parsed: argparse.Namespace) -> int:
     url = settings.database_url.get_secret_value()
     summary = Summary()
     async with Database(url, name="usage-ingest adopt") as database:
-        recovery = Recovery(database, window=window, execute=parsed.execute)
+        plans = settings.plans_file
+        recovery = Recovery(
+            database,
+            window=window,
+            execute=parsed.execute,
+            charges={} if plans is None else plans.charges(),
+            unique_meters={} if plans is None else plans.unique_tools_meters(),
+        )
         for batch in _batches(_records(parsed.file, summary)):
             summary.add_reports(await recovery.restore_reports(batch))
+        if plans is not None and parsed.execute:
+            # What can be priced now was perhaps priced before: its reading is a late report's.
+            late = LateReadings(database, plans)
+            while (await late.price(utc_now())).more:
+                pass
         # What is not executed is not seen by the next round, and would be counted again.
-        for overruled in (False, True) if parsed.execute else (True,):
+        rounds = (False, True) if parsed.execute else (True,)
+        for overruled in () if parsed.reports_only else rounds:
             parsed.file.seek(0)
             summary.look_again()
             for batch in _batches(_records(parsed.file)):

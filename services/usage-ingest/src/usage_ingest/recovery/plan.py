@@ -22,7 +22,8 @@ from typing import Final
 from uuid import UUID
 
 from nexus_contracts import CallRecord, UsageRecorded
-from usage_ingest.charging import Charge, Charges, charged_value, is_route
+from nexus_plans import Charge
+from usage_ingest.charging import Charges, charged_value, is_route
 from usage_ingest.windows import bounds
 
 RANKS: Final = {"pending": 0, "forwarded": 1, "rejected": 2, "reported": 3, "superseded": 4}
@@ -182,6 +183,18 @@ class Candidate:
 
 
 @dataclass(slots=True)
+class Beside:
+    """Readings that late reports of a group summed up, and that its events may have again.
+
+    ``room`` is how many of each meter these reports still lack. ``taken`` are the readings that
+    were found for them: event, key and meter.
+    """
+
+    room: Counter[str] = field(default_factory=Counter)
+    taken: list[tuple[UUID, str, str]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Claim:
     """A claim by its standing reports, one for each meter, and the readings of its events so far.
 
@@ -248,19 +261,38 @@ class Claim:
             for meter, report in reports.items()
         }
 
-    def add(self, candidate: Candidate) -> None:
-        """Add an event to its sums."""
-        self.events.update(candidate.readings.keys())
-        self.sums.update(candidate.readings)
+    def beside(self, candidate: Candidate, beside: Beside) -> dict[str, str]:
+        """Return the readings of an event that are a late report's, as far as there is room.
 
-    def accepts(self, candidate: Candidate) -> bool:
+        That is the meter by key, of meters that the claim lacks nothing of.
+        """
+        lacking = self.lacking
+        charged = {key: self.charge(key) for key in candidate.readings if is_route(key)}
+        return {
+            key: charge.meter
+            for key, charge in charged.items()
+            if charge is not None and charge.meter not in lacking and beside.room[charge.meter] > 0
+        }
+
+    def add(self, candidate: Candidate, beside: Beside) -> None:
+        """Add an event to its sums, but for what is a late report's."""
+        late = self.beside(candidate, beside)
+        own = {key: value for key, value in candidate.readings.items() if key not in late}
+        self.events.update(own.keys())
+        self.sums.update(own)
+        for key, meter in late.items():
+            beside.room[meter] -= 1
+            beside.taken.append((candidate.event_id, key, meter))
+
+    def accepts(self, candidate: Candidate, beside: Beside) -> bool:
         """Whether it may have summed up this event, and can still get all others that it lacks.
 
         It has a report on every meter that its events are on, so each meter of this event must lack
         one. Where only an event that is on a further meter can fill a place, as a run with tokens,
         the place stays free for it: that event may not be back yet.
         """
-        charges = map(self.charge, candidate.readings)
+        late = self.beside(candidate, beside)
+        charges = [self.charge(key) for key in candidate.readings if key not in late]
         lacking, meters = self.lacking, {each.meter for each in charges if each is not None}
         return meters <= lacking.keys() and all(
             lacking[each] < self.missing for each in lacking.keys() - meters
@@ -279,25 +311,37 @@ class Group:
     @classmethod
     def of(cls, claim: Claim, window: timedelta) -> "Group":
         """Return where a claim's events are if windows have that length."""
-        row = claim.first
-        return cls(row.account.account_id, *bounds(claim.occurred_at, window), row.dimensions_json)
+        return cls.of_row(claim.first, window)
+
+    @classmethod
+    def of_row(cls, row: ReportRow, window: timedelta) -> "Group":
+        """Return where what a report sums up is, likewise."""
+        moment = row.report.occurred_at
+        return cls(row.account.account_id, *bounds(moment, window), row.dimensions_json)
 
 
-def assign_events(claims: Iterable[Claim], candidates: Sequence[Candidate]) -> dict[UUID, UUID]:
+def assign_events(
+    claims: Iterable[Claim], candidates: Sequence[Candidate], beside: Beside | None = None
+) -> dict[UUID, UUID]:
     """Give claims of one group the events that they lack; return the claim of each event.
+
+    Readings that late reports of the group lack are taken off the events: see ``Beside``. Events
+    without such readings are taken first.
 
     The time of a claim's earliest event is known: the latest claim chooses first, and takes events
     before its own earliest one only if there are no others, and those that are another account's by
     now last of all.
     """
     taken: dict[UUID, UUID] = {}
+    late = beside or Beside()
     for claim in sorted(claims, key=lambda claim: claim.occurred_at, reverse=True):
-        for candidate in _by_likelihood(claim.occurred_at, candidates):
+        likely = _by_likelihood(claim.occurred_at, candidates)
+        for candidate in sorted(likely, key=lambda each: len(claim.beside(each, late))):
             if not claim.missing:
                 break
-            if candidate.event_id not in taken and claim.accepts(candidate):
+            if candidate.event_id not in taken and claim.accepts(candidate, late):
                 taken[candidate.event_id] = claim.first.claim_id
-                claim.add(candidate)
+                claim.add(candidate, late)
     return taken
 
 

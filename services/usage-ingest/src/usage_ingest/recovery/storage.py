@@ -1,7 +1,7 @@
 """The ledger's side of recovery: a batch of reports, or of their events, in one transaction."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -13,8 +13,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_contracts import CallRecord
 from nexus_database import WAIT_FOR_LOCKS, Database
-from usage_ingest.charging import Charges
+from usage_ingest.charging import Charges, UniqueMeters
 from usage_ingest.columns import Column, arrays, names, rows, selected
+from usage_ingest.payers import assigned_at
+from usage_ingest.recovery.late import (
+    LateReport,
+    keep_beside,
+    restore_first_uses,
+    room_beside,
+    take_back,
+)
 from usage_ingest.recovery.plan import (
     Account,
     Candidate,
@@ -26,7 +34,6 @@ from usage_ingest.recovery.plan import (
     assign_events,
     plan_reports,
 )
-from usage_ingest.storage.accounts import assigned_at
 from usage_ingest.storage.reports import stored_report
 
 ADVISORY_LOCK: Final = 7_203_512
@@ -210,7 +217,7 @@ class Recovery:
 
     All reports are restored first: which events a claim may have is known only from all of its
     reports. ``window`` must be the length that the reports were made with, and ``charges`` are what
-    plans charge routes as. Reports that are late, or on the meters ``apart``, sum up no readings of
+    plans charge routes as. Reports that are late, or on ``unique_meters``, sum up no readings of
     runs: they are restored, and no events are claimed for them. Without ``execute`` nothing is
     changed, and a batch does not see what another one would change.
     """
@@ -222,13 +229,14 @@ class Recovery:
         window: timedelta,
         execute: bool,
         charges: Charges = MappingProxyType({}),
-        apart: Collection[str] = frozenset(),
+        unique_meters: UniqueMeters = MappingProxyType({}),
     ) -> None:
         self._database = database
         self._window = window
         self._execute = execute
         self._charges = charges
-        self._apart = apart
+        self._unique_meters = unique_meters
+        self._apart = {meter for meter in unique_meters.values() if meter is not None}
 
     async def restore_reports(self, records: Sequence[CallRecord]) -> RestoredReports:
         """Insert the reports that the ledger lacks, and raise the state of the others.
@@ -271,13 +279,17 @@ class Recovery:
         async def work(connection: AsyncConnection) -> ClaimedEvents:
             plan, _ = await _plan(connection, records)
             claims = await self._claims(connection, plan)
-            taken = await self._assign(connection, claims, overruled=overruled)
+            taken, late = await self._assign(connection, claims, plan, overruled=overruled)
             claimed = len(taken)
             if self._execute:
                 values = {"events": list(taken), "claims": list(taken.values())}
                 claimed = (await connection.execute(CLAIM, values)).rowcount
+                counted = set(taken.values())
+                await restore_first_uses(connection, claims, counted, self._unique_meters)
             missing: Counter[str] = Counter()
             differences: Counter[tuple[str, str]] = Counter()
+            for report in late:
+                missing[report.stripe_customer_id] += report.lacking
             for claim in claims:
                 missing[claim.first.report.stripe_customer_id] += claim.missing
                 differences.update(claim.differences)
@@ -286,19 +298,30 @@ class Recovery:
         return await self._database.run(work)
 
     async def _assign(
-        self, connection: AsyncConnection, claims: Sequence[Claim], *, overruled: bool
-    ) -> dict[UUID, UUID]:
+        self, connection: AsyncConnection, claims: Sequence[Claim], plan: Plan, *, overruled: bool
+    ) -> tuple[dict[UUID, UUID], list[LateReport]]:
+        """Return the claim of each event, and the late reports of the same groups."""
         groups: dict[Group, list[Claim]] = {}
         for claim in claims:
             if claim.missing:
                 groups.setdefault(Group.of(claim, self._window), []).append(claim)
+        beside: dict[Group, list[LateReport]] = {}
+        if self._execute:
+            of_late = (
+                Group.of_row(row, self._window) for row in plan.standing.values() if row.report.late
+            )
+            beside = await take_back(connection, list({*groups, *of_late}), self._apart)
         taken: dict[UUID, UUID] = {}
         found = await _candidates(connection, groups, overruled=overruled)
         for group, lacking in groups.items():
             # A group with other dimensions may have been given the same event.
             free = [each for each in found[group] if each.event_id not in taken]
-            taken |= assign_events(lacking, free)
-        return taken
+            room = room_beside(beside.get(group, []))
+            taken |= assign_events(lacking, free, room)
+            await keep_beside(connection, room, beside.get(group, []))
+        of_batch = {row.claim_id for row in plan.standing.values()}
+        late = [each for reports in beside.values() for each in reports]
+        return taken, [each for each in late if each.claim_id in of_batch]
 
     async def _claims(self, connection: AsyncConnection, plan: Plan) -> list[Claim]:
         """Return the claims as the plan has them, with the sums of their present events."""

@@ -1,9 +1,4 @@
-"""The accounts that usage is billed to, who is assigned to them, and the sweep of what waits.
-
-A user's account at a time is that of their latest assignment by then; before the first, and for
-most users, it is their own, with the same id. `user_id` of `billing_accounts` and `usage_reports`
-is the account's id: the release before this one reads it by that name.
-"""
+"""The accounts that usage is billed to, who is assigned to them, and the sweep of what waits."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +12,7 @@ from nexus_contracts import CustomerProvisioned, UserAssigned
 from nexus_database import Database
 from usage_ingest.columns import NEW_ID
 from usage_ingest.metering import OLDEST_REPORTABLE
+from usage_ingest.payers import times_of
 
 MOST_SWEPT: Final = 10_000
 """Events, or reports, of one transaction. Millions may wait for one user, and one statement for all
@@ -27,17 +23,6 @@ MOST_ACCOUNTS: Final = 2_000
 some tens of sweeps."""
 
 
-def assigned_at(event: str) -> str:
-    """Return the join of an event's assignment, named ``assigned``, if its user has one by then.
-
-    ``coalesce(assigned.account_id, event.user_id)`` is the event's account.
-    """
-    return f"""LEFT JOIN LATERAL (
-       SELECT account_id FROM account_assignments
-        WHERE user_id = {event}.user_id AND since <= {event}.occurred_at
-        ORDER BY since DESC, revision DESC LIMIT 1) assigned ON true"""  # noqa: S608 - no input
-
-
 def _waiting_of(user: str, portion: str) -> str:
     """Return what gives, in a ``portion``, a user's waiting events ``e`` that could be due.
 
@@ -45,10 +30,7 @@ def _waiting_of(user: str, portion: str) -> str:
 
     Each time of one account is a range of an index: what waits for another account is not read.
     """
-    return f"""(
-       SELECT account_id, since, lead(since, 1, 'infinity') OVER (ORDER BY since, revision) AS until
-         FROM (SELECT account_id, since, revision FROM account_assignments WHERE user_id = {user}
-                UNION ALL SELECT {user}, '-infinity', 0) a) had
+    return f"""{times_of(user)} had
   JOIN billing_accounts payer ON payer.user_id = had.account_id
  CROSS JOIN LATERAL (
        SELECT ctid AS place FROM usage_events

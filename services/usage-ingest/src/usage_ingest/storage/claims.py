@@ -6,30 +6,56 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_database import Database
 from nexus_messaging.tracing import MAX_LINKS
-from usage_ingest.charging import NO_PLAN, ROUTE, Charges, parameter
+from usage_ingest.charging import NO_PLAN, ROUTE, Charges, UniqueMeters, parameter, unique_parameter
 from usage_ingest.columns import NEW_ID
-from usage_ingest.storage.accounts import assigned_at
+from usage_ingest.payers import assigned_at
+from usage_ingest.storage.first_uses import report_first_uses
 from usage_ingest.windows import closed_before
 
 MOST_EVENTS: Final = 50_000
 """Of one claim, which takes a second or less. Each full claim reports one window in two parts."""
 
-# A claim is of one account with one plan, of one window and dimensions; without windows, of one
-# event. Rows are found again by their place in the table: it is theirs while they are locked. Each
-# claim carries the places of its rows: a join back to them would be quadratic wherever the table's
-# statistics are from a time when nothing was due, and two arrays keep the planner from reading the
-# whole table if much was. What was not marked would not be reported either. What has no customer is
-# no claim: its rows wait again, since their user was assigned to an account without one. Plans are
-# looked up only if there are any charges by plan. Half a unit is rounded up.
-CLAIM: Final = text(f"""
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What is claimed: the table's alias ``row`` of ``table``, joined to its event ``e``."""
+
+    table: str
+    row: str
+    joined: str
+    readings: str
+    late: bool
+
+
+_EVENTS: Final = _Source("usage_events", "e", "usage_events e", "e.readings", late=False)
+_LATE: Final = _Source(
+    "late_readings",
+    "l",
+    "late_readings l JOIN usage_events e USING (event_id)",
+    "jsonb_build_object(l.key, l.value)",
+    late=True,
+)
+
+
+def _statement(of: _Source) -> TextClause:
+    # A claim is of one account with one plan, of one window and dimensions; without windows, of one
+    # event. Rows are found again by their place in the table: it is theirs while they are locked.
+    # Each claim carries the places of its rows: a join back to them would be quadratic wherever the
+    # table's statistics are from a time when nothing was due, and two arrays keep the planner from
+    # reading the whole table if much was. What was not marked would not be reported either. What
+    # has no customer is no claim: its rows wait again, since their user was assigned to an account
+    # without one; what came late to them is not taken. Plans are looked up only if there are any
+    # charges by plan. Half a unit is rounded up.
+    put_back = "due" if of.late else "waiting"
+    return text(f"""
 WITH taken AS MATERIALIZED (
-    SELECT e.ctid AS place, coalesce(assigned.account_id, e.user_id) AS account_id, e.occurred_at,
-           e.traceparent, a.stripe_customer_id, a.generation,
+    SELECT {of.row}.ctid AS place, coalesce(assigned.account_id, e.user_id) AS account_id,
+           e.occurred_at, e.traceparent, a.stripe_customer_id, a.generation,
            coalesce(planned.plan_type, '{NO_PLAN}') AS plan,
            CASE WHEN :window > 0 THEN coalesce(assigned.account_id, e.user_id)
                 ELSE e.event_id END AS whose,
@@ -37,17 +63,18 @@ WITH taken AS MATERIALIZED (
            CASE WHEN cardinality(CAST(:dimensions AS text[])) = 0 THEN jsonb '{{}}'
                 ELSE (SELECT jsonb_object_agg(d.name, to_jsonb(e) ->> d.name)
                         FROM unnest(CAST(:dimensions AS text[])) AS d(name)) END AS dimensions
-      FROM usage_events e
+      FROM {of.joined}
       {assigned_at("e")}
       LEFT JOIN billing_accounts a ON a.user_id = coalesce(assigned.account_id, e.user_id)
       LEFT JOIN LATERAL (
            SELECT plan_type FROM account_plans p
             WHERE p.account_id = a.user_id AND p.since <= e.occurred_at
             ORDER BY p.since DESC LIMIT 1) planned ON CAST(:charges AS jsonb) IS NOT NULL
-     WHERE e.billing_state = 'due' AND e.occurred_at < :closed_before
-     ORDER BY e.occurred_at
+     WHERE {of.row}.billing_state = 'due' AND {of.row}.occurred_at < :closed_before
+           {"AND a.user_id IS NOT NULL" if of.late else ""}
+     ORDER BY {of.row}.occurred_at
      LIMIT :most
-       FOR UPDATE OF e SKIP LOCKED
+       FOR UPDATE OF {of.row} SKIP LOCKED
 ), claims AS MATERIALIZED (
     SELECT CASE WHEN stripe_customer_id IS NOT NULL THEN {NEW_ID} END AS claim_id, account_id,
            stripe_customer_id, generation, plan, whose, bucket, dimensions,
@@ -55,14 +82,14 @@ WITH taken AS MATERIALIZED (
       FROM taken
      GROUP BY account_id, stripe_customer_id, generation, plan, whose, bucket, dimensions
 ), marked AS (
-    UPDATE usage_events e
-       SET billing_state = CASE WHEN p.claim_id IS NULL THEN 'waiting' ELSE 'claimed' END,
+    UPDATE {of.table} {of.row}
+       SET billing_state = CASE WHEN p.claim_id IS NULL THEN '{put_back}' ELSE 'claimed' END,
            claim_id = p.claim_id
       FROM (SELECT array_agg(claim_id) AS ids, array_agg(place) AS places
               FROM (SELECT claim_id, unnest(places) AS place FROM claims) c) a
      CROSS JOIN unnest(a.ids, a.places) AS p(claim_id, place)
-     WHERE e.ctid = p.place
-    RETURNING p.claim_id, e.readings
+     WHERE {of.row}.ctid = p.place
+    RETURNING p.claim_id, {of.readings} AS readings
 ), summed AS (
     SELECT m.claim_id, r.key, sum(r.value::bigint) AS value, count(*) AS event_count
       FROM marked m
@@ -88,22 +115,35 @@ WITH taken AS MATERIALIZED (
 ), reported AS (
     INSERT INTO usage_reports (
         report_id, identifier, claim_id, user_id, stripe_customer_id, generation, meter, value,
-        dimensions, occurred_at, event_count, traceparent)
+        dimensions, occurred_at, event_count, traceparent, late)
     SELECT m.report_id, 'nexus:' || m.report_id, claim_id, c.account_id, c.stripe_customer_id,
            c.generation, m.meter, m.value, c.dimensions, c.occurred_at, m.event_count,
-           CAST(:traceparent AS text)
+           CAST(:traceparent AS text), {of.late}
       FROM metered m
       JOIN claims c USING (claim_id)
     RETURNING report_id
+), counting AS (
+    SELECT c.claim_id, c.account_id, c.stripe_customer_id, c.generation, c.dimensions,
+           c.occurred_at, CASE WHEN u.meters ? c.plan THEN u.meters ->> c.plan
+                               ELSE u.meters ->> '{NO_PLAN}' END AS meter
+      FROM claims c
+     CROSS JOIN (SELECT CAST(:unique_meters AS jsonb) AS meters) u
+     WHERE u.meters IS NOT NULL
 )
 SELECT (SELECT count(*) FROM marked WHERE claim_id IS NOT NULL) AS events,
        (SELECT count(*) FROM marked WHERE claim_id IS NULL) AS put_back,
        (SELECT count(*) FROM reported) AS reports,
        (SELECT coalesce(sum(event_count), 0)::bigint FROM charged WHERE meter IS NULL)
            AS without_meter,
+       (SELECT jsonb_agg(to_jsonb(c)) FROM counting c WHERE meter IS NOT NULL)::text
+           AS counting_tools,
        ARRAY(SELECT DISTINCT traceparent FROM taken WHERE traceparent IS NOT NULL
               LIMIT :links) AS contexts
 """)  # noqa: S608 - of this project's constants
+
+
+CLAIM: Final = _statement(_EVENTS)
+CLAIM_LATE: Final = _statement(_LATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +177,13 @@ class Claims:
         window: timedelta,
         dimensions: Sequence[str],
         charges: Charges = MappingProxyType({}),
+        unique_meters: UniqueMeters = MappingProxyType({}),
     ) -> None:
         self._database = database
         self._window = window
         self._dimensions = list(dimensions)
         self._charges = parameter(charges)
+        self._unique_meters = unique_parameter(unique_meters)
 
     async def claim(
         self, now: datetime, *, most: int = MOST_EVENTS, traceparent: str | None = None
@@ -155,14 +197,36 @@ class Claims:
         Raises:
             DatabaseUnavailableError: nothing was claimed.
         """
+        return await self._claim(CLAIM, now, most, traceparent, self._unique_meters)
 
+    async def claim_late(
+        self, now: datetime, *, most: int = MOST_EVENTS, traceparent: str | None = None
+    ) -> Claimed:
+        """Claim up to ``most`` readings that came later than their runs, likewise.
+
+        They are taken whatever became of their events, once the events' accounts have customers.
+
+        Raises:
+            DatabaseUnavailableError: nothing was claimed.
+        """
+        return await self._claim(CLAIM_LATE, now, most, traceparent, None)
+
+    async def _claim(
+        self,
+        statement: TextClause,
+        now: datetime,
+        most: int,
+        traceparent: str | None,
+        unique_meters: str | None,
+    ) -> Claimed:
         async def work(connection: AsyncConnection) -> Claimed:
             result = await connection.execute(
-                CLAIM,
+                statement,
                 {
                     "window": int(self._window.total_seconds()),
                     "dimensions": self._dimensions,
                     "charges": self._charges,
+                    "unique_meters": unique_meters,
                     "closed_before": closed_before(now, self._window),
                     "most": most,
                     "traceparent": traceparent,
@@ -170,8 +234,11 @@ class Claims:
                 },
             )
             row = result.one()
+            reports = row.reports
+            if row.counting_tools is not None:
+                reports += await report_first_uses(connection, row.counting_tools, traceparent)
             return Claimed(
-                row.events, row.reports, row.put_back, row.without_meter, tuple(row.contexts)
+                row.events, reports, row.put_back, row.without_meter, tuple(row.contexts)
             )
 
         return await self._database.run(work)

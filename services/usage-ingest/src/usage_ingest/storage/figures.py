@@ -39,12 +39,17 @@ SELECT 'reports', 'rejected',
        (SELECT count(*) FROM (SELECT FROM usage_reports WHERE state = 'rejected'
                                LIMIT :most) t),
        NULL
+UNION ALL
+SELECT 'unpriced', 'unpriced',
+       (SELECT count(*) FROM (SELECT FROM unpriced_runs WHERE state = 'unpriced'
+                               LIMIT :most) t),
+       (SELECT min(occurred_at) FROM unpriced_runs WHERE state = 'unpriced')
 """)
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """How many ``events`` or ``reports`` are in ``state``, and the time of the oldest."""
+    """How many events, reports or runs without a price are in ``state``; the time of the oldest."""
 
     of: str
     state: str

@@ -27,7 +27,8 @@ from usage_ingest.entry import (
     digest,
 )
 from usage_ingest.metering import BillingState, ToolRun
-from usage_ingest.storage.accounts import assigned_at
+from usage_ingest.payers import assigned_at
+from usage_ingest.storage.late import keep_costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +156,25 @@ class Ledger:
                 kept = await _keep(connection, _DETAILS, [entries[place] for place in known])
                 for place, details in zip(known, kept, strict=True):
                     results[place] = _with_details(results[place], details)
+            await _keep_costs(connection, entries, results)
             return results
 
         return await self._database.run(work)
+
+
+async def _keep_costs(
+    connection: AsyncConnection, entries: Sequence[Entry], results: Sequence[Result]
+) -> None:
+    """Keep by what price the tokens of new runs and of new details were read, or that none is."""
+    costed = [
+        (entry, result)
+        for entry, result in zip(entries, results, strict=True)
+        if entry.cost is not None
+    ]
+    new = [entry for entry, result in costed if isinstance(result, Recorded)]
+    late = [entry for entry, result in costed if isinstance(result, DetailsAdded)]
+    if new or late:
+        await keep_costs(connection, new, late)
 
 
 _Known = Duplicate | IdTaken | HeldByNewer

@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_contracts import UsageRecorded
 from nexus_database import Database
-from usage_ingest.explanation import EventHistory
+from usage_ingest.explanation import Assignment, EventHistory
+from usage_ingest.payers import assigned_at
 from usage_ingest.status import MOST_REPORTED, MOST_SUMMED, LedgerCounts, StateCount
-from usage_ingest.storage.accounts import assigned_at
 from usage_ingest.storage.figures import figures
 from usage_ingest.storage.reports import InvalidReportError, recorded_report
 
@@ -83,6 +83,24 @@ SELECT e.*, coalesce(assigned.account_id, e.user_id) AS account_id, a.stripe_cus
                       WHERE claim_id = e.claim_id AND state <> 'superseded' LIMIT 1) c ON true
  WHERE e.event_id = :event_id
 """)  # noqa: S608 - of this project's constants
+
+# Runs from the assignment's time on may have been claimed before the assignment was known.
+ASSIGNMENTS: Final = text("""
+SELECT a.account_id, a.since, a.revision, a.created_at, stay.account_id AS claimed_for, stay.runs
+  FROM (SELECT *, lead(since, 1, 'infinity') OVER (ORDER BY since, revision) AS until
+          FROM account_assignments WHERE user_id = :user_id) a
+  LEFT JOIN LATERAL (
+       SELECT r.user_id AS account_id, count(DISTINCT e.event_id) AS runs
+         FROM usage_reports r JOIN usage_events e USING (claim_id)
+        WHERE r.user_id <> a.account_id AND r.state <> 'superseded'
+          AND (r.user_id = :user_id
+               OR r.user_id IN (SELECT account_id FROM account_assignments
+                                 WHERE user_id = :user_id))
+          AND r.occurred_at BETWEEN a.since - interval '1 minute' AND a.created_at
+          AND e.user_id = :user_id AND e.occurred_at >= a.since AND e.occurred_at < a.until
+        GROUP BY r.user_id) stay ON true
+ ORDER BY a.since, a.revision, stay.account_id
+""")
 
 # Each half is the condition of a partial index.
 CLAIM: Final = text("""
@@ -165,6 +183,24 @@ class LedgerReader:
         claim = {"claim_id": event["claim_id"]}
         reports = await self._database.run(lambda c: c.execute(CLAIM, claim))
         return EventHistory(dict(event), tuple(dict(row) for row in reports.mappings()))
+
+    async def assignments(self, user_id: UUID) -> Sequence[Assignment]:
+        """Return a user's assignments by their time.
+
+        Raises:
+            DatabaseUnavailableError: the database can't be used.
+        """
+        user = {"user_id": user_id}
+        found = await self._database.run(lambda c: c.execute(ASSIGNMENTS, user))
+        by_revision: dict[tuple[datetime, int], Assignment] = {}
+        for row in found:
+            assignment = by_revision.setdefault(
+                (row.since, row.revision),
+                Assignment(row.account_id, row.since, row.revision, row.created_at, {}),
+            )
+            if row.claimed_for is not None:
+                assignment.stay[row.claimed_for] = row.runs
+        return list(by_revision.values())
 
     async def unanswered(
         self, before: datetime, *, page: int = 100

@@ -1,0 +1,42 @@
+"""Plans, limits, prices and the price table of models: one file, validated, and what it decides."""
+
+from nexus_plans.model_prices import Model, ModelPrice, NoPrice, Priced, Tokens
+from nexus_plans.parts import (
+    DENY,
+    Charge,
+    Limit,
+    Meter,
+    Plan,
+    RateLimit,
+    Route,
+)
+from nexus_plans.patterns import ANYTHING, Pattern
+from nexus_plans.plans import Plans
+from nexus_plans.reading import PlansError, load
+from nexus_plans.schema import schema
+from nexus_plans.stripe_prices import Price, Product, Recurring, Tier
+
+__all__ = [
+    "ANYTHING",
+    "DENY",
+    "Charge",
+    "Limit",
+    "Meter",
+    "Model",
+    "ModelPrice",
+    "NoPrice",
+    "Pattern",
+    "Plan",
+    "Plans",
+    "PlansError",
+    "Price",
+    "Priced",
+    "Product",
+    "RateLimit",
+    "Recurring",
+    "Route",
+    "Tier",
+    "Tokens",
+    "load",
+    "schema",
+]
