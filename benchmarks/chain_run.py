@@ -35,6 +35,8 @@ RECORDED: Final = "SELECT count(*) FROM usage_events"
 RELAYED: Final = """
 SELECT coalesce(sum(event_count), 0) FROM usage_reports WHERE state <> 'pending'
 """
+FOLDED_RUNS: Final = "SELECT coalesce(sum(runs), 0) FROM folded_usage"
+FOLDED_AMOUNTS: Final = "SELECT coalesce(sum(value), 0) FROM folded_amounts"
 REPORTS: Final = "SELECT count(*) FROM usage_reports"
 OF_CUSTOMERS: Final = """
 SELECT a.stripe_customer_id, count(*) AS events
@@ -52,11 +54,17 @@ class InexactError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """One chain: where it ends, its windows in seconds, and how many runs it works off."""
+    """One chain: where it ends, its windows in seconds, and how many runs it works off.
+
+    Each user runs so many ``tools`` in turn. After the last event the chain runs for ``rest``
+    seconds more, which are in its cost: what is done every few seconds is done.
+    """
 
     end: str
     window: int
     count: int = 60_000
+    tools: int = 1
+    rest: float = 0.0
 
 
 CHAINS: Final[Mapping[str, Chain]] = MappingProxyType(
@@ -112,7 +120,7 @@ class Run:
         users = [uuid4() for _ in range(USERS)]
         if self._chain.end != "the ledger":  # events of unknown users stay there
             users = await users_with_accounts(platform, USERS)
-        backlog = runs_over_time(users, count)
+        backlog = runs_over_time(users, count, self._chain.tools)
         await pile_up(platform.vhost, backlog, count, exchange=EVENTS, queue=TOOL_EXECUTED_QUEUE)
 
         if self._chain.end == "Stripe":
@@ -125,16 +133,27 @@ class Run:
             say("Half was recorded before all was ready: the start is measured, too.")
             early = launched
         await self._until_done(count)
+        done = time.monotonic()
+        await asyncio.sleep(self._chain.rest)
         late = await self._moment()
 
         await self._check(count)
         return Result(
             Cost.between(early, late),
             late.number - early.number,
-            late.time - early.time,
+            done - early.time,
             await self._number(REPORTS),
             await self._number(DEADLOCKS) - deadlocks,
         )
+
+    async def switch_totals_off(self) -> None:
+        """Append no deltas: nothing will be folded."""
+        for relation in ("usage_events", "usage_reports"):
+            await self._ledger.execute(f"ALTER TABLE {relation} DISABLE TRIGGER USER")
+
+    async def totals(self) -> tuple[int, int]:
+        """Return how many runs and how much of the reported amounts are folded."""
+        return await self._number(FOLDED_RUNS), await self._number(FOLDED_AMOUNTS)
 
     async def _until_done(self, count: int) -> None:
         deadline = time.monotonic() + self._patience

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from channels import OUTSIDE, Channel, channels
+from channels import OUTSIDE, SUBSCRIBERS, Channel, channels
 
 from nexus_contracts import CONTENT_TYPE
 from nexus_contracts.schemas import schema_of
@@ -23,7 +23,8 @@ BINDING: Final = "0.3.0"
 ABOUT: Final = """\
 Tool runs become meter events at Stripe. Publishers send to the exchange `events`, this project's
 services to `internal`; each event reaches one queue with one consumer. A message that can never
-succeed goes to the queue's `.dlq` with its reason. docs/events.md tells the same for reading."""
+succeed goes to the queue's `.dlq` with its reason. An event of the exchange `notices` reaches the
+queues that are bound to it, if there are any. docs/events.md tells the same for reading."""
 
 DEAD_LETTER: Final = {
     "nexus-reason": "Why it can't succeed: " + ", ".join(Reason) + ".",
@@ -132,7 +133,7 @@ def _sending(ways: list[Channel]) -> Part:
             "action": "send",
             "title": f"{_called(sender)} publishes {way.data.TYPE}",
             **_uses(_exchange_channel(exchange, way), way),
-            "bindings": _amqp({"deliveryMode": 2, "mandatory": True}),
+            "bindings": _amqp({"deliveryMode": 2, "mandatory": way.consumer != SUBSCRIBERS}),
         }
         for way in ways
         for exchange, senders in way.senders.items()
@@ -150,6 +151,7 @@ def _receiving(ways: list[Channel]) -> Part:
             "bindings": _amqp({"ack": True}),
         }
         for way in ways
+        if way.consumer != SUBSCRIBERS
     }
 
 

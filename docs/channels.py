@@ -9,7 +9,18 @@ from typing import Any, Final
 
 from nexus_contracts import ALL_EVENTS, EventData
 from nexus_messaging.router import Router
-from nexus_messaging.topology import EVENTS, INTERNAL, OUTSIDE_QUEUES, home_queue, rights_of
+from nexus_messaging.topology import (
+    EVENTS,
+    INTERNAL,
+    NOTICES,
+    OUTSIDE_QUEUES,
+    SUBSCRIPTION_PREFIX,
+    home_queue,
+    rights_of,
+)
+
+SUBSCRIBERS: Final = "subscribers"
+"""Whoever binds a queue to `notices`."""
 
 OUTSIDE: Final = "publisher"
 """The broker's user of services outside this project."""
@@ -19,7 +30,10 @@ GOLDEN: Final = Path(__file__).parent.parent / "libs/contracts/tests/golden"
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """The way of one event: ``senders`` by the exchange that each may publish it to."""
+    """The way of one event: ``senders`` by the exchange that each may publish it to.
+
+    One for ``SUBSCRIBERS`` has no queue of this project, and need not reach any.
+    """
 
     data: type[EventData]
     senders: Mapping[str, tuple[str, ...]]
@@ -37,6 +51,11 @@ def channels(routers: Mapping[str, Router]) -> Iterator[Channel]:
     """
     for data in ALL_EVENTS:
         name, _, _major = data.TYPE.rpartition(".")
+        if notifiers := tuple(each for each in routers if name in rights_of(each).notifies):
+            senders = {NOTICES: notifiers}
+            queue = f"{SUBSCRIPTION_PREFIX}…"
+            yield Channel(data, senders, queue, SUBSCRIBERS, "", _example(data.TYPE))
+            continue
         queue = home_queue(data.TYPE, "", from_outside=False)
         ours = tuple(each for each in routers if name in rights_of(each).publishes)
         outside = (OUTSIDE,) if queue in OUTSIDE_QUEUES else ()

@@ -65,6 +65,10 @@ MEANINGS: Final = {
     "stopped": "the service has ended",
     "stopping": "SIGTERM came; what is in hand is finished or handed back",
     "surplus_customers": "a user has further customers at Stripe: look at them there",
+    "thresholds_announced_again": "the broker confirms `usage.threshold_reached` again; so many had"
+    " failed",
+    "thresholds_not_announced": "the broker did not confirm `usage.threshold_reached`; it is"
+    " repeated with the same id",
     "unexpected_answer": "Stripe answered what only a mistake of ours or of the set-up explains",
     "usage_expired": "usage became 35 days old without a report and is never billed",
     "usage_put_back": "due usage waits again: its user was assigned to an account without customer",

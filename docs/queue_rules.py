@@ -11,8 +11,10 @@ from typing import Any, Final
 
 import yaml
 
+from nexus_messaging.blueprint import Queue
 from nexus_messaging.topology import (
     RETIRED_TIERS,
+    SUBSCRIPTION_PREFIX,
     TIERS,
     WORK_QUEUES,
     Tier,
@@ -92,7 +94,7 @@ def _queue_rules() -> Iterable[Rule]:
     yield _record("queue:retry_messages:sum", f'sum by (queue) ({MESSAGES}{{queue=~"{tiers}"}})')
     yield _record(
         "queue:unknown_messages:sum",
-        f'sum by (queue) ({MESSAGES}{{queue!~"{_any(queue.name for queue in described)}"}})',
+        f'sum by (queue) ({MESSAGES}{{queue!~"{_known(described)}"}})',
     )
 
 
@@ -243,6 +245,11 @@ def _case(series: dict[str, str], *expected: tuple[str, str, int, int]) -> Rule:
 
 def _record(name: str, expr: str) -> Rule:
     return {"record": name, "expr": expr}
+
+
+def _known(described: Iterable[Queue]) -> str:
+    """Return the expression of our queues, and of subscribers' queues for notices."""
+    return f"{_any(queue.name for queue in described)}|{_any([SUBSCRIPTION_PREFIX])}.+"
 
 
 def _any(queues: Iterable[str]) -> str:

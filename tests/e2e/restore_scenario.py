@@ -112,8 +112,9 @@ class RestoreScenario:
         await eventually(lambda: self.platform.rows("usage_ingest", query), wanted.__eq__)
 
     async def assert_counted_once(self) -> None:
-        """Compare ledger, reports and Stripe; all published runs are counted."""
+        """Compare ledger, totals, reports and Stripe; all published runs are counted."""
         await assert_counted_once(self.platform, len(self.runs))
+        await self.platform.run_command("usage_ingest", "totals", "--verify")
 
     async def publish_late_outcomes(self, customer: str) -> None:
         """Publish outcomes of a customer's reports that are no longer in the ledger."""

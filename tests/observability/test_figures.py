@@ -33,6 +33,7 @@ from usage_ingest.storage.reader import (
     UNANSWERED_NUMBER,
 )
 from usage_ingest.storage.reports import Reports
+from usage_ingest.storage.totals import Totals
 
 NOW = datetime.now(UTC)
 RULES = BillingRules("tool_call_executed", None, frozenset({"succeeded"}))
@@ -88,7 +89,7 @@ async def test_figures_of_the_ledger_are_by_state_with_the_oldest_age(
     metrics = IngestMetrics(registry, meters=RULES.meters)
     later = datetime.now(UTC) + timedelta(minutes=5)
 
-    await measure(Figures(database), metrics, now=lambda: later)
+    await measure(Figures(database), Totals(database), metrics, now=lambda: later)
 
     def shown(name: str, state: str) -> float:
         value = registry.get_sample_value(f"usage_ingest_{name}", {"state": state})

@@ -57,20 +57,25 @@ def runs(users: Sequence[UUID], size: int = BODY_BYTES) -> list[Example]:
     return [Example.of(_padded(user, moment, size)) for user in users]
 
 
-def runs_over_time(users: Sequence[UUID], count: int) -> list[Example]:
+def runs_over_time(users: Sequence[UUID], count: int, tools: int = 1) -> list[Example]:
     """Return examples of ``count`` runs in the order of their times, as 2,000 a second make them.
 
-    The newest is so old that its window has closed. Users take turns. Runs with the same time and
-    user are one example, repeated.
+    The newest is so old that its window has closed. Users take turns, each with the next of so many
+    ``tools``. Runs with the same time, user and tool are one example, repeated.
     """
     each_time = EXAMPLE_SECONDS * RUNS_PER_SECOND
     times = -(-count // each_time)
     now = datetime.now(UTC).replace(second=0, microsecond=0)
     begin = now - timedelta(seconds=times * EXAMPLE_SECONDS + CLOSED_SECONDS)
     listed: list[Example] = []
+    turn = 0
     for number in range(times):
         moment = begin + number * timedelta(seconds=EXAMPLE_SECONDS)
-        examples = [Example.of(_padded(user, moment, BODY_BYTES)) for user in users]
+        examples = []
+        for _ in range(min(tools, each_time // len(users))):
+            tool = f"tool-{turn % tools}"
+            examples += [Example.of(_padded(user, moment, BODY_BYTES, tool)) for user in users]
+            turn += 1
         listed += islice(cycle(examples), min(each_time, count - len(listed)))
     return listed
 
@@ -141,10 +146,10 @@ def unreadable(event_type: str, size: int) -> list[Example]:
     return [Example(event_type, b"no id", bytes(size))]
 
 
-def _padded(user: UUID, moment: datetime, size: int) -> Event[EventData]:
-    bare = tool_run(user, time=moment, metadata={"padding": ""})
-    padding = "x" * (size - len(bare.body()))
-    return tool_run(user, time=moment, event_id=bare.id, metadata={"padding": padding})
+def _padded(user: UUID, moment: datetime, size: int, tool: str = "forecast") -> Event[EventData]:
+    bare = tool_run(user, time=moment, tool_name=tool, metadata={"padding": ""})
+    padding = {"padding": "x" * (size - len(bare.body()))}
+    return tool_run(user, time=moment, event_id=bare.id, tool_name=tool, metadata=padding)
 
 
 def _parts(things: Iterable[Example]) -> Iterable[list[Example]]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nexus_broker_admin.definitions import KINDS, USERS, definitions, hash_password
 from nexus_broker_admin.drift import Standing, compare
 from nexus_messaging.blueprint import Topology
-from nexus_messaging.topology import RETIRED_TIERS, metering_topology
+from nexus_messaging.topology import INTERNAL, NOTICES, RETIRED_TIERS, metering_topology
 
 TOPOLOGY = metering_topology()
 PASSWORDS = {user.name: f"secret of {user.name}" for user in TOPOLOGY.users}
@@ -48,6 +48,22 @@ def test_applied_topology_has_no_drift(scale: float, version: str) -> None:
     topology = metering_topology(tier_scale=scale, broker_version=version)
 
     assert compare(topology, applied(topology), PASSWORDS) == ()
+
+
+def test_queue_of_a_subscriber_is_no_drift() -> None:
+    """Whoever wants notices binds a queue of their own, to that exchange alone."""
+    broker = applied()
+    queue = {"name": "notices.billing-mails", "vhost": TOPOLOGY.vhost, "durable": True}
+    broker["queues"].append({**queue, "auto_delete": False, "arguments": {}})
+    to_it = {"destination": queue["name"], "destination_type": "queue", "vhost": TOPOLOGY.vhost}
+    broker["bindings"].append({"source": NOTICES, "routing_key": "#", "arguments": {}, **to_it})
+
+    assert compare(TOPOLOGY, broker, PASSWORDS) == ()
+
+    broker["bindings"].append({"source": INTERNAL, "routing_key": "#", "arguments": {}, **to_it})
+    [forbidden] = compare(TOPOLOGY, broker, PASSWORDS)
+    assert forbidden.found is not None
+    assert forbidden.found["source"] == INTERNAL
 
 
 def test_broker_that_omits_false_values_has_no_drift() -> None:

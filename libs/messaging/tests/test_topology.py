@@ -13,6 +13,7 @@ from nexus_messaging.topology import (
     DEAD,
     EVENTS,
     INTERNAL,
+    NOTICES,
     RETIRED_TIERS,
     RETRY_RETURN,
     SHORTEST_WAIT,
@@ -190,7 +191,8 @@ def test_service_is_limited_to_its_keys_on_each_topic_exchange(service: str) -> 
     writable = {e.name for e in TOPOLOGY.exchanges if re.search(user_named(service).write, e.name)}
     limited = {topic.exchange for topic in user_named(service).topics}
 
-    assert writable == limited == {INTERNAL, DEAD, *(tier.name for tier in TIERS)}
+    notices = {NOTICES} if service == "usage-ingest" else set()
+    assert writable == limited == {INTERNAL, DEAD, *notices, *(tier.name for tier in TIERS)}
 
 
 @pytest.mark.parametrize(

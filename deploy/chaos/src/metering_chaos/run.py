@@ -18,6 +18,7 @@ from metering_chaos.gathering import UNREADABLE, gather_evidence
 from metering_chaos.load import make_load
 from metering_chaos.plan import Kind, make_plan
 from metering_chaos.publisher import LoadPublisher
+from metering_chaos.totals import verify_totals
 
 LOAD_SHARE: Final = 0.58
 """The share of the minutes for load and faults; starting and settling have the rest."""
@@ -94,6 +95,7 @@ async def run_chaos(parameters: Parameters, directory: Path, say: Say) -> Outcom
             say("all faults are lifted")
             patience = parameters.settle_seconds
             evidence, verdict = await settle(environment, publisher, publishing, patience)
+            await verify_totals(environment)
         return Outcome(
             verdict=verdict,
             events=len(set(evidence.confirmed)),

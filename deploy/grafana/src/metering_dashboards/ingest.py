@@ -91,6 +91,19 @@ _REPORTS = Section(
     ),
 )
 
+_LIMITS = Section(
+    "Limits",
+    (
+        Panel(
+            "Thresholds reached",
+            "Shares of limits that were announced; not_announced are repeated with the same id.",
+            "short",
+            (rates("usage_ingest_thresholds_total", "step"),),
+            "thresholdsnotannounced",
+        ),
+    ),
+)
+
 _HEALTH = Section(
     "Health",
     (
@@ -139,6 +152,13 @@ _HEALTH = Section(
             "nosuccess",
         ),
         Panel(
+            "Age of the totals",
+            "Time since runs and amounts were folded into the totals by hour.",
+            "s",
+            (Query("max by (part) (usage_ingest_totals_age_seconds)", "{{part}}"),),
+            "totalsstale",
+        ),
+        Panel(
             "Age of the figures",
             "Time since the ledger was measured.",
             "s",
@@ -176,4 +196,4 @@ _EVENTS_API = Section(
     ),
 )
 
-SECTIONS: Final = (_RECORD, _REPORTS, _EVENTS_API, _HEALTH)
+SECTIONS: Final = (_RECORD, _REPORTS, _LIMITS, _EVENTS_API, _HEALTH)

@@ -36,7 +36,7 @@ from nexus_broker_admin.policies import (
     settings_hold,
 )
 from nexus_messaging.blueprint import Topology
-from nexus_messaging.topology import POLICY_PREFIX
+from nexus_messaging.topology import NOTICES, POLICY_PREFIX, SUBSCRIPTION_PREFIX
 
 
 class Standing(Enum):
@@ -202,6 +202,7 @@ def _found(
     if kind is IN_FORCE:
         return settings_by_policy(topology, found)
     entries = [entry for entry in found.get(kind.section, ()) if _concerns(kind, topology, entry)]
+    entries = [entry for entry in entries if not _is_subscription(kind, entry)]
     if kind is EXCHANGES:
         # RabbitMQ 4.3 leaves out what is false.
         entries = [{"internal": False, **entry} for entry in entries]
@@ -226,6 +227,17 @@ def _concerns(kind: Kind, topology: Topology, entry: Entry) -> bool:
     if kind is USERS:
         return entry["name"] in {user.name for user in topology.users}
     return bool(entry["vhost"] == topology.vhost)
+
+
+def _is_subscription(kind: Kind, entry: Entry) -> bool:
+    """Whether it is a subscriber's queue, or its binding to the exchange for notices."""
+    if kind is QUEUES:
+        return bool(entry["name"].startswith(SUBSCRIPTION_PREFIX))
+    return (
+        kind is BINDINGS
+        and entry["source"] == NOTICES
+        and entry["destination"].startswith(SUBSCRIPTION_PREFIX)
+    )
 
 
 def _user_found(entry: Entry, password: str | None) -> Entry:

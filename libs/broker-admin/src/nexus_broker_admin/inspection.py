@@ -16,7 +16,15 @@ from nexus_messaging import connecting
 from nexus_messaging.connecting import BrokerUnreachableError
 from nexus_messaging.refusals import refusal_of
 from nexus_messaging.settings import BrokerSettings
-from nexus_messaging.topology import DEAD, INTERNAL, MAX_MESSAGE_BYTES, TIERS, Rights, rights_of
+from nexus_messaging.topology import (
+    DEAD,
+    INTERNAL,
+    MAX_MESSAGE_BYTES,
+    NOTICES,
+    TIERS,
+    Rights,
+    rights_of,
+)
 from nexus_service.checking import Check, Checks
 
 TIMEOUT: Final = 10.0
@@ -97,6 +105,7 @@ async def broker_fault(
 def _publishes(rights: Rights) -> Iterator[tuple[str, str]]:
     """Yield the exchanges and routing keys that a service publishes to."""
     yield from ((INTERNAL, f"{event}.v1") for event in rights.publishes)
+    yield from ((NOTICES, f"{event}.v1") for event in rights.notifies)
     for exchange in (*(tier.name for tier in TIERS), DEAD):
         yield from ((exchange, queue) for queue in rights.queues)
 

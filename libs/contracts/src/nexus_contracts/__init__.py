@@ -30,6 +30,7 @@ from nexus_contracts.tool_executed import (
 from nexus_contracts.usage_recorded import UsageRecorded, UsageRecordedV1
 from nexus_contracts.usage_rejected import UsageRejected, UsageRejectedV1
 from nexus_contracts.usage_reported import UsageReported, UsageReportedV1
+from nexus_contracts.usage_threshold_reached import UsageThresholdReached, UsageThresholdReachedV1
 from nexus_contracts.user_assigned import UserAssigned, UserAssignedV1
 from nexus_contracts.user_created import UserCreated, UserCreatedV1, UserCreatedV2
 from nexus_contracts.user_updated import UserUpdated, UserUpdatedV1
@@ -45,6 +46,7 @@ ALL_EVENTS: tuple[type[EventData], ...] = (
     UsageRecordedV1,
     UsageReportedV1,
     UsageRejectedV1,
+    UsageThresholdReachedV1,
 )
 
 __all__ = [
@@ -75,6 +77,8 @@ __all__ = [
     "UsageRejectedV1",
     "UsageReported",
     "UsageReportedV1",
+    "UsageThresholdReached",
+    "UsageThresholdReachedV1",
     "UserAssigned",
     "UserAssignedV1",
     "UserCreated",

@@ -1,4 +1,4 @@
-"""Publishing events to the exchange `internal`, each with a span."""
+"""Publishing events to the exchanges `internal` and `notices`, each with a span."""
 
 from opentelemetry.trace import SpanKind
 
@@ -7,20 +7,28 @@ from nexus_messaging import tracing
 from nexus_messaging.errors import PublishError
 from nexus_messaging.message import Message
 from nexus_messaging.publisher import Publication, Publisher
-from nexus_messaging.topology import INTERNAL
+from nexus_messaging.topology import INTERNAL, NOTICES
 
 
 class OutgoingEvent:
-    """An event to publish to `internal`, and its span, which lasts until the broker's answer.
+    """An event to publish, and its span, which lasts until the broker's answer.
 
-    The span is a child of the traceparent ``parent``, or of the current span without one. While
-    tracing is on, the event carries the context of this span, so its processing is a child span.
+    It goes to `internal`, where a queue must take it, or as a ``notice`` to `notices`, where none
+    need. The span is a child of the traceparent ``parent``, or of the current span without one.
+    While tracing is on, the event carries the context of this span, so its processing is a child
+    span.
     """
 
     def __init__(
-        self, event: Event[EventData], *, parent: str | None = None, link: str | None = None
+        self,
+        event: Event[EventData],
+        *,
+        parent: str | None = None,
+        link: str | None = None,
+        notice: bool = False,
     ) -> None:
-        destination = f"{INTERNAL}:{event.type}"
+        exchange = NOTICES if notice else INTERNAL
+        destination = f"{exchange}:{event.type}"
         self._span = tracing.start_span(
             f"publish {destination}",
             SpanKind.PRODUCER,
@@ -37,7 +45,9 @@ class OutgoingEvent:
         )
         if context := tracing.span_traceparent(self._span):
             event = event.model_copy(update={"traceparent": context})
-        self.publication = Publication(INTERNAL, event.type, Message.of(event))
+        self.publication = Publication(
+            exchange, event.type, Message.of(event), mandatory=not notice
+        )
 
     def end(self, error: PublishError | None) -> None:
         """End the span; ``error`` is the failure of publishing, if it failed."""

@@ -22,11 +22,15 @@ _FLAGS: Final = Basic.Properties.flags
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A message, the exchange and the routing key."""
+    """A message, the exchange and the routing key.
+
+    Unless it is ``mandatory``, the broker confirms it also if it is routed to no queue.
+    """
 
     exchange: str
     routing_key: str
     message: Message
+    mandatory: bool = True
 
     @property
     def mark(self) -> int:
@@ -35,7 +39,7 @@ class Publication:
         return mark_of(self.exchange, self.routing_key, message.message_id, message.body)
 
     def frames(self, channel: int, most: int) -> Iterator[bytes]:
-        """Yield what publishes it, persistent and mandatory, with at most ``most`` bytes a frame.
+        """Yield what publishes it, persistent, with at most ``most`` bytes a frame.
 
         pamqp writes the same bytes, and takes ten times as long for the properties.
 
@@ -46,7 +50,7 @@ class Publication:
         body, header = self.message.body, _header(self.message)
         if len(header) > most:
             raise ValueError("properties larger than a frame")
-        yield _method_frame(self.exchange, self.routing_key, channel)
+        yield _method_frame(self.exchange, self.routing_key, channel, self.mandatory)
         yield from frame(HEADER, channel, header)
         for begin in range(0, len(body), most):
             yield from frame(BODY, channel, body[begin : begin + most])
@@ -61,8 +65,8 @@ def mark_of(exchange: str, routing_key: str, message_id: str | None, body: bytes
 
 
 @lru_cache(maxsize=256)
-def _method_frame(exchange: str, routing_key: str, channel: int) -> bytes:
-    method = Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=True)
+def _method_frame(exchange: str, routing_key: str, channel: int, mandatory: bool) -> bytes:  # noqa: FBT001 - of a cache, which has keywords apart
+    method = Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=mandatory)
     return pamqp.frame.marshal(method, channel)
 
 

@@ -30,6 +30,7 @@ VHOST = "metering"
 
 EVENTS = "events"
 INTERNAL = "internal"
+NOTICES = "notices"
 DEAD = "dead"
 RETRY_RETURN = "retry.return"
 UNROUTABLE = "unroutable"
@@ -161,6 +162,13 @@ _PUBLISHES = {
 }
 """The event types that each of our services publishes to `internal`."""
 
+_NOTIFIES = {"usage-ingest": ("usage.threshold_reached",)}
+"""The event types that each of our services publishes to `notices`, where no queue need take them.
+
+Whoever wants them binds a queue of their own, named ``SUBSCRIPTION_PREFIX`` and more."""
+
+SUBSCRIPTION_PREFIX: Final = "notices."
+
 WORK_QUEUES = tuple(queue.name for queue in _QUEUES)
 OUTSIDE_QUEUES = frozenset(queue.name for queue in _QUEUES if queue.from_outside)
 """The queues that other services publish to."""
@@ -175,15 +183,24 @@ OUTSIDE_EVENTS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What a service may do: the queues it consumes and the event types it publishes."""
+    """What a service may do: the queues it consumes and the event types it publishes.
+
+    ``notifies`` are those that it publishes to `notices`.
+    """
 
     name: str
     queues: tuple[str, ...]
     publishes: tuple[str, ...]
+    notifies: tuple[str, ...] = ()
 
 
 _SERVICES = tuple(
-    Rights(name, tuple(queue.name for queue in _QUEUES if queue.service == name), publishes)
+    Rights(
+        name,
+        tuple(queue.name for queue in _QUEUES if queue.service == name),
+        publishes,
+        _NOTIFIES.get(name, ()),
+    )
     for name, publishes in _PUBLISHES.items()
 )
 
@@ -246,6 +263,7 @@ def _exchanges(tiers: Iterable[Tier]) -> tuple[Exchange, ...]:
         Exchange(UNROUTABLE, "fanout"),
         Exchange(EVENTS, "topic", alternate=UNROUTABLE),
         Exchange(INTERNAL, "topic"),
+        Exchange(NOTICES, "topic"),
         Exchange(DEAD, "topic"),
         # Without an alternate exchange, one missing queue would stop the returns of all queues.
         Exchange(RETRY_RETURN, "direct", alternate=UNROUTABLE),
@@ -327,12 +345,14 @@ def _publisher() -> User:
 def _service_user(service: Rights, tiers: Iterable[Tier]) -> User:
     own_queues = _exactly(*service.queues)
     by_queue_name = (*(tier.name for tier in tiers), DEAD)
+    by_type = {INTERNAL: service.publishes, NOTICES: service.notifies}
+    by_type = {exchange: types for exchange, types in by_type.items() if types}
     return User(
         service.name,
-        write=_exactly(INTERNAL, *by_queue_name),
+        write=_exactly(*by_type, *by_queue_name),
         read=own_queues,
         topics=(
-            TopicPermission(INTERNAL, _event_types(service.publishes)),
+            *(TopicPermission(exchange, _event_types(of)) for exchange, of in by_type.items()),
             *(TopicPermission(exchange, own_queues) for exchange in by_queue_name),
         ),
     )

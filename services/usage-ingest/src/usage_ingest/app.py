@@ -12,7 +12,7 @@ from nexus_messaging.pipeline import Outage
 from nexus_service.app import App, starting
 from usage_ingest.charging import best_of
 from usage_ingest.handlers import router
-from usage_ingest.jobs import Relay, bring_late, claim_usage, measure, sweep
+from usage_ingest.jobs import Announcer, Relay, bring_late, claim_usage, measure, sweep
 from usage_ingest.metrics import IngestMetrics
 from usage_ingest.settings import NAME, Settings
 from usage_ingest.storage.accounts import Accounts
@@ -22,6 +22,9 @@ from usage_ingest.storage.late import LateReadings
 from usage_ingest.storage.ledger import Ledger
 from usage_ingest.storage.reports import Reports
 from usage_ingest.storage.subscriptions import Subscriptions
+from usage_ingest.storage.thresholds import Thresholds
+from usage_ingest.storage.totals import Totals
+from usage_ingest.thresholds import announced_meters
 
 IDLE: Final = 1.0
 """Seconds between rounds if nothing wakes the job: windows close by the clock alone."""
@@ -37,6 +40,10 @@ BACKLOG_INTERVALS: Final = 4
 second brings several windows. Claimed each second, they would make twice as many reports."""
 
 SWEEP_EVERY: Final = 3.0
+FOLD_EVERY: Final = 5.0
+"""Seconds. Readers see what is not folded yet, and read a row more for each batch of this time; the
+longer it is, the more runs of the same user and tool become one update."""
+
 MEASURE_EVERY: Final = 10.0
 """Seconds. A scrape shows the figures as they are and queries nothing."""
 
@@ -76,11 +83,18 @@ def assemble(app: App, settings: Settings) -> None:
     claim = app.every(IDLE, "claim", claiming, gather=gather, intervals=BACKLOG_INTERVALS)
     sweeping = partial(sweep, accounts, metrics, now=utc_now, wake=(claim.wake, relay.wake))
     app.every(SWEEP_EVERY, "sweep", sweeping)
-    if rules.plans is not None:
-        late = LateReadings(app.database, rules.plans)
+    plans = rules.plans
+    if plans is not None:
+        late = LateReadings(app.database, plans)
         bringing = partial(bring_late, late, claims, metrics, now=utc_now, wake_relay=relay.wake)
         app.every(LATE_EVERY, "late", bringing)
-    measuring = partial(measure, Figures(app.database), metrics, now=utc_now)
+    totals = Totals(app.database, announced_meters=announced_meters(plans) if plans else ())
+    app.every(FOLD_EVERY, "fold", totals.fold)
+    if plans is not None:
+        thresholds = Thresholds(app.database)
+        announcer = Announcer(thresholds, app.publisher, plans, metrics, now=utc_now)
+        app.every(FOLD_EVERY, "announce", announcer.announce)
+    measuring = partial(measure, Figures(app.database), totals, metrics, now=utc_now)
     app.every(MEASURE_EVERY, "measure", measuring)
 
     app.consume(

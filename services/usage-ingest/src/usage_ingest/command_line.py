@@ -60,6 +60,15 @@ def _replay_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _totals_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rebuild", action="store_true", help="make them what a scan of the ledger finds"
+    )
+    parser.add_argument(
+        "--verify", action="store_true", help="compare them with a scan; exit 1 at any difference"
+    )
+
+
 def _adopt_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
@@ -132,6 +141,14 @@ COMMANDS: Final = (
         "usage_ingest.replay:replay_reports",
         _replay_arguments,
         ("{}", "{} --older-than 7200 --execute --throttle 20"),
+    ),
+    Command(
+        "totals",
+        "show how far the totals by hour are folded; compare them with the ledger, or rebuild them",
+        DatabaseSettings,
+        "usage_ingest.totals:show_totals",
+        _totals_arguments,
+        ("{}", "{} --verify", "{} --rebuild --verify"),
     ),
     Command(
         "adopt",

@@ -1,4 +1,4 @@
-"""The periodic jobs of usage-ingest: claim, relay, sweep and measure.
+"""The periodic jobs of usage-ingest: claim, relay, announce, sweep and measure.
 
 Each call is one round of bounded length, and returns whether there is more to do at once.
 """
@@ -9,18 +9,22 @@ from typing import Final
 
 import structlog
 
-from nexus_contracts import Event, UsageRecorded
+from nexus_contracts import Event, UsageRecorded, UsageThresholdReached
 from nexus_messaging.errors import PublishError
 from nexus_messaging.outage_log import OutageLog
 from nexus_messaging.outgoing import OutgoingEvent
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.tracing import WorkSpan, spans_enabled
+from nexus_plans import Plans
 from usage_ingest.metrics import IngestMetrics
 from usage_ingest.storage.accounts import Accounts
 from usage_ingest.storage.claims import MOST_EVENTS, Claims
 from usage_ingest.storage.figures import Figures
 from usage_ingest.storage.late import LateReadings
 from usage_ingest.storage.reports import Reports
+from usage_ingest.storage.thresholds import Thresholds
+from usage_ingest.storage.totals import Totals
+from usage_ingest.thresholds import event_id, newly_reached
 
 SOURCE: Final = "nexus/usage-ingest"
 
@@ -140,6 +144,67 @@ class Relay:
         return errors
 
 
+class Announcer:
+    """Announces shares of limits that were reached, once each, to whoever subscribed.
+
+    A crash after a confirm repeats the announcement with the same id.
+    """
+
+    def __init__(
+        self,
+        thresholds: Thresholds,
+        publisher: Publisher,
+        plans: Plans,
+        metrics: IngestMetrics,
+        *,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._thresholds = thresholds
+        self._publisher = publisher
+        self._plans = plans
+        self._metrics = metrics
+        self._now = now
+        self._outage = OutageLog(
+            lambda errors: log.warning(
+                "thresholds_not_announced", thresholds=len(errors), cause=str(errors[0])
+            ),
+            lambda failed: log.info("thresholds_announced_again", failed=failed),
+        )
+
+    async def announce(self) -> bool:
+        """Look at one batch of what the folds touched, and announce what was reached.
+
+        Raises:
+            DatabaseUnavailableError: what was announced will be announced again.
+        """
+        touched, usages = await self._thresholds.lease(self._now())
+        if not touched:
+            return False
+        reached = [each for usage in usages for each in newly_reached(usage, self._plans)]
+        errors = await self._publish(reached)
+        sent = [each for each, error in zip(reached, errors, strict=True) if error is None]
+        all_sent = len(sent) == len(reached)
+        await self._thresholds.settle(touched, sent, all_sent=all_sent)
+
+        self._metrics.announced(len(sent), len(reached) - len(sent))
+        self._outage.round(errors)
+        return all_sent
+
+    async def _publish(
+        self, reached: Sequence[UsageThresholdReached]
+    ) -> Sequence[PublishError | None]:
+        sendings = [
+            OutgoingEvent(
+                Event.of(each, source=SOURCE, id=event_id(each), time=each.as_of), notice=True
+            )
+            for each in reached
+        ]
+        errors = await self._publisher.publish_all([each.publication for each in sendings])
+        for sending, error in zip(sendings, errors, strict=True):
+            sending.end(error)
+        return errors
+
+
 async def sweep(
     accounts: Accounts,
     metrics: IngestMetrics,
@@ -163,7 +228,9 @@ async def sweep(
     return swept.more
 
 
-async def measure(figures: Figures, metrics: IngestMetrics, *, now: Callable[[], datetime]) -> None:
+async def measure(
+    figures: Figures, totals: Totals, metrics: IngestMetrics, *, now: Callable[[], datetime]
+) -> None:
     """Bring the figures on the ledger up to date.
 
     Raises:
@@ -177,6 +244,8 @@ async def measure(figures: Figures, metrics: IngestMetrics, *, now: Callable[[],
             metrics.event_figures(figure.state, figure.number, figure.age(moment))
         else:
             metrics.report_figures(figure.state, figure.number, figure.age(moment))
+    for each in await totals.progress():
+        metrics.totals_are_of(each.part, each.age)
     metrics.measured()
 
 

@@ -24,6 +24,7 @@ REPORT_STEPS: Final = (
     "rejected",
     "superseded",
 )
+THRESHOLD_STEPS: Final = ("announced", "not_announced")
 UNREADABLE: Final = "unreadable"
 REFUSALS: Final = (UNREADABLE, Reason.TIMESTAMP_IN_FUTURE.value, Reason.UNSTORABLE.value)
 OUTCOMES: Final = (
@@ -115,12 +116,21 @@ class IngestMetrics:
         self._reporting_paused = Gauge(
             f"{prefix}_reporting_paused", "Reporting is paused", registry=registry
         )
+        # Seconds since all that was recorded, or reported, was folded into the totals by hour.
+        self._totals_age = Gauge(
+            f"{prefix}_totals_age_seconds", "Age of the folded totals", ["part"], registry=registry
+        )
+        # Shares of limits that were reached, by whether the broker confirmed the announcement.
+        self._thresholds = Counter(
+            f"{prefix}_thresholds", "Thresholds reached", ["step"], registry=registry
+        )
         # Unix time of these figures.
         self._measured = Gauge(
             f"{prefix}_measured_timestamp_seconds", "Time of the figures", registry=registry
         )
         _touch(self._events, OUTCOMES)
         _touch(self._reports, REPORT_STEPS)
+        _touch(self._thresholds, THRESHOLD_STEPS)
         _touch(self._not_priced, NOT_PRICED)
         _touch(self._runs_priced_late, ("priced", "given_up"))
         _touch(self._events_now, UNFINISHED_EVENTS)
@@ -210,6 +220,15 @@ class IngestMetrics:
         self._reports_now.labels(state).set(number)
         if oldest is not None:
             self._oldest_report.labels(state).set(oldest)
+
+    def announced(self, sent: int, failed: int) -> None:
+        """Count thresholds that the broker confirmed, and those that it did not."""
+        self._thresholds.labels("announced").inc(sent)
+        self._thresholds.labels("not_announced").inc(failed)
+
+    def totals_are_of(self, part: str, age: float) -> None:
+        """Show how many seconds ago ``part`` was folded; infinite if it has yet to be rebuilt."""
+        self._totals_age.labels(part).set(age)
 
     def reporting_is_paused(self) -> None:
         """Show that no reports are made and forwarded."""

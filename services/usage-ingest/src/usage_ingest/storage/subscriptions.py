@@ -69,6 +69,13 @@ INSERT INTO account_plans (account_id, {names(SPANS)})
 SELECT :account_id, {selected(SPANS)} FROM {rows(SPANS)}
 """)  # noqa: S608 - likewise
 
+# With another plan the account has other limits, which it may have passed already.
+TOUCH: Final = text("""
+INSERT INTO touched_amounts (account_id, meter, touched_at)
+SELECT DISTINCT account_id, meter, now() FROM hourly_amounts WHERE account_id = :account_id
+ON CONFLICT (account_id, meter) DO UPDATE SET touched_at = excluded.touched_at
+""")
+
 
 class Subscriptions:
     """Stores what `subscription.changed` says; ``best`` chooses of several plans of an account."""
@@ -113,6 +120,7 @@ class Subscriptions:
         plans = account_history(histories.values(), self._best)
         await connection.execute(FORGET_ACCOUNT, account)
         await connection.execute(STORE_ACCOUNT, account | arrays(SPANS, plans))
+        await connection.execute(TOUCH, account)
 
 
 def _row(change: SubscriptionChanged) -> dict[str, Any]:
