@@ -75,6 +75,10 @@ MEANINGS: Final = {
     "usage_released": "usage whose customer has come became due, or reports were replaced",
     "user_refused": "Stripe refuses to make a customer of this user",
     "waiting_at_start": "broker or database is not there yet; the service waits",
+    "webhook_not_understood": "Stripe signed a webhook, and it is no event that is known; Stripe"
+    " repeats it for three days",
+    "webhook_of_other_mode": "Stripe signed a webhook of live mode for a service of test mode, or"
+    " the reverse: the endpoint's secret is of the other mode",
 }
 """Every event has one here, and nothing else has: ``make check`` fails otherwise."""
 

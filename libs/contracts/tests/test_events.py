@@ -15,6 +15,7 @@ from nexus_contracts import (
     CustomerProvisionedV1,
     Event,
     EventData,
+    StripeChangedV1,
     SubscriptionChangedV1,
     SubscriptionItem,
     ToolExecutedV1,
@@ -184,6 +185,15 @@ EVENTS: dict[type[EventData], st.SearchStrategy[EventData]] = {
         at=moments,
         reason=texts,
         ever_unknown=st.booleans(),
+    ),
+    StripeChangedV1: st.builds(
+        StripeChangedV1,
+        event_id=st.from_regex(r"evt_[A-Za-z0-9_]{1,200}", fullmatch=True),
+        event_type=st.from_regex(r"[a-z0-9_]{1,20}(\.[a-z0-9_]{1,20}){1,4}", fullmatch=True),
+        object_id=st.from_regex(r"[a-z]{2,4}_[A-Za-z0-9_]{1,200}", fullmatch=True),
+        customer_id=st.none() | customers,
+        livemode=st.booleans(),
+        created=moments,
     ),
 }
 

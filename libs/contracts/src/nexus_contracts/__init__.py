@@ -16,6 +16,7 @@ from nexus_contracts.errors import (
     UnreadableError,
     UnsupportedVersionError,
 )
+from nexus_contracts.stripe_changed import StripeChanged, StripeChangedV1
 from nexus_contracts.subscription_changed import (
     SubscriptionChanged,
     SubscriptionChangedV1,
@@ -47,6 +48,7 @@ ALL_EVENTS: tuple[type[EventData], ...] = (
     UsageReportedV1,
     UsageRejectedV1,
     UsageThresholdReachedV1,
+    StripeChangedV1,
 )
 
 __all__ = [
@@ -63,6 +65,8 @@ __all__ = [
     "Event",
     "EventData",
     "InvalidEventError",
+    "StripeChanged",
+    "StripeChangedV1",
     "SubscriptionChanged",
     "SubscriptionChangedV1",
     "SubscriptionItem",

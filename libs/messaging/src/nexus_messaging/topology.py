@@ -37,6 +37,7 @@ UNROUTABLE = "unroutable"
 
 USER_CREATED_QUEUE = "customer-provisioner.user-created"
 USER_UPDATED_QUEUE = "customer-provisioner.user-updated"
+STRIPE_CHANGED_QUEUE = "customer-provisioner.stripe-changed"
 TOOL_EXECUTED_QUEUE = "usage-ingest.tool-executed"
 CUSTOMER_PROVISIONED_QUEUE = "usage-ingest.customer-provisioned"
 USER_ASSIGNED_QUEUE = "usage-ingest.user-assigned"
@@ -140,6 +141,7 @@ class WorkQueue:
 _QUEUES = (
     WorkQueue(USER_CREATED_QUEUE, ("user.created",), from_outside=True),
     WorkQueue(USER_UPDATED_QUEUE, ("user.updated",), from_outside=True),
+    WorkQueue(STRIPE_CHANGED_QUEUE, ("stripe.changed",)),
     WorkQueue(TOOL_EXECUTED_QUEUE, ("tool.executed",), from_outside=True),
     WorkQueue(CUSTOMER_PROVISIONED_QUEUE, ("customer.provisioned",)),
     WorkQueue(USER_ASSIGNED_QUEUE, ("user.assigned",)),
@@ -153,6 +155,7 @@ permissions, Prometheus' rules and dashboards follow."""
 _PUBLISHES = {
     "customer-provisioner": (
         "customer.provisioned",
+        "stripe.changed",
         "subscription.changed",
         "user.assigned",
         "user.created",

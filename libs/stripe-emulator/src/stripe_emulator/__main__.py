@@ -7,7 +7,13 @@ import sys
 from collections.abc import Sequence
 
 from stripe_emulator.options import Options
-from stripe_emulator.running import DEFAULT_KEY, LiveKeyError, running_emulator
+from stripe_emulator.running import (
+    DEFAULT_KEY,
+    DEFAULT_WEBHOOK_SECRET,
+    LiveKeyError,
+    Webhook,
+    running_emulator,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,12 +28,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _serve(parsed: argparse.Namespace) -> None:
-    options = Options(call_seconds=parsed.call_seconds)
+    options = Options(
+        call_seconds=parsed.call_seconds, webhook_retry_scale=parsed.webhook_retry_scale
+    )
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     keys = parsed.key or [DEFAULT_KEY]
-    async with running_emulator(keys, parsed.meter, options, parsed.host, parsed.port) as emulator:
+    webhooks = [Webhook(url, parsed.webhook_secret) for url in parsed.webhook]
+    async with running_emulator(
+        keys, parsed.meter, options, parsed.host, parsed.port, webhooks
+    ) as emulator:
         sys.stdout.write(f"stripe-emulator listens on {emulator.url}\n")
         sys.stdout.flush()
         await stopped.wait()
@@ -49,6 +60,26 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="EVENT_NAME",
         help="a summing meter to start with, may be repeated",
+    )
+    serve.add_argument(
+        "--webhook",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="an endpoint that gets all events, may be repeated",
+    )
+    serve.add_argument(
+        "--webhook-secret",
+        default=DEFAULT_WEBHOOK_SECRET,
+        metavar="SECRET",
+        help=f"what their events are signed with (default {DEFAULT_WEBHOOK_SECRET})",
+    )
+    serve.add_argument(
+        "--webhook-retry-scale",
+        type=float,
+        default=1.0,
+        metavar="FACTOR",
+        help="multiplies the waits between attempts, which take three days in all",
     )
     serve.add_argument("--call-seconds", type=float, default=0.0, help="how long a POST takes")
     return parser

@@ -5,15 +5,24 @@ from typing import Any
 from stripe_emulator import events, search, summaries
 from stripe_emulator.clock import Clock
 from stripe_emulator.customers import Customers
-from stripe_emulator.errors import StripeError
+from stripe_emulator.deliveries import Deliveries
+from stripe_emulator.errors import StripeError, no_such, refused
+from stripe_emulator.event_log import EventLog
+from stripe_emulator.expansion import Retrieve, without_tiers
 from stripe_emulator.faults import Faults
+from stripe_emulator.features import Features, summary
 from stripe_emulator.idempotency import IdempotencyStore
 from stripe_emulator.ids import new_id
 from stripe_emulator.keys import ApiKeys
 from stripe_emulator.limits import RateLimits
 from stripe_emulator.meters import Meters
+from stripe_emulator.objects import Objects
 from stripe_emulator.options import Options
+from stripe_emulator.prices import PRICE_FIELDS, Prices
+from stripe_emulator.products import PRODUCT_FIELDS, Products
 from stripe_emulator.request_log import RequestLog
+from stripe_emulator.subscriptions import Subscriptions
+from stripe_emulator.webhook_endpoints import WebhookEndpoints
 
 
 class Account:
@@ -27,8 +36,18 @@ class Account:
         self.idempotency = IdempotencyStore()
         self.faults = Faults()
         self.request_log = RequestLog()
-        self.customers = Customers()
+        self.event_log = EventLog(self.clock)
+        record = self.event_log.record
+        self.customers = Customers(record)
         self.meters = Meters()
+        self.products = Products(record)
+        self.prices = Prices(self.products, self.meters, record)
+        self.features = Features(self.products)
+        self.subscriptions = Subscriptions(self.prices, self.clock, self._subscription_changed)
+        self.webhook_endpoints = WebhookEndpoints()
+        self.deliveries = Deliveries(self.webhook_endpoints, self.clock, lambda: self.options)
+        self.event_log.listener = self.deliveries.plan
+        self._entitled: dict[str, list[dict[str, Any]]] = {}
         self.events = events.MeterEvents()
 
     def record_event(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -91,6 +110,82 @@ class Account:
         query = search.parse(params["query"])
         indexed = self.customers.as_of(self.clock.now() - self.options.search_lag_seconds)
         return search.search_result([one for one in indexed if query.matches(one)], params)
+
+    def search_products(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Search the products, with the same lag."""
+        return self._search(self.products.objects, PRODUCT_FIELDS, "/v1/products", params)
+
+    def search_prices(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Search the prices, with the same lag."""
+        return self._search(self.prices.objects, PRICE_FIELDS, "/v1/prices", params)
+
+    def _search(
+        self, objects: Objects, fields: tuple[str, ...], url: str, params: dict[str, Any]
+    ) -> dict[str, Any]:
+        query = search.parse(params["query"], fields)
+        indexed = objects.as_of(self.clock.now() - self.options.search_lag_seconds)
+        return search.search_result([one for one in indexed if query.matches(one)], params, url)
+
+    def update_product(self, id_: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Change a product; its default price must be one of its own."""
+        if "default_price" in params:
+            price = self.prices.objects.get(params["default_price"], "default_price", 400)
+            if price["product"] != id_:
+                raise refused("The default price must be a price of the product.", "default_price")
+        return self.products.update(id_, params, self.clock.now())
+
+    def delete_product(self, id_: str) -> dict[str, Any]:
+        """Delete a product that has no prices."""
+        if self.prices.has_product(id_):
+            raise refused(
+                "This product cannot be deleted because it has one or more user-created prices."
+            )
+        return self.products.delete(id_, self.clock.now())
+
+    def create_subscription(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Create a subscription of a customer."""
+        if not self.customers.exists(params["customer"]):
+            raise no_such("customer", params["customer"], "customer", 400)
+        return self.subscriptions.create(params)
+
+    def delete_customer(self, id_: str) -> dict[str, Any]:
+        """Delete a customer, whose subscriptions end with it."""
+        if self.customers.exists(id_):
+            self.subscriptions.cancel_all_of(id_)
+        return self.customers.delete(id_, self.clock.now())
+
+    def list_entitlements(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Return one page of what a customer may use."""
+        products = self.subscriptions.products_of(params["customer"])
+        return self.features.listed_entitlements(products, params)
+
+    def _subscription_changed(
+        self, kind: str, subscription: dict[str, Any], before: dict[str, Any] | None
+    ) -> None:
+        """Record the event of a subscription, and that of its customer's entitlements."""
+        record, customer = self.event_log.record, subscription["customer"]
+        shown_before = None if before is None or kind == "deleted" else without_tiers(before)
+        record(f"customer.subscription.{kind}", without_tiers(subscription), shown_before)
+
+        products = self.subscriptions.products_of(customer)
+        entitled = self.features.entitlements(customer, products)
+        entitled_before = self._entitled.get(customer, [])
+        if entitled != entitled_before:
+            self._entitled[customer] = entitled
+            record(
+                "entitlements.active_entitlement_summary.updated",
+                summary(customer, entitled),
+                summary(customer, entitled_before),
+            )
+
+    def retrievals(self) -> dict[str, Retrieve]:
+        """Return how an object is retrieved whose id a field of an answer has."""
+        return {
+            "customer": self.customers.retrieve,
+            "default_price": self.prices.objects.get,
+            "feature": self.features.objects.get,
+            "product": self.products.objects.get,
+        }
 
     def sums(self) -> list[dict[str, Any]]:
         """Return what every meter counted for every customer, without any delay."""

@@ -43,6 +43,26 @@ class RequestView(TypedDict):
     param: str | None
 
 
+class AttemptView(TypedDict):
+    """One request to a webhook endpoint; ``status`` is None if it did not answer."""
+
+    at: float
+    status: int | None
+    error: str | None
+
+
+class DeliveryView(TypedDict):
+    """One event to one endpoint; ``state`` as ``deliveries.DeliveryState`` has it."""
+
+    id: str
+    event: str
+    type: str
+    endpoint: str
+    state: str
+    due: float
+    attempts: list[AttemptView]
+
+
 class InspectionError(Exception):
     """The inspection API refused a request; the text says why."""
 
@@ -142,6 +162,48 @@ class EmulatorClient:
     async def set_options(self, **changes: float | bool) -> None:
         """Change some of the account's options; see ``stripe_emulator.options.Options``."""
         await self._ask("POST", "options", changes)
+
+    async def add_webhook(self, url: str, secret: str, events: tuple[str, ...] = ("*",)) -> str:
+        """Add a webhook endpoint and return its id."""
+        described = {"url": url, "secret": secret, "events": list(events)}
+        return str((await self._ask("POST", "webhooks/endpoints", described))["id"])
+
+    async def webhooks(self) -> list[DeliveryView]:
+        """Return the deliveries of all events, in the order of the events."""
+        return cast("list[DeliveryView]", await self._ask("GET", "webhooks"))
+
+    async def release_webhooks(self, *ids: str) -> list[DeliveryView]:
+        """Send held deliveries one after the other, all if none is named; return them then."""
+        described = {"deliveries": list(ids) or None}
+        sent = await self._ask("POST", "webhooks/release", described)
+        return cast("list[DeliveryView]", sent)
+
+    async def resend_webhook(self, event_id: str) -> list[DeliveryView]:
+        """Send an event once more, and return its deliveries once they have been answered."""
+        sent = await self._ask("POST", "webhooks/resend", {"event": event_id})
+        return cast("list[DeliveryView]", sent)
+
+    async def add_webhook_fault(self, kind: str, **conditions: Any) -> str:
+        """Add a fault of webhooks; its fields are those of ``delivery_faults.DeliveryFault``."""
+        answer = await self._ask("POST", "webhooks/faults", {"kind": kind, **conditions})
+        return str(answer["id"])
+
+    async def remove_webhook_faults(self) -> int:
+        """Remove all faults of webhooks and return how many that were."""
+        return int((await self._ask("DELETE", "webhooks/faults"))["removed"])
+
+    async def emit(self, type_: str, **described: Any) -> str:
+        """Make an event that no call has caused, and return its id.
+
+        With ``object`` it is a snapshot event, else a thin one with ``related_object`` and
+        ``data``; ``livemode`` makes it one of live mode.
+        """
+        answer = await self._ask("POST", "webhooks/events", {"type": type_, **described})
+        return str(answer["id"])
+
+    async def set_subscription_status(self, id_: str, status: str) -> None:
+        """Set the status that payments would bring, such as ``past_due``."""
+        await self._ask("POST", f"subscriptions/{id_}", {"status": status})
 
     async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         if self._session is None:

@@ -4,9 +4,21 @@ import copy
 from typing import Any
 
 from stripe_emulator.errors import StripeError, invalid_parameter, no_such, no_such_in_test_mode
+from stripe_emulator.event_log import Record, record_nothing
 from stripe_emulator.ids import new_id
 from stripe_emulator.pages import page
-from stripe_emulator.parameters import PAGING, Choice, Integer, Metadata, Parameters, Text, Texts
+from stripe_emulator.parameters import (
+    CREATED,
+    PAGING,
+    Choice,
+    Integer,
+    Metadata,
+    Parameters,
+    Text,
+    Texts,
+    is_within,
+    merged_metadata,
+)
 
 _URL = "/v1/customers"
 _ADDRESS = {
@@ -30,7 +42,7 @@ WRITE_CUSTOMER = Parameters(
 LIST_CUSTOMERS = Parameters(
     {
         **PAGING,
-        "created": Parameters({name: Integer() for name in ("gt", "gte", "lt", "lte")}),
+        "created": CREATED,
         "email": Text(512),
     }
 )
@@ -42,7 +54,8 @@ class Customers:
     A search that lags behind sees an older version; None is a deletion.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, record: Record = record_nothing) -> None:
+        self._record = record
         self._customers: dict[str, dict[str, Any]] = {}
         self._deleted: set[str] = set()
         self._live: set[str] = set()
@@ -50,7 +63,9 @@ class Customers:
 
     def create(self, params: dict[str, Any], now: float) -> dict[str, Any]:
         """Create a customer from parameters read by ``WRITE_CUSTOMER``."""
-        return self._write(_blank(new_id("cus"), now), params, now)
+        customer = self._write(_blank(new_id("cus"), now), params, now)
+        self._record("customer.created", customer)
+        return customer
 
     def create_live(self) -> str:
         """Create a customer in live mode, which this account in test mode does not show."""
@@ -62,7 +77,10 @@ class Customers:
         """Change the given fields and leave the others; 404 for a deleted customer."""
         if not self.exists(id_):
             raise self._missing(id_)
-        return self._write(copy.deepcopy(self._customers[id_]), params, now)
+        before = self._customers[id_]
+        customer = self._write(copy.deepcopy(before), params, now)
+        self._record("customer.updated", customer, before)
+        return customer
 
     def exists(self, id_: str) -> bool:
         """Return whether there is such a customer and it is not deleted."""
@@ -82,6 +100,7 @@ class Customers:
             raise no_such("customer", id_)
         self._deleted.add(id_)
         self._versions[id_].append((now, None))
+        self._record("customer.deleted", self._customers[id_])
         return _tombstone(id_)
 
     def listed(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -90,7 +109,7 @@ class Customers:
         if "email" in params:
             found = [customer for customer in found if customer["email"] == params["email"]]
         bounds = params.get("created", {})
-        found = [customer for customer in found if _within(customer["created"], bounds)]
+        found = [customer for customer in found if is_within(customer["created"], bounds)]
         return page(found, _URL, "customer", params)
 
     def as_of(self, moment: float) -> list[dict[str, Any]]:
@@ -111,7 +130,7 @@ class Customers:
         _require_email(params.get("email"))
         changes = dict(params)
         if "metadata" in changes:
-            changes["metadata"] = _merged(customer["metadata"], changes["metadata"])
+            changes["metadata"] = merged_metadata(customer["metadata"], changes["metadata"])
         if "address" in changes:
             changes["address"] = {**dict.fromkeys(_ADDRESS), **changes["address"]}
         customer |= changes
@@ -154,16 +173,6 @@ def _blank(id_: str, now: float) -> dict[str, Any]:
 
 def _tombstone(id_: str) -> dict[str, Any]:
     return {"id": id_, "object": "customer", "deleted": True}
-
-
-def _merged(before: dict[str, str], changes: dict[str, str]) -> dict[str, str]:
-    merged = {**before, **changes} if changes else {}
-    return {key: value for key, value in merged.items() if value != ""}
-
-
-def _within(value: int, bounds: dict[str, int]) -> bool:
-    tests = {"gt": value.__gt__, "gte": value.__ge__, "lt": value.__lt__, "lte": value.__le__}
-    return all(tests[name](bound) for name, bound in bounds.items())
 
 
 def _require_email(email: str | None) -> None:

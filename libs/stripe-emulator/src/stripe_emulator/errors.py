@@ -178,9 +178,9 @@ def no_such_in_test_mode(noun: str, id_: str) -> StripeError:
     )
 
 
-def refused(message: str, param: str | None = None) -> StripeError:
+def refused(message: str, param: str | None = None, code: str | None = None) -> StripeError:
     """A well-formed request that breaks a rule of its endpoint."""
-    return StripeError(400, message, param=param, saved=True)
+    return StripeError(400, message, code=code, param=param, saved=True)
 
 
 def duplicate_event(identifier: str) -> StripeError:

@@ -3,13 +3,11 @@
 Plain JSON, no key. A request that can't be read answers 400 with ``{"error": "<what is wrong>"}``.
 """
 
-import json
-from typing import Any
-
 from aiohttp import web
 
 from stripe_emulator.account import Account
 from stripe_emulator.faults import Fault, InvalidFaultError
+from stripe_emulator.inspection_bodies import bad_request, read_object
 from stripe_emulator.keys import KeyState
 from stripe_emulator.options import InvalidOptionError
 
@@ -61,7 +59,7 @@ class _Inspection:
     async def requests(self, request: web.Request) -> web.Response:
         written = request.query.get("limit", str(DEFAULT_REQUESTS))
         if not written.isdigit():
-            raise _bad_request("limit must be a whole number")
+            raise bad_request("limit must be a whole number")
         return web.json_response(self._account.request_log.requests(int(written)))
 
     async def faults(self, _: web.Request) -> web.Response:
@@ -69,9 +67,9 @@ class _Inspection:
 
     async def add_fault(self, request: web.Request) -> web.Response:
         try:
-            fault = Fault.read(await _json(request))
+            fault = Fault.read(await read_object(request))
         except InvalidFaultError as error:
-            raise _bad_request(str(error)) from error
+            raise bad_request(str(error)) from error
         return web.json_response({"id": self._account.faults.add(fault)}, status=201)
 
     async def remove_faults(self, request: web.Request) -> web.Response:
@@ -82,17 +80,17 @@ class _Inspection:
         return web.json_response({"now": self._account.clock.now()})
 
     async def set_clock(self, request: web.Request) -> web.Response:
-        match await _json(request):
+        match await read_object(request):
             case {"now": int() | float() as now, **rest} if not rest:
                 self._account.clock.set(now)
             case {"advance": int() | float() as seconds, **rest} if not rest:
                 self._account.clock.advance(seconds)
             case _:
-                raise _bad_request('wanted {"now": unix seconds} or {"advance": seconds}')
+                raise bad_request('wanted {"now": unix seconds} or {"advance": seconds}')
         return await self.clock(request)
 
     async def put_key(self, request: web.Request) -> web.Response:
-        match await _json(request):
+        match await read_object(request):
             case {
                 "key": str() as key,
                 "state": "valid" | "revoked" | "restricted" as state,
@@ -101,7 +99,7 @@ class _Inspection:
                 permissions = frozenset(map(str, rest.get("permissions", [])))
                 self._account.keys.put(key, KeyState(state), permissions)
             case _:
-                raise _bad_request("wanted a key, and a state: valid, revoked or restricted")
+                raise bad_request("wanted a key, and a state: valid, revoked or restricted")
         return web.json_response({"state": state})
 
     async def options(self, _: web.Request) -> web.Response:
@@ -109,21 +107,7 @@ class _Inspection:
 
     async def change_options(self, request: web.Request) -> web.Response:
         try:
-            self._account.options = self._account.options.changed(await _json(request))
+            self._account.options = self._account.options.changed(await read_object(request))
         except InvalidOptionError as error:
-            raise _bad_request(str(error)) from error
+            raise bad_request(str(error)) from error
         return await self.options(request)
-
-
-async def _json(request: web.Request) -> dict[str, Any]:
-    try:
-        described = await request.json()
-    except ValueError as error:
-        raise _bad_request("the body is not JSON") from error
-    if not isinstance(described, dict):
-        raise _bad_request("the body is not a JSON object")
-    return described
-
-
-def _bad_request(message: str) -> web.HTTPBadRequest:
-    return web.HTTPBadRequest(text=json.dumps({"error": message}), content_type="application/json")

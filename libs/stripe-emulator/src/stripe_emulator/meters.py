@@ -96,11 +96,11 @@ class Meters:
         )
         return self._keep(meter)
 
-    def get(self, id_: str) -> Meter:
-        """Return a meter; 404 when there is none."""
+    def get(self, id_: str, param: str = "id", status: int = 404) -> Meter:
+        """Return a meter; ``status`` when there is none."""
         meter = self._meters.get(id_)
         if meter is None:
-            raise no_such("billing meter", id_)
+            raise no_such("billing meter", id_, param, status)
         return meter
 
     def active_for(self, event_name: str) -> Meter | None:

@@ -22,6 +22,9 @@ class Options:
         rate_limits: Whether the limits below are enforced.
         basic_per_second: Calls per second for everything together (25 in a Stripe sandbox).
         search_per_second: Searches per second, beside the basic limit (20 at Stripe).
+        webhook_timeout_seconds: How long an endpoint has to answer.
+        webhook_retry_scale: Multiplies the waits between attempts, on the account's clock: with
+            0.0001 three days are half a minute.
     """
 
     call_seconds: float = 0.0
@@ -31,6 +34,8 @@ class Options:
     rate_limits: bool = False
     basic_per_second: float = 25.0
     search_per_second: float = 20.0
+    webhook_timeout_seconds: float = 10.0
+    webhook_retry_scale: float = 1.0
 
     def changed(self, changes: dict[str, Any]) -> "Options":
         """Return these options with some changed.

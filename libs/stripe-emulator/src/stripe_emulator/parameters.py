@@ -79,6 +79,17 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Boolean:
+    """``true`` or ``false``."""
+
+    def read(self, value: FormValue, param: str) -> bool:
+        """Return the truth value."""
+        if value not in ("true", "false"):
+            raise invalid_parameter(param, f"Invalid boolean: {abbreviated(value)}")
+        return value == "true"
+
+
+@dataclass(frozen=True, slots=True)
 class Texts:
     """An array of strings, written ``a[]=x`` or ``a[0]=x``."""
 
@@ -86,12 +97,35 @@ class Texts:
 
     def read(self, value: FormValue, param: str) -> list[str]:
         """Return the strings in their order."""
-        if isinstance(value, dict) and all(map(_INDEX.fullmatch, value)):
-            value = [value[key] for key in sorted(value, key=int)]
-        if not isinstance(value, list):
-            raise invalid_parameter(param, "Invalid array")
-        read = [Text(self.max_length).read(item, f"{param}[{i}]") for i, item in enumerate(value)]
+        items = enumerate(_array(value, param))
+        read = [Text(self.max_length).read(item, f"{param}[{i}]") for i, item in items]
         return [item for item in read if item is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """An array whose items are all of one kind, such as objects: ``a[0][b]=x``."""
+
+    kind: "ParameterKind"
+    most: int = 100
+
+    def read(self, value: FormValue, param: str) -> list[Any]:
+        """Return the items in their order."""
+        items = _array(value, param)
+        if len(items) > self.most:
+            raise invalid_parameter(param, f"Array must have at most {self.most} items.")
+        return [self.kind.read(item, f"{param}[{i}]") for i, item in enumerate(items)]
+
+
+@dataclass(frozen=True, slots=True)
+class OrEmpty:
+    """Another kind, or an empty string, which unsets it and is read as None."""
+
+    kind: "ParameterKind"
+
+    def read(self, value: FormValue, param: str) -> Any:
+        """Return what the other kind reads, or None."""
+        return None if value == "" else self.kind.read(value, param)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +212,20 @@ PAGING: Mapping[str, ParameterKind] = {
     "starting_after": Text(),
     "ending_before": Text(),
 }
+NOTHING = Parameters({})
+CREATED = Parameters({name: Integer() for name in ("gt", "gte", "lt", "lte")})
+
+
+def is_within(moment: int, bounds: Mapping[str, int]) -> bool:
+    """Return whether a time is within bounds that ``CREATED`` read."""
+    tests = {"gt": moment.__gt__, "gte": moment.__ge__, "lt": moment.__lt__, "lte": moment.__le__}
+    return all(tests[name](bound) for name, bound in bounds.items())
+
+
+def merged_metadata(before: Mapping[str, str], changes: Mapping[str, str]) -> dict[str, str]:
+    """Return metadata after changes that ``Metadata`` read; none at all deletes everything."""
+    merged = {**before, **changes} if changes else {}
+    return {key: value for key, value in merged.items() if value != ""}
 
 
 def abbreviated(value: FormValue) -> str:
@@ -186,6 +234,14 @@ def abbreviated(value: FormValue) -> str:
         return "an object" if isinstance(value, dict) else "an array"
     head = tail = 10
     return value if len(value) <= head + tail + 3 else f"{value[:head]}...{value[-tail:]}"
+
+
+def _array(value: FormValue, param: str) -> list[FormValue]:
+    if isinstance(value, dict) and all(map(_INDEX.fullmatch, value)):
+        return [value[key] for key in sorted(value, key=int)]
+    if not isinstance(value, list):
+        raise invalid_parameter(param, "Invalid array")
+    return value
 
 
 def _string(value: FormValue, param: str, max_length: int) -> str:

@@ -9,10 +9,13 @@ from typing import Any
 from stripe_emulator import errors
 from stripe_emulator.account import Account
 from stripe_emulator.answers import Answer
-from stripe_emulator.api import EVENTS_PATH, Endpoint, find
+from stripe_emulator.api import EVENTS_PATH, find
+from stripe_emulator.endpoints import Endpoint
 from stripe_emulator.errors import StripeError
+from stripe_emulator.expansion import expanded, require_expandable
 from stripe_emulator.faults import Fault, FaultKind, Target, When
 from stripe_emulator.forms import Form, FormValue
+from stripe_emulator.parameters import Texts
 from stripe_emulator.request_log import RequestRecord
 
 _CONNECTION_FAULTS = (FaultKind.RESET, FaultKind.TRUNCATED, FaultKind.HTML_503, FaultKind.FOREIGN)
@@ -97,19 +100,20 @@ class Pipeline:
 
     async def _admit(self, call: Call, record: RequestRecord) -> Outcome:
         account = self._account
-        endpoint, id_ = find(call.method, call.path)
+        account.subscriptions.settle()
+        endpoint, ids = find(call.method, call.path)
         account.keys.authorize(call.authorization, endpoint.permission)
         account.limits.admit(call.path, account.options, account.clock.now())
         fault = account.faults.choose(call.target)
         if fault is not None:
             record.fault = f"{fault.kind}:{fault.when}"
         if call.idempotency_key is None or call.method != "POST":
-            _, outcome = await self._execute(call, endpoint, id_, fault)
+            _, outcome = await self._execute(call, endpoint, ids, fault)
             return outcome
-        return await self._execute_once(call, call.idempotency_key, endpoint, id_, fault)
+        return await self._execute_once(call, call.idempotency_key, endpoint, ids, fault)
 
     async def _execute_once(
-        self, call: Call, key: str, endpoint: Endpoint, id_: str, fault: Fault | None
+        self, call: Call, key: str, endpoint: Endpoint, ids: dict[str, str], fault: Fault | None
     ) -> Outcome:
         store = self._account.idempotency
         now = self._account.clock.now()
@@ -120,7 +124,7 @@ class Pipeline:
             return Outcome(replay) if fault is None else apply_fault(fault, replay)
         kept: Answer | None = None
         try:
-            kept, outcome = await self._execute(call, endpoint, id_, fault)
+            kept, outcome = await self._execute(call, endpoint, ids, fault)
         finally:
             if kept is None:
                 store.release(key)
@@ -129,16 +133,18 @@ class Pipeline:
         return outcome
 
     async def _execute(
-        self, call: Call, endpoint: Endpoint, id_: str, fault: Fault | None
+        self, call: Call, endpoint: Endpoint, ids: dict[str, str], fault: Fault | None
     ) -> tuple[Answer | None, Outcome]:
         """Return the answer to keep under the idempotency key, if any, and the outcome."""
         params = endpoint.parameters.read(call.form)
+        paths = Texts().read(call.form.get("expand", []), "expand")
+        require_expandable(paths, endpoint.expandable)
         with self._exclusive(call, params):
             await self._work(call, fault)
             if fault is not None and fault.when is When.BEFORE and fault.kind != FaultKind.LATENCY:
                 outcome = apply_fault(fault, Answer.of(errors.server_error()))
                 return (outcome.answer if _kept_error(fault) else None), outcome
-            kept, answer = self._effect(endpoint, id_, params)
+            kept, answer = self._effect(endpoint, ids, params, paths)
             if fault is None or fault.when is When.BEFORE:
                 return kept, Outcome(answer)
             await asyncio.sleep(fault.seconds)
@@ -153,10 +159,14 @@ class Pipeline:
             await asyncio.sleep(seconds)
 
     def _effect(
-        self, endpoint: Endpoint, id_: str, params: dict[str, Any]
+        self, endpoint: Endpoint, ids: dict[str, str], params: dict[str, Any], paths: list[str]
     ) -> tuple[Answer | None, Answer]:
         try:
-            answer = Answer(200, endpoint.effect(self._account, id_, params))
+            id_ = ids.pop("id", "")
+            body = endpoint.effect(self._account, id_, params | ids)
+            if endpoint.expandable:
+                body = expanded(body, paths, self._account.retrievals())
+            answer = Answer(200, body)
         except StripeError as refusal:
             answer = Answer.of(refusal)
             return (answer if refusal.saved else None), answer

@@ -1,5 +1,6 @@
 """A running emulator: an account behind a listening socket, for the command or for tests."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,13 +11,23 @@ from stripe_emulator.account import Account
 from stripe_emulator.keys import KeyState
 from stripe_emulator.options import Options
 from stripe_emulator.server import application
+from stripe_emulator.webhook_sender import WebhookSender
 
 DEFAULT_KEY = "sk_test_emulator"
+DEFAULT_WEBHOOK_SECRET = "whsec_emulator"  # noqa: S105 - of an emulator
 _LIVE_PREFIXES = ("sk_live_", "rk_live_")
 
 
 class LiveKeyError(ValueError):
     """A key of a live account, which an emulator must not get."""
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """A webhook endpoint: its address, and the secret that its events are signed with."""
+
+    url: str
+    secret: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +45,7 @@ async def running_emulator(
     options: Options | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
+    webhooks: Sequence[Webhook] = (),
 ) -> AsyncIterator[RunningEmulator]:
     """Serve a new account until the block is left.
 
@@ -43,19 +55,27 @@ async def running_emulator(
         options: The account's behaviour; it can be changed later.
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
+        webhooks: Endpoints that get all events from the start.
 
     Raises:
         LiveKeyError: For a key that starts like a live account's.
         OSError: If it can't listen on the address.
     """
     account = _account(keys, meters, options)
-    runner = web.AppRunner(application(account), access_log=None, shutdown_timeout=1.0)
+    for webhook in webhooks:
+        params = {"url": webhook.url, "enabled_events": ["*"]}
+        account.webhook_endpoints.create(params, account.clock.now(), webhook.secret)
+    sender = WebhookSender(account)
+    runner = web.AppRunner(application(account, sender), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
+    sending = asyncio.create_task(sender.run())
     try:
         await web.TCPSite(runner, host, port).start()
         bound = runner.addresses[0][1]
         yield RunningEmulator(f"http://{host}:{bound}", account)
     finally:
+        sending.cancel()
+        await asyncio.wait({sending})
         await runner.cleanup()
 
 

@@ -1,4 +1,4 @@
-"""Stripe's search query language, as far as finding a customer by its data needs it.
+"""Stripe's search query language, as far as finding an object by its data needs it.
 
 Clauses are ``field:'exact'``, ``field~'part'`` and ``created>1700000000``, negated by a leading
 ``-`` and joined by ``AND`` or by ``OR``, not both. Text is compared without regard to case.
@@ -14,7 +14,7 @@ from typing import Any
 from stripe_emulator.errors import StripeError, invalid_parameter
 from stripe_emulator.parameters import Integer, Parameters, Text
 
-SEARCH_CUSTOMERS = Parameters(
+SEARCH = Parameters(
     {"limit": Integer(minimum=1, maximum=100), "page": Text(), "query": Text()}, ("query",)
 )
 _CLAUSE = re.compile(
@@ -32,7 +32,9 @@ _COMPARE: dict[str, Callable[[int, int], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
 }
-_TEXT_FIELDS = ("email", "name", "phone")
+CUSTOMER_FIELDS = ("email", "name", "phone")
+"""What the search of customers can compare, beside their metadata and their creation."""
+
 _SHORTEST_PART = 3
 _CURSOR = re.compile(r"page_(?P<start>[0-9]{1,9})")
 _MOMENT = re.compile(r"[0-9]{1,18}")
@@ -48,20 +50,20 @@ class Clause:
     wanted: str | None
     negated: bool
 
-    def matches(self, customer: dict[str, Any]) -> bool:
-        """Return whether the customer satisfies this clause."""
-        return self._holds(customer) is not self.negated
+    def matches(self, one: dict[str, Any]) -> bool:
+        """Return whether the object satisfies this clause."""
+        return self._holds(one) is not self.negated
 
-    def _holds(self, customer: dict[str, Any]) -> bool:
+    def _holds(self, one: dict[str, Any]) -> bool:
         if self.field == "created":
-            return _COMPARE[self.sign](customer["created"], int(self.wanted or 0))
+            return _COMPARE[self.sign](one["created"], int(self.wanted or 0))
         if self.metadata_key is not None:
-            value = customer["metadata"].get(self.metadata_key)
+            value = one["metadata"].get(self.metadata_key)
         else:
-            value = customer[str(self.field)]
+            value = one[str(self.field)]
         if value is None or self.wanted is None:
             return value is None and self.wanted is None
-        found, wanted = value.casefold(), self.wanted.casefold()
+        found, wanted = str(value).casefold(), self.wanted.casefold()
         return bool(wanted in found) if self.sign == "~" else bool(wanted == found)
 
 
@@ -72,14 +74,14 @@ class Query:
     clauses: tuple[Clause, ...]
     every: bool
 
-    def matches(self, customer: dict[str, Any]) -> bool:
-        """Return whether the customer matches."""
-        hits = (clause.matches(customer) for clause in self.clauses)
+    def matches(self, one: dict[str, Any]) -> bool:
+        """Return whether an object matches."""
+        hits = (clause.matches(one) for clause in self.clauses)
         return all(hits) if self.every else any(hits)
 
 
-def parse(text: str) -> Query:
-    """Read a query.
+def parse(text: str, fields: tuple[str, ...] = CUSTOMER_FIELDS) -> Query:
+    """Read a query that may compare ``fields``, metadata and ``created``.
 
     Raises:
         StripeError: 400 if it can't be read, or has an unsupported field or comparison.
@@ -91,7 +93,7 @@ def parse(text: str) -> Query:
         match = _CLAUSE.match(text, position)
         if match is None or (match["join"] is None and match.end() < len(text)):
             raise _unreadable()
-        clauses.append(_clause(match))
+        clauses.append(_clause(match, fields))
         joins |= {match["join"]} - {None}
         position = match.end()
         if match["join"] is not None and not text[position:].strip():
@@ -101,7 +103,9 @@ def parse(text: str) -> Query:
     return Query(tuple(clauses), every="OR" not in joins)
 
 
-def search_result(matching: list[dict[str, Any]], params: dict[str, Any]) -> dict[str, Any]:
+def search_result(
+    matching: list[dict[str, Any]], params: dict[str, Any], url: str = "/v1/customers"
+) -> dict[str, Any]:
     """Return one page of a search as Stripe's ``search_result`` object."""
     start = _page_start(params.get("page"))
     limit = params.get("limit", 10)
@@ -111,7 +115,7 @@ def search_result(matching: list[dict[str, Any]], params: dict[str, Any]) -> dic
         "data": matching[start : start + limit],
         "has_more": has_more,
         "next_page": f"page_{start + limit}" if has_more else None,
-        "url": "/v1/customers/search",
+        "url": f"{url}/search",
     }
 
 
@@ -124,10 +128,10 @@ def _page_start(cursor: str | None) -> int:
     return int(match["start"])
 
 
-def _clause(match: re.Match[str]) -> Clause:
+def _clause(match: re.Match[str], fields: tuple[str, ...]) -> Clause:
     field, sign, bare = match["field"], match["sign"], match["bare"]
     wanted = bare if match["text"] is None else re.sub(r"\\(.)", r"\1", match["text"])
-    if match["key"] is None and field not in (*_TEXT_FIELDS, "created"):
+    if match["key"] is None and field not in (*fields, "created"):
         raise invalid_parameter("query", f"Field `{field}` is an unsupported search field.")
     if field == "created":
         if sign == "~" or not _MOMENT.fullmatch(wanted or ""):

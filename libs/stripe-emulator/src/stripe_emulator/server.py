@@ -11,21 +11,23 @@ from aiohttp import web
 from stripe_emulator.account import Account
 from stripe_emulator.answers import Answer
 from stripe_emulator.errors import StripeError, not_utf8, wrong_content_type
+from stripe_emulator.event_log import API_VERSION
 from stripe_emulator.faults import Fault, FaultKind
 from stripe_emulator.forms import Form, decode
 from stripe_emulator.ids import new_id
 from stripe_emulator.inspection import inspection_routes
 from stripe_emulator.pipeline import Call, Outcome, Pipeline
+from stripe_emulator.webhook_inspection import webhook_routes
+from stripe_emulator.webhook_sender import WebhookSender
 
-API_VERSION = "2026-05-27.dahlia"
 _FORM = "application/x-www-form-urlencoded"
 _HTML_503 = b"<html><head><title>503 Service Unavailable</title></head><body></body></html>"
 
 
-def application(account: Account) -> web.Application:
+def application(account: Account, sender: WebhookSender) -> web.Application:
     """Build the web application: the API under ``/v1``, the inspection under ``/_emulator``."""
     app = web.Application()
-    app.add_routes(inspection_routes(account))
+    app.add_routes([*inspection_routes(account), *webhook_routes(account, sender)])
     app.router.add_route("*", "/{path:.*}", _Handler(account).handle)
     return app
 

@@ -9,6 +9,7 @@ from nexus_broker_admin.depths import Depths
 from nexus_messaging.topology import (
     CUSTOMER_PROVISIONED_QUEUE,
     RETIRED_TIERS,
+    STRIPE_CHANGED_QUEUE,
     SUBSCRIPTION_CHANGED_QUEUE,
     TIERS,
     TOOL_EXECUTED_QUEUE,
@@ -107,6 +108,7 @@ STAGES: Final = (
     Stage("learning of subscriptions", SUBSCRIPTION_CHANGED_QUEUE, _INGEST, _OUTAGE),
     Stage("making customers", USER_CREATED_QUEUE, "customer-provisioner", _STRIPE),
     Stage("updating customers", USER_UPDATED_QUEUE, "customer-provisioner", _STRIPE),
+    Stage("following Stripe", STRIPE_CHANGED_QUEUE, "customer-provisioner", _STRIPE),
 )
 
 _TIERS: Final = tuple(tier.name for tier in (*TIERS, *RETIRED_TIERS))

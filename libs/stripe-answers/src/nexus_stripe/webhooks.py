@@ -1,0 +1,218 @@
+"""Takes Stripe's webhooks: each becomes a message of ours, and is answered once that is confirmed.
+
+From there on retries and dead letters are those of every message. Whatever is not answered with a
+2xx, Stripe sends again for three days (https://docs.stripe.com/webhooks#automatic-retries).
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+from uuid import NAMESPACE_URL, uuid5
+
+import structlog
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from pydantic import SecretStr
+
+from nexus_contracts import Event, StripeChanged
+from nexus_messaging.errors import PublishError
+from nexus_messaging.outgoing import send
+from nexus_messaging.publisher import Publisher
+from nexus_service.media_types import media_type_of
+from nexus_service.problems import CONTENT_TYPE, RETRY_AFTER, Code, Problem, ProblemError
+from nexus_stripe.signatures import SignatureFault, signature_fault
+from nexus_stripe.webhook_events import read_webhook
+
+PATH: Final = "/webhooks/stripe"
+
+MOST_BODY_BYTES: Final = 1024 * 1024
+"""Of a body that is read before its signature can be checked. Events have a few kilobytes."""
+
+BODY_SECONDS: Final = 10.0
+"""For a request's body, so that a slow client holds a connection no longer."""
+
+_EVENT_IDS: Final = uuid5(NAMESPACE_URL, "https://docs.stripe.com/api/events")
+"""The namespace of our events' ids: an event that Stripe sends twice has one id."""
+
+_JSON: Final = "application/json"
+
+_UNSIGNED: Final = Problem(Code.INVALID, "the Stripe-Signature is missing, wrong or too old")
+_UNREADABLE: Final = Problem(Code.INVALID, "the body is no event of Stripe's")
+_UNCONFIRMED: Final = Problem(
+    Code.BROKER_UNAVAILABLE,
+    "the broker has not confirmed the event; send it again",
+    retry_after=RETRY_AFTER,
+)
+
+log = structlog.get_logger()
+
+
+class Taken(StrEnum):
+    """What became of a request to the endpoint, beside the faults of a signature."""
+
+    PUBLISHED = "published"
+    """It is a message in a queue."""
+    IGNORED = "ignored"
+    """Stripe's, and of a type that the service has no use for."""
+    OTHER_MODE = "other_mode"
+    """Stripe's, and of live mode at a service of test mode, or the reverse."""
+    UNREADABLE = "unreadable"
+    """No request as Stripe makes it, or signed by Stripe and not understood."""
+    UNCONFIRMED = "unconfirmed"
+    """The broker has not confirmed it: Stripe sends it again."""
+
+
+class WebhookMetrics:
+    """What came of webhooks; each label value is born at 0, so that its first increase shows."""
+
+    def __init__(self, registry: CollectorRegistry, *, service: str) -> None:
+        prefix = service.replace("-", "_")
+        # Requests to the webhook endpoint, see `Taken` and `SignatureFault`.
+        self._webhooks = Counter(
+            f"{prefix}_stripe_webhooks", "Webhooks of Stripe", ["outcome"], registry=registry
+        )
+        # From the event at Stripe to its confirmed message; hours if Stripe had to repeat it.
+        self._lag = Histogram(
+            f"{prefix}_stripe_webhook_lag_seconds",
+            "Time until a webhook is taken",
+            buckets=(1, 5, 30, 300, 3600, 6 * 3600, 86400, 3 * 86400),
+            registry=registry,
+        )
+        for outcome in (*Taken, *SignatureFault):
+            self._webhooks.labels(outcome.value)
+
+    def count(self, outcome: Taken | SignatureFault) -> None:
+        """Count a request."""
+        self._webhooks.labels(outcome.value).inc()
+
+    def published(self, seconds: float) -> None:
+        """Count a confirmed message and how long after its event it was."""
+        self.count(Taken.PUBLISHED)
+        self._lag.observe(max(0.0, seconds))
+
+
+class WebhookRoutes:
+    """`POST /webhooks/stripe`, for Stripe alone: its signature is the only key.
+
+    Args:
+        source: The service, as the source of its messages.
+        secrets: See ``WebhookSettings``; without any there is no route.
+        livemode: The mode of the service's API key, see ``is_live``.
+        wanted: The types of events that become messages; ``customer.subscription.*`` is all whose
+            type begins so. The rest is answered with 200, as Stripe would repeat it otherwise.
+        publisher: Raises PublishError until the broker is connected.
+        metrics: What is counted.
+        now: The time.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        secrets: Sequence[SecretStr],
+        *,
+        livemode: bool,
+        wanted: Collection[str],
+        publisher: Callable[[], Publisher],
+        metrics: WebhookMetrics,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._source = source
+        self._secrets = secrets
+        self._livemode = livemode
+        self._types = frozenset(type_ for type_ in wanted if not type_.endswith("*"))
+        self._prefixes = tuple(type_[:-1] for type_ in wanted if type_.endswith("*"))
+        self._publisher = publisher
+        self._metrics = metrics
+        self._now = now
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes."""
+        return [web.post(PATH, self._answer)] if self._secrets else []
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        try:
+            taken = await self._take(request)
+        except ProblemError as error:
+            problem = error.problem
+            return web.Response(
+                body=problem.body(),
+                status=problem.status,
+                content_type=CONTENT_TYPE,
+                headers=problem.headers,
+            )
+        return web.json_response({"outcome": taken})
+
+    async def _take(self, request: web.Request) -> Taken:
+        """Publish a webhook and return once the broker has confirmed it.
+
+        Raises:
+            ProblemError: it is not taken.
+        """
+        body = await self._read_body(request)
+        fault = signature_fault(body, request.headers.get("Stripe-Signature"), self._secrets)
+        if fault is not None:
+            raise self._refusal(fault, _UNSIGNED)
+        changed = read_webhook(body)
+        if changed is None:
+            log.warning("webhook_not_understood")
+            raise self._refusal(Taken.UNREADABLE, _UNREADABLE)
+        if changed.livemode is not self._livemode:
+            log.warning("webhook_of_other_mode", event_id=changed.event_id)
+            raise self._refusal(Taken.OTHER_MODE, self._other_mode())
+
+        if not self._is_wanted(changed.event_type):
+            self._metrics.count(Taken.IGNORED)
+            return Taken.IGNORED
+        await self._publish(changed)
+        return Taken.PUBLISHED
+
+    async def _publish(self, changed: StripeChanged) -> None:
+        now = self._now()
+        id_ = uuid5(_EVENT_IDS, changed.event_id)
+        event = Event.of(changed, source=self._source, id=id_, time=now)
+        try:
+            await send(self._publisher(), event)
+        except PublishError:
+            raise self._refusal(Taken.UNCONFIRMED, _UNCONFIRMED) from None
+        self._metrics.published((self._now() - changed.created).total_seconds())
+
+    def _is_wanted(self, event_type: str) -> bool:
+        return event_type in self._types or event_type.startswith(self._prefixes)
+
+    def _other_mode(self) -> Problem:
+        mode, other = ("live", "test") if self._livemode else ("test", "live")
+        return Problem(Code.FORBIDDEN, f"an event of {other} mode, and this service is of {mode}")
+
+    async def _read_body(self, request: web.Request) -> bytes:
+        """Read the body of a request.
+
+        Raises:
+            ProblemError: another media type, too large, too slow, or not readable.
+        """
+        headers = request.headers
+        if media_type_of(headers.get("Content-Type"), headers.get("Content-Encoding")) != _JSON:
+            detail = f"Content-Type is {_JSON}, in UTF-8, without Content-Encoding"
+            raise self._unreadable(Code.UNSUPPORTED_MEDIA_TYPE, detail)
+        body = bytearray()
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                async for chunk in request.content.iter_any():
+                    body += chunk
+                    if len(body) > MOST_BODY_BYTES:
+                        detail = f"an event has at most {MOST_BODY_BYTES} bytes"
+                        raise self._unreadable(Code.TOO_LARGE, detail)
+        except TimeoutError:
+            detail = f"the body did not arrive within {BODY_SECONDS:.0f} s"
+            raise self._unreadable(Code.BODY_TIMEOUT, detail) from None
+        except web.RequestPayloadError:
+            raise self._unreadable(Code.INVALID, "the body can't be read") from None
+        return bytes(body)
+
+    def _unreadable(self, code: Code, detail: str) -> ProblemError:
+        return self._refusal(Taken.UNREADABLE, Problem(code, detail))
+
+    def _refusal(self, outcome: Taken | SignatureFault, problem: Problem) -> ProblemError:
+        self._metrics.count(outcome)
+        return ProblemError(problem)
