@@ -12,10 +12,10 @@ MEANINGS: Final = {
     "ack_lost": "a message was processed and its ack did not arrive: it comes again, harmlessly",
     "address_ignored": "a known user was created again with another address, which is ignored:"
     " `user.updated` changes it",
-    "announcements_confirmed_again": "the broker confirms `customer.provisioned` again; so many"
+    "announcements_confirmed_again": "the broker confirms the events `event_name` again; so many"
     " publishes had failed",
-    "announcements_not_confirmed": "the broker did not confirm `customer.provisioned`; the relay"
-    " repeats it",
+    "announcements_not_confirmed": "the broker did not confirm events `event_name`; the relay"
+    " repeats them",
     "cancel_lost": "a pause lost its connection; what was in hand is delivered again",
     "change_refused": "Stripe refused the changed address or name of a user; the next one is tried",
     "circuit_closed": "Stripe is called again: by stripe-reporter, one report first, or for users",
@@ -26,6 +26,8 @@ MEANINGS: Final = {
     "consumption_stopped": "too much of a queue was dead-lettered: it waits to be resumed",
     "copies_confirmed": "all copies that an outage had kept back are confirmed, so many",
     "copies_not_confirmed": "retry copies or dead letters did not get through; they are repeated",
+    "customer_deleted": "Stripe has deleted the customer of an account, and refuses its usage from"
+    " now on",
     "database_available": "… and can be written to again",
     "database_unavailable": "the database can't be written to, and why; one line for each outage",
     "drain_cut_short": "not all in hand could be finished or handed back: it is delivered again",
@@ -64,6 +66,8 @@ MEANINGS: Final = {
     "source_held_back": "too much of a publisher was dead-lettered: further dead letters wait",
     "stopped": "the service has ended",
     "stopping": "SIGTERM came; what is in hand is finished or handed back",
+    "subscription_sweep_abandoned": "Stripe refuses to list on from where the nightly sweep was:"
+    " it begins anew",
     "surplus_customers": "a user has further customers at Stripe: look at them there",
     "thresholds_announced_again": "the broker confirms `usage.threshold_reached` again; so many had"
     " failed",
@@ -75,6 +79,8 @@ MEANINGS: Final = {
     "usage_released": "usage whose customer has come became due, or reports were replaced",
     "user_refused": "Stripe refuses to make a customer of this user",
     "waiting_at_start": "broker or database is not there yet; the service waits",
+    "webhook_lost": "the nightly sweep found a subscription otherwise than the webhooks had said,"
+    " and repaired it",
     "webhook_not_understood": "Stripe signed a webhook, and it is no event that is known; Stripe"
     " repeats it for three days",
     "webhook_of_other_mode": "Stripe signed a webhook of live mode for a service of test mode, or"

@@ -5,7 +5,9 @@
 #   deploy/docker/secrets.sh            and the local Stripe, unless another was chosen before
 #   deploy/docker/secrets.sh emulator   and the local Stripe (`docker compose --profile demo`)
 #   deploy/docker/secrets.sh stripe     and the real Stripe; standard input holds two keys of it, a
-#                                       line each: customer-provisioner's, then stripe-reporter's
+#                                       line each: customer-provisioner's, then stripe-reporter's;
+#                                       and in a third line, if subscriptions are followed, the
+#                                       signing secret of customer-provisioner's webhook endpoint
 #
 # SECRETS_DIR is where they are (.local/docker/secrets). PostgreSQL and RabbitMQ take their
 # passwords when their volumes are empty: `docker compose down --volumes` before the folder goes.
@@ -41,11 +43,14 @@ choose_stripe() {
         for service in $stripe_users; do
             write "stripe-secret-key-$service" "sk_test_$(random)"
         done
+        write stripe-webhook-secret "whsec_$(random)"
         write stripe-api-base "$emulator"
         ;;
     stripe)
+        webhook_secret=
         read -r provisioner_key || :
         read -r reporter_key || :
+        read -r webhook_secret || :
         for key in "$provisioner_key" "$reporter_key"; do
             case $key in
             sk_* | rk_*) ;;
@@ -58,6 +63,8 @@ choose_stripe() {
         done
         write stripe-secret-key-customer-provisioner "$provisioner_key"
         write stripe-secret-key-stripe-reporter "$reporter_key"
+        # Without a secret there is no endpoint, and subscriptions are not followed.
+        write stripe-webhook-secret "$webhook_secret"
         # An empty address is the real Stripe's.
         write stripe-api-base ""
         ;;
@@ -108,6 +115,9 @@ if [ $# -gt 0 ]; then
 elif [ ! -s "$directory/stripe-secret-key-stripe-reporter" ]; then
     choose_stripe emulator
 fi
+
+# Secrets that an earlier release has made have none.
+[ -e "$directory/stripe-webhook-secret" ] || write stripe-webhook-secret ""
 
 if [ -s "$directory/stripe-api-base" ] && grep -q "$emulator" "$directory/stripe-api-base"; then
     echo "secrets: in $directory, for the local Stripe: docker compose --profile demo up --wait" >&2

@@ -3,7 +3,7 @@
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -13,7 +13,9 @@ from prometheus_client import CollectorRegistry
 from customer_provisioner.circuit import CircuitBreaker, StripeKeyRefusedError
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.profile import Attempt, Create, Link, LookUp
-from customer_provisioner.stripe.api import StripeApi as Provisioner
+from customer_provisioner.stripe.api import StripeApi
+from customer_provisioner.stripe.calls import StripeCalls
+from customer_provisioner.stripe.subscriptions import SubscriptionApi
 from fuzz.answers import WireAnswer, random_answer
 from nexus_messaging.errors import PermanentError, TransientError
 from nexus_stripe import calls
@@ -50,7 +52,7 @@ class Stripe:
         return self.answer.bytes
 
 
-Adapters = tuple[Stripe, Reporter, Provisioner]
+Adapters = tuple[Stripe, Reporter, StripeCalls]
 
 
 @pytest.fixture
@@ -59,10 +61,12 @@ async def adapters(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Adapters]:
     monkeypatch.setattr(calls, "CONNECT_TIMEOUT", 60.0)
     monkeypatch.setattr(calls, "CALL_TIMEOUT", 120.0)
     stripe = Stripe()
-    async with raw_server(stripe.respond) as base, Reporter(KEY, base) as reporter:
-        provisioner = Provisioner(KEY, base, Metrics(CollectorRegistry()))
+    async with (
+        raw_server(stripe.respond) as base,
+        Reporter(KEY, base) as reporter,
+        StripeCalls(KEY, base, Metrics(CollectorRegistry())) as provisioner,
+    ):
         yield stripe, reporter, provisioner
-        await provisioner.close()
 
 
 async def test_random_answer_is_a_refusal_or_an_outage(adapters: Adapters) -> None:
@@ -101,14 +105,18 @@ async def _reported(reporter: Reporter, wire: WireAnswer) -> str:
     return f"reporter: {response.name}"
 
 
-async def _provisioned(provisioner: Provisioner, wire: WireAnswer) -> str:
-    errors = []
-    for call in (
-        lambda: provisioner.create(CREATE),
-        lambda: provisioner.link(LINK),
-        lambda: provisioner.retrieve("cus_1"),
-        lambda: provisioner.find(LOOK_UP),
-    ):
+async def _provisioned(provisioner: StripeCalls, wire: WireAnswer) -> str:
+    customers, subscriptions = StripeApi(provisioner), SubscriptionApi(provisioner)
+    errors: list[Exception] = []
+    adapters: tuple[Callable[[], Awaitable[object]], ...] = (
+        lambda: customers.create(CREATE),
+        lambda: customers.link(LINK),
+        lambda: customers.retrieve("cus_1"),
+        lambda: customers.find(LOOK_UP),
+        lambda: subscriptions.fetch("sub_1"),
+        lambda: subscriptions.page(None),
+    )
+    for call in adapters:
         provisioner._breaker = CircuitBreaker()
         try:
             result = await call()

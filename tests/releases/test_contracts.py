@@ -20,6 +20,7 @@ from nexus_messaging.message import Delivery, Message
 from nexus_messaging.router import Handlers, Router
 from nexus_messaging.topology import (
     CUSTOMER_PROVISIONED_QUEUE,
+    STRIPE_CHANGED_QUEUE,
     SUBSCRIPTION_CHANGED_QUEUE,
     TOOL_EXECUTED_QUEUE,
     USAGE_OUTCOMES_QUEUE,
@@ -112,7 +113,9 @@ def single(router: Router, queue: str, called: AsyncMock, **provided: Any) -> Re
 
 def readers() -> Mapping[str, Reader]:
     """Return how each consumer reads, by its queue."""
-    accounts, subscriptions, profiles, changes, reporter = (AsyncMock() for _ in range(5))
+    accounts, subscriptions, profiles, changes, refresher, reporter = (
+        AsyncMock() for _ in range(6)
+    )
     return {
         TOOL_EXECUTED_QUEUE: read_tool_run,
         USAGE_OUTCOMES_QUEUE: read_answer,
@@ -153,6 +156,12 @@ def readers() -> Mapping[str, Reader]:
             follower=AsyncMock(),
             metrics=Mock(),
         ),
+        STRIPE_CHANGED_QUEUE: single(
+            customer_provisioner.handlers.router,
+            STRIPE_CHANGED_QUEUE,
+            refresher.follow,
+            refresher=refresher,
+        ),
         USAGE_RECORDED_QUEUE: single(
             stripe_reporter.handlers.router,
             USAGE_RECORDED_QUEUE,
@@ -180,7 +189,12 @@ async def test_consumer_reads_the_same_meaning(message: Path) -> None:
 
 def test_every_consumer_is_tried() -> None:
     """A new queue needs its reader here, and a message of each type that a release has."""
-    unreleased = {USER_UPDATED_QUEUE, USER_ASSIGNED_QUEUE, SUBSCRIPTION_CHANGED_QUEUE}
+    unreleased = {
+        USER_UPDATED_QUEUE,
+        STRIPE_CHANGED_QUEUE,
+        USER_ASSIGNED_QUEUE,
+        SUBSCRIPTION_CHANGED_QUEUE,
+    }
 
     assert readers().keys() == set(WORK_QUEUES)
     assert {delivery_of(message).queue for message in MESSAGES} == set(WORK_QUEUES) - unreleased

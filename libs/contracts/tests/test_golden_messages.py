@@ -51,6 +51,7 @@ def test_a_golden_message_is_readable(message: Path) -> None:
         "time",
         "occurred_at",
         "at",
+        "created",
         "since",
         "period_start",
         "period_end",

@@ -39,6 +39,22 @@ def test_a_key_of_another_form_is_refused_and_not_shown(text: str) -> None:
     assert "sesame" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("types", ["tool.executed", "tool.executed.v2", "*"])
+def test_a_key_that_assigns_may_not_publish_tool_runs(types: str) -> None:
+    """One leaked secret could have a stranger pay for any run."""
+    with pytest.raises(ValueError, match=r"user\.assigned"):
+        keys(f"hub:{DIGEST}:*:user.assigned|{types}")
+    with pytest.raises(ValueError, match=r"user\.assigned"):
+        make_api_key("hub", ["*"], ["user.assigned", types])
+
+
+def test_only_a_key_of_that_type_may_assign() -> None:
+    """A key for any event may not."""
+    (assigning, anything) = keys(f"a:{DIGEST}:*:user.assigned|user.created,b:{DIGEST}:*:*")
+
+    assert (assigning.may_assign, anything.may_assign) == (True, False)
+
+
 @pytest.mark.parametrize(
     ("types", "allowed"),
     [

@@ -7,9 +7,9 @@ import pytest
 from customer_provisioner.circuit import StripeKeyRefusedError
 from customer_provisioner.stripe.responses import (
     TABLE,
-    CustomerInOtherModeError,
-    CustomerNotFoundError,
     KeySpentError,
+    NotFoundError,
+    OtherModeError,
     response_of,
 )
 from nexus_messaging.errors import PermanentError, TransientError
@@ -51,8 +51,8 @@ def foreign(status: int) -> Answer:
         (answered(400, "idempotency_error"), "key_misused", KeySpentError),
         (answered(400), "refused", PermanentError),
         (answered(402), "refused", PermanentError),
-        (answered(404), "not_found", CustomerNotFoundError),
-        (replace(answered(404), other_mode=True), "other_mode", CustomerInOtherModeError),
+        (answered(404), "not_found", NotFoundError),
+        (replace(answered(404), other_mode=True), "other_mode", OtherModeError),
     ],
 )
 def test_each_answer_has_its_class_and_error(

@@ -22,6 +22,7 @@ from customer_provisioner.storage.reader import ProfileReader
 from customer_provisioner.storage.statements import KeepResult
 from customer_provisioner.storage.writer import ProfileWriter
 from customer_provisioner.stripe.api import StripeApi
+from customer_provisioner.stripe.calls import StripeCalls
 from local_stack.catalogue import base_environment
 from local_stack.ports import LOOPBACK, free_ports
 from local_stack.server_process import ServerProcess
@@ -127,6 +128,7 @@ class Bench:
     changes: ChangeStore
     follower: Follower
     metrics: Metrics
+    registry: CollectorRegistry
     stripe: Stripe
     clock: Clock
 
@@ -168,14 +170,16 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 @pytest.fixture
 async def bench(database: Database, stripe: Stripe) -> AsyncIterator[Bench]:
     """Return the parts, joined as in the service."""
-    clock, metrics = Clock(), Metrics(CollectorRegistry())
-    api = StripeApi(DEFAULT_KEY, stripe.url, metrics)
+    clock, registry = Clock(), CollectorRegistry()
+    metrics = Metrics(registry)
+    calls = StripeCalls(DEFAULT_KEY, stripe.url, metrics)
+    api = StripeApi(calls)
     profiles = ProfileWriter(database)
     provisioner = Provisioner(profiles, api, metrics, wake_relay=_nothing, now=clock)
     changes = ChangeStore(database)
     follower = Follower(changes, api, metrics, now=clock)
-    yield Bench(profiles, provisioner, changes, follower, metrics, stripe, clock)
-    await api.close()
+    yield Bench(profiles, provisioner, changes, follower, metrics, registry, stripe, clock)
+    await calls.close()
 
 
 def _nothing() -> None:

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from customer_provisioner.checks import NO_PLANS, NOT_FOLLOWED
 from customer_provisioner.linking import LinkRefusedError
 from customer_provisioner.profile import announcement
 from customer_provisioner.source_database import source_database
@@ -105,6 +106,8 @@ async def test_check_prints_ok_for_each_part(command: Command) -> None:
         f"topology: {NOT_COMPARED}",
         "database: ok",
         "stripe: ok",
+        f"subscriptions: {NOT_FOLLOWED}",
+        f"plans: {NO_PLANS}",
     ]
 
 
@@ -301,15 +304,19 @@ async def test_announce_with_execute_publishes_the_same_events_again(
     assert since is not None
     assert since.provisioned_at is not None
     arguments = ("announce", "--since", since.provisioned_at.isoformat())
+    none = "0 assignments and 0 subscriptions"
 
     dry = await command.run(*arguments)
     assert await vhost.depth(CUSTOMER_PROVISIONED_QUEUE) == 0
     done = await command.run(*arguments, "--execute")
     everyone = await command.run("announce", "--since", "2020-01-01T00:00Z", "--execute")
 
-    assert dry[:2] == (0, "1 customers would be announced again; nothing was: add --execute\n")
-    assert done[:2] == (0, "1 customers were announced again\n")
-    assert everyone[:2] == (0, "2 customers were announced again\n")
+    assert dry[:2] == (
+        0,
+        f"1 customers, {none} would be announced again; nothing was: add --execute\n",
+    )
+    assert done[:2] == (0, f"1 customers, {none} were announced again\n")
+    assert everyone[:2] == (0, f"2 customers, {none} were announced again\n")
     published = [message.body for message in await vhost.peek(CUSTOMER_PROVISIONED_QUEUE)]
     bodies = [announcement(each).body() for each in profiles.values() if each is not None]
     assert published[0] == bodies[1]

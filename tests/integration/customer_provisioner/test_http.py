@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from yarl import URL
 
 from customer_provisioner.http import CustomerRoutes
+from customer_provisioner.http_requests import Admission
 from customer_provisioner.storage.reader import ProfileReader
 from local_stack.ports import LOOPBACK, free_ports
 from nexus_contracts import UserCreated, UserCreatedV2, read_event
@@ -74,12 +75,12 @@ async def caller(
     vhost: Vhost, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Caller]:
     """Yield a client of the API while no service is running."""
-    monkeypatch.setattr("customer_provisioner.http.WAIT_SECONDS", 0.3)
+    monkeypatch.setattr("customer_provisioner.http_requests.WAIT_SECONDS", 0.3)
     publisher = await Publisher.connect(vhost.url("customer-provisioner"), name="test")
     configured = f"{API_KEYS},tools:{sha256(TOOLS_KEY.encode()).hexdigest()}:*:tool.executed"
     keys: Any = read_api_keys(configured)
-    limit = RateLimit(1.0, 100.0, lambda: 0.0)
-    customers = CustomerRoutes(keys, limit, ProfileReader(database), lambda: publisher, utc_now)
+    admission = Admission(keys, RateLimit(1.0, 100.0, lambda: 0.0))
+    customers = CustomerRoutes(admission, ProfileReader(database), lambda: publisher, utc_now)
     (port,) = free_ports(None)
     registry = CollectorRegistry()
     async with serving(

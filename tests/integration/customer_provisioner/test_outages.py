@@ -14,6 +14,7 @@ from customer_provisioner.metrics import Metrics
 from customer_provisioner.profile import State
 from customer_provisioner.storage.reader import ProfileReader
 from customer_provisioner.stripe.api import StripeApi
+from customer_provisioner.stripe.calls import StripeCalls
 from nexus_contracts import UserCreated
 from nexus_database import Database
 from nexus_messaging.errors import TransientError
@@ -100,16 +101,16 @@ async def test_several_users_without_response_open_the_breaker(bench: Bench, fau
 
 async def test_a_response_to_the_trial_call_closes_the_breaker(stripe: Stripe) -> None:
     """Any response from Stripe does."""
-    api = StripeApi(DEFAULT_KEY, stripe.url, Metrics(CollectorRegistry()))
+    calls = StripeCalls(DEFAULT_KEY, stripe.url, Metrics(CollectorRegistry()))
     for number in range(FAILURE_THRESHOLD):
-        api._breaker = api._breaker.unanswered(str(number), 0.0)
-    assert await api.remark() == "circuit breaker open (outage): users wait"
+        calls._breaker = calls._breaker.unanswered(str(number), 0.0)
+    assert await calls.remark() == "circuit breaker open (outage): users wait"
 
-    await api.retrieve("cus_any")
+    await StripeApi(calls).retrieve("cus_any")
 
-    assert api._breaker == CircuitBreaker()
-    assert await api.remark() is None
-    await api.close()
+    assert calls._breaker == CircuitBreaker()
+    assert await calls.remark() is None
+    await calls.close()
 
 
 async def test_an_outage_dead_letters_no_user(

@@ -14,6 +14,7 @@ from customer_provisioner.profile import Create, State
 from customer_provisioner.storage.reader import ProfileReader
 from customer_provisioner.storage.statements import KeepResult, Step, StoreResult
 from customer_provisioner.stripe.api import StripeApi
+from customer_provisioner.stripe.calls import StripeCalls
 from customer_provisioner.stripe.responses import KeySpentError
 from customer_provisioner.sweep import sweep
 from nexus_contracts import UserCreated, UserCreatedV2
@@ -135,9 +136,8 @@ async def called(bench: Bench, data: UserCreated) -> None:
     """Crash after the call, before its answer was stored."""
     step = await bench.profiles.claim(data.user_id, bench.clock())
     assert isinstance(step, Create)
-    api = StripeApi(DEFAULT_KEY, bench.stripe.url, Metrics(CollectorRegistry()))
-    await api.create(step)
-    await api.close()
+    async with StripeCalls(DEFAULT_KEY, bench.stripe.url, Metrics(CollectorRegistry())) as calls:
+        await StripeApi(calls).create(step)
 
 
 async def key_spent(bench: Bench, data: UserCreated) -> None:

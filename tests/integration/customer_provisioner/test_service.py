@@ -10,6 +10,7 @@ from urllib.parse import quote
 import aiohttp
 from prometheus_client import CollectorRegistry
 
+from customer_provisioner.announcing import announced_customers
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.profile import announcement
 from customer_provisioner.relay import Relay
@@ -186,14 +187,13 @@ async def test_an_unconfirmed_announcement_is_not_marked(
     data = user()
     await bench.keep(data)
     await bench.provisioner.provision(data.user_id)
-    reader = ProfileReader(database)
     publisher = await Publisher.connect(vhost.url("customer-provisioner"), name="test")
-    metrics = Metrics(CollectorRegistry())
+    facts, metrics = announced_customers(database), Metrics(CollectorRegistry())
     await vhost.ask("DELETE", f"queues/{{vhost}}/{CUSTOMER_PROVISIONED_QUEUE}")
 
-    await Relay(reader, bench.profiles, publisher, metrics, utc_now).publish_unannounced()
+    await Relay(facts, publisher, metrics, utc_now).publish_unannounced()
 
-    (unannounced,) = await reader.unannounced(10)
+    (unannounced,) = await facts.unannounced(10)
     assert unannounced.user_id == data.user_id
     await publisher.close()
 

@@ -19,9 +19,14 @@ CHANGE = "UPDATE {} SET {} = DEFAULT"
 
 CHANGEABLE = {
     "customer_provisioner": {
+        "account_assignments": "announced_at",
+        "subscription_sweep": "after_id due_at previous_at started_at",
+        "subscriptions": "account_id announced_at announced_revision as_of cancel_at ended_at items"
+        " period_end period_start plan_since plan_type revision seats status stripe_customer_id"
+        " trial_end",
         "user_profiles": "announced_generation attempts call_started_at claimed_until"
-        " create_request due_at email generation key_n key_spent last_fault link_to name"
-        " provisioned_at refused_as state stripe_customer_id traceparent updated_at",
+        " create_request deleted_customer_id due_at email generation key_n key_spent last_fault"
+        " link_to name provisioned_at refused_as state stripe_customer_id traceparent updated_at",
         "user_changes": "claimed_until due_at email email_as_of last_fault name name_as_of"
         " refused_as revision waiting_since",
     },

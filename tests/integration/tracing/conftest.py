@@ -14,7 +14,7 @@ import stripe_reporter.app as reporter
 import usage_ingest.app as ingest
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.settings import Settings as ProvisionerSettings
-from customer_provisioner.stripe.api import stripe_api as provisioner_stripe
+from customer_provisioner.stripe.calls import stripe_calls
 from nexus_database import Database
 from nexus_messaging.publisher import Publisher
 from nexus_service.app import App
@@ -88,6 +88,7 @@ async def _assembled(
         reporter.assemble(app, settings, await stack.enter_async_context(stripe_api(settings)))
     else:
         metrics = Metrics(app.registry)
-        stripe = await stack.enter_async_context(provisioner_stripe(settings, metrics))
-        provisioner.assemble(app, stripe, metrics)
+        stripe = await stack.enter_async_context(stripe_calls(settings, metrics))
+        provisioner.assemble(app, stripe, None, metrics)
+        app.disable([provisioner.SUBSCRIPTION_SWEEP])
     return app

@@ -73,13 +73,10 @@ _STRIPE = Section(
         ),
         Panel(
             "Announcements",
-            "Customers published to other services, and those not published yet.",
+            "Customers, assignments and subscriptions published to other services.",
             "short",
             (
-                Query(
-                    "sum(rate(customer_provisioner_announcements_total[$__rate_interval]))",
-                    "per second",
-                ),
+                rates("customer_provisioner_announcements_total", "event"),
                 Query("max(customer_provisioner_unannounced_customers)", "not announced yet"),
             ),
             "userswithoutcustomer",
@@ -118,4 +115,41 @@ _STRIPE = Section(
     ),
 )
 
-SECTIONS: Final = (_USERS, _STRIPE)
+_SUBSCRIPTIONS = Section(
+    "Subscriptions",
+    (
+        Panel(
+            "Webhooks",
+            "published is a message in our queue; Stripe repeats what is not answered so.",
+            "ops",
+            (rates("customer_provisioner_stripe_webhooks_total", "outcome"),),
+            "webhookslost",
+        ),
+        Panel(
+            "Fetches of subscriptions",
+            "stored, or overtaken by another fetch and repeated.",
+            "ops",
+            (rates("customer_provisioner_subscription_fetches_total", "outcome"),),
+            "webhookslost",
+        ),
+        Panel(
+            "Lost webhooks",
+            "Subscriptions that the nightly sweep found to differ, since the start.",
+            "short",
+            (Query("sum(customer_provisioner_lost_webhooks_total)", "lost"),),
+            "webhookslost",
+        ),
+        Panel(
+            "Subscriptions without account or plan",
+            "Running ones that an operator must look at, and accounts with a deleted customer.",
+            "short",
+            (
+                Query("max by (what) (customer_provisioner_subscriptions_without)", "{{what}}"),
+                Query("max(customer_provisioner_deleted_customers)", "customer deleted"),
+            ),
+            "subscriptionswithoutaccount",
+        ),
+    ),
+)
+
+SECTIONS: Final = (_USERS, _STRIPE, _SUBSCRIPTIONS)

@@ -49,7 +49,7 @@ def _stripe_id(prefix: str, of: str) -> str:
 
 
 SubscriptionId = Annotated[str, Field(pattern=_stripe_id("sub", "a subscription"))]
-PriceId = Annotated[str, Field(pattern=_stripe_id("price", "a price"))]
+PriceId = Annotated[Text, Field(description="The price's id; an old one may be of any form.")]
 ProductId = Annotated[Text, Field(description="The product's id, which its maker may choose.")]
 
 Revision = Annotated[int, Field(ge=1, le=2**63 - 1)]

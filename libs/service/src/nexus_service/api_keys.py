@@ -12,6 +12,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 ANY: Final = "*"
 
+ASSIGNING: Final = "user.assigned"
+"""The type of a key that may say who pays for a user. No broker takes it from outside."""
+
+USAGE: Final = "tool.executed"
+
 FULL_BATCH: Final = 1000
 """Events in one request at most."""
 
@@ -26,12 +31,27 @@ class ApiKey:
     """One key, of which only the SHA-256 is configured.
 
     ``sources`` and ``types`` are the CloudEvents sources and event names that it may publish.
+
+    Raises:
+        ValueError: it may publish tool runs and also say who pays for them.
     """
 
     name: str
     digest: str = field(repr=False)
     sources: tuple[str, ...]
     types: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a key with which one leaked secret could have a stranger pay for any run."""
+        if self.may_assign and any(
+            t in (ANY, USAGE) or t.startswith(f"{USAGE}.") for t in self.types
+        ):
+            raise ValueError(f"a key of {ASSIGNING} may not also be one of {USAGE}")
+
+    @property
+    def may_assign(self) -> bool:
+        """Whether the key may say who pays for a user, which needs the type by its own name."""
+        return ASSIGNING in self.types
 
     def may_publish(self, event_type: str) -> bool:
         """Return whether the key allows ``event_type``, such as ``user.created.v1``."""
@@ -97,7 +117,8 @@ def make_api_key(name: str, sources: Sequence[str], types: Sequence[str]) -> tup
     """Make a key; return its secret, which is kept nowhere, and what is configured.
 
     Raises:
-        ValueError: the name, a source or a type has a character that separates them.
+        ValueError: the name, a source or a type has a character that separates them, or the key
+            would have two rights that no key may have at once.
     """
     secret = secrets.token_urlsafe(SECRET_BYTES)
     key = ApiKey(name, sha256(secret.encode()).hexdigest(), tuple(sources), tuple(types))

@@ -75,6 +75,7 @@ class App:
         self.remarks: dict[str, Check] = {}
         self.consumptions: list[Consumption] = []
         self.loops: dict[str, Loop] = {}
+        self._jobs: dict[str, Periodic] = {}
         self.stop = asyncio.Event()
         self._settings = settings
         self._works = WorkRegistry(self.registry, service=name)
@@ -117,7 +118,13 @@ class App:
         work = self.work(name, continuous=True, errors_stall=errors_stall, limit=limit)
         periodic = Periodic(job, work, every=seconds, gather=gather, intervals=intervals)
         self.loops[name] = periodic.run
+        self._jobs[name] = periodic
         return periodic
+
+    def wake(self, name: str) -> None:
+        """Have a registered job do a round now. Before it is registered this does nothing."""
+        if name in self._jobs:
+            self._jobs[name].wake()
 
     def consume(self, router: Router, outage: Outage, **provided: object) -> None:
         """Consume the queues of ``router``; ``provided`` is injected into its handlers by name."""

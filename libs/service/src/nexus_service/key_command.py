@@ -4,7 +4,7 @@ import argparse
 from typing import Final
 
 from nexus_messaging.topology import OUTSIDE_EVENTS
-from nexus_service.api_keys import ANY, make_api_key
+from nexus_service.api_keys import ANY, ASSIGNING, make_api_key
 from nexus_service.command import SUCCESS, Command, NoSettings, utf_8
 from nexus_service.console import show_lines
 from nexus_service.settings import SettingsError
@@ -14,8 +14,10 @@ TYPES: Final = (
     *sorted(
         {name for data in OUTSIDE_EVENTS for name in (data.TYPE, data.TYPE.rpartition(".")[0])}
     ),
+    ASSIGNING,
 )
-"""What a key may be limited to: a name means every version of the event."""
+"""What a key may be limited to: a name means every version of the event. To say who pays for a
+user is in no key that is not limited to it."""
 
 
 async def _make(_settings: NoSettings, parsed: argparse.Namespace) -> int:

@@ -28,6 +28,8 @@ class Code(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     BODY_TIMEOUT = "body_timeout"
     OTHER_CUSTOMER = "other_customer"
+    ID_TAKEN = "id_taken"
+    NOT_ASSIGNABLE = "not_assignable"
     TOO_LARGE = "too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     RATE_LIMITED = "rate_limited"
@@ -45,6 +47,8 @@ _STATUS: Final = {
     Code.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
     Code.BODY_TIMEOUT: HTTPStatus.REQUEST_TIMEOUT,
     Code.OTHER_CUSTOMER: HTTPStatus.CONFLICT,
+    Code.ID_TAKEN: HTTPStatus.CONFLICT,
+    Code.NOT_ASSIGNABLE: HTTPStatus.CONFLICT,
     Code.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     Code.UNSUPPORTED_MEDIA_TYPE: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     Code.RATE_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,

@@ -2,68 +2,147 @@
 
 import time
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
+from aiohttp import web
+
+from customer_provisioner.announcing import (
+    announced_assignments,
+    announced_customers,
+    announced_subscriptions,
+)
 from customer_provisioner.circuit import CircuitOpenError
 from customer_provisioner.following import Follower
 from customer_provisioner.handlers import router
 from customer_provisioner.http import CustomerRoutes
+from customer_provisioner.http_accounts import AccountRoutes
+from customer_provisioner.http_requests import Admission
 from customer_provisioner.metrics import Metrics
+from customer_provisioner.opening import read_plans
 from customer_provisioner.profile import SOURCE
 from customer_provisioner.provisioning import Provisioner
-from customer_provisioner.relay import Relay
+from customer_provisioner.refreshing import WEBHOOKS, Refresher
+from customer_provisioner.relay import Announced, Relay
 from customer_provisioner.settings import Settings
+from customer_provisioner.storage.assignments import AssignmentStore
 from customer_provisioner.storage.changes import ChangeStore
 from customer_provisioner.storage.reader import ProfileReader
+from customer_provisioner.storage.subscriptions import SubscriptionStore
+from customer_provisioner.storage.sweeps import SweepStore
 from customer_provisioner.storage.writer import ProfileWriter
-from customer_provisioner.stripe.api import StripeApi, stripe_api
+from customer_provisioner.stripe.api import StripeApi
+from customer_provisioner.stripe.calls import StripeCalls, stripe_calls
+from customer_provisioner.stripe.subscriptions import SubscriptionApi
+from customer_provisioner.subscription_sweep import SubscriptionSweep
 from customer_provisioner.sweep import sweep, sweep_changes
 from nexus_database import DatabaseUnavailableError
 from nexus_messaging.clock import utc_now
 from nexus_messaging.pipeline import Outage
+from nexus_plans import Plans
 from nexus_service.app import App, starting
+from nexus_service.periodic import Periodic
 from nexus_service.rate_limit import RateLimit
+from nexus_stripe.webhook_settings import is_live
+from nexus_stripe.webhooks import WebhookMetrics, WebhookRoutes
 
 NAME: Final = SOURCE
 
+SWEEP: Final = "sweep"
+ASSIGNMENTS: Final = "relay assignments"
+SUBSCRIPTION_SWEEP: Final = "sweep subscriptions"
+
 EVERY: Final = 5.0
-"""Seconds between rounds of the relay and of the sweep."""
+"""Seconds between rounds of the relays and of the sweeps."""
 
 LONGEST_ROUND: Final = 600.0
 """Seconds after which a round that has not ended is stuck: all that it waits for has timeouts."""
 
 
 async def serve(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT; see ``starting`` for what is raised."""
+    """Run until SIGTERM or SIGINT; see ``starting`` for what is raised.
 
-    def customers(app: App) -> CustomerRoutes:
-        reader = ProfileReader(app.database)
-        limit = RateLimit(settings.api_rate_limit, settings.api_burst, time.monotonic)
-        return CustomerRoutes(settings.api_keys, limit, reader, lambda: app.publisher, utc_now)
-
-    async with starting(NAME, settings, routes=lambda app: customers(app).routes()) as app:
+    Raises:
+        SettingsError: the plan file can't be read.
+    """
+    plans = read_plans(settings)
+    async with starting(NAME, settings, routes=partial(routes_of, settings)) as app:
         metrics = Metrics(app.registry)
-        async with stripe_api(settings, metrics) as stripe:
-            assemble(app, stripe, metrics)
+        async with stripe_calls(settings, metrics) as calls:
+            assemble(app, calls, plans, metrics)
+            if not settings.stripe_webhook_secret:
+                app.disable([SUBSCRIPTION_SWEEP])
             await app.run()
 
 
-def assemble(app: App, stripe: StripeApi, metrics: Metrics) -> None:
+def routes_of(settings: Settings, app: App) -> list[web.RouteDef]:
+    """Return the routes of the HTTP API."""
+    limit = RateLimit(settings.api_rate_limit, settings.api_burst, time.monotonic)
+    admission = Admission(settings.api_keys, limit)
+    reader = ProfileReader(app.database)
+    customers = CustomerRoutes(admission, reader, lambda: app.publisher, utc_now)
+    accounts = AccountRoutes(
+        admission,
+        reader,
+        ProfileWriter(app.database),
+        AssignmentStore(app.database),
+        wake_sweep=partial(app.wake, SWEEP),
+        wake_relay=partial(app.wake, ASSIGNMENTS),
+        now=utc_now,
+    )
+    webhooks = WebhookRoutes(
+        NAME,
+        settings.stripe_webhook_secret,
+        livemode=is_live(settings.stripe_secret_key),
+        wanted=WEBHOOKS,
+        publisher=lambda: app.publisher,
+        metrics=WebhookMetrics(app.registry, service=NAME),
+        now=utc_now,
+    )
+    return [*customers.routes(), *accounts.routes(), *webhooks.routes()]
+
+
+def assemble(app: App, calls: StripeCalls, plans: Plans | None, metrics: Metrics) -> None:
     """Register every part of the service; nothing runs yet."""
-    reader, writer = ProfileReader(app.database), ProfileWriter(app.database)
-    publish = Relay(reader, writer, app.publisher, metrics, utc_now).publish_unannounced
-    relay = app.every(EVERY, "relay", publish, errors_stall=False, limit=LONGEST_ROUND)
-    provisioner = Provisioner(writer, stripe, metrics, wake_relay=relay.wake, now=utc_now)
-    provision_due = partial(sweep, reader, provisioner, metrics, utc_now)
-    app.every(EVERY, "sweep", provision_due, errors_stall=False, limit=LONGEST_ROUND)
+    every = partial(app.every, EVERY, errors_stall=False, limit=LONGEST_ROUND)
+
+    def relay(name: str, facts: Announced[Any]) -> Periodic:
+        return every(name, Relay(facts, app.publisher, metrics, utc_now).publish_unannounced)
+
+    customers = relay("relay", announced_customers(app.database))
+    relay(ASSIGNMENTS, announced_assignments(app.database))
+    changed = relay("relay subscriptions", announced_subscriptions(app.database))
+
+    stripe, reader, writer = (
+        StripeApi(calls),
+        ProfileReader(app.database),
+        ProfileWriter(app.database),
+    )
+    provisioner = Provisioner(writer, stripe, metrics, wake_relay=customers.wake, now=utc_now)
+    every(SWEEP, partial(sweep, reader, provisioner, metrics, utc_now))
+
     changes = ChangeStore(app.database)
     follower = Follower(changes, stripe, metrics, now=utc_now)
-    send_due = partial(sweep_changes, changes, follower, metrics, utc_now)
-    app.every(EVERY, "changes", send_due, errors_stall=False, limit=LONGEST_ROUND)
+    every("changes", partial(sweep_changes, changes, follower, metrics, utc_now))
+
+    subscriptions, seen = SubscriptionStore(app.database), SubscriptionApi(calls)
+    refresher = Refresher(
+        subscriptions,
+        writer,
+        stripe,
+        seen,
+        plans,
+        metrics,
+        wake_relay=changed.wake,
+        now=utc_now,
+    )
+    nightly = SubscriptionSweep(
+        SweepStore(app.database), subscriptions, seen, refresher, plans, metrics, now=utc_now
+    )
+    every(SUBSCRIPTION_SWEEP, nightly.sweep_page)
 
     async def probe() -> None:
         await app.database.probe()
-        stripe.require_closed()
+        calls.require_closed()
 
     app.consume(
         router,
@@ -72,6 +151,7 @@ def assemble(app: App, stripe: StripeApi, metrics: Metrics) -> None:
         provisioner=provisioner,
         changes=changes,
         follower=follower,
+        refresher=refresher,
         metrics=metrics,
     )
-    app.remarks["stripe"] = stripe.remark
+    app.remarks["stripe"] = calls.remark

@@ -6,21 +6,46 @@ from prometheus_client import CollectorRegistry
 
 from customer_provisioner.circuit import CircuitOpenError
 from customer_provisioner.metrics import Metrics
+from customer_provisioner.opening import read_plans
 from customer_provisioner.profile import SOURCE
-from customer_provisioner.settings import StripeSettings
-from customer_provisioner.stripe.api import stripe_api
+from customer_provisioner.settings import PlanSettings, StripeSettings, SubscriptionSettings
+from customer_provisioner.stripe.api import StripeApi
+from customer_provisioner.stripe.calls import stripe_calls
+from customer_provisioner.stripe.subscriptions import SubscriptionApi
 from nexus_broker_admin.inspection import broker_checks
 from nexus_messaging.errors import PermanentError, TransientError
 from nexus_service.checking import Checks
 from nexus_service.checks import database_checks
+from nexus_service.settings import SettingsError
+
+NOT_FOLLOWED: Final = "not followed: STRIPE_WEBHOOK_SECRET is not set"
+NO_PLANS: Final = "none: PLANS_FILE is not set"
 
 
 async def _stripe_fault(settings: StripeSettings) -> str | None:
-    async with stripe_api(settings, Metrics(CollectorRegistry())) as stripe:
+    async with stripe_calls(settings, Metrics(CollectorRegistry())) as calls:
         try:
-            await stripe.retrieve("cus_check")
+            await StripeApi(calls).retrieve("cus_check")
         except (CircuitOpenError, TransientError, PermanentError) as error:
             return str(error)
+    return None
+
+
+async def _rights_fault(settings: StripeSettings) -> str | None:
+    """Return which of the rights that subscriptions need the key lacks."""
+    async with stripe_calls(settings, Metrics(CollectorRegistry())) as calls:
+        try:
+            missing = await SubscriptionApi(calls).missing_rights()
+        except (CircuitOpenError, TransientError, PermanentError) as error:
+            return str(error)
+    return f"the key lacks: {', '.join(missing)}" if missing else None
+
+
+async def _plans_fault(settings: PlanSettings) -> str | None:
+    try:
+        read_plans(settings)
+    except SettingsError as error:
+        return str(error)
     return None
 
 
@@ -28,5 +53,17 @@ CHECKS: Final = (
     *broker_checks(SOURCE),
     database_checks(SOURCE),
     Checks("stripe", StripeSettings, lambda given: {"stripe": lambda: _stripe_fault(given)}),
+    Checks(
+        "subscriptions",
+        SubscriptionSettings,
+        lambda given: {"subscriptions": lambda: _rights_fault(given)},
+        lambda given: None if given.stripe_webhook_secret else NOT_FOLLOWED,
+    ),
+    Checks(
+        "plans",
+        PlanSettings,
+        lambda given: {"plans": lambda: _plans_fault(given)},
+        lambda given: None if given.plans_file else NO_PLANS,
+    ),
 )
-"""What ``check`` looks at: broker, database, and what Stripe thinks of the key."""
+"""What ``check`` looks at: broker, database, the plan file, and what Stripe thinks of the key."""

@@ -51,7 +51,7 @@ def _announce_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--execute", action="store_true", help="publish; without it, only count")
     parser.add_argument(
-        "--throttle", type=positive, default=100.0, metavar="N", help="customers per second (100)"
+        "--throttle", type=positive, default=100.0, metavar="N", help="events per second (100)"
     )
 
 
@@ -84,7 +84,37 @@ def _reprovision_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _accounts_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    create = actions.add_parser("create", help="have a customer created or linked for it")
+    create.add_argument("name", type=utf_8, help="the name of the customer at Stripe")
+    create.add_argument("--id", type=UUID, help="the account's id (a new one)")
+    create.add_argument("--email", type=utf_8, help="where Stripe sends invoices")
+    create.add_argument(
+        "--customer", type=_customer_id, help="the customer that it has at Stripe already, cus_…"
+    )
+    actions.add_parser("list", help="print all: id, state, customer and name")
+    show = actions.add_parser("show", help="print its customer, subscriptions and users")
+    show.add_argument("account_id", type=UUID, help="the account's id")
+
+
+def _assign_arguments(parser: argparse.ArgumentParser) -> None:
+    _user_argument(parser)
+    parser.add_argument(
+        "account_id", type=UUID, help="the account that pays; the user's own id: the user again"
+    )
+    parser.add_argument(
+        "--from",
+        dest="since",
+        type=moment,
+        metavar="TIME",
+        help="with its offset from UTC: 2026-03-01T00:00:00Z (now); of the past, usage that is "
+        "not claimed yet moves",
+    )
+
+
 _ID: Final = "6f1c2a9e-0d3b-4c57-9a41-000000000000"
+_ACCOUNT: Final = "0b8d1f64-5a2e-4f0c-8c55-000000000000"
 
 COMMANDS: Final = (
     Command(
@@ -100,8 +130,25 @@ COMMANDS: Final = (
         ),
     ),
     Command(
+        "accounts",
+        "create, list or show accounts of organisations, which pay for many users",
+        DatabaseSettings,
+        "customer_provisioner.account_commands:manage_accounts",
+        _accounts_arguments,
+        ("{} create Acme --email billing@acme.example", "{} list", f"{{}} show {_ACCOUNT}"),
+    ),
+    Command(
+        "assign",
+        "have an account pay for a user, from a time on",
+        DatabaseSettings,
+        "customer_provisioner.account_commands:assign_user",
+        _assign_arguments,
+        (f"{{}} {_ID} {_ACCOUNT}", f"{{}} {_ID} {_ACCOUNT} --from 2026-03-01T00:00:00Z"),
+    ),
+    Command(
         "announce",
-        "publish customers since a time again, after a restore of usage-ingest",
+        "publish customers, assignments and subscriptions since a time again, after a restore of "
+        "usage-ingest",
         PublishSettings,
         "customer_provisioner.commands:announce_again",
         _announce_arguments,
@@ -117,7 +164,7 @@ COMMANDS: Final = (
     ),
     Command(
         "explain",
-        "print every step taken for a user and the next one",
+        "print every step taken for a user and the next one, who pays, and the subscriptions",
         DatabaseSettings,
         "customer_provisioner.commands:explain_user",
         _user_argument,

@@ -2,12 +2,19 @@
 
 import argparse
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry
 
+from customer_provisioner.announcing import (
+    announced_assignments,
+    announced_customers,
+    announced_subscriptions,
+)
+from customer_provisioner.assignments import account_at
 from customer_provisioner.circuit import CircuitOpenError
-from customer_provisioner.explanation import explain
+from customer_provisioner.explanation import explain, explain_payer
 from customer_provisioner.linking import CustomerStatus
 from customer_provisioner.links import NotLinkedError, link
 from customer_provisioner.metrics import Metrics
@@ -16,10 +23,13 @@ from customer_provisioner.profile import SOURCE, Profile
 from customer_provisioner.provisioning import Provisioner
 from customer_provisioner.relay import publish_again
 from customer_provisioner.settings import CustomerSettings, PublishSettings
+from customer_provisioner.storage.assignments import AssignmentStore, NotAssignableError
 from customer_provisioner.storage.changes import ChangeStore
 from customer_provisioner.storage.reader import ProfileReader
+from customer_provisioner.storage.subscriptions import SubscriptionStore
 from customer_provisioner.storage.writer import ProfileWriter
-from customer_provisioner.stripe.api import stripe_api
+from customer_provisioner.stripe.api import StripeApi
+from customer_provisioner.stripe.calls import stripe_calls
 from nexus_database import (
     Database,
     DatabaseUnavailableError,
@@ -41,27 +51,37 @@ FAULTS: Final = (
     TransientError,
     PermanentError,
     NotLinkedError,
+    NotAssignableError,
 )
 """What any command may raise; each text says what to do."""
 
 
 async def announce_again(settings: PublishSettings, parsed: argparse.Namespace) -> int:
-    """Publish customers since a time again."""
+    """Publish customers, assignments and subscriptions since a time again."""
     async with AsyncExitStack() as stack:
         publisher = None
         if parsed.execute:
             publisher = await connect_publisher(settings)
             stack.push_async_callback(publisher.close)
-        reader = ProfileReader(await stack.enter_async_context(open_database(settings)))
-        progress = stack.enter_context(steps("customers"))
-        rate = parsed.throttle
-        number = await publish_again(
-            parsed.since, reader, publisher, per_second=rate, progress=progress
+        database = await stack.enter_async_context(open_database(settings))
+        progress = stack.enter_context(steps("announcements"))
+        again = partial(
+            publish_again,
+            since=parsed.since,
+            publisher=publisher,
+            per_second=parsed.throttle,
+            progress=progress,
         )
+        numbers = (
+            f"{await again(announced_customers(database))} customers",
+            f"{await again(announced_assignments(database))} assignments",
+            f"{await again(announced_subscriptions(database))} subscriptions",
+        )
+    listed = "{}, {} and {}".format(*numbers)
     if parsed.execute:
-        show_line(f"{number} customers were announced again")
+        show_line(f"{listed} were announced again")
     else:
-        show_line(f"{number} customers would be announced again; nothing was: add --execute")
+        show_line(f"{listed} would be announced again; nothing was: add --execute")
     return SUCCESS
 
 
@@ -77,26 +97,30 @@ async def find_users(settings: DatabaseSettings, parsed: argparse.Namespace) -> 
 
 
 async def explain_user(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
-    """Print every step taken for a user and the next one; fail if there is no such user."""
+    """Print what is known of a user or an organisation; fail if there is no such profile."""
     async with open_database(settings) as database:
         profile = await ProfileReader(database).find(parsed.user_id)
         history = await ProfileReader(database).history(parsed.user_id)
         change = await ChangeStore(database).find(parsed.user_id)
+        assignments = await AssignmentStore(database).of_user(parsed.user_id)
+        account_id = account_at(assignments, parsed.user_id, utc_now())
+        subscriptions = await SubscriptionStore(database).of_account(account_id)
     if profile is None:
         kept = "" if change is None else "; its user.updated is kept until then"
         _say(f"no such user: its user.created has not arrived, or waits in a queue{kept}")
-        return FAILED
-    show_lines(explain(profile, history, change, utc_now()))
-    return SUCCESS
+    else:
+        show_lines(explain(profile, history, change, utc_now()))
+    show_lines(explain_payer(parsed.user_id, assignments, subscriptions, utc_now()))
+    return FAILED if profile is None else SUCCESS
 
 
 async def link_user(settings: CustomerSettings, parsed: argparse.Namespace) -> int:
     """Link a user to a customer that exists at Stripe."""
     async with (
         open_database(settings) as database,
-        stripe_api(settings, Metrics(CollectorRegistry())) as stripe,
+        stripe_calls(settings, Metrics(CollectorRegistry())) as calls,
     ):
-        profiles = ProfileWriter(database)
+        profiles, stripe = ProfileWriter(database), StripeApi(calls)
         done = await link(
             parsed.user_id,
             parsed.customer_id,
@@ -126,8 +150,8 @@ async def replace_customer(settings: CustomerSettings, parsed: argparse.Namespac
         if profile is None or profile.stripe_customer_id is None:
             _say("nothing to replace: this user has no customer")
             return FAILED
-        async with stripe_api(settings, Metrics(CollectorRegistry())) as stripe:
-            status = (await stripe.retrieve(profile.stripe_customer_id)).status
+        async with stripe_calls(settings, Metrics(CollectorRegistry())) as calls:
+            status = (await StripeApi(calls).retrieve(profile.stripe_customer_id)).status
         obstacle = _obstacle(profile.stripe_customer_id, status, replace_unknown=parsed.missing)
         if obstacle is not None:
             _say(obstacle)

@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
+from customer_provisioner.assignments import Assignment, account_at
 from customer_provisioner.changes import Change
 from customer_provisioner.profile import (
     Create,
@@ -16,6 +18,7 @@ from customer_provisioner.profile import (
     Provisioned,
     next_step,
 )
+from customer_provisioner.subscriptions import Subscription
 from nexus_service.console import rfc_3339
 
 _REFUSED: Final = (
@@ -39,10 +42,13 @@ def explain(
     profile: Profile, history: Sequence[HistoryEntry], change: Change | None, now: datetime
 ) -> Iterator[str]:
     """Yield the lines: the state, the history, the next step, and what changed."""
-    yield f"user {profile.user_id}: {profile.state}"
+    kind = "organisation" if profile.organisation else "user"
+    yield f"{kind} {profile.user_id}: {profile.state}"
     if profile.link_to is not None:
         yield f"to be linked to: {profile.link_to}"
     yield f"customer: {profile.stripe_customer_id or 'none'} (generation {profile.generation})"
+    if profile.customer_deleted:
+        yield "the customer was deleted at Stripe, and usage for it is refused: reprovision"
     yield f"idempotency key: {profile.idempotency_key}, {profile.attempts} attempts"
     if profile.last_fault is not None:
         yield f"last fault: {profile.last_fault}"
@@ -87,3 +93,40 @@ def describe_change(profile: Profile, change: Change) -> str:
 
 def _when(profile: Profile) -> str:
     return f"with the user's message, or by the sweep from {rfc_3339(profile.due_at)} on"
+
+
+def explain_payer(
+    user_id: UUID,
+    assignments: Sequence[Assignment],
+    subscriptions: Sequence[Subscription],
+    now: datetime,
+) -> Iterator[str]:
+    """Yield the lines: who pays for a user, since when, and what the payer has subscribed to."""
+    account_id = account_at(assignments, user_id, now)
+    yield f"account: {'its own' if account_id == user_id else account_id}"
+    for each in assignments:
+        yield (
+            f"assigned to {each.account_id} from {rfc_3339(each.since)} on, by {each.made_by} at "
+            f"{rfc_3339(each.made_at)}, revision {each.revision}"
+        )
+    for subscription in subscriptions:
+        yield describe_subscription(subscription)
+    if not subscriptions:
+        yield "subscriptions of the account: none"
+
+
+def describe_subscription(subscription: Subscription) -> str:
+    """Return what a subscription says, in one line."""
+    seen = subscription.snapshot
+    said = [seen.status, f"plan {seen.plan_type or 'unknown'}"]
+    if seen.seats is not None:
+        said.append(f"{seen.seats} seats")
+    times = {
+        "period from": seen.period_start,
+        "to": seen.period_end,
+        "trial until": seen.trial_end,
+        "cancelled for": seen.cancel_at,
+        "ended": seen.ended_at,
+    }
+    said += [f"{name} {rfc_3339(at)}" for name, at in times.items() if at is not None]
+    return f"subscription {subscription.subscription_id}: {', '.join(said)}"

@@ -1,4 +1,4 @@
-"""What customer-provisioner consumes: a user is stored, then given or linked to a customer."""
+"""What customer-provisioner consumes: users who need a customer, and what changed at Stripe."""
 
 from typing import Annotated, Final
 
@@ -10,10 +10,11 @@ from customer_provisioner.following import Follower
 from customer_provisioner.linking import LinkFault, LinkRefusedError
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.provisioning import Provisioner
+from customer_provisioner.refreshing import Refresher
 from customer_provisioner.storage.changes import ChangeStore
 from customer_provisioner.storage.statements import KeepResult
 from customer_provisioner.storage.writer import ProfileWriter
-from nexus_contracts import Event, UserCreatedV1, UserCreatedV2, UserUpdated
+from nexus_contracts import Event, StripeChanged, UserCreatedV1, UserCreatedV2, UserUpdated
 from nexus_contracts.user_created import newest
 from nexus_database import RowRefusedError
 from nexus_messaging.clock import utc_now
@@ -21,7 +22,11 @@ from nexus_messaging.errors import PermanentError
 from nexus_messaging.reasons import Reason
 from nexus_messaging.retry import Done, Outcome
 from nexus_messaging.router import Router
-from nexus_messaging.topology import USER_CREATED_QUEUE, USER_UPDATED_QUEUE
+from nexus_messaging.topology import (
+    STRIPE_CHANGED_QUEUE,
+    USER_CREATED_QUEUE,
+    USER_UPDATED_QUEUE,
+)
 
 PREFETCH: Final = 20
 """Users at the same time: Stripe takes about a second to create a customer."""
@@ -81,4 +86,14 @@ async def follow_user(
         raise PermanentError(Reason.UNSTORABLE, str(error)) from None
     await profiles.correct_address(update.user_id, now)
     await follower.follow(update.user_id)
+    return Done(event.source)
+
+
+@router.subscriber(STRIPE_CHANGED_QUEUE, prefetch=PREFETCH)
+async def follow_stripe(
+    event: Event[StripeChanged],
+    refresher: Annotated[Refresher, Context()],
+) -> Outcome:
+    """Fetch what a webhook says has changed, and store it. Raises what ``follow`` raises."""
+    await refresher.follow(event.data)
     return Done(event.source)

@@ -8,8 +8,23 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from customer_provisioner.circuit import Cause
 from customer_provisioner.profile import Counts
 from customer_provisioner.stripe.responses import TABLE
+from customer_provisioner.subscriptions import SubscriptionCounts
 
-CALLS: Final = ("create", "link", "update", "search", "list", "retrieve")
+CALLS: Final = (
+    "create",
+    "link",
+    "update",
+    "search",
+    "list",
+    "retrieve",
+    "subscription",
+    "subscriptions",
+    "items",
+    "product",
+    "meter",
+)
+
+ANNOUNCED: Final = ("customer.provisioned", "user.assigned", "subscription.changed")
 
 
 class Metrics:
@@ -52,9 +67,9 @@ class Metrics:
         self._surplus = Counter(
             f"{prefix}_surplus_customers", "Further customers of a user", registry=registry
         )
-        # `customer.provisioned` events confirmed by the broker.
+        # Customers, assignments and subscriptions that the broker has confirmed, by their events.
         self._announced = Counter(
-            f"{prefix}_announcements", "Announcements published", registry=registry
+            f"{prefix}_announcements", "Announcements published", ["event"], registry=registry
         )
         # `user.created` events whose address differs from the stored one, which stays.
         self._ignored_addresses = Counter(
@@ -68,6 +83,40 @@ class Metrics:
         self._oldest_change = Gauge(
             f"{prefix}_oldest_change_wait_seconds", "Longest wait of a change", registry=registry
         )
+        # Fetches of subscriptions: `stored`, or `overtaken` by one that was stored meanwhile.
+        self._fetches = Counter(
+            f"{prefix}_subscription_fetches",
+            "Fetches of subscriptions",
+            ["outcome"],
+            registry=registry,
+        )
+        # Subscriptions that the nightly sweep found otherwise than the webhooks had said.
+        self._lost = Counter(
+            f"{prefix}_lost_webhooks", "Subscriptions that webhooks missed", registry=registry
+        )
+        # Running subscriptions: of no known `account`, or of an account and for no known `plan`.
+        self._subscriptions = Gauge(
+            f"{prefix}_subscriptions_without",
+            "Running subscriptions that lack something",
+            ["what"],
+            registry=registry,
+        )
+        # When the last sweep that read all subscriptions began; 0 before the first.
+        self._swept = Gauge(
+            f"{prefix}_subscriptions_swept_timestamp_seconds",
+            "Start of the last complete sweep of subscriptions",
+            registry=registry,
+        )
+        # Accounts whose present customer Stripe has deleted: their usage is refused there.
+        self._customers_deleted = Gauge(
+            f"{prefix}_deleted_customers", "Accounts with a deleted customer", registry=registry
+        )
+        for event in ANNOUNCED:
+            self._announced.labels(event)
+        for outcome in ("stored", "overtaken"):
+            self._fetches.labels(outcome)
+        for what in ("account", "plan"):
+            self._subscriptions.labels(what)
         for outcome in ("sent", "refused", "outdated"):
             self._changes.labels(outcome)
         for state in ("provisioning", "refused"):
@@ -99,9 +148,23 @@ class Metrics:
         """Count further customers of a user that has one."""
         self._surplus.inc(customers)
 
-    def announced(self, customers: int) -> None:
+    def announced(self, event: str, number: int) -> None:
         """Count confirmed announcements."""
-        self._announced.inc(customers)
+        self._announced.labels(event).inc(number)
+
+    def fetched(self, outcome: str) -> None:
+        """Count a fetch of a subscription: ``stored``, or ``overtaken`` by another."""
+        self._fetches.labels(outcome).inc()
+
+    def webhook_lost(self) -> None:
+        """Count a subscription that the sweep found otherwise than the webhooks had said."""
+        self._lost.inc()
+
+    def set_subscriptions(self, counts: SubscriptionCounts, swept_at: datetime | None) -> None:
+        """Set the gauges of subscriptions: what they lack, and when they were last swept."""
+        self._subscriptions.labels("account").set(counts.without_account)
+        self._subscriptions.labels("plan").set(counts.without_plan)
+        self._swept.set(swept_at.timestamp() if swept_at else 0)
 
     def address_ignored(self) -> None:
         """Count an address that did not replace the stored one."""
@@ -120,5 +183,6 @@ class Metrics:
         self._users.labels("provisioning").set(counts.provisioning)
         self._users.labels("refused").set(counts.refused)
         self._unannounced.set(counts.unannounced)
+        self._customers_deleted.set(counts.customer_deleted)
         since = counts.waiting_since
         self._oldest.set((now - since).total_seconds() if since else 0)

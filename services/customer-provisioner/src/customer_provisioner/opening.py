@@ -1,10 +1,13 @@
-"""What the operators' commands open."""
+"""What the service and the operators' commands open."""
 
 from customer_provisioner.profile import SOURCE
+from customer_provisioner.settings import PlanSettings
 from nexus_database import Database
 from nexus_database.settings import DatabaseSettings
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.settings import BrokerSettings
+from nexus_plans import Plans, PlansError, load
+from nexus_service.settings import SettingsError
 
 
 def open_database(settings: DatabaseSettings) -> Database:
@@ -19,3 +22,17 @@ async def connect_publisher(settings: BrokerSettings) -> Publisher:
         PublishError: no connection is possible.
     """
     return await Publisher.connect(settings.amqp_url.get_secret_value(), name=SOURCE)
+
+
+def read_plans(settings: PlanSettings) -> Plans | None:
+    """Return the plans of the settings' file; None if there is none.
+
+    Raises:
+        SettingsError: the file can't be read, or breaks a rule.
+    """
+    if not settings.plans_file:
+        return None
+    try:
+        return load(settings.plans_file)
+    except PlansError as error:
+        raise SettingsError(f"PLANS_FILE: {error}") from None

@@ -76,6 +76,8 @@ class Profile:
         announced_generation: The last generation published as ``customer.provisioned``; 0 for none.
         traceparent: The trace in which the customer was stored, if it was traced.
         link_to: The customer at Stripe to link, instead of creating one; None once it is linked.
+        organisation: Whether it is an organisation's account, and no user's.
+        deleted_customer_id: The last customer of it that Stripe said it has deleted.
     """
 
     user_id: UUID
@@ -97,6 +99,15 @@ class Profile:
     announced_generation: int
     traceparent: str | None = None
     link_to: str | None = None
+    organisation: bool = False
+    deleted_customer_id: str | None = None
+
+    @property
+    def customer_deleted(self) -> bool:
+        """Whether Stripe has deleted the present customer."""
+        return self.stripe_customer_id is not None and (
+            self.deleted_customer_id == self.stripe_customer_id
+        )
 
     @property
     def idempotency_key(self) -> str:
@@ -112,12 +123,16 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Numbers of users, and since when the longest-waiting one that is not refused has waited."""
+    """Numbers of users, and since when the longest-waiting one that is not refused has waited.
+
+    ``customer_deleted``: those whose present customer Stripe has deleted.
+    """
 
     provisioning: int
     refused: int
     unannounced: int
     waiting_since: datetime | None
+    customer_deleted: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,15 @@
-"""Publishes ``customer.provisioned``: each new customer once, and stored ones again on request."""
+"""Publishes facts that other services must know: until each is confirmed, and again on request."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
-from uuid import UUID
+from typing import Any, Final, Generic, TypeVar
 
 import structlog
 
 from customer_provisioner.metrics import Metrics
-from customer_provisioner.profile import announcement
-from customer_provisioner.storage.reader import ProfileReader
-from customer_provisioner.storage.writer import ProfileWriter
+from nexus_contracts import Event
 from nexus_messaging.errors import PublishError
 from nexus_messaging.outage_log import OutageLog
 from nexus_messaging.outgoing import OutgoingEvent, send
@@ -19,37 +17,57 @@ from nexus_messaging.publisher import Publisher
 from nexus_service.console import Steps
 
 BATCH_SIZE: Final = 100
-"""Customers that one round publishes, or one page reads."""
+"""Facts that one round publishes, or one page reads."""
 
-BEFORE_FIRST_USER: Final = UUID(int=0)
+FactT = TypeVar("FactT")
 
 log = structlog.get_logger()
 
 
-class Relay:
-    """Publishes the customers that are not announced yet, until the broker confirms them.
+@dataclass(frozen=True, slots=True)
+class Announced(Generic[FactT]):
+    """One kind of fact that is announced, and where it waits.
 
-    Two relays may publish one customer twice: the event is the same except for its trace, and
-    consumers apply only a higher generation.
+    Attributes:
+        event: The event's name, such as ``customer.provisioned``.
+        announcement: The event of a fact; made again, it is the same event.
+        parent: The trace context in which the fact was stored, if it was traced.
+        unannounced: Returns at most so many facts that are not announced yet, oldest first.
+        mark: Marks facts as announced; returns how many were marked.
+        since: Returns a page of facts announced since a time or not yet, after the last one of
+            the page before.
+    """
+
+    event: str
+    announcement: Callable[[FactT], Event[Any]]
+    parent: Callable[[FactT], str | None]
+    unannounced: Callable[[int], Awaitable[Sequence[FactT]]]
+    mark: Callable[[Sequence[FactT], datetime], Awaitable[int]]
+    since: Callable[[datetime, FactT | None, int], Awaitable[Sequence[FactT]]]
+
+
+class Relay(Generic[FactT]):
+    """Publishes the facts of one kind that are not announced yet, until the broker confirms them.
+
+    Two relays may publish one fact twice: the event is the same except for its trace, and consumers
+    apply only a higher generation or revision.
     """
 
     def __init__(
         self,
-        reader: ProfileReader,
-        writer: ProfileWriter,
+        facts: Announced[FactT],
         publisher: Publisher,
         metrics: Metrics,
         now: Callable[[], datetime],
     ) -> None:
-        self._reader = reader
-        self._writer = writer
+        self._facts = facts
         self._publisher = publisher
         self._metrics = metrics
         self._now = now
-        self._outage = OutageLog(_log_failure, _log_recovery)
+        self._outage = OutageLog(self._log_failure, self._log_recovery)
 
     async def publish_unannounced(self) -> bool:
-        """Do one round: publish up to ``BATCH_SIZE`` customers, and mark those confirmed.
+        """Do one round: publish up to ``BATCH_SIZE`` facts, and mark those confirmed.
 
         Returns:
             Whether there may be more to publish at once.
@@ -57,8 +75,11 @@ class Relay:
         Raises:
             DatabaseUnavailableError: the database can't be used.
         """
-        waiting = await self._reader.unannounced(BATCH_SIZE)
-        sendings = [OutgoingEvent(announcement(each), parent=each.traceparent) for each in waiting]
+        facts = self._facts
+        waiting = await facts.unannounced(BATCH_SIZE)
+        sendings = [
+            OutgoingEvent(facts.announcement(each), parent=facts.parent(each)) for each in waiting
+        ]
         errors = await self._publisher.publish_all([each.publication for each in sendings])
         for sending, error in zip(sendings, errors, strict=True):
             sending.end(error)
@@ -66,47 +87,47 @@ class Relay:
         self._outage.round(errors)
         if not confirmed:
             return False
-        marked = await self._writer.mark_announced(confirmed, self._now())
-        self._metrics.announced(len(confirmed))
+        marked = await facts.mark(confirmed, self._now())
+        self._metrics.announced(facts.event, len(confirmed))
         return marked == BATCH_SIZE
 
+    def _log_failure(self, errors: Sequence[PublishError]) -> None:
+        cause, event = type(errors[0]).__name__, self._facts.event
+        log.warning(
+            "announcements_not_confirmed", event_name=event, events=len(errors), cause=cause
+        )
 
-def _log_failure(errors: Sequence[PublishError]) -> None:
-    cause = type(errors[0]).__name__
-    log.warning("announcements_not_confirmed", customers=len(errors), cause=cause)
-
-
-def _log_recovery(failed: int) -> None:
-    log.info("announcements_confirmed_again", failed=failed)
+    def _log_recovery(self, failed: int) -> None:
+        log.info("announcements_confirmed_again", event_name=self._facts.event, failed=failed)
 
 
 async def publish_again(
-    since: datetime,
-    reader: ProfileReader,
-    publisher: Publisher | None,
+    facts: Announced[FactT],
     *,
+    since: datetime,
+    publisher: Publisher | None,
     per_second: float,
     progress: Steps,
 ) -> int:
-    """Publish every customer again that was provisioned or announced since a time.
+    """Publish every fact of one kind again that was announced since a time, or not yet.
 
     For a consumer that was restored from an older backup. The events are the same as before, so
-    that a repetition is harmless. Without a publisher the customers are only counted.
+    that a repetition is harmless. Without a publisher the facts are only counted.
 
     Returns:
-        The number of customers.
+        The number of facts.
 
     Raises:
         PublishError: the broker did not confirm an event; run it again.
         DatabaseUnavailableError: the database can't be used.
     """
-    count, after = 0, BEFORE_FIRST_USER
-    while page := await reader.provisioned_since(since, after, BATCH_SIZE):
-        for profile in page:
+    count, last = 0, None
+    while page := await facts.since(since, last, BATCH_SIZE):
+        for fact in page:
             if publisher is not None:
-                await send(publisher, announcement(profile), parent=profile.traceparent)
+                await send(publisher, facts.announcement(fact), parent=facts.parent(fact))
                 await asyncio.sleep(1 / per_second)
             progress.advance()
         count += len(page)
-        after = page[-1].user_id
+        last = page[-1]
     return count

@@ -9,6 +9,7 @@ from nexus_messaging.addresses import require_scheme
 from nexus_messaging.settings import BrokerSettings
 from nexus_service.api_keys import ApiSettings
 from nexus_service.settings import ServiceSettings, Token
+from nexus_stripe.webhook_settings import WebhookSettings
 
 
 class StripeSettings(BaseModel):
@@ -17,12 +18,26 @@ class StripeSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     stripe_secret_key: Token
-    """A secret or restricted key that may write and read customers."""
+    """A secret or restricted key that may write and read customers and, for webhooks, read
+    subscriptions, products and billing meters."""
     stripe_api_base: str = Field("", pattern=r"^(https?://[^/\s]+)?$")
     """The address of an emulator; empty for Stripe itself."""
 
 
-class Settings(StripeSettings, ApiSettings, ServiceSettings):
+class PlanSettings(BaseModel):
+    """Which plans there are."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    plans_file: str = ""
+    """The path of the plan file, see `libs/plans`; empty: subscriptions are for no plan."""
+
+
+class SubscriptionSettings(StripeSettings, WebhookSettings):
+    """What following subscriptions needs: without a webhook secret they are not followed."""
+
+
+class Settings(SubscriptionSettings, PlanSettings, ApiSettings, ServiceSettings):
     """All settings of the running service."""
 
 

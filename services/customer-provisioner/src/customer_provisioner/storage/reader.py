@@ -14,6 +14,8 @@ from nexus_database import Database
 
 AnyRow = Row[*tuple[Any, ...]]
 
+BEFORE_FIRST_USER: Final = UUID(int=0)
+
 COLUMNS: Final = ", ".join(field.name for field in fields(Profile))
 """The columns of a profile, in the order of its fields."""
 
@@ -56,7 +58,13 @@ SELECT (SELECT count(*) FROM user_profiles
        (SELECT count(*) FROM user_profiles
          WHERE state = 'provisioned' AND announced_generation < generation) AS unannounced,
        (SELECT min(created_at) FROM user_profiles
-         WHERE state <> 'provisioned' AND refused_as IS NULL) AS waiting_since
+         WHERE state <> 'provisioned' AND refused_as IS NULL) AS waiting_since,
+       (SELECT count(*) FROM user_profiles
+         WHERE deleted_customer_id = stripe_customer_id) AS customer_deleted
+""")
+
+_ORGANISATIONS: Final = text(f"""
+{SELECT} WHERE organisation AND user_id > :after ORDER BY user_id LIMIT :limit
 """)
 
 _HISTORY: Final = text("""
@@ -92,14 +100,20 @@ class ProfileReader:
         return [profile_from(row) for row in await self._rows(_UNANNOUNCED, {"limit": limit})]
 
     async def provisioned_since(
-        self, since: datetime, after: UUID, limit: int
+        self, since: datetime, after: Profile | None, limit: int
     ) -> Sequence[Profile]:
         """Return a page of profiles that were provisioned or announced since a time.
 
-        They are ordered by user; ``after`` is the last user of the page before.
+        They are ordered by user; ``after`` is the last one of the page before.
         """
-        values = {"since": since, "after": after, "limit": limit}
+        last = BEFORE_FIRST_USER if after is None else after.user_id
+        values = {"since": since, "after": last, "limit": limit}
         return [profile_from(row) for row in await self._rows(_PROVISIONED_SINCE, values)]
+
+    async def organisations(self, after: UUID, limit: int) -> Sequence[Profile]:
+        """Return a page of organisations' accounts, ordered by id; ``after`` is the last before."""
+        values = {"after": after, "limit": limit}
+        return [profile_from(row) for row in await self._rows(_ORGANISATIONS, values)]
 
     async def counts(self) -> Counts:
         """Count users without a customer, and customers that are not announced."""

@@ -19,6 +19,8 @@ class KeepResult(Enum):
     SAME = auto()
     ADDRESS_REPLACED = auto()
     ADDRESS_IGNORED = auto()
+    OTHER_KIND = auto()
+    """The id of the organisation is a user's."""
 
 
 class StoreResult(Enum):
@@ -60,14 +62,15 @@ class Step(StrEnum):
     ADDRESS_REPLACED = "address_replaced"
     CHANGE_SENT = "change_sent"
     CHANGE_REFUSED = "change_refused"
+    CUSTOMER_DELETED = "customer_deleted"
 
 
 INSERT: Final = text("""
 INSERT INTO user_profiles
        (user_id, email, name, create_request, state, generation, key_n, key_spent, due_at, attempts,
-        announced_generation, created_at, updated_at, link_to)
+        announced_generation, created_at, updated_at, link_to, organisation)
 VALUES (:user_id, :email, :name, CAST(:create_request AS jsonb), :state, 1, 1, false,
-        :due_at, 0, 0, :now, :now, :link_to)
+        :due_at, 0, 0, :now, :now, :link_to, :organisation)
 ON CONFLICT DO NOTHING
 RETURNING user_id
 """)
@@ -170,6 +173,18 @@ UPDATE user_changes
    SET waiting_since = coalesce(waiting_since, :now), due_at = :now, refused_as = NULL,
        revision = revision + 1
  WHERE user_id = :user_id
+""")
+
+# They were stored before their customer.
+GIVE_SUBSCRIPTIONS: Final = text("""
+UPDATE subscriptions SET account_id = :user_id
+ WHERE stripe_customer_id = :customer_id AND account_id IS NULL
+""")
+
+NOTE_DELETED: Final = text("""
+UPDATE user_profiles SET deleted_customer_id = :customer_id, updated_at = :now
+ WHERE stripe_customer_id = :customer_id AND deleted_customer_id IS DISTINCT FROM :customer_id
+RETURNING user_id, generation
 """)
 
 MARK_ANNOUNCED: Final = _update("announced_generation = :generation", State.PROVISIONED)

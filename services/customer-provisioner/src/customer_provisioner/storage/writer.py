@@ -47,8 +47,12 @@ class ProfileWriter:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def keep(self, user: UserCreatedV2, now: datetime) -> KeepResult:
+    async def keep(
+        self, user: UserCreatedV2, now: datetime, *, organisation: bool = False
+    ) -> KeepResult:
         """Store ``user`` and the request that will create its customer, unless it is stored.
+
+        An ``organisation`` is due at once, since no message takes care of it.
 
         The first address stays, with two exceptions: an address that Stripe refused is replaced,
         and a user without one gets it until a customer is requested. Likewise the first customer to
@@ -63,12 +67,15 @@ class ProfileWriter:
                 "create_request": json.dumps(create_request(user)),
             }
             wanted = {"state": _unserved(link_to), "link_to": link_to}
-            times = {"due_at": now + SWEEP_DELAY, "now": now}
-            row = {**values, **wanted, **times, "user_id": user.user_id}
+            times = {"due_at": now if organisation else now + SWEEP_DELAY, "now": now}
+            who = {"user_id": user.user_id, "organisation": organisation}
+            row = {**values, **wanted, **times, **who}
             if (await connection.execute(sql.INSERT, row)).first() is not None:
                 await _record(connection, user.user_id, 1, Step.KEPT, link_to, now)
                 return KeepResult.NEW
             profile = await _locked(connection, user.user_id)
+            if organisation and not profile.organisation:
+                return KeepResult.OTHER_KIND
             if _may_link(profile, link_to):
                 step, attempt = Step.LINK_ASKED, profile.attempt
                 await _change(
@@ -132,6 +139,8 @@ class ProfileWriter:
                 return StoreResult.TAKEN
             await _change(connection, sql.STORE, profile.attempt, now, how, customer_id, **values)
             await connection.execute(sql.SEND_CHANGES, {"user_id": attempt.user_id, "now": now})
+            customer = {"user_id": attempt.user_id, "customer_id": customer_id}
+            await connection.execute(sql.GIVE_SUBSCRIPTIONS, customer)
             return StoreResult.STORED
 
         return await self._database.run(work)
@@ -196,6 +205,24 @@ class ProfileWriter:
             await _record(connection, user_id, generation, step, customer_id, now)
 
         await self._database.run(work)
+
+    async def note_deleted_customer(self, customer_id: str, now: datetime) -> UUID | None:
+        """Record that Stripe has deleted a customer.
+
+        Returns:
+            The account whose present customer it is, if that was not known.
+        """
+        values = {"customer_id": customer_id, "now": now}
+
+        async def work(connection: AsyncConnection) -> UUID | None:
+            row = (await connection.execute(sql.NOTE_DELETED, values)).one_or_none()
+            if row is None:
+                return None
+            step, account_id = Step.CUSTOMER_DELETED, UUID(str(row.user_id))
+            await _record(connection, account_id, row.generation, step, customer_id, now)
+            return account_id
+
+        return await self._database.run(work)
 
     async def is_taken(self, customer_id: str, user_id: UUID) -> bool:
         """Return whether a customer is another user's than ``user_id``, or is being linked."""

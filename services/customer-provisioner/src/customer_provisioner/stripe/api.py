@@ -1,49 +1,24 @@
-"""The few calls to Stripe that this service makes; each response becomes a result or an error."""
+"""The calls about customers; each response becomes a result or an error."""
 
-import time
-from collections.abc import Awaitable, Callable
 from datetime import datetime
-from types import MappingProxyType, TracebackType
-from typing import Annotated, Any, Final, Literal, NoReturn, Self, TypeVar, cast
+from typing import Annotated, Any, Final, Literal
 
 import stripe
-import structlog
 from pydantic import Field
 
 from customer_provisioner.changes import Send
-from customer_provisioner.circuit import (
-    Cause,
-    CircuitBreaker,
-    CircuitOpenError,
-    StripeKeyRefusedError,
-    StripeUnavailableError,
-)
 from customer_provisioner.linking import (
     CustomerStatus,
     FoundCustomer,
     LinkRefusedError,
     link_fault,
 )
-from customer_provisioner.metrics import Metrics
 from customer_provisioner.profile import Create, Link, LookUp, mark
-from customer_provisioner.settings import StripeSettings
-from customer_provisioner.stripe.responses import (
-    CustomerInOtherModeError,
-    CustomerNotFoundError,
-    KeySpentError,
-    response_of,
-)
-from nexus_messaging.errors import PermanentError, TransientError
+from customer_provisioner.stripe.calls import StripeCalls
+from customer_provisioner.stripe.responses import NotFoundError, OtherModeError
+from nexus_messaging.errors import PermanentError
 from nexus_messaging.reasons import Reason
-from nexus_messaging.tracing import call_span
-from nexus_stripe.answer_classes import AnswerClass
 from nexus_stripe.bodies import Body, Id, Item, Page, every_item, read
-from nexus_stripe.calls import StripeHttp, ask, stripe_client
-
-T = TypeVar("T")
-
-log = structlog.get_logger()
-
 
 LOOK_UP_PAGES: Final = 1000
 """Pages of a list that a look-up reads: 100,000 customers, created within 22 hours.
@@ -55,38 +30,12 @@ If there are more, the look-up fails and is repeated: search finds the customer 
 class StripeApi:
     """Calls Stripe once for each method call: the caller decides whether to repeat.
 
-    Every method that calls raises:
-        TransientError: there was no response, or one that allows a repetition; the call may have
-            had its effect.
-        CircuitOpenError: the key is refused, or Stripe does not respond; no call may follow now.
-        PermanentError: Stripe refuses the request for good. The text has Stripe's code and
-            parameter, never the message, which may quote the address.
+    Every method that calls raises what ``StripeCalls.call`` raises.
     """
 
-    def __init__(self, key: str, base: str, metrics: Metrics) -> None:
-        self._http = StripeHttp()
-        self._customers = stripe_client(key, base, self._http).v1.customers
-        self._base = base or stripe.DEFAULT_API_BASE
-        self._live = _mode_of(key)
-        self._metrics = metrics
-        self._breaker = CircuitBreaker()
-
-    async def __aenter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the connections."""
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.close_async()
+    def __init__(self, calls: StripeCalls) -> None:
+        self._calls = calls
+        self._customers = calls.v1.customers
 
     def require_closed(self) -> None:
         """Return if the circuit breaker lets a call through.
@@ -94,13 +43,7 @@ class StripeApi:
         Raises:
             CircuitOpenError: it does not.
         """
-        if self._breaker.rejects(time.monotonic()):
-            raise self._open_error()
-
-    async def remark(self) -> str | None:
-        """Return why Stripe is not called, or None if it is."""
-        cause = self._breaker.cause
-        return None if cause is None else f"circuit breaker open ({cause.value}): users wait"
+        self._calls.require_closed()
 
     async def create(self, step: Create) -> str:
         """Create the customer of ``step`` and return its id; repeated, it is the same customer.
@@ -114,7 +57,7 @@ class StripeApi:
             customer = await self._customers.create_async(params, {"idempotency_key": step.key})
             return read(_Customer, customer).id
 
-        return await self._call("create", str(step.attempt.user_id), create)
+        return await self._calls.call("create", str(step.attempt.user_id), create)
 
     async def link(self, step: Link) -> str:
         """Mark the customer of ``step`` as the user's; return its id. A repetition is harmless.
@@ -135,7 +78,7 @@ class StripeApi:
             )
             return read(_Customer, answer).id
 
-        return await self._call("link", str(user_id), link)
+        return await self._calls.call("link", str(user_id), link)
 
     async def update(self, step: Send) -> None:
         """Give the customer of ``step`` what has changed; a repetition is harmless.
@@ -149,8 +92,8 @@ class StripeApi:
             read(_Customer, await self._customers.update_async(step.customer_id, params))
 
         try:
-            await self._call("update", str(step.user_id), update)
-        except CustomerNotFoundError as error:
+            await self._calls.call("update", str(step.user_id), update)
+        except NotFoundError as error:
             raise PermanentError(Reason.NO_SUCH_CUSTOMER, str(error)) from None
 
     async def retrieve(self, customer_id: str) -> FoundCustomer:
@@ -163,14 +106,14 @@ class StripeApi:
             return customer
 
         try:
-            customer = await self._call("retrieve", customer_id, retrieve)
-        except CustomerInOtherModeError:
+            customer = await self._calls.call("retrieve", customer_id, retrieve)
+        except OtherModeError:
             return FoundCustomer(CustomerStatus.OTHER_MODE)
-        except CustomerNotFoundError:
+        except NotFoundError:
             return FoundCustomer(CustomerStatus.UNKNOWN)
         if customer.deleted:
             return FoundCustomer(CustomerStatus.DELETED)
-        if self._live not in (None, customer.livemode):
+        if self._calls.live not in (None, customer.livemode):
             return FoundCustomer(CustomerStatus.OTHER_MODE)
         return FoundCustomer(CustomerStatus.EXISTS, (customer.metadata or {}).get("user_id"))
 
@@ -183,7 +126,7 @@ class StripeApi:
         user_id = str(step.attempt.user_id)
         present = FoundCustomer(CustomerStatus.EXISTS, user_id)  # search may have a former mark
         try:
-            searched = await self._call("search", user_id, lambda: self._search(user_id))
+            searched = await self._calls.call("search", user_id, lambda: self._search(user_id))
         except PermanentError:
             # Some accounts have no search (https://docs.stripe.com/search); all have lists.
             searched = []
@@ -194,7 +137,7 @@ class StripeApi:
         ]
         if not found:
             within = (step.created_from, step.created_to)
-            listed = await self._call("list", user_id, lambda: self._list(*within))
+            listed = await self._calls.call("list", user_id, lambda: self._list(*within))
             marked = [each for each in listed if (each.metadata or {}).get("user_id") == user_id]
             found = [each for each in marked if each.id not in step.former]
         return [each.id for each in sorted(found, key=lambda each: (each.created, each.id))]
@@ -215,51 +158,6 @@ class StripeApi:
 
         return await every_item(Page[_Customer], page, most_pages=LOOK_UP_PAGES)
 
-    async def _call(self, call: str, user: str, work: Callable[[], Awaitable[T]]) -> T:
-        self.require_closed()
-        started = time.monotonic()
-        self._breaker = self._breaker.called(started)
-        with call_span(*_REQUESTS[call], self._base) as span:
-            answer, result = await ask(work)
-            kind, error = response_of(answer)
-            self._metrics.called(call, kind.name, time.monotonic() - started)
-            span.record_answer(kind.name, status=answer.status, ok=error is None)
-        self._update_breaker(kind, user, error)
-        if isinstance(error, KeySpentError) and _REQUESTS[call][0] == "GET":
-            error = TransientError(str(error))  # it was sent without a key
-        if error is not None:
-            self._raise(error)
-        return cast("T", result)  # None is a result, too
-
-    def _update_breaker(self, kind: AnswerClass, user: str, error: Exception | None) -> None:
-        before, now = self._breaker.cause, time.monotonic()
-        if isinstance(error, StripeKeyRefusedError):
-            self._breaker = self._breaker.key_refused(now)
-        elif kind.outage:
-            self._breaker = self._breaker.unanswered(user, now)
-        else:
-            self._breaker = self._breaker.answered()
-
-        after = self._breaker.cause
-        if after is before:
-            return
-        self._metrics.circuit(after)
-        if after is not None:
-            log.error("circuit_opened", cause=after.value)
-        else:
-            log.info("circuit_closed")
-
-    def _raise(self, error: Exception) -> NoReturn:
-        # A spent key must be stored for the user, whatever state the breaker is in.
-        if type(error) is TransientError and self._breaker.cause is Cause.OUTAGE:
-            raise StripeUnavailableError(str(error))
-        raise error
-
-    def _open_error(self) -> CircuitOpenError:
-        if self._breaker.cause is Cause.KEY:
-            return StripeKeyRefusedError("circuit breaker open: Stripe refused the key")
-        return StripeUnavailableError("circuit breaker open: Stripe did not respond")
-
 
 class _Customer(Item):
     """A customer in a response; ``created`` in Unix seconds."""
@@ -277,31 +175,3 @@ class _RetrievedCustomer(Body):
     deleted: bool = False
     livemode: bool = False
     metadata: Annotated[dict[str, str] | None, Field(repr=False)] = None
-
-
-_REQUESTS: Final = MappingProxyType(
-    {
-        "create": ("POST", "/v1/customers"),
-        "link": ("POST", "/v1/customers/{customer}"),
-        "update": ("POST", "/v1/customers/{customer}"),
-        "retrieve": ("GET", "/v1/customers/{customer}"),
-        "search": ("GET", "/v1/customers/search"),
-        "list": ("GET", "/v1/customers"),
-    }
-)
-"""Method and path of each call, as spans name them."""
-
-
-def _mode_of(key: str) -> bool | None:
-    """Return whether a key is of the live mode; None if its form is unknown."""
-    return next((live for part, live in _MODES.items() if part in key), None)
-
-
-_MODES: Final = MappingProxyType({"_live_": True, "_test_": False})
-"""What the keys of each mode have (https://docs.stripe.com/keys)."""
-
-
-def stripe_api(settings: StripeSettings, metrics: Metrics) -> StripeApi:
-    """Return a client for the account of the settings' key; needs a running event loop."""
-    key = settings.stripe_secret_key.get_secret_value()
-    return StripeApi(key, settings.stripe_api_base, metrics)

@@ -38,12 +38,16 @@ class KeySpentError(TransientError):
     """
 
 
-class CustomerNotFoundError(PermanentError):
-    """Stripe has no customer of this id."""
+class RightMissingError(TransientError):
+    """The key is valid but lacks a right that only these calls need: an operator adds it."""
 
 
-class CustomerInOtherModeError(CustomerNotFoundError):
-    """Stripe has the customer in the other mode, live or test, and not in the key's."""
+class NotFoundError(PermanentError):
+    """Stripe has no object of this id."""
+
+
+class OtherModeError(NotFoundError):
+    """Stripe has the object in the other mode, live or test, and not in the key's."""
 
 
 REPLAYED: Final = replace(ACCEPTED, name="replayed", text="2xx, repeated", replayed=True)
@@ -75,8 +79,8 @@ TABLE: Final[Mapping[AnswerClass, Callable[[str], Exception] | None]] = MappingP
         RATE_LIMITED: TransientError,
         LOCKED: TransientError,
         KEY_MISUSED: KeySpentError,
-        OTHER_MODE: partial(CustomerInOtherModeError, Reason.REFUSED_BY_STRIPE),
-        NOT_FOUND: partial(CustomerNotFoundError, Reason.REFUSED_BY_STRIPE),
+        OTHER_MODE: partial(OtherModeError, Reason.REFUSED_BY_STRIPE),
+        NOT_FOUND: partial(NotFoundError, Reason.REFUSED_BY_STRIPE),
         REFUSED: partial(PermanentError, Reason.REFUSED_BY_STRIPE),
         UNFORESEEN: TransientError,
     }

@@ -1,0 +1,345 @@
+"""What Stripe has of a subscription is stored, in whatever order one hears of its changes."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from customer_provisioner.announcing import announced_subscriptions
+from customer_provisioner.refreshing import Refresher
+from customer_provisioner.relay import Relay
+from customer_provisioner.storage.reader import ProfileReader
+from customer_provisioner.storage.subscriptions import SubscriptionStore
+from customer_provisioner.storage.sweeps import SweepStore
+from customer_provisioner.subscription_sweep import SubscriptionSweep
+from nexus_contracts import SubscriptionChanged, UserCreatedV2, read_event
+from nexus_database import Database
+from nexus_messaging.publisher import Publisher
+from nexus_messaging.topology import SUBSCRIPTION_CHANGED_QUEUE
+from support.vhost import Vhost
+
+from .conftest import Bench, profile_of, steps_of, user
+from .subscribing import (
+    BEGAN,
+    PausingStore,
+    ScriptedApi,
+    StripeSide,
+    subscription,
+    with_seats,
+)
+
+SUB = "sub_1"
+PAUSES = 8
+"""Of a refresh that nothing overtakes: before and after each read, fetch and write, and two spare
+for a second round."""
+
+
+def refresher(bench: Bench, store: SubscriptionStore, api: ScriptedApi) -> Refresher:
+    """Return what a process has."""
+    return Refresher(
+        store,
+        bench.profiles,
+        bench.provisioner._stripe,
+        api,
+        None,
+        bench.metrics,
+        wake_relay=lambda: None,
+        now=bench.clock,
+    )
+
+
+@pytest.fixture
+def side() -> StripeSide:
+    """Return a Stripe without subscriptions."""
+    return StripeSide()
+
+
+@pytest.fixture
+def store(database: Database) -> PausingStore:
+    """Return the stored subscriptions."""
+    return PausingStore(database)
+
+
+async def seats_of(store: SubscriptionStore) -> int | None:
+    """Return the stored seats of the subscription."""
+    return (await store.find([SUB]))[SUB].snapshot.seats
+
+
+async def customer_of(bench: Bench) -> tuple[object, str]:
+    """Return a user's id and customer."""
+    data = user()
+    await bench.keep(data)
+    return data.user_id, await bench.provisioner.provision(data.user_id)
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("pause", range(PAUSES))
+async def test_an_old_fetch_never_replaces_a_newer_one(
+    bench: Bench, database: Database, side: StripeSide, *, known: bool, pause: int
+) -> None:
+    """At any step of one process the subscription changes, and another fetches and stores it."""
+    first = subscription(SUB, "cus_1", seats=1)
+    side.put(first)
+    undisturbed = refresher(bench, SubscriptionStore(database), ScriptedApi(side))
+    if known:
+        await undisturbed.refresh(SUB)
+    passed = -1
+
+    async def interrupt() -> None:
+        nonlocal passed
+        passed += 1
+        if passed == pause:
+            side.put(with_seats(first, 2))
+            await undisturbed.refresh(SUB)
+
+    slow = PausingStore(database)
+    slow.pause = interrupt
+
+    await refresher(bench, slow, ScriptedApi(side, interrupt)).refresh(SUB)
+
+    if passed >= pause:
+        assert await seats_of(slow) == 2
+
+
+async def test_answers_in_reverse_order_leave_the_last_change(
+    bench: Bench, store: PausingStore, side: StripeSide
+) -> None:
+    """Each process fetches one change, and its answer waits until that to the next is stored."""
+    side.put(subscription(SUB, "cus_1", seats=0))
+    await refresher(bench, store, ScriptedApi(side)).refresh(SUB)
+    read, stored = ([asyncio.Event() for _ in range(5)] for _ in range(2))
+
+    async def hear(number: int) -> None:
+        pauses = iter(range(100))
+
+        async def pause() -> None:
+            if next(pauses) == 1:  # Stripe has read it, and the answer is on its way
+                read[number].set()
+                if number + 1 < len(stored):
+                    await stored[number + 1].wait()
+
+        await refresher(bench, store, ScriptedApi(side, pause)).refresh(SUB)
+        stored[number].set()
+
+    hearing = []
+    for number in range(len(read)):
+        side.put(subscription(SUB, "cus_1", seats=number + 1))
+        hearing.append(asyncio.create_task(hear(number)))
+        await read[number].wait()
+    await asyncio.gather(*hearing)
+
+    assert await seats_of(store) == len(read)
+
+
+async def test_a_change_is_announced_until_it_is_confirmed(
+    bench: Bench, store: PausingStore, side: StripeSide, database: Database, vhost: Vhost
+) -> None:
+    """With its account, and once."""
+    account_id, customer_id = await customer_of(bench)
+    side.put(subscription(SUB, customer_id, seats=3))
+    await refresher(bench, store, ScriptedApi(side)).refresh(SUB)
+    publisher = await Publisher.connect(vhost.url("customer-provisioner"), name="test")
+    relay = Relay(announced_subscriptions(database), publisher, bench.metrics, bench.clock)
+
+    await relay.publish_unannounced()
+    await relay.publish_unannounced()
+    await publisher.close()
+
+    (message,) = await vhost.peek(SUBSCRIPTION_CHANGED_QUEUE)
+    data = read_event(message.body, [SubscriptionChanged]).data
+    assert (data.account_id, data.stripe_customer_id, data.seats) == (account_id, customer_id, 3)
+    assert (data.status, data.plan_since) == ("active", BEGAN)
+    assert await store.unannounced(10) == []
+
+
+@pytest.mark.parametrize("when", ["after", "at once"])
+async def test_a_subscription_waits_for_its_account(
+    bench: Bench, store: PausingStore, side: StripeSide, when: str
+) -> None:
+    """A webhook may overtake the storing of the customer, and either may see the other or not."""
+    account = bench.stripe.account
+    own = account.customers.create({"email": "ada@example.com"}, account.clock.now())
+    linked = UserCreatedV2(user_id=uuid4(), stripe_customer_id=own["id"])
+    side.put(subscription(SUB, own["id"]))
+    process = refresher(bench, store, ScriptedApi(side))
+
+    async def link() -> None:
+        await bench.keep(linked)
+        await bench.provisioner.provision(linked.user_id)
+
+    if when == "after":
+        await process.refresh(SUB)
+        assert await store.unannounced(10) == []
+        await link()
+    else:
+        await asyncio.gather(process.refresh(SUB), link())
+
+    (found,) = await store.unannounced(10)
+    assert found.account_id == linked.user_id
+
+
+async def test_a_subscription_of_a_former_customer_stays_with_its_account(
+    bench: Bench, store: PausingStore, side: StripeSide, database: Database
+) -> None:
+    """It ended with the customer, and its last change must still be announced."""
+    data = user()
+    await bench.keep(data)
+    customer_id = await bench.provisioner.provision(data.user_id)
+    bench.stripe.delete(customer_id)
+    await bench.profiles.begin_generation(await profile_of(database, data), bench.clock())
+    await bench.provisioner.provision(data.user_id)
+    ended = replace(subscription(SUB, customer_id), status="canceled", ended_at=BEGAN)
+    side.put(ended)
+
+    await refresher(bench, store, ScriptedApi(side)).refresh(SUB)
+
+    (found,) = await store.unannounced(10)
+    assert (found.account_id, found.plan_since) == (data.user_id, BEGAN)
+
+
+async def test_a_deleted_customer_is_said_and_its_subscriptions_end(
+    bench: Bench, store: PausingStore, side: StripeSide, database: Database
+) -> None:
+    """Until the account has another one; a customer that exists is none of this."""
+    data = user()
+    await bench.keep(data)
+    customer_id = await bench.provisioner.provision(data.user_id)
+    base = subscription(SUB, customer_id)
+    side.put(base)
+    process = refresher(bench, store, ScriptedApi(side))
+    await process.refresh(SUB)
+    await process.refresh_customer(customer_id)
+    assert (await ProfileReader(database).counts()).customer_deleted == 0
+
+    bench.stripe.delete(customer_id)
+    side.put(replace(base, status="canceled", ended_at=BEGAN + timedelta(days=1)))
+    for _ in range(2):
+        await process.refresh_customer(customer_id)
+
+    assert (await ProfileReader(database).counts()).customer_deleted == 1
+    assert (await steps_of(database, data)).count("customer_deleted") == 1
+    assert (await store.find([SUB]))[SUB].snapshot.status == "canceled"
+    await bench.profiles.begin_generation(await profile_of(database, data), bench.clock())
+    await bench.provisioner.provision(data.user_id)
+    assert (await ProfileReader(database).counts()).customer_deleted == 0
+
+
+@dataclass
+class Night:
+    """The nightly sweep with its parts; ``on_the_way`` happens while it waits for webhooks."""
+
+    sweep: SubscriptionSweep
+    bench: Bench
+    on_the_way: list[Callable[[], Awaitable[None]]]
+
+    async def run(self, rounds: int = 10) -> None:
+        """Run through a night's pages."""
+        for _ in range(rounds):
+            await self.sweep.sweep_page()
+            self.bench.advance(minutes=2)
+
+    def lost(self) -> float:
+        """Return how many lost webhooks were counted."""
+        value = self.bench.registry.get_sample_value("customer_provisioner_lost_webhooks_total")
+        assert value is not None
+        return value
+
+
+@pytest.fixture
+def night(bench: Bench, store: PausingStore, side: StripeSide, database: Database) -> Night:
+    """Return the sweep of a process."""
+    on_the_way: list[Callable[[], Awaitable[None]]] = []
+
+    async def sleep(_seconds: float) -> None:
+        for each in on_the_way:
+            await each()
+
+    api = ScriptedApi(side)
+    sweep = SubscriptionSweep(
+        SweepStore(database),
+        store,
+        api,
+        refresher(bench, store, api),
+        None,
+        bench.metrics,
+        now=bench.clock,
+        sleep=sleep,
+    )
+    return Night(sweep, bench, on_the_way)
+
+
+async def test_the_sweep_repairs_what_webhooks_lost(
+    bench: Bench, store: PausingStore, side: StripeSide, night: Night
+) -> None:
+    """What was there before the first sweep is not counted; what changed since is."""
+    _, customer_id = await customer_of(bench)
+    base = [subscription(f"sub_{n}", customer_id) for n in range(5)]
+    side.put(*base)
+    await night.run()
+    assert len(await store.find([each.subscription_id for each in base])) == 5
+    assert night.lost() == 0
+
+    side.put(with_seats(base[3], 9))
+    side.put(subscription("sub_9", customer_id, started_at=bench.clock()))
+    bench.advance(days=1)
+    await night.run()
+
+    found = await store.find(["sub_3", "sub_9"])
+    assert found["sub_3"].snapshot.seats == 9
+    assert found["sub_9"].snapshot.seats == 1
+    assert night.lost() == 2
+
+
+async def test_a_webhook_that_is_on_the_way_is_not_lost(
+    bench: Bench, store: PausingStore, side: StripeSide, night: Night
+) -> None:
+    """It is stored by its message while the sweep waits."""
+    base = subscription(SUB, "cus_1")
+    side.put(base)
+    await night.run()
+    side.put(with_seats(base, 2))
+    night.on_the_way.append(lambda: refresher(bench, store, ScriptedApi(side)).refresh(SUB))
+    bench.advance(days=1)
+
+    await night.run()
+
+    assert night.lost() == 0
+    assert await seats_of(store) == 2
+
+
+async def test_the_sweep_announces_again_and_fetches_nothing_for_it(
+    bench: Bench, store: PausingStore, side: StripeSide, night: Night
+) -> None:
+    """A consumer that lost what it had gets it within a day."""
+    _, customer_id = await customer_of(bench)
+    side.put(*(subscription(f"sub_{n}", customer_id) for n in range(3)))
+    await night.run()
+    first = await store.unannounced(10)
+    await store.mark_announced(first, bench.clock())
+    assert await store.unannounced(10) == []
+    calls = side.calls
+    bench.advance(days=1)
+
+    await night.run()
+
+    assert await store.unannounced(10) == first
+    assert side.calls == calls
+
+
+async def test_a_sweep_goes_on_where_it_was_stopped(
+    bench: Bench, database: Database, side: StripeSide, store: PausingStore, night: Night
+) -> None:
+    """One page of a process that ended is not read again; two processes share one sweep."""
+    side.put(*(subscription(f"sub_{n}", "cus_1") for n in range(6)))
+    await night.sweep.sweep_page()
+    assert len(await store.find([f"sub_{n}" for n in range(6)])) == 2
+    assert await SweepStore(database).lease(bench.clock()) is None
+
+    bench.advance(minutes=1)
+    page = await SweepStore(database).lease(bench.clock())
+
+    assert page is not None
+    assert page.after_id == "sub_1"
