@@ -14,6 +14,7 @@ from openapi import openapi_page
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
+from usage_openapi import usage_openapi_page
 
 from customer_provisioner.handlers import router as provisioner_router
 from customer_provisioner.settings import BackfillSettings
@@ -29,6 +30,7 @@ from stripe_reporter.stripe.responses import markdown
 from usage_ingest.events_api.settings import Settings as EventsApiSettings
 from usage_ingest.handlers import router as ingest_router
 from usage_ingest.settings import Settings as IngestSettings
+from usage_ingest.usage_api.settings import Settings as UsageApiSettings
 
 ROOT: Final = Path(__file__).parent.parent
 SERVICES: Final[dict[str, type[BaseModel]]] = {
@@ -36,6 +38,7 @@ SERVICES: Final[dict[str, type[BaseModel]]] = {
     "stripe-reporter": ReporterSettings,
     "customer-provisioner": ProvisionerSettings,
     "events-api": EventsApiSettings,
+    "usage-api": UsageApiSettings,
     "nexus-outbox": OutboxSettings,
 }
 
@@ -206,6 +209,7 @@ def generated() -> Iterator[tuple[str, str]]:
         "events.md": events_page(ROUTERS),
         "asyncapi.json": asyncapi_page(ROUTERS),
         "openapi.json": openapi_page(),
+        "usage-openapi.json": usage_openapi_page(),
     }.items():
         yield f"docs/{name}", "\n".join(lines).rstrip() + "\n"
     yield "deploy/prometheus/rules/queues.yml", queue_rules.rules_file()

@@ -56,6 +56,7 @@ def postgres(server_directory: Path) -> Iterator[PostgresServer]:
         for module in MODULES:
             for role in (f"{module}_owner", module):
                 make_role(server, role, PASSWORD)
+        make_role(server, "usage_reader", PASSWORD)
         yield server
 
 

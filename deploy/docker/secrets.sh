@@ -98,10 +98,12 @@ for service in $services; do
     write "database-url-$service-owner" \
         "postgresql://${database}_owner:$owner@postgres:5432/$database"
 done
-# One key for every source and type; `usage-ingest make-api-key` makes narrower ones.
+reader=$(secret database-password-usage-reader)
+write database-url-usage-reader "postgresql://usage_reader:$reader@postgres:5432/usage_ingest"
+# One key for every source, type and right; `usage-ingest make-api-key` makes narrower ones.
 if ! grep -qs : "$directory/api-keys"; then
     digest=$(printf %s "$(secret api-key)" | sha256sum | cut -d ' ' -f 1)
-    write api-keys "local:$digest:*:*"
+    write api-keys "local:$digest:*:*|entitlements.read|usage.read"
 fi
 # Before, both services had one key.
 if [ -s "$directory/stripe-secret-key" ]; then

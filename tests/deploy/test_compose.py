@@ -16,6 +16,7 @@ from nexus_service.settings import ServiceSettings, load
 from stripe_reporter.settings import Settings as ReporterSettings
 from usage_ingest.events_api.settings import Settings as EventsApiSettings
 from usage_ingest.settings import Settings as IngestSettings
+from usage_ingest.usage_api.settings import Settings as UsageApiSettings
 
 from .conftest import MOUNTED, ROOT
 
@@ -105,6 +106,19 @@ def test_events_api_is_given_every_setting_it_has(environment_of: Environment) -
     assert given == set(EventsApiSettings.model_fields)
     assert settings.amqp_url.get_secret_value().startswith("amqp://publisher:")
     assert settings.api_keys
+
+
+def test_usage_api_is_given_every_setting_it_has(environment_of: Environment) -> None:
+    """It logs in as the role that only reads, and has no broker."""
+    environment = environment_of("usage-api")
+
+    ours = [name for name in environment if not name.startswith("OTEL_")]
+    given = {name.removesuffix("_FILE").lower() for name in ours if name != "PLANS_FILE"}
+    settings = load(UsageApiSettings, environment)
+
+    assert given | {"plans_file"} == set(UsageApiSettings.model_fields)
+    assert settings.database_url.get_secret_value().startswith("postgresql://usage_reader:")
+    assert settings.api_keys[0].may_read("entitlements.read")
 
 
 def test_topology_job_has_the_password_of_every_user(environment_of: Environment) -> None:

@@ -77,7 +77,7 @@ def test_prometheus_targets_are_services_and_their_ports() -> None:
         hosts |= {target.partition(":")[0] for target in group["targets"]}
 
     ours = {name for name, each in SERVICES.items() if "SERVICE" in str(each.get("build"))}
-    assert hosts == {*ours, "events-api", "rabbitmq", "postgres-exporter"}
+    assert hosts == {*ours, "events-api", "usage-api", "rabbitmq", "postgres-exporter"}
 
 
 def test_grafana_needs_the_generated_password() -> None:

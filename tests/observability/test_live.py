@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from local_stack.catalogue import EVENTS_API, SERVICES, StackOptions
+from local_stack.catalogue import EVENTS_API, SERVICES, USAGE_API, StackOptions
 from local_stack.monitoring import CONFIGURATION
 from local_stack.stack import Stack
 from nexus_messaging.topology import RETIRED_TIERS
@@ -25,7 +25,14 @@ from support.prometheus import ROOT, PrometheusClient
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
-JOBS = (*(plan.name for plan in SERVICES), EVENTS_API, "rabbitmq", "rabbitmq-queues", "postgres")
+JOBS = (
+    *(plan.name for plan in SERVICES),
+    EVENTS_API,
+    USAGE_API,
+    "rabbitmq",
+    "rabbitmq-queues",
+    "postgres",
+)
 
 NEVER_HERE = {
     # No report is 23 hours old here, and no customer has more than 25 waiting.
@@ -83,6 +90,7 @@ def live(server_directory: Path) -> Iterator[Live]:
         grace_seconds=5,
         service_environment={plan.name: quick for plan in SERVICES},
         events_api=True,
+        usage_api=True,
     )
     with Stack.start(server_directory / "stack", options, said.append) as stack:
         assert stack.monitoring.url is not None, said[-1]

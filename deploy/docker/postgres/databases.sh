@@ -1,6 +1,7 @@
 #!/bin/bash
-# Each service's database, the role that owns its tables and the role that may only use them; and
-# the role as which the exporter asks, which sees statistics and no table.
+# Each service's database, the role that owns its tables and the role that may only use them; the
+# role that reads usage for users' pages; and the role as which the exporter asks, which sees
+# statistics and no table.
 # The image runs this once, as superuser, when its volume is empty.
 set -eu
 
@@ -22,6 +23,16 @@ REVOKE CONNECT ON DATABASE :"database" FROM PUBLIC;
 GRANT CONNECT ON DATABASE :"database" TO :"owner", :"database";
 SQL
 done
+
+# The usage API's role, which reads views of one database; the migration gives it its rights there.
+psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --dbname=postgres \
+    --set=password_file=/run/secrets/database-password-usage-reader <<'SQL'
+SET log_min_error_statement = panic;
+\set password `cat :'password_file'`
+CREATE ROLE usage_reader LOGIN PASSWORD :'password';
+ALTER ROLE usage_reader SET default_transaction_read_only = on;
+GRANT CONNECT ON DATABASE usage_ingest TO usage_reader;
+SQL
 
 psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --dbname=postgres \
     --set=password_file=/run/secrets/database-password-postgres-exporter <<'SQL'

@@ -196,4 +196,25 @@ _EVENTS_API = Section(
     ),
 )
 
-SECTIONS: Final = (_RECORD, _REPORTS, _LIMITS, _EVENTS_API, _HEALTH)
+_USAGE_API = Section(
+    "Usage API",
+    (
+        Panel(
+            "Requests by route and answer",
+            "not_modified is 304. token_expired is usual: a page then asks its host for a new one."
+            " database_unavailable and overloaded are 503.",
+            "reqps",
+            (rates("usage_api_requests_total", "route, answer"),),
+            "usagenotanswered",
+        ),
+        Panel(
+            "Duration of a request",
+            "From its headers to its answer; most of it is the database's.",
+            "s",
+            quantiles("usage_api_request_seconds"),
+            "usagenotanswered",
+        ),
+    ),
+)
+
+SECTIONS: Final = (_RECORD, _REPORTS, _LIMITS, _EVENTS_API, _USAGE_API, _HEALTH)

@@ -67,6 +67,15 @@ def events_api_command() -> list[str]:
     return [sys.executable, "-m", "usage_ingest", EVENTS_API]
 
 
+USAGE_API = "usage-api"
+USAGE_API_PORT = 8085
+
+
+def usage_api_command() -> list[str]:
+    """Build the command that runs the usage API, another process of usage-ingest's package."""
+    return [sys.executable, "-m", "usage_ingest", USAGE_API]
+
+
 BROKER_USERS = (PUBLISHER, OPERATOR, *(plan.name for plan in SERVICES))
 
 
@@ -85,6 +94,7 @@ class StackOptions:
         processes: How many processes of each service there are; the second is ``"<name> 2"``.
         wal_segment_mb: The size of the database's log files; ``None`` for its default.
         events_api: Whether the events API runs, too.
+        usage_api: Whether the usage API runs, too.
     """
 
     tier_scale: float = 1.0
@@ -97,6 +107,7 @@ class StackOptions:
     processes: int = 1
     wal_segment_mb: int | None = None
     events_api: bool = False
+    usage_api: bool = False
 
     @property
     def process_settings(self) -> dict[str, str]:

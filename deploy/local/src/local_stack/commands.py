@@ -61,7 +61,11 @@ def supervise(directory: Path, tier_scale: float, say: Say) -> NoReturn:
     # A Ctrl-C at the terminal is for the command in the foreground alone.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     options = StackOptions(
-        tier_scale=tier_scale, standard_ports=True, monitored=True, events_api=True
+        tier_scale=tier_scale,
+        standard_ports=True,
+        monitored=True,
+        events_api=True,
+        usage_api=True,
     )
     with exit_on_sigterm(), Stack.start(directory, options, say) as stack:
         Record.of(stack, SampleDeadLetter.publish(stack), directory).write(directory)

@@ -32,6 +32,14 @@ GRANT pg_monitor TO $role;
 """)
 
 
+_CREATE_USAGE_READER = Template("""
+SET log_min_error_statement = panic;
+CREATE ROLE $role LOGIN PASSWORD '$password';
+ALTER ROLE $role SET default_transaction_read_only = on;
+GRANT CONNECT ON DATABASE usage_ingest TO $role;
+""")
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceDatabase:
     """A service's database and its two roles.
@@ -83,6 +91,21 @@ def create_monitor(superuser_url: str) -> Login:
     statements = _CREATE_MONITOR.substitute(role=monitor.user, password=monitor.password)
     run_sql(superuser_url, statements)
     return monitor
+
+
+def create_usage_reader(superuser_url: str) -> Login:
+    """Create the usage API's role; the migration gives it its rights, so it is made before.
+
+    Args:
+        superuser_url: Where, as a role that may create roles; the database is there already.
+
+    Raises:
+        SqlFailedError: If PostgreSQL refuses.
+    """
+    reader = Login("usage_reader", secrets.token_urlsafe(24))
+    statements = _CREATE_USAGE_READER.substitute(role=reader.user, password=reader.password)
+    run_sql(superuser_url, statements)
+    return reader
 
 
 def _with_new_passwords(name: str) -> ServiceDatabase:

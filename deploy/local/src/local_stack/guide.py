@@ -42,6 +42,7 @@ def addresses(stack: Stack, directory: Path) -> tuple[Row, ...]:
         ("psql", str(postgres_programs() / "psql")),
         ("publish to", stack.amqp_url(PUBLISHER)),
         *_events_api(stack),
+        *_usage_api(stack),
         ("logs", str(directory / "logs")),
     )
 
@@ -79,6 +80,11 @@ def _events_api(stack: Stack) -> Iterator[Row]:
     if stack.events_api is not None:
         # The names that the pages and the clients use.
         yield "events API", f"METERING_URL={stack.events_api.url} METERING_KEY={stack.api_key}"
+
+
+def _usage_api(stack: Stack) -> Iterator[Row]:
+    if stack.usage_api is not None:
+        yield "usage API", f"{stack.usage_api.url}/v1/usage?user=ID  key {stack.api_key}"
 
 
 def _by_http(stack: Stack) -> Iterator[str]:

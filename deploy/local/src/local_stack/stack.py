@@ -20,6 +20,8 @@ from local_stack.catalogue import (
     POSTGRES_PORT,
     PUBLISHER,
     SERVICES,
+    USAGE_API,
+    USAGE_API_PORT,
     VHOST,
     ServicePlan,
     StackOptions,
@@ -29,8 +31,9 @@ from local_stack.catalogue import (
     processes,
     topology_command,
     topology_settings,
+    usage_api_command,
 )
-from local_stack.databases import create_databases, create_monitor
+from local_stack.databases import create_databases, create_monitor, create_usage_reader
 from local_stack.directory_lock import DirectoryLock
 from local_stack.location import return_data
 from local_stack.monitoring import Monitoring
@@ -57,7 +60,7 @@ class Stack:
         services: The services' processes by name, such as ``usage-ingest``, ``usage-ingest 2``.
         monitoring: Its monitoring; not running unless the options ask for it.
         stripe_key: The key the local Stripe accepts.
-        api_key: The key of the HTTP APIs: of customer-provisioner, and of the events API.
+        api_key: The key of the HTTP APIs: of customer-provisioner, the events and the usage API.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Stack:
             for (name, plan), port in zip(processes(options.processes), ports, strict=True)
         }
         self.events_api = self._events_api() if options.events_api else None
+        self.usage_api = self._usage_api() if options.usage_api else None
         self.monitoring = Monitoring(
             directory, self._write_pids, standard_ports=options.standard_ports
         )
@@ -203,7 +207,7 @@ class Stack:
     @property
     def _processes(self) -> tuple[ServerProcess, ...]:
         """The project's own processes."""
-        further = () if self.events_api is None else (self.events_api,)
+        further = (each for each in (self.events_api, self.usage_api) if each is not None)
         return (*self.services.values(), *further)
 
     def _write_pids(self) -> None:
@@ -253,10 +257,18 @@ class Stack:
         settings["AMQP_URL"] = self.amqp_url(PUBLISHER)
         return self._process_on(port, EVENTS_API, events_api_command(), settings)
 
+    def _usage_api(self) -> ServerProcess:
+        (port,) = free_ports(USAGE_API_PORT if self._options.standard_ports else None)
+        reader = create_usage_reader(self.postgres.superuser_url)
+        settings = self._options.process_settings | self._api_keys
+        settings["DATABASE_URL"] = self.postgres.url("usage_ingest", reader.user, reader.password)
+        settings |= dict((self._options.service_environment or {}).get(USAGE_API, {}))
+        return self._process_on(port, USAGE_API, usage_api_command(), settings)
+
     @property
     def _api_keys(self) -> dict[str, str]:
         digest = sha256(self.api_key.encode()).hexdigest()
-        return {"API_KEYS": f"local:{digest}:*:*"}
+        return {"API_KEYS": f"local:{digest}:*:*|entitlements.read|usage.read"}
 
     def _process_on(
         self, port: int, name: str, command: list[str], settings: Mapping[str, str]

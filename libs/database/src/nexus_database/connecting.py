@@ -43,6 +43,14 @@ frozen or its machine is lost. Without these limits such locks last for hours.
 
 A statement sets them after the session has started, because a pooler refuses them at the start."""
 
+READER_SETTINGS: Final = {
+    "default_transaction_read_only": "on",
+    "default_transaction_isolation": "repeatable read",
+    "statement_timeout": "5s",
+}
+"""Of sessions that only read: nothing can be written, the statements of a transaction see one state
+of the database, and none of them takes long. A standby serves them as well as a primary."""
+
 SOCKET_OPTIONS: Final = (
     ("TCP_NODELAY", 1),
     ("TCP_KEEPIDLE", 10),
@@ -78,10 +86,15 @@ class Endpoint:
 
 
 class Connector:
-    """Opens sessions at the first host that accepts writes; starts with the last one that did."""
+    """Opens sessions at the first host that accepts writes; starts with the last one that did.
 
-    def __init__(self, url: DatabaseUrl, name: str) -> None:
+    With ``only_reads`` the first host that answers will do, and the sessions can't write.
+    """
+
+    def __init__(self, url: DatabaseUrl, name: str, *, only_reads: bool = False) -> None:
         self._url = url
+        self._only_reads = only_reads
+        self._prepared = SESSION_SETTINGS | (READER_SETTINGS if only_reads else {})
         self._settings = {"application_name": name, "timezone": "UTC", **url.session}
         self._last: Endpoint | None = None
         self._sessions: WeakSet[asyncpg.Connection] = WeakSet()
@@ -144,12 +157,12 @@ class Connector:
             loop=_LoopWithAddress(asyncio.get_running_loop(), endpoint),
         )
         try:
-            names, values = list(SESSION_SETTINGS), list(SESSION_SETTINGS.values())
+            names, values = list(self._prepared), list(self._prepared.values())
             prepared = await session.fetchrow(PREPARE, names, values)
         except BaseException:
             session.terminate()
             raise
-        if prepared["reads_only"]:
+        if prepared["reads_only"] and not self._only_reads:
             session.terminate()
             raise ReadOnlyError
         return session

@@ -81,12 +81,15 @@ class Database:
     """Runs pieces of work, each in one short transaction without network calls.
 
     The URL has libpq's form, optionally with several hosts and TLS:
-    ``postgresql://…@host1,host2/db?sslmode=verify-full&sslrootcert=FILE``.
+    ``postgresql://…@host1,host2/db?sslmode=verify-full&sslrootcert=FILE``. With ``only_reads`` the
+    sessions can't write, and each transaction sees one state of the database.
     """
 
-    def __init__(self, url: str, *, name: str, pool_size: int = 5) -> None:
+    def __init__(
+        self, url: str, *, name: str, pool_size: int = 5, only_reads: bool = False
+    ) -> None:
         parsed = DatabaseUrl.of(url)
-        self._connector = Connector(parsed, name)
+        self._connector = Connector(parsed, name, only_reads=only_reads)
         self.engine: AsyncEngine = create_async_engine(
             _display_url(parsed),
             async_creator=self._connector.connect,

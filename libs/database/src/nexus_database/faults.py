@@ -19,6 +19,9 @@ RETRYABLE: Final = frozenset({"40001", "40P01"})
 LOCK_NOT_AVAILABLE: Final = "55P03"
 """The SQLSTATE that ``lock_timeout`` and ``NOWAIT`` cause."""
 
+QUERY_CANCELED: Final = "57014"
+"""The SQLSTATE that ``statement_timeout`` causes."""
+
 HARMLESS_CLASSES: Final = (*ROW_CLASSES, "40", "53", "54")
 """SQLSTATE classes of invalid rows, conflicting transactions and lack of resources: the session
 remains usable."""
@@ -32,6 +35,7 @@ EXPLANATIONS: Final = {
     "42P01": "a table is missing: is this another service's database?",
     "53100": "its disk is full",
     "53300": "all its connections are taken",
+    "57014": "a statement took too long",
     "57P01": "it is being shut down",
     "57P03": "it is starting up or shutting down",
 }
@@ -101,7 +105,9 @@ def leaves_sessions_usable(error: BaseException) -> bool:
     or one that lost its prepared statements, would stay in the pool.
     """
     state = sqlstate(error)
-    return state is not None and (state[:2] in HARMLESS_CLASSES or state == LOCK_NOT_AVAILABLE)
+    return state is not None and (
+        state[:2] in HARMLESS_CLASSES or state in (LOCK_NOT_AVAILABLE, QUERY_CANCELED)
+    )
 
 
 @contextmanager

@@ -17,6 +17,11 @@ ASSIGNING: Final = "user.assigned"
 
 USAGE: Final = "tool.executed"
 
+ENTITLEMENTS_READ: Final = "entitlements.read"
+USAGE_READ: Final = "usage.read"
+RIGHTS: Final = (ENTITLEMENTS_READ, USAGE_READ)
+"""Rights to read, for services: of every user's entitlements, of every user's usage."""
+
 FULL_BATCH: Final = 1000
 """Events in one request at most."""
 
@@ -30,7 +35,8 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 class ApiKey:
     """One key, of which only the SHA-256 is configured.
 
-    ``sources`` and ``types`` are the CloudEvents sources and event names that it may publish.
+    ``sources`` and ``types`` are the CloudEvents sources and event names that it may publish; among
+    the types are the rights to read.
 
     Raises:
         ValueError: it may publish tool runs and also say who pays for them.
@@ -57,6 +63,13 @@ class ApiKey:
         """Return whether the key allows ``event_type``, such as ``user.created.v1``."""
         name = event_type.rpartition(".")[0]
         return any(allowed in (ANY, name, event_type) for allowed in self.types)
+
+    def may_read(self, right: str) -> bool:
+        """Return whether the key names ``right``, such as ``usage.read``.
+
+        ``*`` does not grant it: such keys were made to publish, before there was anything to read.
+        """
+        return right in self.types
 
     def may_publish_as(self, source: str) -> bool:
         """Return whether the key allows events of ``source``."""

@@ -4,7 +4,7 @@ import argparse
 from typing import Final
 
 from nexus_messaging.topology import OUTSIDE_EVENTS
-from nexus_service.api_keys import ANY, ASSIGNING, make_api_key
+from nexus_service.api_keys import ANY, ASSIGNING, RIGHTS, make_api_key
 from nexus_service.command import SUCCESS, Command, NoSettings, utf_8
 from nexus_service.console import show_lines
 from nexus_service.settings import SettingsError
@@ -15,9 +15,10 @@ TYPES: Final = (
         {name for data in OUTSIDE_EVENTS for name in (data.TYPE, data.TYPE.rpartition(".")[0])}
     ),
     ASSIGNING,
+    *RIGHTS,
 )
-"""What a key may be limited to: a name means every version of the event. To say who pays for a
-user is in no key that is not limited to it."""
+"""What a key may be limited to: a name means every version of the event. A right to read is granted
+by its name alone. To say who pays for a user is in no key that is not limited to it."""
 
 
 async def _make(_settings: NoSettings, parsed: argparse.Namespace) -> int:
@@ -39,7 +40,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", type=utf_8, help="who gets the key; keys of one name share limits")
     for option, what, choices in (
         ("--source", "a CloudEvents source", None),
-        ("--type", "an event name or type", TYPES),
+        ("--type", "an event name or type, or a right to read", TYPES),
     ):
         parser.add_argument(
             option,
@@ -47,7 +48,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
             type=utf_8,
             choices=choices,
             metavar="NAME",
-            help=f"{what} that it may publish; may be given again (any)",
+            help=f"{what} that it has; may be given again (any to publish)",
         )
 
 
@@ -57,5 +58,9 @@ MAKE_API_KEY: Final = Command(
     NoSettings,
     _make,
     _arguments,
-    ("{} hub --source hub --type tool.executed", "{} platform --source web --type user.created"),
+    (
+        "{} hub --source hub --type tool.executed",
+        "{} platform --source web --type user.created",
+        "{} gate --type entitlements.read",
+    ),
 )

@@ -6,6 +6,7 @@ Each process counts by itself: behind a load balancer, a key may send that much 
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
+from typing import Final
 
 
 @dataclass(slots=True)
@@ -14,10 +15,14 @@ class _Bucket:
     filled_at: float
 
 
+MOST_BUCKETS: Final = 10_000
+"""Above so many, those that are full again are dropped: they say no more than a new one."""
+
+
 class RateLimit:
     """A bucket of ``burst`` tokens for each name, refilled by ``rate`` tokens a second.
 
-    The names are those of configured keys, so there are few.
+    The names are those of configured keys, or of users whose tokens were verified.
     """
 
     def __init__(self, rate: float, burst: float, clock: Callable[[], float]) -> None:
@@ -25,6 +30,7 @@ class RateLimit:
         self._burst = burst
         self._clock = clock
         self._buckets: dict[str, _Bucket] = {}
+        self._drop_at = MOST_BUCKETS
 
     def take(self, name: str, tokens: int) -> int:
         """Take ``tokens``, at most ``burst``, from the bucket of ``name``, all or none.
@@ -33,6 +39,8 @@ class RateLimit:
             0 if they were taken; else the whole seconds until they can be.
         """
         now = self._clock()
+        if len(self._buckets) >= self._drop_at:
+            self._drop_full(now)
         bucket = self._buckets.setdefault(name, _Bucket(self._burst, now))
         refilled = bucket.tokens + (now - bucket.filled_at) * self._rate
         bucket.tokens, bucket.filled_at = min(self._burst, refilled), now
@@ -40,3 +48,11 @@ class RateLimit:
             return ceil((tokens - bucket.tokens) / self._rate)
         bucket.tokens -= tokens
         return 0
+
+    def _drop_full(self, now: float) -> None:
+        fills_in = self._burst / self._rate
+        self._buckets = {
+            name: each for name, each in self._buckets.items() if now - each.filled_at < fills_in
+        }
+        # So that a crowd of buckets that are all in use is not looked through at each request.
+        self._drop_at = max(MOST_BUCKETS, 2 * len(self._buckets))

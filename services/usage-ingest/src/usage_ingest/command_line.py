@@ -19,6 +19,8 @@ from nexus_service.command import Command, Server, Service, duration, positive
 from nexus_service.key_command import MAKE_API_KEY
 from usage_ingest.events_api.settings import Settings as EventsApiSettings
 from usage_ingest.settings import NAME, AdoptSettings, ReplaySettings, Settings, StatusSettings
+from usage_ingest.usage_api.settings import PlansSettings
+from usage_ingest.usage_api.settings import Settings as UsageApiSettings
 
 
 def _status_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +46,16 @@ def _explain_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _payers_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("user_id", type=UUID, help="the user, as tool runs name them")
+def _usage_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("user_id", type=UUID, metavar="USER", help="the user's id")
+    parser.add_argument(
+        "--days",
+        type=duration(timedelta(days=1)),
+        default=timedelta(days=30),
+        metavar="N",
+        help="the last N days (30)",
+    )
+    parser.add_argument("--json", action="store_true", help="what the usage API would answer")
 
 
 def _replay_arguments(parser: argparse.ArgumentParser) -> None:
@@ -135,6 +147,14 @@ COMMANDS: Final = (
         ("{} 0198c2f0-7c1e-7000-8000-000000000000",),
     ),
     Command(
+        "usage",
+        "show a user's plan, limits and usage, and what keeps amounts from Stripe",
+        PlansSettings,
+        "usage_ingest.usage_api.command:show_usage",
+        _usage_arguments,
+        ("{} 0198c2f0-7c1e-7000-8000-000000000000", "{} --days 7 --json 0198c2f0-…"),
+    ),
+    Command(
         "replay",
         "forward again what was forwarded and never answered; stripe-reporter knows repetitions",
         ReplaySettings,
@@ -169,6 +189,14 @@ EVENTS_API: Final = Server(
     "usage_ingest.events_api.app:CHECKS",
 )
 
+USAGE_API: Final = Server(
+    "usage-api",
+    "answer what users may do and have used, as the role `usage_reader`; a process of its own",
+    UsageApiSettings,
+    "usage_ingest.usage_api.app:serve",
+    "usage_ingest.usage_api.app:CHECKS",
+)
+
 SERVICE: Final = Service(
     name=NAME,
     purpose="Records tool runs in a permanent ledger and turns them into usage reports.",
@@ -178,5 +206,5 @@ SERVICE: Final = Service(
     migrate=lambda url: nexus_database.migrate(url, "usage_ingest"),
     faults="usage_ingest.commands:FAULTS",
     commands=COMMANDS,
-    servers=(EVENTS_API,),
+    servers=(EVENTS_API, USAGE_API),
 )

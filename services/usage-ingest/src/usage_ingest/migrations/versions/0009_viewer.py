@@ -1,0 +1,157 @@
+"""What the usage API may read: views in a schema of their own, filtered by who asks.
+
+The role ``usage_reader`` has rights on this schema alone. Each view shows the rows of the user or
+account that the transaction has set (``SET LOCAL nexus.user_id``, ``nexus.account_id``), and none
+without. Policies on the tables could not do this: a delta of totals has rows of many users. Nor
+would they be free: the service, which writes these tables, would be subject to them.
+
+The role may be made later than this migration: then the statements ``GRANTS`` are run by hand, as
+the owner (docs/operations.md has them).
+
+On tables of many millions of reports, make ``usage_reports_unfinished`` by hand before migrating,
+which finds it: ``CREATE INDEX CONCURRENTLY`` as below. Made here it keeps reports from being
+written meanwhile.
+
+Revision ID: 0009
+Revises: 0008
+"""
+
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+branch_labels = None
+depends_on = None
+
+OLDEST_SERVED = "0001"
+
+GRANTS = """\
+GRANT USAGE ON SCHEMA viewer TO {role};
+GRANT SELECT ON ALL TABLES IN SCHEMA viewer TO {role};
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA viewer TO {role}"""
+
+READER_IF_THERE = """
+DO $$ BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'usage_reader') THEN
+        {};
+    END IF;
+END $$
+""".format(GRANTS.format(role="usage_reader"))
+
+SETTING = """
+CREATE FUNCTION viewer.{0}() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$ SELECT nullif(current_setting('nexus.{0}', true), '')::uuid $$
+"""
+
+UP = (
+    """
+DO $$ BEGIN
+    IF EXISTS (SELECT FROM pg_index
+                WHERE indexrelid = to_regclass('usage_reports_unfinished') AND NOT indisvalid) THEN
+        DROP INDEX usage_reports_unfinished;
+    END IF;
+END $$
+""",
+    # An account's reports that Stripe has not counted are few, those that it has are not.
+    """
+-- squawk-ignore require-concurrent-index-creation
+CREATE INDEX IF NOT EXISTS usage_reports_unfinished ON usage_reports (user_id, occurred_at)
+ WHERE state IN ('pending', 'forwarded', 'rejected')
+""",
+    "CREATE SCHEMA viewer",
+    SETTING.format("user_id"),
+    SETTING.format("account_id"),
+    # The account that the user is in now, and whether the ledger knows either of them.
+    """
+CREATE VIEW viewer.accounts WITH (security_barrier) AS
+SELECT a.user_id, a.account_id,
+       a.assigned
+       OR EXISTS (SELECT FROM public.billing_accounts b WHERE b.user_id = a.account_id)
+       OR EXISTS (SELECT FROM public.account_subscriptions s WHERE s.account_id = a.account_id)
+       OR EXISTS (SELECT FROM public.usage_events e
+                   WHERE e.user_id = a.user_id AND e.billing_state = 'waiting') AS known
+  FROM (SELECT viewer.user_id() AS user_id, coalesce(n.account_id, viewer.user_id()) AS account_id,
+               n.account_id IS NOT NULL AS assigned
+          FROM (VALUES (1)) one
+          LEFT JOIN LATERAL (
+               SELECT account_id FROM public.account_assignments
+                WHERE user_id = viewer.user_id() AND since <= now()
+                ORDER BY since DESC, revision DESC LIMIT 1) n ON true) a
+ WHERE a.user_id IS NOT NULL
+""",
+    """
+CREATE VIEW viewer.plans WITH (security_barrier) AS
+SELECT p.account_id, p.since, p.plan_type
+  FROM public.account_plans p JOIN viewer.accounts a USING (account_id)
+ WHERE p.since <= now()
+""",
+    """
+CREATE VIEW viewer.subscriptions WITH (security_barrier) AS
+SELECT s.account_id, s.plan_type, s.status, s.seats, s.period_start, s.period_end, s.trial_end,
+       s.cancel_at, s.ended_at
+  FROM public.account_subscriptions s JOIN viewer.accounts a USING (account_id)
+""",
+    """
+CREATE VIEW viewer.hourly_usage WITH (security_barrier) AS
+SELECT user_id, hour, server_id, tool_name, runs, billable_runs, tokens
+  FROM public.hourly_usage
+ WHERE user_id = viewer.user_id()
+""",
+    """
+CREATE VIEW viewer.hourly_amounts WITH (security_barrier) AS
+SELECT account_id, meter, hour, value
+  FROM public.hourly_amounts
+ WHERE account_id = viewer.account_id()
+""",
+    # A right to call amount_between would be one to ask about every account.
+    """
+CREATE FUNCTION viewer.amount_between(of_meter text, since timestamptz, until timestamptz)
+    RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$ SELECT public.amount_between(viewer.account_id(), of_meter, since, until) $$
+""",
+    """
+CREATE VIEW viewer.unfinished_reports WITH (security_barrier) AS
+SELECT user_id AS account_id, meter, occurred_at, state, reason, value
+  FROM public.usage_reports
+ WHERE user_id = viewer.account_id() AND state IN ('pending', 'forwarded', 'rejected')
+""",
+    # The account of a waiting run is the one that its user was in when it ended.
+    """
+CREATE VIEW viewer.waiting_runs WITH (security_barrier) AS
+SELECT viewer.account_id() AS account_id, e.occurred_at, e.readings
+  FROM (SELECT viewer.account_id() AS user_id WHERE viewer.account_id() IS NOT NULL
+         UNION
+        SELECT user_id FROM public.account_assignments WHERE account_id = viewer.account_id()) m
+  JOIN public.usage_events e ON e.user_id = m.user_id AND e.billing_state = 'waiting'
+ WHERE viewer.account_id() = coalesce(
+       (SELECT a.account_id FROM public.account_assignments a
+         WHERE a.user_id = e.user_id AND a.since <= e.occurred_at
+         ORDER BY a.since DESC, a.revision DESC LIMIT 1), e.user_id)
+""",
+    """
+CREATE VIEW viewer.progress AS
+SELECT bool_and(as_of IS NOT NULL) AS complete,
+       CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() ELSE now() END AS as_of
+  FROM public.totals_progress
+""",
+    "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA viewer FROM PUBLIC",
+    *GRANTS.format(role="usage_ingest").split(";\n"),
+    READER_IF_THERE,
+)
+
+DOWN = (
+    "DROP SCHEMA viewer CASCADE",
+    "DROP INDEX usage_reports_unfinished",
+)
+
+
+def upgrade() -> None:
+    """Create the schema; no row of a table is written."""
+    for statement in UP:
+        op.execute(statement)
+
+
+def downgrade() -> None:
+    """Drop it; the role ``usage_reader`` stays, without rights on anything."""
+    for statement in DOWN:
+        op.execute(statement)

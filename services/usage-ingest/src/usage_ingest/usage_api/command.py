@@ -1,0 +1,97 @@
+"""The command ``usage``: what the usage page shows, in a terminal."""
+
+import argparse
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from nexus_database import Database
+from nexus_messaging.clock import utc_now
+from nexus_service.command import FAILED, SUCCESS
+from nexus_service.console import Row, Tone, format_age, rfc_3339, show_error, show_line, show_table
+from usage_ingest.settings import NAME
+from usage_ingest.usage_api.encoding import as_json
+from usage_ingest.usage_api.reading import By, Scope, UsageQuery, whole_spans
+from usage_ingest.usage_api.settings import PlansSettings
+from usage_ingest.usage_api.storage import MOST_ROWS, TooManyRowsError, UsageReader
+from usage_ingest.usage_api.usage import REFUSED
+
+LIMITS: Final = ("limit", "meter", "used", "of", "when reached")
+RECORDED: Final = ("server", "tool", "runs", "tokens")
+AMOUNTS: Final = ("meter", "accepted by Stripe", "waiting", "why")
+
+
+async def show_usage(settings: PlansSettings, parsed: argparse.Namespace) -> int:
+    """Show a user's plan, limits and usage.
+
+    Raises:
+        DatabaseUnavailableError: the database can't be used, or the totals are not complete.
+    """
+    plans, now = settings.plans_file, utc_now()
+    scope = Scope(parsed.user_id, None, None)
+    start, end = whole_spans(now - parsed.days, now, By.DAY)
+    url = settings.database_url.get_secret_value()
+    async with Database(url, name=f"{NAME} command", only_reads=True) as database:
+        reader = UsageReader(database, plans)
+        allowed = await reader.entitlements(scope, plans) if plans else None
+        try:
+            used = await reader.usage(UsageQuery(scope, start, end, By.DAY))
+        except TooManyRowsError:
+            show_error(NAME, f"more than {MOST_ROWS} rows: show fewer days")
+            return FAILED
+    if parsed.json:
+        entitlements = allowed and {**allowed.content, "as_of": allowed.as_of}
+        print(
+            as_json({"entitlements": entitlements, "usage": {**used.content, "as_of": used.as_of}})
+        )
+        return SUCCESS
+    if allowed is not None:
+        _show_entitlements(allowed.content)
+    show_line(f"from {rfc_3339(start)}, as of {rfc_3339(used.as_of)}, {format_age(now - start)}:")
+    show_table(RECORDED, list(_recorded(used.content["recorded"])))
+    show_table(AMOUNTS, list(_amounts(used.content["amounts"])))
+    return SUCCESS
+
+
+def _show_entitlements(content: Mapping[str, Any]) -> None:
+    plan, period = content["plan"] or "none: nothing is allowed", content["period"]
+    show_line(f"account {content['account_id']}, plan {plan}")
+    show_line(f"period {rfc_3339(period['start'])} to {rfc_3339(period['end'])}")
+    for denied in content["denied"]:
+        show_line(f"denied: {denied['server_id']} / {denied['tool_name']}", Tone.NOTE)
+    show_table(LIMITS, list(_limits(content["limits"])))
+
+
+def _limits(limits: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
+    for each in limits:
+        refused = f"{each['server_id']} / {each['tool_name']} is refused"
+        tone = Tone.PLAIN if each["remaining"] else Tone.BAD
+        when = refused if each["hard"] else "announced"
+        yield Row((each["name"], each["meter"], each["used"], each["limit"], when), tone)
+
+
+def _recorded(rows: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
+    """Yield the sums by tool, those with the most runs first."""
+    runs: Counter[tuple[str, str]] = Counter()
+    tokens: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        tool = row["server_id"], row["tool_name"]
+        runs[tool] += row["runs"]
+        tokens[tool] += row["tokens"]
+    for tool, number in runs.most_common():
+        yield Row((*tool, number, tokens[tool]))
+
+
+def _amounts(rows: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
+    """Yield the sums by meter, and why they wait."""
+    accepted: Counter[str] = Counter()
+    why: Mapping[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        accepted[row["meter"]] += row["accepted"]
+        reasons = ", ".join(row.get("reasons", ()))
+        for cause, value in row["why"].items():
+            why[row["meter"]][f"{cause} ({reasons})" if cause == REFUSED else cause] += value
+    for meter, number in sorted(accepted.items()):
+        causes = ", ".join(f"{cause} {value}" for cause, value in why[meter].items() if value)
+        tone = Tone.NOTE if causes else Tone.PLAIN
+        yield Row((meter, number, sum(why[meter].values()), causes), tone)

@@ -1,0 +1,154 @@
+"""What an account may do: its plan, its limits, and how much of them is left. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Self
+from uuid import UUID
+
+from nexus_plans import Charge, Plan, Plans
+
+RUNNING: Final = frozenset({"active", "trialing", "past_due"})
+"""Stripe's words for subscriptions that give what they are for
+(https://docs.stripe.com/api/subscriptions/object#subscription_object-status)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A subscription of the account, as Stripe last said."""
+
+    plan_type: str | None
+    status: str
+    seats: int | None
+    period_start: datetime | None
+    period_end: datetime | None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """Return the subscription of a row, in which times are written in ISO 8601."""
+        begins, ends = (
+            None if row[name] is None else datetime.fromisoformat(row[name])
+            for name in ("period_start", "period_end")
+        )
+        return cls(row["plan_type"], row["status"], row["seats"], begins, ends)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What the ledger knows of a user and of an account, at a ``moment``.
+
+    ``readable`` says whether whoever asks may see the totals of this account.
+    """
+
+    user_id: UUID
+    account_id: UUID
+    known: bool
+    plan_type: str | None
+    subscriptions: Sequence[Subscription]
+    readable: bool
+    moment: datetime
+
+    def subscription(self) -> Subscription | None:
+        """Return the running subscription that gives the plan, else any that runs, else none."""
+        running = [each for each in self.subscriptions if each.status in RUNNING]
+        giving = [each for each in running if each.plan_type == self.plan_type]
+        return next(iter([*giving, *running]), None)
+
+    def period(self) -> "Period":
+        """Return the billing period: Stripe's where it is known and runs, else the UTC month."""
+        found = self.subscription()
+        if (
+            found
+            and found.period_start
+            and found.period_end
+            and (found.period_start <= self.moment < found.period_end)
+        ):
+            return Period(found.period_start, found.period_end, "stripe")
+        return utc_month(self.moment)
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A billing period. ``basis``: `stripe` or `utc_month`."""
+
+    start: datetime
+    end: datetime
+    basis: str
+
+
+def utc_month(moment: datetime) -> Period:
+    """Return the month of ``moment``."""
+    start = moment.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    year, month = (start.year, start.month + 1) if start.month < 12 else (start.year + 1, 1)  # noqa: PLR2004
+    return Period(start, start.replace(year=year, month=month), "utc_month")
+
+
+def entitlements(plans: Plans, account: Account, amounts: Mapping[str, int]) -> dict[str, Any]:
+    """Return the answer, without ``as_of``.
+
+    Args:
+        plans: The file of plans.
+        account: The user's account.
+        amounts: What the account has used in the period, by meter; zero where a meter is missing.
+    """
+    plan = plans.plan(account.plan_type, known=account.known)
+    subscription, period = account.subscription(), account.period()
+    return {
+        "user_id": account.user_id,
+        "account_id": account.account_id,
+        "plan": plan and plan.plan_type,
+        "plan_name": plan and plan.display_name,
+        "status": subscription and subscription.status,
+        "features": list(plan.features) if plan else [],
+        "denied": [pattern._asdict() for pattern in plans.denied(plan)],
+        "limits": list(_limits(plans, plan, account, amounts)) if plan else [],
+        "rate_limits": [
+            {"server_id": server, "per_minute": each.per_minute}
+            for each in (plan.rate_limits if plan else ())
+            for server in each.servers
+        ],
+        "period": {"start": period.start, "end": period.end, "basis": period.basis},
+        "seats": subscription and subscription.seats,
+    }
+
+
+def limited_meters(plans: Plans, account: Account) -> list[str]:
+    """Return the meters whose amounts the answer needs."""
+    plan = plans.plan(account.plan_type, known=account.known)
+    if plan is None or not account.readable:
+        return []
+    return sorted({each.meter for each in plan.limits})
+
+
+def _limits(
+    plans: Plans, plan: Plan, account: Account, amounts: Mapping[str, int]
+) -> Iterable[dict[str, Any]]:
+    period = account.period()
+    for limit in plan.limits:
+        used = amounts.get(limit.meter, 0) if account.readable else None
+        for pattern in plans.refused_by(plan, limit):
+            yield {
+                "name": limit.name,
+                "meter": limit.meter,
+                **pattern._asdict(),
+                "limit": limit.limit,
+                "used": used,
+                "remaining": None if used is None else max(0, limit.limit - used),
+                "hard": limit.hard,
+                "period_start": period.start,
+                "period_end": period.end,
+            }
+
+
+def charged(readings: Mapping[str, int], charges: Mapping[str, Charge]) -> dict[str, int]:
+    """Return what sums of readings come to, by meter, as a claim would charge them.
+
+    A route that the plan charges on no meter comes to nothing.
+    """
+    amounts: dict[str, int] = {}
+    for key, value in readings.items():
+        charge = charges.get(key) if key.startswith("@") else Charge(key)
+        if charge is not None:
+            marked_up = (value * (100 + charge.markup_percent) + 50) // 100
+            amounts[charge.meter] = amounts.get(charge.meter, 0) + marked_up
+    return amounts
