@@ -16,6 +16,7 @@ from nexus_contracts import EventData, ToolExecuted, UserCreated
 from support.events_api_stand_in import KEY, EventsApi, stand_in
 from support.node import NODE, install_publisher, publisher_package
 from support.pages import DOCS, blocks
+from support.usage_api_stand_in import UsageApi, usage_api
 
 USER = UUID("018f3a52-7c1e-7d3a-9f00-5a2b6c7d8e9f")
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
@@ -25,7 +26,7 @@ CONTRACTS: Sequence[type[EventData]] = (UserCreated, ToolExecuted)
 PYTHON_HOST = """
 import asyncio, uuid
 from datetime import UTC, datetime
-import async_job, direct_route, hub
+import async_job, direct_route, direct_route_gate, hub, hub_gate
 
 user = {user!r}
 asyncio.run(direct_route.call_tool(user, "weather", "forecast", {{}}))
@@ -34,6 +35,12 @@ ended = async_job.EndedJob(
     uuid.UUID({run!r}), datetime.now(UTC), uuid.UUID(user), "weather", "forecast", "succeeded")
 assert async_job.job_ended(ended)
 assert async_job.job_ended(ended)
+
+async def gates():
+    for gate in (hub_gate, direct_route_gate):
+        print(*[await gate.refusal(user, server, "forecast") for server in ("weather", "sql-eu")])
+
+asyncio.run(gates())
 """
 
 TYPESCRIPT_HOST = """
@@ -50,6 +57,15 @@ await invoke(userId, names.serverId, names.toolName, {});
 const run = { user_id: userId, server_id: "weather", tool_name: "forecast", status: "succeeded" };
 const job = { event_id: eventId, ended_at: new Date().toISOString(), run };
 console.log(answer.status, await jobEnded(job), await jobEnded(job));
+
+Date.now = () => 0; // all in one minute
+const hub = await import("./hub_gate.js");
+const route = await import("./direct-route_gate.js");
+const servers = ["weather", "weather", "weather", "sql-eu"];
+for (const server of servers) {
+  const refused = await route.refusal(userId, server, "forecast");
+  console.log(await hub.refusal(userId, server, "forecast"), refused?.status);
+}
 """
 
 TYPESCRIPT_TOOLS = """
@@ -59,6 +75,13 @@ export async function runTool(server: string, tool: string, input: unknown) {
 export const invokeTool = runTool;
 declare global {
   const Deno: { env: { get(name: string): string | undefined } };
+}
+"""
+
+TYPESCRIPT_SESSION = """
+interface User { id: string; administers?: string }
+export async function currentUser(): Promise<User | undefined> {
+  return undefined;
 }
 """
 
@@ -90,15 +113,41 @@ def runs(api: EventsApi) -> list[tuple[str, UUID]]:
 
 
 def code(page: str, language: str) -> str:
-    """Return the one block of code in ``language`` on a page."""
-    [block] = blocks(DOCS / page, language)
+    """Return the block of code in ``language`` that publishes, the first on a page."""
+    return blocks(DOCS / page, language)[0]
+
+
+def patient(text: str) -> str:
+    """Give calls a budget that a busy machine keeps."""
+    typescript = text.replace("createEntitlements({", "createEntitlements({ budgetMs: 20_000,")
+    return typescript.replace('["USAGE_API_KEY"])', '["USAGE_API_KEY"], budget_seconds=20)')
+
+
+def gate(page: str, language: str) -> str:
+    """Return the block that gates a run, the last on a page."""
+    _, block = blocks(DOCS / page, language)
     return block
 
 
-async def run(api: EventsApi, folder: Path, *command: str | Path) -> str:
+@pytest.fixture
+async def usage() -> AsyncIterator[UsageApi]:
+    """Return a usage API whose plans have no databases, and two runs a minute."""
+    async with usage_api() as made:
+        made.changes = {
+            "denied": [{"server_id": "sql-*", "tool_name": "*"}],
+            "rate_limits": [{"server_id": "*", "per_minute": 2}],
+        }
+        yield made
+
+
+async def run(
+    api: EventsApi, folder: Path, *command: str | Path, usage: UsageApi | None = None
+) -> str:
     """Run a command with the settings of the pages; return its output."""
     settings = {"METERING_URL": api.url, "METERING_KEY": KEY}
     settings |= {"METERING_SPOOL": str(folder / "spool")}
+    if usage is not None:
+        settings |= {"USAGE_API_URL": usage.url, "USAGE_API_KEY": KEY}
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=folder,
@@ -113,31 +162,41 @@ async def run(api: EventsApi, folder: Path, *command: str | Path) -> str:
 
 
 async def test_python_of_the_pages_publishes_a_run_of_each_origin(
-    api: EventsApi, tmp_path: Path
+    api: EventsApi, usage: UsageApi, tmp_path: Path
 ) -> None:
-    """One host has all three; a job that is reported twice is one event."""
+    """One host has all three, and gates; a job that is reported twice is one event."""
     for page in ("direct-route", "hub", "async-job"):
         module = tmp_path / f"{page.replace('-', '_')}.py"
         module.write_text(code(f"publishing/{page}.md", "python"), encoding="utf-8")
+    for page in ("direct-route", "hub"):
+        module = tmp_path / f"{page.replace('-', '_')}_gate.py"
+        module.write_text(patient(gate(f"publishing/{page}.md", "python")), encoding="utf-8")
     tools = "async def run_tool(*given): return given\ninvoke_tool = run_tool\n"
     (tmp_path / "tools.py").write_text(tools)
     host = tmp_path / "host.py"
     host.write_text(PYTHON_HOST.format(user=str(USER), run=str(RUN)))
 
-    await run(api, tmp_path, sys.executable, host)
+    output = await run(api, tmp_path, sys.executable, host, usage=usage)
 
+    assert output == "None denied\nNone 403\n"
     assert runs(api) == [("direct", USER), ("hub", USER), ("job", USER)]
     assert str(RUN) in api.ids
 
 
 async def test_typescript_of_the_pages_publishes_a_run_of_each_origin(
-    api: EventsApi, tmp_path: Path
+    api: EventsApi, usage: UsageApi, tmp_path: Path
 ) -> None:
-    """It compiles by the package's types, and runs on Node."""
+    """It compiles by the package's types, and runs on Node; a third run in a minute is refused."""
     install_publisher(tmp_path)
     for page in ("direct-route", "hub", "async-job"):
         text = code(f"publishing/{page}.md", "ts").replace('./tools"', './tools.ts"')
         (tmp_path / f"{page}.ts").write_text(text, encoding="utf-8")
+    for page in ("direct-route", "hub"):
+        text = patient(gate(f"publishing/{page}.md", "ts"))
+        (tmp_path / f"{page}_gate.ts").write_text(text, encoding="utf-8")
+    tokens = code("publishing/usage-tokens.md", "ts").replace('./session"', './session.ts"')
+    (tmp_path / "usage-tokens.ts").write_text(tokens, encoding="utf-8")
+    (tmp_path / "session.ts").write_text(TYPESCRIPT_SESSION)
     (tmp_path / "tools.ts").write_text(TYPESCRIPT_TOOLS)
     (tmp_path / "host.mjs").write_text(TYPESCRIPT_HOST)
     (tmp_path / "package.json").write_text('{"type": "module"}')
@@ -154,9 +213,15 @@ async def test_typescript_of_the_pages_publishes_a_run_of_each_origin(
     compiler = publisher_package() / "node_modules" / "typescript" / "bin" / "tsc"
     await run(api, tmp_path, NODE, compiler, "-p", tmp_path)
 
-    output = await run(api, tmp_path, NODE, "host.mjs", str(USER), str(RUN))
+    output = await run(api, tmp_path, NODE, "host.mjs", str(USER), str(RUN), usage=usage)
 
-    assert output == "200 delivered delivered\n"
+    assert output.splitlines() == [
+        "200 delivered delivered",
+        "undefined undefined",
+        "undefined undefined",
+        "rate_limited undefined",
+        "denied 403",
+    ]
     assert runs(api) == [("direct", USER), ("hub", USER), ("job", USER)]
 
 

@@ -10,3 +10,12 @@ export {
   type PublisherStatus,
   type Receipt,
 } from "./publisher.js";
+export type { Decision, Otherwise, Why } from "./decision.js";
+export {
+  createEntitlements,
+  type Entitlements,
+  type EntitlementsOptions,
+  type EntitlementsStatus,
+  type Source,
+} from "./entitlements.js";
+export { signUsageToken, type UsageTokenOptions } from "./tokens.js";

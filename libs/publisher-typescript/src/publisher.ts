@@ -102,7 +102,7 @@ class HttpPublisher implements Publisher {
     this.#waitUntil = options.waitUntil;
     this.#waitUntilMs = options.waitUntilMs ?? 10_000;
     this.#closeMs = options.closeMs ?? 5_000;
-    const api = apiAt(options.url, options.key, options.requestTimeoutMs ?? 10_000);
+    const api = apiAt("/v1/events", options.url, options.key, options.requestTimeoutMs ?? 10_000);
     if (api === undefined || !this.#source) return;
     this.#delivery = new Delivery(
       api,

@@ -6,13 +6,17 @@ from support.node import npm, publisher_package
 
 MODULES = (
     "answers",
+    "circuit",
+    "decision",
     "delivery",
+    "entitlements",
     "events",
     "index",
     "losses",
     "publisher",
     "request",
     "runtime",
+    "tokens",
     "versions",
 )
 PUBLISHED = {

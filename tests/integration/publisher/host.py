@@ -18,12 +18,15 @@ from uuid import uuid4
 
 from nexus_publisher import InMemory, Publisher, Result, Stored
 from nexus_publisher.amqp import AmqpTransport
+from nexus_publisher.entitlements import Entitlements
 from nexus_publisher.http import HttpTransport
 from nexus_publisher.transport import Transport
 
 STEADY_SECONDS: Final = 0.002
 REST_SECONDS: Final = 0.5
 INTERRUPTS: Final = 300
+ASK_SECONDS: Final = 2.0
+USER: Final = uuid4()
 NAMES: Final = {Stored: "stored", InMemory: "in_memory"}
 
 
@@ -130,6 +133,28 @@ def record_and_flush(publisher: Publisher) -> None:
         sys.exit(1)
 
 
+def ask(entitlements: Entitlements, who: str = "") -> None:
+    """Ask for a run of the same user, and say the answer."""
+    decision = entitlements.allowed(USER, "weather", "forecast", otherwise="closed")
+    say(f"{who} {decision.why}".strip())
+
+
+def fork_entitlements(entitlements: Entitlements) -> None:
+    """Ask in the parent, then in children, then in the parent again."""
+    ask(entitlements, "parent")
+    context = multiprocessing.get_context("fork")
+    for _ in range(2):
+        child = context.Process(target=ask, args=(entitlements, "child"))
+        child.start()
+        child.join(30)
+    ask(entitlements, "parent")
+
+
+def leave_entitlements(entitlements: Entitlements) -> None:
+    """Ask, and let the interpreter end while the request is under way."""
+    ask(entitlements)
+
+
 def transport_of(options: dict[str, Any]) -> Transport:
     """Return the transport that the options name."""
     if "amqp" in options:
@@ -140,6 +165,9 @@ def transport_of(options: dict[str, Any]) -> Transport:
 def main() -> None:
     """Run the part of the host that is asked for."""
     name, options = sys.argv[1], json.loads(sys.argv[2])
+    if name.endswith("_entitlements"):
+        globals()[name](Entitlements(options["http"], "a-key", budget_seconds=ASK_SECONDS))
+        return
     spool = options.get("spool")
     if options.get("handler"):
         handle_sigterm()

@@ -73,8 +73,8 @@ def answer_to(status: int, body: object, size: int, *, retry_after: str | None =
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return Answer(failure=Failure(Trouble.TOO_LARGE, cause))
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TEMPORARY:
-        return Answer(failure=Failure(Trouble.OUTAGE, cause, _seconds(retry_after)))
-    return Answer(failure=Failure(Trouble.CONFIGURATION, cause, _seconds(retry_after)))
+        return Answer(failure=Failure(Trouble.OUTAGE, cause, retry_after_seconds(retry_after)))
+    return Answer(failure=Failure(Trouble.CONFIGURATION, cause, retry_after_seconds(retry_after)))
 
 
 def _refused(errors: object, size: int) -> dict[int, str]:
@@ -88,7 +88,7 @@ def _refused(errors: object, size: int) -> dict[int, str]:
     return refused
 
 
-def _seconds(retry_after: str | None) -> float | None:
+def retry_after_seconds(retry_after: str | None) -> float | None:
     """Return the seconds of ``Retry-After``; a date is not read, the backoff is then enough."""
     if retry_after is None or not retry_after.strip().isdecimal():
         return None

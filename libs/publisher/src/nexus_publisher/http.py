@@ -27,6 +27,20 @@ MAX_ANSWER_BYTES: Final = 1024 * 1024
 CHUNK_BYTES: Final = 64 * 1024
 
 
+def checked_address(api: str, url: str, key: str, path: str) -> str:
+    """Return the address of ``path``, which the URL of an API may have already.
+
+    Raises:
+        ValueError: the URL or the key can't be used; the text repeats neither.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
+        raise ValueError(f"the URL of the {api} must be http(s)://host, without a login")
+    if not key.isascii() or not key.isprintable() or not key:
+        raise ValueError(f"the key of the {api} must be printable ASCII")
+    return url.rstrip("/").removesuffix(path).rstrip("/") + path
+
+
 @dataclass(frozen=True, slots=True)
 class HttpTransport:
     """The events API at ``url``, such as ``https://metering.example``, and a key for it.
@@ -42,11 +56,7 @@ class HttpTransport:
 
     def __post_init__(self) -> None:
         """Refuse what could never be sent."""
-        parts = urlsplit(self.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
-            raise ValueError("the URL of the events API must be http(s)://host, without a login")
-        if not self.key.isascii() or not self.key.isprintable() or not self.key:
-            raise ValueError("the key of the events API must be printable ASCII")
+        checked_address("events API", self.url, self.key, EVENTS_PATH)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator["HttpSender"]:
@@ -54,8 +64,8 @@ class HttpTransport:
         connector = aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver())
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=CONNECT_SECONDS)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-            base = self.url.rstrip("/").removesuffix(EVENTS_PATH)
-            yield HttpSender(session, base.rstrip("/") + EVENTS_PATH, self.key)
+            address = checked_address("events API", self.url, self.key, EVENTS_PATH)
+            yield HttpSender(session, address, self.key)
 
 
 class HttpSender:
