@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 from usage_openapi import usage_openapi_page
 
 from customer_provisioner.handlers import router as provisioner_router
-from customer_provisioner.settings import BackfillSettings
+from customer_provisioner.settings import AdminSettings, BackfillSettings
 from customer_provisioner.settings import Settings as ProvisionerSettings
 from metering_dashboards.__main__ import dashboards
 from model import transitions, versions
@@ -148,6 +148,7 @@ def settings_page() -> Iterator[str]:
     for name, kind in SERVICES.items():
         yield from _table(name, kind, service if issubclass(kind, ServiceSettings) else process)
     yield from _table("`customer-provisioner backfill`", BackfillSettings, service)
+    yield from _table("`customer-provisioner plans ensure`", AdminSettings, frozenset())
     yield TRACES.rstrip()
     for variable, default, told in TRACE_VARIABLES:
         yield f"| {variable} | {default} | {told} |"

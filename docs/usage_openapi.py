@@ -1,7 +1,7 @@
 """The usage API as OpenAPI 3.1 says it."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from nexus_service.api_keys import ENTITLEMENTS_READ, USAGE_READ
@@ -18,10 +18,11 @@ Part = dict[str, Any]
 ABOUT: Final = f"""\
 What users may do, and what they have used.
 
-A service asks with a key that names the right `{ENTITLEMENTS_READ}` or `{USAGE_READ}`. A user's page asks with a token: a JWT, signed by the
-host's backend with {" or ".join(ALGORITHMS.values())}, with `kid`, `aud` `{AUDIENCE}`, `sub` (the user's
-id), `iat`, `exp` at most {LONGEST_LIFETIME // 60} minutes later, and, for an account's totals,
-`account` (its id).
+A service asks with a key that names the right `{ENTITLEMENTS_READ}` or `{USAGE_READ}`. A user's
+page asks with a token: a JWT, signed by the host's backend with
+{" or ".join(ALGORITHMS.values())}, with `kid`, `aud` `{AUDIENCE}`, `sub` (the user's id), `iat`,
+`exp` at most {LONGEST_LIFETIME // 60} minutes later, and, for an account's totals, `account` (its
+id).
 
 `as_of` is when the ledger was read. What publishers, the queue or the recorder still hold is not in
 an answer. The tag stands for everything but `as_of`. No answer, or a refused one, never means that
@@ -29,7 +30,7 @@ a run is allowed."""
 
 ANSWERS: Final = {
     Code.INVALID: "A parameter breaks a rule.",
-    Code.UNAUTHORIZED: "Neither a configured key nor a valid token. `token_expired`: get a new one.",
+    Code.UNAUTHORIZED: "Neither a configured key nor a valid token. `token_expired`: get another.",
     Code.FORBIDDEN: "The key lacks the right, or the token is another user's or account's.",
     Code.NOT_FOUND: "There are no plans.",
     Code.TOO_LARGE: f"More than {MOST_ROWS} rows of recorded usage.",
@@ -119,7 +120,7 @@ def _tag() -> Part:
     }
 
 
-def _responses(schema: str, refusals: list[Code]) -> Part:
+def _responses(schema: str, refusals: Sequence[Code]) -> Part:
     headers = {
         "ETag": {"description": "A weak tag.", "required": True, "schema": TEXT},
         "Cache-Control": {
@@ -186,7 +187,7 @@ def _entitlements_schema() -> Part:
 def _usage_schema() -> Part:
     why = _object(dict.fromkeys((*WHY.values(), NO_CUSTOMER), COUNT), required=())
     why["description"] = (
-        f"What waits, by cause. Of runs without a customer the first {MOST_WAITING} are added up."
+        f"What waits, by cause. Of runs without a customer {MOST_WAITING} are added up."
     )
     reasons = {
         "type": "object",

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from customer_provisioner.settings import Settings as ProvisionerSettings
 from local_stack.rabbitmq_settings import MAX_MESSAGE_BYTES as LOCAL_MAX_MESSAGE_BYTES
@@ -82,16 +83,21 @@ def test_container_mounts_exactly_the_secrets_it_reads(compose: dict[str, Any]) 
         assert read == set(container.get("secrets", ())), name
 
 
+def fields_given(environment: Mapping[str, str], kind: type[BaseModel]) -> set[str]:
+    """Return the settings that an environment has, by themselves or as a file with the value."""
+    ours = [name for name in environment if not name.startswith("OTEL_")]
+    files = {name for name in ours if name.lower() not in kind.model_fields}
+    return {(name.removesuffix("_FILE") if name in files else name).lower() for name in ours}
+
+
 @pytest.mark.parametrize("service", SETTINGS)
 def test_service_is_given_every_setting_it_has(service: str, environment_of: Environment) -> None:
     """A forgotten setting could not be set; a misspelt one would be ignored."""
     environment = environment_of(service)
 
-    ours = [name for name in environment if not name.startswith("OTEL_")]
-    given = {name.removesuffix("_FILE").lower() for name in ours}
     settings = load(SETTINGS[service], environment)
 
-    assert given == set(SETTINGS[service].model_fields)
+    assert fields_given(environment, SETTINGS[service]) == set(SETTINGS[service].model_fields)
     assert settings.database_url.get_secret_value().endswith("/" + service.replace("-", "_"))
 
 
@@ -99,11 +105,9 @@ def test_events_api_is_given_every_setting_it_has(environment_of: Environment) -
     """It logs in as the publisher, with the keys that the script made, and has no database."""
     environment = environment_of("events-api")
 
-    ours = [name for name in environment if not name.startswith("OTEL_")]
-    given = {name.removesuffix("_FILE").lower() for name in ours}
     settings = load(EventsApiSettings, environment)
 
-    assert given == set(EventsApiSettings.model_fields)
+    assert fields_given(environment, EventsApiSettings) == set(EventsApiSettings.model_fields)
     assert settings.amqp_url.get_secret_value().startswith("amqp://publisher:")
     assert settings.api_keys
 
@@ -112,11 +116,9 @@ def test_usage_api_is_given_every_setting_it_has(environment_of: Environment) ->
     """It logs in as the role that only reads, and has no broker."""
     environment = environment_of("usage-api")
 
-    ours = [name for name in environment if not name.startswith("OTEL_")]
-    given = {name.removesuffix("_FILE").lower() for name in ours if name != "PLANS_FILE"}
     settings = load(UsageApiSettings, environment)
 
-    assert given | {"plans_file"} == set(UsageApiSettings.model_fields)
+    assert fields_given(environment, UsageApiSettings) == set(UsageApiSettings.model_fields)
     assert settings.database_url.get_secret_value().startswith("postgresql://usage_reader:")
     assert settings.api_keys[0].may_read("entitlements.read")
 

@@ -64,7 +64,7 @@ def test_passwords_are_distinct_and_long(make_secrets: Script, secrets_directory
 
     passwords = [each.read_text().strip() for each in secrets_directory.glob("*-password-*")]
 
-    of_broker, of_databases, of_grafana = 6, 8, 1
+    of_broker, of_databases, of_grafana = 6, 9, 1
     assert len(passwords) == of_broker + of_databases + of_grafana
     assert len(set(passwords)) == len(passwords)
     assert all(re.fullmatch("[0-9a-f]{48}", password) for password in passwords)

@@ -20,9 +20,9 @@ from fuzz.answers import WireAnswer, random_answer
 from nexus_messaging.errors import PermanentError, TransientError
 from nexus_stripe import calls
 from nexus_stripe.answer_classes import Effect
+from nexus_stripe.meters import Meter
 from stripe_reporter.reports import Facts, Report
 from stripe_reporter.stripe.api import StripeApi as Reporter
-from stripe_reporter.stripe.meters import Meter
 from stripe_reporter.stripe.responses import Next, response_to
 from support.http_servers import raw_server
 

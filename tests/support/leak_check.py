@@ -21,7 +21,13 @@ from nexus_messaging.topology import DEAD, TIERS
 
 TAP: Final = "tap"
 EMAIL_ADDRESS: Final = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
-SECRET_SETTINGS: Final = ("STRIPE_SECRET_KEY", "AMQP_URL", "DATABASE_URL", "MANAGEMENT_URL")
+SECRET_SETTINGS: Final = (
+    "STRIPE_SECRET_KEY",
+    "STRIPE_WEBHOOK_SECRET",
+    "AMQP_URL",
+    "DATABASE_URL",
+    "MANAGEMENT_URL",
+)
 
 
 def leaks(outputs: Mapping[str, str], secrets: Collection[str]) -> list[str]:
@@ -55,7 +61,7 @@ def secrets_of(stack: Stack) -> set[str]:
     for plan in SERVICES:
         urls |= {stack.database_url(plan.name), stack.database_url(plan.name, owner=True)}
     return {_password_in(url) for url in urls} | {
-        *(admin.password, stack.stripe_key, stack.api_key)
+        *(admin.password, stack.stripe_key, stack.webhook_secret, stack.api_key)
     }
 
 

@@ -44,7 +44,7 @@ class Signer:
         return written | {"kid": self.kid}
 
     def token(
-        self, user: UUID, account: UUID | None = None, *, now: float | None = None, **claims: object
+        self, user: UUID, account: UUID | None = None, *, now: float | None = None, **claims: Any
     ) -> str:
         """Sign a token; a claim that is given as ``None`` is left out."""
         issued = time.time() if now is None else now

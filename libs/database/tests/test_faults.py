@@ -81,7 +81,7 @@ def test_lock_timeout_raises_rows_busy() -> None:
         (asyncpg.exceptions.ReadOnlySQLTransactionError, False),
         (asyncpg.exceptions.InvalidSQLStatementNameError, False),
         (asyncpg.exceptions.DuplicatePreparedStatementError, False),
-        (asyncpg.exceptions.QueryCanceledError, False),
+        (asyncpg.exceptions.QueryCanceledError, True),
         (asyncpg.exceptions.InternalServerError, False),
     ],
 )

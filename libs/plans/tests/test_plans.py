@@ -69,9 +69,10 @@ def test_an_item_names_its_plan(
 
 def test_seats_are_the_quantity_of_their_price(plans: Plans) -> None:
     """Other quantities are not seats."""
-    assert plans.seats_price("pro_seats")
-    assert not plans.seats_price("legacy_pro")
-    assert not plans.seats_price(None)
+    assert plans.seats_price("pro_seats", {})
+    assert not plans.seats_price("legacy_pro", {})
+    assert not plans.seats_price(None, {})
+    assert plans.seats_price(None, {"seats": "true"})
 
 
 @pytest.mark.parametrize(

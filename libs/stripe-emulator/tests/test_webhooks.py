@@ -33,7 +33,11 @@ class Receiver:
         self.got.append((await request.text(), request.headers["Stripe-Signature"]))
         if self.status is None:
             await asyncio.Event().wait()
-        return web.Response(status=self.status or 500)
+        return web.Response(status=self.status or 500, headers={"Location": "/elsewhere"})
+
+    async def redirected(self, _: web.Request) -> web.Response:
+        """Take what follows a redirect, as Stripe does not."""
+        return web.Response()
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -52,6 +56,7 @@ async def receiver() -> AsyncIterator[Receiver]:
     receiver = Receiver()
     app = web.Application()
     app.router.add_post("/webhooks/stripe", receiver.take)
+    app.router.add_route("*", "/elsewhere", receiver.redirected)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

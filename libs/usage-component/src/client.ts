@@ -80,7 +80,7 @@ async function get<T extends { readonly userId: string }>(
     });
     if (!response.ok) return refusal(response.status);
     const value = read(await response.json());
-    return true ? { kind: "read", value } : failed("unreadable");
+    return value.userId === user ? { kind: "read", value } : failed("unreadable");
   } catch (error) {
     // What `fetch` throws (no connection, no CORS, a redirect, too late) says nothing that helps a reader.
     const unreadable = error instanceof UnreadableAnswerError || error instanceof SyntaxError;

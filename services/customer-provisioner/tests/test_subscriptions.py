@@ -155,6 +155,18 @@ def test_a_change_that_no_webhook_said_is_told_from_ours(plans: Plans) -> None:
     assert difference(stored(fetched(), None), fetched(), seen, None) is Difference.OURS
 
 
+def test_a_lookup_key_that_another_price_took_is_not_a_lost_webhook(plans: Plans) -> None:
+    """Stripe says nothing of it; the price's own metadata keep plan and seats."""
+    before = fetched(item("team_seat", 3))
+    [had] = before.items
+    marked = {"plan_type": "team", "seats": "true"}
+    after = replace(before, items=(replace(had, lookup_key=None, price_metadata=marked),))
+    seen = snapshot_of(after, plans)
+
+    assert difference(stored(before, plans), after, seen, None) is Difference.OURS
+    assert (seen.plan_type, seen.seats) == ("team", 3)
+
+
 def test_an_unknown_subscription_is_missed_if_it_began_since_the_last_sweep(plans: Plans) -> None:
     """The first sweep finds all that there was before this service, and misses nothing."""
     seen = snapshot_of(fetched(), plans)
@@ -165,8 +177,11 @@ def test_an_unknown_subscription_is_missed_if_it_began_since_the_last_sweep(plan
 
 
 def test_an_announcement_has_what_was_fetched(plans: Plans) -> None:
-    """Made again, it is the same event; without an account there is none."""
-    subscription = stored(fetched(item("team_seat", 3)), plans)
+    """Made again, it is the same event; without an account there is none.
+
+    The id of an old price was chosen by whoever made it.
+    """
+    subscription = stored(fetched(replace(item("team_seat", 3), price_id="gold-plan")), plans)
     with pytest.raises(ValueError, match="without an account"):
         announcement(subscription)
     account_id = uuid4()
@@ -179,4 +194,6 @@ def test_an_announcement_has_what_was_fetched(plans: Plans) -> None:
         "team",
         3,
     )
-    assert [each.lookup_key for each in event.data.items] == ["team_seat"]
+    assert [(each.price_id, each.lookup_key) for each in event.data.items] == [
+        ("gold-plan", "team_seat")
+    ]

@@ -8,10 +8,10 @@ import pytest
 
 from nexus_contracts import UsageRecorded
 from nexus_service.settings import SettingsError, load
+from nexus_stripe.meters import Meter
 from stripe_reporter.reports import Report, idempotency_key
 from stripe_reporter.settings import Settings
-from stripe_reporter.stripe.checks import skew
-from stripe_reporter.stripe.meters import Meter, fault
+from stripe_reporter.stripe.checks import fault, skew
 
 AT = datetime(2026, 1, 1, 12, 0, 0, 900_000, tzinfo=UTC)
 DATA = UsageRecorded(

@@ -1,5 +1,6 @@
 """What a tool run is billed as."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -8,13 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_contracts import Event, ToolExecuted
+from nexus_contracts import Event, ToolExecuted, ToolExecutedV2
+from nexus_plans import NoPrice
+from nexus_plans.reading import read
 from usage_ingest.metering import (
     FUTURE_TOLERANCE,
     OLDEST_REPORTABLE,
     BillingRules,
     BillingState,
     ToolRun,
+    cost_of,
     first_state,
     is_from_the_future,
     readings,
@@ -56,6 +60,80 @@ def test_failed_run_is_billed_only_if_the_rules_say_so() -> None:
 
     assert readings(run(status="failed").data, RULES) == {}
     assert readings(run(status="failed").data, everything) == {"runs": 1}
+
+
+PLANS = read(
+    b"""
+version: 1
+unknown_users: deny
+without_subscription: all
+default_meter: runs
+routes:
+  premium: {servers: [browser], tools: ["open*"]}
+  tokens: {servers: ["*"], priced: models}
+plans: {all: {display_name: All}}
+models:
+  known:
+    cached_tokens: part
+    prices: [{from: 2026-01-01, input: 2000000, output: 1000000, cached: 0, source: a list}]
+""",
+    "plans.yaml",
+)
+WITH_PLANS = replace(RULES, plans=PLANS)
+
+
+@pytest.mark.parametrize(
+    ("server", "tool", "read"),
+    [
+        ("browser", "open_page", {"@premium": 1, "tokens": 5}),
+        ("browser", "close", {"runs": 1, "tokens": 5}),
+        ("weather", "open_page", {"runs": 1, "tokens": 5}),
+    ],
+)
+def test_run_of_a_route_counts_there_instead(server: str, tool: str, read: dict[str, int]) -> None:
+    """Its meter is decided by who pays, when it is claimed."""
+    assert readings(run(server_id=server, tool_name=tool).data, WITH_PLANS) == read
+
+
+def test_failed_run_is_on_no_route() -> None:
+    """What is not billable reads nothing."""
+    assert readings(run(server_id="browser", status="failed").data, WITH_PLANS) == {}
+
+
+def detailed(**details: Any) -> ToolExecutedV2:
+    """Return a run in version 2."""
+    return ToolExecutedV2(**run().data.model_dump(), **details)
+
+
+def test_cost_is_that_of_its_models_tokens() -> None:
+    """In micro-USD, under the key of the priced route."""
+    cost = cost_of(detailed(model="known", input_tokens=7, output_tokens=3), NOON, PLANS)
+
+    assert cost is not None
+    assert (cost.key, cost.micro_usd) == ("@tokens", 17)
+
+
+@pytest.mark.parametrize(
+    ("details", "reason"),
+    [
+        ({"model": "other", "input_tokens": 1}, "no_price"),
+        ({"model": "known"}, "no_tokens"),
+        ({"input_tokens": 1}, "no_model"),
+    ],
+)
+def test_unknown_cost_has_a_reason(details: dict[str, Any], reason: str) -> None:
+    """It is not zero, though it adds nothing to the readings."""
+    cost = cost_of(detailed(**details), NOON, PLANS)
+
+    assert cost is not None
+    assert (cost.key, cost.micro_usd) == ("@tokens", 0)
+    assert cost.priced == NoPrice(reason)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("data", [run().data, detailed(), detailed(input_tokens=0)], ids=repr)
+def test_run_that_says_nothing_of_tokens_has_no_cost(data: ToolExecuted) -> None:
+    """Version 1 cannot, and most tools use no model."""
+    assert cost_of(data, NOON, PLANS) is None
 
 
 @given(age=st.timedeltas(min_value=timedelta(days=-1), max_value=timedelta(days=80)))

@@ -1,5 +1,7 @@
 """Which settings usage-ingest accepts."""
 
+from pathlib import Path
+
 import pytest
 
 from nexus_service.settings import SettingsError, load
@@ -53,3 +55,34 @@ def test_meter_name_that_no_report_can_carry_is_refused(runs: str, tokens: str, 
 
     with pytest.raises(SettingsError, match=named):
         load(Settings, NEEDED | names)
+
+
+EXAMPLE = Path("deploy/plans.yaml")
+
+
+def test_plans_come_from_their_file() -> None:
+    """Without one there are none, and nothing changes."""
+    assert load(Settings, NEEDED).rules().plans is None
+    plans = load(Settings, NEEDED | {"PLANS_FILE": str(EXAMPLE)}).rules().plans
+    assert plans is not None
+    assert "pro" in plans.plans
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("version: 1", "version: 2", r"PLANS_FILE: .*plans\.yaml:3: version: must be 1"),
+        ("unknown_users", "default_meter: runs\nunknown_users", "PLANS_FILE: its default_meter"),
+    ],
+    ids=["a fault", "another meter of runs"],
+)
+def test_plans_that_can_not_be_used_are_refused(
+    tmp_path: Path, old: str, new: str, named: str
+) -> None:
+    """With the line, or with the setting that they contradict."""
+    path = tmp_path / "plans.yaml"
+    text = EXAMPLE.read_text("utf-8").replace(old, new, 1)
+    path.write_text(text.replace("tool_call_executed", "runs"), "utf-8")
+
+    with pytest.raises(SettingsError, match=named):
+        load(Settings, NEEDED | {"PLANS_FILE": str(path)})

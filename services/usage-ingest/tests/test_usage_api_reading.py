@@ -130,5 +130,5 @@ def test_no_token_reads_an_account_that_it_does_not_claim(caller: TokenUser, ask
         return
 
     assert scope.user_id == USER
-    assert scope.readable == {USER, caller.account_id or USER}
+    assert scope.readable == frozenset({USER, caller.account_id or USER})
     assert scope.account_id is None or scope.may_read(scope.account_id)

@@ -30,6 +30,7 @@ from nexus_contracts import Event, UserCreated, UserCreatedV2, UserUpdated
 from nexus_contracts.user_created import newest
 from nexus_database import Database
 from nexus_messaging.clock import utc_now
+from nexus_messaging.publisher import Publisher
 from stripe_emulator.account import Account
 from stripe_emulator.faults import Fault
 from stripe_emulator.running import DEFAULT_KEY, RunningEmulator, running_emulator
@@ -184,6 +185,14 @@ async def bench(database: Database, stripe: Stripe) -> AsyncIterator[Bench]:
 
 def _nothing() -> None:
     """Do nothing."""
+
+
+@pytest.fixture
+async def publisher(vhost: Vhost) -> AsyncIterator[Publisher]:
+    """Return the service's connection to the broker."""
+    connected = await Publisher.connect(vhost.url("customer-provisioner"), name="test")
+    yield connected
+    await connected.close()
 
 
 @pytest.fixture

@@ -21,13 +21,14 @@ from local_stack.ports import LOOPBACK, free_ports
 from nexus_contracts import UserAssigned, read_event
 from nexus_database import Database
 from nexus_messaging.publisher import Publisher
-from nexus_messaging.topology import USER_ASSIGNED_QUEUE
+from nexus_messaging.topology import CUSTOMER_PROVISIONED_QUEUE, USER_ASSIGNED_QUEUE
 from nexus_service.api_keys import read_api_keys
 from nexus_service.http import serving
 from nexus_service.rate_limit import RateLimit
 from support.vhost import Vhost
+from support.waiting import eventually
 
-from .conftest import API_KEY, API_KEYS, Bench, user
+from .conftest import API_KEY, API_KEYS, Bench, Spawn, start, user
 from .test_commands import Command
 from .test_http import Caller
 
@@ -42,11 +43,10 @@ def entry(key: str, types: str) -> str:
 
 @pytest.fixture
 async def caller(
-    bench: Bench, database: Database, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Caller]:
     """Yield a client of the API while no service is running."""
     monkeypatch.setattr("customer_provisioner.http_requests.WAIT_SECONDS", 0.1)
-    publisher = await Publisher.connect(vhost.url("customer-provisioner"), name="test")
     configured = f"{API_KEYS},{entry(ASSIGNING_KEY, 'user.assigned')},{entry(ANY_KEY, '*')}"
     keys: Any = read_api_keys(configured)
     routes = AccountRoutes(
@@ -60,8 +60,7 @@ async def caller(
     ).routes()
     (port,) = free_ports(None)
     async with serving(LOOPBACK, port, CollectorRegistry(), health={}, readiness={}, routes=routes):
-        yield Caller(f"http://{LOOPBACK}:{port}", publisher)
-    await publisher.close()
+        yield Caller(f"http://{LOOPBACK}:{port}")
 
 
 async def organisation(caller: Caller, account_id: UUID) -> tuple[int, Any]:
@@ -107,7 +106,7 @@ async def test_an_id_of_a_user_is_no_organisation(caller: Caller, bench: Bench) 
 
 
 async def test_a_user_is_assigned_and_announced_until_confirmed(
-    caller: Caller, bench: Bench, database: Database, vhost: Vhost
+    caller: Caller, bench: Bench, database: Database, publisher: Publisher, vhost: Vhost
 ) -> None:
     """To an account that exists; a repetition makes no other assignment."""
     account_id, user_id = uuid4(), uuid4()
@@ -116,7 +115,7 @@ async def test_a_user_is_assigned_and_announced_until_confirmed(
 
     first = await assign(caller, user_id, account_id, since)
     again = await assign(caller, user_id, account_id, since)
-    relay = Relay(announced_assignments(database), caller.publisher, bench.metrics, bench.clock)
+    relay = Relay(announced_assignments(database), publisher, bench.metrics, bench.clock)
     await relay.publish_unannounced()
     await relay.publish_unannounced()
 
@@ -133,7 +132,7 @@ async def test_a_user_is_assigned_and_announced_until_confirmed(
 
 
 async def test_an_unconfirmed_assignment_stays_unannounced(
-    caller: Caller, bench: Bench, database: Database, vhost: Vhost
+    caller: Caller, bench: Bench, database: Database, publisher: Publisher, vhost: Vhost
 ) -> None:
     """The broker returned it, since there is no queue."""
     user_id = uuid4()
@@ -142,7 +141,7 @@ async def test_an_unconfirmed_assignment_stays_unannounced(
     await vhost.ask("DELETE", f"queues/{{vhost}}/{USER_ASSIGNED_QUEUE}")
     facts = announced_assignments(database)
 
-    await Relay(facts, caller.publisher, bench.metrics, bench.clock).publish_unannounced()
+    await Relay(facts, publisher, bench.metrics, bench.clock).publish_unannounced()
 
     assert [each.user_id for each in await facts.unannounced(10)] == [user_id]
 
@@ -247,3 +246,21 @@ async def test_assignments_are_announced_again_since_a_time(
 
     assert read == users
     assert await store.announced_since(bench.clock(), None, 2) == []
+
+
+async def test_a_running_service_creates_an_account_and_assigns_to_it(
+    spawn: Spawn, environment: dict[str, str], bench: Bench, vhost: Vhost
+) -> None:
+    """The answer has the customer, and both are announced at once."""
+    keys = f"{API_KEYS},{entry(ASSIGNING_KEY, 'user.assigned')}"
+    service = spawn({**environment, "API_KEYS": keys})
+    await start(service)
+    client, account_id, user_id = Caller(service.url), uuid4(), uuid4()
+
+    status, answer = await organisation(client, account_id)
+    assigned, _ = await assign(client, user_id, account_id)
+
+    (customer,) = bench.stripe.customers(account_id)
+    assert (status, answer["stripe_customer_id"], assigned) == (200, customer["id"], 201)
+    await eventually(lambda: vhost.depth(USER_ASSIGNED_QUEUE), bool)
+    await eventually(lambda: vhost.depth(CUSTOMER_PROVISIONED_QUEUE), bool)

@@ -38,7 +38,6 @@ class Caller:
     """A client of the HTTP API."""
 
     url: str
-    publisher: Publisher
 
     async def request(
         self, method: str, path: str, body: str | None = None, *, key: str | None = API_KEY
@@ -72,11 +71,10 @@ class Caller:
 
 @pytest.fixture
 async def caller(
-    vhost: Vhost, database: Database, monkeypatch: pytest.MonkeyPatch
+    publisher: Publisher, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Caller]:
     """Yield a client of the API while no service is running."""
     monkeypatch.setattr("customer_provisioner.http_requests.WAIT_SECONDS", 0.3)
-    publisher = await Publisher.connect(vhost.url("customer-provisioner"), name="test")
     configured = f"{API_KEYS},tools:{sha256(TOOLS_KEY.encode()).hexdigest()}:*:tool.executed"
     keys: Any = read_api_keys(configured)
     admission = Admission(keys, RateLimit(1.0, 100.0, lambda: 0.0))
@@ -86,8 +84,7 @@ async def caller(
     async with serving(
         LOOPBACK, port, registry, health={}, readiness={}, routes=customers.routes()
     ):
-        yield Caller(f"http://{LOOPBACK}:{port}", publisher)
-    await publisher.close()
+        yield Caller(f"http://{LOOPBACK}:{port}")
 
 
 async def test_a_post_publishes_user_created(caller: Caller, vhost: Vhost) -> None:
@@ -280,9 +277,9 @@ async def test_a_malformed_request_is_a_4xx(caller: Caller, vhost: Vhost) -> Non
     assert await vhost.depth(USER_CREATED_QUEUE) == 0
 
 
-async def test_without_a_broker_a_post_is_503(caller: Caller) -> None:
+async def test_without_a_broker_a_post_is_503(caller: Caller, publisher: Publisher) -> None:
     """Nothing was accepted, so nothing can be lost."""
-    await caller.publisher.close()
+    await publisher.close()
 
     status, answer = await caller.request("POST", "/v1/customers", user().model_dump_json())
 

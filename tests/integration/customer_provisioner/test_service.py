@@ -31,6 +31,7 @@ from nexus_messaging.publisher import Publisher
 from nexus_messaging.topology import (
     CUSTOMER_PROVISIONED_QUEUE,
     EVENTS,
+    STRIPE_CHANGED_QUEUE,
     TIERS,
     USER_CREATED_QUEUE,
     USER_UPDATED_QUEUE,
@@ -63,8 +64,8 @@ async def announcements(vhost: Vhost, users: int = 1) -> list[Event[CustomerProv
 
 
 async def settled(vhost: Vhost) -> None:
-    """Wait until no user.created is in a queue, unacknowledged ones included."""
-    queues = (USER_CREATED_QUEUE, *(tier.name for tier in TIERS))
+    """Wait until no message of the service is in a queue, unacknowledged ones included."""
+    queues = (USER_CREATED_QUEUE, STRIPE_CHANGED_QUEUE, *(tier.name for tier in TIERS))
 
     async def left() -> int:
         listed = await vhost.ask(

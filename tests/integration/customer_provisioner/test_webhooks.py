@@ -23,6 +23,7 @@ from local_stack.server_process import ServerProcess
 from nexus_contracts import SubscriptionChanged, read_event
 from nexus_database import Database
 from nexus_messaging.topology import STRIPE_CHANGED_QUEUE, SUBSCRIPTION_CHANGED_QUEUE
+from stripe_emulator.delivery_faults import DeliveryFault
 from stripe_emulator.keys import KeyState
 from stripe_emulator.running import DEFAULT_KEY
 from support.vhost import Vhost
@@ -30,8 +31,12 @@ from support.waiting import eventually
 
 from .conftest import Bench, Spawn, Stripe, start, user
 from .test_commands import Command
+from .test_service import settled
 
 SECRET = "whsec_of_the_tests"
+
+CUSTOMERS = frozenset({"rak_customer_read", "rak_customer_write"})
+"""The rights of a key that no one has extended for subscriptions."""
 
 PLANS = """
 version: 1
@@ -134,14 +139,18 @@ async def send(
         return answer.status
 
 
-async def announced(vhost: Vhost, least: int) -> list[SubscriptionChanged]:
-    """Return the announcements of subscriptions once there are so many."""
+async def announced(vhost: Vhost, seats: int) -> SubscriptionChanged:
+    """Return the first announcement of so many seats, once there is one.
+
+    The sweep begins with the service, and may announce what a webhook does.
+    """
 
     async def read() -> list[SubscriptionChanged]:
         messages = await vhost.peek(SUBSCRIPTION_CHANGED_QUEUE)
-        return [read_event(each.body, [SubscriptionChanged]).data for each in messages]
+        changes = [read_event(each.body, [SubscriptionChanged]).data for each in messages]
+        return [each for each in changes if each.seats == seats]
 
-    return await eventually(read, lambda found: len(found) >= least)
+    return (await eventually(read, bool))[0]
 
 
 async def test_a_webhook_becomes_an_announcement_of_what_stripe_has(
@@ -154,7 +163,7 @@ async def test_a_webhook_becomes_an_announcement_of_what_stripe_has(
     await start(service)
 
     sent = await send(service, "customer.subscription.created", {**subscribed, "items": "forged"})
-    (first,) = await announced(vhost, 1)
+    first = await announced(vhost, 3)
     seats = subscribed["items"]["data"][0]["id"]
     await made(shop.stripe, f"subscription_items/{seats}", quantity="8")
     forged = await send(service, "customer.subscription.updated", subscribed, "whsec_wrong")
@@ -162,7 +171,7 @@ async def test_a_webhook_becomes_an_announcement_of_what_stripe_has(
     customer = {"customer": subscribed["customer"]}
     summary = "entitlements.active_entitlement_summary.updated"
     changed = await send(service, summary, {**entitled, **customer})
-    *_, last = await announced(vhost, 2)
+    last = await announced(vhost, 8)
 
     assert (sent, forged, changed) == (200, 400, 200)
     assert (first.account_id, first.stripe_customer_id) == (data.user_id, subscribed["customer"])
@@ -208,8 +217,8 @@ async def test_a_key_without_the_right_stops_no_user(
     await bench.keep(data)
     customer_id = await bench.provisioner.provision(data.user_id)
     subscribed = await shop.subscribe(customer_id, 1)
-    keys, customers = bench.stripe.account.keys, frozenset({"rak_customer_write"})
-    keys.put(DEFAULT_KEY, KeyState.RESTRICTED, customers)
+    keys = bench.stripe.account.keys
+    keys.put(DEFAULT_KEY, KeyState.RESTRICTED, CUSTOMERS)
     await start(service)
 
     await send(service, "customer.subscription.created", subscribed)
@@ -219,8 +228,7 @@ async def test_a_key_without_the_right_stops_no_user(
     await bench.provisioner.provision(other.user_id)
     keys.put(DEFAULT_KEY, KeyState.VALID)
 
-    (first,) = await announced(vhost, 1)
-    assert first.account_id == data.user_id
+    assert (await announced(vhost, 1)).account_id == data.user_id
     assert await vhost.dead_letters(STRIPE_CHANGED_QUEUE) == []
 
 
@@ -234,8 +242,7 @@ async def test_a_missing_right_is_named_and_leaves_the_circuit_closed(
 ) -> None:
     """By `check`, and by whoever needs it."""
     assert await api.missing_rights() == []
-    permissions = frozenset({"rak_customer_write"})
-    stripe.account.keys.put(DEFAULT_KEY, KeyState.RESTRICTED, permissions)
+    stripe.account.keys.put(DEFAULT_KEY, KeyState.RESTRICTED, CUSTOMERS)
 
     missing = await api.missing_rights()
     with pytest.raises(RightMissingError, match="Subscriptions: read"):
@@ -263,3 +270,55 @@ async def test_all_subscriptions_are_read_page_by_page(
     assert sorted(await api.of_customer(customer["id"])) == sorted(ids)
     assert len(stripe.requests("GET", f"/v1/products/{first[0].items[0].product_id}")) == 1
     assert await api.fetch(ids[2]) in first
+
+
+def add_endpoint(stripe: Stripe, service: ServerProcess) -> None:
+    """Have the local Stripe send the service the events that it follows."""
+    account = stripe.account
+    types = ["customer.subscription.updated", "customer.subscription.created"]
+    params = {"url": f"{service.url}/webhooks/stripe", "enabled_events": types}
+    account.webhook_endpoints.create(params, account.clock.now(), SECRET)
+
+
+async def test_events_that_come_twice_and_shuffled_leave_the_last_change(
+    bench: Bench, service: ServerProcess, shop: Shop, database: Database, vhost: Vhost
+) -> None:
+    """As the local Stripe sends them, while the subscription goes on changing."""
+    data = user()
+    await bench.keep(data)
+    customer_id = await bench.provisioner.provision(data.user_id)
+    await start(service)
+    add_endpoint(shop.stripe, service)
+    faults = shop.stripe.account.deliveries.faults
+    faults.add(DeliveryFault.read({"kind": "twice", "times": None, "seconds": 0.2, "seed": 1}))
+    faults.add(DeliveryFault.read({"kind": "shuffled", "times": None, "seconds": 1.0, "seed": 2}))
+
+    subscribed = await shop.subscribe(customer_id, 1)
+    item = subscribed["items"]["data"][0]["id"]
+    for seats in range(2, 12):
+        await made(shop.stripe, f"subscription_items/{item}", quantity=str(seats))
+
+    store = SubscriptionStore(database)
+
+    async def seats_now() -> int | None:
+        found = await store.of_account(data.user_id)
+        return found[0].snapshot.seats if found else None
+
+    assert await eventually(seats_now, lambda seats: seats == 11) == 11
+    await settled(vhost)
+    assert await seats_now() == 11
+    assert await vhost.dead_letters(STRIPE_CHANGED_QUEUE) == []
+
+
+async def test_a_lost_event_is_repaired_by_the_sweep(
+    bench: Bench, service: ServerProcess, shop: Shop, vhost: Vhost
+) -> None:
+    """Also what was subscribed to before the service had an endpoint."""
+    data = user()
+    await bench.keep(data)
+    await shop.subscribe(await bench.provisioner.provision(data.user_id), 4)
+
+    await start(service)
+
+    found = await announced(vhost, 4)
+    assert (found.account_id, found.plan_type) == (data.user_id, "team")

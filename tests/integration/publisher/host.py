@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import random
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -152,6 +153,12 @@ def fork_entitlements(entitlements: Entitlements) -> None:
 
 def leave_entitlements(entitlements: Entitlements) -> None:
     """Ask, and let the interpreter end while the request is under way."""
+    ask(entitlements)
+
+
+def leave_looking_up_entitlements(entitlements: Entitlements) -> None:
+    """Ask, and let the interpreter end while the host's name is looked up."""
+    socket.getaddrinfo = lambda *_, **__: time.sleep(600)  # type: ignore[assignment]
     ask(entitlements)
 
 

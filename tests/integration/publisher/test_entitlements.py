@@ -15,7 +15,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
 from integration.publisher.processes import run_host
-from nexus_publisher.entitlements import Decision, Entitlements, Source, Why
+from nexus_publisher.entitlements import Decision, Entitlements, Source, Why, requests
 from nexus_publisher.entitlements.prometheus import EntitlementsCollector
 from support.hosts import OTHER_LOOPBACK, silent_server, unreachable_port
 from support.usage_api_stand_in import KEY, UsageApi, entitlement, limit_of, usage_api
@@ -23,13 +23,19 @@ from support.waiting import eventually
 
 USER = str(uuid4())
 BUDGET = 0.1
-AT_ONCE = 4.0
-"""Seconds beyond budgets on a busy machine; a call that waited for its request would take 5."""
+AT_ONCE = 10.0
+"""Seconds beyond budgets on a busy machine; a call that waited for its request takes twice that."""
 
 PATIENT = 20.0
 """A budget for tests whose API answers: a busy machine must not make them time out."""
 
 Start = Callable[..., Entitlements]
+
+
+@pytest.fixture(autouse=True)
+def patient_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let requests take as long as a busy machine needs, and longer than a budget by far."""
+    monkeypatch.setattr(requests, "ANSWER_SECONDS", PATIENT)
 
 
 @pytest.fixture
@@ -181,11 +187,11 @@ async def test_a_thousand_callers_of_one_user_make_one_request(api: UsageApi, st
     assert len(api.requests) == 1
 
 
-async def test_a_thousand_users_at_once_are_answered(api: UsageApi, start: Start) -> None:
+async def test_five_hundred_users_at_once_are_answered(api: UsageApi, start: Start) -> None:
     """Over a few connections."""
     entitlements = start(api.url, budget_seconds=PATIENT)
 
-    answers = await asyncio.gather(*(ask(entitlements, uuid4()) for _ in range(1000)))
+    answers = await asyncio.gather(*(ask(entitlements, uuid4()) for _ in range(500)))
 
     assert {answer.why for answer in answers} == {Why.ALLOWED}
     peers = {request.transport for request in api.requests}
@@ -461,3 +467,10 @@ async def test_a_request_that_hangs_holds_up_no_end_of_a_process(api: UsageApi) 
 
     assert host.said == ["no_answer"]
     assert time.monotonic() - began < 30
+
+
+async def test_a_look_up_that_hangs_holds_up_no_end_of_a_process() -> None:
+    """A pool's threads would be waited for."""
+    host = await run_host("leave_looking_up_entitlements", http="http://usage.test")
+
+    assert host.said == ["no_answer"]

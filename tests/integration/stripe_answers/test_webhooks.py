@@ -21,12 +21,16 @@ from nexus_messaging.clock import utc_now
 from nexus_messaging.errors import PublishError
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.topology import STRIPE_CHANGED_QUEUE
-from nexus_stripe import webhooks
-from nexus_stripe.webhooks import PATH, WebhookMetrics, WebhookRoutes
+from nexus_service import request_bodies
+from nexus_stripe.webhooks import MOST_BODY_BYTES, PATH, WebhookMetrics, WebhookRoutes
+from stripe_emulator import DEFAULT_KEY, RunningEmulator, running_emulator
+from stripe_emulator.options import Options
 from support.http_servers import serve_routes
+from support.stripe_webhooks import WEBHOOK_SECRET, all_delivered, webhooks_to
 from support.vhost import Vhost
+from support.waiting import eventually
 
-SECRET, NEXT_SECRET = "whsec_of_the_tests", "whsec_of_tomorrow"
+SECRET, NEXT_SECRET = WEBHOOK_SECRET, "whsec_of_tomorrow"
 SERVICE = "customer-provisioner"
 PERSON = "ada.lovelace@example.com"
 JSON = {"Content-Type": "application/json; charset=utf-8"}
@@ -36,14 +40,14 @@ class Endpoint:
     """The webhook endpoint of a service of test mode."""
 
     def __init__(self, url: str, registry: CollectorRegistry) -> None:
-        self._url = f"{url}{PATH}"
+        self.url = url
         self._registry = registry
 
     async def post(self, body: Any, headers: dict[str, str] | None = None) -> tuple[int, str]:
         """Send a request as it is; return status and body of the answer."""
         async with (
             aiohttp.ClientSession() as session,
-            session.post(self._url, data=body, headers=JSON | (headers or {})) as answer,
+            session.post(f"{self.url}{PATH}", data=body, headers=JSON | (headers or {})) as answer,
         ):
             return answer.status, await answer.text()
 
@@ -209,7 +213,7 @@ async def test_a_request_that_stripe_would_not_make_is_refused(
     served: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another media type, compressed, too large, too slow, or signed nonsense."""
-    monkeypatch.setattr(webhooks, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(request_bodies, "BODY_SECONDS", 0.2)
 
     async def slow() -> AsyncIterator[bytes]:
         yield b"{"
@@ -218,7 +222,7 @@ async def test_a_request_that_stripe_would_not_make_is_refused(
     answers = [
         await served.post("{}", {"Content-Type": "text/plain"}),
         await served.post("{}", {"Content-Encoding": "gzip"}),
-        await served.post(BytesIO(bytes(webhooks.MOST_BODY_BYTES + 1))),
+        await served.post(BytesIO(bytes(MOST_BODY_BYTES + 1))),
         await served.post(slow()),
         await served.send({"object": "event"}),
     ]
@@ -265,6 +269,80 @@ async def test_without_a_secret_there_is_no_endpoint(publisher: Publisher) -> No
     )
 
     assert routes.routes() == []
+
+
+@pytest.fixture
+async def emulator() -> AsyncIterator[RunningEmulator]:
+    """The local Stripe, which repeats within a second what was not taken."""
+    options = Options(webhook_retry_scale=0.001)
+    async with running_emulator(options=options) as running:
+        yield running
+
+
+async def test_what_was_not_taken_comes_again(
+    served: Endpoint, vhost: Vhost, emulator: RunningEmulator
+) -> None:
+    """While the queue is gone Stripe is refused; afterwards every event is in it."""
+    customers = emulator.account.customers
+    async with webhooks_to(served.url, emulator.url) as stripe_side:
+        ids = [customers.create({}, emulator.account.clock.now())["id"] for _ in range(3)]
+        await all_delivered(stripe_side, 3)  # of a type that nobody wants
+        await vhost.ask("DELETE", f"queues/{{vhost}}/{STRIPE_CHANGED_QUEUE}")
+        for id_ in ids:
+            customers.delete(id_, emulator.account.clock.now())
+        await eventually(lambda: _number(served.counted("unconfirmed")), lambda n: n >= 3)
+        await vhost.create(tier_scale=1)
+        deliveries = await all_delivered(stripe_side, 6)
+
+    assert {event.data.object_id for event in await queued(vhost)} == set(ids)
+    statuses = [[each["status"] for each in one["attempts"]] for one in deliveries[3:]]
+    assert all(set(each[:-1]) == {503} and each[-1] == 200 for each in statuses)
+
+
+async def test_events_of_a_subscription_are_messages(
+    served: Endpoint, vhost: Vhost, emulator: RunningEmulator
+) -> None:
+    """As Stripe sends them: twice, and the later change first."""
+    http = stripe.AIOHTTPClient(timeout=10)
+    sdk: Any = stripe.StripeClient(
+        DEFAULT_KEY, base_addresses={"api": emulator.url}, http_client=http
+    )
+    product = await sdk.v1.products.create_async({"name": "Pro"})
+    price = await sdk.v1.prices.create_async(
+        {
+            "product": product.id,
+            "currency": "usd",
+            "unit_amount": 1900,
+            "recurring": {"interval": "month"},
+        }
+    )
+    customer = await sdk.v1.customers.create_async({"email": PERSON})
+
+    async with webhooks_to(served.url, emulator.url) as stripe_side:
+        await stripe_side.add_webhook_fault("held", times=None)
+        made = await sdk.v1.subscriptions.create_async(
+            {"customer": customer.id, "items": [{"price": price.id}]}
+        )
+        await sdk.v1.subscriptions.cancel_async(made.id)
+        first, last = await stripe_side.webhooks()
+        await stripe_side.release_webhooks(last["id"], first["id"])
+        await stripe_side.resend_webhook(last["event"])
+    await http.close_async()  # type: ignore[no-untyped-call]  # the SDK left it untyped
+
+    events = await queued(vhost)
+    assert [event.data.event_type.rpartition(".")[2] for event in events] == [
+        "deleted",
+        "created",
+        "deleted",
+    ]
+    assert {(event.data.object_id, event.data.customer_id) for event in events} == {
+        (made.id, customer.id)
+    }
+    assert events[0].id == events[2].id != events[1].id
+
+
+async def _number(value: float) -> float:
+    return value
 
 
 async def test_no_request_is_an_error_of_ours_or_shows_what_it_holds(served: Endpoint) -> None:

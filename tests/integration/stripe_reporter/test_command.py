@@ -15,11 +15,11 @@ from local_stack.catalogue import base_environment
 from local_stack.ports import free_ports
 from nexus_broker_admin.inspection import NOT_COMPARED
 from nexus_contracts import CallRecord, CallRecordsEnd, read_call_record
+from nexus_stripe.meters import DISPLAY_NAME
 from stripe_emulator.keys import KeyState
 from stripe_reporter.fence import Call, calling
 from stripe_reporter.reports import Report
 from stripe_reporter.storage.journal import insert_calls
-from stripe_reporter.stripe.meters import DISPLAY_NAME
 from support.leak_check import leaks, secrets_in
 from support.waiting import eventually
 

@@ -1,7 +1,7 @@
 """The usage API in this process, on a real ledger, and a client of it."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -96,6 +96,7 @@ async def running_api(
     with_plans: bool = True,
     now: Callable[[], datetime] = utc_now,
     files: BaseRoute | None = None,
+    origins: Sequence[str] = (ORIGIN,),
 ) -> AsyncIterator[Api]:
     """Run the API on a database, whose tokens are signed by a key of its own."""
     registry, signer = CollectorRegistry(), Signer()
@@ -107,7 +108,7 @@ async def running_api(
     usage_reader = UsageReader(reader, plans)
     probes = probe_routes(registry, health={}, readiness={"database": usage_reader.fault})
     api = UsageApi(callers, usage_reader, plans, Metrics(registry))
-    app = application(api, probes, origins=[ORIGIN], files=files)
+    app = application(api, probes, origins=origins, files=files)
     async with serving_asgi(app, LOOPBACK, 0) as server:
         yield Api(f"http://{LOOPBACK}:{server.port}", signer, registry)
 
@@ -145,8 +146,7 @@ def key_set(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def api(reader: Database, ledger: UsageLedger, key_set: Path) -> AsyncIterator[Api]:
+async def api(reader: Database, key_set: Path) -> AsyncIterator[Api]:
     """Return the running API with the example's plans."""
-    assert ledger
     async with running_api(reader, key_set) as running:
         yield running

@@ -83,11 +83,8 @@ async def test_other_paths_and_methods_are_problems(api: Api) -> None:
     assert "GET" in method.headers["Allow"]
 
 
-async def test_each_user_and_each_key_has_a_rate(
-    reader: Database, ledger: UsageLedger, key_set: Path
-) -> None:
+async def test_each_user_and_each_key_has_a_rate(reader: Database, key_set: Path) -> None:
     """Who asks too often is told when to ask again; others are not affected."""
-    assert ledger
     async with running_api(reader, key_set, rate=2) as api:
         busy = api.signer.token(uuid4())
         answers = [await api.get("/v1/usage", busy) for _ in range(8)]
@@ -103,10 +100,9 @@ async def test_each_user_and_each_key_has_a_rate(
 
 
 async def test_files_of_the_component_are_served(
-    reader: Database, ledger: UsageLedger, key_set: Path, tmp_path: Path
+    reader: Database, key_set: Path, tmp_path: Path
 ) -> None:
     """Scripts have their type; they are asked about each time unless a hash names them."""
-    assert ledger
     folder = tmp_path / "component"
     folder.mkdir()
     for name in ("nexus-usage.js", "chunk-3f2a9c1b.js", "index.html"):

@@ -12,7 +12,6 @@ from nexus_database import Database
 from nexus_database.connecting import READER_SETTINGS
 from support.databases import opened
 from support.line import Line
-from support.usage_ledger import UsageLedger
 from support.waiting import eventually
 
 from .conftest import Api, running_api
@@ -24,10 +23,9 @@ async def status(api: Api) -> int:
 
 
 async def test_it_starts_without_the_database_and_finds_it(
-    urls: tuple[str, str], ledger: UsageLedger, key_set: Path
+    urls: tuple[str, str], key_set: Path
 ) -> None:
     """503 until it is there, and nothing is restarted."""
-    assert ledger
     url, [port] = URL(urls[1]), free_ports(None)
     async with (
         Database(str(url.with_port(port)), name="usage-api", only_reads=True) as reader,
@@ -45,10 +43,9 @@ async def test_it_starts_without_the_database_and_finds_it(
 
 
 async def test_silent_database_is_503_in_time(
-    urls: tuple[str, str], ledger: UsageLedger, key_set: Path, monkeypatch: pytest.MonkeyPatch
+    urls: tuple[str, str], key_set: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page is told to ask again, rather than to wait; afterwards all is as before."""
-    assert ledger
     monkeypatch.setattr("usage_ingest.usage_api.http.REQUEST_SECONDS", 0.5)
     async with (
         Line.to(URL(urls[1])) as line,
@@ -66,10 +63,9 @@ async def test_silent_database_is_503_in_time(
 
 
 async def test_slow_query_is_ended_and_hurts_no_other(
-    urls: tuple[str, str], ledger: UsageLedger, key_set: Path, monkeypatch: pytest.MonkeyPatch
+    urls: tuple[str, str], key_set: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database ends it, and its session serves the next request."""
-    assert ledger
     monkeypatch.setitem(READER_SETTINGS, "statement_timeout", "200ms")
     async with (
         Database(urls[1], name="usage-api", pool_size=1, only_reads=True) as reader,

@@ -70,12 +70,10 @@ async def get(url: str, token: str) -> int:
 async def test_it_answers_and_ends_in_order(
     process: ServerProcess,
     settings: dict[str, str],
-    ledger: UsageLedger,
     signer: Signer,
     key_set: Path,
 ) -> None:
     """Without a broker; with a changed key set at once; its output holds no token and no key."""
-    assert ledger
     user, newer = uuid4(), Signer.es256()
     token, forged = signer.token(user), newer.token(user)
     await in_thread(process.launch_and_wait)

@@ -48,8 +48,8 @@ async def test_runs_are_given_by_hour(api: Api, ledger: UsageLedger) -> None:
     await ledger.runs(user, 1, at=noon + timedelta(minutes=59))
     await ledger.runs(user, 1, at=noon + timedelta(hours=1))
 
-    asked = {"from_": written(noon + timedelta(minutes=1)), "to": written(noon + 1.5 * DAY / 24)}
-    body = await api.usage(user, by="hour", **asked)
+    start, end = written(noon + timedelta(minutes=1)), written(noon + 1.5 * DAY / 24)
+    body = await api.usage(user, by="hour", from_=start, to=end)
 
     assert (body["from"], body["to"]) == (written(noon), written(noon + timedelta(hours=2)))
     assert [row["start"] for row in body["recorded"]] == [

@@ -1,7 +1,7 @@
 """Unique tools: one unit at the first billable use by an account in a period."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -139,6 +139,37 @@ async def test_many_claims_at_once_count_each_tool_once(ledger: PricedLedger) ->
     assert await ledger.run_sql(
         "SELECT meter, sum(value) FROM usage_reports GROUP BY meter ORDER BY meter"
     ) == [("runs", 400), ("tools", 40)]
+
+
+async def test_no_tool_counts_twice_while_periods_are_learned(ledger: PricedLedger) -> None:
+    """Claims that know different periods of an account still see what the others have counted."""
+    tools = [f"tool-{number}" for number in range(30)]
+    runs = [on(11 + n % 2, 16 + n % 14, tool) for n in range(20) for tool in tools]
+    runs = [run for run in runs if run.time < NOW]
+    await ledger.record(*runs, now=NOW)
+    begins = datetime(2026, 11, 15, tzinfo=UTC)
+
+    async def learn() -> None:
+        for day in range(15, 25):
+            period = begins + timedelta(days=day - 15), begins + timedelta(days=day + 15)
+            await ledger.subscribe("team", period=period)
+
+    async def process() -> None:
+        while await _claimed(ledger):
+            pass
+
+    await asyncio.wait_for(asyncio.gather(learn(), *(process() for _ in range(5))), 60)
+
+    overlapping = await ledger.run_sql(
+        "SELECT count(*) FROM first_uses a JOIN first_uses b USING (account_id, tool_name)"
+        " WHERE a.period_start < b.period_start AND a.period_end > b.period_start"
+    )
+    unseen = await ledger.run_sql(
+        "SELECT count(*) FROM usage_events e WHERE NOT EXISTS (SELECT FROM first_uses f"
+        " WHERE f.tool_name = e.tool_name AND f.period_start < e.occurred_at + interval '31 days'"
+        " AND f.period_end > e.occurred_at - interval '31 days')"
+    )
+    assert (overlapping, unseen) == ([(0,)], [(0,)])
 
 
 async def _claimed(ledger: PricedLedger) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import TextClause
+from sqlalchemy import TextClause, text
 from sqlalchemy import event as sqlalchemy_event
 
 from local_stack.servers import Database as PostgresServer
@@ -31,6 +31,7 @@ from usage_ingest.storage.claims import Claims
 from usage_ingest.storage.figures import MEASURE
 from usage_ingest.storage.ledger import Ledger
 from usage_ingest.storage.reports import TAKE, Answer, Reports
+from usage_ingest.storage.totals import FOLD_AMOUNTS, FOLD_USAGE, Totals
 
 RULES = BillingRules("tool_call_executed", None, frozenset({"succeeded"}))
 NOW = datetime.now(UTC)
@@ -83,6 +84,10 @@ SELECT md5('report' || n)::uuid, md5('claim' || n)::uuid, 'nexus:' || n,
           FROM generate_series({first}, {last}) n) r
 """
 
+TABLES = (
+    *("usage_events", "usage_reports", "billing_accounts", "account_assignments", "account_plans"),
+    *("usage_deltas", "amount_deltas", "folded_usage", "folded_amounts"),
+)
 FEW, MANY = 10_000, 100_000
 
 OLDEST = {"oldest": NOW - timedelta(days=35), "most": 1_000}
@@ -91,12 +96,16 @@ CLAIMING = {
     "window": 10,
     "dimensions": ["server_id"],
     "charges": '{"": {}}',
+    "unique_meters": None,
     "closed_before": NOW,
     "most": 1_000,
     "traceparent": None,
     "links": 0,
-    "charges": None,
 }
+PERIOD = text("SELECT amount_between(md5(:user)::uuid, 'm', :since, :until)")
+USAGE = text("""
+SELECT * FROM hourly_usage WHERE user_id = md5(:user)::uuid AND hour >= :since
+""")
 FROM_START = {"created_at": reader.BEGINNING, "report_id": reader.FIRST_ID}
 QUERIES: dict[str, tuple[TextClause, dict[str, Any]]] = {
     "figures": (MEASURE, {"most": 100}),
@@ -113,7 +122,17 @@ QUERIES: dict[str, tuple[TextClause, dict[str, Any]]] = {
     "status: reported": (reader.REPORTED, {"since": NOW - timedelta(days=9), "most": 500}),
     "status: newest": (reader.NEWEST, {}),
     "explain: event": (reader.EVENT, {"event_id": UUID(int=1)}),
-    "explain: reports": (reader.CLAIM, {"claim_id": UUID(int=1)}),
+    "explain: reports": (
+        reader.CLAIM,
+        {"claim_id": UUID(int=1), "late_claim_id": UUID(int=2)},
+    ),
+    "fold: usage": (FOLD_USAGE, {"most": 1_000}),
+    "fold: amounts": (FOLD_AMOUNTS, {"most": 1_000, "announced": ["m"]}),
+    "amount of a period": (
+        PERIOD,
+        {"user": "user5", "since": NOW - timedelta(days=9), "until": NOW},
+    ),
+    "usage of a user": (USAGE, {"user": "user5", "since": NOW - timedelta(days=9)}),
     "replay: a page": (reader.UNANSWERED, {"before": NOW, "most": 100, **FROM_START}),
 }
 
@@ -167,13 +186,9 @@ async def test_queries_touch_as_many_pages_however_much_is_done(
 
     async def finish(first: int, last: int) -> dict[str, int]:
         run_sql(superuser_url, FINISHED.format(first=first, last=last))
-        for table in (
-            "usage_events",
-            "usage_reports",
-            "billing_accounts",
-            "account_assignments",
-            "account_plans",
-        ):
+        while await Totals(database).fold():
+            pass
+        for table in TABLES:
             run_sql(superuser_url, f"VACUUM (ANALYZE) {table}")
         return {each: await pages(database, *QUERIES[each]) for each in QUERIES}
 
@@ -216,10 +231,14 @@ async def test_queries_after_an_outage_touch_few_pages(
 
     async def finish(first: int, last: int) -> dict[str, int]:
         run_sql(superuser_url, FINISHED.format(first=first, last=last))
+        while await Totals(database).fold():
+            pass
         run_sql(superuser_url, STALE.format(**of))
         run_sql(superuser_url, FINISHED_AGAIN.format(**of))
         for table in ("usage_events", "usage_reports"):
             run_sql(superuser_url, f"VACUUM {table}")
+        for table in set(TABLES) - {"usage_events", "usage_reports"}:
+            run_sql(superuser_url, f"VACUUM (ANALYZE) {table}")
         return {each: await pages(database, *QUERIES[each]) for each in QUERIES}
 
     few = await finish(1, FEW)

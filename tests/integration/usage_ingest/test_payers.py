@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
+from integration.usage_ingest.test_accounts import WAITING
 from nexus_contracts import UserAssigned
 from nexus_database import Database
 from support.events import provisioned, tool_run
@@ -278,17 +279,54 @@ HAVING count(*) <> r.value OR bool_or(r.user_id NOT IN (e.user_id, '{TEAM}'))
 
 
 async def test_assignment_is_looked_at_until_open_batches_have_ended(payers: Payers) -> None:
-    """Afterwards it is not looked at again, but for its account's first customer."""
+    """A batch that saw no assignment may commit long after."""
+    await payers.customer(TEAM, "cus_team")
+    await payers.accounts.sweep(NOW)
+    await payers.accounts.sweep(NOW)
+
+    async with payers.database.engine.begin() as batch:
+        await batch.execute(WAITING, {"user_id": USER, "at": at(1)})
+        await payers.assign(USER, TEAM, 0)
+        swept = [(await payers.accounts.sweep(NOW)).released for _ in range(3)]
+        while_open = await payers.rows(RELEASED)
+    swept += [(await payers.accounts.sweep(NOW)).released for _ in range(2)]
+
+    assert swept == [0, 0, 0, 1, 0]
+    assert (while_open, await payers.rows(RELEASED)) == ([(False,)], [(True,)])
+
+
+async def test_first_customer_of_an_account_has_its_users_looked_at_again(payers: Payers) -> None:
+    """A batch that saw the assignment, and not the customer, may commit after it."""
     await payers.assign(USER, TEAM, 0)
     for _ in range(2):
         await payers.accounts.sweep(NOW)
-    before = await payers.rows("SELECT released FROM account_assignments")
+    before = await payers.rows(RELEASED)
 
-    await payers.run(USER, 1)
-    await payers.customer(TEAM, "cus_team")
-    after = await payers.rows("SELECT released FROM account_assignments")
+    async with payers.database.engine.begin() as batch:
+        await batch.execute(WAITING, {"user_id": USER, "at": at(1)})
+        await payers.customer(TEAM, "cus_team")
+    swept = (await payers.accounts.sweep(NOW)).released
 
-    assert (before, after) == ([(True,)], [(False,)])
+    assert (before, swept) == ([(True,)], 1)
+
+
+async def test_what_waits_for_another_account_keeps_no_assignment_unreleased(
+    payers: Payers,
+) -> None:
+    """Else each sweep would look at it for 35 days."""
+    await payers.customer(USER, "cus_user")
+    await payers.run(USER, 1, 12)
+    await payers.assign(USER, TEAM, 10)
+    await payers.claim()
+    for _ in range(2):
+        await payers.accounts.sweep(NOW)
+
+    assert await payers.states() == ["claimed", "waiting"]
+    assert await payers.rows(RELEASED) == [(True,)]
+    assert await payers.rows("SELECT released FROM billing_accounts") == [(True,)]
+
+
+RELEASED = "SELECT released FROM account_assignments"
 
 
 async def test_usage_of_many_users_is_released_in_portions(payers: Payers) -> None:

@@ -9,9 +9,11 @@ from integration.usage_ingest.priced import NOW, USER, WITH_NEW, PricedLedger
 from nexus_database import Database
 from support.events import tool_run
 from usage_ingest.entry import Entry
-from usage_ingest.metering import BillingRules
+from usage_ingest.explanation import explain
+from usage_ingest.metering import BillingRules, ToolRun
 from usage_ingest.storage.late import LatePricing
 from usage_ingest.storage.ledger import DetailsAdded, Ledger
+from usage_ingest.storage.reader import LedgerReader
 
 
 @pytest.fixture
@@ -183,3 +185,28 @@ async def test_without_plans_nothing_is_read_of_tokens(database: Database) -> No
     await Ledger(database).record([Entry.of(run, rules, NOW)])
 
     assert await ledger.run_sql("SELECT readings FROM usage_events") == [({"runs": 1},)]
+
+
+async def test_explain_says_by_what_price_and_when(ledger: PricedLedger) -> None:
+    """An operator who is asked for one run's cost finds its source."""
+    known, new = ledger.tokens("known", 1), ledger.tokens("new", 2)
+    await ledger.record(known, new)
+    await ledger.claims().claim(NOW)
+    reader = LedgerReader(ledger.database)
+
+    async def explained(run: ToolRun) -> str:
+        history = await reader.history(run.id)
+        assert history is not None
+        return "\n".join(explain(history))
+
+    of_known, lacking = await explained(known), await explained(new)
+    await ledger.price_late()
+    await ledger.claims().claim_late(NOW)
+    late = await explained(new)
+
+    assert "priced as known from 2020-01-01T00:00:00Z on, by a list" in of_known
+    assert f"{KNOWN} on @tokens" in of_known
+    assert "its model had no price: it is priced once the price table" in lacking
+    assert "priced as new from 2020-01-01T00:00:00Z on, by another list" in late
+    assert f"{NEW} micro-USD, claimed" in late
+    assert f"{NEW * 3 // 2} on micros with 1 runs" in late

@@ -176,6 +176,7 @@ async def restored(lost: LostLedger, calls: str) -> tuple[int, dict[str, int]]:
         window=timedelta(seconds=10),
         execute=True,
         charges=CHARGES,
+        counting={RUNS, "@premium"},
         unique_meters={"pro": "unique_tools"},
     )
     await recovery.restore_reports(records)

@@ -11,8 +11,10 @@ from local_stack.servers import Database as PostgresServer
 from local_stack.sql import run_sql
 from nexus_contracts import (
     Event,
+    SubscriptionChanged,
     UsageRecorded,
     UsageReported,
+    UserAssigned,
     read_event,
 )
 from nexus_database import Database
@@ -221,3 +223,45 @@ async def test_repetition_for_a_later_release_is_retried(
     longest = TIERS[-1].name
     await eventually(lambda: vhost.depth(longest), lambda depth: depth == 1, within=40)
     assert await vhost.dead_letters(TOOL_EXECUTED_QUEUE) == []
+
+
+async def test_assignment_and_subscription_decide_about_usage(
+    vhost: Vhost, running: Database
+) -> None:
+    """Both come from customer-provisioner; the run's report is to the team's customer."""
+    user, team = uuid4(), uuid4()
+    since = PAST - timedelta(hours=1)
+    assigned = UserAssigned(user_id=user, account_id=team, since=since, revision=1)
+    changed = SubscriptionChanged(
+        subscription_id="sub_1",
+        account_id=team,
+        stripe_customer_id="cus_team",
+        revision=1,
+        plan_type="team",
+        status="active",
+        items=[],
+        plan_since=since,
+        as_of=since,
+    )
+    events = [
+        Event.of(each, source="customer-provisioner", id=uuid4(), time=PAST)
+        for each in (assigned, changed)
+    ]
+
+    await vhost.publish(
+        provisioned(user, "cus_user"), provisioned(team, "cus_team"), *events, exchange=INTERNAL
+    )
+    await eventually(lambda: count(running, "account_assignments"), (1).__eq__)
+    await eventually(lambda: count(running, "account_plans"), (1).__eq__)
+    await eventually(lambda: count(running, "billing_accounts"), (2).__eq__)
+    await vhost.publish(tool_run(user, time=PAST))
+
+    message = await vhost.take(USAGE_RECORDED_QUEUE)
+    report = read_event(message.body, [UsageRecorded])
+    assert report.data.stripe_customer_id == "cus_team"
+
+
+async def count(database: Database, table: str) -> int:
+    """Count the rows of a table."""
+    query = text(f"SELECT count(*) FROM {table}")  # noqa: S608 - of this test
+    return int((await database.run(lambda c: c.execute(query))).scalar_one())

@@ -64,6 +64,17 @@ _REPORTS = Section(
             "usageunreported",
         ),
         Panel(
+            "Runs without a price",
+            "Runs whose model the price table lacks: their cost waits for it. And runs per second"
+            " whose tokens are not priced, by the reason.",
+            "short",
+            (
+                Query("max(usage_ingest_unpriced_runs)", "waiting for a price"),
+                rates("usage_ingest_runs_not_priced_total", "reason"),
+            ),
+            "runswithoutprice",
+        ),
+        Panel(
             "Unfinished",
             "Events and reports by state. Rejected reports stay until an operator settles them.",
             "short",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from local_stack.ports import LOOPBACK
+from local_stack.urls import Address
 
 VHOST = "metering"
 OPERATOR = "operator"
@@ -24,6 +25,7 @@ class ServicePlan:
         name: Its name everywhere outside Python and SQL.
         port: Where its HTTP side listens where that port is free.
         calls_stripe: Whether it gets a key of Stripe.
+        gets_webhooks: Whether it gets the events of Stripe.
         has_api: Whether it gets the key of the HTTP APIs.
     """
 
@@ -31,6 +33,7 @@ class ServicePlan:
     port: int
     calls_stripe: bool
     has_api: bool = False
+    gets_webhooks: bool = False
 
     @property
     def module(self) -> str:
@@ -43,7 +46,7 @@ class ServicePlan:
 
 
 SERVICES = (
-    ServicePlan("customer-provisioner", 8081, calls_stripe=True, has_api=True),
+    ServicePlan("customer-provisioner", 8081, calls_stripe=True, has_api=True, gets_webhooks=True),
     ServicePlan("usage-ingest", 8082, calls_stripe=False),
     ServicePlan("stripe-reporter", 8083, calls_stripe=True),
 )
@@ -136,7 +139,30 @@ def topology_settings(management_url: str, passwords: Mapping[str, str]) -> dict
     return settings
 
 
-def emulator_command(port: int, key: str) -> list[str]:
+def webhook_arguments(service_port: int, secret: str) -> list[str]:
+    """Build the arguments by which the local Stripe sends customer-provisioner its events.
+
+    Where it is away, they come again within minutes, not within days.
+    """
+    events = (f"customer.subscription.{change}" for change in ("created", "updated", "deleted"))
+    further = ("customer.updated", "customer.deleted")
+    entitlements = "entitlements.active_entitlement_summary.updated"
+    types = [
+        each for type_ in (*events, *further, entitlements) for each in ("--webhook-event", type_)
+    ]
+    url = Address(LOOPBACK, service_port).http_url
+    return [
+        "--webhook",
+        f"{url}/webhooks/stripe",
+        "--webhook-secret",
+        secret,
+        "--webhook-retry-scale",
+        "0.01",
+        *types,
+    ]
+
+
+def emulator_command(port: int, key: str, *further: str) -> list[str]:
     """Build the command that runs a local Stripe with the meter the services report to."""
     where = ["--host", LOOPBACK, "--port", str(port)]
     return [
@@ -149,6 +175,7 @@ def emulator_command(port: int, key: str) -> list[str]:
         key,
         "--meter",
         METER,
+        *further,
     ]
 
 

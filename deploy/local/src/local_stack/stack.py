@@ -32,6 +32,7 @@ from local_stack.catalogue import (
     topology_command,
     topology_settings,
     usage_api_command,
+    webhook_arguments,
 )
 from local_stack.databases import create_databases, create_monitor, create_usage_reader
 from local_stack.directory_lock import DirectoryLock
@@ -60,6 +61,7 @@ class Stack:
         services: The services' processes by name, such as ``usage-ingest``, ``usage-ingest 2``.
         monitoring: Its monitoring; not running unless the options ask for it.
         stripe_key: The key the local Stripe accepts.
+        webhook_secret: What the local Stripe signs its events with.
         api_key: The key of the HTTP APIs: of customer-provisioner, the events and the usage API.
     """
 
@@ -74,6 +76,7 @@ class Stack:
         self.postgres = postgres
         self.broker = broker
         self.stripe_key = f"sk_test_{secrets.token_hex(16)}"
+        self.webhook_secret = f"whsec_{secrets.token_hex(16)}"
         self.api_key = secrets.token_urlsafe(32)
         self._directory = directory
         self._options = options
@@ -88,7 +91,7 @@ class Stack:
         emulator, *ports = free_ports(
             *(wanted if options.standard_ports else [None] * len(wanted)), *further
         )
-        self.emulator = self._emulator_on(emulator)
+        self.emulator = self._emulator_on(emulator, dict(zip(SERVICES, ports, strict=False)))
         self.services: Mapping[str, ServerProcess] = {
             name: self._service_on(port, plan, name)
             for (name, plan), port in zip(processes(options.processes), ports, strict=True)
@@ -213,10 +216,16 @@ class Stack:
     def _write_pids(self) -> None:
         self._lock.write_pids(*self.pids.values())
 
-    def _emulator_on(self, port: int) -> ServerProcess:
+    def _emulator_on(self, port: int, services: Mapping[ServicePlan, int]) -> ServerProcess:
+        webhooks = [
+            argument
+            for plan, service in services.items()
+            if plan.gets_webhooks
+            for argument in webhook_arguments(service, self.webhook_secret)
+        ]
         return ServerProcess(
             EMULATOR,
-            emulator_command(port, self.stripe_key),
+            emulator_command(port, self.stripe_key, *webhooks),
             url=Address(LOOPBACK, port).http_url,
             ready_path="/_emulator/health",
             log=self._directory / "logs" / f"{EMULATOR}.log",
@@ -248,6 +257,8 @@ class Stack:
         if plan.calls_stripe:
             settings["STRIPE_SECRET_KEY"] = self.stripe_key
             settings["STRIPE_API_BASE"] = self.emulator_url
+        if plan.gets_webhooks:
+            settings["STRIPE_WEBHOOK_SECRET"] = self.webhook_secret
         settings |= self._options.settings_of(plan)
         return self._process_on(port, name, plan.command("serve"), settings)
 

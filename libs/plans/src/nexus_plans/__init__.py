@@ -11,7 +11,7 @@ from nexus_plans.parts import (
     Route,
 )
 from nexus_plans.patterns import ANYTHING, Pattern
-from nexus_plans.plans import Plans
+from nexus_plans.plans import PLAN_TYPE, SEATS, Plans
 from nexus_plans.reading import PlansError, load
 from nexus_plans.schema import schema
 from nexus_plans.stripe_prices import Price, Product, Recurring, Tier
@@ -19,6 +19,8 @@ from nexus_plans.stripe_prices import Price, Product, Recurring, Tier
 __all__ = [
     "ANYTHING",
     "DENY",
+    "PLAN_TYPE",
+    "SEATS",
     "Charge",
     "Limit",
     "Meter",

@@ -4,10 +4,12 @@ Amounts are whole micro-USD. A price is micro-USD per million tokens: $3.00 per 
 """
 
 from datetime import UTC, date, datetime, time
+from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import Field, field_validator
+from typing_extensions import override
 
 from nexus_contracts.fields import Text
 from nexus_plans.part import Part
@@ -38,6 +40,11 @@ class ModelPrice(Part):
     source: Text
     """Where the price was read: an address, or a package with its version."""
 
+    @override
+    def __hash__(self) -> int:
+        """Return a hash of the parts that tell prices apart: it is asked for with every run."""
+        return hash((self.valid_from, self.input, self.source))
+
     @property
     def begins(self) -> datetime:
         """The first moment that it holds for."""
@@ -64,8 +71,14 @@ class Model(Part):
 
     def price_at(self, moment: datetime) -> ModelPrice | None:
         """Return the price that holds at ``moment``, or ``None`` if it is before all of them."""
-        held = [price for price in self.prices if price.begins <= moment]
-        return held[-1] if held else None
+        for begins, price in self._newest_first:
+            if begins <= moment:
+                return price
+        return None
+
+    @cached_property
+    def _newest_first(self) -> tuple[tuple[datetime, ModelPrice], ...]:
+        return tuple((price.begins, price) for price in reversed(self.prices))
 
 
 class Tokens(NamedTuple):
@@ -97,9 +110,10 @@ def cost(tokens: Tokens, price: ModelPrice, cached_tokens: CachedTokens) -> int:
     Kinds that are unknown count as none. Where cached tokens are a part of the input, no more of
     them are charged than the input has.
     """
-    read, written, cached = (tokens.input or 0, tokens.output or 0, tokens.cached or 0)
+    known, written, cached = tokens
+    read, written, cached = known or 0, written or 0, cached or 0
     if cached_tokens == "part":
-        if tokens.input is not None:
+        if known is not None:
             cached = min(cached, read)
         read = max(read - cached, 0)
     total = read * price.input + written * price.output + cached * price.cached

@@ -1,6 +1,6 @@
 """The file as a whole, and what it decides. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, Final, Literal
@@ -17,6 +17,11 @@ from nexus_plans.stripe_prices import Product, ProductId
 
 PLAN_TYPE: Final = "plan_type"
 """The key of the metadata that a price or a product at Stripe names its plan by."""
+
+SEATS: Final = "seats"
+"""The key of the metadata that says `true` of a price whose quantity is the number of seats."""
+
+_UNKNOWN: Final = Tokens(None, None, None)
 
 REMEMBERED: Final = 4096
 """Servers with tools, and names of models, whose route or price is kept at hand."""
@@ -86,9 +91,12 @@ class Plans(Part):
         )
         return next((each for each in candidates if each in self.plans), None)
 
-    def seats_price(self, lookup_key: str | None) -> bool:
-        """Whether the quantity of the price with this lookup key is the number of seats."""
-        return lookup_key is not None and lookup_key in self._seats
+    def seats_price(self, lookup_key: str | None, price_metadata: Mapping[str, str]) -> bool:
+        """Whether the quantity of a price is the number of seats.
+
+        A price says so itself once another one has taken over its lookup key.
+        """
+        return lookup_key in self._seats or price_metadata.get(SEATS) == "true"
 
     def route_of(self, server_id: str, tool_name: str) -> str | None:
         """Return the route that counts a run, or ``None``: the meter of all runs does."""
@@ -146,22 +154,22 @@ class Plans(Part):
         """Return what the tokens of a run at the time ``at`` cost, or why that is not known."""
         if model is None:
             return NoPrice("no_model")
-        if tokens.input is None and tokens.output is None and tokens.cached is None:
+        if tokens == _UNKNOWN:
             return NoPrice("no_tokens")
-        name = self._model_named(model)
-        price = None if name is None else self.models[name].price_at(at)
-        if name is None or price is None:
+        named = self._model_named(model)
+        price = None if named is None else named[1].price_at(at)
+        if named is None or price is None:
             return NoPrice("no_price")
-        cached = self.models[name].cached_tokens
-        amount = cost(tokens, price, cached)
+        name, of = named
+        amount = cost(tokens, price, of.cached_tokens)
         if amount > MOST_MICRO_USD:
             return NoPrice("too_much")
-        return Priced(amount, name, cached, price)
+        return Priced(amount, name, of.cached_tokens, price)
 
     def priced_from(self, model: str) -> datetime | None:
         """Return the first moment that the table has a price of a model for, if it has any."""
-        name = self._model_named(model)
-        return None if name is None else self.models[name].prices[0].begins
+        named = self._model_named(model)
+        return None if named is None else named[1].prices[0].begins
 
     @cached_property
     def meter_names(self) -> tuple[str, ...]:
@@ -182,51 +190,42 @@ class Plans(Part):
         return frozenset(price.lookup_key for price in prices if price.seats)
 
     @cached_property
-    def _counted(self) -> "_Routing":
-        return _Routing({n: r for n, r in self.routes.items() if r.priced is None})
+    def _counted(self) -> "_Route":
+        return _routing({n: r for n, r in self.routes.items() if r.priced is None})
 
     @cached_property
-    def _priced(self) -> "_Routing":
-        return _Routing({n: r for n, r in self.routes.items() if r.priced is not None})
+    def _priced(self) -> "_Route":
+        return _routing({n: r for n, r in self.routes.items() if r.priced is not None})
 
     @cached_property
-    def _model_named(self) -> "_ModelNames":
-        return _ModelNames(self.models)
+    def _model_named(self) -> Callable[[str], tuple[str, Model] | None]:
+        """Return what finds a model by its name in the file, else by the first pattern."""
+        patterns = [(name, compiled(m.names)) for name, m in self.models.items() if m.names]
+
+        @lru_cache(maxsize=REMEMBERED)
+        def find(model: str) -> tuple[str, Model] | None:
+            if model in self.models:
+                return model, self.models[model]
+            matching = (name for name, pattern in patterns if pattern.fullmatch(model))
+            return next(((name, self.models[name]) for name in matching), None)
+
+        return find
 
 
-class _Routing:
-    """Finds the first of some routes that matches, and remembers what it found."""
+_Route = Callable[[str, str], str | None]
 
-    def __init__(self, routes: Mapping[str, Route]) -> None:
-        self._routes = [
-            (name, compiled(route.servers), compiled(route.tools)) for name, route in routes.items()
-        ]
-        self._found = lru_cache(maxsize=REMEMBERED)(self._find)
 
-    def __call__(self, server_id: str, tool_name: str) -> str | None:
-        return self._found(server_id, tool_name) if self._routes else None
+def _routing(routes: Mapping[str, Route]) -> _Route:
+    """Return what finds the first of some routes that matches a server and a tool."""
+    patterns = [(name, compiled(r.servers), compiled(r.tools)) for name, r in routes.items()]
 
-    def _find(self, server_id: str, tool_name: str) -> str | None:
+    @lru_cache(maxsize=REMEMBERED)
+    def find(server_id: str, tool_name: str) -> str | None:
         matching = (
             name
-            for name, servers, tools in self._routes
+            for name, servers, tools in patterns
             if servers.fullmatch(server_id) and tools.fullmatch(tool_name)
         )
         return next(matching, None)
 
-
-class _ModelNames:
-    """Finds a model by its name in the file, else by the first pattern; remembers it likewise."""
-
-    def __init__(self, models: Mapping[str, Model]) -> None:
-        self._models = models
-        self._patterns = [(n, compiled(m.names)) for n, m in models.items() if m.names]
-        self._found = lru_cache(maxsize=REMEMBERED)(self._find)
-
-    def __call__(self, model: str) -> str | None:
-        return self._found(model)
-
-    def _find(self, model: str) -> str | None:
-        if model in self._models:
-            return model
-        return next((name for name, pattern in self._patterns if pattern.fullmatch(model)), None)
+    return find

@@ -83,7 +83,7 @@ class TransformQuantity(Part):
 class Price(Part):
     """A price, which Stripe and the plan are found by through its ``lookup_key``.
 
-    A price at Stripe is never changed: another amount is another lookup key here.
+    A price at Stripe is never changed: of another amount, a new one takes over the lookup key.
     """
 
     lookup_key: LookupKey

@@ -107,6 +107,9 @@ async def serving_asgi(app: ASGIApp, host: str, port: int) -> AsyncIterator[Asgi
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family)
+        # Connections inherit it. asyncio sets it only where the socket names its protocol, and an
+        # answer's body, sent after its headers, waited up to 40 ms for the client to acknowledge.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         address = f"HTTP_HOST {host}, HTTP_PORT {port}"
         raise StartError(f"{address}: {error.strerror}; choose others") from None

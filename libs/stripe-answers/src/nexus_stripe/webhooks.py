@@ -4,7 +4,6 @@ From there on retries and dead letters are those of every message. Whatever is n
 2xx, Stripe sends again for three days (https://docs.stripe.com/webhooks#automatic-retries).
 """
 
-import asyncio
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -20,8 +19,8 @@ from nexus_contracts import Event, StripeChanged
 from nexus_messaging.errors import PublishError
 from nexus_messaging.outgoing import send
 from nexus_messaging.publisher import Publisher
-from nexus_service.media_types import media_type_of
 from nexus_service.problems import CONTENT_TYPE, RETRY_AFTER, Code, Problem, ProblemError
+from nexus_service.request_bodies import read_body
 from nexus_stripe.signatures import SignatureFault, signature_fault
 from nexus_stripe.webhook_events import read_webhook
 
@@ -30,13 +29,8 @@ PATH: Final = "/webhooks/stripe"
 MOST_BODY_BYTES: Final = 1024 * 1024
 """Of a body that is read before its signature can be checked. Events have a few kilobytes."""
 
-BODY_SECONDS: Final = 10.0
-"""For a request's body, so that a slow client holds a connection no longer."""
-
 _EVENT_IDS: Final = uuid5(NAMESPACE_URL, "https://docs.stripe.com/api/events")
 """The namespace of our events' ids: an event that Stripe sends twice has one id."""
-
-_JSON: Final = "application/json"
 
 _UNSIGNED: Final = Problem(Code.INVALID, "the Stripe-Signature is missing, wrong or too old")
 _UNREADABLE: Final = Problem(Code.INVALID, "the body is no event of Stripe's")
@@ -150,7 +144,10 @@ class WebhookRoutes:
         Raises:
             ProblemError: it is not taken.
         """
-        body = await self._read_body(request)
+        try:
+            body = await read_body(request, MOST_BODY_BYTES)
+        except ProblemError as error:
+            raise self._refusal(Taken.UNREADABLE, error.problem) from None
         fault = signature_fault(body, request.headers.get("Stripe-Signature"), self._secrets)
         if fault is not None:
             raise self._refusal(fault, _UNSIGNED)
@@ -184,34 +181,6 @@ class WebhookRoutes:
     def _other_mode(self) -> Problem:
         mode, other = ("live", "test") if self._livemode else ("test", "live")
         return Problem(Code.FORBIDDEN, f"an event of {other} mode, and this service is of {mode}")
-
-    async def _read_body(self, request: web.Request) -> bytes:
-        """Read the body of a request.
-
-        Raises:
-            ProblemError: another media type, too large, too slow, or not readable.
-        """
-        headers = request.headers
-        if media_type_of(headers.get("Content-Type"), headers.get("Content-Encoding")) != _JSON:
-            detail = f"Content-Type is {_JSON}, in UTF-8, without Content-Encoding"
-            raise self._unreadable(Code.UNSUPPORTED_MEDIA_TYPE, detail)
-        body = bytearray()
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                async for chunk in request.content.iter_any():
-                    body += chunk
-                    if len(body) > MOST_BODY_BYTES:
-                        detail = f"an event has at most {MOST_BODY_BYTES} bytes"
-                        raise self._unreadable(Code.TOO_LARGE, detail)
-        except TimeoutError:
-            detail = f"the body did not arrive within {BODY_SECONDS:.0f} s"
-            raise self._unreadable(Code.BODY_TIMEOUT, detail) from None
-        except web.RequestPayloadError:
-            raise self._unreadable(Code.INVALID, "the body can't be read") from None
-        return bytes(body)
-
-    def _unreadable(self, code: Code, detail: str) -> ProblemError:
-        return self._refusal(Taken.UNREADABLE, Problem(code, detail))
 
     def _refusal(self, outcome: Taken | SignatureFault, problem: Problem) -> ProblemError:
         self._metrics.count(outcome)

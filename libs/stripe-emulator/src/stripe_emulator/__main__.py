@@ -35,7 +35,8 @@ async def _serve(parsed: argparse.Namespace) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     keys = parsed.key or [DEFAULT_KEY]
-    webhooks = [Webhook(url, parsed.webhook_secret) for url in parsed.webhook]
+    events = parsed.webhook_event or ["*"]
+    webhooks = [Webhook(url, parsed.webhook_secret, events) for url in parsed.webhook]
     async with running_emulator(
         keys, parsed.meter, options, parsed.host, parsed.port, webhooks
     ) as emulator:
@@ -66,13 +67,19 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="URL",
-        help="an endpoint that gets all events, may be repeated",
+        help="an endpoint that gets events, may be repeated",
     )
     serve.add_argument(
         "--webhook-secret",
         default=DEFAULT_WEBHOOK_SECRET,
         metavar="SECRET",
         help=f"what their events are signed with (default {DEFAULT_WEBHOOK_SECRET})",
+    )
+    serve.add_argument(
+        "--webhook-event",
+        action="append",
+        metavar="TYPE",
+        help="a type of event that endpoints get, may be repeated (default all)",
     )
     serve.add_argument(
         "--webhook-retry-scale",

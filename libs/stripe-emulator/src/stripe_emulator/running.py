@@ -24,10 +24,11 @@ class LiveKeyError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """A webhook endpoint: its address, and the secret that its events are signed with."""
+    """A webhook endpoint: its address, its secret, and the types of events that it gets."""
 
     url: str
     secret: str
+    events: Sequence[str] = ("*",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ async def running_emulator(
         options: The account's behaviour; it can be changed later.
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
-        webhooks: Endpoints that get all events from the start.
+        webhooks: Endpoints that get events from the start.
 
     Raises:
         LiveKeyError: For a key that starts like a live account's.
@@ -63,7 +64,7 @@ async def running_emulator(
     """
     account = _account(keys, meters, options)
     for webhook in webhooks:
-        params = {"url": webhook.url, "enabled_events": ["*"]}
+        params = {"url": webhook.url, "enabled_events": list(webhook.events)}
         account.webhook_endpoints.create(params, account.clock.now(), webhook.secret)
     sender = WebhookSender(account)
     runner = web.AppRunner(application(account, sender), access_log=None, shutdown_timeout=1.0)

@@ -16,16 +16,8 @@ from stripe_emulator.parameters import (
 )
 
 MOST_ITEMS = 20
-STATUSES = (
-    "active",
-    "canceled",
-    "incomplete",
-    "incomplete_expired",
-    "past_due",
-    "paused",
-    "trialing",
-    "unpaid",
-)
+PAYMENT_STATUSES = ("active", "incomplete", "incomplete_expired", "past_due", "paused", "unpaid")
+"""The statuses that payments bring at Stripe; the others come by a call or with time."""
 
 
 class _OrWord:
@@ -96,7 +88,7 @@ LIST_SUBSCRIPTIONS = Parameters(
         "created": CREATED,
         "customer": Text(),
         "price": Text(),
-        "status": Choice((*STATUSES, "all", "ended")),
+        "status": Choice((*PAYMENT_STATUSES, "canceled", "trialing", "all", "ended")),
     }
 )
 CREATE_ITEM = Parameters({**_NO_EFFECT, **_ITEM, "subscription": Text()}, ("price", "subscription"))

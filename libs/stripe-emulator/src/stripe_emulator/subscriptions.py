@@ -12,7 +12,7 @@ from stripe_emulator.parameters import is_within, merged_metadata
 from stripe_emulator.prices import Prices
 from stripe_emulator.subscription_items import SubscriptionItems
 from stripe_emulator.subscription_objects import blank_subscription
-from stripe_emulator.subscription_parameters import STATUSES
+from stripe_emulator.subscription_parameters import PAYMENT_STATUSES
 
 _URL = "/v1/subscriptions"
 _DAY = 86400
@@ -91,8 +91,9 @@ class Subscriptions:
     def set_status(self, id_: str, status: str) -> dict[str, Any]:
         """Set the status that payments would bring, such as ``past_due``."""
         before = self._kept.get(id_)
-        if status not in STATUSES:
-            raise invalid_parameter("status", f"Invalid status: must be one of {STATUSES}")
+        if status not in PAYMENT_STATUSES:
+            allowed = ", ".join(PAYMENT_STATUSES)
+            raise invalid_parameter("status", f"Invalid status: must be one of {allowed}")
         ended = int(self._clock.now()) if status in _ENDED else None
         return self._keep("updated", {**before, "status": status, "ended_at": ended}, before)
 

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 import nexus_database
 from customer_provisioner.settings import (
+    AdminSettings,
     BackfillSettings,
     CustomerSettings,
     PublishSettings,
@@ -113,6 +114,12 @@ def _assign_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _plans_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=["ensure"], help="make what Stripe lacks")
+    parser.add_argument("--execute", action="store_true", help="make it; without it, only print")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+
+
 _ID: Final = "6f1c2a9e-0d3b-4c57-9a41-000000000000"
 _ACCOUNT: Final = "0b8d1f64-5a2e-4f0c-8c55-000000000000"
 
@@ -144,6 +151,14 @@ COMMANDS: Final = (
         "customer_provisioner.account_commands:assign_user",
         _assign_arguments,
         (f"{{}} {_ID} {_ACCOUNT}", f"{{}} {_ID} {_ACCOUNT} --from 2026-03-01T00:00:00Z"),
+    ),
+    Command(
+        "plans",
+        "make at Stripe what PLANS_FILE has: meters, features, products and prices",
+        AdminSettings,
+        "customer_provisioner.plans_command:ensure_plans",
+        _plans_arguments,
+        ("{} ensure", "STRIPE_ADMIN_KEY=sk_… {} ensure --execute"),
     ),
     Command(
         "announce",

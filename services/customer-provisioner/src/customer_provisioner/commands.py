@@ -14,6 +14,7 @@ from customer_provisioner.announcing import (
 )
 from customer_provisioner.assignments import account_at
 from customer_provisioner.circuit import CircuitOpenError
+from customer_provisioner.ensuring import NotMadeError
 from customer_provisioner.explanation import explain, explain_payer
 from customer_provisioner.linking import CustomerStatus
 from customer_provisioner.links import NotLinkedError, link
@@ -52,6 +53,7 @@ FAULTS: Final = (
     PermanentError,
     NotLinkedError,
     NotAssignableError,
+    NotMadeError,
 )
 """What any command may raise; each text says what to do."""
 

@@ -11,7 +11,6 @@ from customer_provisioner.http_requests import (
     Admission,
     customer_of,
     has_another,
-    read_body,
     read_json,
     wait_until_provisioned,
     with_errors,
@@ -24,6 +23,7 @@ from nexus_contracts.user_created import oldest
 from nexus_messaging.outgoing import send
 from nexus_messaging.publisher import Publisher
 from nexus_service.problems import Code, Problem, ProblemError
+from nexus_service.request_bodies import read_body
 
 _UNKNOWN_USER: Final = Problem(Code.NOT_FOUND, "no such user")
 

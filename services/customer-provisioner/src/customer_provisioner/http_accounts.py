@@ -12,7 +12,6 @@ from customer_provisioner.http_requests import (
     Admission,
     customer_of,
     has_another,
-    read_body,
     read_json,
     wait_until_provisioned,
     with_errors,
@@ -25,6 +24,7 @@ from nexus_contracts import UserAssigned, UserCreatedV2
 from nexus_contracts.fields import Moment, StripeCustomerId, Text
 from nexus_contracts.user_created import OptionalEmail
 from nexus_service.problems import Code, Problem, ProblemError
+from nexus_service.request_bodies import read_body
 
 _STRICT: Final = ConfigDict(frozen=True, strict=True, extra="ignore", hide_input_in_errors=True)
 

@@ -10,12 +10,10 @@ from pydantic import BaseModel, ValidationError
 
 from customer_provisioner.profile import Profile, State
 from customer_provisioner.storage.reader import ProfileReader
-from nexus_contracts import MAX_BODY_BYTES
 from nexus_contracts.wording import broken_rules
 from nexus_database import DatabaseUnavailableError
 from nexus_messaging.errors import PublishError
 from nexus_service.api_keys import ApiKey, key_of
-from nexus_service.media_types import media_type_of
 from nexus_service.problems import (
     CONTENT_TYPE,
     RETRY_AFTER,
@@ -31,11 +29,6 @@ WAIT_SECONDS: Final = 5.0
 """How long a caller waits for its customer before the answer is 202."""
 
 POLL_SECONDS: Final = 0.1
-
-JSON: Final = "application/json"
-
-BODY_SECONDS: Final = 10.0
-"""For a request's body, so that a slow client holds a connection no longer."""
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -62,32 +55,6 @@ class Admission:
             detail = "this key has sent too many requests to this process"
             raise ProblemError(Problem(Code.RATE_LIMITED, detail, retry_after=wait))
         return key
-
-
-async def read_body(request: web.Request) -> bytes:
-    """Read the body of a request.
-
-    Raises:
-        ProblemError: another media type, too large, too slow, or not readable.
-    """
-    headers = request.headers
-    if media_type_of(headers.get("Content-Type"), headers.get("Content-Encoding")) != JSON:
-        detail = f"Content-Type is {JSON}, in UTF-8, without Content-Encoding"
-        raise ProblemError(Problem(Code.UNSUPPORTED_MEDIA_TYPE, detail))
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > MAX_BODY_BYTES:
-                    detail = f"a body has at most {MAX_BODY_BYTES} bytes"
-                    raise ProblemError(Problem(Code.TOO_LARGE, detail))
-    except TimeoutError:
-        detail = f"the body did not arrive within {BODY_SECONDS:.0f} s"
-        raise ProblemError(Problem(Code.BODY_TIMEOUT, detail)) from None
-    except web.RequestPayloadError:
-        raise ProblemError(Problem(Code.INVALID, "the body can't be read")) from None
-    return bytes(body)
 
 
 def read_json(body: bytes, kind: type[ModelT]) -> ModelT:

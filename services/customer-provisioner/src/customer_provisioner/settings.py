@@ -1,6 +1,6 @@
 """The settings of customer-provisioner and of its commands, from environment variables."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
@@ -11,6 +11,8 @@ from nexus_service.api_keys import ApiSettings
 from nexus_service.settings import ServiceSettings, Token
 from nexus_stripe.webhook_settings import WebhookSettings
 
+_STRIPE_API_BASE: Final = r"^(https?://[^/\s]+)?$"
+
 
 class StripeSettings(BaseModel):
     """How Stripe is reached."""
@@ -20,7 +22,7 @@ class StripeSettings(BaseModel):
     stripe_secret_key: Token
     """A secret or restricted key that may write and read customers and, for webhooks, read
     subscriptions, products and billing meters."""
-    stripe_api_base: str = Field("", pattern=r"^(https?://[^/\s]+)?$")
+    stripe_api_base: str = Field("", pattern=_STRIPE_API_BASE)
     """The address of an emulator; empty for Stripe itself."""
 
 
@@ -33,12 +35,35 @@ class PlanSettings(BaseModel):
     """The path of the plan file, see `libs/plans`; empty: subscriptions are for no plan."""
 
 
+def _refused(key: SecretStr | None) -> None:
+    if key is not None:
+        raise ValueError("is for the command `plans ensure` alone: no service has such a key")
+
+
+class AdminSettings(PlanSettings):
+    """What `plans ensure` needs."""
+
+    stripe_admin_key: Token
+    """A key that may write products, prices, billing meters and entitlements, and read
+    subscriptions; given to this command alone."""
+    stripe_api_base: str = Field("", pattern=_STRIPE_API_BASE)
+    """The address of an emulator; empty for Stripe itself."""
+
+    @property
+    def live(self) -> bool:
+        """Whether the key is of live mode."""
+        return "_live_" in self.stripe_admin_key.get_secret_value()[:8]
+
+
 class SubscriptionSettings(StripeSettings, WebhookSettings):
     """What following subscriptions needs: without a webhook secret they are not followed."""
 
 
 class Settings(SubscriptionSettings, PlanSettings, ApiSettings, ServiceSettings):
     """All settings of the running service."""
+
+    stripe_admin_key: Annotated[SecretStr | None, AfterValidator(_refused)] = None
+    """Must not be set: it is for `plans ensure` alone."""
 
 
 class PublishSettings(DatabaseSettings, BrokerSettings):

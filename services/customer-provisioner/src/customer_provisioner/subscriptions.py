@@ -138,7 +138,11 @@ def snapshot_of(fetched: Fetched, plans: Plans | None) -> Snapshot:
     of_plan = [
         item for item, plan in zip(fetched.items, found, strict=True) if plan and plan == plan_type
     ]
-    by_seat = [item for item in fetched.items if plans and plans.seats_price(item.lookup_key)]
+    by_seat = [
+        item
+        for item in fetched.items
+        if plans and plans.seats_price(item.lookup_key, item.price_metadata)
+    ]
     start, end = _period(fetched.items)
     return Snapshot(
         stripe_customer_id=fetched.stripe_customer_id,
@@ -162,7 +166,8 @@ class Difference(Enum):
 
     NONE = auto()
     OURS = auto()
-    """Stripe has changed nothing: the plan file has, or the subscription is older than we are."""
+    """The subscription has not changed at Stripe: the plan file has, or its price's lookup key, or
+    it is older than we are."""
     WEBHOOK = auto()
     """No webhook has said what Stripe has changed, or it is still on the way."""
 
@@ -183,8 +188,8 @@ def difference(
         return Difference.WEBHOOK if began_since else Difference.OURS
     if stored.snapshot == seen:
         return Difference.NONE
-    before, now = (replace(each, plan_type=None, seats=None) for each in (stored.snapshot, seen))
-    return Difference.OURS if before == now else Difference.WEBHOOK
+    same = _without_what_no_webhook_says(stored.snapshot) == _without_what_no_webhook_says(seen)
+    return Difference.OURS if same else Difference.WEBHOOK
 
 
 def announcement(subscription: Subscription) -> Event[SubscriptionChanged]:
@@ -216,6 +221,12 @@ def announcement(subscription: Subscription) -> Event[SubscriptionChanged]:
     )
 
 
+def _without_what_no_webhook_says(snapshot: Snapshot) -> Snapshot:
+    # A subscription has no event of its own when another price takes over the lookup key of its.
+    items = tuple(replace(item, lookup_key=None) for item in snapshot.items)
+    return replace(snapshot, plan_type=None, seats=None, items=items)
+
+
 def _plan_of(item: FetchedItem, plans: Plans) -> str | None:
     return plans.plan_of_item(item.lookup_key, item.product_metadata, item.price_metadata)
 
@@ -234,10 +245,10 @@ def _plan_since(
 def _seats(*choices: Sequence[FetchedItem]) -> int | None:
     """Return the quantity of what is licensed in the first choice with any; None if all is metered.
 
-    Stripe gives every licensed item a quantity.
+    Stripe gives every licensed item a quantity, and no metered one.
     """
     for items in choices:
-        licensed = [item.quantity or 0 for item in items if item.meter is None]
+        licensed = [item.quantity for item in items if item.quantity is not None]
         if licensed:
             return sum(licensed)
     return None

@@ -7,14 +7,11 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from nexus_contracts import UsageRecorded
-
-CUSTOMER_KEY: Final = "stripe_customer_id"
-VALUE_KEY: Final = "value"
-"""Stripe's defaults for the payload keys of a meter; ``meters ensure`` creates meters with them."""
+from nexus_stripe.meters import CUSTOMER_KEY, VALUE_KEY
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ def _explain_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _payers_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("user_id", type=UUID, help="the user, as tool runs name them")
+
+
 def _usage_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("user_id", type=UUID, metavar="USER", help="the user's id")
     parser.add_argument(

@@ -120,8 +120,8 @@ class Entry(NamedTuple):
         cost = None
         if read and rules.plans is not None:
             cost = cost_of(event.data, event.time, rules.plans)
-            if cost is not None and cost.micro_usd:
-                read[cost.key] = cost.micro_usd
+            if cost is not None and (micro_usd := cost.micro_usd):
+                read[cost.key] = micro_usd
         metadata = stored_metadata(event.data.metadata)
         return cls(
             event=event,

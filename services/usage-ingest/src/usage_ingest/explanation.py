@@ -23,6 +23,13 @@ REPORT_STATES: Final = {
 }
 
 
+LACKED_PRICE: Final = {
+    "unpriced": "it is priced once the price table (PLANS_FILE) has it",
+    "priced": "it has one now, by which its tokens cost nothing",
+    "given_up": "it is too old now, and is billed without the cost of its tokens",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class EventHistory:
     """An event's row, and the rows of the reports it went into."""
@@ -46,6 +53,7 @@ def explain(history: EventHistory) -> Iterator[str]:
     if event["metadata_left_out"]:
         yield "its metadata can't be stored and was left out; nothing is billed by it"
     yield f"worth {_readings(event['readings'])}"
+    yield from _price(event)
     if event["account_id"] != event["user_id"]:
         yield f"paid by account {event['account_id']}, which its user was assigned to"
     if event["claimed_for"] not in {None, event["account_id"]}:
@@ -81,13 +89,11 @@ class Assignment:
 def explain_payers(user_id: UUID, assignments: Sequence[Assignment]) -> Iterator[str]:
     """Yield who pays for a user's runs, the earliest first, and what an assignment left."""
     own = "the user's own"
-    first = f"until {rfc_3339(assignments[0].since)}" if assignments else "always"
-    yield f"{first}: {own}"
-    for each, following in zip(assignments, [*assignments[1:], None], strict=True):
+    yield f"until {rfc_3339(assignments[0].since)}: {own}" if assignments else f"always: {own}"
+    for number, each in enumerate(assignments, 1):
         account = own if each.account_id == user_id else f"account {each.account_id}"
-        overruled = ""
-        if following is not None and following.since == each.since:
-            overruled = f", overruled by revision {following.revision}"
+        same = [other for other in assignments[number:] if other.since == each.since]
+        overruled = f", overruled by revision {same[-1].revision}" if same else ""
         yield (
             f"from {rfc_3339(each.since)}: {account} (revision {each.revision}, known since"
             f" {rfc_3339(each.known_at)}){overruled}"
@@ -104,7 +110,24 @@ def _details(event: Mapping[str, Any]) -> str:
         for kind in ("input", "output", "cached")
         if event[f"{kind}_tokens"] is not None
     ]
-    return f"{', '.join(known) or 'none known'}; nothing is billed by them"
+    charged = "" if event["priced_as"] or event["lacked_price"] else "; nothing is billed by them"
+    return f"{', '.join(known) or 'none known'}{charged}"
+
+
+def _price(event: Mapping[str, Any]) -> Iterator[str]:
+    """Yield by what price the tokens were read, and whether that came later."""
+    if event["priced_as"]:
+        yield (
+            f"priced as {event['priced_as']} from {rfc_3339(event['priced_from'])} on, by"
+            f" {event['price_source']}"
+        )
+    if event["late_value"] is not None:
+        yield (
+            f"priced later, {rfc_3339(event['late_at'])}: {event['late_value']} micro-USD,"
+            f" {event['late_state']}"
+        )
+    elif event["lacked_price"]:
+        yield f"its model had no price: {LACKED_PRICE[event['lacked_price']]}"
 
 
 def _state_of(report: Mapping[str, Any]) -> str:

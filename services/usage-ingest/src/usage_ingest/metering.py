@@ -81,11 +81,11 @@ def cost_of(run: ToolExecuted, occurred_at: datetime, plans: Plans) -> Cost | No
     """
     if not isinstance(run, ToolExecutedV2):
         return None
-    tokens = Tokens(run.input_tokens, run.output_tokens, run.cached_tokens)
-    if run.model is None and not any(tokens):
-        return None
     route = plans.priced_route_of(run.server_id, run.tool_name)
     if route is None:
+        return None
+    tokens = Tokens(run.input_tokens, run.output_tokens, run.cached_tokens)
+    if run.model is None and not any(tokens):
         return None
     return Cost(ROUTE_SIGN + route, plans.price_of(run.model, tokens, occurred_at))
 

@@ -9,6 +9,7 @@ from nexus_contracts.tool_executed import Status
 from nexus_database.settings import DatabaseSettings
 from nexus_messaging.settings import AmqpUrl, BrokerSettings
 from nexus_plans import Plans, PlansError, load
+from nexus_plans.parts import ROUTE_SIGN
 from nexus_service.settings import ServiceSettings
 from usage_ingest.metering import BillingRules
 from usage_ingest.windows import DEFAULT_SECONDS, window_seconds
@@ -89,3 +90,11 @@ class AdoptSettings(DatabaseSettings):
 
     report_window_seconds: Annotated[int, AfterValidator(window_seconds)] = DEFAULT_SECONDS
     plans_file: PlansFile = None
+
+    def counting_keys(self) -> frozenset[str]:
+        """Return the keys of which each run reads one: none if there are no plans."""
+        plans = self.plans_file
+        if plans is None:
+            return frozenset()
+        routes = (name for name, route in plans.routes.items() if route.priced is None)
+        return frozenset({plans.default_meter, *(ROUTE_SIGN + name for name in routes)})

@@ -40,6 +40,14 @@ REQUESTS: Final = MappingProxyType(
         "items": ("GET", "/v1/subscription_items"),
         "product": ("GET", "/v1/products/{product}"),
         "meter": ("GET", "/v1/billing/meters/{meter}"),
+        "meters": ("GET", "/v1/billing/meters"),
+        "features": ("GET", "/v1/entitlements/features"),
+        "products": ("GET", "/v1/products"),
+        "product_features": ("GET", "/v1/products/{product}/features"),
+        "prices": ("GET", "/v1/prices"),
+        "price": ("GET", "/v1/prices/{price}"),
+        "price_subscriptions": ("GET", "/v1/subscriptions"),
+        "ensure": ("POST", "/v1/{catalogue}"),
     }
 )
 """Method and path of each call, as spans name them."""
@@ -51,6 +59,14 @@ RIGHTS: Final = MappingProxyType(
         "items": "Subscriptions: read",
         "product": "Products: read",
         "meter": "Billing meters: read",
+        "meters": "Billing meters: write",
+        "features": "Entitlements: write",
+        "products": "Products: write",
+        "product_features": "Products: write",
+        "prices": "Prices: write",
+        "price": "Prices: write",
+        "price_subscriptions": "Subscriptions: read",
+        "ensure": "Billing meters, Entitlements, Products and Prices: write",
     }
 )
 """The right that a restricted key needs for each call beyond customers.
@@ -72,7 +88,8 @@ class StripeCalls:
 
     def __init__(self, key: str, base: str, metrics: Metrics) -> None:
         self._http = StripeHttp()
-        self.v1 = stripe_client(key, base, self._http).v1
+        self.client = stripe_client(key, base, self._http)
+        self.v1 = self.client.v1
         self.live = _mode_of(key)
         self._base = base or stripe.DEFAULT_API_BASE
         self._metrics = metrics

@@ -5,16 +5,17 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar
 
 import stripe
-from stripe.params.billing import MeterCreateParams, MeterEventCreateParams
+from stripe.params.billing import MeterEventCreateParams
 
 from nexus_messaging.tracing import NO_ATTRIBUTES, Attributes, call_span
 from nexus_stripe.answer_classes import Effect
 from nexus_stripe.answers import Answer
-from nexus_stripe.bodies import Body, Item, Page, every_item, read
+from nexus_stripe.bodies import Body, read
 from nexus_stripe.calls import StripeHttp, ask, stripe_client
+from nexus_stripe.meter_bodies import MeterBody, list_active_meters
+from nexus_stripe.meters import Meter
 from stripe_reporter.reports import Report, idempotency_key
 from stripe_reporter.settings import StripeSettings
-from stripe_reporter.stripe.meters import Meter
 from stripe_reporter.stripe.responses import response_to
 
 METER_EVENTS: Final = "/v1/billing/meter_events"
@@ -34,7 +35,6 @@ class StripeApi:
         self._base = base or stripe.DEFAULT_API_BASE
         self._http = StripeHttp()
         self._client = stripe_client(secret_key, base, self._http)
-        self._meters = self._client.v1.billing.meters
 
     async def __aenter__(self) -> Self:
         """Return the client itself."""
@@ -75,28 +75,18 @@ class StripeApi:
     async def active_meters(self) -> tuple[Answer, list[Meter]]:
         """Return what came back and all active meters of the account."""
 
-        async def page(cursor: Any) -> stripe.StripeObject:
-            params: Any = {"status": "active", **cursor}
-            return await self._meters.list_async(params)
-
         async def listed() -> list[Meter]:
-            return [each.meter() for each in await every_item(Page[_Meter], page)]
+            return [each.meter() for each in await list_active_meters(self._client)]
 
         answer, found = await self._call("GET", METERS, listed)
         return answer, found or []
 
     async def create_meter(self, meter: Meter, display_name: str) -> Answer:
-        """Create a summing meter and return what came back."""
-        params: MeterCreateParams = {
-            "display_name": display_name,
-            "event_name": meter.event_name,
-            "default_aggregation": {"formula": "sum"},
-            "customer_mapping": {"type": "by_id", "event_payload_key": meter.customer_key},
-            "value_settings": {"event_payload_key": meter.value_key},
-        }
+        """Create a meter and return what came back."""
+        params: Any = meter.creation(display_name)
 
         async def create() -> None:
-            read(_Meter, await self._meters.create_async(params))
+            read(MeterBody, await self._client.v1.billing.meters.create_async(params))
 
         answer, _ = await self._call("POST", METERS, create)
         return answer
@@ -122,33 +112,6 @@ _IDENTIFIER: Final = "nexus.report.identifier"
 class _MeterEvent(Body):
     object: Literal["billing.meter_event"]
     identifier: str
-
-
-class _Aggregation(Body):
-    formula: str
-
-
-class _PayloadKey(Body):
-    event_payload_key: str
-
-
-class _Meter(Item):
-    object: Literal["billing.meter"]
-    event_name: str
-    default_aggregation: _Aggregation
-    customer_mapping: _PayloadKey
-    value_settings: _PayloadKey
-    event_time_window: str | None = None
-
-    def meter(self) -> Meter:
-        """Return the fields that decide how it counts."""
-        return Meter(
-            event_name=self.event_name,
-            formula=self.default_aggregation.formula,
-            customer_key=self.customer_mapping.event_payload_key,
-            value_key=self.value_settings.event_payload_key,
-            time_window=self.event_time_window,
-        )
 
 
 def stripe_api(settings: StripeSettings) -> StripeApi:

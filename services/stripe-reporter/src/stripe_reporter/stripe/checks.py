@@ -1,14 +1,15 @@
 """What can be wrong with the key, the clock and the meters, checked before reports are sent."""
 
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from nexus_service.checking import Check
 from nexus_stripe.answer_classes import Effect
 from nexus_stripe.answers import Answer
+from nexus_stripe.meters import DISPLAY_NAME, Meter, active_meter, differences
 from stripe_reporter.settings import StripeSettings
 from stripe_reporter.stripe.api import StripeApi, stripe_api
-from stripe_reporter.stripe.meters import Meter, display_name, fault
 from stripe_reporter.stripe.responses import describe, response_to
 
 MOST_SKEW: Final = 60.0
@@ -65,7 +66,7 @@ async def ensure_meters(settings: StripeSettings) -> dict[str, str | None]:
 
 async def _ensure(stripe: StripeApi, settings: StripeSettings, event_name: str) -> str | None:
     answer, active = await stripe.active_meters()
-    if call_fault(answer) is None and all(each.event_name != event_name for each in active):
+    if call_fault(answer) is None and active_meter(event_name, active) is None:
         title = display_name(event_name, settings.stripe_meter_event_name)
         answer = await stripe.create_meter(Meter(event_name), title)
         # Another process may have created it meanwhile, so what is listed now counts.
@@ -73,6 +74,19 @@ async def _ensure(stripe: StripeApi, settings: StripeSettings, event_name: str) 
         if fault(event_name, active) is None:
             return None
     return call_fault(answer) or fault(event_name, active)
+
+
+def fault(event_name: str, active: Sequence[Meter]) -> str | None:
+    """Return what is wrong with the meter of ``event_name`` among the ``active`` ones."""
+    found = active_meter(event_name, active)
+    if found is None:
+        return "not found: run 'stripe-reporter meters ensure'"
+    return differences(found)
+
+
+def display_name(event_name: str, main: str) -> str:
+    """Return what people see in Stripe's dashboard; ``main`` is the meter of tool calls."""
+    return DISPLAY_NAME if event_name == main else f"{DISPLAY_NAME}: {event_name}"
 
 
 def skew(stripe: float | None, ours: float) -> str | None:

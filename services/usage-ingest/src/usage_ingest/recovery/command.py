@@ -149,6 +149,7 @@ async def adopt(settings: AdoptSettings, parsed: argparse.Namespace) -> int:
             window=window,
             execute=parsed.execute,
             charges={} if plans is None else plans.charges(),
+            counting=settings.counting_keys(),
             unique_meters={} if plans is None else plans.unique_tools_meters(),
         )
         for batch in _batches(_records(parsed.file, summary)):

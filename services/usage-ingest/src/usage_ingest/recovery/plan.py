@@ -15,7 +15,7 @@ on another that the claim has a report of.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -198,12 +198,15 @@ class Beside:
 class Claim:
     """A claim by its standing reports, one for each meter, and the readings of its events so far.
 
-    ``plan`` is its account's plan at the time of its first event, as it is known now. ``events``
-    and ``sums`` are the number and the sum of its events' readings, by key.
+    ``counting`` are the keys of which each run has one, whatever else it has; without routes there
+    is only one, and it need not be known. ``plan`` is its account's plan at the time of its first
+    event, as it is known now. ``events`` and ``sums`` are the number and the sum of its events'
+    readings, by key.
     """
 
     rows: Mapping[str, ReportRow]
     charges: Charges = field(default_factory=dict)
+    counting: Collection[str] = frozenset()
     plan: str | None = None
     events: Counter[str] = field(default_factory=Counter)
     sums: Counter[str] = field(default_factory=Counter)
@@ -240,8 +243,16 @@ class Claim:
 
     @property
     def missing(self) -> int:
-        """The number of events that it lacks: an event with readings of two meters is one."""
-        return max(self.lacking.values(), default=0)
+        """The number of events that it lacks: a run that is on two meters is one."""
+        return self._missing(self.lacking)
+
+    def _missing(self, lacking: Mapping[str, int]) -> int:
+        counted = sum(lacking.get(meter, 0) for meter in self._on(self.counting))
+        return max(counted, *lacking.values(), 0)
+
+    def _on(self, keys: Iterable[str]) -> set[str]:
+        """Return the meters that readings with these keys are on."""
+        return {charge.meter for key in keys if (charge := self.charge(key)) is not None}
 
     @property
     def differences(self) -> dict[tuple[str, str], int]:
@@ -289,14 +300,16 @@ class Claim:
 
         It has a report on every meter that its events are on, so each meter of this event must lack
         one. Where only an event that is on a further meter can fill a place, as a run with tokens,
-        the place stays free for it: that event may not be back yet.
+        the place stays free for it: that event may not be back yet. Another meter that counts runs
+        has places of its own.
         """
         late = self.beside(candidate, beside)
-        charges = [self.charge(key) for key in candidate.readings if key not in late]
-        lacking, meters = self.lacking, {each.meter for each in charges if each is not None}
-        return meters <= lacking.keys() and all(
-            lacking[each] < self.missing for each in lacking.keys() - meters
-        )
+        own = [key for key in candidate.readings if key not in late]
+        lacking, meters = self.lacking, self._on(own)
+        missing, counting = self._missing(lacking), self._on(self.counting)
+        further = lacking.keys() - meters - (counting if meters & counting else set())
+        fits = bool(meters) and meters <= lacking.keys()
+        return fits and all(lacking[each] < missing for each in further)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The ledger's side of recovery: a batch of reports, or of their events, in one transaction."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -217,9 +217,11 @@ class Recovery:
 
     All reports are restored first: which events a claim may have is known only from all of its
     reports. ``window`` must be the length that the reports were made with, and ``charges`` are what
-    plans charge routes as. Reports that are late, or on ``unique_meters``, sum up no readings of
-    runs: they are restored, and no events are claimed for them. Without ``execute`` nothing is
-    changed, and a batch does not see what another one would change.
+    plans charge routes as; with these, ``counting`` are the keys of which each run has one: the
+    meter of all runs, and the routes that count runs in its place. Reports that are late, or on
+    ``unique_meters``, sum up no readings of runs: they are restored, and no events are claimed for
+    them. Without ``execute`` nothing is changed, and a batch does not see what another one would
+    change.
     """
 
     def __init__(
@@ -229,12 +231,14 @@ class Recovery:
         window: timedelta,
         execute: bool,
         charges: Charges = MappingProxyType({}),
+        counting: Collection[str] = frozenset(),
         unique_meters: UniqueMeters = MappingProxyType({}),
     ) -> None:
         self._database = database
         self._window = window
         self._execute = execute
         self._charges = charges
+        self._counting = counting
         self._unique_meters = unique_meters
         self._apart = {meter for meter in unique_meters.values() if meter is not None}
 
@@ -329,7 +333,10 @@ class Recovery:
         for (claim_id, meter), row in plan.standing.items():
             if not row.report.late and meter not in self._apart:
                 by_claim.setdefault(claim_id, {})[meter] = row
-        claims = {claim_id: Claim(rows, self._charges) for claim_id, rows in by_claim.items()}
+        claims = {
+            claim_id: Claim(rows, self._charges, self._counting)
+            for claim_id, rows in by_claim.items()
+        }
         for found in await connection.execute(CLAIMED, {"claims": list(claims)}):
             claims[found.claim_id].events[found.key] = found.events
             claims[found.claim_id].sums[found.key] = found.value

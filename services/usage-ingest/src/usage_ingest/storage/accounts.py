@@ -29,9 +29,10 @@ def _waiting_of(user: str, portion: str) -> str:
     Their account has a customer.
 
     Each time of one account is a range of an index: what waits for another account is not read.
+    The inner limit makes the payer a look-up, whatever the planner expects of the times' number.
     """
     return f"""{times_of(user)} had
-  JOIN billing_accounts payer ON payer.user_id = had.account_id
+ CROSS JOIN LATERAL (SELECT FROM billing_accounts WHERE user_id = had.account_id LIMIT 1) payer
  CROSS JOIN LATERAL (
        SELECT ctid AS place FROM usage_events
         WHERE billing_state = 'waiting' AND user_id = {user}

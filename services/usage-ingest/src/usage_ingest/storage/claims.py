@@ -128,7 +128,7 @@ WITH taken AS MATERIALIZED (
                                ELSE u.meters ->> '{NO_PLAN}' END AS meter
       FROM claims c
      CROSS JOIN (SELECT CAST(:unique_meters AS jsonb) AS meters) u
-     WHERE u.meters IS NOT NULL
+     WHERE u.meters IS NOT NULL AND c.claim_id IS NOT NULL
 )
 SELECT (SELECT count(*) FROM marked WHERE claim_id IS NOT NULL) AS events,
        (SELECT count(*) FROM marked WHERE claim_id IS NULL) AS put_back,

@@ -3,7 +3,7 @@
 A run is priced later once, by the primary key of `late_readings`, whoever prices it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -13,10 +13,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_database import Database
-from nexus_plans import NoPrice, Plans, Priced, Tokens
+from nexus_plans import Plans, Priced, Tokens
 from usage_ingest.columns import Column, arrays, names, rows, selected
 from usage_ingest.entry import Entry
-from usage_ingest.metering import OLDEST_REPORTABLE, BillingState, Cost
+from usage_ingest.metering import OLDEST_REPORTABLE, BillingState
 from usage_ingest.prices import PRICES, price_id, price_row
 
 MOST_PRICED: Final = 1000
@@ -146,27 +146,26 @@ async def keep_costs(
         new: Runs that it has inserted, with their costs among their readings.
         late: Runs that were in the ledger, and whose model and tokens it has inserted.
     """
-    billable = [e for e in (*new, *late) if e.cost and e.state is not BillingState.EXPIRED]
-    priced = {price_row(c.priced) for c in _costs(billable) if isinstance(c.priced, Priced)}
-    if priced:
-        await connection.execute(INSERT_PRICES, arrays(PRICES, priced))
-    unpriced = [e for e in billable if e.cost and e.cost.priced == NoPrice("no_price")]
+    priced: list[Priced] = []
+    unpriced: list[Entry] = []
+    for entry in (*new, *late):
+        if entry.cost is None or entry.state is BillingState.EXPIRED:
+            continue
+        if isinstance(entry.cost.priced, Priced):
+            priced.append(entry.cost.priced)
+        elif entry.cost.priced.reason == "no_price":
+            unpriced.append(entry)
+    readings = [
+        LateReading(entry.event.id, entry.cost.key, entry.event.time, entry.cost.priced)
+        for entry in late
+        if entry.state is not BillingState.EXPIRED
+        and entry.cost is not None
+        and isinstance(entry.cost.priced, Priced)
+    ]
+    await _insert_prices(connection, priced)
     if unpriced:
         await connection.execute(INSERT_UNPRICED, arrays(_UNPRICED, unpriced))
-    readings = [
-        LateReading(e.event.id, e.cost.key, e.event.time, e.cost.priced)
-        for e in late
-        if e.state is not BillingState.EXPIRED
-        and e.cost is not None
-        and isinstance(e.cost.priced, Priced)
-        and e.cost.micro_usd
-    ]
-    if readings:
-        await connection.execute(INSERT_LATE, arrays(_LATE, readings))
-
-
-def _costs(entries: Sequence[Entry]) -> list[Cost]:
-    return [entry.cost for entry in entries if entry.cost is not None]
+    await _insert_late(connection, readings)
 
 
 class LateReadings:
@@ -204,6 +203,7 @@ class LateReadings:
                     readings.append(LateReading(row.event_id, row.key, row.occurred_at, found))
                 else:
                     impossible.append(row.event_id)
+            await _insert_prices(connection, [each.priced for each in readings])
             await _insert_late(connection, readings)
             priced = [each.event_id for each in readings]
             await connection.execute(SETTLE, {"state": "priced", "ids": priced})
@@ -214,9 +214,15 @@ class LateReadings:
         return await self._database.run(work)
 
 
-async def _insert_late(connection: AsyncConnection, readings: Sequence[LateReading]) -> None:
-    prices = {price_row(each.priced) for each in readings}
-    if prices:
+async def _insert_prices(connection: AsyncConnection, priced: Iterable[Priced]) -> None:
+    """Insert the prices that some runs have, unless they are there; few runs differ in theirs."""
+    different = {id(each.price): each for each in priced}
+    if different:
+        prices = [price_row(each) for each in different.values()]
         await connection.execute(INSERT_PRICES, arrays(PRICES, prices))
+
+
+async def _insert_late(connection: AsyncConnection, readings: Sequence[LateReading]) -> None:
+    """Insert what costs anything; the prices must be there."""
     if charged := [each for each in readings if each.value]:
         await connection.execute(INSERT_LATE, arrays(_LATE, charged))

@@ -74,11 +74,17 @@ SELECT max(created_at) FROM (
 EVENT: Final = text(f"""
 SELECT e.*, coalesce(assigned.account_id, e.user_id) AS account_id, a.stripe_customer_id,
        c.user_id AS claimed_for, d.created_at AS details_created_at, d.model,
-       d.input_tokens, d.output_tokens, d.cached_tokens
+       d.input_tokens, d.output_tokens, d.cached_tokens,
+       p.model AS priced_as, p.valid_from AS priced_from, p.source AS price_source,
+       u.state AS lacked_price, l.value AS late_value, l.created_at AS late_at,
+       l.billing_state AS late_state, l.claim_id AS late_claim_id
   FROM usage_events e
   {assigned_at("e")}
   LEFT JOIN billing_accounts a ON a.user_id = coalesce(assigned.account_id, e.user_id)
   LEFT JOIN usage_details d USING (event_id)
+  LEFT JOIN unpriced_runs u USING (event_id)
+  LEFT JOIN LATERAL (SELECT * FROM late_readings WHERE event_id = e.event_id LIMIT 1) l ON true
+  LEFT JOIN model_prices p ON p.price_id = coalesce(l.price_id, d.price_id)
   LEFT JOIN LATERAL (SELECT user_id FROM usage_reports
                       WHERE claim_id = e.claim_id AND state <> 'superseded' LIMIT 1) c ON true
  WHERE e.event_id = :event_id
@@ -104,10 +110,12 @@ SELECT a.account_id, a.since, a.revision, a.created_at, stay.account_id AS claim
 
 # Each half is the condition of a partial index.
 CLAIM: Final = text("""
-SELECT * FROM usage_reports WHERE claim_id = :claim_id AND state <> 'superseded'
+SELECT * FROM usage_reports
+ WHERE claim_id IN (CAST(:claim_id AS uuid), CAST(:late_claim_id AS uuid)) AND state <> 'superseded'
  UNION ALL
-SELECT * FROM usage_reports WHERE claim_id = :claim_id AND state = 'superseded'
- ORDER BY meter, created_at
+SELECT * FROM usage_reports
+ WHERE claim_id IN (CAST(:claim_id AS uuid), CAST(:late_claim_id AS uuid)) AND state = 'superseded'
+ ORDER BY late, meter, created_at
 """)
 
 # In the order of the partial index: a table of millions of reports is not read for a few.
@@ -180,8 +188,8 @@ class LedgerReader:
         event = found.mappings().one_or_none()
         if event is None:
             return None
-        claim = {"claim_id": event["claim_id"]}
-        reports = await self._database.run(lambda c: c.execute(CLAIM, claim))
+        claims = {name: event[name] for name in ("claim_id", "late_claim_id")}
+        reports = await self._database.run(lambda c: c.execute(CLAIM, claims))
         return EventHistory(dict(event), tuple(dict(row) for row in reports.mappings()))
 
     async def assignments(self, user_id: UUID) -> Sequence[Assignment]:

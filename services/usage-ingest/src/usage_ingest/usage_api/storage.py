@@ -25,12 +25,12 @@ from usage_ingest.usage_api.entitlements import (
 from usage_ingest.usage_api.reading import Scope, UsageQuery
 from usage_ingest.usage_api.usage import Amount, Recorded, Unfinished, Waiting, amounts
 
-MOST_ROWS: Final = 50_000
-"""Rows of recorded usage in one answer."""
+MOST_ROWS: Final = 20_000
+"""Rows of recorded usage in one answer: a month by hour, of a user with 25 tools in each hour."""
 
 MOST_WAITING: Final = 20_000
-"""Waiting runs that are added up, the oldest first. An account without a customer may have any
-number of them, and a limit that it has reached by these stays reached by more."""
+"""Waiting runs that are added up. An account without a customer may have any number of them, and a
+limit that it has reached by these stays reached by more."""
 
 EVERYBODY: Final = Scope(UUID(int=0), None, None)
 """For a look whether queries are possible: there is no such user."""
@@ -80,8 +80,7 @@ WAITING: Final = text("""
 SELECT w.start, r.key, sum(r.value::bigint)::bigint AS value
   FROM (SELECT date_trunc(:by, occurred_at, 'UTC') AS start, readings
           FROM viewer.waiting_runs
-         WHERE occurred_at >= :start AND occurred_at < :end
-         ORDER BY occurred_at LIMIT :most) w
+         WHERE occurred_at >= :start AND occurred_at < :end LIMIT :most) w
  CROSS JOIN LATERAL jsonb_each_text(w.readings) r(key, value)
  GROUP BY 1, 2
 """)
@@ -146,7 +145,7 @@ class UsageReader:
         async def work(connection: AsyncConnection) -> Answer:
             account, as_of = await _account(connection, query.scope)
             span = {"start": query.start, "end": query.end, "by": str(query.by)}
-            rows = await _rows(connection, RECORDED, **span, most=MOST_ROWS + 1)
+            rows = (await connection.execute(RECORDED, {**span, "most": MOST_ROWS + 1})).all()
             if len(rows) > MOST_ROWS:
                 raise TooManyRowsError
             content: dict[str, Any] = {
@@ -156,7 +155,7 @@ class UsageReader:
                 "from": query.start,
                 "to": query.end,
                 "by": query.by,
-                "recorded": [Recorded(**row)._asdict() for row in rows],
+                "recorded": [Recorded._make(row)._asdict() for row in rows],
             }
             if account.readable:
                 await _set(connection, account.user_id, account.account_id)

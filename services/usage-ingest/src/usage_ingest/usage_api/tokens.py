@@ -137,7 +137,7 @@ def verify(token: str, keys: Mapping[str, jwt.PyJWK], now: datetime) -> TokenUse
         raise _refused(f"its aud is not {AUDIENCE}") from None
     except jwt.MissingRequiredClaimError as error:
         raise _refused(f"it has no {error.claim}") from None
-    except jwt.PyJWTError:
+    except (jwt.PyJWTError, RecursionError):
         raise _refused("it is no token that a configured key has signed") from None
     _require_time(claims, now.timestamp())
     account = claims.get("account")

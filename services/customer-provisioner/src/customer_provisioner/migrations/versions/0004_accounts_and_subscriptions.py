@@ -83,9 +83,9 @@ CREATE TABLE subscription_sweep (
     previous_at timestamptz,
     started_at  timestamptz,
     after_id    text,
-    due_at      timestamptz NOT NULL
+    due_at      timestamptz NOT NULL DEFAULT now()
 );
-INSERT INTO subscription_sweep (due_at) VALUES (now());
+INSERT INTO subscription_sweep DEFAULT VALUES;
 
 CREATE VIEW user_subscriptions AS
 SELECT account_id, subscription_id, plan_type, status, seats,

@@ -7,7 +7,11 @@
 - A tool's first use by an account in a period is a row, and a tool has one in periods that overlap.
 
 Nothing of the tables that are there changes but for a column without a default: processes of the
-releases before this one work on. They record no prices, and take no first uses.
+releases before this one work on. They record no prices, and take no first uses. They would claim
+a route as if it were a meter: there must be none of them left when `PLANS_FILE` is set.
+
+On a table of many millions of reports, make the index by hand before migrating, which finds it:
+``CREATE INDEX CONCURRENTLY usage_reports_late`` as below. It will be empty.
 
 Revision ID: 0007
 Revises: 0006
@@ -86,7 +90,7 @@ CREATE TABLE first_uses (
 """,
     """
 -- squawk-ignore require-concurrent-index-creation
-CREATE INDEX usage_reports_late ON usage_reports (user_id, occurred_at) WHERE late
+CREATE INDEX IF NOT EXISTS usage_reports_late ON usage_reports (user_id, occurred_at) WHERE late
 """,
     "GRANT SELECT, INSERT ON model_prices, first_uses TO usage_ingest",
     "GRANT SELECT, INSERT, UPDATE (state) ON unpriced_runs TO usage_ingest",

@@ -210,24 +210,26 @@ SELECT account_id, meter, hour, sum(value)::bigint AS value
                AS n(account_id, meter, hour, value)) a
  GROUP BY account_id, meter, hour
 """,
-    # Whole hours from the totals. The parts of hours at both ends from the reports themselves: if
-    # there is no whole hour between, the second part begins where the first ends.
+    # Whole hours from the totals, by bounds that reach the index through the view. The parts of
+    # hours at both ends from the reports themselves: if there is no whole hour between, the second
+    # part begins where the first ends.
     """
 CREATE FUNCTION amount_between(
     account uuid, of_meter text, since timestamptz, until timestamptz) RETURNS bigint
 LANGUAGE sql STABLE AS $$
 WITH hours AS (
-    SELECT date_bin('1 hour', since + interval '1 hour' - interval '1 microsecond',
-                    timestamptz 'epoch') AS first,
+    SELECT date_bin('1 hour', since + interval '3599.999999 s', timestamptz 'epoch') AS first,
            date_bin('1 hour', until, timestamptz 'epoch') AS last
 ), edges AS (
     SELECT since AS begins, least(first, until) AS ends FROM hours
      UNION ALL
     SELECT greatest(last, least(first, until)), until FROM hours
 )
-SELECT (coalesce((SELECT sum(a.value) FROM hourly_amounts a, hours h
+SELECT (coalesce((SELECT sum(a.value) FROM hourly_amounts a
                    WHERE a.account_id = account AND a.meter = of_meter
-                     AND a.hour >= h.first AND a.hour < h.last), 0)
+                     AND a.hour >= date_bin('1 hour', since + interval '3599.999999 s',
+                                            timestamptz 'epoch')
+                     AND a.hour < date_bin('1 hour', until, timestamptz 'epoch')), 0)
       + coalesce((SELECT sum(r.value) FROM edges e
                    CROSS JOIN LATERAL (
                          SELECT r.value FROM usage_reports r
