@@ -9,8 +9,9 @@ from selenium.webdriver import Chrome
 
 from browser.chromium import chromium
 from browser.management_ui import ManagementUi
+from browser.usage_data import some_usage
 from browser.usage_page import UsagePage
-from browser.usage_stand_in import HostPage, UsageApi, serving
+from browser.usage_stand_in import ADA, HostPage, UsageApi, UserData, serving
 from integration.messaging.bench import SHORTEST, Bench
 from local_stack.servers import Broker
 from support.node import build_component
@@ -68,6 +69,13 @@ def api(usage_site: UsageSite) -> UsageApi:
     """Return the API, which knows no user yet."""
     usage_site.api.reset()
     return usage_site.api
+
+
+@pytest.fixture
+def ada(api: UsageApi) -> UserData:
+    """Return the data of the demo page's first user."""
+    api.users[ADA] = some_usage()
+    return api.users[ADA]
 
 
 @pytest.fixture

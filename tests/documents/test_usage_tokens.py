@@ -25,8 +25,8 @@ KID = "2026-11"
 
 PYTHON_HOST = "import sys, tokens_page; print(tokens_page.token_for(*sys.argv[1:]))"
 TYPESCRIPT_HOST = """
-import { GET } from "./tokens_page.js";
-const answer = await GET();
+import { POST } from "./tokens_page.js";
+const answer = await POST();
 console.log((await answer.json()).token);
 """
 SIGN = """

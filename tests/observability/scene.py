@@ -83,6 +83,7 @@ class Scene:
         await self._deleted_customer(deleted)
         await self._trouble_at_stripe(good)
         await self._told_again()
+        await self._look_at_usage(good)
 
     async def publish(self, *events: Event[EventData], inside: bool = False) -> None:
         """Publish as an outside service, or on the internal exchange as the administrator."""
@@ -99,6 +100,18 @@ class Scene:
         async with (
             aiohttp.ClientSession(headers=headers, raise_for_status=True) as session,
             session.post(f"{self.stack.events_api_url}/v1/events", data=event.body()),
+        ):
+            pass
+
+    async def _look_at_usage(self, user_id: UUID) -> None:
+        assert self.stack.usage_api is not None
+        day = datetime.now(UTC).date()
+        asked = {"user": str(user_id), "from": f"{day - timedelta(days=7)}T00:00:00Z"}
+        asked["to"] = f"{day + timedelta(days=1)}T00:00:00Z"
+        headers = {"Authorization": f"Bearer {self.stack.api_key}"}
+        async with (
+            aiohttp.ClientSession(headers=headers, raise_for_status=True) as session,
+            session.get(f"{self.stack.usage_api.url}/v1/usage", params=asked),
         ):
             pass
 

@@ -173,7 +173,7 @@ async def test_recurring_and_operator_queries_read_no_whole_table(
     used = (
         set(
             re.findall(
-                r"(?<!Function )(?<!Subquery )(?<!CTE )(?<!Tid )Scan(?: Backward)? (?:using|on) (\w+)",
+                r"(?<!Function )(?<!Subquery )(?<!CTE )Scan(?: Backward)? (?:using|on) (\w+)",
                 told,
             )
         )

@@ -11,7 +11,7 @@ from nexus_contracts import CallRecord, UsageRecorded
 from usage_ingest.recovery.plan import (
     RANKS,
     Account,
-    Plan,
+    Changes,
     ReportRow,
     ReportStatus,
     plan_reports,
@@ -57,9 +57,9 @@ def row(of: CallRecord, state: str) -> ReportRow:
     return ReportRow(of.report, CLAIM, account, ReportStatus(state, reason=of.reason))
 
 
-def states(plan: Plan) -> dict[int, str]:
+def states(changes: Changes) -> dict[int, str]:
     """Return the new state of each report that changes, by its number."""
-    return {id_.int: row.status.state for id_, row in (plan.updates | plan.inserts).items()}
+    return {id_.int: row.status.state for id_, row in (changes.updates | changes.inserts).items()}
 
 
 @pytest.mark.parametrize(
@@ -85,10 +85,10 @@ def test_report_in_the_ledger_is_only_raised(known: str) -> None:
     """A report that is pending in the backup gets the journal's state; a higher state stays."""
     for one in (record(1, "unknown"), record(1, "refused", "x"), record(1, "accepted")):
         new = ReportStatus.of(one).state
-        plan = plan_reports([one], [row(one, known)], {})
+        changes = plan_reports([one], [row(one, known)], {})
 
-        assert states(plan) == ({1: new} if RANKS[new] > RANKS[known] else {})
-        assert not plan.inserts
+        assert states(changes) == ({1: new} if RANKS[new] > RANKS[known] else {})
+        assert not changes.inserts
 
 
 GONE = "no_such_customer"
@@ -115,10 +115,10 @@ def test_forwarded_report_of_the_backup_is_superseded() -> None:
     """It was refused and replaced after the backup."""
     old, new = record(1, "refused", GONE), record(2, "accepted")
 
-    plan = plan_reports([new, old], [row(old, "forwarded")], ACCOUNTS)
+    changes = plan_reports([new, old], [row(old, "forwarded")], ACCOUNTS)
 
-    assert states(plan) == {1: "superseded", 2: "reported"}
-    assert not plan.conflicts
+    assert states(changes) == {1: "superseded", 2: "reported"}
+    assert not changes.conflicts
 
 
 @pytest.mark.parametrize(
@@ -135,9 +135,9 @@ def test_second_standing_report_of_a_claim_is_a_conflict(old: CallRecord) -> Non
     new = record(2, "accepted")
 
     for order in ([old, new], [new, old]):
-        plan = plan_reports(order, [], ACCOUNTS)
-        assert len(plan.inserts) == 1
-        assert plan.conflicts == [order[1]]
+        changes = plan_reports(order, [], ACCOUNTS)
+        assert len(changes.inserts) == 1
+        assert changes.conflicts == [order[1]]
 
 
 def test_other_report_with_a_known_id_is_a_conflict() -> None:
@@ -146,18 +146,18 @@ def test_other_report_with_a_known_id_is_a_conflict() -> None:
     known = row(one, "forwarded")
     other = one.model_copy(update={"report": one.report.model_copy(update={"value": 4})})
 
-    plan = plan_reports([other], [known], ACCOUNTS)
+    changes = plan_reports([other], [known], ACCOUNTS)
 
-    assert (states(plan), plan.conflicts) == ({}, [other])
+    assert (states(changes), changes.conflicts) == ({}, [other])
 
 
 def test_report_of_an_unknown_customer_is_not_restored() -> None:
     """The journal does not have its user; the ledger has it once the customer is announced."""
     one = record(1, "accepted")
 
-    plan = plan_reports([one], [], {})
+    changes = plan_reports([one], [], {})
 
-    assert (states(plan), plan.unknown_customers) == ({}, [one])
+    assert (states(changes), changes.unknown_customers) == ({}, [one])
 
 
 @pytest.mark.parametrize("state", ["calling", "unknown", "refused", "accepted"])

@@ -1,6 +1,6 @@
 """`subscription.changed`: what an account has subscribed to at Stripe."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 from uuid import UUID
 
 from pydantic import BaseModel, Field
@@ -18,6 +18,13 @@ from nexus_contracts.fields import (
     SubscriptionId,
     Text,
 )
+
+RUNNING: Final = frozenset({"active", "trialing", "past_due"})
+"""The statuses in which a subscription gives its plan.
+
+An invoice that could not be paid yet ends nothing: Stripe tries again for weeks, then cancels the
+subscription or makes it `unpaid` (https://docs.stripe.com/billing/subscriptions/overview).
+"""
 
 
 class SubscriptionItem(BaseModel):

@@ -1,5 +1,7 @@
 """Publishing events to the exchanges `internal` and `notices`, each with a span."""
 
+from collections.abc import Sequence
+
 from opentelemetry.trace import SpanKind
 
 from nexus_contracts import Event, EventData
@@ -54,6 +56,16 @@ class OutgoingEvent:
         if error is not None:
             tracing.mark_failed(self._span, type(error).__name__)
         self._span.end()
+
+
+async def send_all(
+    publisher: Publisher, sendings: Sequence[OutgoingEvent]
+) -> list[PublishError | None]:
+    """Publish events in one write and wait for all confirms; return each event's failure."""
+    errors = await publisher.publish_all([each.publication for each in sendings])
+    for sending, error in zip(sendings, errors, strict=True):
+        sending.end(error)
+    return errors
 
 
 async def send(publisher: Publisher, event: Event[EventData], *, parent: str | None = None) -> None:

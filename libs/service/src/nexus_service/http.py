@@ -12,12 +12,23 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from nexus_service.checking import Check
 from nexus_service.errors import StartError
+from nexus_service.problems import CONTENT_TYPE, Problem
 
 CHECK_TIMEOUT: Final = 2.0
 """Seconds for each check. Most probes time out after 5 seconds or less, so `/readyz` must answer
 before that even if the database is silent."""
 
 NO_CHECKS: Final[Mapping[str, Check]] = MappingProxyType({})
+
+
+def problem_response(problem: Problem) -> web.Response:
+    """Return the answer that carries ``problem``."""
+    return web.Response(
+        body=problem.body(),
+        status=problem.status,
+        content_type=CONTENT_TYPE,
+        headers=problem.headers,
+    )
 
 
 @asynccontextmanager

@@ -19,7 +19,8 @@ from nexus_contracts import Event, StripeChanged
 from nexus_messaging.errors import PublishError
 from nexus_messaging.outgoing import send
 from nexus_messaging.publisher import Publisher
-from nexus_service.problems import CONTENT_TYPE, RETRY_AFTER, Code, Problem, ProblemError
+from nexus_service.http import problem_response
+from nexus_service.problems import RETRY_AFTER, Code, Problem, ProblemError
 from nexus_service.request_bodies import read_body
 from nexus_stripe.signatures import SignatureFault, signature_fault
 from nexus_stripe.webhook_events import read_webhook
@@ -129,13 +130,7 @@ class WebhookRoutes:
         try:
             taken = await self._take(request)
         except ProblemError as error:
-            problem = error.problem
-            return web.Response(
-                body=problem.body(),
-                status=problem.status,
-                content_type=CONTENT_TYPE,
-                headers=problem.headers,
-            )
+            return problem_response(error.problem)
         return web.json_response({"outcome": taken})
 
     async def _take(self, request: web.Request) -> Taken:

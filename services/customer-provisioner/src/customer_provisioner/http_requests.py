@@ -1,4 +1,4 @@
-"""How a request to the HTTP API is admitted, read, answered and refused."""
+"""How a request to the HTTP API is admitted, answered and refused."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,8 +14,8 @@ from nexus_contracts.wording import broken_rules
 from nexus_database import DatabaseUnavailableError
 from nexus_messaging.errors import PublishError
 from nexus_service.api_keys import ApiKey, key_of
+from nexus_service.http import problem_response
 from nexus_service.problems import (
-    CONTENT_TYPE,
     RETRY_AFTER,
     UNAUTHORIZED,
     Code,
@@ -110,23 +110,15 @@ def with_errors(handler: Handler) -> Handler:
         try:
             return await handler(request)
         except ProblemError as error:
-            return _refusal(error.problem)
+            return problem_response(error.problem)
         except PublishError:
-            return _refusal(_unavailable(Code.BROKER_UNAVAILABLE, "the broker can't be reached"))
+            return _unavailable(Code.BROKER_UNAVAILABLE, "the broker can't be reached")
         except DatabaseUnavailableError:
-            return _refusal(_unavailable(Code.DATABASE_UNAVAILABLE, "no answer of the database"))
+            return _unavailable(Code.DATABASE_UNAVAILABLE, "no answer of the database")
 
     return handle
 
 
-def _unavailable(code: Code, detail: str) -> Problem:
-    return Problem(code, f"{detail}; send the request again", retry_after=RETRY_AFTER)
-
-
-def _refusal(problem: Problem) -> web.Response:
-    return web.Response(
-        body=problem.body(),
-        status=problem.status,
-        content_type=CONTENT_TYPE,
-        headers=problem.headers,
-    )
+def _unavailable(code: Code, detail: str) -> web.Response:
+    detail = f"{detail}; send the request again"
+    return problem_response(Problem(code, detail, retry_after=RETRY_AFTER))

@@ -12,7 +12,7 @@ from customer_provisioner.metrics import Metrics
 from nexus_contracts import Event
 from nexus_messaging.errors import PublishError
 from nexus_messaging.outage_log import OutageLog
-from nexus_messaging.outgoing import OutgoingEvent, send
+from nexus_messaging.outgoing import OutgoingEvent, send, send_all
 from nexus_messaging.publisher import Publisher
 from nexus_service.console import Steps
 
@@ -80,9 +80,7 @@ class Relay(Generic[FactT]):
         sendings = [
             OutgoingEvent(facts.announcement(each), parent=facts.parent(each)) for each in waiting
         ]
-        errors = await self._publisher.publish_all([each.publication for each in sendings])
-        for sending, error in zip(sendings, errors, strict=True):
-            sending.end(error)
+        errors = await send_all(self._publisher, sendings)
         confirmed = [each for each, error in zip(waiting, errors, strict=True) if error is None]
         self._outage.round(errors)
         if not confirmed:

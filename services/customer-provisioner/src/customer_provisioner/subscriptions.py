@@ -5,21 +5,13 @@ from dataclasses import asdict, dataclass, field, replace
 from dataclasses import fields as dataclass_fields
 from datetime import datetime
 from enum import Enum, auto
-from typing import Final
 from uuid import UUID, uuid5
 
 from customer_provisioner.profile import SOURCE
 from customer_provisioner.revisions import next_revision
 from nexus_contracts import Event, SubscriptionChanged
-from nexus_contracts.subscription_changed import SubscriptionItem
+from nexus_contracts.subscription_changed import RUNNING, SubscriptionItem
 from nexus_plans import Plans
-
-RUNNING: Final = frozenset({"trialing", "active", "past_due"})
-"""The states in which a subscription gives its plan.
-
-An invoice that could not be paid yet ends nothing: Stripe tries again for weeks, then cancels the
-subscription or makes it ``unpaid`` (https://docs.stripe.com/billing/subscriptions/overview).
-"""
 
 
 @dataclass(frozen=True, slots=True)

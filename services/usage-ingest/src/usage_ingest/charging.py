@@ -10,16 +10,13 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from nexus_plans import Charge, Plans
-
-ROUTE: Final = "@"
-"""What a route begins with; no meter's name does."""
+from nexus_plans.parts import ROUTE_SIGN
 
 NO_PLAN: Final = ""
 """The name under which the statement finds what holds without a plan that the file knows."""
 
 Charges = Mapping[str | None, Mapping[str, Charge]]
 """What each route is charged as, by plan; ``None`` is no plan, or one that is not here."""
-
 
 UniqueMeters = Mapping[str | None, str | None]
 """By plan, the meter of unique tools, or ``None``: it counts none."""
@@ -34,7 +31,12 @@ def unique_parameter(meters: UniqueMeters) -> str | None:
 
 def is_route(key: str) -> bool:
     """Whether a reading's key is a route, and no meter's name."""
-    return key.startswith(ROUTE)
+    return key.startswith(ROUTE_SIGN)
+
+
+def charge_of(key: str, routes: Mapping[str, Charge]) -> Charge | None:
+    """Return what readings with a key are charged as by a plan's ``routes``; ``None``: nothing."""
+    return routes.get(key) if is_route(key) else Charge(key)
 
 
 def charged_value(value: int, charge: Charge) -> int:

@@ -12,7 +12,7 @@ import structlog
 from nexus_contracts import Event, UsageRecorded, UsageThresholdReached
 from nexus_messaging.errors import PublishError
 from nexus_messaging.outage_log import OutageLog
-from nexus_messaging.outgoing import OutgoingEvent
+from nexus_messaging.outgoing import OutgoingEvent, send_all
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.tracing import WorkSpan, spans_enabled
 from nexus_plans import Plans
@@ -138,10 +138,7 @@ class Relay:
             OutgoingEvent(usage_recorded(each, self._now()), link=claims.get(each.report_id))
             for each in reports
         ]
-        errors = await self._publisher.publish_all([each.publication for each in sendings])
-        for sending, error in zip(sendings, errors, strict=True):
-            sending.end(error)
-        return errors
+        return await send_all(self._publisher, sendings)
 
 
 class Announcer:
@@ -199,10 +196,7 @@ class Announcer:
             )
             for each in reached
         ]
-        errors = await self._publisher.publish_all([each.publication for each in sendings])
-        for sending, error in zip(sendings, errors, strict=True):
-            sending.end(error)
-        return errors
+        return await send_all(self._publisher, sendings)
 
 
 async def sweep(

@@ -3,14 +3,9 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from nexus_contracts import SubscriptionChanged
-
-RUNNING: Final = frozenset({"active", "trialing", "past_due"})
-"""The statuses in which a subscription's plan holds. One that is `past_due` has not been given up
-by Stripe: its invoices are being collected
-(https://docs.stripe.com/billing/subscriptions/overview#subscription-statuses)."""
+from nexus_contracts.subscription_changed import RUNNING
 
 Best = Callable[[Collection[str]], str]
 """Chooses the plan that counts of several that run at once."""

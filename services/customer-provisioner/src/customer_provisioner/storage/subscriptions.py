@@ -13,12 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from customer_provisioner.storage.reader import AnyRow
 from customer_provisioner.storage.statements import LOCK_CUSTOMER
 from customer_provisioner.subscriptions import (
-    RUNNING,
     Item,
     Snapshot,
     Subscription,
     SubscriptionCounts,
 )
+from nexus_contracts.subscription_changed import RUNNING
 from nexus_database import Database
 
 _SNAPSHOT: Final = tuple(field.name for field in fields(Snapshot))

@@ -99,7 +99,7 @@ class ReportRow:
 
 
 @dataclass(slots=True)
-class Plan:
+class Changes:
     """The changes to the ledger's reports.
 
     ``updates`` are rows with another status, ``inserts`` rows that the ledger lacks, both by
@@ -117,7 +117,7 @@ class Plan:
 
 def plan_reports(
     records: Sequence[CallRecord], ledger: Sequence[ReportRow], accounts: Mapping[str, Account]
-) -> Plan:
+) -> Changes:
     """Plan the changes to the ledger's reports.
 
     Args:
@@ -126,46 +126,46 @@ def plan_reports(
         accounts: The accounts of the reports' customers, as far as the ledger has them.
     """
     known = {row.report.report_id: row for row in ledger}
-    plan = Plan({row.slot: row for row in ledger if row.status.state != "superseded"})
+    changes = Changes({row.slot: row for row in ledger if row.status.state != "superseded"})
     for record in records:
         if record.report.report_id in known:
-            _update(plan, known[record.report.report_id], record)
+            _update(changes, known[record.report.report_id], record)
     for record in records:
         if record.report.report_id not in known:
-            _insert(plan, record, accounts)
-    return plan
+            _insert(changes, record, accounts)
+    return changes
 
 
-def _update(plan: Plan, row: ReportRow, record: CallRecord) -> None:
+def _update(changes: Changes, row: ReportRow, record: CallRecord) -> None:
     if row.report != record.report:
-        plan.conflicts.append(record)
+        changes.conflicts.append(record)
         return
     status = ReportStatus.of(record)
     if RANKS[status.state] > RANKS[row.status.state]:
         updated = replace(row, status=status)
-        plan.updates[row.report.report_id] = updated
-        plan.standing[row.slot] = updated
+        changes.updates[row.report.report_id] = updated
+        changes.standing[row.slot] = updated
 
 
-def _insert(plan: Plan, record: CallRecord, accounts: Mapping[str, Account]) -> None:
+def _insert(changes: Changes, record: CallRecord, accounts: Mapping[str, Account]) -> None:
     account = accounts.get(record.report.stripe_customer_id)
     if account is None:
-        plan.unknown_customers.append(record)
+        changes.unknown_customers.append(record)
         return
     row = ReportRow(record.report, record.claim_id, account, ReportStatus.of(record))
-    standing = plan.standing.get(row.slot)
+    standing = changes.standing.get(row.slot)
     if standing is not None and row.is_replaced_by(standing):
-        plan.inserts[record.report.report_id] = row.superseded()
+        changes.inserts[record.report.report_id] = row.superseded()
         return
     if standing is not None and not standing.is_replaced_by(row):
-        plan.conflicts.append(record)
+        changes.conflicts.append(record)
         return
     if standing is not None:
         replaced = standing.report.report_id
-        changes = plan.inserts if replaced in plan.inserts else plan.updates
-        changes[replaced] = standing.superseded()
-    plan.inserts[record.report.report_id] = row
-    plan.standing[row.slot] = row
+        rows = changes.inserts if replaced in changes.inserts else changes.updates
+        rows[replaced] = standing.superseded()
+    changes.inserts[record.report.report_id] = row
+    changes.standing[row.slot] = row
 
 
 @dataclass(frozen=True, slots=True)

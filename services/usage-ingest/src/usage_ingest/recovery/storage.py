@@ -5,17 +5,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_contracts import CallRecord
 from nexus_database import WAIT_FOR_LOCKS, Database
 from usage_ingest.charging import Charges, UniqueMeters
-from usage_ingest.columns import Column, arrays, names, rows, selected
-from usage_ingest.payers import assigned_at
+from usage_ingest.columns import arrays
 from usage_ingest.recovery.late import (
     LateReport,
     keep_beside,
@@ -26,149 +25,30 @@ from usage_ingest.recovery.late import (
 from usage_ingest.recovery.plan import (
     Account,
     Candidate,
+    Changes,
     Claim,
     Group,
-    Plan,
     ReportRow,
     ReportStatus,
     assign_events,
     plan_reports,
 )
+from usage_ingest.recovery.statements import (
+    ACCOUNTS,
+    ADVISORY_LOCK,
+    CANDIDATES,
+    CLAIM,
+    CLAIMED,
+    INSERT,
+    LOCK,
+    PLANS,
+    REPORTS,
+    SEARCHES,
+    STORED,
+    UPDATE,
+    UPDATED,
+)
 from usage_ingest.storage.reports import stored_report
-
-ADVISORY_LOCK: Final = 7_203_512
-"""Any fixed number: recoveries that run at the same time wait for each other, batch by batch."""
-
-LOCK: Final = text("SELECT pg_advisory_xact_lock(:key)")
-
-REPORT_ID: Final = Column("report_id", "uuid", "report.report_id")
-STATUS: Final = (
-    Column("state", "text", "status.state"),
-    Column("forwarded_at", "timestamptz", "status.forwarded_at"),
-    Column("answered_at", "timestamptz", "status.answered_at"),
-    Column("reason", "text", "status.reason"),
-    Column("ever_unknown", "boolean", "status.ever_unknown"),
-)
-UPDATED: Final = (REPORT_ID, *STATUS)
-STORED: Final = (
-    REPORT_ID,
-    Column("claim_id", "uuid", "claim_id"),
-    Column("identifier", "text", "report.identifier"),
-    Column("user_id", "uuid", "account.account_id"),
-    Column("stripe_customer_id", "text", "report.stripe_customer_id"),
-    Column("generation", "int", "account.generation"),
-    Column("meter", "text", "report.meter"),
-    Column("value", "bigint", "report.value"),
-    Column("dimensions", "jsonb", "dimensions_json"),
-    Column("occurred_at", "timestamptz", "report.occurred_at"),
-    Column("event_count", "bigint", "report.event_count"),
-    Column("late", "boolean", "report.late"),
-    *STATUS,
-)
-
-REPORTS: Final = text(f"""
-SELECT {names(STORED)}
-  FROM usage_reports
- WHERE report_id = ANY(CAST(:ids AS uuid[]))
-    OR (claim_id = ANY(CAST(:claims AS uuid[])) AND state <> 'superseded')
-""")  # noqa: S608 - made of names in this program
-
-UPDATE: Final = text(f"""
-UPDATE usage_reports r
-   SET state = n.state, reason = n.reason, ever_unknown = r.ever_unknown OR n.ever_unknown,
-       forwarded_at = coalesce(r.forwarded_at, n.forwarded_at), answered_at = n.answered_at
-  FROM {rows(UPDATED)}
- WHERE r.report_id = n.report_id AND r.state NOT IN ('reported', 'superseded')
-""")  # noqa: S608 - likewise
-
-INSERT: Final = text(f"""
-INSERT INTO usage_reports ({names(STORED)})
-SELECT {selected(STORED)}
-  FROM {rows(STORED)}
-""")  # noqa: S608 - likewise
-
-ACCOUNTS: Final = text("""
-SELECT stripe_customer_id, user_id, generation FROM billing_accounts
- WHERE stripe_customer_id = ANY(CAST(:customers AS text[]))
-""")
-
-CLAIMED: Final = text("""
-SELECT e.claim_id, r.key, count(*) AS events, sum(r.value::bigint)::bigint AS value
-  FROM usage_events e
- CROSS JOIN LATERAL jsonb_each_text(e.readings) r
- WHERE e.claim_id = ANY(CAST(:claims AS uuid[]))
- GROUP BY 1, 2
-""")
-
-SEARCHES: Final = (
-    Column("place", "bigint", "place"),
-    Column("account_id", "uuid", "group.account_id"),
-    Column("begins", "timestamptz", "group.begins"),
-    Column("ends", "timestamptz", "group.ends"),
-    Column("dimensions", "text", "group.dimensions"),
-    Column("earliest", "timestamptz", "earliest"),
-    Column("most", "bigint", "most"),
-)
-
-PLANS: Final = text("""
-SELECT n.claim_id, planned.plan_type
-  FROM unnest(CAST(:claims AS uuid[]), CAST(:accounts AS uuid[]), CAST(:times AS timestamptz[]))
-       AS n(claim_id, account_id, at)
- CROSS JOIN LATERAL (
-       SELECT plan_type FROM account_plans
-        WHERE account_id = n.account_id AND since <= n.at ORDER BY since DESC LIMIT 1) planned
-""")
-
-# What a user's assignment was at an event's time before a later one overruled it: none that was
-# known by then begins between the two. Everybody was their own account at first.
-_OVERRULED: Final = """
-    :overruled AND (u.user_id = n.account_id OR EXISTS (
-        SELECT FROM account_assignments a
-         WHERE a.user_id = e.user_id AND a.account_id = n.account_id AND a.since <= e.occurred_at
-           AND NOT EXISTS (SELECT FROM account_assignments b
-                            WHERE b.user_id = a.user_id AND b.revision < a.revision
-                              AND b.since > a.since AND b.since <= e.occurred_at)))"""
-
-# Counted apart for each set of keys that events have: each set alone may have to suffice. No window
-# spans two minutes, and there is an index by minute and user.
-CANDIDATES: Final = text(f"""
-SELECT place, event_id, occurred_at, readings, overruled
-  FROM (SELECT n.place, n.most, e.event_id, e.occurred_at, e.readings, e.overruled,
-               row_number() OVER (
-                   PARTITION BY n.place, (SELECT array_agg(k ORDER BY k)
-                                            FROM jsonb_object_keys(e.readings) k)
-                   ORDER BY e.overruled, e.occurred_at < n.earliest, e.occurred_at, e.event_id
-               ) AS number
-          FROM {rows(SEARCHES)}
-         CROSS JOIN LATERAL (
-               SELECT e.event_id, e.occurred_at, e.readings,
-                      coalesce(assigned.account_id, e.user_id) <> n.account_id AS overruled
-                 FROM (SELECT n.account_id AS user_id
-                        UNION
-                       SELECT a.user_id FROM account_assignments a
-                        WHERE a.account_id = n.account_id) u
-                CROSS JOIN LATERAL (
-                      SELECT e.event_id, e.user_id, e.occurred_at, e.readings
-                        FROM usage_events e
-                       WHERE e.user_id = u.user_id
-                         AND date_trunc('minute', e.occurred_at AT TIME ZONE 'UTC')
-                             = date_trunc('minute', n.begins AT TIME ZONE 'UTC')
-                         AND e.occurred_at >= n.begins AND e.occurred_at < n.ends
-                         AND e.billing_state IN ('waiting', 'due', 'expired')
-                         AND jsonb_build_object('server_id', e.server_id, 'tool_name', e.tool_name)
-                             @> CAST(n.dimensions AS jsonb)
-                      OFFSET 0) e
-                {assigned_at("e")}
-                WHERE coalesce(assigned.account_id, e.user_id) = n.account_id OR ({_OVERRULED})
-                OFFSET 0) e) numbered
- WHERE number <= most
-""")  # noqa: S608 - likewise
-
-CLAIM: Final = text("""
-UPDATE usage_events e SET billing_state = 'claimed', claim_id = n.claim_id
-  FROM unnest(CAST(:events AS uuid[]), CAST(:claims AS uuid[])) AS n(event_id, claim_id)
- WHERE e.event_id = n.event_id AND e.billing_state IN ('waiting', 'due', 'expired')
-""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,19 +130,19 @@ class Recovery:
         """
 
         async def work(connection: AsyncConnection) -> RestoredReports:
-            plan, known = await _plan(connection, records)
-            if self._execute and plan.updates:
-                await connection.execute(UPDATE, arrays(UPDATED, plan.updates.values()))
-            if self._execute and plan.inserts:
-                await connection.execute(INSERT, arrays(STORED, plan.inserts.values()))
+            changes, known = await _plan(connection, records)
+            if self._execute and changes.updates:
+                await connection.execute(UPDATE, arrays(UPDATED, changes.updates.values()))
+            if self._execute and changes.inserts:
+                await connection.execute(INSERT, arrays(STORED, changes.inserts.values()))
             return RestoredReports(
                 known=known,
-                updated=len(plan.updates),
-                inserted=len(plan.inserts),
+                updated=len(changes.updates),
+                inserted=len(changes.inserts),
                 unknown_customers=Counter(
-                    each.report.stripe_customer_id for each in plan.unknown_customers
+                    each.report.stripe_customer_id for each in changes.unknown_customers
                 ),
-                conflicts=[each.report.identifier for each in plan.conflicts],
+                conflicts=[each.report.identifier for each in changes.conflicts],
             )
 
         return await self._database.run(work)
@@ -281,9 +161,9 @@ class Recovery:
         """
 
         async def work(connection: AsyncConnection) -> ClaimedEvents:
-            plan, _ = await _plan(connection, records)
-            claims = await self._claims(connection, plan)
-            taken, late = await self._assign(connection, claims, plan, overruled=overruled)
+            changes, _ = await _plan(connection, records)
+            claims = await self._claims(connection, changes)
+            taken, late = await self._assign(connection, claims, changes, overruled=overruled)
             claimed = len(taken)
             if self._execute:
                 values = {"events": list(taken), "claims": list(taken.values())}
@@ -302,7 +182,12 @@ class Recovery:
         return await self._database.run(work)
 
     async def _assign(
-        self, connection: AsyncConnection, claims: Sequence[Claim], plan: Plan, *, overruled: bool
+        self,
+        connection: AsyncConnection,
+        claims: Sequence[Claim],
+        changes: Changes,
+        *,
+        overruled: bool,
     ) -> tuple[dict[UUID, UUID], list[LateReport]]:
         """Return the claim of each event, and the late reports of the same groups."""
         groups: dict[Group, list[Claim]] = {}
@@ -312,7 +197,9 @@ class Recovery:
         beside: dict[Group, list[LateReport]] = {}
         if self._execute:
             of_late = (
-                Group.of_row(row, self._window) for row in plan.standing.values() if row.report.late
+                Group.of_row(row, self._window)
+                for row in changes.standing.values()
+                if row.report.late
             )
             beside = await take_back(connection, list({*groups, *of_late}), self._apart)
         taken: dict[UUID, UUID] = {}
@@ -323,14 +210,14 @@ class Recovery:
             room = room_beside(beside.get(group, []))
             taken |= assign_events(lacking, free, room)
             await keep_beside(connection, room, beside.get(group, []))
-        of_batch = {row.claim_id for row in plan.standing.values()}
+        of_batch = {row.claim_id for row in changes.standing.values()}
         late = [each for reports in beside.values() for each in reports]
         return taken, [each for each in late if each.claim_id in of_batch]
 
-    async def _claims(self, connection: AsyncConnection, plan: Plan) -> list[Claim]:
-        """Return the claims as the plan has them, with the sums of their present events."""
+    async def _claims(self, connection: AsyncConnection, changes: Changes) -> list[Claim]:
+        """Return the claims as the changes leave them, with the sums of their present events."""
         by_claim: dict[UUID, dict[str, ReportRow]] = {}
-        for (claim_id, meter), row in plan.standing.items():
+        for (claim_id, meter), row in changes.standing.items():
             if not row.report.late and meter not in self._apart:
                 by_claim.setdefault(claim_id, {})[meter] = row
         claims = {
@@ -351,7 +238,7 @@ class Recovery:
         return list(claims.values())
 
 
-async def _plan(connection: AsyncConnection, records: Sequence[CallRecord]) -> tuple[Plan, int]:
+async def _plan(connection: AsyncConnection, records: Sequence[CallRecord]) -> tuple[Changes, int]:
     """Plan the changes; return also how many of the reports the ledger has."""
     await connection.execute(WAIT_FOR_LOCKS)
     await connection.execute(LOCK, {"key": ADVISORY_LOCK})

@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_database import Database
 from nexus_messaging.tracing import MAX_LINKS
-from usage_ingest.charging import NO_PLAN, ROUTE, Charges, UniqueMeters, parameter, unique_parameter
+from nexus_plans.parts import ROUTE_SIGN
+from usage_ingest.charging import NO_PLAN, Charges, UniqueMeters, parameter, unique_parameter
 from usage_ingest.columns import NEW_ID
 from usage_ingest.payers import assigned_at
 from usage_ingest.storage.first_uses import report_first_uses
@@ -103,7 +104,7 @@ WITH taken AS MATERIALIZED (
       JOIN claims c USING (claim_id)
      CROSS JOIN (SELECT CAST(:charges AS jsonb) AS charges) f
      CROSS JOIN LATERAL (
-           SELECT CASE WHEN starts_with(s.key, '{ROUTE}')
+           SELECT CASE WHEN starts_with(s.key, '{ROUTE_SIGN}')
                        THEN coalesce(f.charges -> c.plan, f.charges -> '{NO_PLAN}') -> s.key
                        ELSE jsonb_build_object('meter', s.key, 'percent', 100) END AS charge) p
 ), metered AS (

@@ -10,9 +10,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_contracts import UsageThresholdReached
+from nexus_contracts.subscription_changed import RUNNING
 from nexus_database import Database
 from usage_ingest.columns import Column, arrays, names, rows, selected
-from usage_ingest.plan_history import RUNNING
 from usage_ingest.thresholds import Share, Usage
 
 LEASE: Final = timedelta(seconds=60)

@@ -3,14 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Self
+from typing import Any, Self
 from uuid import UUID
 
-from nexus_plans import Charge, Plan, Plans
-
-RUNNING: Final = frozenset({"active", "trialing", "past_due"})
-"""Stripe's words for subscriptions that give what they are for
-(https://docs.stripe.com/api/subscriptions/object#subscription_object-status)."""
+from nexus_contracts.subscription_changed import RUNNING
+from nexus_plans import Plan, Plans
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +34,8 @@ class Subscription:
 class Account:
     """What the ledger knows of a user and of an account, at a ``moment``.
 
-    ``readable`` says whether whoever asks may see the totals of this account.
+    ``subscriptions`` have not ended; those whose period began last come first. ``readable`` says
+    whether whoever asks may see the totals of this account.
     """
 
     user_id: UUID
@@ -50,21 +48,23 @@ class Account:
 
     def subscription(self) -> Subscription | None:
         """Return the running subscription that gives the plan, else any that runs, else none."""
-        running = [each for each in self.subscriptions if each.status in RUNNING]
-        giving = [each for each in running if each.plan_type == self.plan_type]
-        return next(iter([*giving, *running]), None)
+        return next(iter(self._running()), None)
 
     def period(self) -> "Period":
-        """Return the billing period: Stripe's where it is known and runs, else the UTC month."""
-        found = self.subscription()
-        if (
-            found
-            and found.period_start
-            and found.period_end
-            and (found.period_start <= self.moment < found.period_end)
-        ):
-            return Period(found.period_start, found.period_end, "stripe")
+        """Return the billing period: Stripe's where it is known and runs, else the UTC month.
+
+        Thresholds are announced by the same period (``USED`` in ``storage.thresholds``).
+        """
+        for each in self._running():
+            start, end = each.period_start, each.period_end
+            if start and end and start <= self.moment < end:
+                return Period(start, end, "stripe")
         return utc_month(self.moment)
+
+    def _running(self) -> list[Subscription]:
+        """Return the running subscriptions, those that give the plan first."""
+        running = [each for each in self.subscriptions if each.status in RUNNING]
+        return sorted(running, key=lambda each: each.plan_type != self.plan_type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +138,3 @@ def _limits(
                 "period_start": period.start,
                 "period_end": period.end,
             }
-
-
-def charged(readings: Mapping[str, int], charges: Mapping[str, Charge]) -> dict[str, int]:
-    """Return what sums of readings come to, by meter, as a claim would charge them.
-
-    A route that the plan charges on no meter comes to nothing.
-    """
-    amounts: dict[str, int] = {}
-    for key, value in readings.items():
-        charge = charges.get(key) if key.startswith("@") else Charge(key)
-        if charge is not None:
-            marked_up = (value * (100 + charge.markup_percent) + 50) // 100
-            amounts[charge.meter] = amounts.get(charge.meter, 0) + marked_up
-    return amounts

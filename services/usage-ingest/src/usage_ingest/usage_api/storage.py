@@ -15,10 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_database import Database, DatabaseUnavailableError
 from nexus_plans import Plans
+from usage_ingest.charging import charge_of, charged_value
 from usage_ingest.usage_api.entitlements import (
     Account,
     Subscription,
-    charged,
     entitlements,
     limited_meters,
 )
@@ -182,9 +182,9 @@ class UsageReader:
         """Return what runs that wait for a customer would come to by the plan as it is now."""
         charges = self._plans.charge(account.plan_type) if self._plans else {}
         return [
-            Waiting(row["start"], *charge)
+            Waiting(row["start"], charge.meter, charged_value(row["value"], charge))
             for row in await _rows(connection, WAITING, **span, most=MOST_WAITING)
-            for charge in charged({row["key"]: row["value"]}, charges).items()
+            if (charge := charge_of(row["key"], charges)) is not None
         ]
 
 
