@@ -194,7 +194,9 @@ def queries(now: datetime, event_id: UUID, claim_id: UUID) -> Iterator[Query]:
     yield Query("status: reported", REPORTED, {**day, "most": MOST_REPORTED}, "by an operator")
     yield Query("status: newest", NEWEST, {}, "by an operator")
     yield Query("explain: event", EVENT, {"event_id": event_id}, "by an operator")
-    yield Query("explain: reports", CLAIM, {"claim_id": claim_id}, "by an operator")
+    yield Query(
+        "explain: reports", CLAIM, {"claim_id": claim_id, "late_claim_id": None}, "by an operator"
+    )
     page = {"before": now, "created_at": BEGINNING, "report_id": FIRST_ID, "most": 100}
     yield Query("replay: a page", UNANSWERED, page, "by an operator")
     for days in (1, 7, 3650):

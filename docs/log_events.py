@@ -14,6 +14,8 @@ MEANINGS: Final = {
     " `user.updated` changes it",
     "announcements_confirmed_again": "the broker confirms the events `event_name` again; so many"
     " publishes had failed",
+    "announcements_invalid": "so many facts break a rule of their event `event_name`, the first the"
+    " one that is named; all others are announced",
     "announcements_not_confirmed": "the broker did not confirm events `event_name`; the relay"
     " repeats them",
     "cancel_lost": "a pause lost its connection; what was in hand is delivered again",
@@ -66,6 +68,8 @@ MEANINGS: Final = {
     "source_held_back": "too much of a publisher was dead-lettered: further dead letters wait",
     "stopped": "the service has ended",
     "stopping": "SIGTERM came; what is in hand is finished or handed back",
+    "subscription_refused": "Stripe has listed a subscription and refuses to give it: the sweep"
+    " passes it over",
     "subscription_sweep_abandoned": "Stripe refuses to list on from where the nightly sweep was:"
     " it begins anew",
     "surplus_customers": "a user has further customers at Stripe: look at them there",

@@ -2,8 +2,12 @@
 
 import json
 
+from nexus_contracts.fields import MAX_VALUE
 from nexus_plans import Charge
-from usage_ingest.charging import parameter
+from nexus_plans.model_prices import MOST_MICRO_USD
+from nexus_plans.parts import MOST_MARKUP
+from usage_ingest.charging import charged_value, parameter
+from usage_ingest.storage.claims import MOST_EVENTS
 
 
 def test_charges_by_plan_are_one_parameter() -> None:
@@ -19,3 +23,10 @@ def test_charges_by_plan_are_one_parameter() -> None:
 def test_no_charges_are_no_parameter() -> None:
     """The claim then looks up no plans."""
     assert parameter({}) is None
+
+
+def test_claim_of_the_dearest_runs_has_a_value_that_stripe_takes() -> None:
+    """The ledger refuses a higher value, and the claim would fail each time, with all others."""
+    dearest = charged_value(MOST_EVENTS * MOST_MICRO_USD, Charge("micros", MOST_MARKUP))
+
+    assert dearest <= MAX_VALUE

@@ -86,3 +86,12 @@ def test_plans_that_can_not_be_used_are_refused(
 
     with pytest.raises(SettingsError, match=named):
         load(Settings, NEEDED | {"PLANS_FILE": str(path)})
+
+
+@pytest.mark.parametrize("meter", ["llm_cost_micros", "unique_tools"])
+def test_tokens_share_no_meter_with_what_plans_charge(meter: str) -> None:
+    """Stripe would add tokens to micro-USD, and invoice both."""
+    names = NEEDED | {"PLANS_FILE": str(EXAMPLE), "STRIPE_TOKENS_METER_EVENT_NAME": meter}
+
+    with pytest.raises(SettingsError, match="STRIPE_TOKENS_METER_EVENT_NAME"):
+        load(Settings, names)

@@ -45,9 +45,10 @@ def with_seats(fetched: Fetched, seats: int) -> Fetched:
 
 @dataclass
 class StripeSide:
-    """What Stripe has; ``calls`` counts the fetches."""
+    """What Stripe has; ``refused`` are listed only, and ``calls`` counts the fetches."""
 
     subscriptions: dict[str, Fetched] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
     calls: int = 0
 
     def put(self, *fetched: Fetched) -> None:
@@ -69,7 +70,7 @@ class ScriptedApi(SubscriptionApi):
         self._side.calls += 1
         found = self._side.subscriptions.get(subscription_id)
         await self._pause()
-        if found is None:
+        if found is None or subscription_id in self._side.refused:
             raise PermanentError(Reason.REFUSED_BY_STRIPE, "status 404")
         return found
 

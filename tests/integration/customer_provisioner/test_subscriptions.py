@@ -155,6 +155,29 @@ async def test_a_change_is_announced_until_it_is_confirmed(
     assert await store.unannounced(10) == []
 
 
+async def test_what_cannot_be_announced_holds_up_no_other(
+    bench: Bench, side: StripeSide, database: Database, vhost: Vhost
+) -> None:
+    """One that breaks a rule of its event is counted as left; what comes after it is announced."""
+    _, customer_id = await customer_of(bench)
+    good = subscription("sub_good", customer_id)
+    side.put(replace(good, subscription_id="sub_bad", items=good.items * 1001), good)
+    follow = refresher(bench, SubscriptionStore(database), ScriptedApi(side))
+    for subscription_id in ("sub_bad", "sub_good"):
+        await follow.refresh(subscription_id)
+    publisher = await Publisher.connect(vhost.url("customer-provisioner"), name="test")
+    relay = Relay(announced_subscriptions(database), publisher, bench.metrics, bench.clock)
+
+    await relay.publish_unannounced()
+    await publisher.close()
+
+    (message,) = await vhost.peek(SUBSCRIPTION_CHANGED_QUEUE)
+    assert read_event(message.body, [SubscriptionChanged]).data.subscription_id == "sub_good"
+    labels = {"event": "subscription.changed"}
+    left = bench.registry.get_sample_value("customer_provisioner_announcements_left", labels)
+    assert left == 1
+
+
 @pytest.mark.parametrize("when", ["after", "at once"])
 async def test_a_subscription_waits_for_its_account(
     bench: Bench, store: PausingStore, side: StripeSide, when: str
@@ -291,6 +314,22 @@ async def test_the_sweep_repairs_what_webhooks_lost(
     assert found["sub_3"].snapshot.seats == 9
     assert found["sub_9"].snapshot.seats == 1
     assert night.lost() == 2
+
+
+async def test_one_that_stripe_refuses_does_not_end_the_sweep(
+    store: PausingStore, side: StripeSide, night: Night
+) -> None:
+    """It is passed over, and the pages after its own are swept, also at the end of the list."""
+    side.put(*(subscription(f"sub_{n}", "cus_1") for n in range(6)))
+    side.refused = {"sub_0"}
+
+    await night.run()
+
+    assert sorted(await store.find([f"sub_{n}" for n in range(6)])) == [
+        f"sub_{n}" for n in range(1, 6)
+    ]
+    swept = "customer_provisioner_subscriptions_swept_timestamp_seconds"
+    assert night.bench.registry.get_sample_value(swept)
 
 
 async def test_a_webhook_that_is_on_the_way_is_not_lost(

@@ -31,6 +31,19 @@ async def test_unchanged_answer_is_not_sent_again(api: Api, ledger: UsageLedger)
     )
 
 
+async def test_a_kept_answer_is_used_for_nobody_else(api: Api) -> None:
+    """`/v1/usage` is one address for all users: a browser keeps the answers of each apart."""
+    token = api.signer.token(uuid4())
+
+    full = await api.get("/v1/usage", token, Origin=ORIGIN)
+    same = await api.get("/v1/usage", token, If_None_Match=full.headers["ETag"])
+
+    assert (full.status, same.status) == (200, 304)
+    for each in (full, same):
+        assert "Authorization" in each.headers["Vary"].split(", ")
+    assert "Origin" in full.headers["Vary"].split(", ")
+
+
 async def test_pages_of_the_configured_origins_may_ask(api: Api) -> None:
     """With their own header, also when they are refused; others may not, and no cookies count."""
     preflight = {

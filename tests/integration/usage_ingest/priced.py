@@ -121,6 +121,7 @@ class PricedLedger:
             window=timedelta(seconds=10),
             dimensions=(),
             charges=used.charges(),
+            routes=BillingRules("runs", None, frozenset(), used).routes,
             unique_meters=used.unique_tools_meters(),
         )
 

@@ -67,7 +67,13 @@ async def record(database: Database, second: float, **readings: int) -> None:
 async def claim(database: Database, charges: Charges | None = None, window: int = 60) -> Claimed:
     """Claim everything."""
     charged = CHARGES if charges is None else charges
-    claims = Claims(database, window=timedelta(seconds=window), dimensions=(), charges=charged)
+    claims = Claims(
+        database,
+        window=timedelta(seconds=window),
+        dimensions=(),
+        charges=charged,
+        routes={key for routes in charged.values() for key in routes},
+    )
     return await claims.claim(NOW)
 
 
@@ -147,19 +153,31 @@ async def test_plan_that_is_not_in_the_file_is_charged_as_none(database: Databas
     assert await reports(database) == [("runs", 1, 1)]
 
 
-@pytest.mark.parametrize("charges", [{}, CHARGES], ids=["no plans at all", "not in the plan"])
-async def test_route_without_a_meter_is_claimed_and_counted(
-    database: Database, charges: Charges
-) -> None:
+async def test_route_without_a_meter_is_claimed_and_counted(database: Database) -> None:
     """It is charged on no meter, and holds up neither its run nor others."""
     await Subscriptions(database, best=max).apply(subscription("flat", 0))
     await record(database, 1, runs=1, _premium=1)
     await record(database, 2, _premium=1)
 
-    claimed = await claim(database, charges)
+    claimed = await claim(database)
 
     assert claimed == Claimed(events=2, reports=1, without_meter=2)
     assert await reports(database) == [("runs", 1, 1)]
+
+
+@pytest.mark.parametrize(
+    "charges", [{}, {None: {"@tokens": Charge("tokens")}}], ids=["no file", "renamed route"]
+)
+async def test_usage_of_a_route_that_the_file_lost_waits_for_it(
+    database: Database, charges: Charges
+) -> None:
+    """Charged on no meter, it would be lost. Other usage is not held up."""
+    await record(database, 1, _premium=1)
+    await record(database, 2, runs=1)
+
+    assert await claim(database, charges) == Claimed(events=1, reports=1)
+    assert await claim(database) == Claimed(events=1, reports=1)
+    assert await reports(database) == [("runs", 1, 1), ("runs", 1, 1)]
 
 
 async def test_lower_revision_of_a_subscription_is_ignored(database: Database) -> None:

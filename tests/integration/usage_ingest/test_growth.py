@@ -96,6 +96,7 @@ CLAIMING = {
     "window": 10,
     "dimensions": ["server_id"],
     "charges": '{"": {}}',
+    "routes": [],
     "unique_meters": None,
     "closed_before": NOW,
     "most": 1_000,

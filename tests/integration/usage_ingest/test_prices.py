@@ -5,8 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from integration.usage_ingest.priced import NOW, USER, WITH_NEW, PricedLedger
+from integration.usage_ingest.priced import FILE_WITH_NEW, NOW, USER, WITH_NEW, PricedLedger
 from nexus_database import Database
+from nexus_plans.reading import read
 from support.events import tool_run
 from usage_ingest.entry import Entry
 from usage_ingest.explanation import explain
@@ -83,6 +84,17 @@ async def test_model_without_a_price_does_not_hold_its_run_back(ledger: PricedLe
     assert claimed == [1, 0]
     late = ("micros", NEW * 3 // 2, 1, True)
     assert await ledger.reports() == [before[0], late, before[1]]
+
+
+async def test_late_cost_of_a_route_that_the_file_lost_waits_for_it(ledger: PricedLedger) -> None:
+    """It was renamed before the cost was claimed. Charged on no meter, the cost would be lost."""
+    file = FILE_WITH_NEW.replace("@tokens", "@costs").replace("tokens: {priced", "costs: {priced")
+    renamed = read(file.encode(), "plans.yaml")
+    await ledger.record(ledger.tokens("new"))
+    await ledger.price_late()
+
+    assert (await ledger.claims(renamed).claim_late(NOW)).events == 0
+    assert (await ledger.claims().claim_late(NOW)).reports == 1
 
 
 async def test_run_is_priced_later_even_before_it_is_claimed(ledger: PricedLedger) -> None:

@@ -134,3 +134,36 @@ async def test_tool_that_was_counted_is_not_counted_again(adoption: Adoption) ->
 
     counted = [each for each in await adoption.ledger.reports() if each[0] == "tools"]
     assert counted == [("tools", 3, 3, True)]
+
+
+async def test_tool_that_a_lost_plan_counted_is_not_counted_again(adoption: Adoption) -> None:
+    """The account has another plan by now, so the one that counted it is not announced again."""
+    adoption.lost.back_up()
+    await adoption.ledger.subscribe("team")
+    first = adoption.ledger.tokens(None, 1, tool_name="t1")
+    await adoption.ledger.record(first)
+    await adoption.bill()
+    assert await adoption.lose(first) == (0, [])
+
+    await adoption.ledger.subscribe("team")
+    await adoption.ledger.record(adoption.ledger.tokens(None, 30, tool_name="t1"))
+    await adoption.bill()
+
+    counted = [each for each in await adoption.ledger.reports() if each[0] == "tools"]
+    assert counted == [("tools", 1, 1, True)]
+
+
+async def test_without_the_file_of_its_routes_nothing_is_adopted(adoption: Adoption) -> None:
+    """The runs of its reports would not be found, and be billed again by who has the file."""
+    adoption.lost.back_up()
+    run = adoption.ledger.tokens("known", 1)
+    await adoption.ledger.record(run)
+    await adoption.bill()
+    calls = await adoption.lost.lose()
+    await adoption.ledger.record(run)
+
+    assert await adoption.lost.adopt(calls, "--execute") == (
+        1,
+        ["PLANS_FILE lacks routes of runs: @tokens; nothing was changed"],
+    )
+    assert (await adoption.adopt(calls))[0] == 0

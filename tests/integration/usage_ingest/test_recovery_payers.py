@@ -247,5 +247,11 @@ async def test_reports_without_runs_of_their_own_take_none(lost: LostLedger) -> 
 
 async def claim(lost: LostLedger) -> int:
     """Claim by the plans."""
-    claims = Claims(lost.database, window=timedelta(seconds=10), dimensions=(), charges=CHARGES)
+    claims = Claims(
+        lost.database,
+        window=timedelta(seconds=10),
+        dimensions=(),
+        charges=CHARGES,
+        routes={key for routes in CHARGES.values() for key in routes},
+    )
     return (await claims.claim(LATER)).events

@@ -27,7 +27,7 @@ RouteKey = Annotated[
 ]
 
 MOST_MARKUP: Final = 300
-"""In per cent: 20,000 runs of the highest cost still have at most 15 digits, as Stripe takes."""
+"""In per cent."""
 
 Patterns = Annotated[tuple[TextPattern, ...], Field(min_length=1)]
 

@@ -177,6 +177,13 @@ class Plans(Part):
         return tuple(dict.fromkeys((self.default_meter, *self.meters)))
 
     @cached_property
+    def charged_meters(self) -> frozenset[str]:
+        """The meters that plans count routes or unique tools on."""
+        plans = self.plans.values()
+        routes = {meter for plan in plans for meter in plan.meters.values()}
+        return frozenset(routes | {p.unique_tools_meter for p in plans if p.unique_tools_meter})
+
+    @cached_property
     def _by_lookup_key(self) -> Mapping[str, str]:
         return {
             key: name

@@ -71,6 +71,13 @@ class Metrics:
         self._announced = Counter(
             f"{prefix}_announcements", "Announcements published", ["event"], registry=registry
         )
+        # Those of a round that were not: the broker did not confirm them, or one breaks a rule.
+        self._left = Gauge(
+            f"{prefix}_announcements_left",
+            "Announcements that the last round left",
+            ["event"],
+            registry=registry,
+        )
         # `user.created` events whose address differs from the stored one, which stays.
         self._ignored_addresses = Counter(
             f"{prefix}_ignored_addresses", "Later addresses of known users", registry=registry
@@ -113,6 +120,7 @@ class Metrics:
         )
         for event in ANNOUNCED:
             self._announced.labels(event)
+            self._left.labels(event)
         for outcome in ("stored", "overtaken"):
             self._fetches.labels(outcome)
         for what in ("account", "plan"):
@@ -148,9 +156,10 @@ class Metrics:
         """Count further customers of a user that has one."""
         self._surplus.inc(customers)
 
-    def announced(self, event: str, number: int) -> None:
-        """Count confirmed announcements."""
+    def announced(self, event: str, number: int, *, left: int) -> None:
+        """Count the confirmed announcements of a round, and set how many it left."""
         self._announced.labels(event).inc(number)
+        self._left.labels(event).set(left)
 
     def fetched(self, outcome: str) -> None:
         """Count a fetch of a subscription: ``stored``, or ``overtaken`` by another."""

@@ -7,9 +7,11 @@ from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
 import structlog
+from pydantic import ValidationError
 
 from customer_provisioner.metrics import Metrics
 from nexus_contracts import Event
+from nexus_contracts.wording import describe
 from nexus_messaging.errors import PublishError
 from nexus_messaging.outage_log import OutageLog
 from nexus_messaging.outgoing import OutgoingEvent, send, send_all
@@ -64,6 +66,7 @@ class Relay(Generic[FactT]):
         self._publisher = publisher
         self._metrics = metrics
         self._now = now
+        self._broken = 0
         self._outage = OutageLog(self._log_failure, self._log_recovery)
 
     async def publish_unannounced(self) -> bool:
@@ -77,17 +80,36 @@ class Relay(Generic[FactT]):
         """
         facts = self._facts
         waiting = await facts.unannounced(BATCH_SIZE)
-        sendings = [
-            OutgoingEvent(facts.announcement(each), parent=facts.parent(each)) for each in waiting
+        sendings = self._sendings(waiting)
+        errors = await send_all(self._publisher, [each for _, each in sendings])
+        confirmed = [
+            fact for (fact, _), error in zip(sendings, errors, strict=True) if error is None
         ]
-        errors = await send_all(self._publisher, sendings)
-        confirmed = [each for each, error in zip(waiting, errors, strict=True) if error is None]
         self._outage.round(errors)
-        if not confirmed:
-            return False
-        marked = await facts.mark(confirmed, self._now())
-        self._metrics.announced(facts.event, len(confirmed))
+        marked = await facts.mark(confirmed, self._now()) if confirmed else 0
+        self._metrics.announced(facts.event, len(confirmed), left=len(waiting) - len(confirmed))
         return marked == BATCH_SIZE
+
+    def _sendings(self, waiting: Sequence[FactT]) -> list[tuple[FactT, OutgoingEvent]]:
+        """Return the events of facts; one that breaks a rule of its event holds up no other."""
+        sendings: list[tuple[FactT, OutgoingEvent]] = []
+        broken: list[str] = []
+        for fact in waiting:
+            try:
+                event = self._facts.announcement(fact)
+            except ValidationError as error:
+                broken.append(describe(error))
+            else:
+                sendings.append((fact, OutgoingEvent(event, parent=self._facts.parent(fact))))
+        if broken and len(broken) != self._broken:  # once, not in each round
+            log.error(
+                "announcements_invalid",
+                event_name=self._facts.event,
+                events=len(broken),
+                broken=broken[0],
+            )
+        self._broken = len(broken)
+        return sendings
 
     def _log_failure(self, errors: Sequence[PublishError]) -> None:
         cause, event = type(errors[0]).__name__, self._facts.event

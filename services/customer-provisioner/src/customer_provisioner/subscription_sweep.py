@@ -111,9 +111,15 @@ class SubscriptionSweep:
             lost = [each for each in lost if meanwhile.get(each) == before.get(each)]
 
         for subscription_id in ids:
-            if found[subscription_id] is Difference.OURS or subscription_id in lost:
+            is_lost = subscription_id in lost
+            if found[subscription_id] is not Difference.OURS and not is_lost:
+                continue
+            try:
                 await self._refresher.refresh(subscription_id)
-            if subscription_id in lost:
+            except PermanentError as error:  # such as one that was removed since the page was read
+                log.warning("subscription_refused", subscription=subscription_id, error=str(error))
+                continue
+            if is_lost:
                 self._metrics.webhook_lost()
                 log.warning("webhook_lost", subscription=subscription_id)
         await self._subscriptions.announce_again(

@@ -74,6 +74,7 @@ def assemble(app: App, settings: Settings) -> None:
         window=timedelta(seconds=settings.report_window_seconds),
         dimensions=settings.stripe_meter_dimensions,
         charges={} if rules.plans is None else rules.plans.charges(),
+        routes=rules.routes,
         unique_meters={} if rules.plans is None else rules.plans.unique_tools_meters(),
     )
 

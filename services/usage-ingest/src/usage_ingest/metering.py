@@ -42,8 +42,13 @@ class BillingRules:
     @property
     def meters(self) -> tuple[str, ...]:
         """Return the meters, and the routes, that a run can have readings of."""
-        routes = () if self.plans is None else [ROUTE_SIGN + name for name in self.plans.routes]
-        return (self.runs_meter, *([self.tokens_meter] if self.tokens_meter else []), *routes)
+        tokens = [self.tokens_meter] if self.tokens_meter else []
+        return (self.runs_meter, *tokens, *self.routes)
+
+    @property
+    def routes(self) -> tuple[str, ...]:
+        """Return the keys of the routes that the file of plans has."""
+        return () if self.plans is None else tuple(ROUTE_SIGN + name for name in self.plans.routes)
 
 
 def readings(run: ToolExecuted, rules: BillingRules) -> dict[str, int]:

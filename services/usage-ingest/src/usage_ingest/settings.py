@@ -65,11 +65,16 @@ class Settings(Meters, ServiceSettings):
         )
 
     @model_validator(mode="after")
-    def _agree_on_the_default_meter(self) -> Self:
+    def _agree_on_the_meters(self) -> Self:
         plans = self.plans_file
         if plans is not None and plans.default_meter != self.stripe_meter_event_name:
             raise ValueError(
                 "PLANS_FILE: its default_meter must be the meter of STRIPE_METER_EVENT_NAME"
+            )
+        if plans is not None and self.stripe_tokens_meter_event_name in plans.charged_meters:
+            raise ValueError(
+                "PLANS_FILE: no plan may count a route or unique tools on the meter of"
+                " STRIPE_TOKENS_METER_EVENT_NAME"
             )
         return self
 
@@ -90,6 +95,11 @@ class AdoptSettings(DatabaseSettings):
 
     report_window_seconds: Annotated[int, AfterValidator(window_seconds)] = DEFAULT_SECONDS
     plans_file: PlansFile = None
+
+    def routes(self) -> frozenset[str]:
+        """Return the keys of the routes that the file of plans has."""
+        names = () if self.plans_file is None else self.plans_file.routes
+        return frozenset(ROUTE_SIGN + name for name in names)
 
     def counting_keys(self) -> frozenset[str]:
         """Return the keys of which each run reads one: none if there are no plans."""

@@ -152,6 +152,11 @@ async def adopt(settings: AdoptSettings, parsed: argparse.Namespace) -> int:
             counting=settings.counting_keys(),
             unique_meters={} if plans is None else plans.unique_tools_meters(),
         )
+        if lost := await recovery.lost_routes(settings.routes()):
+            # Their runs could not be found for the reports that they are in.
+            named = ", ".join(lost)
+            show_line(f"PLANS_FILE lacks routes of runs: {named}; nothing was changed", Tone.BAD)
+            return FAILED
         for batch in _batches(_records(parsed.file, summary)):
             summary.add_reports(await recovery.restore_reports(batch))
         if plans is not None and parsed.execute:

@@ -133,11 +133,14 @@ async def restore_first_uses(
     connection: AsyncConnection,
     claims: Iterable[Claim],
     taken: Collection[UUID],
+    counted: Collection[UUID],
     unique_meters: Mapping[str | None, str | None],
 ) -> None:
     """Store the first uses of the claims that got events, so that none is charged again.
 
-    Each tool of a claimed event was counted by its claim or by one before it.
+    Each tool of a claimed event was counted by its claim or by one before it, if the account's plan
+    counts tools: as it is known now, or since the claim is in ``counted``, which have a report of
+    unique tools. A plan that the account has no more is perhaps not known again.
     """
     restored = [
         {
@@ -146,7 +149,10 @@ async def restore_first_uses(
         }
         for claim in claims
         if claim.first.claim_id in taken
-        and unique_meters.get(claim.plan, unique_meters.get(None)) is not None
+        and (
+            claim.first.claim_id in counted
+            or unique_meters.get(claim.plan, unique_meters.get(None)) is not None
+        )
     ]
     if restored:
         await take_first_uses(connection, json.dumps(restored))

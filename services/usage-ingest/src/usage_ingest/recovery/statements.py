@@ -4,6 +4,7 @@ from typing import Final
 
 from sqlalchemy import text
 
+from nexus_plans.parts import ROUTE_SIGN
 from usage_ingest.columns import Column, names, rows, selected
 from usage_ingest.payers import assigned_at
 
@@ -134,6 +135,14 @@ SELECT place, event_id, occurred_at, readings, overruled
                 OFFSET 0) e) numbered
  WHERE number <= most
 """)  # noqa: S608 - likewise
+
+LOST_ROUTES: Final = text(f"""
+SELECT DISTINCT key
+  FROM usage_events CROSS JOIN LATERAL jsonb_object_keys(readings) AS k(key)
+ WHERE billing_state IN ('waiting', 'due') AND starts_with(key, '{ROUTE_SIGN}')
+   AND key <> ALL(CAST(:routes AS text[]))
+ ORDER BY key
+""")  # noqa: S608 - of this project's constants
 
 CLAIM: Final = text("""
 UPDATE usage_events e SET billing_state = 'claimed', claim_id = n.claim_id

@@ -41,6 +41,7 @@ from usage_ingest.recovery.statements import (
     CLAIMED,
     INSERT,
     LOCK,
+    LOST_ROUTES,
     PLANS,
     REPORTS,
     SEARCHES,
@@ -147,6 +148,15 @@ class Recovery:
 
         return await self._database.run(work)
 
+    async def lost_routes(self, routes: Collection[str]) -> list[str]:
+        """Return the routes of unclaimed runs that are not among ``routes``.
+
+        Raises:
+            DatabaseUnavailableError: the database can't be used.
+        """
+        values = {"routes": list(routes)}
+        return list((await self._database.run(lambda c: c.execute(LOST_ROUTES, values))).scalars())
+
     async def claim_events(
         self, records: Sequence[CallRecord], *, overruled: bool = False
     ) -> ClaimedEvents:
@@ -168,8 +178,10 @@ class Recovery:
             if self._execute:
                 values = {"events": list(taken), "claims": list(taken.values())}
                 claimed = (await connection.execute(CLAIM, values)).rowcount
-                counted = set(taken.values())
-                await restore_first_uses(connection, claims, counted, self._unique_meters)
+                counted = {claim_id for claim_id, meter in changes.standing if meter in self._apart}
+                await restore_first_uses(
+                    connection, claims, set(taken.values()), counted, self._unique_meters
+                )
             missing: Counter[str] = Counter()
             differences: Counter[tuple[str, str]] = Counter()
             for report in late:

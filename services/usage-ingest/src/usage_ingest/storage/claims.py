@@ -1,6 +1,6 @@
 """Claims: due events become reports, in one statement, and no event is in two claims."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -24,21 +24,33 @@ MOST_EVENTS: Final = 50_000
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """What is claimed: the table's alias ``row`` of ``table``, joined to its event ``e``."""
+    """What is claimed: the table's alias ``row`` of ``table``, joined to its event ``e``.
+
+    ``keys`` are the keys of its readings, as a source of rows.
+    """
 
     table: str
     row: str
     joined: str
     readings: str
+    keys: str
     late: bool
 
 
-_EVENTS: Final = _Source("usage_events", "e", "usage_events e", "e.readings", late=False)
+_EVENTS: Final = _Source(
+    "usage_events",
+    "e",
+    "usage_events e",
+    "e.readings",
+    "jsonb_object_keys(e.readings)",
+    late=False,
+)
 _LATE: Final = _Source(
     "late_readings",
     "l",
     "late_readings l JOIN usage_events e USING (event_id)",
     "jsonb_build_object(l.key, l.value)",
+    "(VALUES (l.key))",
     late=True,
 )
 
@@ -50,8 +62,9 @@ def _statement(of: _Source) -> TextClause:
     # table's statistics are from a time when nothing was due, and two arrays keep the planner from
     # reading the whole table if much was. What was not marked would not be reported either. What
     # has no customer is no claim: its rows wait again, since their user was assigned to an account
-    # without one; what came late to them is not taken. Plans are looked up only if there are any
-    # charges by plan. Half a unit is rounded up.
+    # without one; what came late to them is not taken. Nor is what counts on a route that is not
+    # in the file of plans: it would be charged on no meter, for ever. Plans are looked up only if
+    # there are any charges by plan. Half a unit is rounded up.
     put_back = "due" if of.late else "waiting"
     return text(f"""
 WITH taken AS MATERIALIZED (
@@ -73,6 +86,9 @@ WITH taken AS MATERIALIZED (
             ORDER BY p.since DESC LIMIT 1) planned ON CAST(:charges AS jsonb) IS NOT NULL
      WHERE {of.row}.billing_state = 'due' AND {of.row}.occurred_at < :closed_before
            {"AND a.user_id IS NOT NULL" if of.late else ""}
+       AND NOT EXISTS (SELECT FROM {of.keys} AS k(key)
+                        WHERE starts_with(key, '{ROUTE_SIGN}')
+                          AND key <> ALL(CAST(:routes AS text[])))
      ORDER BY {of.row}.occurred_at
      LIMIT :most
        FOR UPDATE OF {of.row} SKIP LOCKED
@@ -169,7 +185,11 @@ class Claimed:
 
 
 class Claims:
-    """Claims due events by windows of ``window`` and by ``dimensions``, charged by ``charges``."""
+    """Claims due events by windows of ``window`` and by ``dimensions``, charged by ``charges``.
+
+    ``routes`` are all keys of routes that the file of plans has, also those that no plan has a
+    meter for. Readings of other routes stay due, with their runs, until the file has them again.
+    """
 
     def __init__(
         self,
@@ -178,12 +198,14 @@ class Claims:
         window: timedelta,
         dimensions: Sequence[str],
         charges: Charges = MappingProxyType({}),
+        routes: Collection[str] = (),
         unique_meters: UniqueMeters = MappingProxyType({}),
     ) -> None:
         self._database = database
         self._window = window
         self._dimensions = list(dimensions)
         self._charges = parameter(charges)
+        self._routes = sorted(routes)
         self._unique_meters = unique_parameter(unique_meters)
 
     async def claim(
@@ -227,6 +249,7 @@ class Claims:
                     "window": int(self._window.total_seconds()),
                     "dimensions": self._dimensions,
                     "charges": self._charges,
+                    "routes": self._routes,
                     "unique_meters": unique_meters,
                     "closed_before": closed_before(now, self._window),
                     "most": most,

@@ -159,7 +159,12 @@ class _Tagged:
 
 
 def _response(answer: _Tagged, *, unchanged: bool) -> Response:
-    headers = {"ETag": answer.etag, "Cache-Control": f"private, max-age={MAX_AGE}"}
+    # `/v1/usage` is one address for every user: a browser that several use keeps them apart.
+    headers = {
+        "ETag": answer.etag,
+        "Cache-Control": f"private, max-age={MAX_AGE}",
+        "Vary": "Authorization",
+    }
     if unchanged:
         return Response(status_code=304, headers=headers)
     return Response(answer.body, headers=headers, media_type="application/json")
