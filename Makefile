@@ -102,9 +102,12 @@ lock: setup ## Pin the dependencies anew, with hashes
 	$(LOCK) requirements/build.in -o requirements/build.txt
 	$(LOCK) benchmarks/requirements.in -o benchmarks/requirements.txt
 
+# The stack runs without the usage page where it can't be built, as without a registry.
 .PHONY: up
 up: setup ## Start the whole stack in the background and say what is where
-	@$(BIN)/local-stack up
+	@mkdir -p .local
+	@$(MAKE) -s component >.local/component.log 2>&1 || echo "up: can't build the usage page, see .local/component.log"
+	@$(BIN)/local-stack up --component libs/usage-component/dist
 
 .PHONY: down
 down: setup ## Stop what `make up` started

@@ -100,10 +100,15 @@ for service in $services; do
 done
 reader=$(secret database-password-usage-reader)
 write database-url-usage-reader "postgresql://usage_reader:$reader@postgres:5432/usage_ingest"
-# One key for every source, type and right; `usage-ingest make-api-key` makes narrower ones.
+# entry NAME SECRET TYPES: prints a key's entry in API_KEYS, for all sources.
+entry() {
+    printf '%s:%s:*:%s' "$1" "$(printf %s "$(secret "$2")" | sha256sum | cut -d ' ' -f 1)" "$3"
+}
+# One key for every source, type and right, and one that says who pays for a user: no key may have
+# both. `usage-ingest make-api-key` makes narrower ones.
 if ! grep -qs : "$directory/api-keys"; then
-    digest=$(printf %s "$(secret api-key)" | sha256sum | cut -d ' ' -f 1)
-    write api-keys "local:$digest:*:*|entitlements.read|usage.read"
+    all=$(entry local api-key "*|entitlements.read|usage.read")
+    write api-keys "$all,$(entry accounts accounts-key "user.created|user.assigned")"
 fi
 # Before, both services had one key.
 if [ -s "$directory/stripe-secret-key" ]; then

@@ -25,6 +25,7 @@ def _default(setting: re.Match[str]) -> str:
 def compose() -> dict[str, Any]:
     """Return docker-compose.yml with its defaults, as without any environment variable."""
     text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    text = re.sub(r"\$\{\w+:\+[^}]*\}", '""', text)
     read: dict[str, Any] = yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", _default, text))
     return read
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
 from customer_provisioner.settings import Settings as ProvisionerSettings
@@ -97,7 +98,9 @@ def test_service_is_given_every_setting_it_has(service: str, environment_of: Env
 
     settings = load(SETTINGS[service], environment)
 
-    assert fields_given(environment, SETTINGS[service]) == set(SETTINGS[service].model_fields)
+    # The administrator's key is for one command; the service refuses to start with it.
+    settable = set(SETTINGS[service].model_fields) - {"stripe_admin_key"}
+    assert fields_given(environment, SETTINGS[service]) == settable
     assert settings.database_url.get_secret_value().endswith("/" + service.replace("-", "_"))
 
 
@@ -166,3 +169,30 @@ def test_broker_has_the_plugins_of_the_local_one() -> None:
     text = (ROOT / "deploy/docker/rabbitmq/enabled_plugins").read_text(encoding="utf-8")
 
     assert set(re.findall(r"rabbitmq_\w+", text)) == set(PLUGINS)
+
+
+def test_files_of_the_host_are_read_only_and_exist(compose: dict[str, Any]) -> None:
+    """Docker makes a folder, owned by root, of what is not there; a service may write to none."""
+    mounts = {
+        mount
+        for container in compose["services"].values()
+        for mount in container.get("volumes", ())
+        if mount.startswith("./")
+    }
+
+    assert {
+        source for mount in mounts if not (ROOT / (source := mount.split(":")[0])).exists()
+    } == set()
+    assert {mount for mount in mounts if not mount.endswith(":ro")} == set()
+
+
+@pytest.mark.parametrize("name", ["customer-provisioner", "usage-ingest", "usage-api"])
+def test_file_of_plans_is_mounted_where_its_setting_says(name: str) -> None:
+    """With ``PLANS_FILE`` all three read the same file; without it there are no plans."""
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    services = yaml.safe_load(text)["services"]
+
+    setting = services[name]["environment"]["PLANS_FILE"]
+    inside = re.fullmatch(r"\$\{PLANS_FILE:\+(.+)\}", setting)
+    assert inside is not None
+    assert f"${{PLANS_FILE:-./deploy/plans.yaml}}:{inside[1]}:ro" in services[name]["volumes"]

@@ -28,8 +28,9 @@ def test_every_mounted_secret_is_made(
     made = {each.name for each in secrets_directory.iterdir()}
 
     assert set(compose["secrets"]) <= made
-    # The administrator's password is in two other files, and clients have the API's key.
-    assert made - set(compose["secrets"]) == {"broker-password-admin", "api-key"}
+    # The administrator's password is in two other files, and clients have the APIs' keys.
+    clients = {"api-key", "accounts-key"}
+    assert made - set(compose["secrets"]) == {"broker-password-admin", *clients}
 
 
 def test_the_made_key_opens_the_apis(make_secrets: Script, secrets_directory: Path) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
+from urllib.request import Request, urlopen
 
 import aio_pika
 import pytest
@@ -20,6 +21,7 @@ from local_stack.record import Record
 from local_stack.sample_dead_letter import DEAD_LETTER_QUEUE, QUEUE
 from local_stack.sql import SqlFailedError, run_sql
 from local_stack.urls import Address, Login
+from local_stack.usage_page import MODULE
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +32,18 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     local_stack(path, "down")
 
 
-def test_up_returns_when_every_part_is_ready(directory: Path) -> None:
+@pytest.fixture
+def component(tmp_path: Path) -> Path:
+    """A component with a page, as far as a server sees it."""
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo/index.html").touch()
+    (tmp_path / MODULE).touch()
+    return tmp_path
+
+
+def test_up_returns_when_every_part_is_ready(directory: Path, component: Path) -> None:
     """One command starts everything in the background and prints the addresses."""
-    up = local_stack(directory, "up", "--tier-scale", "0.01")
+    up = local_stack(directory, "up", "--tier-scale", "0.01", "--component", str(component))
 
     assert up.returncode == 0, up.stdout
     addresses = re.findall(r"http://\S+/(?:metrics|readyz|sums|graph|alerts)", up.stdout)
@@ -40,6 +51,33 @@ def test_up_returns_when_every_part_is_ready(directory: Path) -> None:
     assert len(addresses) == 12
     assert re.search(r" METERING_URL=http://127\.0\.0\.1:\d+ METERING_KEY=\S+\n", up.stdout)
     assert not running(directory).dead
+
+
+def test_demo_users_read_their_usage_from_the_page(directory: Path) -> None:
+    """The page's tokens open the usage API from the page's origin, each for its user alone."""
+    addresses = dict(running(directory).addresses)
+    page = addresses["usage page"].removesuffix("/index.html")
+    host = json.loads(fetch(f"{page}/host.json"))
+    plans = {}
+    for user in host["users"]:
+        answer = fetch(f"{page}/token?user={user['id']}", method="POST")
+        headers = {
+            "Authorization": f"Bearer {json.loads(answer)['token']}",
+            "Origin": page.removesuffix("/demo"),
+        }
+        url = f"{host['usage_api']}/v1/entitlements/{user['id']}"
+        request = Request(url, headers=headers)  # noqa: S310 - only http
+        with urlopen(request) as found:  # noqa: S310 - only http
+            assert found.headers["Access-Control-Allow-Origin"] == headers["Origin"]
+            entitlements = json.load(found)
+        plans[user["name"].split()[0]] = (entitlements["plan"], entitlements["seats"])
+
+    assert plans == {
+        "Ada": ("free", None),
+        "Grace": ("pro", 1),
+        "Linus": ("enterprise", 5),
+        "Margaret": ("enterprise", 5),
+    }
 
 
 def test_prometheus_scrapes_every_part_and_answers_the_printed_queries(directory: Path) -> None:
@@ -52,7 +90,7 @@ def test_prometheus_scrapes_every_part_and_answers_the_printed_queries(directory
         return bool(found["data"]["result"])
 
     deadline = time.monotonic() + 60
-    wanted = {"count(up == 1) == 7", *QUERIES.values()}
+    wanted = {"count(up == 1) == 8", *QUERIES.values()}
     while (missing := {each for each in wanted if not answered(each)}) and (
         time.monotonic() < deadline
     ):
@@ -76,10 +114,18 @@ def test_a_run_published_by_hand_reaches_stripe(directory: Path) -> None:
 
     assert published.returncode == 0, published.stdout
     (sums,) = re.findall(r"http://\S+", published.stdout)
+    user = published.stdout.partition(" of user ")[2].split()[0]
+    ledger = dict(running(directory).addresses)["usage-ingest's database"]
+
+    def counted() -> list[float]:
+        rows = run_sql(ledger, "SELECT user_id, stripe_customer_id FROM billing_accounts")
+        customer = dict(row.split("|") for row in rows.splitlines()).get(user)
+        return [row["value"] for row in json.loads(fetch(sums)) if row["customer"] == customer]
+
     deadline = time.monotonic() + 60
-    while (counted := fetch(sums)) == b"[]" and time.monotonic() < deadline:
+    while counted() != [1] and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert [row["value"] for row in json.loads(counted)] == [1]
+    assert counted() == [1]
 
 
 async def test_one_dead_letter_is_there_to_practise_on(directory: Path) -> None:
@@ -138,7 +184,9 @@ def test_down_ends_every_process(directory: Path) -> None:
 @pytest.mark.long
 def test_what_a_killed_supervisor_left_is_ended(directory: Path) -> None:
     """The next command ends the servers that a killed supervisor left."""
-    assert local_stack(directory, "up").returncode == 0
+    up = local_stack(directory, "up", "--component", str(directory))
+    assert up.returncode == 0
+    assert "going on without the usage page: no nexus-usage.js in" in up.stdout
     processes = list(running(directory).processes.values())
     supervisor = ProcessIdentity.of(int((directory / "lock").read_text(encoding="utf-8")))
     assert supervisor is not None

@@ -1,7 +1,7 @@
 // A host page. Its server answers `host.json` and signs tokens at `token`; see the package's README.
 import "../nexus-usage.js";
 
-const { usage_api: src, users, meters } = await (await fetch("host.json")).json();
+const { usage_api: src, users, meters, texts } = await (await fetch("host.json")).json();
 const usage = document.querySelector("nexus-usage");
 const user = document.querySelector("#user");
 const theme = document.querySelector("#theme");
@@ -15,6 +15,7 @@ theme.addEventListener("change", () => {
 
 usage.setAttribute("src", src);
 usage.meters = meters;
+usage.texts = texts ?? {};
 usage.tokenProvider = async () => {
   const response = await fetch(`token?user=${encodeURIComponent(user.value)}`, { method: "POST" });
   if (!response.ok) throw new Error(`no token: ${response.status}`);

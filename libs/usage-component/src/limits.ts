@@ -1,7 +1,7 @@
 /** The plan's limits: how much is used and left, as bars with their text. */
 
 import { h, named } from "./dom.js";
-import type { Formats } from "./formats.js";
+import type { Formats, Meter } from "./formats.js";
 import { fill, textOf, type Texts } from "./texts.js";
 import type { Entitlements, Limit, Pattern } from "./wire.js";
 
@@ -11,8 +11,16 @@ const NEAR = 0.8;
 export type Standing = "within" | "near" | "reached";
 
 /** Make the section's content. */
-export function limits(entitlements: Entitlements, texts: Texts, formats: Formats): Node[] {
-  const items = joined(entitlements.limits).map(([limit, patterns]) => item(limit, patterns, texts, formats));
+export function limits(
+  entitlements: Entitlements,
+  meters: Readonly<Record<string, Meter>>,
+  texts: Texts,
+  formats: Formats,
+): Node[] {
+  const items = joined(entitlements.limits).map(([limit, patterns]) => {
+    const meter = Object.hasOwn(meters, limit.meter) ? meters[limit.meter] : undefined;
+    return item(limit, meter, patterns, texts, formats);
+  });
   const shared = entitlements.accountId !== entitlements.userId && items.length > 0;
   return [
     h(
@@ -47,9 +55,16 @@ export function standing({ limit, used, remaining }: Limit): Standing {
   return used >= limit * NEAR ? "near" : "within";
 }
 
-function item(limit: Limit, patterns: readonly Pattern[], texts: Texts, formats: Formats): HTMLLIElement {
+function item(
+  limit: Limit,
+  meter: Meter | undefined,
+  patterns: readonly Pattern[],
+  texts: Texts,
+  formats: Formats,
+): HTMLLIElement {
   const names = texts.limitNames;
   const name = Object.hasOwn(names, limit.name) ? (names[limit.name] ?? limit.name) : limit.name;
+  const amount = (value: number): string => formats.amount(value, meter);
   const stands = standing(limit);
   const all = patterns.some(({ server, tool }) => server === "*" && tool === "*");
   const notes = [
@@ -64,9 +79,9 @@ function item(limit: Limit, patterns: readonly Pattern[], texts: Texts, formats:
       "div",
       { class: "line" },
       named(name, { class: "name" }),
-      h("span", { class: "state" }, stateOf(limit, stands, texts, formats)),
+      h("span", { class: "state" }, stateOf(limit, stands, texts, amount)),
     ),
-    ...(limit.used === null ? [] : bar(name, limit.used, limit, stands, texts, formats)),
+    ...(limit.used === null ? [] : bar(name, limit.used, limit, stands, texts, amount)),
     h("p", { class: "muted" }, notes.filter((note) => note !== null).join(" ")),
   );
 }
@@ -77,9 +92,9 @@ function bar(
   limit: Limit,
   stands: Standing,
   texts: Texts,
-  formats: Formats,
+  amount: (value: number) => string,
 ): Node[] {
-  const said = fill(texts.limitUsed, { used: formats.number(used), limit: formats.number(limit.limit) });
+  const said = fill(texts.limitUsed, { used: amount(used), limit: amount(limit.limit) });
   const filled = h("span");
   filled.style.inlineSize = `${Math.min(100, limit.limit > 0 ? (100 * used) / limit.limit : 100)}%`;
   const meter = {
@@ -90,16 +105,21 @@ function bar(
     "aria-valuemin": 0,
     "aria-valuemax": limit.limit,
     "aria-valuenow": Math.min(used, limit.limit),
-    "aria-valuetext": `${said}. ${stateOf(limit, stands, texts, formats)}`,
+    "aria-valuetext": `${said}. ${stateOf(limit, stands, texts, amount)}`,
   };
   return [h("div", meter, filled), h("p", {}, said)];
 }
 
 /** What is left, in words that do not need the bar's colour. */
-function stateOf({ limit, used, remaining, hard }: Limit, stands: Standing, texts: Texts, formats: Formats): string {
-  if (used === null || remaining === null) return fill(texts.limitHidden, { limit: formats.number(limit) });
+function stateOf(
+  { limit, used, remaining, hard }: Limit,
+  stands: Standing,
+  texts: Texts,
+  amount: (value: number) => string,
+): string {
+  if (used === null || remaining === null) return fill(texts.limitHidden, { limit: amount(limit) });
   if (stands === "reached") return hard || used <= limit ? texts.limitReached : texts.limitExceeded;
-  const left = fill(texts.limitRemaining, { remaining: formats.number(remaining) });
+  const left = fill(texts.limitRemaining, { remaining: amount(remaining) });
   return stands === "near" ? `${texts.limitNear}: ${left}` : left;
 }
 

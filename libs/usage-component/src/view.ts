@@ -142,14 +142,14 @@ export class View {
   }
 
   #showData(data: Data, { split }: Choice): void {
-    const { texts, formats } = this.#setting;
+    const { texts, formats, meters } = this.#setting;
     const { usage, entitlements, span, step } = data;
     const sums = sumRuns(usage.recorded, span, step, split);
     this.#figures = { sums, step };
     const asOf = Math.min(usage.asOf, entitlements?.asOf ?? usage.asOf);
     this.#asOf.textContent = fill(texts.asOf, { time: formats.moment(asOf) });
     this.#plan.textContent = entitlements === null ? "" : planLine(entitlements, texts, formats);
-    this.#limits.replaceChildren(...(entitlements === null ? [] : limits(entitlements, texts, formats)));
+    this.#limits.replaceChildren(...(entitlements === null ? [] : limits(entitlements, meters, texts, formats)));
     for (const section of this.#sections()) section.hidden = false;
     this.#limits.hidden = entitlements === null;
 

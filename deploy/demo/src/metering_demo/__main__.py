@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from local_stack.catalogue import OPERATOR, StackOptions
+from local_stack.catalogue import EXAMPLE_PLANS, OPERATOR, StackOptions
 from local_stack.errors import LocalStackError
 from local_stack.output import exit_code_of
 from local_stack.stack import Stack
@@ -17,6 +17,7 @@ from metering_demo.compose import compose_stack
 from metering_demo.endpoints import Endpoints
 from metering_demo.run import UnsettledError, run_scenario
 from metering_demo.scenario import make_scenario
+from metering_demo.story import Story
 from metering_demo.table import holds, last_line, lines
 
 TIER_SCALE = 0.02
@@ -28,10 +29,13 @@ OPTIONS = StackOptions(
     grace_seconds=5,
     service_environment={"usage-ingest": WINDOW},
     events_api=True,
+    usage_api=True,
+    plans_file=EXAMPLE_PLANS,
 )
 COMPOSE_SETTINGS = {
     "TIER_SCALE": str(TIER_SCALE),
     "STRIPE_MAX_CALLS_PER_SECOND": str(CALLS_PER_SECOND),
+    "PLANS_FILE": str(EXAMPLE_PLANS),
     **WINDOW,
 }
 
@@ -39,7 +43,7 @@ Say = Callable[[str], None]
 
 
 def main() -> None:
-    """Start the stack, run the scenario, stop everything; exit 0 only if all counts agree."""
+    """Start the stack, run scenario and story, stop everything; exit 0 only if all is true."""
     sys.exit(exit_code_of(_run))
 
 
@@ -63,13 +67,18 @@ def _run() -> int:
             published, count = asyncio.run(
                 run_scenario(scenario, endpoints, say, patience=arguments.patience)
             )
+            for line in lines(count):
+                print(line)
+            chapters = []
+            for chapter in Story(endpoints, arguments.patience).tell():
+                print(chapter.line(), flush=True)
+                chapters.append(chapter)
     except (UnsettledError, LocalStackError) as error:
         sys.stderr.write(f"demo: {error}\n")
         return 1
-    for line in lines(count):
-        print(line)
+    print()
     print(last_line(count, published, time.monotonic() - began))
-    return 0 if holds(count, published) else 1
+    return 0 if holds(count, published) and all(each.holds for each in chapters) else 1
 
 
 @contextmanager
@@ -80,10 +89,14 @@ def _processes(directory: Path, say: Say) -> Iterator[Endpoints]:
             operator_amqp=stack.amqp_url(OPERATOR),
             management=stack.broker.management_url,
             operator=stack.operator,
+            admin=stack.broker.admin,
             ledger=stack.database_url("usage-ingest"),
             ingest=stack.http_url("usage-ingest"),
             events_api=stack.events_api_url,
+            provisioner=stack.http_url("customer-provisioner"),
+            usage_api=stack.usage_api_url,
             api_key=stack.api_key,
+            accounts_key=stack.accounts_key,
             emulator=stack.emulator_url,
             stripe_key=stack.stripe_key,
         )

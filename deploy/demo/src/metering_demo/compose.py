@@ -11,6 +11,7 @@ from local_stack.directory_lock import DirectoryLock
 from local_stack.errors import LocalStackError
 from local_stack.ports import LOOPBACK, free_ports
 from local_stack.programs import ProgramFailedError, run_program
+from local_stack.rabbitmq_settings import ADMIN
 from local_stack.urls import Address, Login
 from metering_demo.endpoints import Endpoints
 
@@ -24,6 +25,7 @@ PORT_SETTINGS: Final = (
     "USAGE_INGEST_PORT",
     "STRIPE_REPORTER_PORT",
     "EVENTS_API_PORT",
+    "USAGE_API_PORT",
     "STRIPE_EMULATOR_PORT",
 )
 
@@ -65,6 +67,8 @@ def compose_stack(
         # The volumes of a killed demo may have other passwords.
         _compose(environment, "down", "--volumes", seconds=_DOWN_SECONDS)
         _bring_up(environment, say)
+        _ensure_plans(environment)
+        say("the local Stripe sells the plans")
         yield _endpoints(secrets, ports)
     finally:
         _compose(environment, "down", "--volumes", seconds=_DOWN_SECONDS)
@@ -89,6 +93,13 @@ def _bring_up(environment: Mapping[str, str], say: Callable[[str], None]) -> Non
         say(_compose(environment, "logs", "--no-color", "--tail", "10", seconds=_DOWN_SECONDS))
         raise
     say("every container is healthy")
+
+
+def _ensure_plans(environment: Mapping[str, str]) -> None:
+    """Make what the plans sell, by the key that the service has at the local Stripe."""
+    key = "STRIPE_ADMIN_KEY_FILE=/run/secrets/stripe-secret-key-customer-provisioner"
+    once = ("run", "--rm", "--no-deps", "--env", key, "customer-provisioner")
+    _compose(environment, *once, "plans", "ensure", "--execute", seconds=_UP_SECONDS)
 
 
 def _compose(environment: Mapping[str, str], *arguments: str, seconds: float) -> str:
@@ -117,10 +128,14 @@ def _endpoints(secrets: Path, ports: Mapping[str, int]) -> Endpoints:
         operator_amqp=amqp.amqp_url(login(OPERATOR), VHOST),
         management=Address(LOOPBACK, ports["MANAGEMENT_PORT"]).http_url,
         operator=login(OPERATOR),
+        admin=login(ADMIN),
         ledger=Address(LOOPBACK, ports["POSTGRES_PORT"]).postgres_url(ledger, "usage_ingest"),
         ingest=Address(LOOPBACK, ports["USAGE_INGEST_PORT"]).http_url,
         events_api=Address(LOOPBACK, ports["EVENTS_API_PORT"]).http_url,
+        provisioner=Address(LOOPBACK, ports["CUSTOMER_PROVISIONER_PORT"]).http_url,
+        usage_api=Address(LOOPBACK, ports["USAGE_API_PORT"]).http_url,
         api_key=secret("api-key"),
+        accounts_key=secret("accounts-key"),
         emulator=Address(LOOPBACK, ports["STRIPE_EMULATOR_PORT"]).http_url,
         stripe_key=secret("stripe-secret-key-stripe-reporter"),
     )

@@ -22,9 +22,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         match parsed.command:
             case "up":
-                return commands.up(directory, parsed.tier_scale, _say)
+                return commands.up(directory, _of_supervise(parsed), _say)
             case "supervise":
-                commands.supervise(directory, parsed.tier_scale, _say)
+                commands.supervise(directory, parsed.tier_scale, parsed.component, _say)
             case "down":
                 return commands.down(directory, _say)
             case "publish":
@@ -39,9 +39,18 @@ def _run(arguments: Sequence[str] | None) -> int:
         return 128 + signal.SIGINT
 
 
+def _of_supervise(parsed: argparse.Namespace) -> list[str]:
+    component = () if parsed.component is None else ("--component", str(parsed.component))
+    return ["--tier-scale", str(parsed.tier_scale), *component]
+
+
 def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
+
+
+def _folder(path: str) -> Path:
+    return Path(path).absolute()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
         command = subparsers.add_parser(name, help=what)
         command.add_argument(
             "--tier-scale", type=float, default=1.0, help="factor on the waits between retries"
+        )
+        command.add_argument(
+            "--component", type=_folder, help="the folder of the built <nexus-usage>"
         )
     return parser
 

@@ -4,6 +4,8 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 from local_stack.ports import LOOPBACK
 from local_stack.urls import Address
@@ -26,7 +28,8 @@ class ServicePlan:
         port: Where its HTTP side listens where that port is free.
         calls_stripe: Whether it gets a key of Stripe.
         gets_webhooks: Whether it gets the events of Stripe.
-        has_api: Whether it gets the key of the HTTP APIs.
+        has_api: Whether it gets the keys of the HTTP APIs.
+        has_plans: Whether it gets the file of plans, if there is one.
     """
 
     name: str
@@ -34,20 +37,29 @@ class ServicePlan:
     calls_stripe: bool
     has_api: bool = False
     gets_webhooks: bool = False
+    has_plans: bool = False
 
     @property
     def module(self) -> str:
         """The Python module, which is also the name of its database and of its role there."""
         return self.name.replace("-", "_")
 
-    def command(self, action: str) -> list[str]:
-        """Build the command that runs ``action``: ``serve`` or ``migrate``."""
-        return [sys.executable, "-m", self.module, action]
+    def command(self, *action: str) -> list[str]:
+        """Build the command that runs ``action``, such as ``serve`` or ``migrate``."""
+        return [sys.executable, "-m", self.module, *action]
 
 
+CUSTOMER_PROVISIONER = ServicePlan(
+    "customer-provisioner",
+    8081,
+    calls_stripe=True,
+    has_api=True,
+    gets_webhooks=True,
+    has_plans=True,
+)
 SERVICES = (
-    ServicePlan("customer-provisioner", 8081, calls_stripe=True, has_api=True, gets_webhooks=True),
-    ServicePlan("usage-ingest", 8082, calls_stripe=False),
+    CUSTOMER_PROVISIONER,
+    ServicePlan("usage-ingest", 8082, calls_stripe=False, has_plans=True),
     ServicePlan("stripe-reporter", 8083, calls_stripe=True),
 )
 
@@ -79,6 +91,9 @@ def usage_api_command() -> list[str]:
     return [sys.executable, "-m", "usage_ingest", USAGE_API]
 
 
+EXAMPLE_PLANS: Final = Path(__file__).parents[3] / "plans.yaml"
+"""The committed plans of an example platform."""
+
 BROKER_USERS = (PUBLISHER, OPERATOR, *(plan.name for plan in SERVICES))
 
 
@@ -98,6 +113,9 @@ class StackOptions:
         wal_segment_mb: The size of the database's log files; ``None`` for its default.
         events_api: Whether the events API runs, too.
         usage_api: Whether the usage API runs, too.
+        plans_file: The file of plans; what it sells is made at the local Stripe.
+        component: The folder of the built ``<nexus-usage>``, whose page is served; needs
+            ``usage_api``.
     """
 
     tier_scale: float = 1.0
@@ -111,15 +129,24 @@ class StackOptions:
     wal_segment_mb: int | None = None
     events_api: bool = False
     usage_api: bool = False
+    plans_file: Path | None = None
+    component: Path | None = None
 
     @property
     def process_settings(self) -> dict[str, str]:
         """The settings that every process gets."""
         return {"SHUTDOWN_GRACE_SECONDS": str(self.grace_seconds), "LOG_FORMAT": "json"}
 
+    @property
+    def plans(self) -> dict[str, str]:
+        """The setting of processes that have plans."""
+        return {} if self.plans_file is None else {"PLANS_FILE": str(self.plans_file)}
+
     def settings_of(self, plan: ServicePlan) -> dict[str, str]:
         """Build the settings of a service that these options decide."""
         settings = self.process_settings
+        if plan.has_plans:
+            settings |= self.plans
         if plan.name == "stripe-reporter" and self.max_calls_per_second is not None:
             settings["STRIPE_MAX_CALLS_PER_SECOND"] = str(self.max_calls_per_second)
         return settings | dict((self.service_environment or {}).get(plan.name, {}))

@@ -5,13 +5,15 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
-from local_stack.catalogue import StackOptions
+from local_stack.catalogue import EXAMPLE_PLANS, StackOptions
+from local_stack.demo_users import add_demo_users
 from local_stack.directory_lock import DirectoryInUseError, DirectoryLock
+from local_stack.errors import LocalStackError
 from local_stack.identities import ProcessIdentity, await_exit
 from local_stack.location import return_data
 from local_stack.processes import Child, ChildDiedError, exit_on_sigterm
@@ -19,6 +21,7 @@ from local_stack.publishing import publish, tool_executed, user_created
 from local_stack.record import Record
 from local_stack.sample_dead_letter import SampleDeadLetter
 from local_stack.stack import Stack
+from local_stack.usage_page import MODULE, UsagePage
 
 Say = Callable[[str], None]
 
@@ -27,8 +30,13 @@ _STOP_SECONDS = 180.0
 _WATCH_SECONDS = 1.0
 
 
-def up(directory: Path, tier_scale: float, say: Say) -> int:
+def up(directory: Path, arguments: Sequence[str], say: Say) -> int:
     """Start a stack in the background and return when it is ready; 1 if it is not.
+
+    Args:
+        directory: Where it keeps its data.
+        arguments: The further arguments of ``supervise``.
+        say: Called with each line of output.
 
     Raises:
         ChildNotReadyError: If it was not ready in time; it has been stopped again.
@@ -43,7 +51,7 @@ def up(directory: Path, tier_scale: float, say: Say) -> int:
         "the stack",
         [
             *(sys.executable, "-m", "local_stack", "--directory", str(directory)),
-            *("supervise", "--tier-scale", str(tier_scale)),
+            *("supervise", *arguments),
         ],
         log=log,
         env=os.environ,
@@ -56,18 +64,28 @@ def up(directory: Path, tier_scale: float, say: Say) -> int:
         raise
 
 
-def supervise(directory: Path, tier_scale: float, say: Say) -> NoReturn:
-    """Run a stack until SIGTERM, and log each part that ends by itself."""
+def supervise(directory: Path, tier_scale: float, component: Path | None, say: Say) -> NoReturn:
+    """Run a stack until SIGTERM, and log each part that ends by itself.
+
+    With a built ``component`` there is a page with it, and demo users with a month of usage.
+    """
     # A Ctrl-C at the terminal is for the command in the foreground alone.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if component is not None and not (component / MODULE).is_file():
+        say(f"going on without the usage page: no {MODULE} in {component}; `make component`")
+        component = None
     options = StackOptions(
         tier_scale=tier_scale,
         standard_ports=True,
         monitored=True,
         events_api=True,
         usage_api=True,
+        plans_file=EXAMPLE_PLANS,
+        component=component,
     )
     with exit_on_sigterm(), Stack.start(directory, options, say) as stack:
+        if stack.page is not None:
+            _fill(stack, stack.page, say)
         Record.of(stack, SampleDeadLetter.publish(stack), directory).write(directory)
         try:
             _watch(stack, say)
@@ -156,6 +174,17 @@ def _follow(supervisor: Child, directory: Path, say: Say) -> int:
         return 1
     say(record.page())
     return 0
+
+
+def _fill(stack: Stack, page: UsagePage, say: Say) -> None:
+    """Give the page its users; without them it stays empty, and the stack goes on."""
+    try:
+        users = add_demo_users(stack)
+    except (LocalStackError, OSError) as error:
+        say(f"going on without demo users on the usage page: {error}")
+        return
+    page.sign_in(stack.usage_api_url, users)
+    say(f"{len(users)} demo users have published a month of usage")
 
 
 def _watch(stack: Stack, say: Say) -> NoReturn:

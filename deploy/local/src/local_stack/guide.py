@@ -85,6 +85,8 @@ def _events_api(stack: Stack) -> Iterator[Row]:
 def _usage_api(stack: Stack) -> Iterator[Row]:
     if stack.usage_api is not None:
         yield "usage API", f"{stack.usage_api.url}/v1/usage?user=ID  key {stack.api_key}"
+    if stack.page is not None:
+        yield "usage page", stack.page.url
 
 
 def _by_http(stack: Stack) -> Iterator[str]:

@@ -54,22 +54,32 @@ class Event:
         return cls(str(id_), type_, json.dumps(envelope).encode())
 
 
-def user_created(user: uuid.UUID, time: datetime) -> Event:
+def user_created(user: uuid.UUID, time: datetime, name: str = "Example") -> Event:
     """Make the event of a user's creation."""
-    data = {"user_id": str(user), "email": f"user-{user.hex[:8]}@example.com", "name": "Example"}
+    data = {"user_id": str(user), "email": f"user-{user.hex[:8]}@example.com", "name": name}
     return Event.of(uuid.uuid4(), "user.created.v1", "example/accounts", time, data)
 
 
-def tool_executed(user: uuid.UUID, time: datetime) -> Event:
-    """Make the event of a tool's run at ``time``."""
+def tool_executed(
+    user: uuid.UUID,
+    time: datetime,
+    tool: tuple[str, str] = ("weather", "forecast"),
+    **model: str | int,
+) -> Event:
+    """Make the event of a run of ``tool``, a server's, at ``time``.
+
+    With a ``model`` and its tokens by kind, which version 2 adds, it is of version 2.
+    """
     data = {
         "user_id": str(user),
-        "server_id": "weather",
-        "tool_name": "forecast",
+        "server_id": tool[0],
+        "tool_name": tool[1],
         "origin": "direct",
         "status": "succeeded",
+        **model,
     }
-    return Event.of(uuid.uuid4(), "tool.executed.v1", "example/mcp-route", time, data)
+    type_ = "tool.executed.v2" if model else "tool.executed.v1"
+    return Event.of(uuid.uuid4(), type_, "example/mcp-route", time, data)
 
 
 def publish(amqp_url: str, events: Sequence[Event]) -> None:

@@ -12,6 +12,7 @@ from typing import Self
 
 from local_stack.catalogue import (
     BROKER_USERS,
+    CUSTOMER_PROVISIONER,
     EMULATOR,
     EMULATOR_PORT,
     EVENTS_API,
@@ -45,10 +46,14 @@ from local_stack.rabbitmq import RabbitNode
 from local_stack.rabbitmq_settings import RabbitPorts
 from local_stack.server_process import LocalServer, ServerProcess
 from local_stack.urls import Address, Login
+from local_stack.usage_page import NAME as USAGE_PAGE
+from local_stack.usage_page import UsagePage
 
 _STEP_SECONDS = 120.0
 # On top of the services' own grace, within which they finish or hand back what they hold.
 _EXTRA_GRACE_SECONDS = 10.0
+# What says who pays for a user is a right of its own, which no key of tool runs may have.
+_ASSIGNING = "user.created|user.assigned"
 
 
 class Stack:
@@ -63,6 +68,8 @@ class Stack:
         stripe_key: The key the local Stripe accepts.
         webhook_secret: What the local Stripe signs its events with.
         api_key: The key of the HTTP APIs: of customer-provisioner, the events and the usage API.
+        accounts_key: A further key of customer-provisioner, which says who pays for a user.
+        page: The page with the usage component, if the options have one.
     """
 
     def __init__(
@@ -78,6 +85,7 @@ class Stack:
         self.stripe_key = f"sk_test_{secrets.token_hex(16)}"
         self.webhook_secret = f"whsec_{secrets.token_hex(16)}"
         self.api_key = secrets.token_urlsafe(32)
+        self.accounts_key = secrets.token_urlsafe(32)
         self._directory = directory
         self._options = options
         self._lock = lock
@@ -97,7 +105,9 @@ class Stack:
             for (name, plan), port in zip(processes(options.processes), ports, strict=True)
         }
         self.events_api = self._events_api() if options.events_api else None
+        self.page = self._page() if options.component else None
         self.usage_api = self._usage_api() if options.usage_api else None
+        self._page_server = None if self.page is None else self._server_of(self.page)
         self.monitoring = Monitoring(
             directory, self._write_pids, standard_ports=options.standard_ports
         )
@@ -164,6 +174,12 @@ class Stack:
         assert self.events_api is not None
         return self.events_api.url
 
+    @property
+    def usage_api_url(self) -> str:
+        """The base URL of the usage API, which the options ask for."""
+        assert self.usage_api is not None
+        return self.usage_api.url
+
     def http_url(self, service: str) -> str:
         """Return the base URL of a service's HTTP side."""
         return self.services[service].url
@@ -205,7 +221,8 @@ class Stack:
     @property
     def _servers(self) -> tuple[LocalServer, ...]:
         stack = (self.broker, self.postgres, self.emulator, *self._processes)
-        return (*stack, *self.monitoring.servers.values())
+        page = () if self._page_server is None else (self._page_server,)
+        return (*stack, *page, *self.monitoring.servers.values())
 
     @property
     def _processes(self) -> tuple[ServerProcess, ...]:
@@ -253,7 +270,8 @@ class Stack:
     def _service_on(self, port: int, plan: ServicePlan, name: str) -> ServerProcess:
         settings = self.addresses_of(name, plan)
         if plan.has_api:
-            settings |= self._api_keys
+            accounts = _entry("accounts", self.accounts_key, _ASSIGNING)
+            settings |= _api_keys(self._api_key_entry, accounts)
         if plan.calls_stripe:
             settings["STRIPE_SECRET_KEY"] = self.stripe_key
             settings["STRIPE_API_BASE"] = self.emulator_url
@@ -264,22 +282,35 @@ class Stack:
 
     def _events_api(self) -> ServerProcess:
         (port,) = free_ports(EVENTS_API_PORT if self._options.standard_ports else None)
-        settings = self._options.process_settings | self._api_keys
+        settings = self._options.process_settings | _api_keys(self._api_key_entry)
         settings["AMQP_URL"] = self.amqp_url(PUBLISHER)
         return self._process_on(port, EVENTS_API, events_api_command(), settings)
 
     def _usage_api(self) -> ServerProcess:
         (port,) = free_ports(USAGE_API_PORT if self._options.standard_ports else None)
         reader = create_usage_reader(self.postgres.superuser_url)
-        settings = self._options.process_settings | self._api_keys
+        settings = self._options.process_settings | _api_keys(self._api_key_entry)
+        settings |= self._options.plans
         settings["DATABASE_URL"] = self.postgres.url("usage_ingest", reader.user, reader.password)
+        if self.page is not None:
+            settings["USAGE_TOKEN_KEYS"] = str(self.page.key_set)
+            settings["USAGE_ORIGINS"] = self.page.origin
+            settings["USAGE_COMPONENT_DIR"] = str(self.page.component)
         settings |= dict((self._options.service_environment or {}).get(USAGE_API, {}))
         return self._process_on(port, USAGE_API, usage_api_command(), settings)
 
     @property
-    def _api_keys(self) -> dict[str, str]:
-        digest = sha256(self.api_key.encode()).hexdigest()
-        return {"API_KEYS": f"local:{digest}:*:*|entitlements.read|usage.read"}
+    def _api_key_entry(self) -> str:
+        return _entry("local", self.api_key, "*|entitlements.read|usage.read")
+
+    def _page(self) -> UsagePage:
+        assert self._options.component is not None
+        standard = self._options.standard_ports
+        return UsagePage(self._directory, self._options.component, standard_port=standard)
+
+    def _server_of(self, page: UsagePage) -> ServerProcess:
+        log = self._directory / "logs" / f"{USAGE_PAGE}.log"
+        return page.server(log, on_start=self._write_pids)
 
     def _process_on(
         self, port: int, name: str, command: list[str], settings: Mapping[str, str]
@@ -315,9 +346,20 @@ class Stack:
         say(f"{EMULATOR} is ready on {self.emulator_url}")
         for service in self._processes:
             service.launch()
+        if self._options.plans_file is not None:
+            self._ensure_plans()
+            say(f"{EMULATOR} sells the plans of {self._options.plans_file}")
         for service in self._processes:
             service.await_ready()
             say(f"{service.name} is ready on {service.url}")
+        if self._page_server is not None:
+            self._page_server.launch_and_wait()
+
+    def _ensure_plans(self) -> None:
+        """Make what the plans sell at the local Stripe, as an operator does at Stripe."""
+        command = CUSTOMER_PROVISIONER.command("plans", "ensure", "--execute")
+        settings = {"STRIPE_ADMIN_KEY": self.stripe_key, "STRIPE_API_BASE": self.emulator_url}
+        _run("customer-provisioner plans ensure", command, settings | self._options.plans)
 
     def _start_monitoring(self, say: Callable[[str], None]) -> None:
         targets = {each.name: Address.of(each.url) for each in self._processes}
@@ -329,6 +371,8 @@ class Stack:
     def _stop_servers(self) -> None:
         """Stop the services together, then the local Stripe, which they may call until then."""
         self.monitoring.stop()
+        if self._page_server is not None:
+            self._page_server.stop()
         for service in self._processes:
             service.terminate()
         for service in self._processes:
@@ -353,6 +397,15 @@ def _start_broker(directory: Path, options: StackOptions) -> RabbitNode:
 def _run(name: str, command: Sequence[str], settings: Mapping[str, str]) -> None:
     environment = base_environment() | dict(settings)
     run_program(command, env=environment, seconds=_STEP_SECONDS, name=name)
+
+
+def _entry(name: str, key: str, types: str) -> str:
+    """Write a key as ``API_KEYS`` has it: by its digest, with all sources and some types."""
+    return f"{name}:{sha256(key.encode()).hexdigest()}:*:{types}"
+
+
+def _api_keys(*entries: str) -> dict[str, str]:
+    return {"API_KEYS": ",".join(entries)}
 
 
 def _collect_logs(directory: Path, *logs: Path) -> None:
