@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from e2e.restore_scenario import RestoreScenario
+from e2e.restored_plans import LATE_MODEL, PLANS, organisation
 from local_stack.servers import Database as PostgresServer
 from nexus_messaging.topology import USAGE_OUTCOMES_QUEUE, USER_CREATED_QUEUE, dead_letter_queue
 from support.events import user_created
@@ -29,6 +30,20 @@ UPDATE usage_reports
 RETURNING 1
 """
 """As if no outcome had arrived: all that the journal lost is sent to Stripe again."""
+
+LOST_ASSIGNMENTS = """
+SELECT format('customer-provisioner assign %s %s --from %s', user_id, account_id,
+              to_json(since) #>> '{{}}')
+  FROM account_assignments
+ WHERE revision > extract(epoch FROM timestamptz '{}') * 1000000 ORDER BY revision
+"""
+"""What the runbook has an operator run again."""
+
+SWEEP_NOW = "UPDATE subscription_sweep SET due_at = now() RETURNING 1"
+SUBSCRIBED = """
+SELECT account_id, plan_type, status, seats::int, stripe_customer_id FROM user_subscriptions
+"""
+REVISION = "SELECT max(revision) FROM account_subscriptions"
 
 
 @pytest.fixture
@@ -190,3 +205,77 @@ async def test_customers_lost_in_a_restore_are_found_again(scenario: RestoreScen
     await scenario.until_settled()
     await scenario.assert_counted_once()
     assert await platform.vhost.depth(dead_letter_queue(USER_CREATED_QUEUE)) == 0
+
+
+async def test_restored_ledger_has_plans_prices_and_first_uses_back(
+    platform: Platform, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    """An organisation joined, used, was told of its limit and got a late price since the backup.
+
+    Which run a report summed up is not known: `adopt` may name a sum that differs.
+    """
+    scenario, plans = RestoreScenario(platform, postgres, tmp_path), tmp_path / "plans.yaml"
+    async with organisation(scenario, plans, lost="usage_ingest") as team:
+        await team.subscribe()
+        for server in ("weather", "maps", "browser"):
+            await team.run(server)
+        await team.run("weather", model="known")
+        await team.run("weather", model="late")
+        await team.until_charged(tool_call_executed=4, premium=1, micros=1200, tools=3)
+        plans.write_text(PLANS + LATE_MODEL.lstrip("\n"))
+        platform.relaunch(INGEST)
+        await team.until_charged(tool_call_executed=4, premium=1, micros=4800, tools=3)
+        told = await team.told()
+        scenario.lose(INGEST)
+
+        await scenario.adopt("--reports-only")
+        platform.settings["REPORTING_PAUSED"] = "1"
+        platform.relaunch(INGEST)
+        announce = ("announce", "--execute", "--since", scenario.began.isoformat())
+        await platform.run_command("customer_provisioner", *announce)
+        await team.until_known()
+        await platform.vhost.publish(*scenario.runs)
+        await scenario.until_recorded()
+        adopted = await scenario.adopt()
+        del platform.settings["REPORTING_PAUSED"]
+        platform.relaunch(INGEST)
+        await team.run("weather")
+        await team.run("calendar")
+
+        await team.until_charged(tool_call_executed=6, premium=1, micros=4800, tools=4)
+        faults = adopted[1].splitlines()[1:]
+        assert all("beside what the claimed events read" in fault for fault in faults), adopted
+        assert await team.told() == told
+        await platform.run_command("usage_ingest", "totals", "--verify")
+
+
+async def test_organisation_lost_in_a_restore_is_made_again(
+    platform: Platform, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    """Its assignments come from usage-ingest's copy, its subscription from Stripe."""
+    scenario, plans = RestoreScenario(platform, postgres, tmp_path), tmp_path / "plans.yaml"
+    async with organisation(scenario, plans, lost="customer_provisioner") as team:
+        await team.subscribe()
+        customer = await scenario.customer(team.account)
+        before = await platform.number("usage_ingest", REVISION)
+        scenario.lose(PROVISIONER)
+        platform.relaunch(PROVISIONER)
+
+        await team.create()
+        since = scenario.began.isoformat()
+        lost = await platform.rows("usage_ingest", LOST_ASSIGNMENTS.format(since))
+        for [line] in lost:
+            await platform.run_command(*str(line).replace("-", "_", 1).split())
+        await platform.rows("customer_provisioner", SWEEP_NOW)
+        subscribed = await eventually(
+            lambda: platform.rows("customer_provisioner", SUBSCRIBED), bool, within=150
+        )
+
+        await eventually(
+            lambda: platform.number("usage_ingest", REVISION), lambda n: n > before, within=60
+        )
+        await team.until_known()
+        assert len(lost) == 1
+        assert subscribed == [(team.account, "team", "active", 3, customer)]
+        await team.run("weather")
+        await team.until_charged(tool_call_executed=1, tools=1)

@@ -119,7 +119,7 @@ async def test_all_missing_permissions_are_named(vhost: Vhost) -> None:
     """One exchange that may not be written, one queue that may not be read."""
     queues = rights_of(INGEST).queues
     allowed = "|".join(each for each in queues if each != USAGE_OUTCOMES_QUEUE)
-    await permit(vhost, INGEST, write="^(internal|retry.*)$", read=f"^({allowed})$")
+    await permit(vhost, INGEST, write="^(internal|notices|retry.*)$", read=f"^({allowed})$")
 
     found = await faults(vhost, INGEST)
 

@@ -114,12 +114,15 @@ class Platform:
 
     async def customers(self, count: int) -> list[str]:
         """Make customers at the local Stripe through its API; return their ids."""
-        async with self._stripe_session() as session:
-            made = []
-            for _ in range(count):
-                async with session.post("/v1/customers") as answer:
-                    made.append(str((await answer.json())["id"]))
-            return made
+        return [await self.make_at_stripe("customers") for _ in range(count)]
+
+    async def make_at_stripe(self, kind: str, **form: str) -> str:
+        """Make an object at the local Stripe through its API; return its id."""
+        async with (
+            self._stripe_session() as session,
+            session.post(f"/v1/{kind}", data=form) as answer,
+        ):
+            return str((await answer.json())["id"])
 
     async def delete_customer(self, customer: str) -> None:
         """Delete a customer at the local Stripe, as in Stripe's dashboard."""

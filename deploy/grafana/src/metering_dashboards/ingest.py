@@ -219,7 +219,7 @@ _USAGE_API = Section(
             "usagenotanswered",
         ),
         Panel(
-            "Duration of a request",
+            "Duration of an answer to a page or service",
             "From its headers to its answer; most of it is the database's.",
             "s",
             quantiles("usage_api_request_seconds"),

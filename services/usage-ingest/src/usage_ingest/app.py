@@ -54,6 +54,10 @@ REPORTING: Final = ("claim", "relay", "sweep")
 """The jobs that do not run while reporting is paused. The sweep would replace reports, and expire
 events of a report that recovery has yet to restore."""
 
+BY_PLAN: Final = ("late", "announce")
+"""Those that need plans, likewise. A restored ledger may not know yet what an account has
+subscribed to, and would announce shares of another plan's limits."""
+
 log = structlog.get_logger()
 
 
@@ -116,7 +120,7 @@ def assemble(app: App, settings: Settings) -> None:
         log.warning("reporting_paused", setting="REPORTING_PAUSED")
         metrics.reporting_is_paused()
         app.remarks["reporting"] = _paused
-        app.disable(REPORTING if rules.plans is None else (*REPORTING, "late"))
+        app.disable(REPORTING if rules.plans is None else (*REPORTING, *BY_PLAN))
 
 
 async def _paused() -> str | None:

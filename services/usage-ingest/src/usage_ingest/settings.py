@@ -53,7 +53,7 @@ class Settings(Meters, ServiceSettings):
     """Plans, limits, routes and the price table of models (nexus-plans); empty: none, and every run
     counts on `STRIPE_METER_EVENT_NAME`."""
     reporting_paused: bool = False
-    """`1`: record usage and apply answers, but make and forward no reports; for a restore."""
+    """`1`: record usage and apply answers, but report and announce nothing; for a restore."""
 
     def rules(self) -> BillingRules:
         """Return what these settings mean for one event."""
