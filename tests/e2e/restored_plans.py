@@ -64,7 +64,7 @@ SEAT: Final = {
     "lookup_key": "team_seat",
     "product_data[name]": "Team",
 }
-MEMBERS: Final = "SELECT user_id, account_id FROM account_assignments ORDER BY since, revision"
+MEMBERS: Final = "SELECT DISTINCT user_id, account_id FROM account_assignments"
 SUBSCRIBED: Final = """
 SELECT account_id, plan_type, status, seats FROM account_subscriptions ORDER BY subscription_id
 """
