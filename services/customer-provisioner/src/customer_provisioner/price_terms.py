@@ -67,7 +67,7 @@ def differences(found: Terms, wanted: Terms) -> Iterator[str]:
     for name in (each.name for each in fields(Terms)):
         before, after = getattr(found, name), getattr(wanted, name)
         if before != after and not (name == "tax_behavior" and after is None):
-            yield f"{name} {_told(before)} -> {_told(after)}"
+            yield f"{name} {_shown(before)} -> {_shown(after)}"
 
 
 def creation(price: Price, meter_id: str | None, metadata: dict[str, str]) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def _amount(whole: int | None, written: str | None) -> Decimal:
     return Decimal(whole or 0) if written is None else Decimal(written)
 
 
-def _told(value: object) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, tuple) and value and isinstance(value[0], TierTerms):
         return ", ".join(
             f"to {tier.up_to or 'inf'}: {tier.unit_amount:f} + {tier.flat_amount:f}"
