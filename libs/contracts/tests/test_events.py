@@ -12,15 +12,20 @@ from pydantic import ValidationError
 
 from nexus_contracts import (
     ALL_EVENTS,
+    CountedHour,
     CustomerProvisionedV1,
     Event,
     EventData,
+    MeterErrorsFoundV1,
     StripeChangedV1,
     SubscriptionChangedV1,
     SubscriptionItem,
+    SubscriptionsReadV1,
     ToolExecutedV1,
     ToolExecutedV2,
+    UsageCountedV1,
     UsageRecordedV1,
+    UsageRejectedLaterV1,
     UsageRejectedV1,
     UsageReportedV1,
     UsageThresholdReachedV1,
@@ -75,6 +80,19 @@ TOOL_RUN: dict[str, st.SearchStrategy[Any]] = {
     "token_count": quantities,
     "metadata": st.none() | st.dictionaries(plain_keys, json_values, max_size=3),
 }
+
+
+def _stripe_changed(kind: type[EventData]) -> st.SearchStrategy[EventData]:
+    return st.builds(
+        kind,
+        event_id=st.from_regex(r"evt_[A-Za-z0-9_]{1,200}", fullmatch=True),
+        event_type=st.from_regex(r"[a-z0-9_]{1,20}(\.[a-z0-9_]{1,20}){1,4}", fullmatch=True),
+        object_id=st.from_regex(r"[a-z]{2,4}_[A-Za-z0-9_]{1,200}", fullmatch=True),
+        customer_id=st.none() | customers,
+        livemode=st.booleans(),
+        created=moments,
+    )
+
 
 EVENTS: dict[type[EventData], st.SearchStrategy[EventData]] = {
     ToolExecutedV1: st.builds(ToolExecutedV1, **TOOL_RUN),
@@ -186,15 +204,29 @@ EVENTS: dict[type[EventData], st.SearchStrategy[EventData]] = {
         reason=texts,
         ever_unknown=st.booleans(),
     ),
-    StripeChangedV1: st.builds(
-        StripeChangedV1,
-        event_id=st.from_regex(r"evt_[A-Za-z0-9_]{1,200}", fullmatch=True),
-        event_type=st.from_regex(r"[a-z0-9_]{1,20}(\.[a-z0-9_]{1,20}){1,4}", fullmatch=True),
-        object_id=st.from_regex(r"[a-z]{2,4}_[A-Za-z0-9_]{1,200}", fullmatch=True),
-        customer_id=st.none() | customers,
-        livemode=st.booleans(),
-        created=moments,
+    UsageRejectedLaterV1: st.builds(
+        UsageRejectedLaterV1, report_id=st.uuids(), identifier=identifiers, at=moments, code=texts
     ),
+    UsageCountedV1: st.builds(
+        UsageCountedV1,
+        stripe_customer_id=customers,
+        meter=meters,
+        start=st.just(NOON),
+        end=st.just(NOON + timedelta(hours=24)),
+        hours=st.lists(
+            st.builds(
+                CountedHour,
+                start=st.integers(0, 23).map(lambda hour: NOON + timedelta(hours=hour)),
+                value=st.floats(allow_nan=False, allow_infinity=False),
+            ),
+            max_size=3,
+            unique_by=lambda hour: hour.start,
+        ),
+        as_of=moments,
+        customer_gone=st.booleans(),
+    ),
+    SubscriptionsReadV1: st.builds(SubscriptionsReadV1, began_at=moments, ended_at=moments),
+    **{kind: _stripe_changed(kind) for kind in (StripeChangedV1, MeterErrorsFoundV1)},
 }
 
 

@@ -16,20 +16,24 @@ from nexus_contracts.errors import (
     UnreadableError,
     UnsupportedVersionError,
 )
+from nexus_contracts.meter_errors_found import MeterErrorsFound, MeterErrorsFoundV1
 from nexus_contracts.stripe_changed import StripeChanged, StripeChangedV1
 from nexus_contracts.subscription_changed import (
     SubscriptionChanged,
     SubscriptionChangedV1,
     SubscriptionItem,
 )
+from nexus_contracts.subscriptions_read import SubscriptionsRead, SubscriptionsReadV1
 from nexus_contracts.tool_executed import (
     TOOL_EXECUTED_VERSIONS,
     ToolExecuted,
     ToolExecutedV1,
     ToolExecutedV2,
 )
+from nexus_contracts.usage_counted import CountedHour, UsageCounted, UsageCountedV1
 from nexus_contracts.usage_recorded import UsageRecorded, UsageRecordedV1
 from nexus_contracts.usage_rejected import UsageRejected, UsageRejectedV1
+from nexus_contracts.usage_rejected_later import UsageRejectedLater, UsageRejectedLaterV1
 from nexus_contracts.usage_reported import UsageReported, UsageReportedV1
 from nexus_contracts.usage_threshold_reached import UsageThresholdReached, UsageThresholdReachedV1
 from nexus_contracts.user_assigned import UserAssigned, UserAssignedV1
@@ -44,11 +48,15 @@ ALL_EVENTS: tuple[type[EventData], ...] = (
     CustomerProvisionedV1,
     UserAssignedV1,
     SubscriptionChangedV1,
+    SubscriptionsReadV1,
     UsageRecordedV1,
     UsageReportedV1,
     UsageRejectedV1,
+    UsageRejectedLaterV1,
+    UsageCountedV1,
     UsageThresholdReachedV1,
     StripeChangedV1,
+    MeterErrorsFoundV1,
 )
 
 __all__ = [
@@ -60,24 +68,33 @@ __all__ = [
     "CallRecord",
     "CallRecordsEnd",
     "ContractError",
+    "CountedHour",
     "CustomerProvisioned",
     "CustomerProvisionedV1",
     "Event",
     "EventData",
     "InvalidEventError",
+    "MeterErrorsFound",
+    "MeterErrorsFoundV1",
     "StripeChanged",
     "StripeChangedV1",
     "SubscriptionChanged",
     "SubscriptionChangedV1",
     "SubscriptionItem",
+    "SubscriptionsRead",
+    "SubscriptionsReadV1",
     "ToolExecuted",
     "ToolExecutedV1",
     "ToolExecutedV2",
     "UnreadableError",
     "UnsupportedVersionError",
+    "UsageCounted",
+    "UsageCountedV1",
     "UsageRecorded",
     "UsageRecordedV1",
     "UsageRejected",
+    "UsageRejectedLater",
+    "UsageRejectedLaterV1",
     "UsageRejectedV1",
     "UsageReported",
     "UsageReportedV1",

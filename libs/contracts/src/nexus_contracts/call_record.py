@@ -19,6 +19,7 @@ class CallRecord(BaseModel):
 
     ``state`` is the journal's: ``accepted`` has been counted by Stripe, ``refused`` has not;
     ``calling`` and ``unknown`` may have been. ``reason`` is there if it was refused for good.
+    ``rejected_later`` is Stripe's code if it was accepted, and then was not counted.
     """
 
     model_config = _CONFIG
@@ -29,6 +30,7 @@ class CallRecord(BaseModel):
     answered_at: Moment | None = None
     reason: Text | None = None
     ever_unknown: bool
+    rejected_later: Text | None = None
 
     @field_validator("report")
     @classmethod

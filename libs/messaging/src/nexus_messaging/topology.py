@@ -43,7 +43,9 @@ CUSTOMER_PROVISIONED_QUEUE = "usage-ingest.customer-provisioned"
 USER_ASSIGNED_QUEUE = "usage-ingest.user-assigned"
 SUBSCRIPTION_CHANGED_QUEUE = "usage-ingest.subscription-changed"
 USAGE_OUTCOMES_QUEUE = "usage-ingest.usage-outcomes"
+USAGE_COUNTED_QUEUE = "usage-ingest.usage-counted"
 USAGE_RECORDED_QUEUE = "stripe-reporter.usage-recorded"
+METER_ERRORS_QUEUE = "stripe-reporter.meter-errors-found"
 
 DELIVERY_LIMIT = 20
 """Deliveries after which the broker itself dead-letters a message.
@@ -145,9 +147,11 @@ _QUEUES = (
     WorkQueue(TOOL_EXECUTED_QUEUE, ("tool.executed",), from_outside=True),
     WorkQueue(CUSTOMER_PROVISIONED_QUEUE, ("customer.provisioned",)),
     WorkQueue(USER_ASSIGNED_QUEUE, ("user.assigned",)),
-    WorkQueue(SUBSCRIPTION_CHANGED_QUEUE, ("subscription.changed",)),
-    WorkQueue(USAGE_OUTCOMES_QUEUE, ("usage.reported", "usage.rejected")),
+    WorkQueue(SUBSCRIPTION_CHANGED_QUEUE, ("subscription.changed", "subscriptions.read")),
+    WorkQueue(USAGE_OUTCOMES_QUEUE, ("usage.reported", "usage.rejected", "usage.rejected_later")),
+    WorkQueue(USAGE_COUNTED_QUEUE, ("usage.counted",)),
     WorkQueue(USAGE_RECORDED_QUEUE, ("usage.recorded",), single_active_consumer=True),
+    WorkQueue(METER_ERRORS_QUEUE, ("meter.errors_found",)),
 )
 """Everything that is consumed: a new queue is a line here. Dead-letter queues, retries, policies,
 permissions, Prometheus' rules and dashboards follow."""
@@ -157,11 +161,18 @@ _PUBLISHES = {
         "customer.provisioned",
         "stripe.changed",
         "subscription.changed",
+        "subscriptions.read",
         "user.assigned",
         "user.created",
     ),
     "usage-ingest": ("usage.recorded",),
-    "stripe-reporter": ("usage.reported", "usage.rejected"),
+    "stripe-reporter": (
+        "meter.errors_found",
+        "usage.counted",
+        "usage.rejected",
+        "usage.rejected_later",
+        "usage.reported",
+    ),
 }
 """The event types that each of our services publishes to `internal`."""
 

@@ -1,0 +1,17 @@
+"""`meter.errors_found`: Stripe says that it does not count what it had accepted."""
+
+from typing import ClassVar
+
+from nexus_contracts.stripe_changed import StripeChangedV1
+
+
+class MeterErrorsFoundV1(StripeChangedV1):
+    """What is kept of a webhook about a meter's errors, which are fetched by the event's id.
+
+    Stripe sends an event more than once and in any order.
+    """
+
+    TYPE: ClassVar[str] = "meter.errors_found.v1"
+
+
+MeterErrorsFound = MeterErrorsFoundV1
