@@ -117,7 +117,7 @@ def play(steps: list[Step], account: Account) -> list[tuple[datetime, Decision]]
             row = decision.entry
             account.call(now, step.response.effect)
             if not step.caller_dies:
-                row = row.after(row.attempts, step.response, now)
+                row = row.after(row, step.response, now)
     return decisions
 
 
@@ -200,7 +200,8 @@ def test_the_outcome_is_unknown_since_the_call_began() -> None:
 
 def test_a_call_is_unknown_from_its_start_on() -> None:
     """Stripe may have counted it the moment it was made, not when we gave up waiting."""
-    row = calling(REPORT, None, START).after(1, response("lost"), START + timedelta(seconds=10))
+    called = calling(REPORT, None, START)
+    row = called.after(called, response("lost"), START + timedelta(seconds=10))
 
     assert row.first_unknown_at == START
     assert row.answered_at == START + timedelta(seconds=10)
@@ -208,8 +209,9 @@ def test_a_call_is_unknown_from_its_start_on() -> None:
 
 def test_the_next_key_follows_from_the_answer() -> None:
     """Stripe repeats a lost answer under the same key; after a 500 or a refusal the key is new."""
+    first = calling(REPORT, None, START)
     keys = {
-        name: calling(REPORT, None, START).after(1, response(name), START).key_n
+        name: first.after(first, response(name), START).key_n
         for name in ("lost", "rate_limited", "conflict", "unavailable", "server_error", "refused")
     }
 
@@ -247,7 +249,7 @@ def test_a_refusal_leaves_a_report_unknown_that_was_ever_unknown(name: str) -> N
     """Not even a deleted customer says whether the call before was counted."""
     again = calling(REPORT, entry(State.UNKNOWN, unknown=START), START + timedelta(minutes=1))
 
-    after = again.after(again.attempts, response(name), again.started_at)
+    after = again.after(again, response(name), again.started_at)
 
     assert after.state is State.UNKNOWN
     assert after.first_unknown_at == START
@@ -310,15 +312,15 @@ def test_after_a_takeover_only_an_acceptance_changes_the_row() -> None:
     later = START + timedelta(minutes=1)
     second = calling(REPORT, first, later)
 
-    assert second.after(first.attempts, response("refused"), later) == second
-    assert second.after(first.attempts, response("accepted"), later).state is State.ACCEPTED
+    assert second.after(first, response("refused"), later) == second
+    assert second.after(first, response("accepted"), later).state is State.ACCEPTED
 
 
 def test_a_rate_limit_says_nothing_about_an_earlier_unknown_call() -> None:
     """The report stays unknown."""
     again = calling(REPORT, entry(State.UNKNOWN, unknown=START), START + timedelta(minutes=1))
 
-    after = again.after(again.attempts, response("rate_limited"), again.started_at)
+    after = again.after(again, response("rate_limited"), again.started_at)
 
     assert after.state is State.UNKNOWN
     assert after.first_unknown_at == START

@@ -40,7 +40,7 @@ LATER = AT + timedelta(minutes=1)
 def answered(name: str, before: Entry = ENTRY) -> Answered:
     """Return a call that was answered as the row ``name`` of the table says."""
     response = next(row for row in TABLE if row.name == name)
-    return Answered(response, LATER, before.after(before.attempts, response, LATER), "text")
+    return Answered(response, LATER, before.after(before, response, LATER), "text")
 
 
 def concluded(result: Answered | NoCall, circuit: Cause | None = None) -> Conclusion:

@@ -107,7 +107,7 @@ async def test_the_row_is_what_was_decided(database: Database) -> None:
 
     entry = await journal.record(call, response("accepted"), NOW + timedelta(seconds=1))
 
-    assert entry == call.entry.after(1, response("accepted"), NOW + timedelta(seconds=1))
+    assert entry == call.entry.after(call.entry, response("accepted"), NOW + timedelta(seconds=1))
     assert await journal.claim(one, NOW) == AlreadyCounted(
         NOW + timedelta(seconds=1), ever_unknown=False
     )

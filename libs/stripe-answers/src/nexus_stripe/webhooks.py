@@ -100,6 +100,7 @@ class WebhookRoutes:
         publisher: Raises PublishError until the broker is connected.
         metrics: What is counted.
         now: The time.
+        kind: The event that a webhook becomes, which names the queue of ours that it goes to.
     """
 
     def __init__(
@@ -112,8 +113,10 @@ class WebhookRoutes:
         publisher: Callable[[], Publisher],
         metrics: WebhookMetrics,
         now: Callable[[], datetime],
+        kind: type[StripeChanged] = StripeChanged,
     ) -> None:
         self._source = source
+        self._kind = kind
         self._secrets = secrets
         self._livemode = livemode
         self._types = frozenset(type_ for type_ in wanted if not type_.endswith("*"))
@@ -163,7 +166,8 @@ class WebhookRoutes:
     async def _publish(self, changed: StripeChanged) -> None:
         now = self._now()
         id_ = uuid5(_EVENT_IDS, changed.event_id)
-        event = Event.of(changed, source=self._source, id=id_, time=now)
+        data = self._kind.model_validate(dict(changed))
+        event = Event.of(data, source=self._source, id=id_, time=now)
         try:
             await send(self._publisher(), event)
         except PublishError:

@@ -3,36 +3,63 @@
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Final
 
+from aiohttp import web
+
+from nexus_contracts import MeterErrorsFound
 from nexus_database import DatabaseUnavailableError
 from nexus_messaging.clock import utc_now
 from nexus_messaging.pipeline import Outage
 from nexus_service.app import App, starting
 from nexus_stripe.answers import Answer
+from nexus_stripe.webhooks import WebhookMetrics, WebhookRoutes
 from stripe_reporter.circuit import CircuitBreaker, CircuitOpenError
 from stripe_reporter.handlers import Reporter, router
 from stripe_reporter.limits import CustomerLimit, RateLimit
 from stripe_reporter.measuring import measure_once
 from stripe_reporter.metrics import LIST_METERS, ReporterMetrics
+from stripe_reporter.rejecting import WEBHOOKS, Rejecter
 from stripe_reporter.settings import NAME, Settings
 from stripe_reporter.storage.journal import Journal
+from stripe_reporter.storage.rejections import Rejections
 from stripe_reporter.stripe.api import StripeApi, stripe_api
 from stripe_reporter.stripe.responses import response_to
 
 MEASURE_SECONDS: Final = 10.0
+
+SETTLE: Final = "settle rejections"
+SETTLE_SECONDS: Final = 5.0
+"""What Stripe said of a call before its answer came waits for the answer."""
 
 DATABASE_CONNECTIONS: Final = 20
 
 
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; see ``starting`` for what is raised."""
+    routes = partial(routes_of, settings)
     async with (
-        starting(NAME, settings, pool_size=DATABASE_CONNECTIONS) as app,
+        starting(NAME, settings, pool_size=DATABASE_CONNECTIONS, routes=routes) as app,
         stripe_api(settings) as stripe,
     ):
         assemble(app, settings, stripe)
         await app.run()
+
+
+def routes_of(settings: Settings, app: App) -> list[web.RouteDef]:
+    """Return the route that takes Stripe's webhooks, if there is a secret to know them by."""
+    webhooks = WebhookRoutes(
+        NAME,
+        settings.stripe_webhook_secret,
+        livemode=settings.live,
+        wanted=WEBHOOKS,
+        publisher=lambda: app.publisher,
+        metrics=WebhookMetrics(app.registry, service=NAME),
+        now=utc_now,
+        kind=MeterErrorsFound,
+    )
+    return webhooks.routes()
 
 
 def assemble(
@@ -71,12 +98,22 @@ def assemble(
         now=now,
     )
 
+    rejecter = Rejecter(
+        Rejections(app.database),
+        stripe,
+        app.publisher,
+        metrics,
+        wake=partial(app.wake, SETTLE),
+        now=now,
+    )
+    app.every(SETTLE_SECONDS, SETTLE, rejecter.settle, errors_stall=False)
+
     async def probe() -> None:
         await app.database.probe()
         await circuit.probe()
 
     outage = Outage((CircuitOpenError, DatabaseUnavailableError), probe)
-    app.consume(router, outage, reporter=reporter)
+    app.consume(router, outage, reporter=reporter, rejecter=rejecter)
     app.every(MEASURE_SECONDS, "measure", lambda: measure_once(journal, metrics, now()))
     app.remarks["stripe"] = circuit.remark
     return circuit

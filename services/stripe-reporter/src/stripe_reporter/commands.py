@@ -85,6 +85,7 @@ def call_record(report: Report, entry: Entry) -> CallRecord | None:
         answered_at=entry.answered_at,
         reason=entry.reason,
         ever_unknown=entry.ever_unknown,
+        rejected_later=entry.rejected_later,
     )
 
 

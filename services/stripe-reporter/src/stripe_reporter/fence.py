@@ -51,6 +51,9 @@ class Entry:
     ``key_n`` is the number of the running call's idempotency key, or else of the next call's.
     ``first_unknown_at`` is when the first call of unknown outcome began; it is never cleared.
     ``answered_at`` and ``answer`` (a name in the table of responses) are absent while ``calling``.
+    ``accepted_key_n`` is the number of the key whose call Stripe answered that it counted it; rows
+    of release 0.1 and those that a person settled have none. ``rejected_later`` is Stripe's code if
+    it said afterwards that it does not count what it had accepted; it is never taken back.
     """
 
     facts: Facts
@@ -63,6 +66,9 @@ class Entry:
     answered_at: datetime | None = None
     answer: str | None = None
     reason: str | None = None
+    accepted_key_n: int | None = None
+    rejected_later: str | None = None
+    rejected_later_at: datetime | None = None
 
     @property
     def ever_unknown(self) -> bool:
@@ -84,13 +90,13 @@ class Entry:
             return self.first_unknown_at
         return self.started_at if self.lost_caller(now) else None
 
-    def after(self, attempts: int, response: Response, at: datetime) -> "Entry":
-        """Return the row after call number ``attempts`` got its answer.
+    def after(self, called: "Entry", response: Response, at: datetime) -> "Entry":
+        """Return the row after the call that was claimed as ``called`` got its answer.
 
         If another call has begun since, only an acceptance counts: the row of the later call says
         more than any other answer to the earlier one.
         """
-        current = self.state is State.CALLING and self.attempts == attempts
+        current = self.state is State.CALLING and self.attempts == called.attempts
         if not current and (response.effect is not Effect.APPLIED or self.state is State.ACCEPTED):
             return self
         unknown = self.started_at if response.effect is Effect.UNKNOWN else None
@@ -105,6 +111,7 @@ class Entry:
             answered_at=at,
             answer=response.name,
             reason=reason.value if reason else None,
+            accepted_key_n=called.key_n if state is State.ACCEPTED else None,
         )
 
 
@@ -130,6 +137,14 @@ class AlreadyCounted:
 
     at: datetime
     ever_unknown: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedLater:
+    """Stripe took it, and said later that it does not count it; only that is published again."""
+
+    code: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +178,15 @@ class IdentifierReused:
     """The identifier belongs to a report with other contents."""
 
 
-NoCall = AlreadyCounted | RefusedByHand | CallInProgress | Fenced | TooOld | IdentifierReused
+NoCall = (
+    AlreadyCounted
+    | RejectedLater
+    | RefusedByHand
+    | CallInProgress
+    | Fenced
+    | TooOld
+    | IdentifierReused
+)
 """Why there is no call now."""
 
 Decision = Call | NoCall
@@ -186,7 +209,9 @@ def decide(report: Report, entry: Entry | None, now: datetime) -> Decision:
     return Call(report, calling(report, entry, now)) if young else TooOld(entry)
 
 
-def _settled(entry: Entry) -> AlreadyCounted | RefusedByHand | None:
+def _settled(entry: Entry) -> AlreadyCounted | RejectedLater | RefusedByHand | None:
+    if entry.rejected_later is not None and entry.rejected_later_at is not None:
+        return RejectedLater(entry.rejected_later, entry.rejected_later_at)
     if entry.state is State.ACCEPTED and entry.answered_at is not None:
         return AlreadyCounted(entry.answered_at, entry.ever_unknown)
     return RefusedByHand(entry) if entry.refused_by_hand else None

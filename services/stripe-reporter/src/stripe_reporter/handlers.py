@@ -9,27 +9,32 @@ from typing import Annotated, Final, Protocol
 import structlog
 from faststream import Context
 
-from nexus_contracts import Event, UsageRecorded, UsageRejected, UsageReported
+from nexus_contracts import Event, MeterErrorsFound, UsageRecorded
 from nexus_messaging.errors import PublishError, TransientError
 from nexus_messaging.outgoing import OutgoingEvent
 from nexus_messaging.publisher import Publication, Publisher
 from nexus_messaging.retry import Done, HandedBack, Outcome
 from nexus_messaging.router import Router
-from nexus_messaging.topology import TIERS, USAGE_RECORDED_QUEUE
+from nexus_messaging.topology import METER_ERRORS_QUEUE, TIERS, USAGE_RECORDED_QUEUE
 from nexus_service.work import Work
 from nexus_stripe.answers import Answer, Receipt
+from stripe_reporter import outcomes
 from stripe_reporter.circuit import CircuitBreaker
 from stripe_reporter.fence import Call, CallInProgress, NoCall, may_start
 from stripe_reporter.group_commit import GroupCommit
 from stripe_reporter.limits import CustomerBusyError, CustomerLimit, RateLimit
 from stripe_reporter.metrics import SEND, ReporterMetrics
 from stripe_reporter.outcomes import Answered, UnexpectedAnswerError, conclude
+from stripe_reporter.rejecting import Rejecter
 from stripe_reporter.reports import Report
 from stripe_reporter.storage.journal import Journal
 from stripe_reporter.stripe.responses import Next, Response, describe, response_to
 
 PREFETCH: Final = 200
 """Reports in hand. At 900 calls a second and 0.2 s each, 180 calls are under way."""
+
+PREFETCH_ERRORS: Final = 5
+"""Stripe tells of a meter's errors at most every few seconds."""
 
 SHORT_PAUSES: Final = (0.2, 0.5, 1.0, 2.0)
 """Seconds before each further call of a report that Stripe will take in a moment."""
@@ -146,7 +151,7 @@ class Reporter:
             self._rate_limit.slow_down()
         return response, describe(answer)
 
-    async def _publish(self, event: Event[UsageReported] | Event[UsageRejected]) -> None:
+    async def _publish(self, event: outcomes.Outcome) -> None:
         """Publish an outcome, together with those that other reports end with meanwhile."""
         outgoing, failure = OutgoingEvent(event), None
         try:
@@ -164,3 +169,12 @@ async def report_usage(
 ) -> Outcome:
     """Send a report to Stripe unless it was sent, and publish what Stripe answered."""
     return await reporter.report_usage(event.data)
+
+
+@router.subscriber(METER_ERRORS_QUEUE, prefetch=PREFETCH_ERRORS)
+async def hear_errors(
+    event: Event[MeterErrorsFound], rejecter: Annotated[Rejecter, Context()]
+) -> Outcome:
+    """Fetch and keep what Stripe says of a meter's errors. Raises what ``hear`` raises."""
+    await rejecter.hear(event.data)
+    return Done(event.source)

@@ -6,14 +6,16 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from stripe_reporter.circuit import Cause
+from stripe_reporter.rejections import Verdict
 from stripe_reporter.stripe.responses import TABLE, Response
 
-SEND, LIST_METERS = "meter_event", "list_meters"
-CALLS: Final = (SEND, LIST_METERS)
+SEND, LIST_METERS, ERROR_REPORT = "meter_event", "list_meters", "error_report"
+CALLS: Final = (SEND, LIST_METERS, ERROR_REPORT)
 OUTCOMES: Final = (
     "reported",
     "reported_again",
     "rejected",
+    "rejected_later",
     "fenced",
     "taken",
     "waiting",
@@ -74,6 +76,24 @@ class ReporterMetrics:
         )
         # Reports being worked on, those that wait for their customer's turn included.
         self._in_hand = Gauge("stripe_reporter_in_hand", "Reports in hand", registry=registry)
+        # Errors of meters that Stripe has told of, of which it names samples only.
+        self._errors = Counter(
+            "stripe_reporter_meter_errors", "Errors told of later", registry=registry
+        )
+        # The samples by what they are: `new`; `foreign` are not our requests.
+        self._samples = Counter(
+            "stripe_reporter_meter_error_samples",
+            "Samples of errors told of later",
+            ["sample"],
+            registry=registry,
+        )
+        # Attempts that Stripe does not count after all, by what that means for their reports.
+        self._later = Counter(
+            "stripe_reporter_late_rejections",
+            "Attempts that were rejected later",
+            ["verdict"],
+            registry=registry,
+        )
         # How long the outcome of some call has been unknown; the fence is at 23 hours.
         self._unknown = Gauge(
             "stripe_reporter_oldest_unknown_seconds", "Oldest unknown outcome", registry=registry
@@ -86,6 +106,10 @@ class ReporterMetrics:
             self._reports.labels(outcome)
         for cause in Cause:
             self._circuit.labels(cause.value)
+        for sample in ("new", "foreign"):
+            self._samples.labels(sample)
+        for verdict in Verdict:
+            self._later.labels(verdict.value)
 
     def called(self, call: str, response: Response, seconds: float) -> None:
         """Count a call, which is one of ``CALLS``, and its answer."""
@@ -117,6 +141,16 @@ class ReporterMetrics:
     def watch_work(self, in_hand: Callable[[], int]) -> None:
         """Read how many reports are in hand whenever metrics are collected."""
         self._in_hand.set_function(in_hand)
+
+    def heard(self, errors: int, *, new: int, foreign: int) -> None:
+        """Count the errors that one event at Stripe tells of, and its samples."""
+        self._errors.inc(errors)
+        self._samples.labels("new").inc(new)
+        self._samples.labels("foreign").inc(foreign)
+
+    def judged(self, verdict: Verdict) -> None:
+        """Count an attempt that Stripe does not count by what it means for its report."""
+        self._later.labels(verdict.value).inc()
 
     def unknown_for(self, seconds: float) -> None:
         """Show for how long the oldest unknown outcome has been unknown, in seconds."""

@@ -6,9 +6,9 @@ Pure: values in, values out.
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
-from uuid import uuid5
+from uuid import UUID, uuid5
 
-from nexus_contracts import Event, UsageRejected, UsageReported
+from nexus_contracts import Event, UsageRejected, UsageRejectedLater, UsageReported
 from nexus_messaging.errors import PermanentError, TransientError
 from nexus_messaging.reasons import Reason
 from nexus_messaging.topology import TIERS
@@ -21,12 +21,17 @@ from stripe_reporter.fence import (
     IdentifierReused,
     NoCall,
     RefusedByHand,
+    RejectedLater,
     TooOld,
 )
 from stripe_reporter.reports import Report
 from stripe_reporter.stripe.responses import Next, Response
 
 SOURCE: Final = "stripe-reporter"
+
+
+Outcome = Event[UsageReported] | Event[UsageRejected] | Event[UsageRejectedLater]
+"""What the ledger is told of a report."""
 
 
 class UnexpectedAnswerError(Exception):
@@ -53,12 +58,12 @@ class Conclusion:
     """
 
     outcome: str
-    event: Event[UsageReported] | Event[UsageRejected] | None = None
+    event: Outcome | None = None
     error: Exception | None = None
     counted_after: float | None = None
 
 
-def conclude(  # noqa: PLR0911 - one for each result
+def conclude(  # noqa: C901, PLR0911 - one for each result
     report: Report, result: Answered | NoCall, *, circuit: Cause | None, now: datetime
 ) -> Conclusion:
     """Decide what the delivery of ``report`` ends with; ``circuit`` is why the circuit is open."""
@@ -70,6 +75,9 @@ def conclude(  # noqa: PLR0911 - one for each result
         case AlreadyCounted(at, ever_unknown):
             event = reported(report, at=at, ever_unknown=ever_unknown)
             return Conclusion("reported_again", event)
+        case RejectedLater(code, at):
+            later = rejected_later(report.facts.report_id, report.identifier, code, at)
+            return Conclusion("rejected_later", later)
         case Answered(Response(reason=Reason() as reason), _, entry, text):
             return _refused(report, reason, entry, text, now)
         case TooOld(before):
@@ -145,3 +153,11 @@ def rejected(
     attempts = 0 if entry is None else entry.attempts
     id_ = uuid5(report.facts.report_id, f"{UsageRejected.TYPE}:{reason.value}:{attempts}")
     return Event.of(data, source=SOURCE, id=id_, time=at)
+
+
+def rejected_later(
+    report_id: UUID, identifier: str, code: str, at: datetime
+) -> Event[UsageRejectedLater]:
+    """Return the event that says Stripe gave the report back; repeated, it is the same event."""
+    data = UsageRejectedLater(report_id=report_id, identifier=identifier, at=at, code=code)
+    return Event.of(data, source=SOURCE, id=uuid5(report_id, UsageRejectedLater.TYPE), time=at)

@@ -7,11 +7,14 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from nexus_contracts import UsageRecorded
 from nexus_stripe.meters import CUSTOMER_KEY, VALUE_KEY
+
+MAX_DIGITS: Final = 9
+"""Of a key's number: more than that no report is ever called, and PostgreSQL's integer holds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +96,11 @@ def idempotency_key(identifier: str, key_n: int) -> str:
     identifier (https://docs.stripe.com/billing/subscriptions/usage-based/recording-usage-api).
     """
     return f"{identifier}:{key_n}"
+
+
+def attempt_of(key: str) -> tuple[str, int] | None:
+    """Return the identifier and the number in an idempotency key, None if it is none of ours."""
+    identifier, _, number = key.rpartition(":")
+    if not identifier or not number.isascii() or not number.isdigit() or len(number) > MAX_DIGITS:
+        return None
+    return identifier, int(number)

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, ConfigDict, Field, SecretStr
 
 from nexus_contracts.meters import Meters
 from nexus_service.settings import ServiceSettings, Token
+from nexus_stripe.webhook_settings import WebhookSettings
 
 NAME: Final = "stripe-reporter"
 """The service's name in logs, in metrics, and on its connections."""
@@ -40,7 +41,7 @@ class StripeSettings(Meters):
         return "_live_" in self.stripe_secret_key.get_secret_value()[:8]
 
 
-class Settings(StripeSettings, ServiceSettings):
+class Settings(StripeSettings, WebhookSettings, ServiceSettings):
     """The settings of the running service."""
 
     stripe_max_calls_per_second: float | None = Field(None, gt=0, le=10_000)

@@ -58,8 +58,12 @@ _CALL_COLUMNS: Final = {
     "answered_at": "timestamptz",
     "answer": "text",
     "reason": "text",
+    "accepted_key_n": "int",
 }
-"""What calls change: the fields of ``Entry`` but its facts."""
+"""What calls change."""
+
+_MARKS: Final = ("rejected_later", "rejected_later_at")
+"""What Stripe may say later, which ``rejections.py`` stores."""
 
 _COLUMNS: Final = _REPORT_COLUMNS | _CALL_COLUMNS
 _FACTS: Final = tuple(each.name for each in fields(Facts))
@@ -126,7 +130,7 @@ class _Answer:
         return self.call.report.identifier
 
     def applied(self, entry: Entry) -> Entry:
-        return entry.after(self.call.entry.attempts, self.response, self.at)
+        return entry.after(self.call.entry, self.response, self.at)
 
 
 class Journal:
@@ -183,7 +187,7 @@ class Journal:
         place: dict[str, Any] = {"started_at": since - CALL_LIFETIME, "identifier": ""}
         while page := await self._database.run(partial(_started_after, **place)):
             for row in page:
-                yield _report(row), _entry(row)
+                yield _report(row), entry_of(row)
             place = {"started_at": page[-1].started_at, "identifier": page[-1].identifier}
 
     async def _claim(self, group: Sequence[_Claim]) -> Sequence[Decision]:
@@ -274,7 +278,7 @@ async def _lock(
     """
     wanted = set(identifiers)
     found = await connection.execute(_LOCK, {"identifiers": sorted(wanted)}) if wanted else ()
-    entries = {row.identifier: _entry(row) for row in found}
+    entries = {row.identifier: entry_of(row) for row in found}
     missing = sorted(wanted - entries.keys())
     held = await connection.execute(_EXISTING, {"identifiers": missing}) if missing else ()
     return entries, {row.identifier for row in held}
@@ -294,14 +298,15 @@ def _call_arrays(entries: Mapping[str, Entry]) -> dict[str, list[Any]]:
 
 def _report(row: Row[*tuple[Any, ...]]) -> Report:
     dimensions = tuple(sorted((row.dimensions or {}).items()))
-    facts = _entry(row).facts
+    facts = entry_of(row).facts
     return Report(row.identifier, facts, dimensions, row.claim_id, row.event_count, row.late)
 
 
-def _entry(row: Row[*tuple[Any, ...]]) -> Entry:
+def entry_of(row: Row[*tuple[Any, ...]]) -> Entry:
+    """Return a report's row, of which every column was selected."""
     values = row._mapping  # noqa: SLF001 - public, and so named because columns are attributes
     return Entry(
         facts=Facts(**{name: values[name] for name in _FACTS}),
-        **{name: values[name] for name in _CALL_COLUMNS if name != "state"},
+        **{name: values[name] for name in (*_CALL_COLUMNS, *_MARKS) if name != "state"},
         state=State(values["state"]),
     )

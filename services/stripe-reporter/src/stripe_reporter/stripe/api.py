@@ -14,12 +14,15 @@ from nexus_stripe.bodies import Body, read
 from nexus_stripe.calls import StripeHttp, ask, stripe_client
 from nexus_stripe.meter_bodies import MeterBody, list_active_meters
 from nexus_stripe.meters import Meter
+from stripe_reporter.rejections import ErrorReport
 from stripe_reporter.reports import Report, idempotency_key
 from stripe_reporter.settings import StripeSettings
+from stripe_reporter.stripe.error_reports import ErrorReportBody
 from stripe_reporter.stripe.responses import response_to
 
 METER_EVENTS: Final = "/v1/billing/meter_events"
 METERS: Final = "/v1/billing/meters"
+EVENTS: Final = "/v2/core/events"
 
 ResultT = TypeVar("ResultT")
 
@@ -80,6 +83,16 @@ class StripeApi:
 
         answer, found = await self._call("GET", METERS, listed)
         return answer, found or []
+
+    async def error_report(self, event_id: str) -> tuple[Answer, ErrorReport | None]:
+        """Return what came back and what an event says of a meter's errors."""
+
+        async def fetched() -> ErrorReport:
+            path = f"{EVENTS}/{event_id}"
+            response = await self._client.raw_request_async("get", path)
+            return read(ErrorReportBody, response).report()
+
+        return await self._call("GET", f"{EVENTS}/{{event}}", fetched)
 
     async def create_meter(self, meter: Meter, display_name: str) -> Answer:
         """Create a meter and return what came back."""

@@ -1,0 +1,124 @@
+"""The use case: Stripe says later that it does not count what it had accepted."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final, Protocol
+
+import structlog
+
+from nexus_contracts import MeterErrorsFound
+from nexus_messaging.errors import PermanentError, TransientError
+from nexus_messaging.outage_log import OutageLog
+from nexus_messaging.outgoing import OutgoingEvent, send_all
+from nexus_messaging.publisher import Publisher
+from nexus_messaging.reasons import Reason
+from nexus_stripe.answers import Answer
+from stripe_reporter.metrics import ERROR_REPORT, ReporterMetrics
+from stripe_reporter.outcomes import rejected_later
+from stripe_reporter.rejections import ErrorReport, rejections
+from stripe_reporter.reports import attempt_of
+from stripe_reporter.storage.rejections import MOST, Rejections
+from stripe_reporter.stripe.error_reports import ERRORS_FOUND, NO_METER
+from stripe_reporter.stripe.responses import describe, response_to
+
+WEBHOOKS: Final = (ERRORS_FOUND, NO_METER)
+"""The types of Stripe's events that are heard."""
+
+NO_SUCH_EVENT: Final = (400, 404)
+"""Stripe keeps events for 30 days."""
+
+log = structlog.get_logger()
+
+
+class Stripe(Protocol):
+    """Where the events of webhooks are."""
+
+    async def error_report(self, event_id: str) -> tuple[Answer, ErrorReport | None]:
+        """Return what came back and, if it was a success, what the event says."""
+
+
+class Rejecter:
+    """Hears what Stripe does not count, marks the reports, and tells the ledger.
+
+    A webhook only makes known that there is an event, which is fetched: it may be old, late or a
+    repetition, and each of its samples is kept once. Each step is repeated until it is done.
+    """
+
+    def __init__(
+        self,
+        stored: Rejections,
+        stripe: Stripe,
+        publisher: Publisher,
+        metrics: ReporterMetrics,
+        *,
+        wake: Callable[[], None],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._stored = stored
+        self._stripe = stripe
+        self._publisher = publisher
+        self._metrics = metrics
+        self._wake = wake
+        self._now = now
+        self._outage = OutageLog(
+            lambda errors: log.warning(
+                "rejections_not_announced", reports=len(errors), cause=str(errors[0])
+            ),
+            lambda failed: log.info("rejections_announced_again", failed=failed),
+        )
+
+    async def hear(self, found: MeterErrorsFound) -> None:
+        """Fetch what Stripe says of a meter's errors, and keep the attempts that it names.
+
+        Raises:
+            PermanentError: Stripe has no such event, which it keeps for 30 days, or it can't be
+                stored.
+            TransientError: it can't be fetched now.
+            DatabaseUnavailableError: nothing was kept.
+        """  # Stripe's key may lack the right to read events, which must not stop the reports.
+        if found.event_type not in WEBHOOKS:
+            return
+        began = time.perf_counter()
+        answer, report = await self._stripe.error_report(found.event_id)
+        self._metrics.called(ERROR_REPORT, response_to(answer), time.perf_counter() - began)
+        if report is None:
+            if answer.status in NO_SUCH_EVENT:
+                raise PermanentError(Reason.REFUSED_BY_STRIPE, describe(answer))
+            raise TransientError(describe(answer))
+
+        named = list(rejections(report.samples))
+        new = await self._stored.keep(named, self._now())
+        foreign = sum(attempt_of(sample.key) is None for sample in report.samples)
+        self._metrics.heard(report.errors, new=new, foreign=foreign)
+        log.warning(
+            "meter_errors_found",
+            event_id=report.event_id,
+            meter=report.meter_id,
+            errors=report.errors,
+            codes=dict(Counter(sample.code for sample in report.samples)),
+            new=new,
+        )
+        self._wake()
+
+    async def settle(self) -> bool:
+        """Mark the reports of one batch of rejections, and announce marked ones.
+
+        Raises:
+            DatabaseUnavailableError: what was announced will be announced again.
+        """
+        verdicts = await self._stored.judge()
+        for verdict in verdicts:
+            self._metrics.judged(verdict)
+        unannounced = await self._stored.unannounced()
+        sendings = [
+            OutgoingEvent(rejected_later(each.report_id, each.identifier, each.code, each.at))
+            for each in unannounced
+        ]
+        errors = await send_all(self._publisher, sendings)
+        told = [each for each, error in zip(unannounced, errors, strict=True) if error is None]
+        if told:
+            await self._stored.announced(told, self._now())
+        self._outage.round(errors)
+        return MOST in (len(verdicts), len(told))

@@ -1,0 +1,166 @@
+"""The attempts that Stripe does not count, `late_rejections`, and their marks in the journal.
+
+What was heard is kept apart from the journal: it may come before the answer to the call.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from nexus_database import Database, RowRefusedError
+from nexus_messaging.errors import PermanentError
+from nexus_messaging.reasons import Reason
+from stripe_reporter.rejections import Rejection, Verdict, judge
+from stripe_reporter.storage.journal import entry_of
+
+_KEEP: Final = text("""
+INSERT INTO late_rejections (identifier, key_n, code, heard_at)
+SELECT n.identifier, n.key_n, n.code, :heard_at
+  FROM unnest(CAST(:identifiers AS text[]), CAST(:key_ns AS int[]), CAST(:codes AS text[]))
+    AS n(identifier, key_n, code)
+ ORDER BY 1, 2
+    ON CONFLICT DO NOTHING
+RETURNING identifier
+""")
+
+# A report whose call is being answered is left for the next round.
+_JUDGED: Final = text("""
+SELECT m.*, r.key_n AS rejected_key_n, r.code, r.heard_at
+  FROM late_rejections r JOIN meter_calls m USING (identifier)
+ WHERE r.verdict IS NULL AND m.state = 'accepted'
+ ORDER BY r.heard_at, r.identifier LIMIT :most
+   FOR UPDATE SKIP LOCKED
+""")
+
+_SETTLE: Final = text("""
+UPDATE late_rejections r SET verdict = n.verdict
+  FROM unnest(CAST(:identifiers AS text[]), CAST(:key_ns AS int[]), CAST(:verdicts AS text[]))
+    AS n(identifier, key_n, verdict)
+ WHERE r.identifier = n.identifier AND r.key_n = n.key_n
+""")
+
+# Of several rejected attempts of a report the first one counts.
+_MARK: Final = text("""
+UPDATE meter_calls m SET rejected_later = n.code, rejected_later_at = n.heard_at
+  FROM unnest(CAST(:identifiers AS text[]), CAST(:codes AS text[]),
+              CAST(:heard AS timestamptz[])) AS n(identifier, code, heard_at)
+ WHERE m.identifier = n.identifier AND m.rejected_later IS NULL
+""")
+
+_UNANNOUNCED: Final = text("""
+SELECT r.identifier, r.key_n, m.report_id, m.rejected_later AS code, m.rejected_later_at AS at
+  FROM late_rejections r JOIN meter_calls m USING (identifier)
+ WHERE r.verdict = 'rejected' AND r.announced_at IS NULL
+ ORDER BY r.heard_at, r.identifier LIMIT :most
+""")
+
+_ANNOUNCED: Final = text("""
+UPDATE late_rejections r SET announced_at = :now
+  FROM unnest(CAST(:identifiers AS text[]), CAST(:key_ns AS int[])) AS n(identifier, key_n)
+ WHERE r.identifier = n.identifier AND r.key_n = n.key_n
+""")
+
+MOST: Final = 500
+"""Rejections of one round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unannounced:
+    """A report that is marked, of which the ledger has not been told."""
+
+    identifier: str
+    key_n: int
+    report_id: UUID
+    code: str
+    at: datetime
+
+
+class Rejections:
+    """Keeps what Stripe said later, and marks the reports that it concerns."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def keep(self, rejections: Sequence[Rejection], heard_at: datetime) -> int:
+        """Store attempts that Stripe does not count; return how many were not known.
+
+        Raises:
+            PermanentError: one can never be stored; none was.
+            DatabaseUnavailableError: none was stored.
+        """
+        if not rejections:
+            return 0
+        values = {
+            "identifiers": [each.identifier for each in rejections],
+            "key_ns": [each.key_n for each in rejections],
+            "codes": [each.code for each in rejections],
+            "heard_at": heard_at,
+        }
+        try:
+            new = await self._database.run(lambda c: c.execute(_KEEP, values))
+        except RowRefusedError as error:
+            raise PermanentError(Reason.UNSTORABLE, str(error)) from None
+        return len(new.all())
+
+    async def judge(self) -> Sequence[Verdict]:
+        """Mark the reports whose acceptance rests on a rejected attempt, up to ``MOST``.
+
+        Returns:
+            What each rejection of an accepted report meant. Those of other reports stay open.
+
+        Raises:
+            DatabaseUnavailableError: nothing was marked.
+        """
+
+        async def work(connection: AsyncConnection) -> Sequence[Verdict]:
+            rows = (await connection.execute(_JUDGED, {"most": MOST})).all()
+            judged = [
+                (row, verdict)
+                for row in rows
+                if (verdict := judge(entry_of(row), row.rejected_key_n)) is not None
+            ]
+            if not judged:
+                return []
+            verdicts = {
+                "identifiers": [row.identifier for row, _ in judged],
+                "key_ns": [row.rejected_key_n for row, _ in judged],
+                "verdicts": [verdict.value for _, verdict in judged],
+            }
+            await connection.execute(_SETTLE, verdicts)
+            marked = [row for row, verdict in judged if verdict is Verdict.REJECTED]
+            marks = {
+                "identifiers": [row.identifier for row in marked],
+                "codes": [row.code for row in marked],
+                "heard": [row.heard_at for row in marked],
+            }
+            await connection.execute(_MARK, marks)
+            return [verdict for _, verdict in judged]
+
+        return await self._database.run(work)
+
+    async def unannounced(self) -> Sequence[Unannounced]:
+        """Return marked reports that the ledger has not been told of, up to ``MOST``.
+
+        Raises:
+            DatabaseUnavailableError: they can't be read.
+        """
+        rows = await self._database.run(lambda c: c.execute(_UNANNOUNCED, {"most": MOST}))
+        return [Unannounced(**row._mapping) for row in rows]  # noqa: SLF001 - public
+
+    async def announced(self, told: Sequence[Unannounced], now: datetime) -> None:
+        """Store that the broker has confirmed the announcements of ``told``.
+
+        Raises:
+            DatabaseUnavailableError: they will be announced again.
+        """
+        values = {
+            "identifiers": [each.identifier for each in told],
+            "key_ns": [each.key_n for each in told],
+            "now": now,
+        }
+        await self._database.run(lambda c: c.execute(_ANNOUNCED, values))

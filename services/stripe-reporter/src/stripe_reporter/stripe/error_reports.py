@@ -1,0 +1,69 @@
+"""Reads what Stripe says of a meter's errors, in an event of API v2.
+
+Its shape: https://docs.stripe.com/api/v2/core/events/event-types#v1.billing.meter
+"""
+
+from typing import Final, Literal
+
+from pydantic import Field
+
+from nexus_contracts.fields import Moment
+from nexus_stripe.bodies import Body
+from stripe_reporter.rejections import ErrorReport, Sample
+
+ERRORS_FOUND: Final = "v1.billing.meter.error_report_triggered"
+NO_METER: Final = "v1.billing.meter.no_meter_found"
+
+
+class _Request(Body):
+    identifier: str
+    """The idempotency key of the request, as documented."""
+
+
+class _SampleError(Body):
+    request: _Request
+
+
+class _ErrorType(Body):
+    code: str = Field(min_length=1, max_length=200)
+    sample_errors: list[_SampleError] = Field(default_factory=list)
+
+
+class _Reason(Body):
+    error_count: int = Field(ge=0)
+    error_types: list[_ErrorType]
+
+
+class _Data(Body):
+    validation_start: Moment
+    validation_end: Moment
+    reason: _Reason
+
+
+class _Related(Body):
+    id: str
+
+
+class ErrorReportBody(Body):
+    """The event as Stripe has it."""
+
+    object: Literal["v2.core.event"]
+    id: str
+    type: Literal["v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found"]
+    related_object: _Related | None = None
+    data: _Data
+
+    def report(self) -> ErrorReport:
+        """Return what it says."""
+        return ErrorReport(
+            event_id=self.id,
+            meter_id=None if self.related_object is None else self.related_object.id,
+            start=self.data.validation_start,
+            end=self.data.validation_end,
+            errors=self.data.reason.error_count,
+            samples=tuple(
+                Sample(sample.request.identifier, kind.code)
+                for kind in self.data.reason.error_types
+                for sample in kind.sample_errors
+            ),
+        )
