@@ -15,6 +15,7 @@ from model.transitions import Cause
 from nexus_contracts import TOOL_EXECUTED_VERSIONS, Event
 from nexus_stripe.answer_classes import Effect
 from nexus_stripe.answers import Answer
+from stripe_reporter.rejections import Rejection
 from stripe_reporter.stripe.responses import TABLE
 from support.events import tool_run
 from usage_ingest.metering import ToolRun
@@ -24,6 +25,9 @@ ACCOUNTS: Final = (*USERS, UUID(int=101))
 """The users' own, and a team's."""
 
 MAX_DELIVERIES: Final = 3
+
+NEVER: Final = 999
+"""The number of a call that no report comes to."""
 
 SECOND: Final = timedelta(seconds=1)
 HOUR: Final = timedelta(hours=1)
@@ -165,6 +169,24 @@ def settle_by_hand(system: System, data: st.DataObject) -> Work:
     return system.settle_by_hand(data.draw(st.sampled_from(system.in_doubt())))
 
 
+def give_back(system: System, data: st.DataObject) -> Work:
+    """Let Stripe find that it does not count what it had accepted."""
+    by_id = sorted(system.may_be_given_back(), key=lambda each: each.facts.occurred_at)
+    return system.give_back(data.draw(st.sampled_from(by_id)))
+
+
+def hear(system: System, data: st.DataObject) -> Work:
+    """Hear of attempts that Stripe does not count, repeated or not, and of one that never was."""
+    samples = data.draw(st.lists(st.sampled_from(system.samples()), max_size=3))
+    never = [Rejection(each.identifier, NEVER, each.code) for each in samples[:1]]
+    return system.hear([*samples, *never])
+
+
+def settle_rejections(system: System, _: st.DataObject) -> Work:
+    """Mark the reports that Stripe does not count."""
+    return system.settle_rejections()
+
+
 def wait(system: System, data: st.DataObject) -> Work:
     """Let seconds pass."""
     return system.wait(data.draw(st.sampled_from(SHORT)))
@@ -201,6 +223,9 @@ ACTIONS: Final = {
         Action(go_on, 9, {Cause.CALLED, Cause.HEARD}, lambda system: system.deliveries),
         Action(crash, 2, possible=lambda system: system.deliveries),
         Action(answer, 5, {Cause.ANSWERED}, lambda system: system.outcomes),
+        Action(give_back, 1, possible=System.may_be_given_back),
+        Action(hear, 2, possible=System.samples),
+        Action(settle_rejections, 2, {Cause.LATER}, lambda system: system.heard),
         Action(settle_by_hand, 2, {Cause.SETTLED}, lambda system: system.in_doubt()),
     )
 }

@@ -71,12 +71,13 @@ def money(seen: Seen, stripe: Stripe) -> None:
         call = seen.calls.get(key)
         is_open = call is not None and (call.state == "calling" or call.first_unknown_at)
         accepted = call is not None and call.state == "accepted"
+        given_back = row.identifier in stripe.given_back
         if row.identifier in counted:
-            assert row.state != "superseded"
+            assert row.state not in {"superseded", "rejected_later"}
             assert accepted or is_open
         else:
-            assert row.state != "reported"
-            assert not accepted
+            assert row.state != "reported" or given_back
+            assert not accepted or given_back
 
 
 def all_settled(seen: Seen, reference: Reference, stripe: Stripe, now: datetime) -> None:
@@ -88,7 +89,7 @@ def all_settled(seen: Seen, reference: Reference, stripe: Stripe, now: datetime)
         )
     for key, row in seen.reports.items():
         refused = row.state == "rejected" and row.reason in UNSENDABLE
-        settled = row.state in {"reported", "superseded"} or refused
+        settled = row.state in {"reported", "rejected_later", "superseded"} or refused
         assert settled or _beyond_help(row, reference.verdict(key, now), now)
     counted = {report.identifier for report in stripe.counted}
     reported = {row.identifier for row in seen.reports.values() if row.state == "reported"}
@@ -140,5 +141,13 @@ def _bill(row: Row[Any]) -> Bill:
 
 
 def _calls(row: Row[Any]) -> Calls:
-    by_hand = (row.state, row.answer) == ("refused", "by_hand")
-    return Calls(row.started_at, row.state, row.attempts, row.key_n, row.first_unknown_at, by_hand)
+    by_hand = row.answer == "by_hand"
+    return Calls(
+        row.started_at,
+        row.state,
+        row.attempts,
+        row.key_n,
+        row.first_unknown_at,
+        by_hand,
+        row.rejected_later is not None,
+    )

@@ -17,6 +17,7 @@ from model.reference import CALL_STARTS, Key, Reference, Stripe
 from nexus_contracts import (
     UsageRecorded,
     UsageRejected,
+    UsageRejectedLater,
     UsageReported,
     read_event,
 )
@@ -35,6 +36,7 @@ from stripe_reporter.fence import (
     Fenced,
     IdentifierReused,
     RefusedByHand,
+    RejectedLater,
     TooOld,
 )
 from stripe_reporter.handlers import Reporter
@@ -44,11 +46,12 @@ from stripe_reporter.reports import Report
 from stripe_reporter.storage.journal import Journal
 from stripe_reporter.stripe.responses import TABLE, Next, Response, response_to
 
-Outcome = UsageReported | UsageRejected
+Outcome = UsageReported | UsageRejected | UsageRejectedLater
 
 VERDICTS: Final[dict[type[Decision], str]] = {
     Call: "called",
     AlreadyCounted: "counted",
+    RejectedLater: "rejected later",
     RefusedByHand: "not counted",
     CallInProgress: "being called",
     Fenced: "fenced",
@@ -58,6 +61,7 @@ VERDICTS: Final[dict[type[Decision], str]] = {
 
 FATES: Final = {
     "counted": "done",
+    "rejected later": "done",
     "not counted": "done",
     "being called": "later",
     "fenced": "dead",
@@ -91,7 +95,7 @@ class Published(Publisher):
     @override
     async def publish_all(self, publications: Sequence[Publication]) -> list[PublishError | None]:
         """Keep the outcomes, if they arrive."""
-        kinds: list[type[Outcome]] = [UsageReported, UsageRejected]
+        kinds: list[type[Outcome]] = [UsageReported, UsageRejected, UsageRejectedLater]
         events = [read_event(each.message.body, kinds) for each in publications]
         if self.arrives:
             self.outcomes += [event.data for event in events]
@@ -196,7 +200,7 @@ class ReportDelivery:
         row, now = self.reference.journal[self.key], self._now()
         assert (row.state, row.key_n) == ("calling", key_n)
         assert now - row.started < CALL_STARTS + timedelta(milliseconds=1)
-        self.truth = self._stripe.receive(report, now) if self.reaches else None
+        self.truth = self._stripe.receive(report, now, key_n) if self.reaches else None
         answer: Answer = await self.halt("called")
         return answer
 
@@ -227,7 +231,11 @@ class ReportDelivery:
         assert fate == self.fate or (fate == "later" and not confirmed)
         row = self.reference.journal.get(self.key)
         for outcome in self.published.outcomes:
-            assert outcome.ever_unknown == bool(row and row.unknown_since and not row.by_hand)
+            if isinstance(outcome, UsageRejectedLater):
+                assert row is not None
+                assert row.rejected_later
+                continue
+            assert outcome.ever_unknown == bool(row and row.unknown_since and not row.found_missing)
             assert isinstance(outcome, UsageReported) or not outcome.ever_unknown
             assert isinstance(outcome, UsageReported) == bool(row and row.state == "accepted")
 

@@ -13,9 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from typing_extensions import override
 
 from model.reference import WINDOW, Key
-from model.transitions import TABLES
+from model.transitions import MARK, TABLES
 from nexus_database import Database
 from stripe_reporter.metrics import ReporterMetrics
+from stripe_reporter.storage.rejections import Rejections
 from usage_ingest.storage.accounts import Accounts
 from usage_ingest.storage.claims import Claims
 from usage_ingest.storage.ledger import Ledger
@@ -30,23 +31,29 @@ LONGEST: Final = 30.0
 PATIENCE: Final = 10.0
 """Seconds until work that should not wait for a lock counts as waiting."""
 
-AUDIT: Final = """
+AUDIT: Final = f"""
+CREATE FUNCTION state_of(of jsonb, named text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN of ->> '{MARK}' IS NULL THEN of ->> named ELSE '{MARK}' END
+$$;
 CREATE UNLOGGED TABLE moves (number bigserial, entity text, before text, after text);
 CREATE FUNCTION note_move() RETURNS trigger SECURITY DEFINER LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO moves (entity, before, after) VALUES (
         TG_TABLE_NAME,
-        CASE WHEN TG_OP = 'INSERT' THEN '' ELSE to_jsonb(OLD) ->> TG_ARGV[0] END,
-        to_jsonb(NEW) ->> TG_ARGV[0]);
+        CASE WHEN TG_OP = 'INSERT' THEN '' ELSE state_of(to_jsonb(OLD), TG_ARGV[0]) END,
+        state_of(to_jsonb(NEW), TG_ARGV[0]));
     RETURN NULL;
 END
 $$;
-"""
+"""  # noqa: S608 - of this module's constants
 
 CHANGED: Final = {
     "usage_events": "OLD.billing_state <> NEW.billing_state",
     "usage_reports": "OLD.state <> NEW.state OR OLD.answered_at <> NEW.answered_at",
-    "meter_calls": "OLD.state <> NEW.state OR OLD.attempts <> NEW.attempts",
+    "meter_calls": (
+        "OLD.state <> NEW.state OR OLD.attempts <> NEW.attempts"
+        f" OR OLD.{MARK} IS DISTINCT FROM NEW.{MARK}"
+    ),
 }
 """Updates that are moves, also from a state to itself."""
 
@@ -181,9 +188,10 @@ class Environment:
             "billing_accounts",
             "account_assignments",
         )
-        self._journal_watcher = Watcher(watchers[1], "meter_calls")
+        self._journal_watcher = Watcher(watchers[1], "meter_calls", "late_rejections")
         self.parts = IngestParts(self._ingest)
         self.slow = IngestParts(self.held)
+        self.rejections = Rejections(self.journal)
         self.metrics = ReporterMetrics(CollectorRegistry())
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -205,7 +213,7 @@ class Environment:
     async def look(self) -> Seen:
         """Read every row, and the moves since the last look."""
         (events, details, reports, *_), moved = await self._ledger_watcher.look()
-        (calls,), called = await self._journal_watcher.look()
+        (calls, _), called = await self._journal_watcher.look()
         claims: dict[UUID, set[UUID]] = {}
         for event in events:
             claims.setdefault(event.claim_id, set()).add(event.event_id)

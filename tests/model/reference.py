@@ -69,6 +69,12 @@ class Calls:
     key_n: int = 1
     unknown_since: datetime | None = None
     by_hand: bool = False
+    rejected_later: bool = False
+
+    @property
+    def found_missing(self) -> bool:
+        """Whether a person found that Stripe has not counted it."""
+        return self.by_hand and self.state == "refused"
 
     @property
     def open_since(self) -> datetime | None:
@@ -78,13 +84,30 @@ class Calls:
 
 @dataclass
 class Stripe:
-    """Stripe: it counts an identifier once within the time for which it remembers it."""
+    """Stripe: it counts an identifier once within the time for which it remembers it.
+
+    ``counted_by`` is the number of the key whose call made the meter event, by identifier.
+    ``given_back`` are those of them that it does not count after all.
+    """
 
     counted: list[Report] = field(default_factory=list)
     seen: dict[str, datetime] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
+    counted_by: dict[str, int] = field(default_factory=dict)
+    given_back: dict[str, int] = field(default_factory=dict)
 
-    def receive(self, report: Report, now: datetime) -> str:
+    def give_back(self, report: Report) -> None:
+        """Count ``report`` no more; its identifier stays known."""
+        self.counted.remove(report)
+        self.given_back[report.identifier] = self.counted_by.pop(report.identifier)
+
+    def send_by_hand(self, report: Report, now: datetime) -> None:
+        """Receive what a person sends for ``report``, with an identifier of its own."""
+        self.seen.pop(report.identifier, None)
+        self.receive(report, now, 0)
+        self.counted_by.pop(report.identifier, None)
+
+    def receive(self, report: Report, now: datetime, key_n: int) -> str:
         """Count ``report`` or not; return the name of the answer in the table of responses."""
         if report.facts.stripe_customer_id in self.deleted:
             return "no_such_customer"
@@ -94,6 +117,7 @@ class Stripe:
             return "duplicate"
         self.seen[report.identifier] = now
         self.counted.append(report)
+        self.counted_by[report.identifier] = key_n
         return "accepted"
 
 
@@ -208,16 +232,23 @@ class Reference:
     def answer(self, key: Key, reason: str | None, *, ever_unknown: bool) -> None:
         """Apply an answer; it has a reason if the report was refused."""
         bill = self.reports[key]
-        if bill.state not in {"reported", "superseded"}:
+        if bill.state not in {"reported", "rejected_later", "superseded"}:
             bill.state, bill.reason = ("rejected" if reason else "reported"), reason
+            bill.ever_unknown |= ever_unknown
+
+    def answer_later(self, key: Key, code: str, *, ever_unknown: bool) -> None:
+        """Apply that Stripe does not count a report after all."""
+        bill = self.reports[key]
+        if bill.state not in {"rejected_later", "superseded"}:
+            bill.state, bill.reason = "rejected_later", code
             bill.ever_unknown |= ever_unknown
 
     def verdict(self, key: Key, now: datetime) -> str:
         """Return ``called`` if a report may be sent, else why not."""
         before, young = self.journal.get(key), now - self.reports[key].at < OLDEST - SLACK
         if before and before.state == "accepted":
-            return "counted"
-        if before and before.by_hand:
+            return "rejected later" if before.rejected_later else "counted"
+        if before and before.found_missing:
             return "not counted"
         if before and before.state == "calling" and now - before.started <= CALL:
             return "being called"
@@ -246,6 +277,7 @@ class Reference:
             refused = "unknown" if calls.unknown_since else "refused"
             calls.state = "accepted" if response.effect is Effect.APPLIED else refused
             calls.key_n += not response.same_key
+            calls.by_hand = False
         return ours
 
     def _release(self, users: Collection[UUID]) -> None:

@@ -76,6 +76,13 @@ class StepSequence(CheckedRun):
         """Let a call be answered."""
         self.step(self.system.go_on(delivery, answer_of(answer)), Cause.HEARD)
 
+    def reject(self) -> None:
+        """Let Stripe give back the only report, and hear of it."""
+        [report] = self.system.may_be_given_back()
+        self.step(self.system.give_back(report))
+        self.step(self.system.hear(self.system.samples()))
+        self.step(self.system.settle_rejections(), Cause.LATER)
+
     def settle(self, number: int = -1) -> None:
         """Deliver an outcome: the last one that was published, or another."""
         self.step(self.system.answer([self.system.outcomes[number]]), Cause.ANSWERED)
@@ -128,6 +135,53 @@ def counted_at_once(steps: StepSequence) -> None:
 def overtaken(steps: StepSequence) -> None:
     """The outcome arrives before the report is marked as forwarded."""
     steps.hear(steps.called(steps.pending()), "accepted")
+    steps.settle()
+
+
+def given_back(steps: StepSequence) -> None:
+    """Counted, and rejected later; neither a repeated outcome nor another delivery undoes it."""
+    key = steps.forwarded()
+    steps.hear(steps.called(key), "accepted")
+    steps.settle()
+    steps.reject()
+    steps.settle()
+    steps.settle(0)
+    steps.refused_call(key)
+    steps.settle()
+
+
+def given_back_before_it_is_known(steps: StepSequence, *, forwarded: bool) -> None:
+    """That it is rejected arrives before the outcome that it rejects, and before the mark."""
+    steps.hear(steps.called(steps.forwarded() if forwarded else steps.pending()), "accepted")
+    steps.reject()
+    steps.settle()
+    steps.settle(0)
+    steps.mark()
+
+
+def given_back_after_a_refusal(steps: StepSequence) -> None:
+    """Refused, moved and counted, rejected later; the outcome in between comes last."""
+    key = steps.forwarded()
+    steps.hear(steps.called(key, reaches=False), "refused")
+    steps.settle()
+    steps.hear(steps.called(key), "accepted")
+    steps.reject()
+    steps.settle()
+    steps.settle(-2)
+
+
+def heard_before_the_answer(steps: StepSequence) -> None:
+    """Stripe names the attempt while its answer is lost; a duplicate is what is heard then."""
+    key = steps.forwarded()
+    call = steps.called(key)
+    [report] = steps.system.may_be_given_back()
+    steps.step(steps.system.give_back(report))
+    steps.step(steps.system.hear(steps.system.samples()))
+    steps.step(steps.system.settle_rejections())
+    steps.hear(call, "server_error")
+    steps.step(steps.system.settle_rejections())
+    steps.hear(steps.called(key), "duplicate")
+    steps.step(steps.system.settle_rejections(), Cause.LATER)
     steps.settle()
 
 
@@ -209,6 +263,11 @@ SEQUENCES: Final[tuple[Callable[[StepSequence], None], ...]] = (
     assigned,
     counted_at_once,
     overtaken,
+    given_back,
+    lambda steps: given_back_before_it_is_known(steps, forwarded=True),
+    lambda steps: given_back_before_it_is_known(steps, forwarded=False),
+    given_back_after_a_refusal,
+    heard_before_the_answer,
     moved_by_an_operator,
     customer_deleted,
     lambda steps: customer_deleted(steps, "lost"),

@@ -1,5 +1,6 @@
 """The state machine: one action after the other, with every invariant checked after each."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from hypothesis import strategies as st
@@ -9,10 +10,11 @@ from typing_extensions import override
 from model import checks
 from model.actions import ACTIONS, SECOND, USERS, fresh
 from model.checked_run import ANY, CheckedRun
-from model.delivery import answer_of
+from model.delivery import Outcome, answer_of
 from model.environment import Environment
 from model.reference import Key
 from model.system import Fate
+from nexus_contracts import UsageRejectedLater
 
 ROUNDS: Final = 8
 """Rounds until everything has settled; each brings a report one step further or more."""
@@ -83,6 +85,9 @@ class BillingMachine(RuleBasedStateMachine):
             self.run.do(ANY, system.sweep())
             self._forward()
             open_ones = [key for key in system.messages if self._is_open(key)]
+            self.run.do(ANY, system.hear(system.samples()))
+            self.run.do(ANY, system.settle_rejections())
+            self.run.do(ANY, system.answer(_said_later(system.outcomes)))
             if not open_ones:
                 break
             for key in open_ones:
@@ -113,3 +118,7 @@ class BillingMachine(RuleBasedStateMachine):
         return bill.state in {"pending", "forwarded"} or (
             bill.state == "rejected" and bill.reason not in checks.UNSENDABLE
         )
+
+
+def _said_later(outcomes: Iterable[tuple[Key, Outcome]]) -> list[tuple[Key, Outcome]]:
+    return [each for each in outcomes if isinstance(each[1], UsageRejectedLater)]

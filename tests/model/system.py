@@ -9,8 +9,16 @@ from uuid import UUID
 from model.delivery import Outcome, ReportDelivery
 from model.environment import Environment, Seen
 from model.reference import Key, Reference, Stripe, Usage
-from nexus_contracts import CustomerProvisioned, UsageRecorded, UsageRejected, UserAssigned
+from nexus_contracts import (
+    CustomerProvisioned,
+    UsageRecorded,
+    UsageRejected,
+    UsageRejectedLater,
+    UserAssigned,
+)
 from nexus_stripe.answers import Answer as StripeAnswer
+from stripe_reporter.outcomes import rejected_later
+from stripe_reporter.rejections import Rejection
 from stripe_reporter.reports import Report
 from support.events import provisioned
 from usage_ingest.entry import Entry
@@ -76,7 +84,7 @@ class System:
     """The real parts, the reference, Stripe, and the messages between them.
 
     ``sent`` holds all events, ``messages`` all published reports, ``outcomes`` all published
-    outcomes.
+    outcomes, ``heard`` the identifiers of what Stripe has said that it does not count.
     """
 
     def __init__(self, environment: Environment) -> None:
@@ -91,6 +99,7 @@ class System:
         self.messages: dict[Key, UsageRecorded] = {}
         self.deliveries: list[ReportDelivery] = []
         self.outcomes: list[tuple[Key, Outcome]] = []
+        self.heard: set[str] = set()
 
     async def record(self, batch: Sequence[ToolRun]) -> None:
         """Record a batch of events."""
@@ -234,10 +243,16 @@ class System:
         assert not applied.unknown
         by_time = sorted(batch, key=lambda each: each[1].at)
         for key in {key for key, _ in batch}:
-            its = [outcome for each, outcome in by_time if each == key]
+            said = [outcome for each, outcome in by_time if each == key]
+            later = [each.code for each in said if isinstance(each, UsageRejectedLater)]
+            its = [each for each in said if not isinstance(each, UsageRejectedLater)]
+            unknown = any(each.ever_unknown for each in its)
+            if later:
+                self.reference.answer_later(key, later[0], ever_unknown=unknown)
+                continue
             refused = [each for each in its if isinstance(each, UsageRejected)]
             reason = refused[-1].reason if refused == its else None
-            self.reference.answer(key, reason, ever_unknown=any(each.ever_unknown for each in its))
+            self.reference.answer(key, reason, ever_unknown=unknown)
 
     async def deliver(self, key: Key, *, reaches: bool, calls: bool) -> None:
         """Deliver a report to a reporter, until the delivery halts before its call or in it."""
@@ -267,14 +282,48 @@ class System:
         """Find a report at Stripe, or send it, and record that in the journal."""
         report = Report.of(self.messages[key])
         if report not in self.stripe.counted:
-            self.stripe.receive(report, self.now)
+            self.stripe.send_by_hand(report, self.now)
         calls = self.reference.journal[key]
         if report in self.stripe.counted:
             await self.environment.settle_by_hand(report.identifier, self.now, counted=True)
-            calls.state = "accepted"
+            calls.state, calls.by_hand = "accepted", True
         elif report.facts.stripe_customer_id in self.stripe.deleted:
             await self.environment.settle_by_hand(report.identifier, self.now, counted=False)
             calls.state, calls.by_hand = "refused", True
+
+    def may_be_given_back(self) -> list[Report]:
+        """Return the reports that Stripe has of our own calls, whose fault it may still find."""
+        return [each for each in self.stripe.counted if each.identifier in self.stripe.counted_by]
+
+    async def give_back(self, report: Report) -> None:
+        """Let Stripe find that it does not count a report."""
+        self.stripe.give_back(report)
+
+    def samples(self) -> list[Rejection]:
+        """Return the attempts that Stripe may name: what it gave back, and by which key it came."""
+        return [
+            Rejection(identifier, key_n, "no_meter")
+            for identifier, key_n in self.stripe.given_back.items()
+        ]
+
+    async def hear(self, samples: Sequence[Rejection]) -> None:
+        """Hear of attempts that Stripe does not count."""
+        await self.environment.rejections.keep(samples, self._tick())
+        self.heard |= {each.identifier for each in samples if each in self.samples()}
+
+    async def settle_rejections(self) -> None:
+        """Mark the reports that are accepted by now, and publish that."""
+        stored = self.environment.rejections
+        await stored.judge()
+        for key, calls in self.reference.journal.items():
+            if self.seen.reports[key].identifier in self.heard:
+                calls.rejected_later |= calls.state == "accepted" and not calls.by_hand
+        unannounced = await stored.unannounced()
+        for each in unannounced:
+            event = rejected_later(each.report_id, each.identifier, each.code, each.at)
+            self.outcomes.append((self.seen.key_of(each.report_id), event.data))
+        if unannounced:
+            await stored.announced(unannounced, self.now)
 
     def _in_doubt(self, key: Key) -> bool:
         calls, bill = self.reference.journal.get(key), self.reference.reports[key]

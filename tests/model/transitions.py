@@ -24,6 +24,7 @@ class Cause(StrEnum):
     ANSWERED = "answered"
     CALLED = "claimed for a call"
     HEARD = "Stripe answered"
+    LATER = "Stripe said later"
     SETTLED = "settled by hand"
     CREATED = "user.created"
     UPDATED = "user.updated"
@@ -77,6 +78,20 @@ REPORT: Final = (
     Move("rejected", "reported", Cause.ANSWERED, "moved by an operator, and counted"),
     Move("rejected", "rejected", Cause.ANSWERED, "moved by an operator, and refused again"),
     Move("rejected", "superseded", Cause.SWEPT, "its customer was deleted and there is a new one"),
+    Move(
+        "reported",
+        "rejected_later",
+        Cause.ANSWERED,
+        "Stripe does not count it after all, as it said later",
+    ),
+    Move("pending", "rejected_later", Cause.ANSWERED, "likewise; it overtook mark and answer"),
+    Move("forwarded", "rejected_later", Cause.ANSWERED, "likewise; it overtook the answer"),
+    Move(
+        "rejected",
+        "rejected_later",
+        Cause.ANSWERED,
+        "moved by an operator, counted, and then likewise; it overtook the answer",
+    ),
 )
 
 CALL: Final = (
@@ -100,6 +115,12 @@ CALL: Final = (
     ),
     Move(
         "calling", "refused", Cause.SETTLED, "found not to be counted, its customer being deleted"
+    ),
+    Move(
+        "accepted",
+        "rejected_later",
+        Cause.LATER,
+        "its acceptance rests on an attempt that Stripe does not count",
     ),
 )
 
@@ -137,6 +158,9 @@ TABLES: Final[Mapping[str, tuple[str, str, tuple[Move, ...]]]] = {
     "meter_calls": ("A report's row in the journal", "state", CALL),
 }
 """By table: what it holds, the column of its states, and their moves."""
+
+MARK: Final = "rejected_later"
+"""In the journal a mark beside the state ``accepted``, which the previous release reads."""
 
 
 _CHANGE_STATE: Final = """\

@@ -133,6 +133,8 @@ def _price(event: Mapping[str, Any]) -> Iterator[str]:
 def _state_of(report: Mapping[str, Any]) -> str:
     if report["state"] == "rejected":
         state = f"refused as {report['reason']}; its dead letter says more"
+    elif report["state"] == "rejected_later":
+        state = f"accepted, but not counted, as Stripe said later: {report['reason']}"
     else:
         state = REPORT_STATES[report["state"]]
     moment = report["answered_at"] or report["forwarded_at"]

@@ -14,6 +14,7 @@ from nexus_contracts import (
     CustomerProvisioned,
     Event,
     SubscriptionChanged,
+    UsageRejectedLaterV1,
     UsageRejectedV1,
     UsageReportedV1,
     UserAssigned,
@@ -56,9 +57,10 @@ PREFETCH: Final = 2000
 
 PREFETCH_CUSTOMERS: Final = 20
 
-ANSWERS: Final[Sequence[type[UsageReportedV1 | UsageRejectedV1]]] = (
+ANSWERS: Final[Sequence[type[UsageReportedV1 | UsageRejectedV1 | UsageRejectedLaterV1]]] = (
     UsageReportedV1,
     UsageRejectedV1,
+    UsageRejectedLaterV1,
 )
 
 

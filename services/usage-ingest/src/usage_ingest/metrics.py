@@ -22,6 +22,7 @@ REPORT_STEPS: Final = (
     "set_aside",
     "reported",
     "rejected",
+    "rejected_later",
     "superseded",
 )
 THRESHOLD_STEPS: Final = ("announced", "not_announced")
@@ -37,7 +38,7 @@ OUTCOMES: Final = (
 )
 NOT_PRICED: Final = ("no_price", "no_model", "no_tokens", "too_much")
 UNFINISHED_EVENTS: Final = ("waiting", "due")
-UNFINISHED_REPORTS: Final = ("pending", "forwarded", "rejected")
+UNFINISHED_REPORTS: Final = ("pending", "forwarded", "rejected", "rejected_later")
 
 _DELAYS: Final = (0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 86400.0)
 _SIZES: Final = (1, 5, 25, 50, 100, 200, 300, 400, 500)
@@ -216,7 +217,7 @@ class IngestMetrics:
         self._oldest_event.labels(state).set(oldest)
 
     def report_figures(self, state: str, number: int, oldest: float | None) -> None:
-        """Show how many reports are in ``state`` and, unless rejected, the age of the oldest."""
+        """Show how many reports are in ``state`` and, unless refused, the age of the oldest."""
         self._reports_now.labels(state).set(number)
         if oldest is not None:
             self._oldest_report.labels(state).set(oldest)

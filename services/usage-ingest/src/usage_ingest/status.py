@@ -30,6 +30,9 @@ QUEUE_TITLES: Final = ("queue", "waiting", "consumers", "dead letters")
 UNFINISHED: Final = {"due", "pending", "forwarded"}
 """The states of events and of reports that end without anybody's doing."""
 
+REFUSED: Final = {"rejected", "rejected_later"}
+"""The states of reports that a person has to look at."""
+
 MOST_COUNTED: Final = 100_000
 """More rows of a state than this are shown as this many: by then their age matters more."""
 
@@ -45,7 +48,7 @@ class StateCount:
     """The number of rows of a state and a meter, their sum, and the time of the oldest.
 
     With ``more``, only some rows of that state were read: the newest ``MOST_REPORTED`` of the
-    reported, ``MOST_SUMMED`` of an unfinished state, from the oldest on except of the rejected.
+    reported, ``MOST_SUMMED`` of an unfinished state, from the oldest on except of the refused.
     ``total`` is how many rows an unfinished state has, at most ``MOST_COUNTED``.
     """
 
@@ -170,7 +173,7 @@ def _ledger_row(of: str, each: StateCount, now: datetime, allowed: timedelta) ->
     shown_age = None if each.state == "reported" else age
     tone = Tone.BAD if each.state in UNFINISHED and age > allowed else Tone.PLAIN
     cells = (of, state, each.meter, each.number, each.value, shown_age)
-    return Row(cells, Tone.NOTE if each.state == "rejected" else tone)
+    return Row(cells, Tone.NOTE if each.state in REFUSED else tone)
 
 
 def queue_rows(depths: Depths) -> Sequence[Row]:

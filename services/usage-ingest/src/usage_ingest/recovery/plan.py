@@ -26,7 +26,14 @@ from nexus_plans import Charge
 from usage_ingest.charging import Charges, charged_value, is_route
 from usage_ingest.windows import bounds
 
-RANKS: Final = {"pending": 0, "forwarded": 1, "rejected": 2, "reported": 3, "superseded": 4}
+RANKS: Final = {
+    "pending": 0,
+    "forwarded": 1,
+    "rejected": 2,
+    "reported": 3,
+    "rejected_later": 4,
+    "superseded": 5,
+}
 """A report's state only rises."""
 
 Slot = tuple[UUID, str]
@@ -59,6 +66,8 @@ class ReportStatus:
         if it is replayed, the reporter goes on from what its journal says.
         """
         began, ended = record.started_at, record.answered_at
+        if record.rejected_later is not None:
+            return cls("rejected_later", began, ended, record.rejected_later, record.ever_unknown)
         if record.state == "accepted":
             return cls("reported", began, ended, None, record.ever_unknown)
         if record.state == "refused" and record.reason is not None:

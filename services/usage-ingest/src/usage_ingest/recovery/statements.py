@@ -50,7 +50,8 @@ UPDATE usage_reports r
    SET state = n.state, reason = n.reason, ever_unknown = r.ever_unknown OR n.ever_unknown,
        forwarded_at = coalesce(r.forwarded_at, n.forwarded_at), answered_at = n.answered_at
   FROM {rows(UPDATED)}
- WHERE r.report_id = n.report_id AND r.state NOT IN ('reported', 'superseded')
+ WHERE r.report_id = n.report_id AND r.state NOT IN ('rejected_later', 'superseded')
+   AND (r.state <> 'reported' OR n.state = 'rejected_later')
 """)  # noqa: S608 - likewise
 
 INSERT: Final = text(f"""

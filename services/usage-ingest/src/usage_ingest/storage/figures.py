@@ -40,6 +40,11 @@ SELECT 'reports', 'rejected',
                                LIMIT :most) t),
        NULL
 UNION ALL
+SELECT 'reports', 'rejected_later',
+       (SELECT count(*) FROM (SELECT FROM usage_reports WHERE state = 'rejected_later'
+                               LIMIT :most) t),
+       NULL
+UNION ALL
 SELECT 'unpriced', 'unpriced',
        (SELECT count(*) FROM (SELECT FROM unpriced_runs WHERE state = 'unpriced'
                                LIMIT :most) t),

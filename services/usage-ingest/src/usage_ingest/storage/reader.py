@@ -40,7 +40,10 @@ SELECT state, meter, count(*) AS number, sum(value)::bigint AS value, min(create
           WHERE state = 'forwarded' ORDER BY created_at LIMIT :most)
          UNION ALL
         (SELECT 3, state, meter, value, created_at FROM usage_reports
-          WHERE state = 'rejected' LIMIT :most)) u
+          WHERE state = 'rejected' LIMIT :most)
+         UNION ALL
+        (SELECT 4, state, meter, value, created_at FROM usage_reports
+          WHERE state = 'rejected_later' LIMIT :most)) u
  GROUP BY step, state, meter ORDER BY step, meter
 """)
 

@@ -1,7 +1,7 @@
 """The rows of `usage_reports`: leased, marked as forwarded, marked with their answers.
 
-A report's state only rises, pending < forwarded < rejected < reported: a late update to a lower
-state changes nothing.
+A report's state only rises, pending < forwarded < rejected < reported < rejected_later: a late
+update to a lower state changes nothing.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from nexus_contracts import UsageRecorded, UsageRejected, UsageReported
+from nexus_contracts import UsageRecorded, UsageRejected, UsageRejectedLater, UsageReported
 from nexus_contracts.wording import describe
 from nexus_database import Database
 from usage_ingest.columns import Column, arrays, rows
@@ -88,9 +88,10 @@ UPDATE usage_reports r
   FROM (SELECT DISTINCT ON (report_id) report_id, state, at, reason,
                bool_or(ever_unknown) OVER (PARTITION BY report_id) AS ever_unknown
           FROM {rows(ANSWER_COLUMNS)}
-         ORDER BY report_id, state = 'reported' DESC, at DESC) o
+         ORDER BY report_id, state = 'rejected_later' DESC, state = 'reported' DESC, at DESC) o
  WHERE r.report_id = o.report_id
-   AND r.state IN ('pending', 'forwarded', 'rejected')
+   AND (r.state IN ('pending', 'forwarded', 'rejected')
+        OR (r.state = 'reported' AND o.state = 'rejected_later'))
 RETURNING r.state, r.meter, r.value
 """)  # noqa: S608 - made of names in this program
 
@@ -125,13 +126,15 @@ class Answer:
     ever_unknown: bool
 
     @classmethod
-    def of(cls, outcome: UsageReported | UsageRejected) -> "Answer":
+    def of(cls, outcome: UsageReported | UsageRejected | UsageRejectedLater) -> "Answer":
         """Read an outcome event."""
-        if isinstance(outcome, UsageRejected):
-            state, reason = "rejected", outcome.reason
-        else:
-            state, reason = "reported", None
-        return cls(outcome.report_id, state, outcome.at, reason, outcome.ever_unknown)
+        match outcome:
+            case UsageReported(ever_unknown=unknown):
+                return cls(outcome.report_id, "reported", outcome.at, None, unknown)
+            case UsageRejected(reason=reason, ever_unknown=unknown):
+                return cls(outcome.report_id, "rejected", outcome.at, reason, unknown)
+            case UsageRejectedLater(code=code):
+                return cls(outcome.report_id, "rejected_later", outcome.at, code, False)
 
 
 @dataclass(frozen=True, slots=True)
