@@ -1,0 +1,150 @@
+"""Whether Stripe's own sum of an hour is what the ledger expects, and what that says. Pure.
+
+A report belongs to the hour of its ``occurred_at``, as at Stripe. Stripe shows what it has counted
+some time after it accepted it, and names no limit for that
+(https://docs.stripe.com/api/billing/meter-event-summary): ``lag`` is how long is waited.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+MOST_SUMS: Final = 20_000
+"""Different sums that some of an hour's reports may have; beyond that nothing is inferred."""
+
+MOST_OPEN: Final = 20
+"""Reports without an answer in one hour; beyond that nothing is inferred, likewise."""
+
+Number = int | float
+"""Stripe's sums are floats; a whole one is taken for a whole number."""
+
+
+class Standing(StrEnum):
+    """What the ledger knows of a report at Stripe."""
+
+    COUNTED = "counted"
+    """Stripe has accepted it, and has not said otherwise."""
+    OPEN = "open"
+    """Stripe may have it: it has not answered, or an answer was lost."""
+    NEVER = "never"
+    """Stripe does not count it: refused, rejected later, superseded, or never sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class HourReport:
+    """A report of one customer and meter in one hour."""
+
+    report_id: UUID
+    value: int
+    state: str
+    answered_at: datetime | None = None
+    ever_unknown: bool = False
+
+    @property
+    def standing(self) -> Standing:
+        """What the ledger knows of it at Stripe."""
+        if self.state == "reported":
+            return Standing.COUNTED
+        if self.state in {"pending", "forwarded"} or (
+            self.state == "rejected" and self.ever_unknown
+        ):
+            return Standing.OPEN
+        return Standing.NEVER
+
+
+class Kind(StrEnum):
+    """How Stripe's sum compares with the ledger's."""
+
+    EQUAL = "equal"
+    LAGGING = "lagging"
+    """Stripe may not show yet what it accepted lately."""
+    LOWER = "lower"
+    """It lacks what it had accepted."""
+    HIGHER = "higher"
+    """It has more than all that may have been sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How Stripe's sum ``counted`` of an hour compares with its reports.
+
+    ``expected`` is the sum of what Stripe must show by now; up to ``at_most`` may be there. ``by``
+    is the difference, above 0 if there is one.
+    """
+
+    kind: Kind
+    counted: Number
+    expected: int
+    at_most: int
+
+    @property
+    def by(self) -> Number:
+        """The difference, without a sign."""
+        if self.kind is Kind.LOWER:
+            return self.expected - self.counted
+        return self.counted - self.at_most if self.kind is Kind.HIGHER else 0
+
+
+def compare(
+    reports: Iterable[HourReport], counted: float, as_of: datetime, lag: timedelta
+) -> Verdict:
+    """Compare an hour's reports with what Stripe had counted when it was read at ``as_of``.
+
+    What was accepted less than ``lag`` before may or may not be shown, and a report without an
+    answer may or may not be there: within these bounds no difference is claimed.
+    """
+    sure = lately = unanswered = 0
+    for report in reports:
+        if report.standing is Standing.OPEN:
+            unanswered += report.value
+        elif report.standing is Standing.COUNTED:
+            if report.answered_at is not None and report.answered_at > as_of - lag:
+                lately += report.value
+            else:
+                sure += report.value
+    at_most = sure + lately + unanswered
+    if counted < float(sure):
+        kind = Kind.LOWER
+    elif counted > float(at_most):
+        kind = Kind.HIGHER
+    else:
+        kind = Kind.LAGGING if counted < float(sure + lately) else Kind.EQUAL
+    return Verdict(kind, int(counted) if counted.is_integer() else counted, sure, at_most)
+
+
+def infer(reports: Sequence[HourReport], counted: float) -> dict[UUID, bool]:
+    """Infer which reports without an answer Stripe has, from its sum of their hour.
+
+    Stripe may also lack what it had accepted: 5 that were lost and 5 of an unknown report make the
+    sum that the 5 alone would make, and then nothing is said.
+
+    Returns:
+        By report, whether Stripe has it: only of those for which every explanation of the sum says
+        the same. It rests on nobody else sending usage for this customer and meter.
+    """
+    possible = [each for each in reports if each.standing is not Standing.NEVER]
+    unanswered = [each for each in possible if each.standing is Standing.OPEN]
+    if not counted.is_integer() or len(unanswered) > MOST_OPEN:
+        return {}
+    inferred = {}
+    for report in unanswered:
+        others = _sums(each.value for each in possible if each is not report)
+        if others is None:
+            return {}
+        without, with_it = counted in others, counted - report.value in others
+        if without != with_it:
+            inferred[report.report_id] = with_it
+    return inferred
+
+
+def _sums(values: Iterable[int]) -> set[int] | None:
+    """Return every sum of some of ``values``; None if there are too many."""
+    sums = {0}
+    for value in values:
+        sums |= {each + value for each in sums}
+        if len(sums) > MOST_SUMS:
+            return None
+    return sums
