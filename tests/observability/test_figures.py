@@ -103,7 +103,8 @@ async def test_figures_of_the_ledger_are_by_state_with_the_oldest_age(
     metrics = IngestMetrics(registry, meters=RULES.meters)
     later = datetime.now(UTC) + timedelta(minutes=5)
 
-    await measure(Figures(database), Totals(database), metrics, now=lambda: later)
+    counted = CountedSums(database, lag=timedelta(hours=1))
+    await measure(Figures(database), Totals(database), counted, metrics, now=lambda: later)
 
     def shown(name: str, state: str) -> float:
         value = registry.get_sample_value(f"usage_ingest_{name}", {"state": state})

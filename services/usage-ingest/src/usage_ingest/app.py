@@ -17,6 +17,7 @@ from usage_ingest.metrics import IngestMetrics
 from usage_ingest.settings import NAME, Settings
 from usage_ingest.storage.accounts import Accounts
 from usage_ingest.storage.claims import Claims
+from usage_ingest.storage.counted import CountedSums
 from usage_ingest.storage.figures import Figures
 from usage_ingest.storage.late import LateReadings
 from usage_ingest.storage.ledger import Ledger
@@ -99,7 +100,8 @@ def assemble(app: App, settings: Settings) -> None:
         thresholds = Thresholds(app.database)
         announcer = Announcer(thresholds, app.publisher, plans, metrics, now=utc_now)
         app.every(FOLD_EVERY, "announce", announcer.announce)
-    measuring = partial(measure, Figures(app.database), totals, metrics, now=utc_now)
+    counted = CountedSums(app.database, lag=timedelta(seconds=settings.stripe_summary_lag_seconds))
+    measuring = partial(measure, Figures(app.database), totals, counted, metrics, now=utc_now)
     app.every(MEASURE_EVERY, "measure", measuring)
 
     app.consume(
@@ -109,6 +111,7 @@ def assemble(app: App, settings: Settings) -> None:
         rules=rules,
         reports=reports,
         accounts=accounts,
+        counted=counted,
         subscriptions=Subscriptions(app.database, best=best_of(rules.plans)),
         metrics=metrics,
         recording=app.work("record"),

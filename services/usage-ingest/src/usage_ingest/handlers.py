@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Final
 
+import structlog
 from faststream import Context
 
 from nexus_contracts import (
@@ -14,6 +15,7 @@ from nexus_contracts import (
     CustomerProvisioned,
     Event,
     SubscriptionChanged,
+    UsageCounted,
     UsageRejectedLaterV1,
     UsageRejectedV1,
     UsageReportedV1,
@@ -30,6 +32,7 @@ from nexus_messaging.topology import (
     CUSTOMER_PROVISIONED_QUEUE,
     SUBSCRIPTION_CHANGED_QUEUE,
     TOOL_EXECUTED_QUEUE,
+    USAGE_COUNTED_QUEUE,
     USAGE_OUTCOMES_QUEUE,
     USER_ASSIGNED_QUEUE,
 )
@@ -39,6 +42,7 @@ from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingRules, BillingState, is_from_the_future
 from usage_ingest.metrics import UNREADABLE, IngestMetrics
 from usage_ingest.storage.accounts import Accounts
+from usage_ingest.storage.counted import CountedSums
 from usage_ingest.storage.ledger import (
     DetailsAdded,
     DetailsTaken,
@@ -67,6 +71,8 @@ ANSWERS: Final[Sequence[type[UsageReportedV1 | UsageRejectedV1 | UsageRejectedLa
 BACKLOG: Final = 100
 """Runs in one batch, which arrived while the batch before was recorded, from which on more are
 expected: a backlog. Windows that are claimed after it have fewer reports."""
+
+log = structlog.get_logger()
 
 router = Router()
 
@@ -230,6 +236,34 @@ async def keep_subscription(
         DatabaseUnavailableError: nothing was stored.
     """
     await subscriptions.apply(event.data)
+    return Done()
+
+
+@router.subscriber(USAGE_COUNTED_QUEUE, prefetch=PREFETCH_CUSTOMERS)
+async def compare_counted(
+    event: Event[UsageCounted],
+    counted: Annotated[CountedSums, Context()],
+    metrics: Annotated[IngestMetrics, Context()],
+) -> Outcome:
+    """Compare Stripe's sums with the ledger, and keep each difference until it is none any more.
+
+    Raises:
+        RowsBusyError: another reading of the same sums is being stored; nothing was stored.
+        DatabaseUnavailableError: nothing was stored.
+    """
+    compared = await counted.apply(event.data)
+    if compared is not None:
+        metrics.compared(compared)
+        for each in compared.opened:
+            log.warning(
+                "difference_found",
+                customer=event.data.stripe_customer_id,
+                meter=event.data.meter,
+                hour=each.hour.isoformat(),
+                kind=each.named.value,
+                expected=each.expected,
+                counted=each.counted,
+            )
     return Done()
 
 

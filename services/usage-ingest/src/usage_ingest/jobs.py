@@ -19,6 +19,7 @@ from nexus_plans import Plans
 from usage_ingest.metrics import IngestMetrics
 from usage_ingest.storage.accounts import Accounts
 from usage_ingest.storage.claims import MOST_EVENTS, Claims
+from usage_ingest.storage.counted import CountedSums
 from usage_ingest.storage.figures import Figures
 from usage_ingest.storage.late import LateReadings
 from usage_ingest.storage.reports import Reports
@@ -223,7 +224,12 @@ async def sweep(
 
 
 async def measure(
-    figures: Figures, totals: Totals, metrics: IngestMetrics, *, now: Callable[[], datetime]
+    figures: Figures,
+    totals: Totals,
+    counted: CountedSums,
+    metrics: IngestMetrics,
+    *,
+    now: Callable[[], datetime],
 ) -> None:
     """Bring the figures on the ledger up to date.
 
@@ -240,6 +246,9 @@ async def measure(
             metrics.report_figures(figure.state, figure.number, figure.age(moment))
     for each in await totals.progress():
         metrics.totals_are_of(each.part, each.age)
+    metrics.differences(await counted.open_differences(moment))
+    last = await counted.last_reading()
+    metrics.counted_last(0.0 if last is None else max(0.0, (moment - last).total_seconds()))
     metrics.measured()
 
 

@@ -14,6 +14,8 @@ from nexus_messaging.reasons import Reason
 from nexus_plans import NoPrice
 from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingState
+from usage_ingest.reconciliation import Named
+from usage_ingest.storage.counted import Compared, OpenDifferences
 
 REPORT_STEPS: Final = (
     "created",
@@ -41,6 +43,7 @@ UNFINISHED_EVENTS: Final = ("waiting", "due")
 UNFINISHED_REPORTS: Final = ("pending", "forwarded", "rejected", "rejected_later")
 
 _DELAYS: Final = (0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 86400.0)
+_LAGS: Final = (10.0, 60.0, 300.0, 900.0, 3600.0, 7200.0, 21600.0, 86400.0)
 _SIZES: Final = (1, 5, 25, 50, 100, 200, 300, 400, 500)
 
 
@@ -117,6 +120,36 @@ class IngestMetrics:
         self._reporting_paused = Gauge(
             f"{prefix}_reporting_paused", "Reporting is paused", registry=registry
         )
+        # Hours whose sum at Stripe is not the ledger's, by what the difference is.
+        self._differences_found = Counter(
+            f"{prefix}_differences_found", "Differences found", ["kind"], registry=registry
+        )
+        self._differences_closed = Counter(
+            f"{prefix}_differences_closed", "Differences that are none any more", registry=registry
+        )
+        self._differences_now = Gauge(
+            f"{prefix}_differences", "Open differences", ["kind"], registry=registry
+        )
+        # Since it was first seen.
+        self._oldest_difference = Gauge(
+            f"{prefix}_oldest_difference_seconds",
+            "Age of the oldest open difference",
+            ["kind"],
+            registry=registry,
+        )
+        # From Stripe's last answer in an hour to the first reading that showed all of the hour, if
+        # an earlier one did not: at most so long did Stripe take.
+        self._stripe_lag = Histogram(
+            f"{prefix}_stripe_lag_seconds",
+            "Time until Stripe's sums show what it accepted",
+            buckets=_LAGS,
+            registry=registry,
+        )
+        self._last_reading = Gauge(
+            f"{prefix}_last_reading_seconds",
+            "Time since Stripe's sums were read last",
+            registry=registry,
+        )
         # Seconds since all that was recorded, or reported, was folded into the totals by hour.
         self._totals_age = Gauge(
             f"{prefix}_totals_age_seconds", "Age of the folded totals", ["part"], registry=registry
@@ -138,6 +171,8 @@ class IngestMetrics:
         _touch(self._oldest_event, UNFINISHED_EVENTS)
         _touch(self._reports_now, UNFINISHED_REPORTS)
         _touch(self._oldest_report, UNFINISHED_REPORTS[:2])
+        for named in Named:
+            self._differences_found.labels(named.value)
         for value in (self._recorded_value, self._reported_value):
             _touch(value, meters)
 
@@ -206,6 +241,26 @@ class IngestMetrics:
             self._reports.labels(state).inc(number)
         for meter, value in values.items():
             self._reported_value.labels(meter).inc(value)
+
+    def compared(self, compared: Compared) -> None:
+        """Count what a reading of Stripe's sums changed."""
+        for difference in compared.opened:
+            self._differences_found.labels(difference.named.value).inc()
+        self._differences_closed.inc(compared.closed)
+        for seconds in compared.lags:
+            self._stripe_lag.observe(seconds)
+
+    def differences(self, open_ones: Iterable[OpenDifferences]) -> None:
+        """Show the differences that are open, and how old the oldest of each kind is."""
+        found = {each.named: each for each in open_ones}
+        for named in Named:
+            each = found.get(named)
+            self._differences_now.labels(named.value).set(each.number if each else 0)
+            self._oldest_difference.labels(named.value).set(each.age if each else 0.0)
+
+    def counted_last(self, age: float) -> None:
+        """Show how many seconds ago Stripe's sums were read last; 0 if they never were."""
+        self._last_reading.set(age)
 
     def superseded(self, reports: int) -> None:
         """Count reports that were replaced by a report to a later customer."""

@@ -5,12 +5,14 @@ some time after it accepted it, and names no limit for that
 (https://docs.stripe.com/api/billing/meter-event-summary): ``lag`` is how long is waited.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
+
+from nexus_contracts import UsageCounted
 
 MOST_SUMS: Final = 20_000
 """Different sums that some of an hour's reports may have; beyond that nothing is inferred."""
@@ -113,6 +115,95 @@ def compare(
     else:
         kind = Kind.LAGGING if counted < float(sure + lately) else Kind.EQUAL
     return Verdict(kind, int(counted) if counted.is_integer() else counted, sure, at_most)
+
+
+class Named(StrEnum):
+    """What a difference is, as it is stored and shown."""
+
+    LOWER = "lower"
+    HIGHER = "higher"
+    GONE = "gone"
+    """Stripe has deleted the customer: nothing can be read, and nothing is invoiced."""
+    FOREIGN = "foreign"
+    """The ledger has no account with this customer: somebody else's usage, or a lost ledger's."""
+
+
+@dataclass(frozen=True, slots=True)
+class CountedHour:
+    """Stripe's sum of an hour, and whether it may not show yet what it accepted."""
+
+    hour: datetime
+    value: float
+    lagging: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """An hour in which Stripe's sum is not what the ledger expects, as in ``Verdict``."""
+
+    hour: datetime
+    named: Named
+    expected: int
+    at_most: int
+    counted: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a reading says of its hours.
+
+    ``hours`` are those in which there is anything to keep. ``lags`` are the seconds from the last
+    answer to the reading that showed all that was accepted, of hours that had been seen without.
+    """
+
+    hours: tuple[CountedHour, ...]
+    differences: tuple[Difference, ...]
+    lags: tuple[float, ...]
+
+
+def compare_reading(
+    reading: UsageCounted,
+    reports: Mapping[datetime, Sequence[HourReport]],
+    *,
+    lagged: Collection[datetime],
+    ours: bool,
+    lag: timedelta,
+) -> Comparison:
+    """Compare each hour of a reading with its reports.
+
+    Args:
+        reading: What Stripe had counted; an hour that it does not list has nothing.
+        reports: By hour, all reports of its customer and meter.
+        lagged: The hours that an earlier reading saw without all that was accepted.
+        ours: Whether the ledger has an account with this customer.
+        lag: How long Stripe may take to show what it accepted.
+    """
+    counted = {each.start: each.value for each in reading.hours}
+    hours, differences, lags = [], [], []
+    for hour in sorted(reports.keys() | counted.keys()):
+        its, value = reports.get(hour, ()), counted.get(hour, 0.0)
+        verdict = compare(its, value, reading.as_of, lag)
+        lagging = verdict.kind is Kind.LAGGING
+        if value or lagging:
+            hours.append(CountedHour(hour, value, lagging))
+        if hour in lagged and verdict.kind is Kind.EQUAL:
+            lags.append(_since_the_last_answer(its, reading.as_of))
+        if named := _named(verdict, gone=reading.customer_gone, ours=ours):
+            differences.append(Difference(hour, named, verdict.expected, verdict.at_most, value))
+    return Comparison(tuple(hours), tuple(differences), tuple(lags))
+
+
+def _named(verdict: Verdict, *, gone: bool, ours: bool) -> Named | None:
+    if gone:
+        return Named.GONE if verdict.kind is Kind.LOWER else None
+    if not ours:
+        return Named.FOREIGN if verdict.counted else None
+    return {Kind.LOWER: Named.LOWER, Kind.HIGHER: Named.HIGHER}.get(verdict.kind)
+
+
+def _since_the_last_answer(reports: Sequence[HourReport], as_of: datetime) -> float:
+    answered = [each.answered_at for each in reports if each.answered_at is not None]
+    return max(0.0, (as_of - max(answered, default=as_of)).total_seconds())
 
 
 def infer(reports: Sequence[HourReport], counted: float) -> dict[UUID, bool]:

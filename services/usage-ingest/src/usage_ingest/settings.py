@@ -52,6 +52,9 @@ class Settings(Meters, ServiceSettings):
     plans_file: PlansFile = None
     """Plans, limits, routes and the price table of models (nexus-plans); empty: none, and every run
     counts on `STRIPE_METER_EVENT_NAME`."""
+    stripe_summary_lag_seconds: Annotated[int, Field(ge=0, le=86_400)] = 3600
+    """How long Stripe may take to show in its sums what it has accepted; a difference is one only
+    after it. Stripe names no limit: `usage_ingest_stripe_lag_seconds` shows what was seen."""
     reporting_paused: bool = False
     """`1`: record usage and apply answers, but report and announce nothing; for a restore."""
 

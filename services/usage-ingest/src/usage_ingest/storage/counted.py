@@ -1,0 +1,198 @@
+"""Stripe's sums, `counted_pairs` and `counted_hours`, and where they differ, `differences`."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from nexus_contracts import UsageCounted
+from nexus_database import Database
+from usage_ingest.columns import Column, arrays, names, rows, selected
+from usage_ingest.reconciliation import Difference, HourReport, Named, compare_reading
+
+HOUR: Final = timedelta(hours=1)
+
+# It also keeps other readings of the pair waiting until this one is stored. All pages of a reading
+# are of one time.
+NEWER: Final = text("""
+INSERT INTO counted_pairs AS p (stripe_customer_id, meter, as_of)
+VALUES (:stripe_customer_id, :meter, :as_of)
+ON CONFLICT (stripe_customer_id, meter) DO UPDATE SET as_of = excluded.as_of
+ WHERE p.as_of <= excluded.as_of
+RETURNING as_of
+""")
+
+ACCOUNTS: Final = text("""
+SELECT account_id FROM account_customers WHERE stripe_customer_id = :stripe_customer_id
+""")
+
+# Each hour and account is looked up in the index of hours.
+REPORTS: Final = text("""
+SELECT date_bin('1 hour', occurred_at, timestamptz 'epoch') AS hour, report_id, value, state,
+       answered_at, ever_unknown
+  FROM usage_reports
+ WHERE date_bin('1 hour', occurred_at, timestamptz 'epoch') = ANY(CAST(:hours AS timestamptz[]))
+   AND user_id = ANY(CAST(:accounts AS uuid[]))
+   AND stripe_customer_id = :stripe_customer_id AND meter = :meter
+""")
+
+LAGGING: Final = text("""
+SELECT hour FROM counted_hours
+ WHERE stripe_customer_id = :stripe_customer_id AND meter = :meter
+   AND hour >= :start AND hour < :end AND lagging
+""")
+
+HOURS: Final = (
+    Column("hour", "timestamptz", "hour"),
+    Column("value", "double precision", "value"),
+    Column("lagging", "boolean", "lagging"),
+)
+FORGET: Final = text("""
+DELETE FROM counted_hours
+ WHERE stripe_customer_id = :stripe_customer_id AND meter = :meter
+   AND hour >= :start AND hour < :end AND hour <> ALL(CAST(:hour AS timestamptz[]))
+""")
+KEEP: Final = text(f"""
+INSERT INTO counted_hours (stripe_customer_id, meter, as_of, {names(HOURS)})
+SELECT :stripe_customer_id, :meter, :as_of, {selected(HOURS)} FROM {rows(HOURS)}
+ON CONFLICT (stripe_customer_id, meter, hour) DO UPDATE
+   SET value = excluded.value, lagging = excluded.lagging, as_of = excluded.as_of
+""")  # noqa: S608 - made of names in this program
+
+DIFFERENCES: Final = (
+    Column("hour", "timestamptz", "hour"),
+    Column("kind", "text", "named"),
+    Column("expected", "bigint", "expected"),
+    Column("at_most", "bigint", "at_most"),
+    Column("counted", "double precision", "counted"),
+)
+CLOSE: Final = text("""
+UPDATE differences SET closed_at = :as_of
+ WHERE stripe_customer_id = :stripe_customer_id AND meter = :meter
+   AND hour >= :start AND hour < :end AND hour <> ALL(CAST(:hour AS timestamptz[]))
+   AND closed_at IS NULL
+RETURNING hour
+""")
+OPEN: Final = text(f"""
+WITH kept AS (
+    INSERT INTO differences AS d (
+        stripe_customer_id, meter, first_seen, last_seen, {names(DIFFERENCES)})
+    SELECT :stripe_customer_id, :meter, :as_of, :as_of, {selected(DIFFERENCES)}
+      FROM {rows(DIFFERENCES)}
+    ON CONFLICT (stripe_customer_id, meter, hour) DO UPDATE
+       SET kind = excluded.kind, expected = excluded.expected, at_most = excluded.at_most,
+           counted = excluded.counted, last_seen = excluded.last_seen, closed_at = NULL,
+           first_seen = CASE WHEN d.closed_at IS NULL THEN d.first_seen ELSE :as_of END
+    RETURNING d.hour, d.first_seen)
+SELECT hour FROM kept WHERE first_seen = :as_of
+""")  # noqa: S608 - likewise
+
+
+OPEN_NOW: Final = text("""
+SELECT kind, count(*) AS number, min(first_seen) AS oldest FROM differences
+ WHERE closed_at IS NULL GROUP BY kind
+""")
+
+LAST_READING: Final = text("SELECT max(as_of) FROM counted_pairs")
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What a reading changed: differences that were not known, and how many are none any more."""
+
+    opened: tuple[Difference, ...]
+    closed: int
+    lags: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDifferences:
+    """How many differences of a kind are open, and the seconds since the oldest was first seen."""
+
+    named: Named
+    number: int
+    age: float
+
+
+class CountedSums:
+    """Stores what Stripe has counted, and the differences; ``lag`` is how long Stripe may take."""
+
+    def __init__(self, database: Database, *, lag: timedelta) -> None:
+        self._database = database
+        self._lag = lag
+
+    async def apply(self, reading: UsageCounted) -> Compared | None:
+        """Store a reading and compare its hours; return ``None`` for one that is outdated.
+
+        Raises:
+            RowsBusyError: another reading of the same customer and meter is being stored.
+            DatabaseUnavailableError: nothing was stored.
+        """
+        pair = {"stripe_customer_id": reading.stripe_customer_id, "meter": reading.meter}
+        span = pair | {"start": reading.start, "end": reading.end}
+        when = {"as_of": reading.as_of}
+
+        async def work(connection: AsyncConnection) -> Compared | None:
+            if (await connection.execute(NEWER, pair | when)).first() is None:
+                return None
+            accounts = (await connection.execute(ACCOUNTS, pair)).scalars().all()
+            looked_up = pair | {"accounts": accounts, "hours": _hours(reading)}
+            comparison = compare_reading(
+                reading,
+                _by_hour(await connection.execute(REPORTS, looked_up)),
+                lagged=(await connection.execute(LAGGING, span)).scalars().all(),
+                ours=bool(accounts),
+                lag=self._lag,
+            )
+            kept = arrays(HOURS, comparison.hours)
+            await connection.execute(FORGET, span | {"hour": kept["hour"]})
+            await connection.execute(KEEP, pair | when | kept)
+
+            different = arrays(DIFFERENCES, comparison.differences)
+            closed = await connection.execute(CLOSE, span | when | {"hour": different["hour"]})
+            opened = (await connection.execute(OPEN, pair | when | different)).scalars().all()
+            return Compared(
+                tuple(each for each in comparison.differences if each.hour in opened),
+                len(closed.all()),
+                comparison.lags,
+            )
+
+        return await self._database.run(work)
+
+    async def open_differences(self, now: datetime) -> Sequence[OpenDifferences]:
+        """Return the differences that are open, by kind.
+
+        Raises:
+            DatabaseUnavailableError: the database can't be used.
+        """
+        found = await self._database.run(lambda c: c.execute(OPEN_NOW))
+        return [
+            OpenDifferences(Named(row.kind), row.number, (now - row.oldest).total_seconds())
+            for row in found
+        ]
+
+    async def last_reading(self) -> datetime | None:
+        """Return when Stripe's sums were read last, if ever.
+
+        Raises:
+            DatabaseUnavailableError: the database can't be used.
+        """
+        found = await self._database.run(lambda c: c.execute(LAST_READING))
+        last: datetime | None = found.scalar_one()
+        return last
+
+
+def _hours(reading: UsageCounted) -> list[datetime]:
+    number = int((reading.end - reading.start) / HOUR)
+    return [reading.start + place * HOUR for place in range(number)]
+
+
+def _by_hour(reports: Iterable[Row[Any]]) -> dict[datetime, list[HourReport]]:
+    found: dict[datetime, list[HourReport]] = {}
+    for row in reports:
+        report = HourReport(row.report_id, row.value, row.state, row.answered_at, row.ever_unknown)
+        found.setdefault(row.hour, []).append(report)
+    return found

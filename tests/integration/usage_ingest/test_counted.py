@@ -1,0 +1,171 @@
+"""Stripe's sums are compared with the ledger's reports, whatever order readings come in."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+from sqlalchemy import text
+
+from nexus_contracts import CountedHour, UsageCounted
+from nexus_database import Database
+from support.events import provisioned
+from usage_ingest.reconciliation import Named
+from usage_ingest.storage.accounts import Accounts
+from usage_ingest.storage.counted import CountedSums
+
+NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
+HOUR: Final = timedelta(hours=1)
+METER: Final = "tool_calls"
+
+INSERT: Final = text("""
+INSERT INTO usage_reports (report_id, identifier, claim_id, user_id, stripe_customer_id, generation,
+    meter, value, dimensions, occurred_at, event_count, state, answered_at, reason)
+VALUES (gen_random_uuid(), gen_random_uuid()::text, gen_random_uuid(), :account, :customer, 1,
+    :meter, :value, '{}', :at, 1, :state, :answered_at, :reason)
+""")
+
+
+async def report(
+    database: Database,
+    account: UUID,
+    customer: str,
+    value: int,
+    *,
+    at: datetime = NOON,
+    state: str = "reported",
+    answered_at: datetime = NOON,
+) -> None:
+    """Put a report into the ledger."""
+    values = {
+        "account": account,
+        "customer": customer,
+        "meter": METER,
+        "value": value,
+        "at": at,
+        "state": state,
+        "answered_at": None if state == "pending" else answered_at,
+        "reason": "no_meter" if state in {"rejected", "rejected_later"} else None,
+    }
+    await database.run(lambda c: c.execute(INSERT, values))
+
+
+def reading(
+    customer: str, *hours: tuple[datetime, float], as_of: datetime, gone: bool = False
+) -> UsageCounted:
+    """Return a reading of the day around noon."""
+    return UsageCounted(
+        stripe_customer_id=customer,
+        meter=METER,
+        start=NOON - 12 * HOUR,
+        end=NOON + 12 * HOUR,
+        hours=[CountedHour(start=hour, value=value) for hour, value in hours],
+        as_of=as_of,
+        customer_gone=gone,
+    )
+
+
+async def known(database: Database, generation: int = 1, account: UUID | None = None) -> UUID:
+    """Let an account have the customer ``cus_`` and its generation."""
+    account = account or uuid4()
+    announced = provisioned(account, f"cus_{generation}", generation).data
+    await Accounts(database).apply(announced)
+    return account
+
+
+async def differences(database: Database) -> Sequence[tuple[Any, ...]]:
+    """Return all differences, open ones and closed ones."""
+    query = text("SELECT kind, expected, counted, closed_at IS NULL FROM differences ORDER BY hour")
+    return [tuple(row) for row in await database.run(lambda c: c.execute(query))]
+
+
+async def test_a_sum_that_lacks_a_report_is_a_difference_until_it_is_there(
+    database: Database,
+) -> None:
+    """It is said once, stays open as long as readings confirm it, and is closed, not deleted."""
+    sums, account = CountedSums(database, lag=HOUR), await known(database)
+    await report(database, account, "cus_1", 5)
+    await report(database, account, "cus_1", 3)
+
+    first = await sums.apply(reading("cus_1", (NOON, 5.0), as_of=NOON + 2 * HOUR))
+    again = await sums.apply(reading("cus_1", (NOON, 5.0), as_of=NOON + 3 * HOUR))
+    assert first is not None
+    assert again is not None
+    assert [each.named for each in first.opened] == [Named.LOWER]
+    assert again.opened == ()
+    assert await differences(database) == [("lower", 8, 5.0, True)]
+    [open_one] = await sums.open_differences(NOON + 4 * HOUR)
+    assert (open_one.named, open_one.number, open_one.age) == (Named.LOWER, 1, 7200.0)
+
+    mended = await sums.apply(reading("cus_1", (NOON, 8.0), as_of=NOON + 5 * HOUR))
+    assert mended is not None
+    assert (mended.opened, mended.closed) == ((), 1)
+    assert await differences(database) == [("lower", 8, 5.0, False)]
+    assert await sums.open_differences(NOON + 5 * HOUR) == []
+
+
+async def test_an_older_reading_changes_nothing(database: Database) -> None:
+    """Messages overtake each other, and a dead letter may be moved days later."""
+    sums, account = CountedSums(database, lag=HOUR), await known(database)
+    await report(database, account, "cus_1", 5)
+    await sums.apply(reading("cus_1", (NOON, 5.0), as_of=NOON + 3 * HOUR))
+
+    assert await sums.apply(reading("cus_1", as_of=NOON + 2 * HOUR)) is None
+    assert await differences(database) == []
+
+
+async def test_what_stripe_shows_late_is_no_difference(database: Database) -> None:
+    """Within the lag nothing is said; how long Stripe took is measured once it shows it."""
+    sums, account = CountedSums(database, lag=HOUR), await known(database)
+    await report(database, account, "cus_1", 5)
+
+    early = await sums.apply(reading("cus_1", as_of=NOON + timedelta(minutes=10)))
+    late = await sums.apply(reading("cus_1", (NOON, 5.0), as_of=NOON + timedelta(minutes=30)))
+
+    assert early is not None
+    assert late is not None
+    assert (early.opened, early.lags, late.lags) == ((), (), (1800.0,))
+    assert await differences(database) == []
+
+
+async def test_reports_to_an_earlier_customer_of_the_account_are_compared_with_it(
+    database: Database,
+) -> None:
+    """An account that was given another customer has reports to both."""
+    sums, account = CountedSums(database, lag=HOUR), await known(database)
+    await report(database, account, "cus_1", 5)
+    await known(database, 2, account)
+    await report(database, account, "cus_2", 7)
+
+    for customer, value in (("cus_1", 5.0), ("cus_2", 7.0)):
+        await sums.apply(reading(customer, (NOON, value), as_of=NOON + 2 * HOUR))
+
+    assert await differences(database) == []
+
+
+async def test_usage_of_a_stranger_and_of_a_deleted_customer_is_named(database: Database) -> None:
+    """The ledger has no such customer; or Stripe has none any more."""
+    sums, account = CountedSums(database, lag=HOUR), await known(database)
+    await report(database, account, "cus_1", 5)
+
+    await sums.apply(reading("cus_foreign", (NOON, 2.0), as_of=NOON + 2 * HOUR))
+    await sums.apply(reading("cus_1", as_of=NOON + 2 * HOUR, gone=True))
+
+    found = await differences(database)
+    assert sorted(found) == [("foreign", 0, 2.0, True), ("gone", 5, 0.0, True)]
+
+
+async def test_another_page_of_the_same_reading_leaves_this_one_alone(database: Database) -> None:
+    """Pages of a reading have one time and different hours."""
+    sums, account = CountedSums(database, lag=HOUR), await known(database)
+    await report(database, account, "cus_1", 5)
+    await report(database, account, "cus_1", 3, at=NOON + 20 * HOUR)
+    as_of = NOON + 30 * HOUR
+    next_page = reading("cus_1", as_of=as_of).model_copy(
+        update={"start": NOON + 12 * HOUR, "end": NOON + 24 * HOUR}
+    )
+
+    await sums.apply(next_page)
+    await sums.apply(reading("cus_1", (NOON, 4.0), as_of=as_of))
+
+    assert await differences(database) == [("lower", 5, 4.0, True), ("lower", 3, 0.0, True)]
