@@ -27,6 +27,7 @@ from usage_ingest.storage.accounts import (
     Accounts,
 )
 from usage_ingest.storage.claims import Claims
+from usage_ingest.storage.counted import CountedSums
 from usage_ingest.storage.figures import MEASURE, Figures
 from usage_ingest.storage.ledger import Ledger
 from usage_ingest.storage.reader import (

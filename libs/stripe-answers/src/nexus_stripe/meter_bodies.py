@@ -38,14 +38,21 @@ class MeterBody(Item):
 
 
 async def list_active_meters(client: stripe.StripeClient) -> list[MeterBody]:
-    """Return all active meters of the account; to be called within ``calls.ask``.
+    """Return all active meters of the account; see ``list_meters``."""
+    return await list_meters(client, "active")
+
+
+async def list_meters(
+    client: stripe.StripeClient, status: Literal["active", "inactive"]
+) -> list[MeterBody]:
+    """Return all meters of the account with ``status``; to be called within ``calls.ask``.
 
     Raises:
         Exception: whatever the SDK and ``every_item`` raise.
     """
 
     async def page(cursor: Any) -> stripe.StripeObject:
-        params: Any = {"status": "active", **cursor}
+        params: Any = {"status": status, **cursor}
         return await client.v1.billing.meters.list_async(params)
 
     return await every_item(Page[MeterBody], page)

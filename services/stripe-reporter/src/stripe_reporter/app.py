@@ -24,14 +24,20 @@ from stripe_reporter.rejecting import WEBHOOKS, Rejecter
 from stripe_reporter.settings import NAME, Settings
 from stripe_reporter.storage.journal import Journal
 from stripe_reporter.storage.rejections import Rejections
+from stripe_reporter.storage.summaries import Summaries
 from stripe_reporter.stripe.api import StripeApi, stripe_api
 from stripe_reporter.stripe.responses import response_to
+from stripe_reporter.summaries import Counter
 
 MEASURE_SECONDS: Final = 10.0
 
 SETTLE: Final = "settle rejections"
 SETTLE_SECONDS: Final = 5.0
 """What Stripe said of a call before its answer came waits for the answer."""
+
+COUNT_SECONDS: Final = 10.0
+LONGEST_READING: Final = 600.0
+"""Seconds after which a round of readings that has not ended is stuck, at whatever pace."""
 
 DATABASE_CONNECTIONS: Final = 20
 
@@ -108,12 +114,26 @@ def assemble(
     )
     app.every(SETTLE_SECONDS, SETTLE, rejecter.settle, errors_stall=False)
 
+    summaries = Summaries(app.database)
+    counter = Counter(
+        summaries,
+        stripe,
+        app.publisher,
+        circuit,
+        RateLimit(settings.reads_per_second, time.monotonic),
+        metrics,
+        now=now,
+    )
+    app.every(
+        COUNT_SECONDS, "read sums", counter.read_some, errors_stall=False, limit=LONGEST_READING
+    )
+
     async def probe() -> None:
         await app.database.probe()
         await circuit.probe()
 
     outage = Outage((CircuitOpenError, DatabaseUnavailableError), probe)
     app.consume(router, outage, reporter=reporter, rejecter=rejecter)
-    app.every(MEASURE_SECONDS, "measure", lambda: measure_once(journal, metrics, now()))
+    app.every(MEASURE_SECONDS, "measure", lambda: measure_once(journal, summaries, metrics, now()))
     app.remarks["stripe"] = circuit.remark
     return circuit

@@ -9,8 +9,10 @@ from stripe_reporter.circuit import Cause
 from stripe_reporter.rejections import Verdict
 from stripe_reporter.stripe.responses import TABLE, Response
 
-SEND, LIST_METERS, ERROR_REPORT = "meter_event", "list_meters", "error_report"
-CALLS: Final = (SEND, LIST_METERS, ERROR_REPORT)
+SEND, LIST_METERS = "meter_event", "list_meters"
+ERROR_REPORT, HOURLY_SUMS = "error_report", "hourly_sums"
+CALLS: Final = (SEND, LIST_METERS, ERROR_REPORT, HOURLY_SUMS)
+READINGS: Final = ("read", "not_read", "no_meter")
 OUTCOMES: Final = (
     "reported",
     "reported_again",
@@ -94,6 +96,17 @@ class ReporterMetrics:
             ["verdict"],
             registry=registry,
         )
+        # Readings of a customer's and meter's sums at Stripe.
+        self._readings = Counter(
+            "stripe_reporter_sums_read", "Readings of Stripe's sums", ["outcome"], registry=registry
+        )
+        # Customers' meters that are due to be read, and for how long the oldest has been.
+        self._sums_due = Gauge("stripe_reporter_sums_due", "Sums to be read", registry=registry)
+        self._sums_overdue = Gauge(
+            "stripe_reporter_sums_overdue_seconds",
+            "Time since the oldest sums were due",
+            registry=registry,
+        )
         # How long the outcome of some call has been unknown; the fence is at 23 hours.
         self._unknown = Gauge(
             "stripe_reporter_oldest_unknown_seconds", "Oldest unknown outcome", registry=registry
@@ -106,6 +119,8 @@ class ReporterMetrics:
             self._reports.labels(outcome)
         for cause in Cause:
             self._circuit.labels(cause.value)
+        for outcome in READINGS:
+            self._readings.labels(outcome)
         for sample in ("new", "foreign"):
             self._samples.labels(sample)
         for verdict in Verdict:
@@ -151,6 +166,15 @@ class ReporterMetrics:
     def judged(self, verdict: Verdict) -> None:
         """Count an attempt that Stripe does not count by what it means for its report."""
         self._later.labels(verdict.value).inc()
+
+    def read_sums(self, outcome: str) -> None:
+        """Count a reading by one of ``READINGS``."""
+        self._readings.labels(outcome).inc()
+
+    def sums_due(self, due: int, overdue: float) -> None:
+        """Show how many readings are due, and for how many seconds the oldest has been."""
+        self._sums_due.set(due)
+        self._sums_overdue.set(overdue)
 
     def unknown_for(self, seconds: float) -> None:
         """Show for how long the oldest unknown outcome has been unknown, in seconds."""

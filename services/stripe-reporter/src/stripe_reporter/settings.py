@@ -19,6 +19,11 @@ LIVE_CALLS_PER_SECOND = 900.0
 begins with all calls saved up (``limits.BURST_SECONDS``) has 990."""
 
 
+SANDBOX_READS_PER_SECOND = 2.0
+LIVE_READS_PER_SECOND = 5.0
+"""100,000 customers are read in six hours, with a twentieth of what Stripe allows."""
+
+
 def _secret_key(key: SecretStr) -> SecretStr:
     if not key.get_secret_value().startswith(("sk_", "rk_")):
         raise ValueError("no secret or restricted key")
@@ -46,6 +51,16 @@ class Settings(StripeSettings, WebhookSettings, ServiceSettings):
 
     stripe_max_calls_per_second: float | None = Field(None, gt=0, le=10_000)
     """How fast Stripe is called at most; empty: 20 with a test key, 900 with a live one."""
+
+    stripe_reads_per_second: float | None = Field(None, gt=0, le=100)
+    """How fast Stripe's own sums are read at most, beside the reports; empty: 2 with a test key, 5
+    with a live one. Stripe takes 100 calls a second of all kinds but meter events."""
+
+    @property
+    def reads_per_second(self) -> float:
+        """Return how fast Stripe's sums may be read."""
+        default = LIVE_READS_PER_SECOND if self.live else SANDBOX_READS_PER_SECOND
+        return self.stripe_reads_per_second or default
 
     @property
     def calls_per_second(self) -> float:

@@ -1,27 +1,31 @@
 """The calls to Stripe that this service makes; each ends in an answer."""
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar
 
 import stripe
 from stripe.params.billing import MeterEventCreateParams
 
+from nexus_contracts import CountedHour
 from nexus_messaging.tracing import NO_ATTRIBUTES, Attributes, call_span
 from nexus_stripe.answer_classes import Effect
 from nexus_stripe.answers import Answer
-from nexus_stripe.bodies import Body, read
+from nexus_stripe.bodies import Body, Page, every_item, read
 from nexus_stripe.calls import StripeHttp, ask, stripe_client
-from nexus_stripe.meter_bodies import MeterBody, list_active_meters
+from nexus_stripe.meter_bodies import MeterBody, list_active_meters, list_meters
 from nexus_stripe.meters import Meter
 from stripe_reporter.rejections import ErrorReport
 from stripe_reporter.reports import Report, idempotency_key
 from stripe_reporter.settings import StripeSettings
 from stripe_reporter.stripe.error_reports import ErrorReportBody
 from stripe_reporter.stripe.responses import response_to
+from stripe_reporter.stripe.summaries import SummaryBody
 
 METER_EVENTS: Final = "/v1/billing/meter_events"
 METERS: Final = "/v1/billing/meters"
+SUMMARIES: Final = "/v1/billing/meters/{meter}/event_summaries"
 EVENTS: Final = "/v2/core/events"
 
 ResultT = TypeVar("ResultT")
@@ -93,6 +97,38 @@ class StripeApi:
             return read(ErrorReportBody, response).report()
 
         return await self._call("GET", f"{EVENTS}/{{event}}", fetched)
+
+    async def hourly_sums(
+        self, meter_id: str, customer: str, start: datetime, end: datetime
+    ) -> tuple[Answer, list[CountedHour] | None]:
+        """Return what came back and the hours in which Stripe has counted anything."""
+
+        async def listed() -> list[CountedHour]:
+            async def page(cursor: Any) -> stripe.StripeObject:
+                params: Any = {
+                    "customer": customer,
+                    "start_time": int(start.timestamp()),
+                    "end_time": int(end.timestamp()),
+                    "value_grouping_window": "hour",
+                    **cursor,
+                }
+                return await self._client.v1.billing.meters.event_summaries.list_async(
+                    meter_id, params
+                )
+
+            return [each.hour() for each in await every_item(Page[SummaryBody], page)]
+
+        return await self._call("GET", SUMMARIES, listed)
+
+    async def meter_ids(self) -> tuple[Answer, dict[str, str] | None]:
+        """Return what came back and the id of each meter, the active one of several of a name."""
+
+        async def listed() -> dict[str, str]:
+            found = await list_meters(self._client, "inactive")
+            found += await list_meters(self._client, "active")
+            return {each.event_name: each.id for each in found}
+
+        return await self._call("GET", METERS, listed)
 
     async def create_meter(self, meter: Meter, display_name: str) -> Answer:
         """Create a meter and return what came back."""

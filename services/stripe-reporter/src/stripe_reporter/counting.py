@@ -1,0 +1,65 @@
+"""Which hours of Stripe's sums are read, and when again. Pure: values in, values out.
+
+Stripe is asked for one customer and meter at a time
+(https://docs.stripe.com/api/billing/meter-event-summary/list), a pair here. So many calls are
+needed that what changed is read first, and the rest once a day.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+HOUR: Final = timedelta(hours=1)
+DAY: Final = timedelta(days=1)
+
+PAGE_HOURS: Final = 96
+"""Hours of one call: Stripe lists at most 100 in a page."""
+
+READ_AFTER: Final = HOUR
+"""From an answer until its hour is read: by then Stripe shows it, as far as is known."""
+
+READ_AGAIN: Final = timedelta(hours=6)
+"""Between two readings of a pair with new answers."""
+
+ALWAYS_READ: Final = 4 * DAY
+"""How far back each reading goes at least: one call."""
+
+READ_FOR: Final = timedelta(days=36)
+"""A pair without an answer for so long is read no more; Stripe takes no usage that old."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A customer and meter that is read.
+
+    ``since`` is the oldest hour with an answer since the last reading, if there was one, and
+    ``active_at`` the time of the newest answer.
+    """
+
+    stripe_customer_id: str
+    meter: str
+    since: datetime | None
+    active_at: datetime
+
+
+def pages(pair: Pair, now: datetime) -> Iterator[tuple[datetime, datetime]]:
+    """Yield the spans to read of ``pair`` at ``now``, in whole hours, the oldest first."""
+    end = whole_hour(now) + HOUR
+    start = end - ALWAYS_READ
+    if pair.since is not None:
+        start = min(start, whole_hour(pair.since))
+    while start < end:
+        until = min(end, start + PAGE_HOURS * HOUR)
+        yield start, until
+        start = until
+
+
+def next_reading(pair: Pair, now: datetime) -> datetime | None:
+    """Return when a pair that was just read is due again, None if it never is."""
+    return now + DAY if now - pair.active_at < READ_FOR else None
+
+
+def whole_hour(moment: datetime) -> datetime:
+    """Return the beginning of the hour of UTC that ``moment`` is in."""
+    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
