@@ -73,6 +73,7 @@ def assemble(app: App, settings: Settings) -> None:
     """Register every part of the service; nothing runs yet."""
     rules = settings.rules()
     metrics = IngestMetrics(app.registry, meters=rules.meters)
+    metrics.waiting_is_allowed_for(settings.waiting_allowed_seconds)
     accounts, reports = Accounts(app.database), Reports(app.database)
     claims = Claims(
         app.database,

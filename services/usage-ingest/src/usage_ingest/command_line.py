@@ -48,6 +48,18 @@ def _payers_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("user_id", type=UUID, help="the user, as tool runs name them")
 
 
+def _waiting_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    parser.add_argument(
+        "--late-after",
+        type=duration(timedelta(seconds=1)),
+        default=timedelta(seconds=3600),
+        metavar="SECONDS",
+        help="how long usage may wait for a customer (3600)",
+    )
+    parser.add_argument("--most", type=int, default=50, metavar="N", help="rows of the table (50)")
+
+
 def _usage_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("user_id", type=UUID, metavar="USER", help="the user's id")
     parser.add_argument(
@@ -147,6 +159,14 @@ COMMANDS: Final = (
         "usage_ingest.commands:show_payers",
         _payers_arguments,
         ("{} 0198c2f0-7c1e-7000-8000-000000000000",),
+    ),
+    Command(
+        "waiting",
+        "show whose usage waits for a Stripe customer, the longest first; exit 1 if it is too long",
+        DatabaseSettings,
+        "usage_ingest.waiting:show_waiting",
+        _waiting_arguments,
+        ("{}", "{} --late-after 86400 --json"),
     ),
     Command(
         "usage",

@@ -120,6 +120,12 @@ class IngestMetrics:
         self._reporting_paused = Gauge(
             f"{prefix}_reporting_paused", "Reporting is paused", registry=registry
         )
+        # The setting that the age of waiting events is compared with.
+        self._waiting_allowed = Gauge(
+            f"{prefix}_waiting_allowed_seconds",
+            "How long usage may wait for a customer",
+            registry=registry,
+        )
         # Hours whose sum at Stripe is not the ledger's, by what the difference is.
         self._differences_found = Counter(
             f"{prefix}_differences_found", "Differences found", ["kind"], registry=registry
@@ -257,6 +263,10 @@ class IngestMetrics:
             each = found.get(named)
             self._differences_now.labels(named.value).set(each.number if each else 0)
             self._oldest_difference.labels(named.value).set(each.age if each else 0.0)
+
+    def waiting_is_allowed_for(self, seconds: int) -> None:
+        """Show how long usage may wait for a customer."""
+        self._waiting_allowed.set(seconds)
 
     def counted_last(self, age: float) -> None:
         """Show how many seconds ago Stripe's sums were read last; 0 if they never were."""

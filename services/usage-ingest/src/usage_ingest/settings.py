@@ -55,6 +55,9 @@ class Settings(Meters, ServiceSettings):
     stripe_summary_lag_seconds: Annotated[int, Field(ge=0, le=86_400)] = 3600
     """How long Stripe may take to show in its sums what it has accepted; a difference is one only
     after it. Stripe names no limit: `usage_ingest_stripe_lag_seconds` shows what was seen."""
+    waiting_allowed_seconds: Annotated[int, Field(ge=0)] = 3600
+    """How long usage may wait for a customer before the alert UsageWithoutCustomer fires. Raise it
+    where users are announced later than that after their first run."""
     reporting_paused: bool = False
     """`1`: record usage and apply answers, but report and announce nothing; for a restore."""
 
