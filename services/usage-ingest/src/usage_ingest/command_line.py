@@ -15,7 +15,7 @@ from uuid import UUID
 
 import nexus_database
 from nexus_database.settings import DatabaseSettings
-from nexus_service.command import Command, Server, Service, duration, positive
+from nexus_service.command import Command, Server, Service, duration, moment, positive
 from nexus_service.key_command import MAKE_API_KEY
 from usage_ingest.events_api.settings import Settings as EventsApiSettings
 from usage_ingest.settings import NAME, AdoptSettings, ReplaySettings, Settings, StatusSettings
@@ -46,6 +46,22 @@ def _explain_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _payers_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("user_id", type=UUID, help="the user, as tool runs name them")
+
+
+def _reconcile_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--customer", metavar="CUS", help="only this customer at Stripe, cus_…")
+    parser.add_argument("--meter", metavar="NAME", help="only this meter, by its event name")
+    parser.add_argument("--since", type=moment, metavar="TIME", help="only hours from TIME on")
+    parser.add_argument(
+        "--older-than",
+        type=duration(timedelta(seconds=1)),
+        default=timedelta(days=1),
+        metavar="SECONDS",
+        help="exit 1 only for differences that are known for longer (86400)",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="a line of JSON for each, with reports")
+    form.add_argument("--csv", action="store_true", help="comma-separated values, ages in seconds")
 
 
 def _waiting_arguments(parser: argparse.ArgumentParser) -> None:
@@ -159,6 +175,14 @@ COMMANDS: Final = (
         "usage_ingest.commands:show_payers",
         _payers_arguments,
         ("{} 0198c2f0-7c1e-7000-8000-000000000000",),
+    ),
+    Command(
+        "reconcile",
+        "show where Stripe's own sums differ from the ledger; exit 1 if a difference is old",
+        DatabaseSettings,
+        "usage_ingest.reconcile:reconcile",
+        _reconcile_arguments,
+        ("{}", "{} --meter tool_calls --csv", "{} --customer cus_… --json | jq .reports"),
     ),
     Command(
         "waiting",

@@ -7,6 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from nexus_service.console import rfc_3339
+from usage_ingest.reconciliation import HourAtStripe, infer
 
 NEXT: Final = {
     "waiting": "its account has no Stripe customer yet; it is reported once there is one",
@@ -32,10 +33,14 @@ LACKED_PRICE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class EventHistory:
-    """An event's row, and the rows of the reports it went into."""
+    """An event's row, and the rows of the reports it went into.
+
+    ``sums`` is what Stripe's own sums say of each report's hour, ``None`` if they were not read.
+    """
 
     event: Mapping[str, Any]
     reports: tuple[Mapping[str, Any], ...]
+    sums: tuple[HourAtStripe | None, ...]
 
 
 def explain(history: EventHistory) -> Iterator[str]:
@@ -63,13 +68,15 @@ def explain(history: EventHistory) -> Iterator[str]:
         )
     if event["billing_state"] != "claimed":
         yield f"{event['billing_state']}: {NEXT[event['billing_state']]}"
-    for report in history.reports:
+    for report, hour in zip(history.reports, history.sums, strict=True):
         yield (
             f"report {report['identifier']} of {rfc_3339(report['created_at'])} to"
             f" {report['stripe_customer_id']}: {report['value']} on {report['meter']}"
             f" with {report['event_count']} runs"
         )
         yield f"  {report['state']}: {_state_of(report)}"
+        if report["state"] != "superseded":
+            yield f"  {sum_of_hour(report['report_id'], hour)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,22 @@ def explain_payers(user_id: UUID, assignments: Sequence[Assignment]) -> Iterator
         for other, runs in each.stay.items():
             whose = own if other == user_id else f"account {other}'s"
             yield f"  {runs} runs after that were claimed before, and stay {whose}"
+
+
+def sum_of_hour(report_id: UUID, hour: HourAtStripe | None) -> str:
+    """Return what Stripe's own sum says of a report's hour, and what follows for the report."""
+    if hour is None:
+        return "Stripe's sum of its hour was not read yet"
+    shown = f"Stripe's sum of its hour is {hour.counted:g}, as read {rfc_3339(hour.as_of)}"
+    inferred = infer([each.report for each in hour.reports], hour.counted).get(report_id)
+    if inferred is not None:
+        shown += f": it seems that Stripe {'has' if inferred else 'lacks'} it (an inference)"
+    if hour.lagging:
+        return f"{shown}; Stripe does not show yet all that it accepted"
+    if hour.difference is None:
+        return f"{shown}, as expected"
+    amount = f"{abs(hour.difference.by):g} too {'little' if hour.difference.by < 0 else 'much'}"
+    return f"{shown}, {amount} ({hour.difference.named}; see usage-ingest reconcile)"
 
 
 def _details(event: Mapping[str, Any]) -> str:

@@ -147,6 +147,13 @@ class Difference:
     at_most: int
     counted: float
 
+    @property
+    def by(self) -> Number:
+        """How much Stripe has too much, or, below 0, too little."""
+        counted = int(self.counted) if self.counted.is_integer() else self.counted
+        least = self.expected if counted < self.expected else self.at_most
+        return counted - least
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -206,6 +213,26 @@ def _since_the_last_answer(reports: Sequence[HourReport], as_of: datetime) -> fl
     return max(0.0, (as_of - max(answered, default=as_of)).total_seconds())
 
 
+@dataclass(frozen=True, slots=True)
+class NamedReport:
+    """A report with the identifier that Stripe knows it by, and why it was refused."""
+
+    identifier: str
+    reason: str | None
+    report: HourReport
+
+
+@dataclass(frozen=True, slots=True)
+class HourAtStripe:
+    """Stripe's sum of an hour as it was read; ``difference`` if it is not what is expected."""
+
+    as_of: datetime
+    counted: float
+    lagging: bool
+    difference: Difference | None
+    reports: tuple[NamedReport, ...]
+
+
 def infer(reports: Sequence[HourReport], counted: float) -> dict[UUID, bool]:
     """Infer which reports without an answer Stripe has, from its sum of their hour.
 
@@ -229,6 +256,21 @@ def infer(reports: Sequence[HourReport], counted: float) -> dict[UUID, bool]:
         if without != with_it:
             inferred[report.report_id] = with_it
     return inferred
+
+
+def suspects(reports: Sequence[HourReport], difference: Difference) -> list[UUID]:
+    """Return the reports each of which could be the whole difference.
+
+    Of too little, what Stripe had accepted and may have lost; of too much, what it had refused, or
+    was not sent to it, and may be there. They are guesses: others may explain it as well.
+    """
+    lost = difference.by < 0
+    return [
+        each.report_id
+        for each in reports
+        if each.value == abs(difference.by)
+        and each.standing is (Standing.COUNTED if lost else Standing.NEVER)
+    ]
 
 
 def _sums(values: Iterable[int]) -> set[int] | None:

@@ -44,3 +44,8 @@ def closed_before(now: datetime, window: timedelta) -> datetime:
         return now + timedelta(days=1)
     elapsed = now - ALLOWED_LATENESS - EPOCH
     return EPOCH + elapsed // window * window
+
+
+def whole_hour(moment: datetime) -> datetime:
+    """Return the beginning of the hour of UTC that ``moment`` is in."""
+    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)

@@ -162,6 +162,10 @@ class CountedSums:
 
         return await self._database.run(work)
 
+    async def last_reading(self) -> datetime | None:
+        """Return when Stripe's sums were read last, if ever. Raises what ``apply`` raises."""
+        return await last_reading(self._database)
+
     async def open_differences(self, now: datetime) -> Sequence[OpenDifferences]:
         """Return the differences that are open, by kind.
 
@@ -174,15 +178,16 @@ class CountedSums:
             for row in found
         ]
 
-    async def last_reading(self) -> datetime | None:
-        """Return when Stripe's sums were read last, if ever.
 
-        Raises:
-            DatabaseUnavailableError: the database can't be used.
-        """
-        found = await self._database.run(lambda c: c.execute(LAST_READING))
-        last: datetime | None = found.scalar_one()
-        return last
+async def last_reading(database: Database) -> datetime | None:
+    """Return when Stripe's sums were read last, if ever.
+
+    Raises:
+        DatabaseUnavailableError: the database can't be used.
+    """
+    found = await database.run(lambda c: c.execute(LAST_READING))
+    last: datetime | None = found.scalar_one()
+    return last
 
 
 def _hours(reading: UsageCounted) -> list[datetime]:

@@ -13,8 +13,10 @@ from nexus_database import Database
 from usage_ingest.explanation import Assignment, EventHistory
 from usage_ingest.payers import assigned_at
 from usage_ingest.status import MOST_REPORTED, MOST_SUMMED, LedgerCounts, StateCount
+from usage_ingest.storage.differences import DifferenceReader
 from usage_ingest.storage.figures import figures
 from usage_ingest.storage.reports import InvalidReportError, recorded_report
+from usage_ingest.windows import whole_hour
 
 # Most events have the same readings: grouped first, they are taken apart once.
 EVENTS: Final = text("""
@@ -193,7 +195,15 @@ class LedgerReader:
             return None
         claims = {name: event[name] for name in ("claim_id", "late_claim_id")}
         reports = await self._database.run(lambda c: c.execute(CLAIM, claims))
-        return EventHistory(dict(event), tuple(dict(row) for row in reports.mappings()))
+        rows = tuple(dict(row) for row in reports.mappings())
+        differences = DifferenceReader(self._database)
+        sums = [
+            await differences.hour(
+                row["stripe_customer_id"], row["meter"], whole_hour(row["occurred_at"])
+            )
+            for row in rows
+        ]
+        return EventHistory(dict(event), rows, tuple(sums))
 
     async def assignments(self, user_id: UUID) -> Sequence[Assignment]:
         """Return a user's assignments by their time.

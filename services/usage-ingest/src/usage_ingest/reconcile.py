@@ -1,0 +1,146 @@
+"""The command `reconcile`: where Stripe's own sums differ from the ledger, and what may be why."""
+
+import argparse
+import csv
+import sys
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+from nexus_database import Database
+from nexus_database.settings import DatabaseSettings
+from nexus_messaging.clock import utc_now
+from nexus_service.command import FAILED, SUCCESS
+from nexus_service.console import Cell, Row, Tone, rfc_3339, show_json, show_line, show_table
+from usage_ingest.reconciliation import Named, infer, suspects
+from usage_ingest.settings import NAME
+from usage_ingest.storage.counted import last_reading
+from usage_ingest.storage.differences import DifferenceReader, OpenDifference
+
+TITLES: Final = ("customer", "meter", "hour", "kind", "expected", "counted", "by", "age", "reports")
+
+MOST_SHOWN: Final = 1000
+"""Rows of the table; --json and --csv have all."""
+
+MEANINGS: Final[Mapping[Named, str]] = {
+    Named.LOWER: "Stripe shows less than it had accepted",
+    Named.HIGHER: "Stripe shows more than all that was sent",
+    Named.GONE: "Stripe has deleted the customer: nothing of it is invoiced",
+    Named.FOREIGN: "the ledger knows no such customer",
+}
+
+
+async def reconcile(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
+    """Show every open difference; fail if any is known for longer than allowed."""
+    now = utc_now()
+    url = settings.database_url.get_secret_value()
+    async with Database(url, name=f"{NAME} command") as database:
+        reader = DifferenceReader(database)
+        found = reader.open_ones(customer=parsed.customer, meter=parsed.meter, since=parsed.since)
+        if parsed.json:
+            return await _as_json(found, now, parsed)
+        if parsed.csv:
+            return await _as_csv(found, now, parsed)
+        last = await last_reading(database)
+        return await _as_table(found, last, now, parsed)
+
+
+async def _as_table(
+    found: AsyncIterator[OpenDifference],
+    last: datetime | None,
+    now: datetime,
+    parsed: argparse.Namespace,
+) -> int:
+    rows: list[Row] = []
+    named: set[Named] = set()
+    late = 0
+    async for each in found:
+        if len(rows) == MOST_SHOWN:
+            show_line(f"only {MOST_SHOWN} are shown; --json and --csv have all", Tone.NOTE)
+            break
+        is_late = now - each.first_seen > parsed.older_than
+        late += is_late
+        named.add(each.difference.named)
+        rows.append(Row(_cells(each, now), Tone.BAD if is_late else Tone.NOTE))
+    if rows:
+        show_table(TITLES, rows)
+    for kind in sorted(named):
+        show_line(f"{kind}: {MEANINGS[kind]}")
+    when = "never" if last is None else f"last at {rfc_3339(last)}"
+    number = f"{len(rows)} differences" if rows else "no difference is open"
+    show_line(f"{number}; Stripe's sums were read {when}", Tone.BAD if late else Tone.GOOD)
+    return FAILED if late else SUCCESS
+
+
+async def _as_json(
+    found: AsyncIterator[OpenDifference], now: datetime, parsed: argparse.Namespace
+) -> int:
+    late = False
+    async for each in found:
+        late |= now - each.first_seen > parsed.older_than
+        show_json(facts(each))
+    return FAILED if late else SUCCESS
+
+
+async def _as_csv(
+    found: AsyncIterator[OpenDifference], now: datetime, parsed: argparse.Namespace
+) -> int:
+    late, written = False, csv.writer(sys.stdout)
+    written.writerow(TITLES)
+    async for each in found:
+        late |= now - each.first_seen > parsed.older_than
+        cells = _cells(each, now)
+        written.writerow(
+            int(cell.total_seconds()) if isinstance(cell, timedelta) else cell for cell in cells
+        )
+    return FAILED if late else SUCCESS
+
+
+def facts(each: OpenDifference) -> dict[str, object]:
+    """Return a difference for programs, with each report of its hour and what is inferred of it."""
+    reports = [named.report for named in each.reports]
+    inferred = infer(reports, each.difference.counted)
+    suspected = set(suspects(reports, each.difference))
+    return {
+        "customer": each.customer,
+        "meter": each.meter,
+        "hour": each.difference.hour,
+        "kind": each.difference.named.value,
+        "expected": each.difference.expected,
+        "at_most": each.difference.at_most,
+        "counted": each.difference.counted,
+        "by": each.difference.by,
+        "first_seen": each.first_seen,
+        "last_seen": each.last_seen,
+        "reports": [
+            {
+                "report_id": str(named.report.report_id),
+                "identifier": named.identifier,
+                "value": named.report.value,
+                "state": named.report.state,
+                "reason": named.reason,
+                "inferred_at_stripe": inferred.get(named.report.report_id),
+                "could_explain": named.report.report_id in suspected,
+            }
+            for named in each.reports
+        ],
+    }
+
+
+def _cells(each: OpenDifference, now: datetime) -> tuple[Cell, ...]:
+    difference = each.difference
+    return (
+        each.customer,
+        each.meter,
+        rfc_3339(difference.hour),
+        difference.named.value,
+        difference.expected,
+        _shown(difference.counted),
+        _shown(difference.by),
+        now - each.first_seen,
+        len(each.reports),
+    )
+
+
+def _shown(value: float) -> int | str:
+    return int(value) if float(value).is_integer() else str(value)

@@ -1,0 +1,151 @@
+"""Reads where Stripe's sums differ, and what the ledger has in those hours."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from nexus_database import Database
+from usage_ingest.reconciliation import (
+    Difference,
+    HourAtStripe,
+    HourReport,
+    Named,
+    NamedReport,
+)
+
+PAGE: Final = 500
+
+DIFFERENCES: Final = text("""
+SELECT * FROM differences
+ WHERE closed_at IS NULL
+   AND (CAST(:customer AS text) IS NULL OR stripe_customer_id = :customer)
+   AND (CAST(:meter AS text) IS NULL OR meter = :meter)
+   AND (CAST(:since AS timestamptz) IS NULL OR hour >= :since)
+   AND (first_seen, stripe_customer_id, meter, hour)
+       > (:first_seen, :last_customer, :last_meter, :last_hour)
+ ORDER BY first_seen, stripe_customer_id, meter, hour LIMIT :most
+""")
+
+HOUR_REPORTS: Final = text("""
+SELECT r.report_id, r.identifier, r.value, r.state, r.answered_at, r.ever_unknown, r.reason
+  FROM usage_reports r
+ WHERE date_bin('1 hour', r.occurred_at, timestamptz 'epoch') = :hour
+   AND r.user_id IN (SELECT account_id FROM account_customers
+                      WHERE stripe_customer_id = :stripe_customer_id)
+   AND r.stripe_customer_id = :stripe_customer_id AND r.meter = :meter
+ ORDER BY r.created_at, r.report_id
+""")
+
+SUM: Final = text("""
+SELECT p.as_of, coalesce(h.value, 0) AS counted, coalesce(h.lagging, false) AS lagging,
+       d.kind, d.expected, d.at_most
+  FROM counted_pairs p
+  LEFT JOIN counted_hours h
+         ON (h.stripe_customer_id, h.meter, h.hour) = (p.stripe_customer_id, p.meter, :hour)
+  LEFT JOIN differences d
+         ON (d.stripe_customer_id, d.meter, d.hour) = (p.stripe_customer_id, p.meter, :hour)
+        AND d.closed_at IS NULL
+ WHERE p.stripe_customer_id = :stripe_customer_id AND p.meter = :meter
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDifference:
+    """A difference, whose it is, since when it is known, and the reports of its hour."""
+
+    customer: str
+    meter: str
+    difference: Difference
+    first_seen: datetime
+    last_seen: datetime
+    reports: tuple[NamedReport, ...]
+
+
+class DifferenceReader:
+    """Reads differences and changes nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def open_ones(
+        self, *, customer: str | None, meter: str | None, since: datetime | None
+    ) -> AsyncIterator[OpenDifference]:
+        """Yield the open differences, those first that are known for the longest.
+
+        Raises:
+            DatabaseUnavailableError: the database can't be used.
+        """
+        place: dict[str, Any] = {
+            "first_seen": datetime.min,  # noqa: DTZ901 - minus infinity to the driver
+            "last_customer": "",
+            "last_meter": "",
+            "last_hour": datetime.min,  # noqa: DTZ901 - likewise
+        }
+        wanted = {"customer": customer, "meter": meter, "since": since, "most": PAGE}
+
+        async def page(connection: AsyncConnection) -> Sequence[OpenDifference]:
+            rows = await connection.execute(DIFFERENCES, wanted | place)
+            return [
+                OpenDifference(
+                    row.stripe_customer_id,
+                    row.meter,
+                    _difference(row),
+                    row.first_seen,
+                    row.last_seen,
+                    await _reports(connection, row._asdict()),
+                )
+                for row in rows.all()
+            ]
+
+        while found := await self._database.run(page):
+            for each in found:
+                yield each
+            last = found[-1]
+            place = {
+                "first_seen": last.first_seen,
+                "last_customer": last.customer,
+                "last_meter": last.meter,
+                "last_hour": last.difference.hour,
+            }
+
+    async def hour(self, customer: str, meter: str, hour: datetime) -> HourAtStripe | None:
+        """Return Stripe's sum of an hour, ``None`` if it was never read.
+
+        Raises:
+            DatabaseUnavailableError: the database can't be used.
+        """
+        of = {"stripe_customer_id": customer, "meter": meter, "hour": hour}
+
+        async def work(connection: AsyncConnection) -> HourAtStripe | None:
+            row = (await connection.execute(SUM, of)).one_or_none()
+            if row is None:
+                return None
+            difference = None
+            if row.kind is not None:
+                kind = Named(row.kind)
+                difference = Difference(hour, kind, row.expected, row.at_most, row.counted)
+            reports = await _reports(connection, of)
+            return HourAtStripe(row.as_of, row.counted, row.lagging, difference, reports)
+
+        return await self._database.run(work)
+
+
+async def _reports(connection: AsyncConnection, of: Mapping[str, Any]) -> tuple[NamedReport, ...]:
+    names = ("stripe_customer_id", "meter", "hour")
+    rows = await connection.execute(HOUR_REPORTS, {name: of[name] for name in names})
+    return tuple(
+        NamedReport(
+            row.identifier,
+            row.reason,
+            HourReport(row.report_id, row.value, row.state, row.answered_at, row.ever_unknown),
+        )
+        for row in rows
+    )
+
+
+def _difference(row: Row[Any]) -> Difference:
+    return Difference(row.hour, Named(row.kind), row.expected, row.at_most, row.counted)

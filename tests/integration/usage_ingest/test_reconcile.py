@@ -1,0 +1,93 @@
+"""What the commands say of Stripe's sums and of the ledger's."""
+
+import csv
+import io
+import json
+from datetime import timedelta
+from typing import Final
+
+from sqlalchemy import text
+
+from integration.usage_ingest.test_commands import command
+from integration.usage_ingest.test_counted import HOUR, METER, NOON, known, reading, report
+from nexus_database import Database
+from usage_ingest.storage.counted import CountedSums
+
+AS_OF: Final = NOON + 2 * HOUR
+
+
+async def lost_five(database: Database) -> None:
+    """Let Stripe show 3 of 8, with a 5 that was accepted and an unknown 7 beside."""
+    account = await known(database)
+    await report(database, account, "cus_1", 5)
+    await report(database, account, "cus_1", 3)
+    await report(database, account, "cus_1", 7, state="pending")
+    await CountedSums(database, lag=HOUR).apply(reading("cus_1", (NOON, 3.0), as_of=AS_OF))
+
+
+async def test_a_difference_is_shown_with_what_may_be_why(database: Database) -> None:
+    """The only sum of reports that makes 3 is the 3: the 5 is suspected, the 7 seems to be out."""
+    await lost_five(database)
+
+    code, shown, _ = await command(database, "reconcile", "--json")
+
+    assert code == 1  # it is known since 2026-03
+    difference = json.loads(shown)
+    assert (difference["kind"], difference["expected"], difference["by"]) == ("lower", 8, -5)
+    reports = {
+        each["value"]: (each["inferred_at_stripe"], each["could_explain"])
+        for each in difference["reports"]
+    }
+    assert reports == {5: (None, True), 3: (None, False), 7: (False, False)}
+
+
+async def test_the_forms_of_the_list_say_the_same(database: Database) -> None:
+    """A table for people, CSV for finance; filters leave out what is not asked for."""
+    await lost_five(database)
+
+    _, table, _ = await command(database, "reconcile")
+    _, written, _ = await command(database, "reconcile", "--csv")
+    [row] = csv.DictReader(io.StringIO(written))
+
+    assert "lower: Stripe shows less than it had accepted" in table
+    assert (row["customer"], row["meter"], row["by"]) == ("cus_1", METER, "-5")
+    later = ("--since", (NOON + HOUR).isoformat())
+    for other in (("--customer", "cus_2"), ("--meter", "other"), later):
+        code, shown, _ = await command(database, "reconcile", *other)
+        assert (code, shown.splitlines()[-1].split(";")[0]) == (0, "no difference is open")
+
+
+async def test_only_an_old_difference_fails(database: Database) -> None:
+    """What was found today may be gone tomorrow."""
+    await lost_five(database)
+    days = str(int(timedelta(days=36500).total_seconds()))
+
+    code, shown, _ = await command(database, "reconcile", "--older-than", days)
+
+    assert code == 0
+    assert "1 differences" in shown
+
+
+async def test_before_the_first_reading_it_says_so(database: Database) -> None:
+    """Nothing was compared, which is not the same as no difference."""
+    code, shown, _ = await command(database, "reconcile")
+
+    assert (code, shown.strip()) == (0, "no difference is open; Stripe's sums were read never")
+
+
+async def test_more_differences_than_a_page_are_all_listed(database: Database) -> None:
+    """In the order of their age, each once."""
+    insert = text("""
+    INSERT INTO differences (stripe_customer_id, meter, hour, kind, expected, at_most, counted,
+        first_seen, last_seen)
+    SELECT 'cus_' || n, 'runs', :noon, 'lower', 2, 2, 1, CAST(:noon AS timestamptz)
+           + (n / 10) * interval '1 second', :noon
+      FROM generate_series(1, 1203) n
+    """)
+    await database.run(lambda c: c.execute(insert, {"noon": NOON}))
+
+    _, shown, _ = await command(database, "reconcile", "--json")
+    listed = [json.loads(line) for line in shown.splitlines()]
+
+    assert len({each["customer"] for each in listed}) == len(listed) == 1203
+    assert listed == sorted(listed, key=lambda each: each["first_seen"])
