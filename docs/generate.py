@@ -150,8 +150,8 @@ def settings_page() -> Iterator[str]:
     yield from _table("`customer-provisioner backfill`", BackfillSettings, service)
     yield from _table("`customer-provisioner plans ensure`", AdminSettings, frozenset())
     yield TRACES.rstrip()
-    for variable, default, told in TRACE_VARIABLES:
-        yield f"| {variable} | {default} | {told} |"
+    for variable, default, meaning in TRACE_VARIABLES:
+        yield f"| {variable} | {default} | {meaning} |"
     yield from _table(
         "`check` of every service, and `usage-ingest status`",
         TopologySettings,

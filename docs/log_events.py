@@ -144,8 +144,8 @@ def _calls(path: Path) -> Iterator[LogEvent]:
             match node.args:
                 case [*_, ast.Constant(value=str(name))]:
                     fields = frozenset(each.arg for each in node.keywords if each.arg)
-                    told = "the library's" if level == "log" else level
-                    yield LogEvent(name, frozenset({told}), fields)
+                    label = "the library's" if level == "log" else level
+                    yield LogEvent(name, frozenset({label}), fields)
                 case _:
                     raise LookupError(f"{path}:{node.lineno}: an event needs a name, word for word")
 

@@ -10,9 +10,9 @@ import pytest
 
 from browser.management_ui import ManagementUi
 from integration.messaging.bench import DEAD_LETTERS, QUEUE, Bench
+from nexus_messaging.description import DELIVERY_LIMIT
 from nexus_messaging.message import Delivery
 from nexus_messaging.retry import BUDGET, Done, Failed, Outcome
-from nexus_messaging.topology import DELIVERY_LIMIT
 from support.events import tool_run
 from support.vhost import Vhost
 from support.waiting import eventually

@@ -13,7 +13,8 @@ from local_stack.rabbitmq_settings import MAX_MESSAGE_BYTES as LOCAL_MAX_MESSAGE
 from local_stack.rabbitmq_settings import PLUGINS
 from nexus_broker_admin.cli import read_settings
 from nexus_contracts import MAX_BODY_BYTES
-from nexus_messaging.topology import MAX_MESSAGE_BYTES, metering_topology
+from nexus_messaging.description import metering_topology
+from nexus_messaging.topology import MAX_MESSAGE_BYTES
 from nexus_service.settings import ServiceSettings, load
 from stripe_reporter.settings import Settings as ReporterSettings
 from usage_ingest.events_api.settings import Settings as EventsApiSettings

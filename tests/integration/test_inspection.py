@@ -13,6 +13,7 @@ from local_stack.servers import Database as PostgresServer
 from local_stack.sql import run_sql
 from nexus_broker_admin.depths import vhost_of
 from nexus_broker_admin.inspection import broker_fault, topology_fault
+from nexus_messaging.description import metering_topology
 from nexus_messaging.topology import (
     DEAD,
     INTERNAL,
@@ -21,7 +22,6 @@ from nexus_messaging.topology import (
     TOOL_EXECUTED_QUEUE,
     USAGE_OUTCOMES_QUEUE,
     USAGE_RECORDED_QUEUE,
-    metering_topology,
     rights_of,
 )
 from support.commands import in_a_pipe, on_a_terminal
@@ -152,17 +152,17 @@ async def test_all_missing_queues_and_exchanges_are_named(vhost: Vhost) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "said"),
+    ("wanted", "fault"),
     [
         (MAX_MESSAGE_BYTES // 2, f"takes messages of more than {MAX_MESSAGE_BYTES // 2} bytes"),
         (MAX_MESSAGE_BYTES * 2, f"takes messages of {MAX_MESSAGE_BYTES} bytes at most"),
     ],
 )
-async def test_other_limit_of_message_size_is_named(vhost: Vhost, wanted: int, said: str) -> None:
+async def test_other_limit_of_message_size_is_named(vhost: Vhost, wanted: int, fault: str) -> None:
     """Too high, as the broker's default is, or too low; with the line for rabbitmq.conf."""
     found = await broker_fault(vhost.url(INGEST), rights_of(INGEST), message_bytes=wanted)
 
-    assert found == f"the broker {said}: set max_message_size = {wanted} in its rabbitmq.conf"
+    assert found == f"the broker {fault}: set max_message_size = {wanted} in its rabbitmq.conf"
 
 
 async def test_wrong_password_and_unreachable_broker_differ(vhost: Vhost) -> None:

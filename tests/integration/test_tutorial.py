@@ -9,7 +9,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from local_stack.ports import free_ports
-from nexus_messaging.topology import EVENTS, metering_topology
+from nexus_messaging.description import metering_topology
+from nexus_messaging.topology import EVENTS
 from support.databases import Clone
 from support.vhost import TIER_SCALE, Vhost
 from support.waiting import eventually
@@ -24,7 +25,7 @@ def follow(tutorial: str, tree: Path) -> None:
     contract, queue, handler = re.findall(r"```python\n(.*?)```", tutorial, re.DOTALL)
     (tree / "libs/contracts/src/nexus_contracts/tool_rated.py").write_text(contract)
     topology = tree / "libs/messaging/src/nexus_messaging/topology.py"
-    before, head, after = topology.read_text().partition("_QUEUES = (\n")
+    before, head, after = topology.read_text().partition("QUEUES = (\n")
     line = queue.splitlines(keepends=True)[1]
     topology.write_text(before + head + line + after)
     handlers = tree / "services/usage-ingest/src/usage_ingest/handlers.py"

@@ -40,7 +40,7 @@ from stripe_reporter.fence import (
     TooOld,
 )
 from stripe_reporter.handlers import Reporter
-from stripe_reporter.limits import CustomerLimit, RateLimit
+from stripe_reporter.limits import CustomerLimit, StripeRateLimit
 from stripe_reporter.outcomes import UnexpectedAnswerError
 from stripe_reporter.reports import Report
 from stripe_reporter.storage.journal import Journal
@@ -163,7 +163,7 @@ class ReportDelivery:
             CircuitBreaker(
                 frozenset({key[1]}), _no_probe, clock=lambda: 0.0, changed=lambda _: None
             ),
-            RateLimit(1000.0, lambda: 0.0),
+            StripeRateLimit(1000.0, lambda: 0.0),
             CustomerLimit(lambda: 0.0),
             environment.metrics,
             WorkRegistry(CollectorRegistry(), service="model").add("report"),

@@ -170,18 +170,18 @@ async def test_recurring_and_operator_queries_read_no_whole_table(
         found = await connection.execute(text(f"EXPLAIN {query.text}"), values)
         return "\n".join(found.scalars())
 
-    told = await database.run(plan)
+    explained = await database.run(plan)
 
     used = (
         set(
             re.findall(
                 r"(?<!Function )(?<!Subquery )(?<!CTE )Scan(?: Backward)? (?:using|on) (\w+)",
-                told,
+                explained,
             )
         )
         - TABLES
     )
-    assert "Seq Scan" not in told
+    assert "Seq Scan" not in explained
     assert used
     assert used <= SMALL_INDEXES
     await database.close()

@@ -193,8 +193,8 @@ def test_recorded_quantity_is_reported_or_waits(live: Live) -> None:
 
 def test_alerts_fire_within_two_minutes_of_the_fault(live: Live) -> None:
     """With the committed intervals, from the fault to the firing alert."""
-    told = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in live.latencies.items())
-    sys.stderr.write(f"alerts fired after: {told}\n")
+    latencies = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in live.latencies.items())
+    sys.stderr.write(f"alerts fired after: {latencies}\n")
 
     assert max(live.latencies.values()) < 120
 
@@ -209,13 +209,13 @@ def test_metrics_do_not_grow_with_users_or_messages(live: Live) -> None:
 def test_no_log_metric_or_header_holds_a_secret_or_an_address(live: Live) -> None:
     """All output of the run is searched for all secrets and addresses that it used."""
     services = live.stack.services.values()
-    told = {**logs_of(services), **metrics_of(services)}
-    told |= {
+    output = {**logs_of(services), **metrics_of(services)}
+    output |= {
         name: BUILT_BY.sub("", server.log.read_text())
         for name, server in live.stack.monitoring.servers.items()
     }
-    told["headers of copies"] = asyncio.run(tapped(admin_url(live.stack)))
+    output["headers of copies"] = asyncio.run(tapped(admin_url(live.stack)))
 
-    assert "nexus-reason" in told["headers of copies"]
-    assert len(told) == 2 * len(SERVICES) + len(live.stack.monitoring.servers) + 1
-    assert leaks(told, secrets_of(live.stack)) == []
+    assert "nexus-reason" in output["headers of copies"]
+    assert len(output) == 2 * len(SERVICES) + len(live.stack.monitoring.servers) + 1
+    assert leaks(output, secrets_of(live.stack)) == []

@@ -9,13 +9,8 @@ import pytest
 import yaml
 
 from local_stack.monitoring import CONFIGURATION
-from nexus_messaging.topology import (
-    RETIRED_TIERS,
-    TIERS,
-    WORK_QUEUES,
-    dead_letter_queue,
-    metering_topology,
-)
+from nexus_messaging.description import metering_topology
+from nexus_messaging.topology import RETIRED_TIERS, TIERS, WORK_QUEUES, dead_letter_queue
 from support.prometheus import ROOT, promtool
 
 MINUTE = timedelta(minutes=1)

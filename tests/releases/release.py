@@ -132,6 +132,6 @@ def _output(
             timeout=COMMAND_SECONDS,
         )
     except (OSError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", b"") or b""
-        raise ReleaseError(f"{failed}\n{said.decode(errors='replace')[-2000:]}") from error
+        errors = getattr(error, "stderr", b"") or b""
+        raise ReleaseError(f"{failed}\n{errors.decode(errors='replace')[-2000:]}") from error
     return done.stdout

@@ -16,7 +16,8 @@ from customer_provisioner.storage.reader import ProfileReader
 from customer_provisioner.storage.writer import ProfileWriter
 from nexus_contracts import UserCreatedV2
 from nexus_messaging.clock import utc_now
-from nexus_messaging.topology import UNROUTABLE, metering_topology
+from nexus_messaging.description import metering_topology
+from nexus_messaging.topology import UNROUTABLE
 from releases.upgrade import Upgrade
 from support.billing import assert_counted_once
 from support.databases import opened

@@ -16,14 +16,8 @@ from yarl import URL
 from local_stack.servers import Broker
 from nexus_broker_admin.definitions import HASHING, SALT_BYTES, definitions, hash_password
 from nexus_contracts import CONTENT_TYPE, Event, EventData
-from nexus_messaging.topology import (
-    EVENTS,
-    TIERS,
-    UNROUTABLE,
-    WORK_QUEUES,
-    dead_letter_queue,
-    metering_topology,
-)
+from nexus_messaging.description import metering_topology
+from nexus_messaging.topology import EVENTS, TIERS, UNROUTABLE, WORK_QUEUES, dead_letter_queue
 from support.leak_check import personal_data
 
 TIER_SCALE: Final = 0.01

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from nexus_broker_admin.cli import LARGEST_SCALE, main, read_settings
-from nexus_messaging.topology import TIERS, metering_topology
+from nexus_messaging.description import metering_topology
+from nexus_messaging.topology import TIERS
 from nexus_service.settings import SettingsError
 
 COMPLETE = {

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from nexus_broker_admin.definitions import KINDS, USERS, definitions, hash_password
 from nexus_broker_admin.drift import Standing, compare
 from nexus_messaging.blueprint import Topology
-from nexus_messaging.topology import INTERNAL, NOTICES, RETIRED_TIERS, metering_topology
+from nexus_messaging.description import metering_topology
+from nexus_messaging.topology import INTERNAL, NOTICES, RETIRED_TIERS
 
 TOPOLOGY = metering_topology()
 PASSWORDS = {user.name: f"secret of {user.name}" for user in TOPOLOGY.users}

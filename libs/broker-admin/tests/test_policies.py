@@ -8,13 +8,8 @@ import pytest
 from nexus_broker_admin.definitions import IN_FORCE, POLICIES, definitions
 from nexus_broker_admin.drift import Standing, compare
 from nexus_broker_admin.policies import blocked_tiers, in_force, returns_messages
-from nexus_messaging.topology import (
-    TIERS,
-    TOOL_EXECUTED_QUEUE,
-    UNROUTABLE,
-    dead_letter_queue,
-    metering_topology,
-)
+from nexus_messaging.description import metering_topology
+from nexus_messaging.topology import TIERS, TOOL_EXECUTED_QUEUE, UNROUTABLE, dead_letter_queue
 
 TOPOLOGY = metering_topology(broker_version="3.10.8")
 DEAD_LETTERS = dead_letter_queue(TOOL_EXECUTED_QUEUE)
@@ -91,9 +86,9 @@ def test_a_policy_displaces_ours_by_priority_pattern_and_kind(
     """As the broker chooses; where it may choose any, or the pattern is Perl's, the worse."""
     theirs = policy("theirs", priority, pattern, max_length=10) | {"apply-to": apply_to}
 
-    said = displaced(broker(theirs)).get(TIER, "")
+    found = displaced(broker(theirs)).get(TIER, "")
 
-    assert (f"in force: policy theirs (priority {priority})" in said) is displaces
+    assert (f"in force: policy theirs (priority {priority})" in found) is displaces
 
 
 def test_displaced_policy_is_reported_and_not_repaired() -> None:
@@ -109,10 +104,10 @@ def test_displaced_policy_is_reported_and_not_repaired() -> None:
 @pytest.mark.parametrize("queue", [DEAD_LETTERS, UNROUTABLE])
 def test_dead_letter_queue_may_have_no_settings_of_others(queue: str) -> None:
     """A time to live or a limit would drop dead letters, whatever the priority of the policy."""
-    said = displaced(broker(policy("theirs", 0, message_ttl=1000)))
+    found = displaced(broker(policy("theirs", 0, message_ttl=1000)))
 
-    assert f"queue {queue}: message-ttl is 1000, should be absent; in force: policy" in said[queue]
-    assert TIER not in said
+    assert f"queue {queue}: message-ttl is 1000, should be absent; in force: policy" in found[queue]
+    assert TIER not in found
 
 
 def test_settings_that_move_no_message_are_ignored() -> None:
@@ -123,7 +118,7 @@ def test_settings_that_move_no_message_are_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "text"),
     [
         ({"message_ttl": 10}, f"message-ttl is 10, should be {WAIT}"),
         ({"max_length": 10}, "max-length is 10, should be absent"),
@@ -131,15 +126,15 @@ def test_settings_that_move_no_message_are_ignored() -> None:
         ({"message_ttl": WAIT + 1}, ""),
     ],
 )
-def test_operator_policy_is_merged_over_ours(settings: dict[str, object], said: str) -> None:
+def test_operator_policy_is_merged_over_ours(settings: dict[str, object], text: str) -> None:
     """Of two numbers the smaller is in force; otherwise the operator policy's value is."""
     managed = operator_policy("managed", ONLY_TIER, **settings)
 
     found = displaced(without_arguments(broker(parameters=[managed])))
 
-    assert list(found) == ([TIER] if said else [])
-    assert said in found.get(TIER, "")
-    if said:
+    assert list(found) == ([TIER] if text else [])
+    assert text in found.get(TIER, "")
+    if text:
         assert "operator policy managed (priority 0)" in found[TIER]
 
 

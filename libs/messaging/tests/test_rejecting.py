@@ -4,7 +4,8 @@ import aiormq
 import pytest
 from structlog.testing import capture_logs
 
-from nexus_messaging.consumer import Consumer
+from nexus_messaging.connecting import Connection
+from nexus_messaging.consuming_channel import ConsumingChannel, open_channel
 from nexus_messaging.deliveries import DeliveryReader
 from nexus_messaging.received import Received
 from nexus_messaging.topology import MAX_MESSAGE_BYTES
@@ -21,21 +22,27 @@ async def test_reject_on_a_connection_that_closes_is_logged(
     monkeypatch.setattr(aiormq.Connection, "HEARTBEAT_GRACE_MULTIPLIER", 0.1)
     transports = MemoryTransports(DeliveryReader)
     amqp = await aiormq.connect("amqp://memory/?heartbeat=0", transport_factory=transports)
-    channel = await amqp.channel(publisher_confirms=False)
-    consumer = Consumer("amqp://memory", "a queue", prefetch=1, name="a service")
-    consumer._channel = channel
+    connection = Connection(amqp, transports.broker, None)
+    channel = ConsumingChannel(
+        connection,
+        await open_channel(connection),
+        "a queue",
+        prefetch=1,
+        deliver=lambda _received: None,
+        on_cancelled=lambda: None,
+    )
     body = bytes(MAX_MESSAGE_BYTES + 1)
 
     with capture_logs() as logged:
         transports.broker.protocol.pause_writing()  # the frame waits in the socket's buffer
-        consumer._on_deliveries(
-            [Received(channel, 1, "a queue", "", body, NO_PROPERTIES, redelivered=False)]
+        channel.accept(
+            [Received(channel.amqp, 1, "a queue", "", body, NO_PROPERTIES, redelivered=False)]
         )
         await amqp.close()
-        await eventually(lambda: _rejecting(consumer), lambda number: number == 0)
+        await eventually(lambda: _rejecting(channel), lambda number: number == 0)
 
     assert [line["event"] for line in logged] == ["message_too_large", "ack_lost"]
 
 
-async def _rejecting(consumer: Consumer) -> int:
-    return len(consumer._rejecting)
+async def _rejecting(channel: ConsumingChannel) -> int:
+    return len(channel._rejecting)

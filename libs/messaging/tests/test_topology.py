@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_messaging.blueprint import Topology, User
+from nexus_messaging.description import SHORTEST_WAIT, metering_topology
 from nexus_messaging.topology import (
     CUSTOMER_PROVISIONED_QUEUE,
     DEAD,
@@ -16,7 +17,6 @@ from nexus_messaging.topology import (
     NOTICES,
     RETIRED_TIERS,
     RETRY_RETURN,
-    SHORTEST_WAIT,
     SUBSCRIPTION_CHANGED_QUEUE,
     TIERS,
     TOOL_EXECUTED_QUEUE,
@@ -29,7 +29,6 @@ from nexus_messaging.topology import (
     Tier,
     dead_letter_queue,
     home_queue,
-    metering_topology,
 )
 
 TOPOLOGY = metering_topology()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_stripe.answers import Answer, Receipt, Wording, recognise
-from nexus_stripe.exchange import Exchange, answer_of
+from nexus_stripe.exchange import HttpExchange, answer_of
 
 MINE = {"Request-Id": "req_1"}
 REFUSAL: dict[str, Any] = {"type": "invalid_request_error", "message": "No such customer: 'cus_9'"}
@@ -30,7 +30,7 @@ def answered(
     """Return the answer that a response with a JSON body amounts to."""
     sent = body if isinstance(body, bytes) else json.dumps(body).encode()
     given_headers = MINE if headers is None else headers
-    return answer_of(Exchange(True, status, given_headers, sent), understood=understood)
+    return answer_of(HttpExchange(True, status, given_headers, sent), understood=understood)
 
 
 def test_a_refusal_is_read_without_its_message() -> None:
@@ -124,9 +124,9 @@ def test_a_success_that_was_not_understood_is_unreadable() -> None:
 
 def test_an_unwritten_request_is_never_sent_a_written_one_lost() -> None:
     """A body that is cut off is no answer."""
-    assert answer_of(Exchange(), understood=False).receipt is Receipt.NEVER_SENT
-    assert answer_of(Exchange(written=True), understood=False).receipt is Receipt.LOST
-    cut_off = Exchange(written=True, status=200, headers=MINE)
+    assert answer_of(HttpExchange(), understood=False).receipt is Receipt.NEVER_SENT
+    assert answer_of(HttpExchange(written=True), understood=False).receipt is Receipt.LOST
+    cut_off = HttpExchange(written=True, status=200, headers=MINE)
     assert answer_of(cut_off, understood=False).receipt is Receipt.LOST
 
 
@@ -153,7 +153,7 @@ def test_any_response_becomes_a_value(
     status: int, headers: dict[str, str], body: bytes, *, understood: bool
 ) -> None:
     """None of them raises."""
-    answer = answer_of(Exchange(True, status, headers, body), understood=understood)
+    answer = answer_of(HttpExchange(True, status, headers, body), understood=understood)
 
     assert answer.receipt in {Receipt.ANSWERED, Receipt.UNREADABLE}
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nexus_stripe.answer_classes import Effect
 from nexus_stripe.answers import Answer, Receipt, Wording
-from nexus_stripe.exchange import Exchange, answer_of
+from nexus_stripe.exchange import HttpExchange, answer_of
 from stripe_reporter.stripe.responses import TABLE, Next, markdown, response_to
 
 ANSWERS = st.builds(
@@ -35,7 +35,7 @@ def refusal(
     error: dict[str, str] = {"message": message, "type": type_} | ({"code": code} if code else {})
     named = {"Request-Id": "req_1", **(headers or {})}
     body = json.dumps({"error": error}).encode()
-    return answer_of(Exchange(True, status, named, body), understood=False)
+    return answer_of(HttpExchange(True, status, named, body), understood=False)
 
 
 @pytest.mark.parametrize(

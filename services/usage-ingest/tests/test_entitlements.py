@@ -35,7 +35,7 @@ def test_period_is_of_another_subscription_while_the_next_is_unknown() -> None:
 
 
 def test_period_is_the_utc_month_without_a_period_that_runs() -> None:
-    """Stripe's next period is known once a webhook has told of it."""
+    """Stripe's next period is known once its webhook has come."""
     period = account(subscription("pro", 31)).period()
 
     assert (period.start, period.end, period.basis) == (

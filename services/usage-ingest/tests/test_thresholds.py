@@ -97,5 +97,5 @@ def test_id_is_of_account_meter_period_limit_and_share_alone() -> None:
 
 
 def test_meters_of_silent_limits_are_not_watched() -> None:
-    """Nothing is kept of what nobody is told."""
+    """Nothing is kept of what is not announced."""
     assert announced_meters(PLANS) == {"tool_call_executed", "premium"}

@@ -210,7 +210,7 @@ async def test_what_the_broker_dead_lettered_starts_anew_when_moved(bench: Bench
 
 
 async def test_unreadable_messages_are_dead_letters_with_their_reasons(bench: Bench) -> None:
-    """Each fault of a message is told by its own reason, and the good one is handled."""
+    """Each fault of a message has its own reason, and the good message is handled."""
 
     async def read(delivery: Delivery) -> Outcome:
         read_event(delivery.message.body, [ToolExecuted])

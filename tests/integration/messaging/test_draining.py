@@ -87,6 +87,6 @@ async def test_nothing_is_consumed_again_while_stopping(
             await hung.wait()
             asyncio.get_running_loop().call_later(0.3, stopping.set)
 
-    said = [each["event"] for each in logs]
-    assert "loop_failed" in said or "drain_failed" in said
-    assert "consuming_again" not in said
+    events = [each["event"] for each in logs]
+    assert "loop_failed" in events or "drain_failed" in events
+    assert "consuming_again" not in events

@@ -83,7 +83,7 @@ async def know(bench: Bench, *sources: str) -> None:
 
 async def stops(bench: Bench) -> str:
     """Wait until the consumption is stopped, nothing is on its way any more, and say why."""
-    why = await eventually(bench.stopped, lambda told: told is not None)
+    why = await eventually(bench.stopped, lambda cause: cause is not None)
     await eventually(lambda: consumers(bench.vhost), lambda number: number == 0)
     return why or ""
 

@@ -14,7 +14,7 @@ from integration.messaging.bench import (
     close_connections,
     well,
 )
-from nexus_messaging.consumer import Consumer
+from nexus_messaging.consuming_channel import ConsumingChannel
 from nexus_messaging.message import Delivery
 from nexus_messaging.retry import ATTEMPT, Done, Outcome
 from support.events import tool_run
@@ -79,12 +79,12 @@ async def test_a_consumer_cancelled_by_the_broker_consumes_again(
 async def test_a_consumer_that_the_broker_forgot_consumes_again(
     own_vhost: Vhost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is told of it, as RabbitMQ 3.10 does now and then for a queue made anew at once."""
+    """RabbitMQ 3.10 sometimes sends no cancel for a queue that is declared again at once."""
 
-    async def hear_nothing(_consumer: Consumer, _frame: object) -> None:
+    async def hear_nothing(_channel: ConsumingChannel, _frame: object) -> None:
         pass
 
-    monkeypatch.setattr(Consumer, "_on_cancel", hear_nothing)
+    monkeypatch.setattr(ConsumingChannel, "_on_cancel", hear_nothing)
     monkeypatch.setattr("nexus_messaging.consumer.CONSUMER_CHECK_INTERVAL", 1.0)
     bench = Bench(own_vhost, "single")
     async with bench.consuming():
@@ -100,8 +100,8 @@ async def test_a_consumer_that_the_broker_forgot_consumes_again(
 
 async def idle(bench: Bench) -> bool:
     """Return whether all is acked that was delivered, and more would be."""
-    consumer = bench.consumer
-    return consumer is not None and not (consumer._probing or len(consumer._unacked))
+    channel = None if bench.consumer is None else bench.consumer._channel
+    return channel is not None and not (channel.probing or len(channel.unacked))
 
 
 @pytest.mark.parametrize("kind", ["batch", "single"])
@@ -254,7 +254,7 @@ async def get_stuck(bench: Bench) -> None:
     """Cancel the connection's reader, as the client library does after missed heartbeats."""
     assert bench.consumer is not None
     assert bench.consumer._channel is not None
-    connection = bench.consumer._channel.connection
+    connection = bench.consumer._channel.connection.amqp
     assert isinstance(connection, aiormq.Connection)
     connection._reader_task.cancel()
 

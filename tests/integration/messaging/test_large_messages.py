@@ -6,9 +6,9 @@ import aio_pika
 import pytest
 
 from integration.messaging.bench import Bench, DownError
-from nexus_messaging import consumer
+from nexus_messaging import consuming_channel
+from nexus_messaging.backpressure import MAX_UNACKED_BYTES, PAUSED_READ_INTERVAL
 from nexus_messaging.batches import MAX_BATCH_BYTES
-from nexus_messaging.consumer import MAX_UNACKED_BYTES, PAUSED_READ_INTERVAL
 from nexus_messaging.message import Delivery
 from nexus_messaging.retry import Done, Outcome
 from nexus_messaging.topology import EVENTS
@@ -49,7 +49,8 @@ class Held:
 
     async def in_hand(self) -> int:
         """Return the bytes that are in hand."""
-        return 0 if self.bench.consumer is None else self.bench.consumer._unacked.bytes
+        channel = None if self.bench.consumer is None else self.bench.consumer._channel
+        return 0 if channel is None else channel.unacked.bytes
 
 
 @pytest.mark.parametrize("kind", ["batch", "single"])
@@ -76,8 +77,8 @@ async def test_little_is_read_for_heartbeats_while_hands_are_full(
 ) -> None:
     """Work may stand still for hours, as while the broker confirms no copy."""
     reads, pause = 20, 0.2
-    monkeypatch.setattr("nexus_messaging.consumer.PAUSED_READ_INTERVAL", pause)
-    monkeypatch.setattr("nexus_messaging.consumer.MAX_UNACKED_BYTES", SLACK)
+    monkeypatch.setattr("nexus_messaging.backpressure.PAUSED_READ_INTERVAL", pause)
+    monkeypatch.setattr("nexus_messaging.backpressure.MAX_UNACKED_BYTES", SLACK)
     bench = Bench(vhost, "single", prefetch=1000)
     held = Held(bench)
     bench.behave = held.behave
@@ -138,7 +139,7 @@ async def test_a_message_too_large_to_be_copied_is_dead_lettered_by_the_broker(
     vhost: Vhost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was published under another limit; whoever waits behind it goes on."""
-    monkeypatch.setattr(consumer, "MAX_MESSAGE_BYTES", LARGE - 1)
+    monkeypatch.setattr(consuming_channel, "MAX_MESSAGE_BYTES", LARGE - 1)
     bench = Bench(vhost, "batch")
     await vhost.publish_raw(bytes(LARGE), "tool.executed.v1", exchange=EVENTS)
     await vhost.publish(tool_run())

@@ -35,19 +35,19 @@ async def test_copies_that_an_outage_leaves_unconfirmed_are_logged_together(
         async with bench.consuming():
             await eventually(bench.tried, lambda tried: tried == PREFETCH + 1)
             await own_vhost.delete()
-            await eventually(lambda: said(logs), lambda names: names["publisher_lost"] == 1)
+            await eventually(lambda: logged(logs), lambda names: names["publisher_lost"] == 1)
             away.set()
-            await eventually(lambda: said(logs), lambda names: names["copies_not_confirmed"] > 0)
+            await eventually(lambda: logged(logs), lambda names: names["copies_not_confirmed"] > 0)
             await own_vhost.create(tier_scale=SHORTEST)
-            await eventually(lambda: said(logs), lambda names: names["copies_confirmed"] > 0)
+            await eventually(lambda: logged(logs), lambda names: names["copies_confirmed"] > 0)
 
-    told = [each for each in logs if each["event"].startswith("copies_")]
-    assert [(each["event"], each["copies"]) for each in told] == [
+    copies = [each for each in logs if each["event"].startswith("copies_")]
+    assert [(each["event"], each["copies"]) for each in copies] == [
         ("copies_not_confirmed", PREFETCH),
         ("copies_confirmed", PREFETCH),
     ]
 
 
-async def said(logs: Sequence[Mapping[str, Any]]) -> Counter[str]:
+async def logged(logs: Sequence[Mapping[str, Any]]) -> Counter[str]:
     """Count what was logged by its names."""
     return Counter(each["event"] for each in logs)

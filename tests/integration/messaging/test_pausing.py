@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from integration.messaging.bench import PREFETCH, QUEUE, Bench, DownError, close_connections, well
-from nexus_messaging import consumer
+from nexus_messaging import backpressure
 from nexus_messaging.message import Delivery
 from nexus_messaging.retry import Done, Outcome
 from support.events import tool_run
@@ -43,7 +43,8 @@ def end(bench: Bench) -> None:
 async def not_acked(bench: Bench) -> int:
     """Return how many deliveries are in hand or wait for their ack."""
     assert bench.consumer is not None
-    return len(bench.consumer._unacked)
+    channel = bench.consumer._channel
+    return 0 if channel is None else len(channel.unacked)
 
 
 async def test_stopping_in_an_outage_takes_no_grace(bench: Bench) -> None:
@@ -114,8 +115,8 @@ async def test_reading_goes_on_as_soon_as_there_is_room(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not only when the connection would count as silent."""
-    monkeypatch.setattr(consumer, "MAX_UNACKED_BYTES", 1)
-    monkeypatch.setattr(consumer, "PAUSED_READ_INTERVAL", 600.0)
+    monkeypatch.setattr(backpressure, "MAX_UNACKED_BYTES", 1)
+    monkeypatch.setattr(backpressure, "PAUSED_READ_INTERVAL", 600.0)
 
     async with bench.consuming():
         await bench.vhost.publish(*(tool_run() for _ in range(MESSAGES)))

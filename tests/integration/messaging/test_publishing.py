@@ -62,15 +62,15 @@ async def test_a_published_message_is_in_the_queue_with_all_it_had(
 async def test_a_message_that_no_queue_takes_is_an_error(
     own_vhost: Vhost, publisher: Publisher
 ) -> None:
-    """A missing binding must not swallow money, and whoever watches is told as well."""
-    told: list[PublishError] = []
-    publisher.watch_failures(told.append)
+    """A missing binding must not swallow money, and whoever watches failures sees it as well."""
+    seen: list[PublishError] = []
+    publisher.watch_failures(seen.append)
     await own_vhost.ask("DELETE", "queues/{vhost}/" + USAGE_RECORDED_QUEUE)
 
     with pytest.raises(UnroutableError, match=r"usage\.recorded\.v1"):
         await publisher.publish(GOOD)
 
-    assert [type(each) for each in told] == [UnroutableError]
+    assert [type(each) for each in seen] == [UnroutableError]
 
 
 async def test_a_refused_message_does_not_stop_the_next_ones(
@@ -102,7 +102,7 @@ async def test_many_are_answered_one_by_one(own_vhost: Vhost, publisher: Publish
     assert await own_vhost.depth(USAGE_RECORDED_QUEUE) == 501
 
 
-async def test_of_many_messages_with_one_id_each_unroutable_one_is_told(
+async def test_each_unroutable_message_of_many_with_one_id_is_an_error(
     own_vhost: Vhost, publisher: Publisher
 ) -> None:
     """A repetition of an unroutable message never counts as confirmed."""

@@ -52,8 +52,8 @@ async def test_both_ways_of_reading_give_the_same_deliveries(
 async def reader_of(bench: Bench) -> object:
     """Return what takes deliveries from the stream, after asserting that it still does."""
     assert bench.consumer is not None
-    assert bench.consumer._connection is not None
-    reader = bench.consumer._connection.reader
+    assert bench.consumer._channel is not None
+    reader = bench.consumer._channel.connection.reader
     assert reader is None or not reader._passes_all, "a frame of the broker was in doubt"
     return reader
 

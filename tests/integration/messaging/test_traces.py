@@ -21,7 +21,7 @@ def origin(span: ReadableSpan) -> str | None:
     return parent(span) or next(iter(links(span)), None)
 
 
-def told(span: ReadableSpan) -> list[str]:
+def event_names(span: ReadableSpan) -> list[str]:
     """Return what was noted on a span."""
     return [event.name for event in span.events]
 
@@ -49,7 +49,11 @@ async def test_a_message_keeps_its_context_through_retries_dead_letters_and_move
 
     works = spans.named(WORK)
     assert [origin(span) for span in works] == [PUBLISHER] * 3
-    assert [told(span) for span in works] == [["message_retried"], ["message_dead_lettered"], []]
+    assert [event_names(span) for span in works] == [
+        ["message_retried"],
+        ["message_dead_lettered"],
+        [],
+    ]
     assert [span.status.status_code for span in works] == [
         StatusCode.UNSET,
         StatusCode.ERROR,

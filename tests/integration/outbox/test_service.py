@@ -58,7 +58,7 @@ async def test_a_notification_wakes_the_loop(host: Host, vhost: Vhost, start: St
     assert "example.com" not in process.log.read_text(encoding="utf-8")
 
 
-async def test_polling_finds_what_no_notification_told(
+async def test_polling_finds_rows_without_a_notification(
     host: Host, vhost: Vhost, start: Start
 ) -> None:
     """A host with very many commits, or with prepared transactions, switches notifications off."""
@@ -154,9 +154,9 @@ async def test_the_commands_install_and_show(bare_host: Host, vhost: Vhost) -> N
     ended = await in_a_pipe("nexus_outbox", "status", **loop)
     assert ended.raw.startswith("waiting: 1, the oldest for ")
     since = ("publish-again", "--since", "2026-01-01T00:00:00Z")
-    for more, said in (((), "0 events would be published"), (("--execute",), "0 events are due")):
+    for more, output in (((), "0 events would be published"), (("--execute",), "0 events are due")):
         ended = await in_a_pipe("nexus_outbox", *since, *more, **loop)
-        assert ended.raw.startswith(said), ended.errors
+        assert ended.raw.startswith(output), ended.errors
     ended = await in_a_pipe("nexus_outbox", "retry", **loop)
     assert ended.raw.startswith("0 invalid events")
 

@@ -301,16 +301,16 @@ def test_another_schema_of_that_name_is_left_alone(bare_host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ("'auth.users', 'email'", 'no column "email" of type uuid'),
         ("'auth.users', email_column => 'mail'", 'no column "mail"'),
         ("'auth.users', name_path => '{meta,name}'", 'no column "meta"'),
     ],
 )
-def test_a_wrong_column_is_told_to_the_operator(host: Host, arguments: str, said: str) -> None:
+def test_a_wrong_column_is_named_in_the_error(host: Host, arguments: str, message: str) -> None:
     """When the trigger is made, not when a user signs up."""
-    with pytest.raises(SqlFailedError, match=said):
+    with pytest.raises(SqlFailedError, match=message):
         host.sql(f"SELECT metering.watch_users({arguments})")
 
 

@@ -16,9 +16,7 @@ from local_stack.rabbitmq import RabbitNode
 from nexus_broker_admin.commands import apply_topology, read_drift
 from nexus_broker_admin.drift import Difference
 from nexus_broker_admin.management import Management
-from nexus_messaging.topology import (
-    metering_topology,
-)
+from nexus_messaging.description import metering_topology
 
 TIER_SCALE = 0.01
 

@@ -1,59 +1,45 @@
 """The whole stack on one machine: PostgreSQL, RabbitMQ, a local Stripe and the three services."""
 
-import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from local_stack.catalogue import (
-    BROKER_USERS,
     CUSTOMER_PROVISIONER,
     EMULATOR,
     EMULATOR_PORT,
-    EVENTS_API,
-    EVENTS_API_PORT,
     OPERATOR,
     POSTGRES_PORT,
     PUBLISHER,
     SERVICES,
-    USAGE_API,
-    USAGE_API_PORT,
     VHOST,
     ServicePlan,
     StackOptions,
     base_environment,
-    emulator_command,
-    events_api_command,
     processes,
     topology_command,
     topology_settings,
-    usage_api_command,
-    webhook_arguments,
 )
 from local_stack.databases import create_databases, create_monitor, create_usage_reader
 from local_stack.directory_lock import DirectoryLock
+from local_stack.keys import StackKeys
 from local_stack.location import return_data
 from local_stack.monitoring import Monitoring
-from local_stack.ports import LOOPBACK, free_ports
+from local_stack.ports import free_ports
 from local_stack.postgres import PostgresServer
+from local_stack.process_factory import ProcessFactory
 from local_stack.programs import run_program
 from local_stack.rabbitmq import RabbitNode
 from local_stack.rabbitmq_settings import RabbitPorts
 from local_stack.server_process import LocalServer, ServerProcess
 from local_stack.urls import Address, Login
-from local_stack.usage_page import NAME as USAGE_PAGE
 from local_stack.usage_page import UsagePage
 
 _STEP_SECONDS = 120.0
-# On top of the services' own grace, within which they finish or hand back what they hold.
-_EXTRA_GRACE_SECONDS = 10.0
-# What says who pays for a user is a right of its own, which no key of tool runs may have.
-_ASSIGNING = "user.created|user.assigned"
 
 
 class Stack:
@@ -82,15 +68,15 @@ class Stack:
     ) -> None:
         self.postgres = postgres
         self.broker = broker
-        self.stripe_key = f"sk_test_{secrets.token_hex(16)}"
-        self.webhook_secret = f"whsec_{secrets.token_hex(16)}"
-        self.api_key = secrets.token_urlsafe(32)
-        self.accounts_key = secrets.token_urlsafe(32)
+        self._keys = keys = StackKeys.new()
+        self.stripe_key = keys.stripe
+        self.webhook_secret = keys.webhooks
+        self.api_key = keys.api
+        self.accounts_key = keys.accounts
         self._directory = directory
         self._options = options
         self._lock = lock
         self._parts = ExitStack()
-        self._passwords = {user: secrets.token_urlsafe(24) for user in BROKER_USERS}
         self._databases = create_databases(
             postgres.superuser_url, (plan.module for plan in SERVICES)
         )
@@ -99,15 +85,23 @@ class Stack:
         emulator, *ports = free_ports(
             *(wanted if options.standard_ports else [None] * len(wanted)), *further
         )
-        self.emulator = self._emulator_on(emulator, dict(zip(SERVICES, ports, strict=False)))
+        factory = ProcessFactory(directory, options, keys, self._write_pids)
+        self.emulator = factory.emulator(
+            emulator,
+            [port for plan, port in zip(SERVICES, ports, strict=False) if plan.gets_webhooks],
+        )
         self.services: Mapping[str, ServerProcess] = {
-            name: self._service_on(port, plan, name)
+            name: factory.service(
+                name, plan, port, self.addresses_of(name, plan), self.emulator.url
+            )
             for (name, plan), port in zip(processes(options.processes), ports, strict=True)
         }
-        self.events_api = self._events_api() if options.events_api else None
+        self.events_api = (
+            factory.events_api(self.amqp_url(PUBLISHER)) if options.events_api else None
+        )
         self.page = self._page() if options.component else None
-        self.usage_api = self._usage_api() if options.usage_api else None
-        self._page_server = None if self.page is None else self._server_of(self.page)
+        self.usage_api = self._usage_api(factory) if options.usage_api else None
+        self._page_server = None if self.page is None else factory.page_server(self.page)
         self.monitoring = Monitoring(
             directory, self._write_pids, standard_ports=options.standard_ports
         )
@@ -161,7 +155,7 @@ class Stack:
     @property
     def operator(self) -> Login:
         """The login for the broker's management UI, which may move dead letters."""
-        return Login(OPERATOR, self._passwords[OPERATOR])
+        return Login(OPERATOR, self._keys.broker[OPERATOR])
 
     @property
     def pids(self) -> dict[str, int]:
@@ -186,7 +180,7 @@ class Stack:
 
     def amqp_url(self, user: str) -> str:
         """Build the AMQP URL of one of the broker's users to the stack's vhost."""
-        return self.broker.amqp_url(user, self._passwords[user], VHOST)
+        return self.broker.amqp_url(user, self._keys.broker[user], VHOST)
 
     def database_url(self, service: str, *, owner: bool = False) -> str:
         """Build the URL of a service's database, as the service's role or as the owner's."""
@@ -233,24 +227,6 @@ class Stack:
     def _write_pids(self) -> None:
         self._lock.write_pids(*self.pids.values())
 
-    def _emulator_on(self, port: int, services: Mapping[ServicePlan, int]) -> ServerProcess:
-        webhooks = [
-            argument
-            for plan, service in services.items()
-            if plan.gets_webhooks
-            for argument in webhook_arguments(service, self.webhook_secret)
-        ]
-        return ServerProcess(
-            EMULATOR,
-            emulator_command(port, self.stripe_key, *webhooks),
-            url=Address(LOOPBACK, port).http_url,
-            ready_path="/_emulator/health",
-            log=self._directory / "logs" / f"{EMULATOR}.log",
-            env=base_environment(),
-            grace=_EXTRA_GRACE_SECONDS,
-            on_start=self._write_pids,
-        )
-
     def addresses_of(self, _process: str, plan: ServicePlan) -> dict[str, str]:
         """Build the settings that name broker and database to a process of a service."""
         return {
@@ -264,67 +240,18 @@ class Stack:
         Raises:
             ProgramFailedError: If the command failed.
         """
-        settings = topology_settings(self.broker.management_url_with_login, self._passwords)
+        settings = topology_settings(self.broker.management_url_with_login, self._keys.broker)
         _run("nexus-topology", topology_command(self._options.tier_scale), settings)
 
-    def _service_on(self, port: int, plan: ServicePlan, name: str) -> ServerProcess:
-        settings = self.addresses_of(name, plan)
-        if plan.has_api:
-            accounts = _entry("accounts", self.accounts_key, _ASSIGNING)
-            settings |= _api_keys(self._api_key_entry, accounts)
-        if plan.calls_stripe:
-            settings["STRIPE_SECRET_KEY"] = self.stripe_key
-            settings["STRIPE_API_BASE"] = self.emulator_url
-        if plan.gets_webhooks:
-            settings["STRIPE_WEBHOOK_SECRET"] = self.webhook_secret
-        settings |= self._options.settings_of(plan)
-        return self._process_on(port, name, plan.command("serve"), settings)
-
-    def _events_api(self) -> ServerProcess:
-        (port,) = free_ports(EVENTS_API_PORT if self._options.standard_ports else None)
-        settings = self._options.process_settings | _api_keys(self._api_key_entry)
-        settings["AMQP_URL"] = self.amqp_url(PUBLISHER)
-        return self._process_on(port, EVENTS_API, events_api_command(), settings)
-
-    def _usage_api(self) -> ServerProcess:
-        (port,) = free_ports(USAGE_API_PORT if self._options.standard_ports else None)
+    def _usage_api(self, factory: ProcessFactory) -> ServerProcess:
         reader = create_usage_reader(self.postgres.superuser_url)
-        settings = self._options.process_settings | _api_keys(self._api_key_entry)
-        settings |= self._options.plans
-        settings["DATABASE_URL"] = self.postgres.url("usage_ingest", reader.user, reader.password)
-        if self.page is not None:
-            settings["USAGE_TOKEN_KEYS"] = str(self.page.key_set)
-            settings["USAGE_ORIGINS"] = self.page.origin
-            settings["USAGE_COMPONENT_DIR"] = str(self.page.component)
-        settings |= dict((self._options.service_environment or {}).get(USAGE_API, {}))
-        return self._process_on(port, USAGE_API, usage_api_command(), settings)
-
-    @property
-    def _api_key_entry(self) -> str:
-        return _entry("local", self.api_key, "*|entitlements.read|usage.read")
+        url = self.postgres.url("usage_ingest", reader.user, reader.password)
+        return factory.usage_api(url, self.page)
 
     def _page(self) -> UsagePage:
         assert self._options.component is not None
         standard = self._options.standard_ports
         return UsagePage(self._directory, self._options.component, standard_port=standard)
-
-    def _server_of(self, page: UsagePage) -> ServerProcess:
-        log = self._directory / "logs" / f"{USAGE_PAGE}.log"
-        return page.server(log, on_start=self._write_pids)
-
-    def _process_on(
-        self, port: int, name: str, command: list[str], settings: Mapping[str, str]
-    ) -> ServerProcess:
-        return ServerProcess(
-            name,
-            command,
-            url=Address(LOOPBACK, port).http_url,
-            ready_path="/readyz",
-            log=self._directory / "logs" / f"{name.replace(' ', '-')}.log",
-            env=base_environment() | {"HTTP_HOST": LOOPBACK, "HTTP_PORT": str(port), **settings},
-            grace=self._options.grace_seconds + _EXTRA_GRACE_SECONDS,
-            on_start=self._write_pids,
-        )
 
     def _prepare(self, say: Callable[[str], None]) -> None:
         """Apply the topology and the migrations, all at once."""
@@ -397,15 +324,6 @@ def _start_broker(directory: Path, options: StackOptions) -> RabbitNode:
 def _run(name: str, command: Sequence[str], settings: Mapping[str, str]) -> None:
     environment = base_environment() | dict(settings)
     run_program(command, env=environment, seconds=_STEP_SECONDS, name=name)
-
-
-def _entry(name: str, key: str, types: str) -> str:
-    """Write a key as ``API_KEYS`` has it: by its digest, with all sources and some types."""
-    return f"{name}:{sha256(key.encode()).hexdigest()}:*:{types}"
-
-
-def _api_keys(*entries: str) -> dict[str, str]:
-    return {"API_KEYS": ",".join(entries)}
 
 
 def _collect_logs(directory: Path, *logs: Path) -> None:

@@ -14,13 +14,8 @@ from nexus_broker_admin.commands import apply_topology, drain, read_drift
 from nexus_broker_admin.definitions import definitions
 from nexus_broker_admin.drift import Difference, Standing
 from nexus_broker_admin.management import ManagementAddressError, ManagementError, connect
-from nexus_messaging.topology import (
-    DEFAULT_BROKER_VERSION,
-    RETIRED_TIERS,
-    TIERS,
-    VHOST,
-    metering_topology,
-)
+from nexus_messaging.description import DEFAULT_BROKER_VERSION, metering_topology
+from nexus_messaging.topology import RETIRED_TIERS, TIERS, VHOST
 from nexus_service.console import Tone, show_error, show_line
 from nexus_service.program import Parser, run_program
 from nexus_service.settings import SettingsError, read_value

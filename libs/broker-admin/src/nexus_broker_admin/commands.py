@@ -7,7 +7,8 @@ from nexus_broker_admin.drift import Difference, compare
 from nexus_broker_admin.management import Management, ManagementError
 from nexus_broker_admin.policies import blocked_tiers, returns_messages
 from nexus_messaging.blueprint import Topology
-from nexus_messaging.topology import VHOST, metering_topology
+from nexus_messaging.description import metering_topology
+from nexus_messaging.topology import VHOST
 
 
 async def read_drift(

@@ -36,7 +36,8 @@ from nexus_broker_admin.policies import (
     settings_hold,
 )
 from nexus_messaging.blueprint import Topology
-from nexus_messaging.topology import NOTICES, POLICY_PREFIX, SUBSCRIPTION_PREFIX
+from nexus_messaging.description import POLICY_PREFIX
+from nexus_messaging.topology import NOTICES, SUBSCRIPTION_PREFIX
 
 
 class Standing(Enum):

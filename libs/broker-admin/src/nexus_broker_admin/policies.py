@@ -18,7 +18,8 @@ from typing import Any, Final
 
 from nexus_broker_admin.definitions import Definitions, Entry, definitions
 from nexus_messaging.blueprint import Topology
-from nexus_messaging.topology import POLICY_PREFIX, RETRY_RETURN, SAFE_DEAD_LETTERING
+from nexus_messaging.description import POLICY_PREFIX, SAFE_DEAD_LETTERING
+from nexus_messaging.topology import RETRY_RETURN
 
 WAIT: Final = "message-ttl"
 """The setting that holds a tier's wait, in milliseconds."""

@@ -1,4 +1,4 @@
-"""The types that describe a broker; the description of the metering broker is ``topology``."""
+"""The types that describe a broker; ``description`` describes the metering broker with them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

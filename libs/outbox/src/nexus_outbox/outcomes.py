@@ -71,7 +71,7 @@ class Unanswered:
     id: UUID
 
 
-Outcome = Sent | Invalid | Refused | Unanswered
+RowOutcome = Sent | Invalid | Refused | Unanswered
 
 
 def read_row(row: Row) -> Ready | Invalid:
@@ -90,7 +90,7 @@ def read_row(row: Row) -> Ready | Invalid:
     return Ready(row, row.body, event.type, event.time)
 
 
-def outcome_of(row: Row, error: PublishError | None, *, answers: bool) -> Outcome:
+def outcome_of(row: Row, error: PublishError | None, *, answers: bool) -> RowOutcome:
     """Decide what follows after one attempt; ``answers``: whether the other side is there.
 
     The first refusal may be a neighbour's fault: a forbidden event closes the channel of all that

@@ -16,10 +16,10 @@ from nexus_messaging.topology import EVENTS
 from nexus_outbox.metrics import Metrics
 from nexus_outbox.outcomes import (
     Invalid,
-    Outcome,
     Ready,
     Refused,
     Row,
+    RowOutcome,
     Sent,
     Unanswered,
     outcome_of,
@@ -62,7 +62,7 @@ class ClaimedRows(Protocol):
     async def claim(self) -> list[Row]:
         """Lease up to ``BATCH`` due rows."""
 
-    async def settle(self, outcomes: Sequence[Outcome]) -> None:
+    async def settle(self, outcomes: Sequence[RowOutcome]) -> None:
         """Store what became of claimed rows."""
 
 
@@ -95,7 +95,7 @@ class Relay:
             read = [read_row(row) for row in rows]
             invalid = [each for each in read if isinstance(each, Invalid)]
             ready = [each for each in read if isinstance(each, Ready)]
-            outcomes: list[Outcome] = [
+            outcomes: list[RowOutcome] = [
                 *invalid,
                 *await self._publish_together([each for each in ready if not each.row.attempts]),
                 *await self._publish_alone([each for each in ready if each.row.attempts]),
@@ -120,7 +120,7 @@ class Relay:
     def _pauses(self) -> bool:
         return time.monotonic() < self._pause_until
 
-    async def _publish_together(self, ready: Sequence[Ready]) -> list[Outcome]:
+    async def _publish_together(self, ready: Sequence[Ready]) -> list[RowOutcome]:
         errors = await self._publisher.publish_all([_publication(each) for each in ready])
         self._outage.round(errors)
         answers = all(error is None for error in errors) or await self._answers(errors)
@@ -129,9 +129,9 @@ class Relay:
             for each, error in zip(ready, errors, strict=True)
         ]
 
-    async def _publish_alone(self, ready: Sequence[Ready]) -> list[Outcome]:
+    async def _publish_alone(self, ready: Sequence[Ready]) -> list[RowOutcome]:
         """Publish one after the other: each refusal is that event's own."""
-        outcomes: list[Outcome] = []
+        outcomes: list[RowOutcome] = []
         deadline = time.monotonic() + ALONE_SECONDS
         for each in ready:
             if time.monotonic() > deadline or not self._publisher.connected:
@@ -140,7 +140,7 @@ class Relay:
             outcomes += await self._publish_one(each)
         return outcomes
 
-    async def _publish_one(self, ready: Ready) -> list[Outcome]:
+    async def _publish_one(self, ready: Ready) -> list[RowOutcome]:
         [error] = await self._publisher.publish_all([_publication(ready)])
         answers = error is None or await self._answers([error])
         return [outcome_of(ready.row, error, answers=answers)]
@@ -156,7 +156,7 @@ class Relay:
             await asyncio.sleep(CHECK_EVERY)
         return True
 
-    def _note(self, outcomes: Sequence[Outcome]) -> None:
+    def _note(self, outcomes: Sequence[RowOutcome]) -> None:
         self._metrics.published(sum(isinstance(each, Sent) for each in outcomes))
         invalid = [each for each in outcomes if isinstance(each, Invalid)]
         self._metrics.set_aside(len(invalid))

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_contracts import MAX_BODY_BYTES
 from nexus_database import WAIT_FOR_LOCKS, Database
-from nexus_outbox.outcomes import Invalid, Outcome, Refused, Row, Sent, Unanswered
+from nexus_outbox.outcomes import Invalid, Refused, Row, RowOutcome, Sent, Unanswered
 
 LEASE: Final = timedelta(seconds=60)
 """Longer than a round takes."""
@@ -114,7 +114,7 @@ class Outbox:
 
         return await self._database.run(work)
 
-    async def settle(self, outcomes: Sequence[Outcome]) -> None:
+    async def settle(self, outcomes: Sequence[RowOutcome]) -> None:
         """Store what became of claimed rows."""
 
         async def work(connection: AsyncConnection) -> None:

@@ -14,7 +14,7 @@ from nexus_plans.patterns import ANYTHING, Pattern
 from nexus_plans.plans import PLAN_TYPE, SEATS, Plans
 from nexus_plans.reading import PlansError, load
 from nexus_plans.schema import schema
-from nexus_plans.stripe_prices import Price, Product, Recurring, Tier
+from nexus_plans.stripe_prices import Price, PriceTier, Product, Recurring
 
 __all__ = [
     "ANYTHING",
@@ -32,12 +32,12 @@ __all__ = [
     "Plans",
     "PlansError",
     "Price",
+    "PriceTier",
     "Priced",
     "Product",
     "RateLimit",
     "Recurring",
     "Route",
-    "Tier",
     "Tokens",
     "load",
     "schema",

@@ -52,7 +52,7 @@ class Plans(Part):
     def model_post_init(self, context: Any, /) -> None:
         """Tell each plan its name."""
         for name, plan in self.plans.items():
-            plan._plan_type = name  # noqa: SLF001 - a part of this file, told its own key
+            plan._plan_type = name  # noqa: SLF001 - a part of this file learns its own key
 
     def plan(self, plan_type: str | None, *, known: bool) -> Plan | None:
         """Return the plan of an account; ``None``: it may run nothing.
@@ -197,11 +197,11 @@ class Plans(Part):
         return frozenset(price.lookup_key for price in prices if price.seats)
 
     @cached_property
-    def _counted(self) -> "_Route":
+    def _counted(self) -> "_FindRoute":
         return _routing({n: r for n, r in self.routes.items() if r.priced is None})
 
     @cached_property
-    def _priced(self) -> "_Route":
+    def _priced(self) -> "_FindRoute":
         return _routing({n: r for n, r in self.routes.items() if r.priced is not None})
 
     @cached_property
@@ -219,10 +219,10 @@ class Plans(Part):
         return find
 
 
-_Route = Callable[[str, str], str | None]
+_FindRoute = Callable[[str, str], str | None]
 
 
-def _routing(routes: Mapping[str, Route]) -> _Route:
+def _routing(routes: Mapping[str, Route]) -> _FindRoute:
     """Return what finds the first of some routes that matches a server and a tool."""
     patterns = [(name, compiled(r.servers), compiled(r.tools)) for name, r in routes.items()]
 

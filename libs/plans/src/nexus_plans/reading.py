@@ -79,7 +79,7 @@ def _parse(data: bytes, name: str) -> tuple[yaml.Node, object]:
 
 
 def _wrong_keys(node: yaml.Node, place: Place, above: tuple[yaml.Node, ...]) -> Iterable[Fault]:
-    """Find keys that stand twice, of which YAML takes the last, and keys that YAML takes for more.
+    """Find repeated keys, of which YAML keeps the last, and keys that YAML reads as more than text.
 
     A plan called `no` would be called `false`.
     """

@@ -56,8 +56,8 @@ class Recurring(Part):
         return self
 
 
-class Tier(Part):
-    """A tier: what each unit costs up to a quantity, and what the tier costs at all."""
+class PriceTier(Part):
+    """A tier of a price: what each unit costs up to a quantity, and what the tier costs at all."""
 
     up_to: Annotated[int, Field(ge=1)] | Literal["inf"]
     unit_amount: Amount | None = None
@@ -98,7 +98,7 @@ class Price(Part):
     unit_amount_decimal: DecimalAmount | None = None
     tiers_mode: Literal["graduated", "volume"] | None = None
     """`graduated`: each unit costs what its tier says. `volume`: all cost what the last says."""
-    tiers: tuple[Tier, ...] = ()
+    tiers: tuple[PriceTier, ...] = ()
     transform_quantity: TransformQuantity | None = None
     tax_behavior: Literal["exclusive", "inclusive", "unspecified"] | None = None
 

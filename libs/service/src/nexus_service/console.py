@@ -104,8 +104,8 @@ def show_findings(findings: Iterable[Finding], stream: TextIO | None = None) -> 
     shown = []
     for tone, name, text in lines:
         word = {Tone.GOOD: "ok", Tone.BAD: "wrong", Tone.NOTE: "note"}.get(tone, "")
-        said = "" if text == word else text
-        shown.append((_with_sign(word, tone), tone.value, name, said))
+        detail = "" if text == word else text
+        shown.append((_with_sign(word, tone), tone.value, name, detail))
     print_findings(out, shown)
 
 

@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 from typing_extensions import override
 
 from nexus_stripe.answers import Answer
-from nexus_stripe.exchange import Exchange, answer_of
+from nexus_stripe.exchange import HttpExchange, answer_of
 
 CALL_TIMEOUT: Final = 10.0
 CONNECT_TIMEOUT: Final = 5.0
@@ -22,7 +22,7 @@ LARGEST_BODY: Final = 8 * 1024 * 1024
 
 T = TypeVar("T")
 
-_exchange: ContextVar[Exchange] = ContextVar("exchange of the call in progress")
+_exchange: ContextVar[HttpExchange] = ContextVar("exchange of the call in progress")
 
 
 class AnswerTooLargeError(ValueError):
@@ -36,7 +36,7 @@ async def ask(call: Callable[[], Awaitable[T]]) -> tuple[Answer, T | None]:
     does not decide what the answer is: what passed over the wire does. A success that it can't read
     is an unreadable answer. Of several requests the last one counts.
     """
-    exchange = Exchange()
+    exchange = HttpExchange()
     token = _exchange.set(exchange)
     try:
         result = await call()

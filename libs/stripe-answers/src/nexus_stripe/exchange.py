@@ -23,7 +23,7 @@ _REALM: Final = re.compile(r'realm="Stripe"', re.IGNORECASE)
 
 
 @dataclass(slots=True)
-class Exchange:
+class HttpExchange:
     """One request and its response, as far as they got.
 
     ``written`` says whether the request was handed to a connection. ``body`` is None until all of
@@ -36,7 +36,7 @@ class Exchange:
     body: bytes | None = None
 
 
-def answer_of(exchange: Exchange, *, understood: bool, cause: str | None = None) -> Answer:
+def answer_of(exchange: HttpExchange, *, understood: bool, cause: str | None = None) -> Answer:
     """Return the answer that an exchange amounts to; it never raises.
 
     Args:

@@ -51,9 +51,9 @@ def active_meter(event_name: str, active: Iterable[Meter]) -> Meter | None:
 def differences(found: Meter) -> str | None:
     """Return how a meter at Stripe differs from what it must be, in words."""
     wanted = Meter(found.event_name)
-    told = [
+    wrong = [
         f"{each.name} is {getattr(found, each.name)!r}, must be {getattr(wanted, each.name)!r}"
         for each in fields(Meter)
         if getattr(found, each.name) != getattr(wanted, each.name)
     ]
-    return "; ".join(told) or None
+    return "; ".join(wrong) or None

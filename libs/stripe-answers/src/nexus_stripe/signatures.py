@@ -13,7 +13,7 @@ TOLERANCE_SECONDS: Final = 300
 
 
 class SignatureFault(StrEnum):
-    """Why a webhook is not taken for Stripe's."""
+    """Why a webhook's signature is refused."""
 
     MISSING = "unsigned"
     """It has no signature."""

@@ -44,7 +44,7 @@ _UNCONFIRMED: Final = Problem(
 log = structlog.get_logger()
 
 
-class Taken(StrEnum):
+class WebhookOutcome(StrEnum):
     """What became of a request to the endpoint, beside the faults of a signature."""
 
     PUBLISHED = "published"
@@ -64,27 +64,27 @@ class WebhookMetrics:
 
     def __init__(self, registry: CollectorRegistry, *, service: str) -> None:
         prefix = service.replace("-", "_")
-        # Requests to the webhook endpoint, see `Taken` and `SignatureFault`.
+        # Requests to the webhook endpoint, see `WebhookOutcome` and `SignatureFault`.
         self._webhooks = Counter(
             f"{prefix}_stripe_webhooks", "Webhooks of Stripe", ["outcome"], registry=registry
         )
         # From the event at Stripe to its confirmed message; hours if Stripe had to repeat it.
         self._lag = Histogram(
             f"{prefix}_stripe_webhook_lag_seconds",
-            "Time until a webhook is taken",
+            "Time until a webhook's message is confirmed",
             buckets=(1, 5, 30, 300, 3600, 6 * 3600, 86400, 3 * 86400),
             registry=registry,
         )
-        for outcome in (*Taken, *SignatureFault):
+        for outcome in (*WebhookOutcome, *SignatureFault):
             self._webhooks.labels(outcome.value)
 
-    def count(self, outcome: Taken | SignatureFault) -> None:
+    def count(self, outcome: WebhookOutcome | SignatureFault) -> None:
         """Count a request."""
         self._webhooks.labels(outcome.value).inc()
 
     def published(self, seconds: float) -> None:
         """Count a confirmed message and how long after its event it was."""
-        self.count(Taken.PUBLISHED)
+        self.count(WebhookOutcome.PUBLISHED)
         self._lag.observe(max(0.0, seconds))
 
 
@@ -131,37 +131,37 @@ class WebhookRoutes:
 
     async def _answer(self, request: web.Request) -> web.Response:
         try:
-            taken = await self._take(request)
+            outcome = await self._accept(request)
         except ProblemError as error:
             return problem_response(error.problem)
-        return web.json_response({"outcome": taken})
+        return web.json_response({"outcome": outcome})
 
-    async def _take(self, request: web.Request) -> Taken:
+    async def _accept(self, request: web.Request) -> WebhookOutcome:
         """Publish a webhook and return once the broker has confirmed it.
 
         Raises:
-            ProblemError: it is not taken.
+            ProblemError: it is not published.
         """
         try:
             body = await read_body(request, MOST_BODY_BYTES)
         except ProblemError as error:
-            raise self._refusal(Taken.UNREADABLE, error.problem) from None
+            raise self._refusal(WebhookOutcome.UNREADABLE, error.problem) from None
         fault = signature_fault(body, request.headers.get("Stripe-Signature"), self._secrets)
         if fault is not None:
             raise self._refusal(fault, _UNSIGNED)
         changed = read_webhook(body)
         if changed is None:
             log.warning("webhook_not_understood")
-            raise self._refusal(Taken.UNREADABLE, _UNREADABLE)
+            raise self._refusal(WebhookOutcome.UNREADABLE, _UNREADABLE)
         if changed.livemode is not self._livemode:
             log.warning("webhook_of_other_mode", event_id=changed.event_id)
-            raise self._refusal(Taken.OTHER_MODE, self._other_mode())
+            raise self._refusal(WebhookOutcome.OTHER_MODE, self._other_mode())
 
         if not self._is_wanted(changed.event_type):
-            self._metrics.count(Taken.IGNORED)
-            return Taken.IGNORED
+            self._metrics.count(WebhookOutcome.IGNORED)
+            return WebhookOutcome.IGNORED
         await self._publish(changed)
-        return Taken.PUBLISHED
+        return WebhookOutcome.PUBLISHED
 
     async def _publish(self, changed: StripeChanged) -> None:
         now = self._now()
@@ -171,7 +171,7 @@ class WebhookRoutes:
         try:
             await send(self._publisher(), event)
         except PublishError:
-            raise self._refusal(Taken.UNCONFIRMED, _UNCONFIRMED) from None
+            raise self._refusal(WebhookOutcome.UNCONFIRMED, _UNCONFIRMED) from None
         self._metrics.published((self._now() - changed.created).total_seconds())
 
     def _is_wanted(self, event_type: str) -> bool:
@@ -181,6 +181,6 @@ class WebhookRoutes:
         mode, other = ("live", "test") if self._livemode else ("test", "live")
         return Problem(Code.FORBIDDEN, f"an event of {other} mode, and this service is of {mode}")
 
-    def _refusal(self, outcome: Taken | SignatureFault, problem: Problem) -> ProblemError:
+    def _refusal(self, outcome: WebhookOutcome | SignatureFault, problem: Problem) -> ProblemError:
         self._metrics.count(outcome)
         return ProblemError(problem)

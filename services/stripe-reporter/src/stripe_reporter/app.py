@@ -17,7 +17,7 @@ from nexus_stripe.answers import Answer
 from nexus_stripe.webhooks import WebhookMetrics, WebhookRoutes
 from stripe_reporter.circuit import CircuitBreaker, CircuitOpenError
 from stripe_reporter.handlers import Reporter, router
-from stripe_reporter.limits import CustomerLimit, RateLimit
+from stripe_reporter.limits import CustomerLimit, StripeRateLimit
 from stripe_reporter.measuring import measure_once
 from stripe_reporter.metrics import LIST_METERS, ReporterMetrics
 from stripe_reporter.rejecting import WEBHOOKS, Rejecter
@@ -74,7 +74,7 @@ def assemble(
     """Register every part of the service; return the circuit breaker, for tests."""
     metrics = ReporterMetrics(app.registry)
     journal = Journal(app.database)
-    rate_limit = RateLimit(settings.calls_per_second, time.monotonic)
+    rate_limit = StripeRateLimit(settings.calls_per_second, time.monotonic)
 
     async def active_meters() -> tuple[Answer, frozenset[str]]:
         began = time.perf_counter()

@@ -22,7 +22,7 @@ from stripe_reporter import outcomes
 from stripe_reporter.circuit import CircuitBreaker
 from stripe_reporter.fence import Call, CallInProgress, NoCall, may_start
 from stripe_reporter.group_commit import GroupCommit
-from stripe_reporter.limits import CustomerBusyError, CustomerLimit, RateLimit
+from stripe_reporter.limits import CustomerBusyError, CustomerLimit, StripeRateLimit
 from stripe_reporter.metrics import SEND, ReporterMetrics
 from stripe_reporter.outcomes import Answered, UnexpectedAnswerError, conclude
 from stripe_reporter.rejecting import Rejecter
@@ -60,7 +60,7 @@ class Reporter:
         stripe: Stripe,
         publisher: Publisher,
         circuit: CircuitBreaker,
-        rate_limit: RateLimit,
+        rate_limit: StripeRateLimit,
         customer_limit: CustomerLimit,
         metrics: ReporterMetrics,
         work: Work,

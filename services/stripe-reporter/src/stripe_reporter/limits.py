@@ -124,7 +124,7 @@ class TokenBucket:
         return replace(self, rate_then=max(lowest, self.rate(now) / 2), since=now)
 
 
-class RateLimit:
+class StripeRateLimit:
     """Lets calls through one after the other, in the order of arrival."""
 
     def __init__(self, calls_per_second: float, clock: Callable[[], float]) -> None:

@@ -12,7 +12,7 @@ from nexus_messaging.pipeline import Outage
 from nexus_service.app import App, starting
 from usage_ingest.charging import best_of
 from usage_ingest.handlers import router
-from usage_ingest.jobs import Announcer, Relay, bring_late, claim_usage, measure, sweep
+from usage_ingest.jobs import Announcer, Relay, claim_usage, measure, report_late_readings, sweep
 from usage_ingest.metrics import IngestMetrics
 from usage_ingest.settings import NAME, Settings
 from usage_ingest.storage.accounts import Accounts
@@ -93,8 +93,10 @@ def assemble(app: App, settings: Settings) -> None:
     plans = rules.plans
     if plans is not None:
         late = LateReadings(app.database, plans)
-        bringing = partial(bring_late, late, claims, metrics, now=utc_now, wake_relay=relay.wake)
-        app.every(LATE_EVERY, "late", bringing)
+        reporting_late = partial(
+            report_late_readings, late, claims, metrics, now=utc_now, wake_relay=relay.wake
+        )
+        app.every(LATE_EVERY, "late", reporting_late)
     totals = Totals(app.database, announced_meters=announced_meters(plans) if plans else ())
     app.every(FOLD_EVERY, "fold", totals.fold)
     if plans is not None:

@@ -57,7 +57,7 @@ async def claim_usage(
     return claimed.taken == MOST_EVENTS
 
 
-async def bring_late(
+async def report_late_readings(
     late: LateReadings,
     claims: Claims,
     metrics: IngestMetrics,
