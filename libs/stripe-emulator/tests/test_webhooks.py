@@ -1,74 +1,19 @@
 """Events on their way to webhook endpoints: signed, repeated, late, twice, lost, out of order."""
 
-import asyncio
-import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 import stripe
-from aiohttp import web
 
 from stripe_emulator import EmulatorClient, RunningEmulator, Webhook, running_emulator
 from stripe_emulator.delivery_faults import DeliveryFault, DeliveryFaultKind
 
 SECRET = "whsec_of_the_tests"
+Receiver = Any
 Eventually = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 HOUR = 3600
-
-
-@dataclass
-class Receiver:
-    """An endpoint that keeps what it gets; ``status`` is what it answers with, None: nothing."""
-
-    url: str = ""
-    status: int | None = 200
-    got: list[tuple[str, str]] = field(default_factory=list)
-    """Bodies and signatures."""
-
-    async def take(self, request: web.Request) -> web.Response:
-        """Take a webhook."""
-        self.got.append((await request.text(), request.headers["Stripe-Signature"]))
-        if self.status is None:
-            await asyncio.Event().wait()
-        return web.Response(status=self.status or 500, headers={"Location": "/elsewhere"})
-
-    async def redirected(self, _: web.Request) -> web.Response:
-        """Take what follows a redirect, as Stripe does not."""
-        return web.Response()
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        """Return the events in the order of their arrival."""
-        return [json.loads(body) for body, _ in self.got]
-
-    @property
-    def types(self) -> list[str]:
-        """Return their types."""
-        return [event["type"] for event in self.events]
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    """A running endpoint."""
-    receiver = Receiver()
-    app = web.Application()
-    app.router.add_post("/webhooks/stripe", receiver.take)
-    app.router.add_route("*", "/elsewhere", receiver.redirected)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/webhooks/stripe"
-    yield receiver
-    await runner.cleanup()
-
-
-@pytest.fixture
-async def endpoint(inspection: EmulatorClient, receiver: Receiver) -> str:
-    """The id of that endpoint at the emulator."""
-    return await inspection.add_webhook(receiver.url, SECRET)
 
 
 @pytest.fixture

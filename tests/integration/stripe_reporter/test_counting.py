@@ -11,6 +11,7 @@ from nexus_contracts import Event, UsageCounted, UsageRecorded, read_event
 from nexus_messaging.topology import USAGE_COUNTED_QUEUE
 from stripe_emulator.faults import Fault
 from stripe_reporter.counting import whole_hour
+from stripe_reporter.storage.summaries import Summaries
 from support.waiting import eventually
 
 HOUR: Final = timedelta(hours=1)
@@ -103,7 +104,35 @@ async def test_what_cannot_be_read_is_read_later_and_reports_go_on(bench: Bench)
             running.app.wake("read sums")
             await eventually(lambda: failed(bench), partial(le, failures))
         assert running.circuit.cause is None
+        async with bench.database() as database:
+            backlog = await Summaries(database, lag=HOUR).backlog(bench.now())
+        assert (backlog.due, backlog.overdue > 4 * 3600) == (1, True)
         bench.pass_time(2 * HOUR)
         [reading] = await readings(bench, running, 1)
 
     assert sum(each.value for each in reading.hours) == 5.0
+
+
+async def test_an_answer_during_a_reading_is_read_next_time(bench: Bench) -> None:
+    """The reading may have missed it; it is looked at again within hours."""
+    customer = bench.customer()
+    async with bench.reporting() as running:
+        await bench.send(bench.report(customer, 5))
+        await bench.outcomes(1)
+        bench.pass_time(2 * HOUR)
+        async with bench.database() as database:
+            summaries = Summaries(database, lag=HOUR)
+            await summaries.follow(bench.now())
+            [pair] = await summaries.lease(bench.now(), 10)
+            assert await summaries.lease(bench.now(), 10) == []
+            await bench.send(bench.report(customer, 7))
+            await bench.outcomes(2)
+            bench.pass_time(2 * HOUR)
+            await summaries.follow(bench.now())
+            await summaries.finish(pair, bench.now(), bench.now() + 24 * HOUR)
+            bench.pass_time(7 * HOUR)
+            [again] = await summaries.lease(bench.now(), 10)
+            await summaries.postpone(again, bench.now())
+
+        [reading] = await readings(bench, running, 1)
+    assert sum(each.value for each in reading.hours) == 12.0

@@ -1,6 +1,7 @@
 """A tool run, followed by ids alone from its publisher's trace to the call to Stripe."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from uuid import UUID, uuid4
 
 from opentelemetry.trace import SpanKind, StatusCode
@@ -174,7 +175,8 @@ async def test_explain_shows_the_trace_of_an_event(services: Services) -> None:
     with recorded_spans():
         await services.vhost.publish(run)
         reader = LedgerReader(services.ledger)
-        history = await eventually(lambda: reader.history(run.id), bool)
+        of_run = partial(reader.history, run.id, datetime.now(UTC), timedelta(hours=1))
+        history = await eventually(of_run, bool)
 
     assert history is not None
     assert f"trace {TRACE}" in list(explain(history))

@@ -383,7 +383,7 @@ async def test_explanation_of_a_run_says_who_pays_and_what_was_claimed_before(
     reader = LedgerReader(payers.database)
     told = []
     for (event_id,) in found:
-        history = await reader.history(event_id)
+        history = await reader.history(event_id, NOW, timedelta(hours=1))
         assert history is not None
         told.append(list(explain(history)))
 

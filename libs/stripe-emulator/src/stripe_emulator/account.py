@@ -6,6 +6,7 @@ from stripe_emulator import events, search, summaries
 from stripe_emulator.clock import Clock
 from stripe_emulator.customers import Customers
 from stripe_emulator.deliveries import Deliveries
+from stripe_emulator.error_reports import ErrorReports
 from stripe_emulator.errors import StripeError, no_such, refused
 from stripe_emulator.event_log import EventLog
 from stripe_emulator.expansion import Retrieve, without_tiers
@@ -14,6 +15,7 @@ from stripe_emulator.features import Features, summary
 from stripe_emulator.idempotency import IdempotencyStore
 from stripe_emulator.ids import new_id
 from stripe_emulator.keys import ApiKeys
+from stripe_emulator.later_validation import LaterValidation
 from stripe_emulator.limits import RateLimits
 from stripe_emulator.meters import Meters
 from stripe_emulator.objects import Objects
@@ -49,11 +51,21 @@ class Account:
         self.event_log.listener = self.deliveries.plan
         self._entitled: dict[str, list[dict[str, Any]]] = {}
         self.events = events.MeterEvents()
+        reports = ErrorReports(
+            self.clock, self.event_log.add, lambda: self.options.error_report_seconds
+        )
+        self.later_validation = LaterValidation(reports)
+
+    def settle(self) -> None:
+        """Make what time has brought by itself since the last look at the clock."""
+        self.subscriptions.settle()
+        self.later_validation.reports.settle()
 
     def record_event(self, params: dict[str, Any]) -> dict[str, Any]:
         """Accept a meter event read by ``CREATE_EVENT``, or refuse it by the first rule it breaks.
 
-        The order of the rules: time, meter, customer, value, identifier.
+        The order of the rules: time, meter, customer, value, identifier. An accepted event is
+        counted unless it is found out later that it should not be.
         """
         now = self.clock.now()
         timestamp = params.get("timestamp", int(now))
@@ -62,7 +74,8 @@ class Account:
             self.meters.active_for(params["event_name"]), params["event_name"]
         )
         customer = events.customer_of(meter, params["payload"])
-        if not self.customers.exists(customer):
+        customer_exists = self.customers.exists(customer)
+        if not customer_exists and not self.options.unknown_customers_later:
             raise events.unknown_customer(meter, customer)
         event = events.MeterEvent(
             identifier=params.get("identifier") or new_id("mevt", 24),
@@ -80,6 +93,9 @@ class Account:
             self.request_log.count_duplicate(event.identifier)
             raise
         self.request_log.count_accepted(event.identifier)
+        key = params.get("idempotency_key")
+        if self.later_validation.passes(event, key, customer_exists=customer_exists):
+            self.events.count(event)
         return event.view()
 
     def cancel_event(self, params: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,25 @@ class SumView(TypedDict):
     events: int
 
 
+class UncountedView(TypedDict):
+    """An accepted meter event that is not counted: ``dropped``, or ``rejected`` by a ``code``.
+
+    ``sampled`` says whether an error report may name its ``idempotency_key``.
+    """
+
+    identifier: str
+    event_name: str
+    meter: str
+    customer: str
+    payload: dict[str, str]
+    timestamp: int
+    created: int
+    kind: str
+    code: str | None
+    idempotency_key: str | None
+    sampled: bool
+
+
 class RequestView(TypedDict):
     """One request; ``status`` is None when none was sent, ``fault`` such as ``reset:after``."""
 
@@ -112,8 +131,26 @@ class EmulatorClient:
         return cast("list[SumView]", await self._ask("GET", "sums"))
 
     async def events(self) -> list[dict[str, Any]]:
-        """Return every accepted meter event, with ``meter`` and ``customer`` beside its fields."""
+        """Return every counted meter event, with ``meter`` and ``customer`` beside its fields."""
         return cast("list[dict[str, Any]]", await self._ask("GET", "events"))
+
+    async def uncounted(self) -> list[UncountedView]:
+        """Return every meter event that was accepted and is not counted, in their order."""
+        return cast("list[UncountedView]", await self._ask("GET", "events/uncounted"))
+
+    async def add_event_fault(self, kind: str, **conditions: Any) -> str:
+        """Add a fault of accepted events; its fields are those of ``event_faults.EventFault``."""
+        answer = await self._ask("POST", "events/faults", {"kind": kind, **conditions})
+        return str(answer["id"])
+
+    async def event_faults(self) -> list[dict[str, Any]]:
+        """Return the faults of accepted events, with how often each fired."""
+        return cast("list[dict[str, Any]]", await self._ask("GET", "events/faults"))
+
+    async def remove_event_faults(self, id_: str | None = None) -> int:
+        """Remove one fault of accepted events, or all, and return how many that were."""
+        answer = await self._ask("DELETE", f"events/faults/{id_}" if id_ else "events/faults")
+        return int(answer["removed"])
 
     async def requests(self, limit: int = 100) -> list[RequestView]:
         """Return the last requests to the API, the newest last."""

@@ -16,7 +16,8 @@ Row: TypeAlias = tuple[str, str, Parameters, Effect]
 class Endpoint:
     """One endpoint; its effect gets the account, the id in the path and the parameters.
 
-    A second id in the path is a parameter. ``expandable``: the paths in its answer that ``expand``
+    A second id in the path is a parameter, and so is the idempotency key of a meter event's
+    request, by which error reports name it. ``expandable``: the paths in its answer that ``expand``
     may name.
     """
 

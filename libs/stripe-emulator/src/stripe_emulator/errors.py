@@ -166,6 +166,11 @@ def no_such(noun: str, id_: str, param: str = "id", status: int = 404) -> Stripe
     )
 
 
+def no_such_in_v2(noun: str, id_: str) -> StripeError:
+    """An object that does not exist, as API v2 says it."""
+    return StripeError(404, f"No such {noun}: '{id_}'", code="not_found")
+
+
 def no_such_in_test_mode(noun: str, id_: str) -> StripeError:
     """An object that exists in live mode, requested by a key of the test mode."""
     return StripeError(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from stripe_emulator.clock import Clock
-from stripe_emulator.errors import no_such
+from stripe_emulator.errors import no_such, no_such_in_v2
 from stripe_emulator.ids import new_id
 from stripe_emulator.pages import page
 from stripe_emulator.parameters import (
@@ -17,6 +17,7 @@ from stripe_emulator.parameters import (
     Texts,
     is_within,
 )
+from stripe_emulator.thin_events import THIN, list_thin_events
 
 API_VERSION = "2026-05-27.dahlia"
 """The account's version: of answers and events for which no other one is asked for."""
@@ -95,11 +96,30 @@ class EventLog:
         self.listener(event)
 
     def get(self, id_: str) -> dict[str, Any]:
-        """Return an event; 404 when there is none."""
+        """Return an event of either kind; 404 when there is none."""
         event = self._events.get(id_)
         if event is None:
             raise no_such("event", id_)
         return event
+
+    def get_snapshot(self, id_: str) -> dict[str, Any]:
+        """Return a snapshot event, which API v1 has; 404 when there is none."""
+        event = self.get(id_)
+        if event["object"] == THIN:
+            raise no_such("event", id_)
+        return event
+
+    def get_thin(self, id_: str) -> dict[str, Any]:
+        """Return a thin event; 404, as API v2 says it, when there is none."""
+        event = self._events.get(id_)
+        if event is None or event["object"] != THIN:
+            raise no_such_in_v2("event", id_)
+        return event
+
+    def listed_thin(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Return one page of thin events, the newest first."""
+        thin = (event for event in reversed(self._events.values()) if event["object"] == THIN)
+        return list_thin_events(thin, params)
 
     def listed(self, params: dict[str, Any]) -> dict[str, Any]:
         """Return one page of snapshot events, the newest first."""

@@ -62,14 +62,14 @@ class MeterEvent:
 
 
 class MeterEvents:
-    """The accepted events by meter and customer, and those of the last 24 hours by identifier."""
+    """The counted events by meter and customer, and the accepted ones of 24 hours by identifier."""
 
     def __init__(self) -> None:
         self._recent: dict[str, MeterEvent] = {}
-        self._accepted: dict[tuple[str, str], list[MeterEvent]] = {}
+        self._counted: dict[tuple[str, str], list[MeterEvent]] = {}
 
     def accept(self, event: MeterEvent) -> None:
-        """Count an event.
+        """Take an event, whose identifier is in use from now on, whether it is counted or not.
 
         After 24 hours an identifier can be used again, and the same event is then counted twice:
         Stripe promises no more, so a client that must not bill twice has to keep its own record.
@@ -81,7 +81,10 @@ class MeterEvents:
         if event.identifier in self._recent:
             raise duplicate_event(event.identifier)
         self._recent[event.identifier] = event
-        self._accepted.setdefault((event.meter, event.customer), []).append(event)
+
+    def count(self, event: MeterEvent) -> None:
+        """Add an accepted event to the sums."""
+        self._counted.setdefault((event.meter, event.customer), []).append(event)
 
     def cancel(self, event_name: str, identifier: str, now: float) -> None:
         """Cancel an event that was received within the last 24 hours.
@@ -93,19 +96,19 @@ class MeterEvents:
         """
         self._delete_old(now)
         event = self._recent.get(identifier)
-        accepted = [] if event is None else self._accepted[event.meter, event.customer]
-        if event is None or event.event_name != event_name or event not in accepted:
+        counted = [] if event is None else self.of(event.meter, event.customer)
+        if event is None or event.event_name != event_name or event not in counted:
             message = f"No event of the last 24 hours can be cancelled by identifier {identifier}."
             raise refused(message, "cancel[identifier]")
-        accepted.remove(event)
+        counted.remove(event)
 
     def of(self, meter: str, customer: str) -> list[MeterEvent]:
-        """Return the events of one meter and customer in the order of their arrival."""
-        return self._accepted.get((meter, customer), [])
+        """Return the counted events of one meter and customer in the order of their arrival."""
+        return self._counted.get((meter, customer), [])
 
     def by_meter_and_customer(self) -> dict[tuple[str, str], list[MeterEvent]]:
-        """Return all events, keyed by the ids of meter and customer."""
-        return dict(self._accepted)
+        """Return all counted events, keyed by the ids of meter and customer."""
+        return dict(self._counted)
 
     def _delete_old(self, now: float) -> None:
         # Insertion order is age. After the clock was set back an identifier is kept longer, as

@@ -6,6 +6,7 @@ Plain JSON, no key. A request that can't be read answers 400 with ``{"error": "<
 from aiohttp import web
 
 from stripe_emulator.account import Account
+from stripe_emulator.event_faults import EventFault
 from stripe_emulator.faults import Fault, InvalidFaultError
 from stripe_emulator.inspection_bodies import bad_request, read_object
 from stripe_emulator.keys import KeyState
@@ -22,6 +23,11 @@ def inspection_routes(account: Account) -> list[web.RouteDef]:
         web.get("/_emulator/attempts", inspection.attempts),
         web.get("/_emulator/sums", inspection.sums),
         web.get("/_emulator/events", inspection.events),
+        web.get("/_emulator/events/uncounted", inspection.uncounted),
+        web.get("/_emulator/events/faults", inspection.event_faults),
+        web.post("/_emulator/events/faults", inspection.add_event_fault),
+        web.delete("/_emulator/events/faults", inspection.remove_event_faults),
+        web.delete("/_emulator/events/faults/{id}", inspection.remove_event_faults),
         web.get("/_emulator/requests", inspection.requests),
         web.get("/_emulator/faults", inspection.faults),
         web.post("/_emulator/faults", inspection.add_fault),
@@ -49,12 +55,30 @@ class _Inspection:
         return web.json_response(self._account.sums())
 
     async def events(self, _: web.Request) -> web.Response:
-        accepted = [
+        counted = [
             {**event.view(), "meter": event.meter, "customer": event.customer}
             for events in self._account.events.by_meter_and_customer().values()
             for event in events
         ]
-        return web.json_response(accepted)
+        return web.json_response(counted)
+
+    async def uncounted(self, _: web.Request) -> web.Response:
+        return web.json_response(self._account.later_validation.listed())
+
+    async def event_faults(self, _: web.Request) -> web.Response:
+        return web.json_response(self._account.later_validation.faults.listed())
+
+    async def add_event_fault(self, request: web.Request) -> web.Response:
+        try:
+            fault = EventFault.read(await read_object(request))
+        except InvalidFaultError as error:
+            raise bad_request(str(error)) from error
+        added = self._account.later_validation.faults.add(fault)
+        return web.json_response({"id": added}, status=201)
+
+    async def remove_event_faults(self, request: web.Request) -> web.Response:
+        removed = self._account.later_validation.faults.remove(request.match_info.get("id"))
+        return web.json_response({"removed": removed})
 
     async def requests(self, request: web.Request) -> web.Response:
         written = request.query.get("limit", str(DEFAULT_REQUESTS))

@@ -18,6 +18,9 @@ class Options:
         refuse_overlaps: Answer 409 to a meter event while another of its customer and meter is in
             flight.
         summary_delay_seconds: How long after its arrival an event shows up in summaries.
+        error_report_seconds: How long the window of an error report is (10 at Stripe).
+        unknown_customers_later: Accept the event of an unknown or deleted customer, and reject it
+            in an error report instead: reports of Stripe's users differ on it.
         search_lag_seconds: How far behind the customer search is.
         rate_limits: Whether the limits below are enforced.
         basic_per_second: Calls per second for everything together (25 in a Stripe sandbox).
@@ -30,6 +33,8 @@ class Options:
     call_seconds: float = 0.0
     refuse_overlaps: bool = True
     summary_delay_seconds: float = 0.0
+    error_report_seconds: float = 10.0
+    unknown_customers_later: bool = False
     search_lag_seconds: float = 0.0
     rate_limits: bool = False
     basic_per_second: float = 25.0

@@ -1,5 +1,6 @@
 """The kinds of parameters of the endpoints, how their values are read, and when refused."""
 
+import operator
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -216,10 +217,10 @@ NOTHING = Parameters({})
 CREATED = Parameters({name: Integer() for name in ("gt", "gte", "lt", "lte")})
 
 
-def is_within(moment: int, bounds: Mapping[str, int]) -> bool:
+def is_within(moment: float, bounds: Mapping[str, float]) -> bool:
     """Return whether a time is within bounds that ``CREATED`` read."""
-    tests = {"gt": moment.__gt__, "gte": moment.__ge__, "lt": moment.__lt__, "lte": moment.__le__}
-    return all(tests[name](bound) for name, bound in bounds.items())
+    tests = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
+    return all(tests[name](moment, bound) for name, bound in bounds.items())
 
 
 def merged_metadata(before: Mapping[str, str], changes: Mapping[str, str]) -> dict[str, str]:

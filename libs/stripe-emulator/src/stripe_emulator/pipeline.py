@@ -100,7 +100,7 @@ class Pipeline:
 
     async def _admit(self, call: Call, record: RequestRecord) -> Outcome:
         account = self._account
-        account.subscriptions.settle()
+        account.settle()
         endpoint, ids = find(call.method, call.path)
         account.keys.authorize(call.authorization, endpoint.permission)
         account.limits.admit(call.path, account.options, account.clock.now())
@@ -144,6 +144,8 @@ class Pipeline:
             if fault is not None and fault.when is When.BEFORE and fault.kind != FaultKind.LATENCY:
                 outcome = apply_fault(fault, Answer.of(errors.server_error()))
                 return (outcome.answer if _kept_error(fault) else None), outcome
+            if call.path == EVENTS_PATH:
+                params["idempotency_key"] = call.idempotency_key
             kept, answer = self._effect(endpoint, ids, params, paths)
             if fault is None or fault.when is When.BEFORE:
                 return kept, Outcome(answer)

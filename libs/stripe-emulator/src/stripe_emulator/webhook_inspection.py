@@ -1,6 +1,5 @@
 """The inspection API of webhooks under ``/_emulator``: endpoints, deliveries and their faults."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -10,8 +9,8 @@ from stripe_emulator.deliveries import Delivery
 from stripe_emulator.delivery_faults import DeliveryFault
 from stripe_emulator.errors import StripeError
 from stripe_emulator.faults import InvalidFaultError
-from stripe_emulator.ids import new_id
 from stripe_emulator.inspection_bodies import bad_request, read_object
+from stripe_emulator.thin_events import thin_event
 from stripe_emulator.webhook_sender import WebhookSender
 
 
@@ -128,14 +127,5 @@ class _WebhookInspection:
         return {**event, "livemode": livemode}
 
     def _thin(self, type_: str, rest: dict[str, Any]) -> dict[str, Any]:
-        created = datetime.fromtimestamp(self._account.clock.now(), UTC)
-        return {
-            "id": new_id("evt_test", 24),
-            "object": "v2.core.event",
-            "created": created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "data": rest.get("data"),
-            "livemode": bool(rest.get("livemode")),
-            "reason": None,
-            "related_object": rest.get("related_object"),
-            "type": type_,
-        }
+        now, data, related = self._account.clock.now(), rest.get("data"), rest.get("related_object")
+        return thin_event(now, type_, data, related, livemode=bool(rest.get("livemode")))

@@ -10,6 +10,7 @@ import aiohttp
 from stripe_emulator.account import Account
 from stripe_emulator.deliveries import Attempt, Delivery
 from stripe_emulator.errors import StripeError
+from stripe_emulator.thin_events import THIN
 
 PAUSE_SECONDS = 0.1
 """Between two looks at the clock, which a test may set without a word."""
@@ -31,7 +32,7 @@ class WebhookSender:
         """Send what is due until this is cancelled."""
         try:
             while True:
-                self._account.subscriptions.settle()
+                self._account.settle()
                 for delivery in self._account.deliveries.take_due():
                     task = asyncio.create_task(self.send(delivery))
                     self._tasks.add(task)
@@ -88,6 +89,6 @@ def _sent_form(event: dict[str, object], version: str | None) -> dict[str, objec
 
     The objects do not change with the version.
     """
-    if event["object"] == "v2.core.event":
+    if event["object"] == THIN:
         return {name: value for name, value in event.items() if name not in {"data", "changes"}}
     return event if version is None else {**event, "api_version": version}

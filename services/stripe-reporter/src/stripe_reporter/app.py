@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -104,17 +104,8 @@ def assemble(
         now=now,
     )
 
-    rejecter = Rejecter(
-        Rejections(app.database),
-        stripe,
-        app.publisher,
-        metrics,
-        wake=partial(app.wake, SETTLE),
-        now=now,
-    )
-    app.every(SETTLE_SECONDS, SETTLE, rejecter.settle, errors_stall=False)
-
-    summaries = Summaries(app.database)
+    lag = timedelta(seconds=settings.stripe_summary_lag_seconds)
+    summaries = Summaries(app.database, lag=lag)
     counter = Counter(
         summaries,
         stripe,
@@ -127,6 +118,17 @@ def assemble(
     app.every(
         COUNT_SECONDS, "read sums", counter.read_some, errors_stall=False, limit=LONGEST_READING
     )
+
+    rejecter = Rejecter(
+        Rejections(app.database),
+        stripe,
+        counter,
+        app.publisher,
+        metrics,
+        wake=partial(app.wake, SETTLE),
+        now=now,
+    )
+    app.every(SETTLE_SECONDS, SETTLE, rejecter.settle, errors_stall=False)
 
     async def probe() -> None:
         await app.database.probe()

@@ -16,11 +16,12 @@ DAY: Final = timedelta(days=1)
 PAGE_HOURS: Final = 96
 """Hours of one call: Stripe lists at most 100 in a page."""
 
-READ_AFTER: Final = HOUR
-"""From an answer until its hour is read: by then Stripe shows it, as far as is known."""
-
 READ_AGAIN: Final = timedelta(hours=6)
 """Between two readings of a pair with new answers."""
+
+SETTLED_AFTER: Final = DAY
+"""From an answer until its hour need be read no more, however old: what Stripe does not show a day
+later it has lost."""
 
 ALWAYS_READ: Final = 4 * DAY
 """How far back each reading goes at least: one call."""
@@ -33,8 +34,8 @@ READ_FOR: Final = timedelta(days=36)
 class Pair:
     """A customer and meter that is read.
 
-    ``since`` is the oldest hour with an answer since the last reading, if there was one, and
-    ``active_at`` the time of the newest answer.
+    ``since`` is the oldest time of usage with a recent answer, if there is one, and ``active_at``
+    the time of the newest answer.
     """
 
     stripe_customer_id: str

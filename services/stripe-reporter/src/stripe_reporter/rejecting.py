@@ -39,6 +39,13 @@ class Stripe(Protocol):
         """Return what came back and, if it was a success, what the event says."""
 
 
+class Sums(Protocol):
+    """Who reads Stripe's sums."""
+
+    async def read_soon(self, meter_id: str, start: datetime) -> None:
+        """Read the sums of all who used a meter from ``start`` on."""
+
+
 class Rejecter:
     """Hears what Stripe does not count, marks the reports, and tells the ledger.
 
@@ -50,6 +57,7 @@ class Rejecter:
         self,
         stored: Rejections,
         stripe: Stripe,
+        sums: Sums,
         publisher: Publisher,
         metrics: ReporterMetrics,
         *,
@@ -58,6 +66,7 @@ class Rejecter:
     ) -> None:
         self._stored = stored
         self._stripe = stripe
+        self._sums = sums
         self._publisher = publisher
         self._metrics = metrics
         self._wake = wake
@@ -90,6 +99,9 @@ class Rejecter:
 
         named = list(rejections(report.samples))
         new = await self._stored.keep(named, self._now())
+        if report.meter_id is not None:
+            # There may be more errors than samples.
+            await self._sums.read_soon(report.meter_id, report.start)
         foreign = sum(attempt_of(sample.key) is None for sample in report.samples)
         self._metrics.heard(report.errors, new=new, foreign=foreign)
         log.warning(

@@ -56,6 +56,9 @@ class Settings(StripeSettings, WebhookSettings, ServiceSettings):
     """How fast Stripe's own sums are read at most, beside the reports; empty: 2 with a test key, 5
     with a live one. Stripe takes 100 calls a second of all kinds but meter events."""
 
+    stripe_summary_lag_seconds: Annotated[int, Field(ge=0, le=86_400)] = 3600
+    """How long after its answer the sum of a report's hour is read; as usage-ingest has it."""
+
     @property
     def reads_per_second(self) -> float:
         """Return how fast Stripe's sums may be read."""

@@ -84,6 +84,17 @@ class Counter:
             await self._read(pair)
         return more or len(pairs) == MOST_PAIRS
 
+    async def read_soon(self, meter_id: str, start: datetime) -> None:
+        """Read the sums of all who used a meter from ``start`` on, and of what they sent since.
+
+        Raises:
+            DatabaseUnavailableError: it was not noted.
+        """
+        await self._list_meters(unless_younger_than=LISTED_AGAIN)
+        for event_name, known in self._meters.items():
+            if known == meter_id:
+                await self._due.read_soon(event_name, start, self._now())
+
     async def _read(self, pair: Pair) -> None:
         """Read the pages of a pair, publish each, and store when it is due again."""
         as_of = self._now()
@@ -121,12 +132,16 @@ class Counter:
         self._metrics.read_sums("read")
 
     async def _meter_id(self, event_name: str) -> str | None:
-        age = time.monotonic() - self._listed_at
-        if age >= KNOWN_FOR or (event_name not in self._meters and age >= LISTED_AGAIN):
-            began = time.perf_counter()
-            async with self._pace.turn():
-                answer, found = await self._stripe.meter_ids()
-            self._metrics.called(LIST_METERS, response_to(answer), time.perf_counter() - began)
-            if found is not None:
-                self._meters, self._listed_at = found, time.monotonic()
+        is_known = event_name in self._meters
+        await self._list_meters(unless_younger_than=KNOWN_FOR if is_known else LISTED_AGAIN)
         return self._meters.get(event_name)
+
+    async def _list_meters(self, *, unless_younger_than: float) -> None:
+        if time.monotonic() - self._listed_at < unless_younger_than:
+            return
+        began = time.perf_counter()
+        async with self._pace.turn():
+            answer, found = await self._stripe.meter_ids()
+        self._metrics.called(LIST_METERS, response_to(answer), time.perf_counter() - began)
+        if found is not None:
+            self._meters, self._listed_at = found, time.monotonic()

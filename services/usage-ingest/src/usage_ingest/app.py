@@ -12,7 +12,15 @@ from nexus_messaging.pipeline import Outage
 from nexus_service.app import App, starting
 from usage_ingest.charging import best_of
 from usage_ingest.handlers import router
-from usage_ingest.jobs import Announcer, Relay, claim_usage, measure, report_late_readings, sweep
+from usage_ingest.jobs import (
+    Announcer,
+    Relay,
+    report_late_readings,
+    claim_usage,
+    measure,
+    place_reports,
+    sweep,
+)
 from usage_ingest.metrics import IngestMetrics
 from usage_ingest.settings import NAME, Settings
 from usage_ingest.storage.accounts import Accounts
@@ -21,6 +29,7 @@ from usage_ingest.storage.counted import CountedSums
 from usage_ingest.storage.figures import Figures
 from usage_ingest.storage.late import LateReadings
 from usage_ingest.storage.ledger import Ledger
+from usage_ingest.storage.periods import Periods
 from usage_ingest.storage.reports import Reports
 from usage_ingest.storage.subscriptions import Subscriptions
 from usage_ingest.storage.thresholds import Thresholds
@@ -44,6 +53,8 @@ SWEEP_EVERY: Final = 3.0
 FOLD_EVERY: Final = 5.0
 """Seconds. Readers see what is not folded yet, and read a row more for each batch of this time; the
 longer it is, the more runs of the same user and tool become one update."""
+
+PLACE_EVERY: Final = 10.0
 
 MEASURE_EVERY: Final = 10.0
 """Seconds. A scrape shows the figures as they are and queries nothing."""
@@ -104,6 +115,8 @@ def assemble(app: App, settings: Settings) -> None:
         announcer = Announcer(thresholds, app.publisher, plans, metrics, now=utc_now)
         app.every(FOLD_EVERY, "announce", announcer.announce)
     counted = CountedSums(app.database, lag=timedelta(seconds=settings.stripe_summary_lag_seconds))
+    periods = Periods(app.database, grace=settings.invoice_grace)
+    app.every(PLACE_EVERY, "place", partial(place_reports, periods, metrics, now=utc_now))
     measuring = partial(measure, Figures(app.database), totals, counted, metrics, now=utc_now)
     app.every(MEASURE_EVERY, "measure", measuring)
 
@@ -115,6 +128,7 @@ def assemble(app: App, settings: Settings) -> None:
         reports=reports,
         accounts=accounts,
         counted=counted,
+        periods=periods,
         subscriptions=Subscriptions(app.database, best=best_of(rules.plans)),
         metrics=metrics,
         recording=app.work("record"),

@@ -18,7 +18,14 @@ from nexus_database.settings import DatabaseSettings
 from nexus_service.command import Command, Server, Service, duration, moment, positive
 from nexus_service.key_command import MAKE_API_KEY
 from usage_ingest.events_api.settings import Settings as EventsApiSettings
-from usage_ingest.settings import NAME, AdoptSettings, ReplaySettings, Settings, StatusSettings
+from usage_ingest.settings import (
+    NAME,
+    AdoptSettings,
+    ExplainSettings,
+    ReplaySettings,
+    Settings,
+    StatusSettings,
+)
 from usage_ingest.usage_api.settings import PlansSettings
 from usage_ingest.usage_api.settings import Settings as UsageApiSettings
 
@@ -163,7 +170,7 @@ COMMANDS: Final = (
     Command(
         "explain",
         "show every step of one event, or why it is not billed",
-        DatabaseSettings,
+        ExplainSettings,
         "usage_ingest.commands:explain_event",
         _explain_arguments,
         ("{} 0198c2f0-7c1e-7000-8000-000000000000",),

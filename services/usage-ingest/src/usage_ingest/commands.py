@@ -31,7 +31,7 @@ from nexus_service.console import (
     show_table,
 )
 from usage_ingest.explanation import explain, explain_payers
-from usage_ingest.settings import NAME, StatusSettings
+from usage_ingest.settings import NAME, ExplainSettings, StatusSettings
 from usage_ingest.status import (
     LEDGER_TITLES,
     QUEUE_TITLES,
@@ -122,10 +122,10 @@ def _facts(counts: LedgerCounts | None, depths: Depths | None, now: datetime) ->
     return facts
 
 
-async def explain_event(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
+async def explain_event(settings: ExplainSettings, parsed: argparse.Namespace) -> int:
     """Show every step of one event; fail if it is not in the ledger."""
     async with ledger_reader(settings) as reader:
-        history = await reader.history(parsed.event_id)
+        history = await reader.history(parsed.event_id, utc_now(), settings.invoice_grace)
     if history is None:
         show_error(
             NAME,

@@ -7,6 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from nexus_service.console import rfc_3339
+from usage_ingest.periods import Placement
 from usage_ingest.reconciliation import HourAtStripe, infer
 
 NEXT: Final = {
@@ -24,6 +25,16 @@ REPORT_STATES: Final = {
 }
 
 
+REFUSED: Final = {"rejected", "rejected_later", "superseded"}
+
+PLACEMENTS: Final = {
+    Placement.IN_PERIOD: "it comes in its billing period",
+    Placement.IN_GRACE: "after its billing period, and before the invoice is final",
+    Placement.AFTER_FINALISATION: "the invoice of its billing period was final: it is on none",
+    Placement.NOT_SUBSCRIBED: "its customer has no subscription with that meter: on no invoice",
+    Placement.UNKNOWN: "the account's subscriptions were not read yet",
+}
+
 LACKED_PRICE: Final = {
     "unpriced": "it is priced once the price table (PLANS_FILE) has it",
     "priced": "it has one now, by which its tokens cost nothing",
@@ -36,11 +47,13 @@ class EventHistory:
     """An event's row, and the rows of the reports it went into.
 
     ``sums`` is what Stripe's own sums say of each report's hour, ``None`` if they were not read.
+    ``placements`` say on which invoice each report is, or would be if it was accepted now.
     """
 
     event: Mapping[str, Any]
     reports: tuple[Mapping[str, Any], ...]
     sums: tuple[HourAtStripe | None, ...]
+    placements: tuple[Placement, ...]
 
 
 def explain(history: EventHistory) -> Iterator[str]:
@@ -68,13 +81,17 @@ def explain(history: EventHistory) -> Iterator[str]:
         )
     if event["billing_state"] != "claimed":
         yield f"{event['billing_state']}: {NEXT[event['billing_state']]}"
-    for report, hour in zip(history.reports, history.sums, strict=True):
+    for report, hour, placement in zip(
+        history.reports, history.sums, history.placements, strict=True
+    ):
         yield (
             f"report {report['identifier']} of {rfc_3339(report['created_at'])} to"
             f" {report['stripe_customer_id']}: {report['value']} on {report['meter']}"
             f" with {report['event_count']} runs"
         )
         yield f"  {report['state']}: {_state_of(report)}"
+        if report["state"] not in REFUSED:
+            yield f"  {placement}: {PLACEMENTS[placement]}"
         if report["state"] != "superseded":
             yield f"  {sum_of_hour(report['report_id'], hour)}"
 

@@ -15,6 +15,7 @@ from nexus_contracts import (
     CustomerProvisioned,
     Event,
     SubscriptionChanged,
+    SubscriptionsRead,
     UsageCounted,
     UsageRejectedLaterV1,
     UsageRejectedV1,
@@ -53,6 +54,7 @@ from usage_ingest.storage.ledger import (
     Recorded,
     Result,
 )
+from usage_ingest.storage.periods import Periods
 from usage_ingest.storage.reports import Answer, Applied, Reports
 from usage_ingest.storage.subscriptions import Subscriptions
 
@@ -226,16 +228,26 @@ async def keep_assignment(
 
 @router.subscriber(SUBSCRIPTION_CHANGED_QUEUE, prefetch=PREFETCH_CUSTOMERS)
 async def keep_subscription(
-    event: Event[SubscriptionChanged],
+    event: Event[SubscriptionChanged] | Event[SubscriptionsRead],
     subscriptions: Annotated[Subscriptions, Context()],
+    periods: Annotated[Periods, Context()],
 ) -> Outcome:
-    """Store an account's subscription, and the plan that the account has by it.
+    """Store an account's subscription, and the plan and the periods that it has by it.
+
+    Or store that all subscriptions were read: an account without any has none. Either may place
+    reports that were on no invoice.
 
     Raises:
         RowsBusyError: another transaction stores one; nothing was stored.
-        DatabaseUnavailableError: nothing was stored.
+        DatabaseUnavailableError: nothing was stored, or nothing was placed; both are repeated.
     """
-    await subscriptions.apply(event.data)
+    match event.data:
+        case SubscriptionChanged() as changed:
+            await subscriptions.apply(changed)
+            await periods.place_again(changed.account_id)
+        case SubscriptionsRead() as read:
+            await periods.keep_read(read)
+            await periods.place_again()
     return Done()
 
 

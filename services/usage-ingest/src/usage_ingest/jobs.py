@@ -22,6 +22,7 @@ from usage_ingest.storage.claims import MOST_EVENTS, Claims
 from usage_ingest.storage.counted import CountedSums
 from usage_ingest.storage.figures import Figures
 from usage_ingest.storage.late import LateReadings
+from usage_ingest.storage.periods import Periods
 from usage_ingest.storage.reports import Reports
 from usage_ingest.storage.thresholds import Thresholds
 from usage_ingest.storage.totals import Totals
@@ -221,6 +222,20 @@ async def sweep(
     if swept.expired:
         log.warning("usage_expired", events=swept.expired)
     return swept.more
+
+
+async def place_reports(
+    periods: Periods, metrics: IngestMetrics, *, now: Callable[[], datetime]
+) -> bool:
+    """Find out on which invoices the reports are that Stripe accepted.
+
+    Raises:
+        RowsBusyError: another process does so.
+        DatabaseUnavailableError: none was placed.
+    """
+    placed, more = await periods.place(now())
+    metrics.placed(placed)
+    return more
 
 
 async def measure(

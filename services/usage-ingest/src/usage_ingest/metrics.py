@@ -14,6 +14,7 @@ from nexus_messaging.reasons import Reason
 from nexus_plans import NoPrice
 from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingState
+from usage_ingest.periods import Placement
 from usage_ingest.reconciliation import Named
 from usage_ingest.storage.counted import Compared, OpenDifferences
 
@@ -120,6 +121,10 @@ class IngestMetrics:
         self._reporting_paused = Gauge(
             f"{prefix}_reporting_paused", "Reporting is paused", registry=registry
         )
+        # Reports that Stripe accepted, a minute later, by whether they are on an invoice.
+        self._placed = Counter(
+            f"{prefix}_reports_placed", "Accepted reports", ["placement"], registry=registry
+        )
         # The setting that the age of waiting events is compared with.
         self._waiting_allowed = Gauge(
             f"{prefix}_waiting_allowed_seconds",
@@ -177,6 +182,8 @@ class IngestMetrics:
         _touch(self._oldest_event, UNFINISHED_EVENTS)
         _touch(self._reports_now, UNFINISHED_REPORTS)
         _touch(self._oldest_report, UNFINISHED_REPORTS[:2])
+        for placement in Placement:
+            self._placed.labels(placement.value)
         for named in Named:
             self._differences_found.labels(named.value)
         for value in (self._recorded_value, self._reported_value):
@@ -267,6 +274,11 @@ class IngestMetrics:
     def waiting_is_allowed_for(self, seconds: int) -> None:
         """Show how long usage may wait for a customer."""
         self._waiting_allowed.set(seconds)
+
+    def placed(self, placed: Mapping[Placement, int]) -> None:
+        """Count accepted reports by where they ended up."""
+        for placement, number in placed.items():
+            self._placed.labels(placement.value).inc(number)
 
     def counted_last(self, age: float) -> None:
         """Show how many seconds ago Stripe's sums were read last; 0 if they never were."""

@@ -1,8 +1,17 @@
 """The settings of usage-ingest and of its commands."""
 
+from datetime import timedelta
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
 
 from nexus_contracts.meters import Meters
 from nexus_contracts.tool_executed import Status
@@ -36,7 +45,22 @@ def _load(value: object) -> object:
 PlansFile = Annotated[Plans | None, BeforeValidator(_load)]
 
 
-class Settings(Meters, ServiceSettings):
+class InvoiceSettings(BaseModel):
+    """When Stripe's invoices are final."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    invoice_grace_seconds: Annotated[int, Field(ge=0, le=259_200)] = 3600
+    """How long after a billing period's end Stripe still takes its usage: its setting "Invoice
+    grace period", an hour by default and three days at most."""
+
+    @property
+    def invoice_grace(self) -> timedelta:
+        """The same as a span of time."""
+        return timedelta(seconds=self.invoice_grace_seconds)
+
+
+class Settings(Meters, InvoiceSettings, ServiceSettings):
     """Windows, meters and what is billed; lists are comma-separated."""
 
     stripe_meter_dimensions: Annotated[tuple[Dimension, ...], BeforeValidator(_split)] = ()
@@ -90,6 +114,10 @@ class StatusSettings(DatabaseSettings):
 
     amqp_url: AmqpUrl | None = None
     management_url: SecretStr | None = None
+
+
+class ExplainSettings(InvoiceSettings, DatabaseSettings):
+    """The settings of `explain`."""
 
 
 class ReplaySettings(DatabaseSettings, BrokerSettings):

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_database import Database
-from stripe_reporter.counting import READ_AFTER, READ_AGAIN, Pair
+from stripe_reporter.counting import READ_AGAIN, SETTLED_AFTER, Pair
 
 MOST_FOLLOWED: Final = 5000
 """Rows of the journal that are followed at once."""
@@ -28,15 +28,21 @@ WITH page AS (
     SELECT identifier, stripe_customer_id, meter, occurred_at, answered_at FROM meter_calls
      WHERE (answered_at, identifier) > (:answered_at, :identifier) AND answered_at < :until
      ORDER BY answered_at, identifier LIMIT :most
-), touched AS (
-    INSERT INTO summaries_due AS d (stripe_customer_id, meter, since, active_at, due_at)
-    SELECT stripe_customer_id, meter, min(occurred_at), max(answered_at),
-           min(answered_at) + :read_after
+), answered AS (
+    SELECT stripe_customer_id, meter, min(occurred_at) AS since, max(answered_at) AS active_at,
+           min(answered_at) + :read_after AS wanted_at
       FROM page GROUP BY stripe_customer_id, meter ORDER BY 1, 2
+), touched AS (
+    INSERT INTO summaries_due AS d (
+           stripe_customer_id, meter, since, active_at, wanted_at, next_try)
+    SELECT stripe_customer_id, meter, since, active_at, wanted_at, wanted_at FROM answered
     ON CONFLICT (stripe_customer_id, meter) DO UPDATE
        SET since = least(d.since, excluded.since),
            active_at = greatest(d.active_at, excluded.active_at),
-           due_at = least(d.due_at, greatest(excluded.due_at, d.read_at + :read_again))
+           wanted_at = least(d.wanted_at,
+                             greatest(excluded.wanted_at, d.read_at + :read_again)),
+           next_try = least(d.next_try,
+                            greatest(excluded.next_try, d.read_at + :read_again))
 )
 SELECT (SELECT count(*) FROM page) AS number, answered_at, identifier
   FROM page ORDER BY answered_at DESC, identifier DESC LIMIT 1
@@ -48,21 +54,22 @@ UPDATE summaries_place SET answered_at = :answered_at, identifier = :identifier
 
 # What has answers that were not read yet comes first.
 _LEASE: Final = text("""
-UPDATE summaries_due SET due_at = :until
+UPDATE summaries_due SET next_try = :until
  WHERE ctid = ANY(ARRAY(
-       SELECT ctid FROM summaries_due WHERE due_at <= :now
-        ORDER BY since IS NULL, due_at LIMIT :most FOR UPDATE SKIP LOCKED))
+       SELECT ctid FROM summaries_due WHERE next_try <= :now
+        ORDER BY since IS NULL, wanted_at LIMIT :most FOR UPDATE SKIP LOCKED))
 RETURNING stripe_customer_id, meter, since, active_at
 """)
 
-# What was answered during the reading is left for the next one.
+# What was answered during the reading, or less than a day before it, is read once more.
 _READ: Final = text("""
 UPDATE summaries_due
    SET read_at = :now,
-       since = CASE WHEN active_at = :active_at THEN NULL ELSE since END,
-       due_at = CASE WHEN active_at = :active_at THEN :due_at
-                     ELSE least(CAST(:due_at AS timestamptz), CAST(:now AS timestamptz) + :again)
-                END
+       since = CASE WHEN active_at < :settled_before THEN NULL ELSE since END,
+       wanted_at = CASE WHEN active_at = :active_at THEN CAST(:due_at AS timestamptz)
+                        ELSE :soon END,
+       next_try = CASE WHEN active_at = :active_at THEN CAST(:due_at AS timestamptz)
+                       ELSE :soon END
  WHERE stripe_customer_id = :stripe_customer_id AND meter = :meter
 """)
 
@@ -72,18 +79,21 @@ DELETE FROM summaries_due
 """)
 
 _POSTPONE: Final = text("""
-UPDATE summaries_due SET due_at = :until
+UPDATE summaries_due SET next_try = :until
  WHERE stripe_customer_id = :stripe_customer_id AND meter = :meter
 """)
 
 _READ_SOON: Final = text("""
-UPDATE summaries_due SET since = least(since, :start), due_at = least(due_at, :now)
+UPDATE summaries_due
+   SET since = least(since, :start), wanted_at = least(wanted_at, :now),
+       next_try = least(next_try, :now)
  WHERE meter = :meter AND active_at >= :start
 """)
 
 _BACKLOG: Final = text("""
-SELECT (SELECT min(due_at) FROM summaries_due) AS oldest,
-       (SELECT count(*) FROM (SELECT FROM summaries_due WHERE due_at <= :now LIMIT 100000) d) AS due
+SELECT (SELECT min(wanted_at) FROM summaries_due) AS oldest,
+       (SELECT count(*) FROM (SELECT FROM summaries_due WHERE wanted_at <= :now
+                               LIMIT 100000) d) AS due
 """)
 
 
@@ -96,10 +106,11 @@ class Backlog:
 
 
 class Summaries:
-    """Knows which customers' sums are due."""
+    """Knows which customers' sums are due: ``lag`` after an answer, then once a day."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, lag: timedelta) -> None:
         self._database = database
+        self._lag = lag
 
     async def follow(self, now: datetime) -> bool:
         """Note whose reports were answered; return whether there is more to follow.
@@ -115,7 +126,7 @@ class Summaries:
                 **place,
                 "until": now - COMMITTED_AFTER,
                 "most": MOST_FOLLOWED,
-                "read_after": READ_AFTER,
+                "read_after": self._lag + COMMITTED_AFTER,
                 "read_again": READ_AGAIN,
             }
             last = (await connection.execute(_FOLLOW, values)).one_or_none()
@@ -151,7 +162,8 @@ class Summaries:
         if due_at is None:
             await self._database.run(lambda c: c.execute(_DROP, its))
         else:
-            values = its | {"now": now, "due_at": due_at, "again": READ_AGAIN}
+            values = its | {"now": now, "due_at": due_at, "soon": now + READ_AGAIN}
+            values["settled_before"] = now - SETTLED_AFTER
             await self._database.run(lambda c: c.execute(_READ, values))
 
     async def postpone(self, pair: Pair, until: datetime) -> None:

@@ -1,7 +1,8 @@
 """Queries of the commands: what is unfinished, what became of a run, what was not answered."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from usage_ingest.payers import assigned_at
 from usage_ingest.status import MOST_REPORTED, MOST_SUMMED, LedgerCounts, StateCount
 from usage_ingest.storage.differences import DifferenceReader
 from usage_ingest.storage.figures import figures
+from usage_ingest.storage.periods import placement_of
 from usage_ingest.storage.reports import InvalidReportError, recorded_report
 from usage_ingest.windows import whole_hour
 
@@ -183,8 +185,10 @@ class LedgerReader:
 
         return await self._database.run(work)
 
-    async def history(self, event_id: UUID) -> EventHistory | None:
+    async def history(self, event_id: UUID, now: datetime, grace: timedelta) -> EventHistory | None:
         """Return an event and its reports, or ``None`` if it is not in the ledger.
+
+        ``grace`` is how long Stripe takes usage after the end of its billing period.
 
         Raises:
             DatabaseUnavailableError: the database can't be used.
@@ -203,7 +207,13 @@ class LedgerReader:
             )
             for row in rows
         ]
-        return EventHistory(dict(event), rows, tuple(sums))
+        placements = [
+            await self._database.run(
+                partial(placement_of, report_id=row["report_id"], now=now, grace=grace)
+            )
+            for row in rows
+        ]
+        return EventHistory(dict(event), rows, tuple(sums), tuple(placements))
 
     async def assignments(self, user_id: UUID) -> Sequence[Assignment]:
         """Return a user's assignments by their time.

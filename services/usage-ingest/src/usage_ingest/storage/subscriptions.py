@@ -11,6 +11,7 @@ from nexus_contracts import SubscriptionChanged
 from nexus_database import Database
 from usage_ingest.columns import Column, arrays, names, rows, selected
 from usage_ingest.plan_history import Best, PlanSince, account_history, after_change
+from usage_ingest.storage.periods import keep_periods
 
 ADVISORY_LOCK: Final = 7_203_513
 """Any fixed number: changes follow each other, as each makes plans anew. They are rare."""
@@ -104,6 +105,7 @@ class Subscriptions:
             await connection.execute(FORGET_SUBSCRIPTION, subscription)
             await connection.execute(STORE_SUBSCRIPTION, subscription | arrays(SPANS, history))
 
+            await keep_periods(connection, change)
             for account in {change.account_id, *([known.account_id] if known else [])}:
                 await self._store_plans(connection, account)
             return True

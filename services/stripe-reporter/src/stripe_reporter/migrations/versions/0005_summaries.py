@@ -30,18 +30,21 @@ END $$
 CREATE INDEX IF NOT EXISTS meter_calls_answered ON meter_calls (answered_at, identifier)
  WHERE answered_at IS NOT NULL
 """,
+    # A reading that fails is tried again later, and stays wanted since it was first due.
     """
 CREATE TABLE summaries_due (
     stripe_customer_id text NOT NULL,
     meter              text NOT NULL,
     since              timestamptz,
     active_at          timestamptz NOT NULL,
-    due_at             timestamptz NOT NULL,
+    wanted_at          timestamptz NOT NULL,
+    next_try           timestamptz NOT NULL,
     read_at            timestamptz,
     PRIMARY KEY (stripe_customer_id, meter)
 )
 """,
-    "CREATE INDEX summaries_due_at ON summaries_due (due_at)",
+    "CREATE INDEX summaries_due_next_try ON summaries_due (next_try)",
+    "CREATE INDEX summaries_due_wanted ON summaries_due (wanted_at)",
     "CREATE INDEX summaries_due_active ON summaries_due (meter, active_at)",
     """
 CREATE TABLE summaries_place (

@@ -1,0 +1,215 @@
+"""Stripe accepts a report, and says later that it does not count it."""
+
+import json
+from datetime import timedelta
+from typing import Any, Final
+from uuid import uuid4
+
+import stripe as sdk
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from integration.stripe_reporter.bench import METER, Bench
+from nexus_contracts import (
+    Event,
+    MeterErrorsFound,
+    UsageRecorded,
+    UsageRejected,
+    UsageRejectedLater,
+    UsageReported,
+    read_event,
+)
+from nexus_messaging.topology import INTERNAL, METER_ERRORS_QUEUE, USAGE_OUTCOMES_QUEUE
+from stripe_emulator.event_faults import EventFault
+from stripe_emulator.faults import Fault
+from stripe_reporter.app import routes_of
+from support.waiting import eventually
+
+SECRET: Final = "whsec_of_the_tests"
+CODE: Final = "meter_event_invalid_value"
+OUTCOMES: Final[list[type[UsageReported | UsageRejected | UsageRejectedLater]]] = [
+    UsageReported,
+    UsageRejected,
+    UsageRejectedLater,
+]
+
+
+def reject_later(bench: Bench, **conditions: Any) -> None:
+    """Have Stripe find fault with what it accepts from now on."""
+    fault = {"kind": "rejected", "code": CODE, "times": None, **conditions}
+    bench.account.later_validation.faults.add(EventFault.read(fault))
+
+
+def told(bench: Bench) -> list[MeterErrorsFound]:
+    """Let Stripe's window pass, and return what its webhooks would say."""
+    bench.pass_time(timedelta(seconds=60))
+    bench.account.settle()
+    return [
+        MeterErrorsFound(
+            event_id=each["id"],
+            event_type=each["type"],
+            object_id=(each["related_object"] or each)["id"],
+            livemode=False,
+            created=bench.now(),
+        )
+        for each in reversed(bench.account.event_log.listed_thin({})["data"])
+    ]
+
+
+async def hear(bench: Bench, *found: MeterErrorsFound) -> None:
+    """Send what a webhook has become."""
+    events = [
+        Event.of(each, source="stripe-reporter", id=uuid4(), time=bench.now()) for each in found
+    ]
+    await bench.vhost.publish(*events, exchange=INTERNAL)
+
+
+async def outcomes(bench: Bench, count: int) -> list[str]:
+    """Wait for ``count`` outcomes and return what they are, the oldest first."""
+    found = await bench._waiting_in(USAGE_OUTCOMES_QUEUE, count)
+    return [read_event(each.body, OUTCOMES).type for each in found]
+
+
+async def later(bench: Bench, event: Event[UsageRecorded]) -> str | None:
+    """Return why Stripe does not count a report after all, as the journal has it."""
+    row = await bench.row(event)
+    return None if row["rejected_later"] is None else str(row["rejected_later"])
+
+
+async def test_a_sample_rejects_its_report_and_the_ledger_is_told(bench: Bench) -> None:
+    """Reported, then rejected later; a neighbour that Stripe counts stays as it is."""
+    rejected, counted = bench.report(bench.customer(), 5), bench.report(bench.customer(), 3)
+    reject_later(bench, customer=rejected.data.stripe_customer_id)
+
+    async with bench.reporting():
+        await bench.send(rejected, counted)
+        await bench.outcomes(2)
+        [found] = told(bench)
+        await hear(bench, found)
+        kinds = await outcomes(bench, 3)
+
+    assert kinds[-1] == "usage.rejected_later.v1"
+    assert (await later(bench, rejected), await later(bench, counted)) == (CODE, None)
+    assert await bench.state(rejected) == "accepted"
+    assert bench.counted(rejected.data.stripe_customer_id) == 0
+
+
+async def test_what_is_heard_twice_or_again_after_a_move_changes_nothing(bench: Bench) -> None:
+    """Webhooks come again, and an operator may move the report: it is never sent again."""
+    event = bench.report(bench.customer(), 5)
+    reject_later(bench)
+
+    async with bench.reporting():
+        await bench.send(event)
+        await bench.outcomes(1)
+        [found] = told(bench)
+        await hear(bench, found, found)
+        await outcomes(bench, 2)
+        await bench.send(event)
+        kinds = await outcomes(bench, 3)
+
+    assert kinds[1:] == ["usage.rejected_later.v1"] * 2
+    assert bench.attempts(event)["attempts"] == 1
+
+
+async def test_a_sample_before_the_answer_waits_for_it(bench: Bench) -> None:
+    """The answer to the call is lost, and Stripe's duplicate answer does not lift the rejection."""
+    event = bench.report(bench.customer(), 5)
+    reject_later(bench)
+    bench.fault("server_error", when="after")
+
+    async with bench.reporting():
+        await bench.send(event)
+        await eventually(lambda: bench.state(event), lambda state: state == "unknown")
+        [found] = told(bench)
+        await hear(bench, found)
+        kinds = await outcomes(bench, 2)
+
+    assert kinds == ["usage.reported.v1", "usage.rejected_later.v1"]
+    assert (await bench.row(event))["answer"] == "duplicate"
+
+
+async def test_errors_of_others_and_events_that_are_gone_harm_nothing(bench: Bench) -> None:
+    """Another sender's request, a meter that nobody knows, an event that Stripe has no more."""
+    customer = bench.customer()
+    reject_later(bench)
+    bench.account.record_event(
+        {
+            "event_name": METER,
+            "payload": {"stripe_customer_id": customer, "value": "1"},
+            "idempotency_key": "a-key-of-somebody",
+        }
+    )
+    reject_later(bench, code="no_meter")
+    missing = MeterErrorsFound(
+        event_id="evt_gone",
+        event_type="v1.billing.meter.no_meter_found",
+        object_id="evt_gone",
+        livemode=False,
+        created=bench.now(),
+    )
+
+    async with bench.reporting():
+        await hear(bench, *told(bench), missing)
+        letters = await eventually(
+            lambda: bench.vhost.dead_letters(METER_ERRORS_QUEUE), lambda found: len(found) == 1
+        )
+        await eventually(lambda: bench.vhost.depth(METER_ERRORS_QUEUE), lambda depth: depth == 0)
+        event = bench.report(bench.customer())
+        await bench.send(event)
+        await bench.outcomes(1)
+
+    assert letters[0].headers["nexus-reason"] == "refused_by_stripe"
+    sample = bench.registry.get_sample_value(
+        "stripe_reporter_meter_error_samples_total", {"sample": "foreign"}
+    )
+    assert sample == 1
+
+
+async def test_what_cannot_be_fetched_is_fetched_later_while_reports_go_on(bench: Bench) -> None:
+    """A key without the right to read events stops no report, and no error is missed."""
+    event = bench.report(bench.customer(), 5)
+    reject_later(bench)
+    forbidden = {"kind": "status", "status": 403, "times": 2}
+    path = {"path_prefix": "/v2/core/events/", "method": "GET"}
+    bench.account.faults.add(Fault.read({**forbidden, **path}))
+
+    async with bench.reporting() as running:
+        await bench.send(event)
+        await bench.outcomes(1)
+        await hear(bench, *told(bench))
+        await outcomes(bench, 2)
+        assert running.circuit.cause is None
+
+    assert await later(bench, event) == CODE
+
+
+async def test_the_endpoint_takes_what_stripe_signed(bench: Bench) -> None:
+    """A thin event becomes a message of ours; what is forged is refused."""
+    body = json.dumps(
+        {
+            "id": "evt_test_1",
+            "object": "v2.core.event",
+            "type": "v1.billing.meter.error_report_triggered",
+            "livemode": False,
+            "created": "2026-03-01T12:00:00Z",
+            "related_object": {"id": "mtr_1", "type": "billing.meter", "url": "/"},
+        }
+    )
+    signature = sdk.WebhookSignature.generate_signature_header(body, SECRET)
+    forged = signature.replace("v1=", "v1=0")
+    settings = bench.settings(stripe_webhook_secret=SECRET)
+
+    async with bench.reporting() as running:
+        served = web.Application()
+        served.add_routes(routes_of(settings, running.app))
+        async with TestClient(TestServer(served)) as client:
+            for signed, status in ((signature, 200), (forged, 400)):
+                headers = {"Stripe-Signature": signed, "Content-Type": "application/json"}
+                answer = await client.post("/webhooks/stripe", data=body, headers=headers)
+                assert answer.status == status
+        letters = await eventually(
+            lambda: bench.vhost.dead_letters(METER_ERRORS_QUEUE), lambda found: len(found) == 1
+        )
+
+    assert read_event(letters[0].body, [MeterErrorsFound]).data.object_id == "mtr_1"
