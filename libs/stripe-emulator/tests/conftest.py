@@ -116,7 +116,8 @@ async def receiver() -> AsyncIterator[Receiver]:
     app.router.add_route("*", "/elsewhere", receiver.redirected)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = int(os.environ.get("STRIPE_WEBHOOK_PORT", "0"))
+    await web.TCPSite(runner, "127.0.0.1", port).start()
     receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/webhooks/stripe"
     yield receiver
     await runner.cleanup()
@@ -145,6 +146,28 @@ async def client(sdk: stripe.StripeClient) -> AsyncIterator[Any]:
     version = sspec["info"]["version"]
     yield stripe.StripeClient(key, stripe_version=version, http_client=http)
     await http.close_async()  # type: ignore[no-untyped-call]  # the SDK left it untyped
+
+
+@pytest.fixture
+async def late_refusals(inspection: EmulatorClient) -> None:
+    """The emulator finds out only later that there is no such customer, and reports it soon."""
+    await inspection.set_options(unknown_customers_later=True, error_report_seconds=0.1)
+
+
+@pytest.fixture
+async def public_endpoint(client: Any, receiver: Receiver) -> AsyncIterator[Any]:
+    """A webhook endpoint of all events of customers, with its secret; ``receiver`` gets them.
+
+    Stripe reaches it at STRIPE_WEBHOOK_URL, which something has to forward to STRIPE_WEBHOOK_PORT.
+    """
+    url = os.environ.get("STRIPE_WEBHOOK_URL", receiver.url)
+    if os.environ.get("STRIPE_SECRET_KEY") and url == receiver.url:
+        pytest.skip("Stripe can't reach this machine: set STRIPE_WEBHOOK_URL")
+    created = await client.v1.webhook_endpoints.create_async(
+        {"url": url, "enabled_events": ["customer.created"]}
+    )
+    yield created
+    await client.v1.webhook_endpoints.delete_async(created.id)
 
 
 @pytest.fixture
@@ -208,6 +231,8 @@ def eventually() -> Eventually:
 def _pointer(operation: str) -> str:
     if operation == "error":
         return "/components/schemas/error"
+    if operation == "v2 error":
+        return "/components/schemas/v2.error"
     method, path = operation.split(" ")
     escaped = path.replace("/", "~1")
     content = "/responses/200/content/application~1json/schema"

@@ -191,10 +191,11 @@ async def test_the_sdk_takes_an_error_report_and_fetches_it(
     await inspection.advance_clock(2 * HOUR)
     await eventually(lambda: _has(receiver, 1))
 
-    notification = sdk.parse_event_notification(*receiver.got[0], SECRET)
+    body, signature = receiver.got[0]
+    notification = sdk.parse_event_notification(body, signature, SECRET)
     retrieved = await sdk.v2.core.events.retrieve_async(notification.id)
     blocking = stripe.StripeClient(KEY, base_addresses={"api": emulator.url})
-    told: Any = blocking.parse_event_notification(*receiver.got[0], SECRET)
+    told: Any = blocking.parse_event_notification(body, signature, SECRET)
     fetched = await asyncio.to_thread(told.fetch_event)
     meter = await asyncio.to_thread(told.fetch_related_object)
 

@@ -279,7 +279,8 @@ async def test_endpoints_can_be_there_from_the_start(
         emulator.account.customers.create({"name": "Ada"}, emulator.account.clock.now())
         await eventually(lambda: _has(receiver, 1))
 
-    assert stripe.Webhook.construct_event(*receiver.got[0], SECRET).type == "customer.created"
+    body, signature = receiver.got[0]
+    assert stripe.Webhook.construct_event(body, signature, SECRET).type == "customer.created"
 
 
 async def _has(receiver: Receiver, events: int) -> bool:

@@ -4,6 +4,7 @@ from typing import Any
 
 from stripe_emulator import events, search, summaries
 from stripe_emulator.clock import Clock
+from stripe_emulator.customer_clocks import MOST_CUSTOMERS, MOST_SUBSCRIPTIONS, CustomerClocks
 from stripe_emulator.customers import Customers
 from stripe_emulator.deliveries import Deliveries
 from stripe_emulator.error_reports import ErrorReports
@@ -45,7 +46,10 @@ class Account:
         self.products = Products(record)
         self.prices = Prices(self.products, self.meters, record)
         self.features = Features(self.products)
-        self.subscriptions = Subscriptions(self.prices, self.clock, self._subscription_changed)
+        self.customer_clocks = CustomerClocks(self.clock, record)
+        self.subscriptions = Subscriptions(
+            self.prices, self.customer_clocks.now, self._subscription_changed
+        )
         self.webhook_endpoints = WebhookEndpoints()
         self.deliveries = Deliveries(self.webhook_endpoints, self.clock, lambda: self.options)
         self.event_log.listener = self.deliveries.plan
@@ -58,7 +62,9 @@ class Account:
 
     def settle(self) -> None:
         """Make what time has brought by itself since the last look at the clock."""
+        moved = self.customer_clocks.move()
         self.subscriptions.settle()
+        self.customer_clocks.finish(moved)
         self.later_validation.reports.settle()
 
     def record_event(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -68,8 +74,9 @@ class Account:
         counted unless it is found out later that it should not be.
         """
         now = self.clock.now()
-        timestamp = params.get("timestamp", int(now))
-        events.require_timely(timestamp, now)
+        their_now = self._time_of_payer(params)
+        timestamp = params.get("timestamp", int(their_now))
+        events.require_timely(timestamp, their_now)
         meter = events.require_meter(
             self.meters.active_for(params["event_name"]), params["event_name"]
         )
@@ -97,6 +104,12 @@ class Account:
         if self.later_validation.passes(event, key, customer_exists=customer_exists):
             self.events.count(event)
         return event.view()
+
+    def _time_of_payer(self, params: dict[str, Any]) -> float:
+        """Return the time by the clock of the customer whom an event is for, as far as it says."""
+        meter = self.meters.active_for(params["event_name"])
+        customer = params["payload"].get(meter.customer_key, "") if meter else ""
+        return self.customer_clocks.now(self.customers.clock_of(customer))
 
     def cancel_event(self, params: dict[str, Any]) -> dict[str, Any]:
         """Cancel an event as asked by ``CANCEL_EVENT`` and return the adjustment object."""
@@ -158,11 +171,39 @@ class Account:
             )
         return self.products.delete(id_, self.clock.now())
 
+    def create_customer(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Create a customer, who may belong to a test clock."""
+        test_clock = params.get("test_clock")
+        if test_clock is not None:
+            self.customer_clocks.get(test_clock, "test_clock", 400)
+            if len(self.customers.of_clock(test_clock)) >= MOST_CUSTOMERS:
+                raise refused(f"A test clock has at most {MOST_CUSTOMERS} customers.", "test_clock")
+        return self.customers.create(params, self.clock.now())
+
     def create_subscription(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Create a subscription of a customer."""
-        if not self.customers.exists(params["customer"]):
-            raise no_such("customer", params["customer"], "customer", 400)
-        return self.subscriptions.create(params)
+        """Create a subscription of a customer, by the customer's clock."""
+        customer = params["customer"]
+        if not self.customers.exists(customer):
+            raise no_such("customer", customer, "customer", 400)
+        test_clock = self.customers.clock_of(customer)
+        if test_clock is not None:
+            same = self.subscriptions.listed({"customer": customer})["data"]
+            if len(same) >= MOST_SUBSCRIPTIONS:
+                message = f"A test clock's customer has at most {MOST_SUBSCRIPTIONS} subscriptions."
+                raise refused(message, "customer")
+        return self.subscriptions.create(params, test_clock)
+
+    def advance_clock(self, id_: str, target: int) -> dict[str, Any]:
+        """Begin to advance a test clock; it is ready at the next look at the time."""
+        self.customer_clocks.get(id_)
+        return self.customer_clocks.advance(id_, target, self.subscriptions.furthest(id_))
+
+    def delete_clock(self, id_: str) -> dict[str, Any]:
+        """Delete a test clock with its customers."""
+        for customer in self.customers.of_clock(id_):
+            self.delete_customer(customer)
+        self.subscriptions.forget_clock(id_)
+        return self.customer_clocks.delete(id_)
 
     def delete_customer(self, id_: str) -> dict[str, Any]:
         """Delete a customer, whose subscriptions end with it."""

@@ -1,7 +1,8 @@
 """The endpoints of the v1 API: address, parameters, permission, and what each calls."""
 
 from stripe_emulator.catalogue_api import CATALOGUE
-from stripe_emulator.customers import LIST_CUSTOMERS, WRITE_CUSTOMER
+from stripe_emulator.clocks_api import CLOCKS
+from stripe_emulator.customers import CREATE_CUSTOMER, LIST_CUSTOMERS, UPDATE_CUSTOMER
 from stripe_emulator.endpoints import Endpoint, resource
 from stripe_emulator.errors import unrecognized_url
 from stripe_emulator.events import CANCEL_EVENT, CREATE_EVENT
@@ -29,14 +30,14 @@ _ENDPOINTS: tuple[Endpoint, ...] = (
     # The search comes before the retrieval, whose pattern matches its address too.
     *resource(
         "customer",
-        ("POST", _CUSTOMERS, WRITE_CUSTOMER, lambda a, _, p: a.customers.create(p, a.clock.now())),
+        ("POST", _CUSTOMERS, CREATE_CUSTOMER, lambda a, _, p: a.create_customer(p)),
         ("GET", _CUSTOMERS, LIST_CUSTOMERS, lambda a, _, p: a.customers.listed(p)),
         ("GET", f"{_CUSTOMERS}/search", SEARCH, lambda a, _, p: a.search_customers(p)),
         ("GET", _CUSTOMER, NOTHING, lambda a, i, _: a.customers.retrieve(i)),
         (
             "POST",
             _CUSTOMER,
-            WRITE_CUSTOMER,
+            UPDATE_CUSTOMER,
             lambda a, i, p: a.customers.update(i, p, a.clock.now()),
         ),
         ("DELETE", _CUSTOMER, NOTHING, lambda a, i, _: a.delete_customer(i)),
@@ -62,6 +63,7 @@ _ENDPOINTS: tuple[Endpoint, ...] = (
         ("GET", f"{_METER}/event_summaries", LIST_SUMMARIES, lambda a, i, p: a.summarise(i, p)),
     ),
     *CATALOGUE,
+    *CLOCKS,
     *SUBSCRIPTIONS,
     *WEBHOOKS,
 )

@@ -26,7 +26,7 @@ _ADDRESS = {
     for name in ("city", "country", "line1", "line2", "postal_code", "state")
 }
 
-WRITE_CUSTOMER = Parameters(
+UPDATE_CUSTOMER = Parameters(
     {
         "address": Parameters(_ADDRESS),
         "balance": Integer(),
@@ -39,11 +39,13 @@ WRITE_CUSTOMER = Parameters(
         "tax_exempt": Choice(("exempt", "none", "reverse")),
     }
 )
+CREATE_CUSTOMER = Parameters({**UPDATE_CUSTOMER.kinds, "test_clock": Text()})
 LIST_CUSTOMERS = Parameters(
     {
         **PAGING,
         "created": CREATED,
         "email": Text(512),
+        "test_clock": Text(),
     }
 )
 
@@ -62,7 +64,7 @@ class Customers:
         self._versions: dict[str, list[tuple[float, dict[str, Any] | None]]] = {}
 
     def create(self, params: dict[str, Any], now: float) -> dict[str, Any]:
-        """Create a customer from parameters read by ``WRITE_CUSTOMER``."""
+        """Create a customer from parameters read by ``CREATE_CUSTOMER``."""
         customer = self._write(_blank(new_id("cus"), now), params, now)
         self._record("customer.created", customer)
         return customer
@@ -86,6 +88,15 @@ class Customers:
         """Return whether there is such a customer and it is not deleted."""
         return id_ in self._customers and id_ not in self._deleted
 
+    def of_clock(self, test_clock: str) -> list[str]:
+        """Return the customers of a test clock by id, without the deleted ones."""
+        all_ = self._customers.items()
+        return [id_ for id_, one in all_ if one["test_clock"] == test_clock and self.exists(id_)]
+
+    def clock_of(self, id_: str) -> str | None:
+        """Return the id of a customer's test clock; None for the account's own clock."""
+        return self._customers[id_]["test_clock"] if self.exists(id_) else None
+
     def retrieve(self, id_: str) -> dict[str, Any]:
         """Return the customer, or the tombstone of a deleted one; 404 for an unknown id."""
         if id_ in self._deleted:
@@ -104,8 +115,13 @@ class Customers:
         return _tombstone(id_)
 
     def listed(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Return one page of customers, the newest first, filtered by exact e-mail address."""
+        """Return one page of customers, the newest first, filtered by exact e-mail address.
+
+        Those of a test clock are shown where it is asked for alone.
+        """
         found = [self._customers[id_] for id_ in reversed(self._customers) if self.exists(id_)]
+        wanted = params.get("test_clock")
+        found = [customer for customer in found if customer["test_clock"] == wanted]
         if "email" in params:
             found = [customer for customer in found if customer["email"] == params["email"]]
         bounds = params.get("created", {})

@@ -16,8 +16,8 @@ from stripe_emulator.thin_events import thin_event, timestamp
 
 ERROR_REPORT: Final = "v1.billing.meter.error_report_triggered"
 NO_METER_FOUND: Final = "v1.billing.meter.no_meter_found"
-DELAY_SECONDS = 2
-"""Between the end of a window and its report, as in the examples that Stripe publishes."""
+DELAY = 0.2
+"""Between a window's end and its report, in windows: two seconds in Stripe's published examples."""
 
 MOST_SAMPLES = 10
 """Samples that a report names of one code; how many Stripe names is not documented."""
@@ -72,6 +72,10 @@ class _Window:
     end: float
     rejections: list[Rejection] = field(default_factory=list)
 
+    @property
+    def due(self) -> float:
+        return self.end + DELAY * (self.end - self.start)
+
 
 class ErrorReports:
     """The rejections whose window is not over yet; ``settle`` reports the others.
@@ -100,7 +104,7 @@ class ErrorReports:
     def settle(self) -> None:
         """Report every window that has been over for long enough, the earliest first."""
         now = self._clock.now()
-        over = [key for key, window in self._open.items() if window.end + DELAY_SECONDS <= now]
+        over = [key for key, window in self._open.items() if window.due <= now]
         for key in sorted(over, key=lambda key: key[1]):
             self._add(_report(self._open.pop(key)))
 
@@ -121,12 +125,11 @@ def _report(window: _Window) -> dict[str, Any]:
         "validation_end": timestamp(window.end),
         "validation_start": timestamp(window.start),
     }
-    made_at = window.end + DELAY_SECONDS
     if window.meter is None:
-        return thin_event(made_at, NO_METER_FOUND, data, None)
+        return thin_event(window.due, NO_METER_FOUND, data, None)
     url = f"/v1/billing/meters/{window.meter}"
     related = {"id": window.meter, "type": "billing.meter", "url": url}
-    return thin_event(made_at, ERROR_REPORT, data, related)
+    return thin_event(window.due, ERROR_REPORT, data, related)
 
 
 def _error_type(code: str, rejections: Sequence[Rejection]) -> dict[str, Any]:

@@ -88,6 +88,7 @@ LIST_SUBSCRIPTIONS = Parameters(
         "created": CREATED,
         "customer": Text(),
         "price": Text(),
+        "test_clock": Text(),
         "status": Choice((*PAYMENT_STATUSES, "canceled", "trialing", "all", "ended")),
     }
 )

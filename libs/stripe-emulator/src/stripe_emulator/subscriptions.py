@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from stripe_emulator.clock import Clock
 from stripe_emulator.errors import invalid_parameter, no_such, refused
 from stripe_emulator.ids import new_id
 from stripe_emulator.objects import Objects, matching
 from stripe_emulator.pages import DEFAULT_LIMIT, page
 from stripe_emulator.parameters import is_within, merged_metadata
+from stripe_emulator.periods import boundary
 from stripe_emulator.prices import Prices
 from stripe_emulator.subscription_items import SubscriptionItems
 from stripe_emulator.subscription_objects import blank_subscription
@@ -17,6 +17,9 @@ from stripe_emulator.subscription_parameters import PAYMENT_STATUSES
 _URL = "/v1/subscriptions"
 _DAY = 86400
 _ENDED = ("canceled", "incomplete_expired")
+
+Now = Callable[[str | None], float]
+"""Returns the time by a test clock, or by the account's clock for None, in unix seconds."""
 
 Changed = Callable[[str, dict[str, Any], dict[str, Any] | None], None]
 """Gets the kind of change, the subscription and what it was before."""
@@ -28,18 +31,19 @@ class Subscriptions:
     ``settle`` makes what time has brought: a trial or a period ends, or the subscription does.
     """
 
-    def __init__(self, prices: Prices, clock: Clock, changed: Changed) -> None:
+    def __init__(self, prices: Prices, now: Now, changed: Changed) -> None:
         self._prices = prices
         self._items = SubscriptionItems(prices)
-        self._clock = clock
+        self._now = now
         self._changed = changed
         self._kept = Objects("subscription")
-        self._due = float("inf")
+        self._due: dict[str | None, float] = {}
 
-    def create(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Create a subscription; ``customer`` has to be checked before."""
-        now = int(self._clock.now())
+    def create(self, params: dict[str, Any], test_clock: str | None = None) -> dict[str, Any]:
+        """Create a subscription of a customer who has been checked, by the customer's clock."""
+        now = int(self._now(test_clock))
         subscription = blank_subscription(new_id("sub", 24), now, params)
+        subscription["test_clock"] = test_clock
         trial_end = _trial_end(params, now)
         if trial_end is not None:
             subscription |= {"status": "trialing", "trial_start": now, "trial_end": trial_end}
@@ -55,8 +59,8 @@ class Subscriptions:
 
     def update(self, id_: str, params: dict[str, Any]) -> dict[str, Any]:
         """Change the given fields and items."""
-        now = int(self._clock.now())
         before = self._kept.get(id_)
+        now = self._time_of(before)
         if before["status"] in _ENDED and params.keys() - {"metadata"}:
             message = "A canceled subscription can only update its cancellation_details and"
             raise refused(f"{message} metadata.")
@@ -80,13 +84,13 @@ class Subscriptions:
         before = self._kept.get(id_)
         if before["status"] in _ENDED:
             raise no_such("subscription", id_)
-        return self._end(before, int(self._clock.now()))
+        return self._end(before, self._time_of(before))
 
     def cancel_all_of(self, customer: str) -> None:
         """End all subscriptions of a customer, as the customer's deletion does."""
         for one in self._kept.newest_first():
             if one["customer"] == customer and one["status"] not in _ENDED:
-                self._end(one, int(self._clock.now()))
+                self._end(one, self._time_of(one))
 
     def set_status(self, id_: str, status: str) -> dict[str, Any]:
         """Set the status that payments would bring, such as ``past_due``."""
@@ -94,7 +98,7 @@ class Subscriptions:
         if status not in PAYMENT_STATUSES:
             allowed = ", ".join(PAYMENT_STATUSES)
             raise invalid_parameter("status", f"Invalid status: must be one of {allowed}")
-        ended = int(self._clock.now()) if status in _ENDED else None
+        ended = self._time_of(before) if status in _ENDED else None
         return self._keep("updated", {**before, "status": status, "ended_at": ended}, before)
 
     def get(self, id_: str) -> dict[str, Any]:
@@ -102,13 +106,18 @@ class Subscriptions:
         return self._view(self._kept.get(id_))
 
     def listed(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Return one page of subscriptions, the newest first; by default of those not canceled."""
-        exact = [name for name in ("customer", "collection_method") if name in params]
+        """Return one page of subscriptions, the newest first; by default of those not canceled.
+
+        Those of a test clock are shown where it or the customer is asked for alone.
+        """
+        exact = [name for name in ("customer", "collection_method", "test_clock") if name in params]
+        clocks_too = params.keys() & {"customer", "test_clock"}
         found = [
             self._view(one)
             for one in self._kept.newest_first()
             if matching(one, {name: params[name] for name in exact})
             and _has_status(one, params.get("status"))
+            and (clocks_too or one["test_clock"] is None)
             and is_within(one["created"], params.get("created", {}))
             and ("price" not in params or params["price"] in (i["price"] for i in one["items"]))
         ]
@@ -152,13 +161,38 @@ class Subscriptions:
 
     def settle(self) -> None:
         """Bring all subscriptions to the present, one end of a trial or period after the other."""
-        now = self._clock.now()
-        while self._due <= now:
-            due = self._due
-            for one in self._kept.newest_first():
-                if _next_due(one) <= due:
-                    self._pass(one, int(due))
-            self._due = min(map(_next_due, self._kept.newest_first()), default=float("inf"))
+        for test_clock in [*self._due]:
+            now = self._now(test_clock)
+            while (due := self._due[test_clock]) <= now:
+                for one in self._of_clock(test_clock):
+                    if _next_due(one) <= due:
+                        self._pass(one, int(due))
+                self._due[test_clock] = min(map(_next_due, self._of_clock(test_clock)))
+
+    def furthest(self, test_clock: str) -> int:
+        """Return how far a test clock may be advanced: by two of its subscriptions' intervals.
+
+        Without a subscription these are years.
+        """
+        now = int(self._now(test_clock))
+        recurring = [
+            self._prices.objects.get(item["price"])["recurring"]
+            for one in self._of_clock(test_clock)
+            if one["status"] not in _ENDED
+            for item in one["items"]
+        ]
+        ends = [boundary(now, each["interval"], each["interval_count"], 2) for each in recurring]
+        return min(ends, default=boundary(now, "year", 1, 2))
+
+    def forget_clock(self, test_clock: str) -> None:
+        """Stop looking at a test clock, whose subscriptions have all ended."""
+        self._due.pop(test_clock, None)
+
+    def _of_clock(self, test_clock: str | None) -> list[dict[str, Any]]:
+        return [one for one in self._kept.newest_first() if one["test_clock"] == test_clock]
+
+    def _time_of(self, kept: dict[str, Any]) -> int:
+        return int(self._now(kept["test_clock"]))
 
     def _pass(self, before: dict[str, Any], moment: int) -> None:
         if before["cancel_at"] is not None and before["cancel_at"] <= moment:
@@ -182,8 +216,10 @@ class Subscriptions:
         self, kind: str, subscription: dict[str, Any], before: dict[str, Any] | None
     ) -> dict[str, Any]:
         shown_before = None if before is None else self._view(before)
-        shown = self._view(self._kept.put(subscription, self._clock.now()))
-        self._due = min(self._due, _next_due(subscription))
+        test_clock = subscription["test_clock"]
+        shown = self._view(self._kept.put(subscription, self._now(test_clock)))
+        due = self._due.get(test_clock, float("inf"))
+        self._due[test_clock] = min(due, _next_due(subscription))
         self._changed(kind, shown, shown_before)
         return shown
 

@@ -86,7 +86,10 @@ def list_thin_events(events: Iterable[dict[str, Any]], params: dict[str, Any]) -
 
 def _address(page: int, params: dict[str, Any]) -> str:
     """Return the address of another page of the same list."""
-    query = {name: str(params[name]) for name in ("limit", "object_id") if name in params}
+    query: dict[str, str] = {}
+    for name in ("limit", "object_id"):
+        if name in params:
+            query[name] = str(params[name])
     for name, moment in params.get("created", {}).items():
         query[f"created[{name}]"] = timestamp(moment)
     for place, type_ in enumerate(params.get("types", [])):
