@@ -180,6 +180,14 @@ async def test_usage_of_a_route_that_the_file_lost_waits_for_it(
     assert await reports(database) == [("runs", 1, 1), ("runs", 1, 1)]
 
 
+async def test_meter_with_a_route_in_its_name_is_no_route(database: Database) -> None:
+    """Stripe takes any name: only what begins with the sign waits for a route."""
+    await record(database, 1, **{'odd"@name': 1})
+
+    assert await claim(database) == Claimed(events=1, reports=1)
+    assert await reports(database) == [('odd"@name', 1, 1)]
+
+
 async def test_lower_revision_of_a_subscription_is_ignored(database: Database) -> None:
     """They come in any order, and again."""
     subscriptions = Subscriptions(database, best=max)

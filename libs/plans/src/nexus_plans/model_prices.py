@@ -43,8 +43,8 @@ class ModelPrice(Part):
 
     @override
     def __hash__(self) -> int:
-        """Return a hash of the parts that tell prices apart: it is asked for with every run."""
-        return hash((self.valid_from, self.input, self.source))
+        """Return a hash of one part: it is asked for with every run, beside the model's name."""
+        return hash(self.input)
 
     @property
     def begins(self) -> datetime:

@@ -24,33 +24,21 @@ MOST_EVENTS: Final = 50_000
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """What is claimed: the table's alias ``row`` of ``table``, joined to its event ``e``.
-
-    ``keys`` are the keys of its readings, as a source of rows.
-    """
+    """What is claimed: the table's alias ``row`` of ``table``, joined to its event ``e``."""
 
     table: str
     row: str
     joined: str
     readings: str
-    keys: str
     late: bool
 
 
-_EVENTS: Final = _Source(
-    "usage_events",
-    "e",
-    "usage_events e",
-    "e.readings",
-    "jsonb_object_keys(e.readings)",
-    late=False,
-)
+_EVENTS: Final = _Source("usage_events", "e", "usage_events e", "e.readings", late=False)
 _LATE: Final = _Source(
     "late_readings",
     "l",
     "late_readings l JOIN usage_events e USING (event_id)",
     "jsonb_build_object(l.key, l.value)",
-    "(VALUES (l.key))",
     late=True,
 )
 
@@ -63,41 +51,46 @@ def _statement(of: _Source) -> TextClause:
     # reading the whole table if much was. What was not marked would not be reported either. What
     # has no customer is no claim: its rows wait again, since their user was assigned to an account
     # without one; what came late to them is not taken. Nor is what counts on a route that is not
-    # in the file of plans: it would be charged on no meter, for ever. Plans are looked up only if
-    # there are any charges by plan. Half a unit is rounded up.
+    # in the file of plans: it would be charged on no meter, for ever. A search of their text tells
+    # nearly all readings without such a route from the others, in a fraction of the time that
+    # reading their keys takes. Plans are looked up only if there are any charges by plan. Rows that
+    # are sorted and grouped are kept narrow: an account's customer is looked up once for a claim.
+    # Half a unit is rounded up.
+    account = "coalesce(assigned.account_id, e.user_id)"
+    has_customer = f"EXISTS (SELECT FROM billing_accounts WHERE user_id = {account})"
+    unknown = f"{of.readings} - CAST(:routes AS text[])"
     put_back = "due" if of.late else "waiting"
     return text(f"""
 WITH taken AS MATERIALIZED (
-    SELECT {of.row}.ctid AS place, coalesce(assigned.account_id, e.user_id) AS account_id,
-           e.occurred_at, e.traceparent, a.stripe_customer_id, a.generation,
+    SELECT {of.row}.ctid AS place, {account} AS account_id, e.occurred_at, e.traceparent,
            coalesce(planned.plan_type, '{NO_PLAN}') AS plan,
-           CASE WHEN :window > 0 THEN coalesce(assigned.account_id, e.user_id)
-                ELSE e.event_id END AS whose,
+           CASE WHEN :window = 0 THEN e.event_id END AS alone,
            date_bin(make_interval(secs => greatest(:window, 1)), e.occurred_at, 'epoch') AS bucket,
            CASE WHEN cardinality(CAST(:dimensions AS text[])) = 0 THEN jsonb '{{}}'
                 ELSE (SELECT jsonb_object_agg(d.name, to_jsonb(e) ->> d.name)
                         FROM unnest(CAST(:dimensions AS text[])) AS d(name)) END AS dimensions
       FROM {of.joined}
       {assigned_at("e")}
-      LEFT JOIN billing_accounts a ON a.user_id = coalesce(assigned.account_id, e.user_id)
       LEFT JOIN LATERAL (
            SELECT plan_type FROM account_plans p
-            WHERE p.account_id = a.user_id AND p.since <= e.occurred_at
+            WHERE p.account_id = {account} AND p.since <= e.occurred_at
             ORDER BY p.since DESC LIMIT 1) planned ON CAST(:charges AS jsonb) IS NOT NULL
      WHERE {of.row}.billing_state = 'due' AND {of.row}.occurred_at < :closed_before
-           {"AND a.user_id IS NOT NULL" if of.late else ""}
-       AND NOT EXISTS (SELECT FROM {of.keys} AS k(key)
-                        WHERE starts_with(key, '{ROUTE_SIGN}')
-                          AND key <> ALL(CAST(:routes AS text[])))
+           {f"AND {has_customer}" if of.late else ""}
+       AND (strpos(({unknown})::text, '"{ROUTE_SIGN}') = 0
+            OR NOT EXISTS (SELECT FROM jsonb_object_keys({unknown}) AS k(key)
+                            WHERE starts_with(key, '{ROUTE_SIGN}')))
      ORDER BY {of.row}.occurred_at
      LIMIT :most
        FOR UPDATE OF {of.row} SKIP LOCKED
 ), claims AS MATERIALIZED (
-    SELECT CASE WHEN stripe_customer_id IS NOT NULL THEN {NEW_ID} END AS claim_id, account_id,
-           stripe_customer_id, generation, plan, whose, bucket, dimensions,
-           min(occurred_at) AS occurred_at, array_agg(place) AS places
-      FROM taken
-     GROUP BY account_id, stripe_customer_id, generation, plan, whose, bucket, dimensions
+    SELECT CASE WHEN a.user_id IS NOT NULL THEN {NEW_ID} END AS claim_id, g.account_id,
+           a.stripe_customer_id, a.generation, g.plan, g.dimensions, g.occurred_at, g.places
+      FROM (SELECT account_id, plan, dimensions, min(occurred_at) AS occurred_at,
+                   array_agg(place) AS places
+              FROM taken
+             GROUP BY account_id, plan, alone, bucket, dimensions) g
+      LEFT JOIN billing_accounts a ON a.user_id = g.account_id
 ), marked AS (
     UPDATE {of.table} {of.row}
        SET billing_state = CASE WHEN p.claim_id IS NULL THEN '{put_back}' ELSE 'claimed' END,
