@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
@@ -45,7 +45,8 @@ TOOLS: Final = 20
 BATCH: Final = 500
 FOLD_AFTER: Final = 10
 """Batches."""
-AT_ONCE: Final = 4
+AT_ONCE: Final = 2
+"""Questions, of which the API answers as many of each kind at once."""
 RULES: Final = BillingRules("tool_call_executed", None, frozenset({"succeeded"}))
 
 # In the order of time, as they would have come: a batch has a user's runs of a few minutes.
@@ -102,7 +103,7 @@ class Bench:
         self._postgres = postgres
         self._database = database
         self._directory = directory
-        self._secret, self._key = make_api_key("bench", ["*"], ["entitlements.read", "usage.read"])
+        self.secret, self._key = make_api_key("bench", ["*"], ["entitlements.read", "usage.read"])
 
     async def fill(self, events: int) -> tuple[UUID, tuple[UUID, ...]]:
         """Record a user with ``events``, and others with a few; return both."""
@@ -123,16 +124,16 @@ class Bench:
 
     async def cost(self, server: ServerProcess, question: Question, count: int) -> Cost:
         """Ask ``count`` times, ``AT_ONCE`` at a time."""
-        headers = {"Authorization": f"Bearer {self._secret}"}
+        headers = {"Authorization": f"Bearer {self.secret}"}
         async with aiohttp.ClientSession(server.url, headers=headers) as client:
             tags = await _tags(client, question) if question.tagged else {}
             took: list[float] = []
             users = itertools.islice(itertools.cycle(question.users), count)
-            began = self._spent(server)
+            began = self.spent(server)
             await asyncio.gather(
                 *(_ask(client, question, users, tags, took) for _ in range(AT_ONCE))
             )
-            spent = [late - early for early, late in zip(began, self._spent(server), strict=True)]
+            spent = [late - early for early, late in zip(began, self.spent(server), strict=True)]
         api, postgres = (seconds / count * 1e6 for seconds in spent)
         slow = statistics.quantiles(took, n=20)[-1]
         return Cost(statistics.median(took) * 1e3, slow * 1e3, api, postgres)
@@ -188,7 +189,8 @@ class Bench:
             task.cancel()
             await asyncio.wait([task])
 
-    def _spent(self, server: ServerProcess) -> tuple[float, float]:
+    def spent(self, server: ServerProcess) -> tuple[float, float]:
+        """Return the processor time of the API and of PostgreSQL so far, in seconds."""
         return (
             processor_seconds(server.pids[USAGE_API]),
             processor_seconds(*self._postgres.pids.values()),
@@ -225,8 +227,9 @@ async def _ask(
         took.append(time.perf_counter() - began)
 
 
-async def main(options: argparse.Namespace) -> None:
-    """Fill a ledger, ask, and print a table."""
+@asynccontextmanager
+async def filled_bench(events: int) -> AsyncIterator[tuple[Bench, UUID, tuple[UUID, ...]]]:
+    """Run a PostgreSQL with a filled ledger; yield the user with ``events`` and the others, too."""
     with (
         tempfile.TemporaryDirectory() as name,
         PostgresServer.start(Path(name) / "postgres", durable=False) as postgres,
@@ -235,35 +238,35 @@ async def main(options: argparse.Namespace) -> None:
         url = await make_database(postgres, "usage_ingest", PASSWORD)
         async with opened(url, size=2) as database:
             bench = Bench(postgres, database, Path(name))
-            much, others = await bench.fill(options.events)
+            much, others = await bench.fill(events)
             say("the ledger is filled")
-            questions = (
-                (Question("entitlements", "/v1/entitlements/{}", others), options.count),
-                (
-                    Question("entitlements, 304", "/v1/entitlements/{}", others[:20], True),
-                    options.count,
-                ),
-                (Question("entitlements, a million", "/v1/entitlements/{}", (much,)), 200),
-                (Question("usage, 30 days by day", "/v1/usage?user={}", (much,)), 60),
-                (
-                    Question("usage, 30 days by hour", "/v1/usage?by=hour&user={}", (much,)),
-                    30,
-                ),
-            )
-            rows: list[list[str]] = []
-            async with bench.server() as server:
+            yield bench, much, others
+
+
+async def main(options: argparse.Namespace) -> None:
+    """Fill a ledger, ask, and print a table."""
+    rows: list[list[str]] = []
+    async with filled_bench(options.events) as (bench, much, others), bench.server() as server:
+        entitlements = "/v1/entitlements/{}"
+        week = f"from={datetime.now(UTC).date() - timedelta(days=6)}&user={{}}"
+        questions = (
+            (Question("entitlements", entitlements, others), options.count),
+            (Question("entitlements, 304", entitlements, others[:20], True), options.count),
+            (Question("entitlements, a million", entitlements, (much,)), 200),
+            (Question("usage, 30 days by day", "/v1/usage?user={}", (much,)), 60),
+            (Question("usage, 7 days by hour", f"/v1/usage?by=hour&{week}", (much,)), 60),
+            (Question("usage, 30 days by hour", "/v1/usage?by=hour&user={}", (much,)), 30),
+        )
+        for question, count in questions:
+            await bench.cost(server, question, max(8, count // 20))
+        for rate in (0, options.rate):
+            async with bench.recording(others, rate):
                 for question, count in questions:
-                    await bench.cost(server, question, max(8, count // 20))
-                for rate in (0, options.rate):
-                    async with bench.recording(others, rate):
-                        for question, count in questions:
-                            cost = await bench.cost(server, question, count)
-                            shown = "" if rate else f"{cost.postgres:.0f}"
-                            say(f"{question.name}, {rate} runs/s: {cost.median:.1f} ms")
-                            times = f"{cost.median:.1f}", f"{cost.slow:.1f}"
-                            rows.append(
-                                [question.name, f"{rate}", f"{cost.api:.0f}", shown, *times]
-                            )
+                    cost = await bench.cost(server, question, count)
+                    shown = "" if rate else f"{cost.postgres:.0f}"
+                    say(f"{question.name}, {rate} runs/s: {cost.median:.1f} ms")
+                    times = f"{cost.median:.1f}", f"{cost.slow:.1f}"
+                    rows.append([question.name, f"{rate}", f"{cost.api:.0f}", shown, *times])
     print(f"usage_api: {options.events} events, load average {load_average()}\n")
     titles = [
         "question",

@@ -36,7 +36,10 @@ ANSWERS: Final = {
     Code.TOO_LARGE: f"More than {MOST_ROWS} rows of recorded usage.",
     Code.RATE_LIMITED: "The user or the key has sent too many requests to this process.",
     Code.INTERNAL_ERROR: "A fault of the API itself.",
-    Code.DATABASE_UNAVAILABLE: "The database is away or slow, or the totals are not complete yet.",
+    Code.DATABASE_UNAVAILABLE: (
+        "The database is away or slow, or the totals are not complete yet. `overloaded`: more"
+        " requests came at once than this process answers in time."
+    ),
 }
 RETRIED: Final = (Code.RATE_LIMITED, Code.DATABASE_UNAVAILABLE)
 """The answers with `Retry-After`."""
@@ -157,7 +160,11 @@ def _entitlements_schema() -> Part:
             "tool_name": PATTERN,
             "limit": COUNT,
             "used": _or_null(COUNT, "In the period. Null: the token has no claim for the account."),
-            "remaining": _or_null(COUNT, "Likewise."),
+            "remaining": _or_null(
+                COUNT,
+                f"Likewise. 0 for a hard limit also if {MOST_WAITING} runs or more wait for a"
+                " customer: then `used` is not all.",
+            ),
             "hard": {"type": "boolean", "description": "Matching runs are refused at 0 remaining."},
             "period_start": TIME,
             "period_end": TIME,
@@ -213,6 +220,11 @@ def _usage_schema() -> Part:
         "from": TIME,
         "to": TIME,
         "by": {"enum": [str(by) for by in By]},
+        "meters": {
+            "type": "object",
+            "description": "How meters are shown, by their event names, as the file of plans says.",
+            "additionalProperties": _object({"display_name": TEXT, "unit": TEXT}),
+        },
         "recorded": _list(recorded),
         "amounts": {
             "type": "array",

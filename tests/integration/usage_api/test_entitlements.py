@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
+
 from nexus_database import Database
 from support.usage_ledger import METER, UsageLedger, hours_ago
 
@@ -74,6 +76,24 @@ async def test_limit_that_is_passed_has_nothing_remaining(api: Api, ledger: Usag
     [runs] = [e for e in (await api.entitlements(user))["limits"] if e["name"] == "runs"]
 
     assert (runs["used"], runs["remaining"], runs["hard"]) == (1001, 0, True)
+
+
+async def test_more_waits_than_is_added_up_and_hard_limits_count_as_reached(
+    api: Api, ledger: UsageLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How much is left is not known then, and what is not known allows nothing."""
+    monkeypatch.setattr("usage_ingest.usage_api.storage.MOST_WAITING", 10)
+    few, many = uuid4(), uuid4()
+    for user, number in ((few, 9), (many, 11)):
+        await ledger.subscribe(user, "pro")
+        await ledger.runs(user, number, state="waiting", readings={"@premium": 1, "@tokens": 100})
+
+    async def limits(user: UUID) -> dict[str, tuple[int, int]]:
+        found = (await api.entitlements(user))["limits"]
+        return {each["name"]: (each["used"], each["remaining"]) for each in found}
+
+    assert await limits(few) == {"premium": (9, 4991), "llm_cost": (1080, 99_998_920)}
+    assert await limits(many) == {"premium": (10, 0), "llm_cost": (1200, 99_998_800)}
 
 
 async def test_member_has_the_plan_and_the_limits_of_their_account(

@@ -90,6 +90,50 @@ async def test_setting_ends_with_its_transaction(
         assert await rows(one_session, "hourly_usage", None, users[0]) == []
 
 
+ASK: Final = text("SELECT * FROM viewer.ask(:user, :account, CAST(:readable AS uuid[]))")
+SHOWN: Final = text("SELECT count(*) FROM viewer.hourly_amounts")
+
+
+async def test_account_is_set_only_if_it_may_be_read(
+    reader: Database, users: tuple[UUID, UUID]
+) -> None:
+    """A caller who may not read it has its id and no totals; without a limit any may be read."""
+    one, other = users
+
+    async def ask(readable: list[UUID] | None, account: UUID | None) -> tuple[UUID, bool, int]:
+        async def work(connection: AsyncConnection) -> tuple[UUID, bool, int]:
+            values = {"user": one, "account": account, "readable": readable}
+            row = (await connection.execute(ASK, values)).one()
+            return row.account_id, row.may_read, await connection.scalar(SHOWN) or 0
+
+        return await reader.run(work)
+
+    assert await ask([one], None) == (one, True, 1)
+    assert await ask([one], other) == (other, False, 0)
+    assert await ask([], None) == (one, False, 0)
+    assert await ask(None, other) == (other, True, 1)
+
+
+async def test_statements_of_their_own_leave_nothing_in_their_session(
+    urls: tuple[str, str], users: tuple[UUID, UUID]
+) -> None:
+    """A setting ends with its statement, and later transactions see one state of the database."""
+    values = {"user": users[0], "account": None, "readable": None}
+    isolation = text("SHOW transaction_isolation")
+
+    async def ask(connection: AsyncConnection) -> tuple[bool, int | None]:
+        row = (await connection.execute(ASK, values)).one()
+        return row.may_read, await connection.scalar(SHOWN)
+
+    async with Database(urls[1], name="test", pool_size=1, only_reads=True) as one_session:
+        apart = await one_session.run(ask, in_transaction=False)
+        together = await one_session.run(ask)
+        after = await one_session.run(lambda connection: connection.scalar(isolation))
+
+    assert (apart, together) == ((True, 0), (True, 1))
+    assert after == "repeatable read"
+
+
 async def test_amounts_are_of_the_account_that_is_set(
     reader: Database, users: tuple[UUID, UUID]
 ) -> None:

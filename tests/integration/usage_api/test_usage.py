@@ -1,13 +1,15 @@
 """`GET /v1/usage`: what a user has used, and what became of it."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from nexus_database import Database
 from support.usage_ledger import METER, UsageLedger, hours_ago
 
-from .conftest import KEY, Api
+from .conftest import KEY, Api, running_api
 
 DAY = timedelta(days=1)
 
@@ -40,6 +42,18 @@ async def test_recorded_runs_are_given_by_day_and_tool(api: Api, ledger: UsageLe
         (written(midnight(1)), "files", "read", 2, 0),
         (written(midnight(1)), "sql", "query", 1, 0),
     ]
+
+
+async def test_names_are_given_as_they_were_recorded(api: Api, ledger: UsageLedger) -> None:
+    """Whatever signs they have; and a span without runs has none."""
+    user, odd = uuid4(), ('fi"les\\ \u2028</script>', "læs \U0001f4c4\t")
+    await ledger.runs(user, tool=odd)
+
+    [row] = (await api.usage(user))["recorded"]
+    empty = await api.usage(user, from_="2020-01-01", to="2020-01-02")
+
+    assert (row["server_id"], row["tool_name"]) == odd
+    assert empty["recorded"] == []
 
 
 async def test_runs_are_given_by_hour(api: Api, ledger: UsageLedger) -> None:
@@ -87,6 +101,37 @@ async def test_waiting_runs_are_charged_as_their_plan_says(api: Api, ledger: Usa
         "premium_tool_calls": 2,
         "llm_cost_micros": 1200,
     }
+
+
+async def test_meters_have_the_names_and_units_of_the_plans(
+    api: Api, reader: Database, tmp_path: Path
+) -> None:
+    """So that no page has to know them; without a file of plans nothing is said."""
+    with_plans = await api.usage(uuid4())
+    async with running_api(reader, tmp_path / "others.json", with_plans=False) as other:
+        without = await other.usage(uuid4())
+
+    assert with_plans["meters"] == {
+        "premium_tool_calls": {"display_name": "Premium tool calls", "unit": "runs"},
+        "llm_cost_micros": {"display_name": "LLM cost", "unit": "micro-USD"},
+        "unique_tools": {"display_name": "Unique tools", "unit": "tools"},
+    }
+    assert without["meters"] == {}
+
+
+async def test_service_asks_about_another_account_than_the_users(
+    api: Api, ledger: UsageLedger
+) -> None:
+    """What waits for that account's customer is charged by that account's plan."""
+    user, organisation = uuid4(), uuid4()
+    await ledger.assign(user, organisation, since=hours_ago(2))
+    await ledger.subscribe(organisation, "free")
+    await ledger.subscribe(user, "pro")
+    await ledger.runs(user, 1, at=hours_ago(3), state="waiting", readings={"@tokens": 1000})
+
+    own = (await api.get(f"/v1/usage?user={user}&account={user}")).body
+
+    assert [row["waiting"] for row in own["amounts"]] == [1200]  # 20 % as of pro, not 30 % of free
 
 
 async def test_member_sees_the_totals_of_an_account_only_with_a_claim(

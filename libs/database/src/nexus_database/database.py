@@ -98,6 +98,7 @@ class Database:
             pool_recycle=MAX_SESSION_AGE,
             hide_parameters=True,
         )
+        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         event.listen(self.engine.sync_engine, "handle_error", _discard_sessions)
         event.listen(self.engine.sync_engine, "checkin", _note_use)
         event.listen(self.engine.sync_engine, "checkout", self._require_open)
@@ -118,8 +119,13 @@ class Database:
         """Close every session."""
         await self.close()
 
-    async def run(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def run(
+        self, work: Callable[[AsyncConnection], Awaitable[T]], *, in_transaction: bool = True
+    ) -> T:
         """Run ``work`` in one transaction and commit; retry immediately after a deadlock.
+
+        With ``in_transaction`` false, each statement is a transaction of its own, which saves the
+        round trips of BEGIN and COMMIT. For ``work`` that only reads.
 
         Raises:
             RowRefusedError: a row can never be stored.
@@ -127,7 +133,8 @@ class Database:
             DatabaseUnavailableError: the database can't be used at the moment.
         """
         try:
-            result = await self._run_with_retries(work)
+            engine = self.engine if in_transaction else self._autocommit
+            result = await self._run_with_retries(work, engine)
         except RowsBusyError:
             self._busy_until = time.monotonic() + SHORT_WAITS_SECONDS
             await self._require_unlocked_tables()
@@ -154,18 +161,22 @@ class Database:
         except TimeoutError:
             self._connector.abort()
 
-    async def _run_with_retries(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def _run_with_retries(
+        self, work: Callable[[AsyncConnection], Awaitable[T]], engine: AsyncEngine
+    ) -> T:
         with translate_errors():
             for _ in range(MAX_ATTEMPTS - 1):
                 try:
-                    return await self._run_once(work)
+                    return await self._run_once(work, engine)
                 except (DBAPIError, asyncpg.PostgresError) as error:
                     if sqlstate(error) not in RETRYABLE:
                         raise
-            return await self._run_once(work)
+            return await self._run_once(work, engine)
 
-    async def _run_once(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        async with self.engine.begin() as connection:
+    async def _run_once(
+        self, work: Callable[[AsyncConnection], Awaitable[T]], engine: AsyncEngine
+    ) -> T:
+        async with engine.begin() as connection:
             if time.monotonic() < self._busy_until:
                 await connection.execute(_SHORT_WAITS)
             return await work(connection)
@@ -176,7 +187,9 @@ class Database:
         Raises:
             DatabaseUnavailableError: another session locks a table; no work on it is possible.
         """
-        if await self._run_with_retries(lambda connection: connection.scalar(_IS_TABLE_LOCKED)):
+        if await self._run_with_retries(
+            lambda connection: connection.scalar(_IS_TABLE_LOCKED), self.engine
+        ):
             fault = "the database can't be used: another session locks a whole table"
             self._note_fault(fault)
             raise DatabaseUnavailableError(fault)

@@ -16,7 +16,13 @@ from nexus_service.errors import StartError
 from nexus_service.lifecycle import run_until, stop_on_signal
 from nexus_service.rate_limit import RateLimit
 from usage_ingest.usage_api.headers import component_files
-from usage_ingest.usage_api.http import Callers, UsageApi, application
+from usage_ingest.usage_api.http import (
+    ENTITLEMENTS_AT_ONCE,
+    USAGE_AT_ONCE,
+    Callers,
+    UsageApi,
+    application,
+)
 from usage_ingest.usage_api.metrics import Metrics
 from usage_ingest.usage_api.settings import Settings
 from usage_ingest.usage_api.storage import UsageReader
@@ -26,6 +32,9 @@ NAME: Final = "usage-api"
 
 USER_BURST: Final = 10
 """Seconds whose requests a user may send at once: a page asks several questions when it opens."""
+
+SESSIONS: Final = ENTITLEMENTS_AT_ONCE + USAGE_AT_ONCE + 1
+"""One for each request whose turn it is, and one for readiness."""
 
 log = structlog.get_logger()
 
@@ -44,7 +53,9 @@ async def serve(settings: Settings) -> None:
         raise StartError("USAGE_COMPONENT_DIR: there is no such folder")
     async with AsyncExitStack() as stack:
         url = settings.database_url.get_secret_value()
-        database = await stack.enter_async_context(Database(url, name=NAME, only_reads=True))
+        database = await stack.enter_async_context(
+            Database(url, name=NAME, pool_size=SESSIONS, only_reads=True)
+        )
         reader = UsageReader(database, plans)
 
         async def keys_fault() -> str | None:

@@ -1,6 +1,7 @@
 """The command ``usage``: what the usage page shows, in a terminal."""
 
 import argparse
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -13,7 +14,7 @@ from usage_ingest.settings import NAME
 from usage_ingest.usage_api.encoding import as_json
 from usage_ingest.usage_api.reading import By, Scope, UsageQuery, whole_spans
 from usage_ingest.usage_api.settings import PlansSettings
-from usage_ingest.usage_api.storage import MOST_ROWS, TooManyRowsError, UsageReader
+from usage_ingest.usage_api.storage import MOST_ROWS, Answer, TooManyRowsError, UsageReader
 from usage_ingest.usage_api.usage import REFUSED
 
 LIMITS: Final = ("limit", "meter", "used", "of", "when reached")
@@ -39,24 +40,27 @@ async def show_usage(settings: PlansSettings, parsed: argparse.Namespace) -> int
         except TooManyRowsError:
             show_error(NAME, f"more than {MOST_ROWS} rows: show fewer days")
             return FAILED
+    entitlements, usage = _read(allowed) if allowed else None, _read(used)
     if parsed.json:
-        entitlements = allowed and {**allowed.content, "as_of": allowed.as_of}
-        print(
-            as_json({"entitlements": entitlements, "usage": {**used.content, "as_of": used.as_of}})
-        )
+        print(as_json({"entitlements": entitlements, "usage": usage}))
         return SUCCESS
-    if allowed is not None:
-        _show_entitlements(allowed.content)
+    if entitlements is not None:
+        _show_entitlements(entitlements)
     show_line(f"from {rfc_3339(start)}, as of {rfc_3339(used.as_of)}, {format_age(now - start)}:")
-    show_table(RECORDED, list(_recorded(used.content["recorded"])))
-    show_table(AMOUNTS, list(_amounts(used.content["amounts"])))
+    show_table(RECORDED, list(_recorded(usage["recorded"])))
+    show_table(AMOUNTS, list(_amounts(usage["amounts"])))
     return SUCCESS
+
+
+def _read(answer: Answer) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(answer.content)
+    return content | {"as_of": answer.as_of}
 
 
 def _show_entitlements(content: Mapping[str, Any]) -> None:
     plan, period = content["plan"] or "none: nothing is allowed", content["period"]
     show_line(f"account {content['account_id']}, plan {plan}")
-    show_line(f"period {rfc_3339(period['start'])} to {rfc_3339(period['end'])}")
+    show_line(f"period {period['start']} to {period['end']}")
     for denied in content["denied"]:
         show_line(f"denied: {denied['server_id']} / {denied['tool_name']}", Tone.NOTE)
     show_table(LIMITS, list(_limits(content["limits"])))

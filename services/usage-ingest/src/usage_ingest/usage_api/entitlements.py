@@ -83,13 +83,24 @@ def utc_month(moment: datetime) -> Period:
     return Period(start, start.replace(year=year, month=month), "utc_month")
 
 
-def entitlements(plans: Plans, account: Account, amounts: Mapping[str, int]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What an account has used in the period, by meter; zero where a meter is missing.
+
+    Not ``complete``: it has used at least that much.
+    """
+
+    amounts: Mapping[str, int]
+    complete: bool
+
+
+def entitlements(plans: Plans, account: Account, used: Used) -> dict[str, Any]:
     """Return the answer, without ``as_of``.
 
     Args:
         plans: The file of plans.
         account: The user's account.
-        amounts: What the account has used in the period, by meter; zero where a meter is missing.
+        used: What the account has used in the period.
     """
     plan = plans.plan(account.plan_type, known=account.known)
     subscription, period = account.subscription(), account.period()
@@ -101,7 +112,7 @@ def entitlements(plans: Plans, account: Account, amounts: Mapping[str, int]) -> 
         "status": subscription and subscription.status,
         "features": list(plan.features) if plan else [],
         "denied": [pattern._asdict() for pattern in plans.denied(plan)],
-        "limits": list(_limits(plans, plan, account, amounts)) if plan else [],
+        "limits": list(_limits(plans, plan, account, used)) if plan else [],
         "rate_limits": [
             {"server_id": server, "per_minute": each.per_minute}
             for each in (plan.rate_limits if plan else ())
@@ -120,20 +131,19 @@ def limited_meters(plans: Plans, account: Account) -> list[str]:
     return sorted({each.meter for each in plan.limits})
 
 
-def _limits(
-    plans: Plans, plan: Plan, account: Account, amounts: Mapping[str, int]
-) -> Iterable[dict[str, Any]]:
+def _limits(plans: Plans, plan: Plan, account: Account, used: Used) -> Iterable[dict[str, Any]]:
     period = account.period()
     for limit in plan.limits:
-        used = amounts.get(limit.meter, 0) if account.readable else None
+        amount = used.amounts.get(limit.meter, 0)
+        remaining = max(0, limit.limit - amount) if used.complete or not limit.hard else 0
         for pattern in plans.refused_by(plan, limit):
             yield {
                 "name": limit.name,
                 "meter": limit.meter,
                 **pattern._asdict(),
                 "limit": limit.limit,
-                "used": used,
-                "remaining": None if used is None else max(0, limit.limit - used),
+                "used": amount if account.readable else None,
+                "remaining": remaining if account.readable else None,
                 "hard": limit.hard,
                 "period_start": period.start,
                 "period_end": period.end,

@@ -24,13 +24,22 @@ from nexus_service.problems import RETRY_AFTER, UNAUTHORIZED, Code, Problem, Pro
 from nexus_service.rate_limit import RateLimit
 from usage_ingest.usage_api.encoding import as_json
 from usage_ingest.usage_api.headers import WithHeaders
-from usage_ingest.usage_api.metrics import NOT_MODIFIED, OK, Metrics
+from usage_ingest.usage_api.metrics import ENTITLEMENTS, NOT_MODIFIED, OK, USAGE, Metrics
 from usage_ingest.usage_api.reading import entitlements_scope, usage_query
 from usage_ingest.usage_api.storage import MOST_ROWS, Answer, TooManyRowsError, UsageReader
 from usage_ingest.usage_api.tokens import TokenKeys, TokenUser, verify
+from usage_ingest.usage_api.turns import NoTurnError, Turns
 
 REQUEST_SECONDS: Final = 8.0
-"""For a whole request, of which one statement has 5."""
+"""For a whole request whose turn it is, of which one statement has 5."""
+
+ENTITLEMENTS_AT_ONCE: Final = 3
+USAGE_AT_ONCE: Final = 2
+"""Requests that use the database at the same time. Each kind has its own: pages, which take long,
+hold up no question whether a run is allowed."""
+
+BUSY_RETRY_AFTER: Final = 1
+"""Seconds after which a request that found no turn may find one."""
 
 MAX_AGE: Final = 30
 """Seconds for which an answer may be used again without asking."""
@@ -43,6 +52,9 @@ TOO_MANY_ROWS: Final = Problem(
     Code.TOO_LARGE, f"more than {MOST_ROWS:,} rows: ask for a shorter span, or by day"
 )
 OVERLOADED: Final = Problem(Code.OVERLOADED, "the answer took too long", retry_after=RETRY_AFTER)
+BUSY: Final = Problem(
+    Code.OVERLOADED, "too many requests at once to this process", retry_after=BUSY_RETRY_AFTER
+)
 
 Caller = ApiKey | TokenUser
 
@@ -85,6 +97,10 @@ class UsageApi:
         self._reader = reader
         self._plans = plans
         self._metrics = metrics
+        self._turns = {
+            ENTITLEMENTS: Turns(ENTITLEMENTS_AT_ONCE),
+            USAGE: Turns(USAGE_AT_ONCE),
+        }
 
     async def entitlements(self, request: Request) -> Response:
         """Answer what a user may do."""
@@ -95,7 +111,7 @@ class UsageApi:
                 raise ProblemError(NO_PLANS)
             return await self._reader.entitlements(scope, self._plans)
 
-        return await self._answer("entitlements", request, work)
+        return await self._answer(ENTITLEMENTS, request, work)
 
     async def usage(self, request: Request) -> Response:
         """Answer what a user has used."""
@@ -104,7 +120,7 @@ class UsageApi:
             query = usage_query(caller, request.query_params, self._callers.now())
             return await self._reader.usage(query)
 
-        return await self._answer("usage", request, work)
+        return await self._answer(USAGE, request, work)
 
     async def _answer(
         self, route: str, request: Request, work: Callable[[Caller], Awaitable[Answer]]
@@ -112,7 +128,7 @@ class UsageApi:
         """Answer a request, whatever it is, and count the answer."""
         began, counted = time.perf_counter(), str(Code.INTERNAL_ERROR)
         try:
-            answer = await self._read(request, work)
+            answer = await self._read(route, request, work)
             unchanged = answer.etag == request.headers.get("if-none-match")
             counted = NOT_MODIFIED if unchanged else OK
             return _response(answer, unchanged=unchanged)
@@ -123,7 +139,7 @@ class UsageApi:
             self._metrics.answered(route, counted, time.perf_counter() - began)
 
     async def _read(
-        self, request: Request, work: Callable[[Caller], Awaitable[Answer]]
+        self, route: str, request: Request, work: Callable[[Caller], Awaitable[Answer]]
     ) -> "_Tagged":
         """Do the ``work`` of a request for whoever sends it.
 
@@ -132,13 +148,15 @@ class UsageApi:
         """
         caller = self._callers.of(request.headers.get("authorization"))
         try:
-            async with asyncio.timeout(REQUEST_SECONDS):
+            async with self._turns[route].take(), asyncio.timeout(REQUEST_SECONDS):
                 return _Tagged.of(await work(caller))
         except TooManyRowsError:
             raise ProblemError(TOO_MANY_ROWS) from None
         except (DatabaseUnavailableError, RowsBusyError) as error:
             problem = Problem(Code.DATABASE_UNAVAILABLE, str(error), retry_after=RETRY_AFTER)
             raise ProblemError(problem) from None
+        except NoTurnError:
+            raise ProblemError(BUSY) from None
         except TimeoutError:
             raise ProblemError(OVERLOADED) from None
 
@@ -152,9 +170,8 @@ class _Tagged:
 
     @classmethod
     def of(cls, answer: Answer) -> Self:
-        content = as_json(answer.content)
-        digest = sha256(content.encode()).hexdigest()[:32]
-        body = f'{content[:-1]},"as_of":{as_json(answer.as_of)}}}'
+        digest = sha256(answer.content.encode()).hexdigest()[:32]
+        body = f'{answer.content[:-1]},"as_of":{as_json(answer.as_of)}}}'
         return cls(body.encode(), f'W/"{digest}"')
 
 

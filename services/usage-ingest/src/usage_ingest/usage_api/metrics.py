@@ -8,7 +8,9 @@ from nexus_service.problems import Code
 
 OK: Final = "ok"
 NOT_MODIFIED: Final = "not_modified"
-ROUTES: Final = ("entitlements", "usage")
+ENTITLEMENTS: Final = "entitlements"
+USAGE: Final = "usage"
+ROUTES: Final = (ENTITLEMENTS, USAGE)
 
 _SECONDS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0)
 

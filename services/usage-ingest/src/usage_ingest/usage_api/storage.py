@@ -1,7 +1,7 @@
-"""Queries of the usage API, each on a view that shows one user's rows, or one account's totals.
+"""Queries of the usage API, each on views that show one user's rows, or one account's totals.
 
-Who asks is set in the transaction. No query names a user or an account: what a query forgets, the
-database filters all the same.
+Who asks is set in the transaction, by a function of the database. No query names a user or an
+account otherwise: what a query forgets, the database filters all the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,51 +14,53 @@ from sqlalchemy import RowMapping, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_database import Database, DatabaseUnavailableError
-from nexus_plans import Plans
+from nexus_plans import Charge, Plans
 from usage_ingest.charging import charge_of, charged_value
+from usage_ingest.usage_api.encoding import as_json
 from usage_ingest.usage_api.entitlements import (
     Account,
     Subscription,
+    Used,
     entitlements,
     limited_meters,
 )
 from usage_ingest.usage_api.reading import Scope, UsageQuery
-from usage_ingest.usage_api.usage import Amount, Recorded, Unfinished, Waiting, amounts
+from usage_ingest.usage_api.usage import (
+    Amount,
+    Unfinished,
+    Waiting,
+    amounts,
+    meters,
+)
 
 MOST_ROWS: Final = 20_000
 """Rows of recorded usage in one answer: a month by hour, of a user with 25 tools in each hour."""
 
-MOST_WAITING: Final = 20_000
-"""Waiting runs that are added up. An account without a customer may have any number of them, and a
-limit that it has reached by these stays reached by more."""
+MOST_WAITING: Final = 50_000
+"""Waiting runs that are added up, in a tenth of a second. An account without a customer may have
+any number of them: with more, each of its hard limits counts as reached."""
 
 EVERYBODY: Final = Scope(UUID(int=0), None, None)
 """For a look whether queries are possible: there is no such user."""
 
-SET: Final = text("""
-SELECT set_config('nexus.user_id', :user_id, true),
-       set_config('nexus.account_id', :account_id, true)
+ASK: Final = text("""
+SELECT * FROM viewer.ask(:user_id, :account_id, CAST(:readable AS uuid[]))
 """)
 
-ACCOUNT: Final = text("""
-SELECT a.user_id, a.account_id, a.known, p.as_of, p.complete,
-       (SELECT plan_type FROM viewer.plans ORDER BY since DESC LIMIT 1) AS plan_type,
-       ARRAY(SELECT to_jsonb(s) FROM viewer.subscriptions s
-              WHERE s.ended_at IS NULL ORDER BY s.period_start DESC NULLS LAST) AS subscriptions
-  FROM viewer.accounts a CROSS JOIN viewer.progress p
+USED: Final = text("""
+SELECT name, waits, value FROM viewer.used(:account_id, :meters, :start, :end, :most)
 """)
 
-AMOUNTS: Final = text("""
-SELECT meter, viewer.amount_between(meter, :start, :end) AS value
-  FROM unnest(CAST(:meters AS text[])) AS m(meter)
-""")
-
+# Written as JSON by the database: thousands of rows would keep the process from answering others.
 RECORDED: Final = text("""
-SELECT date_trunc(:by, hour, 'UTC') AS start, server_id, tool_name,
-       sum(runs)::bigint AS runs, sum(tokens)::bigint AS tokens
-  FROM viewer.hourly_usage
- WHERE hour >= :start AND hour < :end
- GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT :most
+SELECT count(*) AS number, coalesce(json_agg(r), '[]')::text AS written
+  FROM (SELECT to_char(start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS start,
+               server_id, tool_name, runs, tokens
+          FROM (SELECT date_trunc(:by, hour, 'UTC') AS start, server_id, tool_name,
+                       sum(runs)::bigint AS runs, sum(tokens)::bigint AS tokens
+                  FROM viewer.hourly_usage
+                 WHERE hour >= :start AND hour < :end
+                 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT :most) u) r
 """)
 
 REPORTED: Final = text("""
@@ -93,15 +95,22 @@ class TotalsIncompleteError(DatabaseUnavailableError):
         super().__init__("the totals are not complete: run usage-ingest totals --rebuild")
 
 
+class StandbyBehindError(DatabaseUnavailableError):
+    """A standby has not yet replayed a transaction that says as of when its figures are."""
+
+    def __init__(self) -> None:
+        super().__init__("the standby has replayed nothing yet")
+
+
 class TooManyRowsError(Exception):
     """An answer would have more than ``MOST_ROWS`` rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is answered, and up to when the ledger is in it."""
+    """What is answered, an object in JSON, and up to when the ledger is in it."""
 
-    content: Mapping[str, Any]
+    content: str
     as_of: datetime
 
 
@@ -120,19 +129,23 @@ class UsageReader:
         """
 
         async def work(connection: AsyncConnection) -> Answer:
-            account, as_of = await _account(connection, scope)
-            used: dict[str, int] = {}
-            if meters := limited_meters(plans, account):
-                await _set(connection, scope.user_id, account.account_id)
+            account = await _ask(connection, scope)
+            used = Used({}, complete=True)
+            if limited := limited_meters(plans, account):
                 period = account.period()
-                span = {"start": period.start, "end": period.end}
-                for row in await _rows(connection, AMOUNTS, meters=meters, **span):
-                    used[row["meter"]] = row["value"]
-                for runs in await self._waiting(connection, account, **span, by="month"):
-                    used[runs.meter] = used.get(runs.meter, 0) + runs.value
-            return Answer(entitlements(plans, account, used), as_of)
+                rows = await _rows(
+                    connection,
+                    USED,
+                    account_id=account.account_id,
+                    meters=limited,
+                    start=period.start,
+                    end=period.end,
+                    most=MOST_WAITING,
+                )
+                used = self._used(account, rows)
+            return Answer(as_json(entitlements(plans, account, used)), account.moment)
 
-        return await self._database.run(work)
+        return await self._database.run(work, in_transaction=False)
 
     async def usage(self, query: UsageQuery) -> Answer:
         """Return what the user has used, and what became of their account's amounts.
@@ -143,10 +156,10 @@ class UsageReader:
         """
 
         async def work(connection: AsyncConnection) -> Answer:
-            account, as_of = await _account(connection, query.scope)
+            account = await _ask(connection, query.scope)
             span = {"start": query.start, "end": query.end, "by": str(query.by)}
-            rows = (await connection.execute(RECORDED, {**span, "most": MOST_ROWS + 1})).all()
-            if len(rows) > MOST_ROWS:
+            [recorded] = await _rows(connection, RECORDED, **span, most=MOST_ROWS + 1)
+            if recorded["number"] > MOST_ROWS:
                 raise TooManyRowsError
             content: dict[str, Any] = {
                 "user_id": account.user_id,
@@ -155,65 +168,75 @@ class UsageReader:
                 "from": query.start,
                 "to": query.end,
                 "by": query.by,
-                "recorded": [Recorded._make(row)._asdict() for row in rows],
+                "meters": meters(self._plans),
             }
             if account.readable:
-                await _set(connection, account.user_id, account.account_id)
+                waiting = await _rows(connection, WAITING, **span, most=MOST_WAITING)
                 content["amounts"] = amounts(
                     [Amount(**row) for row in await _rows(connection, REPORTED, **span)],
                     [Unfinished(**row) for row in await _rows(connection, UNFINISHED, **span)],
-                    await self._waiting(connection, account, **span),
+                    self._waiting(account, waiting),
                 )
-            return Answer(content, as_of)
+            rest = as_json(content)[:-1]
+            return Answer(f'{rest},"recorded":{recorded["written"]}}}', account.moment)
 
         return await self._database.run(work)
 
     async def fault(self) -> str | None:
         """Return why nothing can be read, or ``None``; for readiness."""
         try:
-            await self._database.run(lambda connection: _account(connection, EVERYBODY))
+            await self._database.run(lambda connection: _ask(connection, EVERYBODY))
         except DatabaseUnavailableError as error:
             return str(error)
         return None
 
-    async def _waiting(
-        self, connection: AsyncConnection, account: Account, **span: object
-    ) -> list[Waiting]:
+    def _used(self, account: Account, rows: Sequence[RowMapping]) -> Used:
+        """Return what is reported, and what runs that wait for a customer would come to."""
+        amounts = {row["name"]: row["value"] for row in rows if not row["waits"]}
+        waiting = {row["name"]: row["value"] for row in rows if row["waits"]}
+        complete = waiting.pop(None) < MOST_WAITING
+        for key, value in waiting.items():
+            if (charge := charge_of(key, self._charges(account))) is not None:
+                amounts[charge.meter] = amounts.get(charge.meter, 0) + charged_value(value, charge)
+        return Used(amounts, complete)
+
+    def _waiting(self, account: Account, rows: Sequence[RowMapping]) -> list[Waiting]:
         """Return what runs that wait for a customer would come to by the plan as it is now."""
-        charges = self._plans.charge(account.plan_type) if self._plans else {}
         return [
             Waiting(row["start"], charge.meter, charged_value(row["value"], charge))
-            for row in await _rows(connection, WAITING, **span, most=MOST_WAITING)
-            if (charge := charge_of(row["key"], charges)) is not None
+            for row in rows
+            if (charge := charge_of(row["key"], self._charges(account))) is not None
         ]
 
+    def _charges(self, account: Account) -> Mapping[str, Charge]:
+        return self._plans.charge(account.plan_type) if self._plans else {}
 
-async def _account(connection: AsyncConnection, scope: Scope) -> tuple[Account, datetime]:
+
+async def _ask(connection: AsyncConnection, scope: Scope) -> Account:
     """Set who asks, and return the account that is asked about.
 
     Raises:
-        TotalsIncompleteError: what the totals say is not all.
+        DatabaseUnavailableError: what the totals say is not all, or as of when is not known.
     """
-    await _set(connection, scope.user_id, None)
-    [row] = await _rows(connection, ACCOUNT)
+    values = {
+        "user_id": scope.user_id,
+        "account_id": scope.account_id,
+        "readable": None if scope.readable is None else sorted(scope.readable),
+    }
+    [row] = await _rows(connection, ASK, **values)
     if not row["complete"]:
         raise TotalsIncompleteError
-    account_id = scope.account_id or row["account_id"]
-    account = Account(
-        user_id=row["user_id"],
-        account_id=account_id,
+    if row["as_of"] is None:
+        raise StandbyBehindError
+    return Account(
+        user_id=scope.user_id,
+        account_id=row["account_id"],
         known=row["known"],
         plan_type=row["plan_type"],
-        subscriptions=[Subscription.of(each) for each in row["subscriptions"]],
-        readable=scope.may_read(account_id),
+        subscriptions=[Subscription.of(each) for each in row["subscriptions"] or ()],
+        readable=row["may_read"],
         moment=row["as_of"],
     )
-    return account, row["as_of"]
-
-
-async def _set(connection: AsyncConnection, user_id: UUID, account_id: UUID | None) -> None:
-    values = {"user_id": str(user_id), "account_id": str(account_id or "")}
-    await connection.execute(SET, values)
 
 
 async def _rows(

@@ -1,4 +1,4 @@
-"""What was used: recorded runs, and amounts that Stripe has accepted or that wait. Pure."""
+"""What was used of meters: amounts that Stripe has accepted or that wait. Pure."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -6,21 +6,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+from nexus_plans import Plans
+
 NO_CUSTOMER: Final = "no_customer"
 REFUSED: Final = "refused"
 
 WHY: Final = {"pending": "not_sent", "forwarded": "not_answered", "rejected": REFUSED}
 """Why an amount waits, by the state of its report. Without one, the account has no customer."""
-
-
-class Recorded(NamedTuple):
-    """Runs of a tool in the span that begins at ``start``."""
-
-    start: datetime
-    server_id: str
-    tool_name: str
-    runs: int
-    tokens: int
 
 
 class Amount(NamedTuple):
@@ -64,6 +56,11 @@ class _Row:
             "why": self.why,
         }
         return shown | ({"reasons": self.reasons} if self.reasons else {})
+
+
+def meters(plans: Plans | None) -> dict[str, Any]:
+    """Return how the meters of the file of plans are shown, by their event names."""
+    return {name: each.model_dump() for name, each in plans.meters.items()} if plans else {}
 
 
 def amounts(

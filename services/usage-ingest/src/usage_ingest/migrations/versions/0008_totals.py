@@ -212,11 +212,12 @@ SELECT account_id, meter, hour, sum(value)::bigint AS value
 """,
     # Whole hours from the totals, by bounds that reach the index through the view. The parts of
     # hours at both ends from the reports themselves: if there is no whole hour between, the second
-    # part begins where the first ends.
+    # part begins where the first ends. In PL/pgSQL, whose plans are kept with the session.
     """
 CREATE FUNCTION amount_between(
     account uuid, of_meter text, since timestamptz, until timestamptz) RETURNS bigint
-LANGUAGE sql STABLE AS $$
+LANGUAGE plpgsql STABLE AS $$
+BEGIN RETURN (
 WITH hours AS (
     SELECT date_bin('1 hour', since + interval '3599.999999 s', timestamptz 'epoch') AS first,
            date_bin('1 hour', until, timestamptz 'epoch') AS last
@@ -238,8 +239,8 @@ SELECT (coalesce((SELECT sum(a.value) FROM hourly_amounts a
                                 = date_bin('1 hour', e.begins, timestamptz 'epoch')
                             AND r.user_id = account AND r.meter = of_meter
                             AND r.occurred_at >= e.begins AND r.occurred_at < e.ends
-                            AND r.state <> 'superseded') r), 0))::bigint
-$$
+                            AND r.state <> 'superseded') r), 0))::bigint);
+END $$
 """,
     "GRANT SELECT ON hourly_usage, hourly_amounts TO usage_ingest",
     "GRANT SELECT, INSERT, DELETE ON usage_deltas, amount_deltas TO usage_ingest",

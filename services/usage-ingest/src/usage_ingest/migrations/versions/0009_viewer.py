@@ -1,9 +1,10 @@
 """What the usage API may read: views in a schema of their own, filtered by who asks.
 
 The role ``usage_reader`` has rights on this schema alone. Each view shows the rows of the user or
-account that the transaction has set (``SET LOCAL nexus.user_id``, ``nexus.account_id``), and none
-without. Policies on the tables could not do this: a delta of totals has rows of many users. Nor
-would they be free: the service, which writes these tables, would be subject to them.
+account that the transaction has set (``nexus.user_id``, ``nexus.account_id``), and none without.
+``viewer.ask`` and ``viewer.used`` set them and read the views in one call, with no more rights than
+their caller has. Policies on the tables could not do this: a delta of totals has rows of many
+users. Nor would they be free: the service, which writes these tables, would be subject to them.
 
 The role may be made later than this migration: then the statements ``GRANTS`` are run by hand, as
 the owner (docs/operations.md has them).
@@ -79,17 +80,20 @@ SELECT a.user_id, a.account_id,
                 ORDER BY since DESC, revision DESC LIMIT 1) n ON true) a
  WHERE a.user_id IS NOT NULL
 """,
+    # Of the account that is set; without one, of the user's, whose plan each member may see.
     """
 CREATE VIEW viewer.plans WITH (security_barrier) AS
 SELECT p.account_id, p.since, p.plan_type
-  FROM public.account_plans p JOIN viewer.accounts a USING (account_id)
- WHERE p.since <= now()
+  FROM public.account_plans p
+ WHERE p.account_id = coalesce(viewer.account_id(), (SELECT account_id FROM viewer.accounts))
+   AND p.since <= now()
 """,
     """
 CREATE VIEW viewer.subscriptions WITH (security_barrier) AS
 SELECT s.account_id, s.plan_type, s.status, s.seats, s.period_start, s.period_end, s.trial_end,
        s.cancel_at, s.ended_at
-  FROM public.account_subscriptions s JOIN viewer.accounts a USING (account_id)
+  FROM public.account_subscriptions s
+ WHERE s.account_id = coalesce(viewer.account_id(), (SELECT account_id FROM viewer.accounts))
 """,
     """
 CREATE VIEW viewer.hourly_usage WITH (security_barrier) AS
@@ -106,8 +110,10 @@ SELECT account_id, meter, hour, value
     # A right to call amount_between would be one to ask about every account.
     """
 CREATE FUNCTION viewer.amount_between(of_meter text, since timestamptz, until timestamptz)
-    RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
-    AS $$ SELECT public.amount_between(viewer.account_id(), of_meter, since, until) $$
+    RETURNS bigint LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$ BEGIN
+    RETURN public.amount_between(viewer.account_id(), of_meter, since, until);
+END $$
 """,
     """
 CREATE VIEW viewer.unfinished_reports WITH (security_barrier) AS
@@ -133,6 +139,55 @@ CREATE VIEW viewer.progress AS
 SELECT bool_and(as_of IS NOT NULL) AS complete,
        CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() ELSE now() END AS as_of
   FROM public.totals_progress
+""",
+    # The account is set, for the rest of the transaction, only if it is one of ``readable`` (null:
+    # any). The statements of a function run one after the other, so the views see what was set; and
+    # their plans are kept with the session.
+    """
+CREATE FUNCTION viewer.ask(of_user uuid, of_account uuid, readable uuid[])
+    RETURNS TABLE (account_id uuid, may_read boolean, known boolean, plan_type text,
+                   subscriptions jsonb, complete boolean, as_of timestamptz)
+    LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('nexus.user_id', of_user::text, true),
+            set_config('nexus.account_id', '', true);
+    SELECT coalesce(of_account, a.account_id), a.known INTO account_id, known
+      FROM viewer.accounts a;
+    may_read := readable IS NULL OR account_id = ANY(readable);
+    IF may_read THEN
+        PERFORM set_config('nexus.account_id', account_id::text, true);
+    END IF;
+    SELECT p.complete, p.as_of,
+           (SELECT s.plan_type FROM viewer.plans s ORDER BY s.since DESC LIMIT 1),
+           (SELECT jsonb_agg(to_jsonb(s) ORDER BY s.period_start DESC NULLS LAST)
+              FROM viewer.subscriptions s WHERE s.ended_at IS NULL)
+      INTO complete, as_of, plan_type, subscriptions
+      FROM viewer.progress p;
+    RETURN NEXT;
+END $$
+""",
+    # What an account has used of meters in a span. Of runs that wait, at most ``most``: their sums
+    # by key of readings, and, without a name, their number.
+    """
+CREATE FUNCTION viewer.used(
+    of_account uuid, meters text[], since timestamptz, until timestamptz, most integer)
+    RETURNS TABLE (name text, waits boolean, value bigint)
+    LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('nexus.account_id', of_account::text, true);
+    RETURN QUERY
+    WITH w AS MATERIALIZED (
+        SELECT readings FROM viewer.waiting_runs
+         WHERE occurred_at >= since AND occurred_at < until LIMIT most)
+    SELECT m.name, false, viewer.amount_between(m.name, since, until)
+      FROM unnest(meters) AS m(name)
+     UNION ALL
+    SELECT r.key, true, sum(r.value::bigint)::bigint
+      FROM w CROSS JOIN LATERAL jsonb_each_text(w.readings) r(key, value)
+     GROUP BY r.key
+     UNION ALL
+    SELECT NULL, true, count(*) FROM w;
+END $$
 """,
     "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA viewer FROM PUBLIC",
     *GRANTS.format(role="usage_ingest").split(";\n"),
