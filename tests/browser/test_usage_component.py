@@ -39,7 +39,10 @@ def test_runs_limits_and_amounts_are_shown(page: UsagePage, ada: UserData) -> No
         "For browser, sql-*.",
         "60 runs a minute, each server",
         "payroll",
-        "Waiting: 30 not sent yet, 12 refused by Stripe",
+        "30 not sent yet",
+        "12 refused by Stripe",
+        "10 for a customer that no longer exists at Stripe",
+        "2 sent more than 35 days late",
     ):
         assert expected in text
     assert page.rows(2)[0] == ["LLM cost", "$1.5000", "$0.0000"]

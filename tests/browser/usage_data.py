@@ -1,5 +1,6 @@
 """What the tests of the usage component show, and how they put it into a page."""
 
+from collections.abc import Mapping
 from urllib.parse import parse_qs, urlsplit
 
 from browser.usage_page import UsagePage
@@ -18,10 +19,17 @@ PHONE = 360
 """Pixels: the width of a small phone."""
 
 
-def amount(meter: str, accepted: int, waiting: int = 0, **why: int) -> Json:
+def amount(
+    meter: str,
+    accepted: int,
+    waiting: int = 0,
+    *,
+    reasons: Mapping[str, int] | None = None,
+    **why: int,
+) -> Json:
     """Build an entry of ``amounts``, for today."""
-    start = at(midnight())
-    return {"start": start, "meter": meter, "accepted": accepted, "waiting": waiting, "why": why}
+    entry = {"start": at(midnight()), "meter": meter, "accepted": accepted, "waiting": waiting}
+    return {**entry, "why": why, **({} if reasons is None else {"reasons": reasons})}
 
 
 def some_usage() -> UserData:
@@ -33,7 +41,12 @@ def some_usage() -> UserData:
             run("files", "search", 6),
         ],
         amounts=[
-            amount("tool_call_executed", 1198, 42, not_sent=30, refused=12),
+            amount(
+                *("tool_call_executed", 1198, 42),
+                not_sent=30,
+                refused=12,
+                reasons={"no_such_customer": 10, "timestamp_too_old": 2},
+            ),
             amount("llm_cost_micros", 1_500_000),
         ],
         limits=[limit("runs", 1240, 2000), *premium()],

@@ -23,6 +23,11 @@ ACME: Final = "018f3a52-7c1e-7d3a-9f00-00000000acce"
 
 Json = dict[str, Any]
 
+METERS: Final = {
+    "tool_call_executed": {"display_name": "Tool runs", "unit": None},
+    "llm_cost_micros": {"display_name": "LLM cost", "unit": "micro-USD"},
+}
+
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 
 
@@ -110,6 +115,12 @@ class UsageApi:
         """False: as a service that has no file of plans."""
         self.about: str | None = None
         """The user that every answer is about, whoever asks."""
+        self.days_off = 0
+        """By how many days the answers' spans are earlier than asked."""
+        self.period_days = 31
+        """How long the billing period is, which ends with the month."""
+        self.fault: Callable[[Request], None] | None = None
+        """Answers every request, in place of the figures."""
         self.open = Event()
         """Requests wait for it."""
         self.reset()
@@ -118,6 +129,7 @@ class UsageApi:
         """Forget users, tokens and requests."""
         self.users, self.valid, self.requests = {}, {}, []
         self.status, self.text, self.about, self.plans = None, None, None, True
+        self.days_off, self.period_days, self.fault = 0, 31, None
         self.open.set()
 
     def token(self, user: str) -> str:
@@ -146,7 +158,12 @@ class UsageApi:
         return 403, {"code": "forbidden"}
 
     def _usage(self, user: str, data: UserData, query: dict[str, list[str]]) -> Json:
-        first, end = (datetime.fromisoformat(query[name][0]) for name in ("from", "to"))
+        [by] = query["by"]
+        step = timedelta(days=1) if by == "day" else timedelta(hours=1)
+        asked, until = (datetime.fromisoformat(query[name][0]) for name in ("from", "to"))
+        off = timedelta(days=self.days_off)
+        first = asked - (asked - midnight()) % step - off
+        end = until + (midnight() - until) % step - off
 
         def within(each: Json) -> bool:
             return first <= datetime.fromisoformat(each["start"]) < end
@@ -155,12 +172,14 @@ class UsageApi:
             "user_id": user,
             "account_id": data.account or user,
             "scope": "user" if data.account is None else "account",
-            "from": query["from"][0],
-            "to": query["to"][0],
-            "by": query["by"][0],
+            "from": at(first),
+            "to": at(end),
+            "by": by,
             "as_of": at(datetime.now(UTC)),
             "recorded": list(filter(within, data.recorded)),
         }
+        if self.plans:
+            answer["meters"] = METERS
         if data.amounts is not None:
             answer["amounts"] = list(filter(within, data.amounts))
         return answer
@@ -178,7 +197,7 @@ class UsageApi:
             "limits": data.limits,
             "rate_limits": [{"server_id": "*", "per_minute": 60}],
             "period": {
-                "start": at(first),
+                "start": at(first - timedelta(days=self.period_days - 31)),
                 "end": at(first + timedelta(days=31)),
                 "basis": "stripe",
             },
@@ -198,6 +217,9 @@ class UsageApi:
             def do_GET(self) -> None:
                 api.requests.append((self.path, self.headers.get("Cookie", "")))
                 api.open.wait(30)
+                if api.fault is not None:
+                    api.fault(self)
+                    return
                 status, body = api.respond(self.path, self.headers.get("Authorization", ""))
                 if api.about is not None:
                     body["user_id"] = api.about
@@ -251,11 +273,7 @@ class HostPage:
         address = urlsplit(path)
         if address.path == "/demo/host.json":
             users = [{"id": ADA, "name": "Ada"}, {"id": BOB, "name": "Bob"}]
-            meters = {
-                "tool_call_executed": {"name": "Tool runs"},
-                "llm_cost_micros": {"name": "LLM cost", "unit": "micro-USD"},
-            }
-            host = {"usage_api": self._api.url, "users": users, "meters": meters}
+            host = {"usage_api": self._api.url, "users": users}
             return 200, json.dumps(host).encode(), "application/json"
         if address.path == "/demo/token" and method == "POST":
             self.tokens_asked += 1

@@ -77,6 +77,7 @@ interface Found {
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 const MAX_CONNECTIONS = 16;
+const MAX_ANSWER_BYTES = 64 * 1024; // thousands of answers are kept
 const MAX_FRESH_SECONDS = 300; // a longer max-age is taken for a mistake of a gateway
 const MAX_TIMER_MS = 2 ** 31 - 1; // a longer timer ends at once
 
@@ -87,7 +88,8 @@ class HttpEntitlements implements Entitlements {
   readonly #cache = new Map<string, Kept>();
   readonly #requests = new Map<string, Promise<Entitlement | undefined>>();
   readonly #circuit = new Circuit();
-  readonly #stop = new AbortController();
+  readonly #stops = new Set<AbortController>(); // one each: Node warns of a signal with many listeners
+  #closed = false;
   readonly #queue: (() => void)[] = []; // requests that wait for one of the connections
   #connections = 0;
   #problem: string | undefined;
@@ -136,7 +138,8 @@ class HttpEntitlements implements Entitlements {
   }
 
   close(): void {
-    this.#stop.abort();
+    this.#closed = true;
+    this.#stops.forEach((stop) => stop.abort());
   }
 
   status(): EntitlementsStatus {
@@ -171,7 +174,7 @@ class HttpEntitlements implements Entitlements {
     const underWay = this.#requests.get(user);
     if (underWay !== undefined) return underWay;
     const mayAsk = this.#circuit.mayAsk(performance.now(), this.#requests.size);
-    if (this.#api === undefined || this.#stop.signal.aborted || !mayAsk) return undefined;
+    if (this.#api === undefined || this.#closed || !mayAsk) return undefined;
     const request = this.#fetch(this.#api, user).finally(() => this.#requests.delete(user));
     this.#requests.set(user, request);
     const waitUntil = this.#waitUntil ?? edgeWaitUntil();
@@ -184,9 +187,12 @@ class HttpEntitlements implements Entitlements {
     const known = this.#cache.get(user);
     const headers = new Headers(api.headers);
     if (known?.etag) headers.set("if-none-match", known.etag);
+    const stop = new AbortController();
+    this.#stops.add(stop);
     const reply = await this.#onAConnection(api, (timeoutMs) =>
-      exchange(`${api.url}/${user}`, { headers }, timeoutMs, this.#stop.signal),
+      exchange(`${api.url}/${user}`, { headers }, timeoutMs, stop.signal, MAX_ANSWER_BYTES),
     );
+    this.#stops.delete(stop);
     const entitlement = entitlementOf(reply, user, known);
     if (entitlement === undefined) {
       this.#circuit.failed(performance.now(), Math.random(), reply.retryAfter);

@@ -51,12 +51,13 @@ export function post(api: Api, body: string, stop: AbortSignal): Promise<Answer>
   return exchange(api.url, { method: "POST", headers, body }, api.timeoutMs, stop);
 }
 
-/** Send a request and return the answer; never throws. */
+/** Send a request and return the answer, its body cut off after `maxBytes`; never throws. */
 export async function exchange(
   url: string,
   init: RequestInit,
   timeoutMs: number,
   stop: AbortSignal,
+  maxBytes = MAX_BYTES,
 ): Promise<Reply> {
   const request = new AbortController();
   const abort = () => request.abort();
@@ -76,7 +77,7 @@ export async function exchange(
       etag: response.headers.get("etag"),
       cacheControl: response.headers.get("cache-control"),
       // Read in full, within the timeout: an unread body would keep its connection.
-      body: await textOf(response),
+      body: await textOf(response, maxBytes),
     };
   } catch (error) {
     return { status: undefined, cause: request.signal.aborted ? "timeout" : codeOf(error) };
@@ -87,11 +88,11 @@ export async function exchange(
 }
 
 /** Return the body, cut off where it is too long to be one of ours. */
-async function textOf(response: Response): Promise<string> {
+async function textOf(response: Response, maxBytes: number): Promise<string> {
   const decoder = new TextDecoder();
   const reader = response.body?.getReader();
   let text = "";
-  for (let bytes = 0; reader !== undefined && bytes <= MAX_BYTES; ) {
+  for (let bytes = 0; reader !== undefined && bytes <= maxBytes; ) {
     const { done, value } = await reader.read();
     if (done) return text + decoder.decode();
     bytes += value.length;

@@ -191,6 +191,14 @@ const FAULTS: Record<string, Answer> = {
   "answers no text": body(Buffer.from([0xff, 0xfe, 0])),
 };
 
+test("an answer that is too long to be kept is none", async () => {
+  api.changes = { features: ["x".repeat(65_536)] };
+  create();
+
+  assert.equal((await ask()).why, "no_answer");
+  assert.equal(entitlements.status().problem, "malformed answer");
+});
+
 for (const [name, fault] of Object.entries(FAULTS)) {
   test(`a call ends within its budget with the stated choice if the API ${name}`, async () => {
     api.answer = fault;
@@ -210,11 +218,16 @@ for (const [name, fault] of Object.entries(FAULTS)) {
 test("a thousand callers of an API that hangs wait side by side", async () => {
   api.answer = () => undefined;
   create({ budgetMs: BUDGET_MS });
+  const warnings: Error[] = [];
+  const noted = (warning: Error) => void warnings.push(warning);
+  process.on("warning", noted);
 
   const began = performance.now();
   const decisions = await Promise.all(Array.from({ length: 1100 }, () => ask(randomUUID(), "open")));
   const ms = performance.now() - began;
 
+  process.off("warning", noted);
+  assert.deepEqual(warnings, []);
   assert.ok(decisions.every(({ allowed, why }) => allowed && why === "no_answer"));
   assert.ok(api.requests.length <= 16, `${api.requests.length} requests`);
   assert.deepEqual([entitlements.status().calls.timeout, entitlements.status().calls.unavailable], [1000, 100]);

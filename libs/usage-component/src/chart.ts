@@ -10,7 +10,7 @@ import type { Texts } from "./texts.js";
 
 const TICK_PIXELS = 60;
 const STRIDES: Readonly<Record<Step, readonly number[]>> = { day: [1, 2, 7, 14, 28], hour: [1, 3, 6, 12, 24] };
-const WHOLE_NUMBERS = Array.from({ length: 15 }, (_, power) => [1, 2, 5].map((n) => n * 10 ** power)).flat();
+const WHOLE_NUMBERS = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map((n) => n * 10 ** power)).flat();
 const AXIS_PIXELS = 26;
 
 /** What the chart needs to know of its place. */

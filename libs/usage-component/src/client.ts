@@ -1,6 +1,6 @@
 /** Reads the usage API. Every expected outcome is a value. */
 
-import { hoursFit, monthOf, spanOf, type Range, type Span, type Step } from "./ranges.js";
+import { endOf, hoursFit, monthOf, spanOf, startOf, type Range, type Span, type Step } from "./ranges.js";
 import type { FailureReason } from "./texts.js";
 import { readEntitlements, readUsage, UnreadableAnswerError, type Entitlements, type Usage } from "./wire.js";
 
@@ -29,13 +29,29 @@ export interface Data {
 
 const TIMEOUT_MS = 20_000;
 
-/** Read usage and entitlements, at the same time unless the range depends on the period. */
+/** The service answers about no longer span. */
+const LONGEST_MS = 400 * 86_400_000;
+
+interface Choice {
+  readonly range: Range;
+  readonly step: Step;
+}
+
+/** Read usage and entitlements of a range that ends now, by the browser's clock or the service's if that is ahead. */
 export async function readData(
   access: Access,
-  choice: { readonly range: Range; readonly step: Step },
+  choice: Choice,
   now: number,
   signal: AbortSignal,
 ): Promise<Answer<Data>> {
+  const answer = await readAt(now, access, choice, signal);
+  if (answer.kind !== "read") return answer;
+  const { usage, span } = answer.value;
+  return usage.asOf < span.to ? answer : readAt(usage.asOf, access, choice, signal);
+}
+
+/** Read both at the same time, unless the range depends on the period. */
+async function readAt(now: number, access: Access, choice: Choice, signal: AbortSignal): Promise<Answer<Data>> {
   const { range } = choice;
   const step = hoursFit(range) ? choice.step : "day";
   const entitling = getEntitlements(access, signal);
@@ -43,16 +59,24 @@ export async function readData(
   if (first !== null && first.kind !== "read") return first;
   const period = first?.value?.period;
   const span = spanOf(range, step, now, period ?? monthOf(now));
+  if (span.to - span.from > LONGEST_MS) return failed("too_much");
   const [usage, entitlements] = await Promise.all([getUsage(access, span, step, signal), entitling]);
   if (usage.kind !== "read") return usage;
   if (entitlements.kind !== "read") return entitlements;
   return { kind: "read", value: { usage: usage.value, entitlements: entitlements.value, span, step } };
 }
 
-function getUsage(access: Access, { from, to }: Span, by: Step, signal: AbortSignal): Promise<Answer<Usage>> {
-  const query = new URLSearchParams({ from: iso(from), to: iso(to), by });
+async function getUsage(access: Access, span: Span, by: Step, signal: AbortSignal): Promise<Answer<Usage>> {
+  const query = new URLSearchParams({ from: iso(span.from), to: iso(span.to), by });
   if (access.account !== null) query.set("account", access.account);
-  return get(access, `/v1/usage?${query}`, readUsage, signal);
+  const answer = await get(access, `/v1/usage?${query}`, readUsage, signal);
+  return answer.kind === "read" && !isAbout(answer.value, access, span, by) ? failed("unreadable") : answer;
+}
+
+/** Tell whether the answer is the one that was asked for, and not one that a cache had. */
+function isAbout({ accountId, span, by }: Usage, { account }: Access, asked: Span, step: Step): boolean {
+  const ours = account === null || accountId === account.toLowerCase();
+  return ours && by === step && span.from === startOf(step, asked.from) && span.to === endOf(step, asked.to);
 }
 
 async function getEntitlements(access: Access, signal: AbortSignal): Promise<Answer<Entitlements | null>> {

@@ -59,6 +59,10 @@ export class NexusUsage extends Base {
   }
 
   set tokenProvider(provider: TokenProvider | null) {
+    if (this.#tokenProvider !== null && this.#tokenProvider !== provider) {
+      this.#token = null; // another provider may be another user's
+      this.#forget();
+    }
     this.#tokenProvider = provider;
     this.#plan({ data: true });
   }
@@ -79,7 +83,7 @@ export class NexusUsage extends Base {
   }
 
   set meters(meters: Readonly<Record<string, Meter>>) {
-    this.#meters = meters;
+    this.#meters = meters ?? {}; // of a page without types
     this.#plan({ view: true });
   }
 
@@ -183,7 +187,7 @@ export class NexusUsage extends Base {
         this.#data = outcome.value;
         return this.#show({ kind: "ready" });
       }
-      this.#token = null;
+      if (this.#token === token) this.#token = null; // and not one that the page has just set
     }
   }
 

@@ -32,8 +32,13 @@ export interface MeterSum {
   readonly meter: string;
   readonly accepted: number;
   readonly waiting: number;
-  readonly why: readonly (readonly [string, number])[];
+  readonly why: readonly Part[];
+  /** What the refused part of `why` was refused for. */
+  readonly reasons: readonly Part[];
 }
+
+/** How much of a sum, by name. */
+export type Part = readonly [string, number];
 
 /** Sum the runs of a span. Runs outside of it are left out. */
 export function sumRuns(runs: readonly Run[], span: Span, step: Step, split: Split): Figures {
@@ -66,17 +71,27 @@ export function stackOf({ groups, starts }: Figures): { shown: readonly Group[];
 
 /** Sum the amounts of each meter over the span. */
 export function sumAmounts(amounts: readonly Amount[]): MeterSum[] {
-  const sums = new Map<string, { accepted: number; waiting: number; why: Map<string, number> }>();
-  for (const { meter, accepted, waiting, why } of amounts) {
-    const sum = sums.get(meter) ?? { accepted: 0, waiting: 0, why: new Map<string, number>() };
-    sums.set(meter, sum);
-    sum.accepted += accepted;
-    sum.waiting += waiting;
-    for (const [reason, part] of why) sum.why.set(reason, (sum.why.get(reason) ?? 0) + part);
+  const byMeter = new Map<string, Amount[]>();
+  for (const amount of amounts) {
+    const known = byMeter.get(amount.meter);
+    if (known === undefined) byMeter.set(amount.meter, [amount]);
+    else known.push(amount);
   }
-  return [...sums]
+  return [...byMeter]
     .sort(([a], [b]) => order(a, b))
-    .map(([meter, sum]) => ({ ...sum, meter, why: [...sum.why].filter(([, part]) => part !== 0) }));
+    .map(([meter, each]) => ({
+      meter,
+      accepted: each.reduce((sum, { accepted }) => sum + accepted, 0),
+      waiting: each.reduce((sum, { waiting }) => sum + waiting, 0),
+      why: sumParts(each.map(({ why }) => why)),
+      reasons: sumParts(each.map(({ reasons }) => reasons)),
+    }));
+}
+
+function sumParts(maps: readonly ReadonlyMap<string, number>[]): Part[] {
+  const sums = new Map<string, number>();
+  for (const [name, part] of maps.flatMap((parts) => [...parts])) sums.set(name, (sums.get(name) ?? 0) + part);
+  return [...sums].filter(([, part]) => part !== 0);
 }
 
 function emptyGroup(server: string, tool: string | null, length: number) {

@@ -9,6 +9,15 @@ export interface Meter {
   readonly unit?: string;
 }
 
+export type Meters = ReadonlyMap<string, Meter>;
+
+/** Join what the service says of meters and what the page says, which has precedence. */
+export function metersOf(answered: Meters, given: Readonly<Record<string, Meter>>): Meters {
+  const joined = new Map(answered);
+  for (const [name, meter] of Object.entries(given)) joined.set(name, { ...joined.get(name), ...meter });
+  return joined;
+}
+
 const UTC = { timeZone: "UTC" } as const;
 
 export class Formats {
@@ -60,8 +69,9 @@ export class Formats {
   amount(value: number, { unit }: Meter = {}): string {
     const currency = /^micro-([A-Z]{3})$/.exec(unit ?? "")?.[1];
     if (currency === undefined) return this.number(value);
-    const options = { style: "currency", currency, ...digits(4) } as const;
-    return new Intl.NumberFormat(this.#language, options).format(value / 1_000_000);
+    // To the micro-unit, so that nothing that is left or waits is rounded to nothing.
+    const options = { style: "currency", currency, ...digits(4), maximumFractionDigits: 6 } as const;
+    return new Intl.NumberFormat(this.#language, options).format(`${value}E-6`); // exact
   }
 
   /** A day or an hour as a row's heading. */
@@ -77,6 +87,10 @@ export class Formats {
 
   date(time: number): string {
     return this.#date.format(time);
+  }
+
+  dates(first: number, last: number): string {
+    return `${this.#date.formatRange(first, last)} UTC`;
   }
 
   moment(time: number): string {

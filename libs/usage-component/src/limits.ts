@@ -1,7 +1,7 @@
 /** The plan's limits: how much is used and left, as bars with their text. */
 
 import { h, named } from "./dom.js";
-import type { Formats, Meter } from "./formats.js";
+import type { Formats, Meter, Meters } from "./formats.js";
 import { fill, textOf, type Texts } from "./texts.js";
 import type { Entitlements, Limit, Pattern } from "./wire.js";
 
@@ -13,14 +13,13 @@ export type Standing = "within" | "near" | "reached";
 /** Make the section's content. */
 export function limits(
   entitlements: Entitlements,
-  meters: Readonly<Record<string, Meter>>,
+  meters: Meters,
   texts: Texts,
   formats: Formats,
 ): Node[] {
-  const items = joined(entitlements.limits).map(([limit, patterns]) => {
-    const meter = Object.hasOwn(meters, limit.meter) ? meters[limit.meter] : undefined;
-    return item(limit, meter, patterns, texts, formats);
-  });
+  const items = joined(entitlements.limits).map(([limit, patterns]) =>
+    item(limit, meters.get(limit.meter), patterns, texts, formats),
+  );
   const shared = entitlements.accountId !== entitlements.userId && items.length > 0;
   return [
     h(

@@ -41,9 +41,14 @@ export function startOf(step: Step, time: number): number {
   return Math.floor(time / length) * length;
 }
 
+/** Return the end of the last UTC day or hour of a span that ends with `time`. */
+export function endOf(step: Step, time: number): number {
+  return -startOf(step, -time);
+}
+
 /** Return the start of each day or hour that the span touches. */
 export function startsIn({ from, to }: Span, step: Step): number[] {
   const length = step === "day" ? DAY : HOUR;
   const first = startOf(step, from);
-  return Array.from({ length: Math.ceil((to - first) / length) }, (_, n) => first + n * length);
+  return Array.from({ length: (endOf(step, to) - first) / length }, (_, n) => first + n * length);
 }

@@ -1,10 +1,13 @@
 /** The tables: runs by server or tool, runs by day or hour, amounts by meter. */
 
 import { h, named, type Child } from "./dom.js";
-import { COLOURS, stackOf, type Figures, type Group, type MeterSum, type Split } from "./figures.js";
-import type { Formats, Meter } from "./formats.js";
+import { COLOURS, stackOf, type Figures, type Group, type MeterSum, type Part, type Split } from "./figures.js";
+import type { Formats, Meters } from "./formats.js";
 import type { Step } from "./ranges.js";
 import { textOf, type Texts } from "./texts.js";
+
+/** The cause in `why` whose parts are in `reasons`. */
+const REFUSED = "refused";
 
 /** Every server or tool, the largest first, with the colours of the chart: also its legend. */
 export function groupTable(figures: Figures, split: Split, texts: Texts, formats: Formats): HTMLElement {
@@ -55,13 +58,13 @@ export function timeTable(figures: Figures, step: Step, texts: Texts, formats: F
 /** What Stripe has accepted, what waits, and why. */
 export function meterTable(
   sums: readonly MeterSum[],
-  meters: Readonly<Record<string, Meter>>,
+  meters: Meters,
   texts: Texts,
   formats: Formats,
 ): HTMLElement {
   const rows = sums.map((sum) => {
-    const meter = Object.hasOwn(meters, sum.meter) ? meters[sum.meter] : undefined;
-    const why = sum.why.map(([reason, part]) => `${formats.amount(part, meter)} ${textOf(texts.why, reason)}`);
+    const meter = meters.get(sum.meter);
+    const amount = (value: number): string => formats.amount(value, meter);
     return h(
       "tr",
       {},
@@ -69,13 +72,23 @@ export function meterTable(
         "th",
         { scope: "row" },
         named(meter?.name ?? sum.meter),
-        why.length === 0 ? null : h("p", { class: "muted" }, `${texts.waiting}: ${why.join(", ")}`),
+        ...causes(sum, texts, amount),
       ),
-      number(formats.amount(sum.accepted, meter)),
-      number(formats.amount(sum.waiting, meter)),
+      number(amount(sum.accepted)),
+      number(amount(sum.waiting)),
     );
   });
   return table(texts.amounts, [texts.meter, texts.accepted, texts.waiting], rows);
+}
+
+/** Why a meter's amounts wait, a line for each cause; under what is refused, for which reason. */
+function causes({ why, reasons }: MeterSum, texts: Texts, amount: (value: number) => string): HTMLElement[] {
+  const line = (words: Readonly<Record<string, string>>, [name, value]: Part, ...more: HTMLElement[]): HTMLElement =>
+    h("li", {}, `${amount(value)} ${textOf(words, name)}`, ...more);
+  const list = (...items: HTMLElement[]): HTMLElement[] =>
+    items.length === 0 ? [] : [h("ul", { class: "causes muted", role: "list" }, ...items)];
+  const refused = list(...reasons.map((each) => line(texts.reasons, each)));
+  return list(...why.map((each) => line(texts.why, each, ...(each[0] === REFUSED ? refused : []))));
 }
 
 /** One position of the chart in pieces: the time, its runs, and those of each colour. */

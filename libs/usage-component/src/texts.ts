@@ -85,6 +85,8 @@ export interface Texts {
   waiting: string;
   /** By the reason's name in the answer; others are shown by that name. */
   why: Readonly<Record<string, string>>;
+  /** Of what is refused, by the reason's name in the answer; others are shown by that name. */
+  reasons: Readonly<Record<string, string>>;
 
   downloadRuns: string;
   downloadAmounts: string;
@@ -181,6 +183,12 @@ export const ENGLISH: Texts = {
     not_answered: "sent, not answered yet",
     refused: "refused by Stripe",
     no_customer: "no customer at Stripe yet",
+  },
+  reasons: {
+    no_such_customer: "for a customer that no longer exists at Stripe",
+    timestamp_too_old: "sent more than 35 days late",
+    timestamp_in_future: "dated in the future",
+    refused_by_stripe: "for another reason",
   },
 
   downloadRuns: "Download runs (CSV)",

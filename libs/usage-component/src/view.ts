@@ -6,9 +6,9 @@ import { Controls, type Choice } from "./controls.js";
 import { amountsAsCsv, runsAsCsv } from "./csv.js";
 import { button, h } from "./dom.js";
 import { sumAmounts, sumRuns, type Figures } from "./figures.js";
-import type { Formats, Meter } from "./formats.js";
+import { metersOf, type Formats, type Meter, type Meters } from "./formats.js";
 import { limits, planLine } from "./limits.js";
-import { hoursFit, type Step } from "./ranges.js";
+import { hoursFit, type Span, type Step } from "./ranges.js";
 import { groupTable, meterTable, reading, timeTable } from "./tables.js";
 import { fill, type FailureReason, type Texts } from "./texts.js";
 import type { Usage } from "./wire.js";
@@ -29,7 +29,7 @@ export interface Model {
 interface Setting {
   readonly texts: Texts;
   readonly formats: Formats;
-  readonly meters: Readonly<Record<string, Meter>>;
+  readonly meters: Readonly<Record<string, Meter>>; // the page's own
 }
 
 interface Actions {
@@ -142,8 +142,9 @@ export class View {
   }
 
   #showData(data: Data, { split }: Choice): void {
-    const { texts, formats, meters } = this.#setting;
+    const { texts, formats } = this.#setting;
     const { usage, entitlements, span, step } = data;
+    const meters = metersOf(usage.meters, this.#setting.meters);
     const sums = sumRuns(usage.recorded, span, step, split);
     this.#figures = { sums, step };
     const asOf = Math.min(usage.asOf, entitlements?.asOf ?? usage.asOf);
@@ -157,13 +158,13 @@ export class View {
     for (const part of [this.#chart.element, this.#readout, this.#groups, this.#details]) part.hidden = empty;
     this.#empty.hidden = !empty;
     this.#chart.show(sums, step);
-    this.#counts.replaceChildren(...this.#countsOf(sums));
+    this.#counts.replaceChildren(...this.#countsOf(sums, span));
     this.#readout.replaceChildren(...this.#readoutOf(null));
     this.#groups.replaceChildren(...(split === "none" ? [] : [groupTable(sums, split, texts, formats)]));
     this.#timesTitle.textContent = texts.figuresBy[step];
     this.#times.replaceChildren(timeTable(sums, step, texts, formats));
 
-    this.#amounts.replaceChildren(...this.#amountsOf(usage));
+    this.#amounts.replaceChildren(...this.#amountsOf(usage, meters));
     this.#downloads.replaceChildren(...this.#downloadsOf(data));
   }
 
@@ -171,10 +172,11 @@ export class View {
     return [this.#limits, this.#controls.element, this.#runs, this.#amounts, this.#downloads];
   }
 
-  #countsOf({ runs, tokens }: Figures): Node[] {
+  #countsOf({ runs, tokens }: Figures, { from, to }: Span): Node[] {
     const { texts, formats } = this.#setting;
     const counts = [formats.count(texts.runCount, runs)];
     if (tokens > 0) counts.push(formats.count(texts.tokenCount, tokens));
+    counts.push(formats.dates(from, to - 1));
     return counts.map((count) => h("span", {}, count));
   }
 
@@ -189,8 +191,8 @@ export class View {
     return reading(this.#figures.sums, position, this.#figures.step, texts, formats);
   }
 
-  #amountsOf({ amounts, scope }: Usage): Node[] {
-    const { texts, formats, meters } = this.#setting;
+  #amountsOf({ amounts, scope }: Usage, meters: Meters): Node[] {
+    const { texts, formats } = this.#setting;
     const heading = h("h3", { id: "amounts" }, texts.amounts);
     const note = (text: string): Node => h("p", { class: "muted" }, text);
     if (amounts === null) return [h("div", { class: "head" }, heading), note(texts.amountsHidden)];

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { amountsAsCsv, runsAsCsv } from "../src/csv.js";
-import { Formats } from "../src/formats.js";
+import { Formats, metersOf } from "../src/formats.js";
 import { NexusUsage } from "../src/index.js";
 import { ENGLISH, fill, textOf } from "../src/texts.js";
 import type { Usage } from "../src/wire.js";
@@ -39,6 +39,8 @@ test("micro-units are shown as money, other amounts as numbers", () => {
   const formats = new Formats("en");
 
   assert.equal(formats.amount(1_500_000, { unit: "micro-USD" }), "$1.5000");
+  assert.equal(formats.amount(1, { unit: "micro-USD" }), "$0.000001");
+  assert.equal(formats.amount(8_999_999_999_999_993, { unit: "micro-USD" }), "$8,999,999,999.999993");
   assert.equal(formats.amount(1_500_000, { unit: "tokens" }), "1,500,000");
   assert.equal(formats.amount(1_500_000), "1,500,000");
 });
@@ -50,9 +52,28 @@ test("what stands for nothing stays, and no value is a pattern", () => {
   assert.equal(textOf(ENGLISH.why, "constructor"), "constructor");
 });
 
+test("what the page says of a meter replaces what the service says", () => {
+  const answered = new Map([["cost", { name: "LLM cost", unit: "micro-USD" }], ["__proto__", { name: "odd" }]]);
+
+  const meters = metersOf(answered, { cost: { name: "Kosten" }, runs: { name: "Runs" } });
+
+  assert.deepEqual(meters.get("cost"), { name: "Kosten", unit: "micro-USD" });
+  assert.deepEqual([meters.get("runs")?.name, meters.get("__proto__")?.name], ["Runs", "odd"]);
+});
+
+test("a range is written with its first and its last day", () => {
+  const dates = new Formats("en-GB").dates(Date.UTC(2026, 10, 24), Date.UTC(2026, 11, 1) - 1);
+
+  assert.match(dates, /^24.30 Nov 2026 UTC$/);
+});
+
 const USAGE: Usage = {
   userId: "u",
+  accountId: "u",
   scope: "user",
+  span: { from: NOON, to: NOON + 1 },
+  by: "day",
+  meters: new Map(),
   asOf: NOON,
   recorded: [],
   amounts: null,
@@ -78,8 +99,8 @@ test("quotes, commas and line breaks stay within their cell", () => {
 
 test("every reason that occurs is a column of the amounts", () => {
   const amounts = [
-    { start: NOON, meter: "a", accepted: 1, waiting: 2, why: new Map([["refused", 2]]) },
-    { start: NOON, meter: "b", accepted: 3, waiting: 4, why: new Map([["not_sent", 4]]) },
+    { start: NOON, meter: "a", accepted: 1, waiting: 2, why: new Map([["refused", 2]]), reasons: new Map() },
+    { start: NOON, meter: "b", accepted: 3, waiting: 4, why: new Map([["not_sent", 4]]), reasons: new Map() },
   ];
 
   assert.deepEqual(amountsAsCsv({ ...USAGE, amounts }).slice(1).split("\r\n"), [

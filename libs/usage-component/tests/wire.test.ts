@@ -22,9 +22,11 @@ const USAGE = {
       accepted: 10,
       waiting: 2,
       why: { not_sent: 1, refused: 1 },
-      reasons: { added_later: 1 },
+      reasons: { no_such_customer: 1 },
+      added_later: 1,
     },
   ],
+  meters: { tool_call_executed: { display_name: "Tool calls", unit: null }, cost: { display_name: "Cost", unit: "micro-USD" } },
 };
 
 const ENTITLEMENTS = {
@@ -63,6 +65,14 @@ test("usage is read, and fields that are new are ignored", () => {
     { start: Date.UTC(2026, 10, 2), server: "weather", tool: "forecast", runs: 3, tokens: 120 },
   ]);
   assert.deepEqual(usage.amounts?.[0]?.why, new Map([["not_sent", 1], ["refused", 1]]));
+  assert.deepEqual(usage.amounts?.[0]?.reasons, new Map([["no_such_customer", 1]]));
+  assert.deepEqual(usage.meters, new Map([["tool_call_executed", { name: "Tool calls" }], ["cost", { name: "Cost", unit: "micro-USD" }]]));
+});
+
+test("a service without a file of plans names no meters", () => {
+  const { meters: _, ...without } = USAGE;
+
+  assert.equal(readUsage(without).meters.size, 0);
 });
 
 test("amounts that are absent are not amounts of nothing", () => {
@@ -82,6 +92,9 @@ test("entitlements are read, with limits whose use is hidden", () => {
 
 const without = (name: string) => Object.fromEntries(Object.entries(USAGE).filter(([key]) => key !== name));
 const [RUN] = USAGE.recorded;
+const [AMOUNT] = USAGE.amounts;
+const recorded = (...runs: object[]) => ({ ...USAGE, recorded: runs.map((run) => ({ ...RUN, ...run })) });
+const amounts = (amount: object) => ({ ...USAGE, amounts: [{ ...AMOUNT, ...amount }] });
 for (const [what, answer] of Object.entries({
   "null": null,
   "a list": [USAGE],
@@ -89,12 +102,41 @@ for (const [what, answer] of Object.entries({
   "no runs": without("recorded"),
   "runs that are no list": { ...USAGE, recorded: {} },
   "a time that is none": { ...USAGE, as_of: "soon" },
-  "a number as text": { ...USAGE, recorded: [{ ...RUN, runs: "3" }] },
-  "a number that is none": { ...USAGE, recorded: [{ ...RUN, runs: Number.NaN }] },
+  "a time of no zone": { ...USAGE, as_of: "2026-11-30T10:00:00" },
+  "a time in words": { ...USAGE, as_of: "30 Nov 2026 10:00 UTC" },
+  "a day that there is not": { ...USAGE, as_of: "2026-13-30T10:00:00Z" },
+  "a span that ends before it begins": { ...USAGE, from: USAGE.to, to: USAGE.from },
+  "runs outside of its span": recorded({ start: USAGE.to }),
+  "amounts outside of its span": amounts({ start: "2026-10-31T00:00:00Z" }),
+  "a number as text": recorded({ runs: "3" }),
+  "a number that is none": recorded({ runs: Number.NaN }),
+  "tokens of another type": recorded({ tokens: "120" }),
+  "less than no runs": recorded({ runs: -1 }),
+  "half a run": recorded({ runs: 0.5 }),
+  "a number that was rounded": recorded({ runs: 2 ** 53 }),
+  "a sum that was rounded": recorded({ runs: 2 ** 52 }, { runs: 2 ** 52 }),
+  "amounts of less than nothing": amounts({ accepted: -1 }),
+  "a cause of another type": amounts({ why: { not_sent: "1" } }),
+  "a reason of another type": amounts({ reasons: [] }),
+  "a meter of another type": { ...USAGE, meters: { tool_call_executed: "Tool calls" } },
+  "a unit of another type": { ...USAGE, meters: { tool_call_executed: { display_name: "a", unit: 1 } } },
+  "more runs than any answer has": { ...USAGE, recorded: new Array(100_001).fill(RUN) },
   "a field of the prototype": Object.create(USAGE),
 })) {
   test(`an answer with ${what} is unreadable`, () => {
     assert.throws(() => readUsage(answer), UnreadableAnswerError);
+  });
+}
+
+const [LIMIT] = ENTITLEMENTS.limits;
+for (const [what, answer] of Object.entries({
+  "a plan of another type": { ...ENTITLEMENTS, plan: 7, plan_name: null },
+  "seats of another type": { ...ENTITLEMENTS, seats: "5" },
+  "a use of another type": { ...ENTITLEMENTS, limits: [{ ...LIMIT, used: "12", remaining: 988 }] },
+  "a period that ends before it begins": { ...ENTITLEMENTS, period: { start: USAGE.to, end: USAGE.from } },
+})) {
+  test(`entitlements with ${what} are unreadable`, () => {
+    assert.throws(() => readEntitlements(answer), UnreadableAnswerError);
   });
 }
 

@@ -5,7 +5,10 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import aiohttp
@@ -99,6 +102,59 @@ async def test_it_answers_and_ends_in_order(
     secrets = {KEY, token, forged, str(user), *secrets_in(settings)}
     assert leaks(output, secrets) == []
     assert '"event": "stopped"' in output[f"log of {USAGE_API}"]
+
+
+SECRET_IN: Final = {
+    "query": "GET /v1/usage?token={0}&user={0}&from={0} HTTP/1.1",
+    "query of a user": "GET /v1/entitlements/{1}?access_token={0} HTTP/1.1",
+    "path": "GET /v1/entitlements/{0} HTTP/1.1",
+    "unknown path": "GET /{0} HTTP/1.1",
+    "address": "GET http://{0}@{0}.example/v1/usage HTTP/1.1",
+    "credentials": "GET /v1/usage HTTP/1.1\r\nAuthorization: Basic {0}",
+    "token": "GET /v1/usage HTTP/1.1\r\nAuthorization: Bearer {0}",
+    "other headers": (
+        "GET /v1/usage HTTP/1.1\r\nCookie: {0}\r\nOrigin: https://{0}\r\nReferer: {0}\r\n"
+        "If-None-Match: {0}\r\nUser-Agent: {0}\r\nTraceparent: {0}\r\nX-Request-Id: {0}"
+    ),
+    "preflight": "OPTIONS /v1/usage HTTP/1.1\r\nOrigin: {0}\r\n"
+    "Access-Control-Request-Method: {0}\r\nAccess-Control-Request-Headers: {0}",
+    "body": "POST /v1/usage HTTP/1.1\r\nContent-Length: {2}\r\n\r\n{0}",
+    "method": "{0} /v1/usage HTTP/1.1",
+    "version": "GET /v1/usage {0}",
+    "no header": "GET /v1/usage HTTP/1.1\r\n{0} {0}",
+    "length": "GET /v1/usage HTTP/1.1\r\nContent-Length: {0}",
+    "host": "GET /v1/usage HTTP/1.1\r\nHost: {0}",
+    "no HTTP": "{0}",
+}
+"""Requests with a secret (0), a user (1), and the length of the secret (2)."""
+
+
+async def test_secrets_anywhere_in_a_request_reach_no_output(
+    process: ServerProcess, signer: Signer
+) -> None:
+    """Whether the request is well-formed or not."""
+    user, address = uuid4(), "ada@example.com"
+    secrets = {KEY, signer.token(user), Signer().token(user)}
+    await in_thread(process.launch_and_wait)
+
+    for written in SECRET_IN.values():
+        for secret in (*secrets, address):
+            await send(process.url, written.format(secret, user, len(secret)))
+    output = {**await in_thread(lambda: metrics_of([process]))}
+    await in_thread(process.stop)
+
+    assert leaks(output | logs_of([process]), {*secrets, str(user)}) == []
+
+
+async def send(url: str, request: str) -> None:
+    """Send what may be no request, and read until the end of the answer."""
+    reader, writer = await asyncio.open_connection(LOOPBACK, urlsplit(url).port)
+    writer.write(f"{request}\r\nConnection: close\r\n\r\n".encode())
+    writer.write_eof()
+    async with asyncio.timeout(30):
+        with suppress(ConnectionError):
+            await reader.read()
+    writer.close()
 
 
 async def test_check_names_what_is_wrong(settings: dict[str, str], tmp_path: Path) -> None:

@@ -37,11 +37,8 @@ PRIVATE_KEY: Final = "private.pem"
 
 METERS: Final[Mapping[str, Mapping[str, str]]] = {
     "tool_call_executed": {"name": "Tool runs"},
-    "premium_tool_calls": {"name": "Premium tool runs"},
-    "llm_cost_micros": {"name": "Language models", "unit": "micro-USD"},
-    "unique_tools": {"name": "Tools in use"},
 }
-"""What the page calls the meters of ``deploy/plans.yaml``."""
+"""What the page calls the default meter; ``deploy/plans.yaml`` names the others."""
 
 TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
     "limitNames": {"runs": "Runs", "premium": "Premium runs", "llm_cost": "Language models"}
