@@ -63,6 +63,7 @@ SEAT: Final = {
     "recurring[interval]": "month",
     "lookup_key": "team_seat",
     "product_data[name]": "Team",
+    "metadata[seats]": "true",
 }
 MEMBERS: Final = "SELECT DISTINCT user_id, account_id FROM account_assignments"
 SUBSCRIBED: Final = """

@@ -11,7 +11,7 @@ from jsonschema import Draft4Validator
 from referencing import Registry
 from referencing.jsonschema import DRAFT4
 
-from customer_provisioner import catalogue
+from customer_provisioner import catalogue_changes
 from customer_provisioner.catalogue import (
     Action,
     Catalogue,
@@ -21,8 +21,8 @@ from customer_provisioner.catalogue import (
     FoundOld,
     FoundPrice,
     FoundProduct,
-    features_by_product,
 )
+from customer_provisioner.catalogue_changes import features_by_product
 from customer_provisioner.price_terms import differences, wanted_terms
 from nexus_plans import Plans, load
 from nexus_plans.reading import read
@@ -32,12 +32,12 @@ ROOT = Path(__file__).parents[3]
 FILES = (ROOT / "deploy/plans.yaml", *sorted((ROOT / "docs/pricing").glob("*.yaml")))
 PLANS = load(str(FILES[0]))
 PARTS = (
-    catalogue.meters,
-    catalogue.features,
-    catalogue.products,
-    catalogue.product_features,
-    catalogue.prices,
-    catalogue.replaced,
+    catalogue_changes.meters,
+    catalogue_changes.features,
+    catalogue_changes.products,
+    catalogue_changes.product_features,
+    catalogue_changes.prices,
+    catalogue_changes.replaced,
 )
 
 TERMS = """
@@ -64,6 +64,8 @@ def changes(plans: Plans, found: Catalogue) -> list[Change]:
 
 def all_found(plans: Plans, *, active: bool = True, old: str = "price_old") -> Catalogue:
     """Return a Stripe that has everything of a file, with prices that ask for nothing like it."""
+    price = next(price for plan in plans.plans.values() for price in plan.prices)
+    older = FoundOld("price_older", active=True, used=False, product=price.product, is_default=True)
     return Catalogue(
         meters={name: FoundMeter(f"mtr_{n}", Meter(name)) for n, name in enumerate(plans.meters)},
         features={
@@ -82,7 +84,7 @@ def all_found(plans: Plans, *, active: bool = True, old: str = "price_old") -> C
             for plan in plans.plans.values()
             for price in plan.prices
         },
-        replaced={"key": FoundOld("price_older", active=True, used=False)},
+        replaced={price.lookup_key: [older]},
     )
 
 
@@ -140,12 +142,29 @@ def test_same_request_has_the_same_key_and_no_other_has_it() -> None:
     assert len({first.idempotency_key(0), first.idempotency_key(1), other.idempotency_key(0)}) == 3
 
 
-@pytest.mark.parametrize(("used", "active", "due"), [(0, 1, 1), (1, 1, 0), (0, 0, 0)])
-def test_an_old_price_is_archived_unless_somebody_had_it(used: int, active: int, due: int) -> None:
-    """Archived, it can't be chosen for a subscription again."""
-    old = FoundOld("price_old", active=bool(active), used=bool(used))
+@pytest.mark.parametrize(
+    ("used", "active", "default", "product", "done"),
+    [
+        (False, True, False, "nexus_pro", ["archive"]),
+        (True, True, False, "nexus_pro", []),
+        (False, False, False, "nexus_pro", []),
+        (False, True, True, "nexus_pro", ["move", "archive"]),
+        (True, True, True, "nexus_pro", ["move"]),
+        (False, True, True, "other", ["differs"]),
+        (True, True, True, "other", []),
+    ],
+)
+def test_an_old_price_is_archived_unless_somebody_had_it(
+    *, used: bool, active: bool, default: bool, product: str, done: list[str]
+) -> None:
+    """Archived, it can't be chosen again. Stripe archives no default price of a product."""
+    key = "nexus_pro_monthly"
+    old = FoundOld("price_old", active=active, used=used, product=product, is_default=default)
+    found = Catalogue(prices=all_found(PLANS).prices, replaced={key: [old]})
 
-    assert len(list(catalogue.replaced(PLANS, Catalogue(replaced={"key": old})))) == due
+    made = list(catalogue_changes.replaced(PLANS, found))
+
+    assert [each.action.value for each in made] == done
 
 
 def test_product_has_the_features_that_all_its_plans_have() -> None:

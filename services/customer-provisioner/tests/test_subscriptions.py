@@ -12,10 +12,13 @@ from customer_provisioner.subscriptions import (
     Difference,
     Fetched,
     FetchedItem,
+    PlanInUse,
     Subscription,
     after_fetch,
+    after_sweep,
     announcement,
     difference,
+    plans_fault,
     snapshot_of,
 )
 from nexus_plans import Plans, load
@@ -63,6 +66,11 @@ def item(
     )
 
 
+def by_seat(of: FetchedItem) -> FetchedItem:
+    """Return an item whose price says that its quantity is the number of seats."""
+    return replace(of, price_metadata={"seats": "true"})
+
+
 def fetched(*items: FetchedItem, status: str = "active", ended: datetime | None = None) -> Fetched:
     """Return a subscription with some items."""
     found = items or (item("pro_month"),)
@@ -85,13 +93,48 @@ def test_the_best_plan_of_the_items_counts(plans: Plans) -> None:
     assert snapshot_of(fetched(), None).plan_type is None
 
 
-def test_seats_are_the_quantity_of_what_the_plan_licenses(plans: Plans) -> None:
-    """Metered items have none, and an extra that is no plan is not counted."""
-    team = (item("team_compute", meter="compute"), item("team_seat", 12), item("support", 1))
+def test_seats_are_the_quantity_of_what_is_paid_by_seat(plans: Plans) -> None:
+    """A flat fee has the quantity 1, which is no seat; nor is what is metered, or an extra."""
+    seats = by_seat(item("team_seat", 12))
+    others = (item("team_compute", meter="compute"), item("support", 1))
 
-    assert snapshot_of(fetched(*team), plans).seats == 12
-    assert snapshot_of(fetched(*team[:1]), plans).seats is None
-    assert snapshot_of(fetched(*team), None).seats == 13
+    assert snapshot_of(fetched(seats, *others), plans).seats == 12
+    assert snapshot_of(fetched(item("pro_month")), plans).seats is None
+    assert snapshot_of(fetched(*others), plans).seats is None
+    assert snapshot_of(fetched(seats), None).seats is None
+
+
+@pytest.mark.parametrize(
+    ("in_use", "lost"),
+    [
+        ([], None),
+        ([PlanInUse("team", 2, [])], None),
+        ([PlanInUse("renamed", 2, ["team_seat"])], None),
+        ([PlanInUse("team", 2, []), PlanInUse("gone", 3, ["gone_month"])], "gone (3)"),
+    ],
+)
+def test_a_plan_file_without_a_plan_that_somebody_has_is_refused(
+    plans: Plans, in_use: list[PlanInUse], lost: str | None
+) -> None:
+    """A plan may have another name, if a price of it leads to a plan of the file."""
+    fault = plans_fault(in_use, plans)
+
+    assert (
+        (fault is None) if lost is None else (fault is not None and fault.endswith(f"for {lost}"))
+    )
+    assert (plans_fault(in_use, None) is None) is (in_use == [])
+
+
+def test_a_sweep_raises_the_revision_of_what_is_the_same(plans: Plans) -> None:
+    """Also where the clock was set back, which makes nothing older than it was."""
+    before = stored(fetched(), plans)
+
+    after = after_sweep(before, before.as_of + timedelta(days=1))
+    back = after_sweep(before, before.as_of - timedelta(days=1))
+
+    assert (after.snapshot, after.plan_since) == (before.snapshot, before.plan_since)
+    assert (after.revision > before.revision, after.as_of > before.as_of) == (True, True)
+    assert (back.revision > before.revision, back.as_of) == (True, before.as_of)
 
 
 def test_the_period_is_that_of_what_is_metered(plans: Plans) -> None:
@@ -157,7 +200,7 @@ def test_a_change_that_no_webhook_said_is_told_from_ours(plans: Plans) -> None:
 
 def test_a_lookup_key_that_another_price_took_is_not_a_lost_webhook(plans: Plans) -> None:
     """Stripe says nothing of it; the price's own metadata keep plan and seats."""
-    before = fetched(item("team_seat", 3))
+    before = fetched(by_seat(item("team_seat", 3)))
     [had] = before.items
     marked = {"plan_type": "team", "seats": "true"}
     after = replace(before, items=(replace(had, lookup_key=None, price_metadata=marked),))
@@ -181,7 +224,8 @@ def test_an_announcement_has_what_was_fetched(plans: Plans) -> None:
 
     The id of an old price was chosen by whoever made it.
     """
-    subscription = stored(fetched(replace(item("team_seat", 3), price_id="gold-plan")), plans)
+    seats = by_seat(item("team_seat", 3))
+    subscription = stored(fetched(replace(seats, price_id="gold-plan")), plans)
     with pytest.raises(ValueError, match="without an account"):
         announcement(subscription)
     account_id = uuid4()

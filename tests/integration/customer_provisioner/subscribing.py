@@ -11,8 +11,21 @@ from customer_provisioner.stripe.subscriptions import SubscriptionApi
 from customer_provisioner.subscriptions import Fetched, FetchedItem, Subscription
 from nexus_messaging.errors import PermanentError
 from nexus_messaging.reasons import Reason
+from nexus_plans.reading import read
 
 BEGAN = datetime(2026, 3, 1, tzinfo=UTC)
+
+PLANS = read(
+    b"""
+version: 1
+unknown_users: free
+without_subscription: free
+plans:
+  free: {display_name: Free}
+  team: {display_name: Team, lookup_keys: [team_seat]}
+""",
+    "plans.yaml",
+)
 
 Pause = Callable[[], Awaitable[None]]
 
@@ -33,6 +46,7 @@ def subscription(
         meter=None,
         period_start=BEGAN,
         period_end=BEGAN + timedelta(days=31),
+        price_metadata={"seats": "true"},
     )
     return Fetched(subscription_id, customer_id, "active", (item,), started_at)
 

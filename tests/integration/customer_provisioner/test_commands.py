@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -15,6 +15,8 @@ from customer_provisioner.linking import LinkRefusedError
 from customer_provisioner.profile import announcement
 from customer_provisioner.source_database import source_database
 from customer_provisioner.storage.reader import ProfileReader
+from customer_provisioner.storage.subscriptions import SubscriptionStore
+from customer_provisioner.subscriptions import after_fetch
 from customer_provisioner.sweep import sweep
 from customer_provisioner.user_list import UnreadableListError, UnusableEntry
 from local_stack.ports import LOOPBACK
@@ -36,6 +38,7 @@ from support.vhost import Vhost
 from support.waiting import eventually
 
 from .conftest import Bench, Stripe, start, user
+from .subscribing import PLANS, subscription
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,36 @@ async def test_check_prints_ok_for_each_part(command: Command) -> None:
         "stripe: ok",
         f"subscriptions: {NOT_FOLLOWED}",
         f"plans: {NO_PLANS}",
+        "plans in use: ok",
     ]
+
+
+@pytest.mark.parametrize("file", [None, "gone: {display_name: Gone}", "team: {display_name: T}"])
+async def test_a_plan_file_that_lacks_a_plan_in_use_is_refused(
+    command: Command, bench: Bench, database: Database, tmp_path: Path, file: str | None
+) -> None:
+    """By `check` and at the start: the sweep would put the plan's accounts on no plan."""
+    store = SubscriptionStore(database)
+    fetched = subscription("sub_1", "cus_1")
+    marked = {"lookup_key": None, "price_metadata": {"plan_type": "team"}}
+    fetched = replace(fetched, items=(replace(fetched.items[0], **marked),))
+    await store.store(after_fetch(None, fetched, PLANS, bench.clock()), expected=0)
+    if file is not None:
+        path = tmp_path / "plans.yaml"
+        head = "version: 1\nunknown_users: deny\nwithout_subscription: deny\nplans:\n  "
+        path.write_text(head + file, encoding="utf-8")
+        command.environment["PLANS_FILE"] = str(path)
+
+    code, out, _ = await command.run("check")
+
+    if file is not None and file.startswith("team"):
+        assert (code, out.splitlines()[-1]) == (0, "plans in use: ok")
+        return
+    assert code == 1
+    assert "and subscriptions that have not ended are for team (1)" in out.splitlines()[-1]
+    code, _, err = await asyncio.wait_for(command.run("serve"), 60)
+    assert code == 2
+    assert "settings: PLANS_FILE: " in err
 
 
 async def test_check_names_a_key_that_stripe_refuses(command: Command, stripe: Stripe) -> None:

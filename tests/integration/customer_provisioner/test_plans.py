@@ -192,6 +192,46 @@ async def test_an_old_price_that_nobody_had_is_archived(stripe: Stripe, api: Cat
     assert price(stripe, "nexus_pro_monthly")["active"] is True
 
 
+@pytest.mark.parametrize("used", [False, True])
+async def test_the_default_price_of_a_product_is_replaced_as_such(
+    stripe: Stripe, api: CatalogueApi, *, used: bool
+) -> None:
+    """As the dashboard makes the first price of a product; Stripe would not archive it."""
+    await ensure(PLANS, api, execute=True)
+    account, old = stripe.account, price(stripe, "nexus_pro_monthly")["id"]
+    account.update_product("nexus_pro", {"default_price": old})
+    if used:
+        subscribe(stripe, old)
+
+    changes = await ensure(RAISED, api, execute=True)
+
+    product = account.products.objects.get("nexus_pro")
+    assert product["default_price"] == price(stripe, "nexus_pro_monthly")["id"]
+    assert account.prices.objects.get(old)["active"] is used
+    assert [each.action.value for each in changes if each.due][:2] == ["replace"]
+    assert {each.action.value for each in await ensure(RAISED, api, execute=False)} == {"ok"}
+
+
+async def test_a_price_that_was_replaced_twice_leaves_none_behind(
+    stripe: Stripe, api: CatalogueApi
+) -> None:
+    """The first run stopped before it had archived the first price, and the file changed again."""
+    await ensure(PLANS, api, execute=True)
+    first = price(stripe, "nexus_pro_monthly")["id"]
+    refused = {"kind": "status", "status": 400, "path_prefix": f"/v1/prices/{first}"}
+    stripe.account.faults.add(Fault.read({"method": "POST", **refused, "times": None}))
+    with pytest.raises(PermanentError):
+        await ensure(RAISED, api, execute=True)
+    second = price(stripe, "nexus_pro_monthly")["id"]
+    stripe.account.faults.remove()
+
+    await ensure(plans_with(CHEAP, "unit_amount: 3000"), api, execute=True)
+
+    found = {each: stripe.account.prices.objects.get(each)["active"] for each in (first, second)}
+    assert found == {first: False, second: False}
+    assert price(stripe, "nexus_pro_monthly")["active"] is True
+
+
 async def test_an_old_price_of_a_cancelled_subscription_stays_active(
     stripe: Stripe, api: CatalogueApi
 ) -> None:
@@ -413,6 +453,20 @@ def distinct(printed: str) -> list[str]:
     """Return the first line about each thing, in the order of a run without changes."""
     lines = [line for line in printed.splitlines() if ": attach" not in line]
     return lines[:-1]
+
+
+async def test_another_meter_of_all_runs_than_the_services_have_is_refused(
+    stripe: Stripe,
+) -> None:
+    """Prices would charge a meter that no run is reported on."""
+    stripe.account.keys.put(ADMIN_KEY, KeyState.VALID)
+
+    code, out, err = await run(
+        stripe, "plans", "ensure", "--execute", STRIPE_METER_EVENT_NAME="other_runs"
+    )
+
+    assert (code, out, written(stripe)) == (2, "", [])
+    assert "PLANS_FILE: its default_meter must be the meter of STRIPE_METER_EVENT_NAME" in err
 
 
 async def test_the_command_prints_json_for_programs(stripe: Stripe) -> None:

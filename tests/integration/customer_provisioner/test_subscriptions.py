@@ -1,6 +1,7 @@
 """What Stripe has of a subscription is stored, in whatever order one hears of its changes."""
 
 import asyncio
+import io
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -10,28 +11,34 @@ import pytest
 
 from customer_provisioner.announcing import announced_subscriptions
 from customer_provisioner.refreshing import Refresher
-from customer_provisioner.relay import Relay
+from customer_provisioner.relay import BATCH_SIZE, Relay, publish_again
 from customer_provisioner.storage.reader import ProfileReader
 from customer_provisioner.storage.subscriptions import SubscriptionStore
-from customer_provisioner.storage.sweeps import SweepStore
+from customer_provisioner.storage.sweeps import SweepPage, SweepStore
 from customer_provisioner.subscription_sweep import SubscriptionSweep
 from nexus_contracts import SubscriptionChanged, UserCreatedV2, read_event
 from nexus_database import Database
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.topology import SUBSCRIPTION_CHANGED_QUEUE
+from nexus_service.console import steps
 from support.vhost import Vhost
 
 from .conftest import Bench, profile_of, steps_of, user
 from .subscribing import (
     BEGAN,
+    PLANS,
+    Pause,
     PausingStore,
     ScriptedApi,
     StripeSide,
+    no_pause,
     subscription,
     with_seats,
 )
 
 SUB = "sub_1"
+SWEEP_STEPS = 24
+"""Of a sweep of two pages, of which it can be interrupted."""
 PAUSES = 8
 """Of a refresh that nothing overtakes: before and after each read, fetch and write, and two spare
 for a second round."""
@@ -44,7 +51,7 @@ def refresher(bench: Bench, store: SubscriptionStore, api: ScriptedApi) -> Refre
         bench.profiles,
         bench.provisioner._stripe,
         api,
-        None,
+        PLANS,
         bench.metrics,
         wake_relay=lambda: None,
         now=bench.clock,
@@ -171,11 +178,77 @@ async def test_what_cannot_be_announced_holds_up_no_other(
     await relay.publish_unannounced()
     await publisher.close()
 
-    (message,) = await vhost.peek(SUBSCRIPTION_CHANGED_QUEUE)
-    assert read_event(message.body, [SubscriptionChanged]).data.subscription_id == "sub_good"
+    assert await announced_ids(vhost) == ["sub_good"]
+    assert left(bench) == 1
+
+
+async def test_many_that_cannot_be_announced_hold_up_no_other(
+    bench: Bench, side: StripeSide, database: Database, publisher: Publisher, vhost: Vhost
+) -> None:
+    """More than a round reads, all older than the one that can. Corrected, one is announced."""
+    _, customer_id = await customer_of(bench)
+    good = subscription("sub_good", customer_id)
+    bad = [
+        replace(good, subscription_id=f"sub_{n}", items=good.items * 1001)
+        for n in range(BATCH_SIZE + 1)
+    ]
+    side.put(*bad, good)
+    follow = refresher(bench, SubscriptionStore(database), ScriptedApi(side))
+    for each in (*bad, good):
+        await follow.refresh(each.subscription_id)
+    relay = Relay(announced_subscriptions(database), publisher, bench.metrics, bench.clock)
+
+    while await relay.publish_unannounced():
+        pass
+
+    assert await announced_ids(vhost) == ["sub_good"]
+    assert left(bench) == len(bad)
+    side.put(replace(good, subscription_id="sub_0"))
+    await follow.refresh("sub_0")
+    await relay.publish_unannounced()
+    assert await announced_ids(vhost) == ["sub_good", "sub_0"]
+    bench.advance(minutes=11)
+    while await relay.publish_unannounced():
+        pass
+    assert left(bench) == len(bad) - 1
+
+
+async def test_what_cannot_be_announced_again_is_told_and_holds_up_no_other(
+    bench: Bench, side: StripeSide, database: Database, publisher: Publisher, vhost: Vhost
+) -> None:
+    """The command prints the rule that is broken."""
+    _, customer_id = await customer_of(bench)
+    good = subscription("sub_good", customer_id)
+    side.put(replace(good, subscription_id="sub_bad", items=good.items * 1001), good)
+    follow = refresher(bench, SubscriptionStore(database), ScriptedApi(side))
+    for subscription_id in ("sub_bad", "sub_good"):
+        await follow.refresh(subscription_id)
+
+    with steps("announcements", stream=io.StringIO()) as progress:
+        done = await publish_again(
+            announced_subscriptions(database),
+            since=BEGAN,
+            publisher=publisher,
+            per_second=1000,
+            progress=progress,
+        )
+
+    assert await announced_ids(vhost) == ["sub_good"]
+    assert (done.number, len(done.broken)) == (1, 1)
+    assert "items: " in done.broken[0]
+
+
+async def announced_ids(vhost: Vhost) -> list[str]:
+    """Return the subscriptions that were announced, in order."""
+    messages = await vhost.peek(SUBSCRIPTION_CHANGED_QUEUE)
+    found = [read_event(each.body, [SubscriptionChanged]).data for each in messages]
+    return [each.subscription_id for each in found]
+
+
+def left(bench: Bench) -> float | None:
+    """Return how many subscriptions the metric says were left."""
     labels = {"event": "subscription.changed"}
-    left = bench.registry.get_sample_value("customer_provisioner_announcements_left", labels)
-    assert left == 1
+    return bench.registry.get_sample_value("customer_provisioner_announcements_left", labels)
 
 
 @pytest.mark.parametrize("when", ["after", "at once"])
@@ -255,6 +328,7 @@ class Night:
     """The nightly sweep with its parts; ``on_the_way`` happens while it waits for webhooks."""
 
     sweep: SubscriptionSweep
+    progress: SweepStore
     bench: Bench
     on_the_way: list[Callable[[], Awaitable[None]]]
 
@@ -263,6 +337,13 @@ class Night:
         for _ in range(rounds):
             await self.sweep.sweep_page()
             self.bench.advance(minutes=2)
+
+    async def lease(self) -> SweepPage:
+        """Return the first page of the next sweep."""
+        self.bench.advance(days=1)
+        page = await self.progress.lease(self.bench.clock())
+        assert page is not None
+        return page
 
     def lost(self) -> float:
         """Return how many lost webhooks were counted."""
@@ -280,18 +361,18 @@ def night(bench: Bench, store: PausingStore, side: StripeSide, database: Databas
         for each in on_the_way:
             await each()
 
-    api = ScriptedApi(side)
+    api, progress = ScriptedApi(side), SweepStore(database)
     sweep = SubscriptionSweep(
-        SweepStore(database),
+        progress,
         store,
         api,
         refresher(bench, store, api),
-        None,
+        PLANS,
         bench.metrics,
         now=bench.clock,
         sleep=sleep,
     )
-    return Night(sweep, bench, on_the_way)
+    return Night(sweep, progress, bench, on_the_way)
 
 
 async def test_the_sweep_repairs_what_webhooks_lost(
@@ -328,8 +409,8 @@ async def test_one_that_stripe_refuses_does_not_end_the_sweep(
     assert sorted(await store.find([f"sub_{n}" for n in range(6)])) == [
         f"sub_{n}" for n in range(1, 6)
     ]
-    swept = "customer_provisioner_subscriptions_swept_timestamp_seconds"
-    assert night.bench.registry.get_sample_value(swept)
+    page = await night.lease()
+    assert page.previous_at is not None
 
 
 async def test_a_webhook_that_is_on_the_way_is_not_lost(
@@ -352,7 +433,10 @@ async def test_a_webhook_that_is_on_the_way_is_not_lost(
 async def test_the_sweep_announces_again_and_fetches_nothing_for_it(
     bench: Bench, store: PausingStore, side: StripeSide, night: Night
 ) -> None:
-    """A consumer that lost what it had gets it within a day."""
+    """A consumer that lost what it had gets it within a day.
+
+    And one that has later revisions, which a lost database had made: this one is higher.
+    """
     _, customer_id = await customer_of(bench)
     side.put(*(subscription(f"sub_{n}", customer_id) for n in range(3)))
     await night.run()
@@ -364,7 +448,10 @@ async def test_the_sweep_announces_again_and_fetches_nothing_for_it(
 
     await night.run()
 
-    assert await store.unannounced(10) == first
+    again = await store.unannounced(10)
+    content = [(each.subscription_id, each.snapshot, each.plan_since) for each in first]
+    assert [(each.subscription_id, each.snapshot, each.plan_since) for each in again] == content
+    assert [each.revision for each in again] > [each.revision for each in first]
     assert side.calls == calls
 
 
@@ -382,3 +469,92 @@ async def test_a_sweep_goes_on_where_it_was_stopped(
 
     assert page is not None
     assert page.after_id == "sub_1"
+
+
+async def test_a_page_that_another_process_took_over_changes_no_progress(
+    bench: Bench, night: Night
+) -> None:
+    """Else what it ends late would begin a sweep in the middle, which would count as complete."""
+    slow = await night.lease()
+    bench.advance(minutes=11)
+    page = await night.progress.lease(bench.clock())
+    assert page == slow
+    await night.progress.advance(page, "sub_1", bench.clock())
+    last = await night.progress.lease(bench.clock())
+    assert last is not None
+    await night.progress.finish(last, bench.clock())
+
+    await night.progress.advance(slow, "sub_1", bench.clock())
+    await night.progress.abandon(slow, bench.clock())
+    await night.progress.finish(slow, bench.clock())
+
+    page = await night.lease()
+    assert (page.after_id, page.previous_at) == (None, slow.started_at)
+
+
+async def test_a_sweep_that_never_ends_is_as_old_as_the_first_attempt(
+    bench: Bench, night: Night
+) -> None:
+    """As by a key without the right: the alert needs an age, also before the first sweep ended."""
+    began = bench.clock()
+    page = await night.lease()
+    for _ in range(3):
+        await night.progress.abandon(page, bench.clock())
+        page = await night.lease()
+
+    await night.sweep.sweep_page()
+
+    swept = "customer_provisioner_subscriptions_swept_timestamp_seconds"
+    value = bench.registry.get_sample_value(swept)
+    assert value == pytest.approx((began + timedelta(days=1)).timestamp(), abs=60)
+
+
+@pytest.mark.parametrize("step", range(SWEEP_STEPS))
+async def test_a_sweep_that_is_interrupted_is_done_by_the_next_process(
+    bench: Bench, database: Database, side: StripeSide, store: PausingStore, step: int
+) -> None:
+    """At any of its steps, among them a webhook's storing: nothing stays as it was."""
+    base = [subscription(f"sub_{n}", "cus_1") for n in range(4)]
+    side.put(*base)
+    for each in base:
+        await refresher(bench, SubscriptionStore(database), ScriptedApi(side)).refresh(
+            each.subscription_id
+        )
+    side.put(*(with_seats(each, 7) for each in base[:3]))
+    passed = -1
+
+    async def end() -> None:
+        nonlocal passed
+        passed += 1
+        if passed == step:
+            raise asyncio.CancelledError
+
+    def process(pause: Pause) -> SubscriptionSweep:
+        api, used = ScriptedApi(side, pause), PausingStore(database)
+        used.pause = pause
+        return SubscriptionSweep(
+            SweepStore(database),
+            used,
+            api,
+            refresher(bench, used, api),
+            PLANS,
+            bench.metrics,
+            now=bench.clock,
+            sleep=lambda _: pause(),
+        )
+
+    async def run(pause: Pause) -> None:
+        for _ in range(5):
+            await process(pause).sweep_page()
+            bench.advance(minutes=2)
+
+    with pytest.raises(asyncio.CancelledError):
+        await run(end)
+    bench.advance(minutes=11)
+    await run(no_pause)
+
+    found = await store.find([each.subscription_id for each in base])
+    assert [found[each.subscription_id].snapshot.seats for each in base] == [7, 7, 7, 1]
+    page = await SweepStore(database).lease(bench.clock() + timedelta(days=1))
+    assert page is not None
+    assert page.previous_at is not None

@@ -93,7 +93,8 @@ async def shop(stripe: Stripe) -> Shop:
     )
     product = await made(stripe, "products", name="Team")
     monthly = {"currency": "usd", "product": product["id"], "recurring[interval]": "month"}
-    seat = await made(stripe, "prices", unit_amount="900", lookup_key="team_seat", **monthly)
+    by_seat = {"lookup_key": "team_seat", "metadata[seats]": "true", **monthly}
+    seat = await made(stripe, "prices", unit_amount="900", **by_seat)
     metered = {"recurring[usage_type]": "metered", "recurring[meter]": meter["id"]}
     compute = await made(stripe, "prices", unit_amount="1", **monthly, **metered)
     return Shop(stripe, seat["id"], compute["id"])

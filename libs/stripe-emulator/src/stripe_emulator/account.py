@@ -157,7 +157,7 @@ class Account:
 
     def update_product(self, id_: str, params: dict[str, Any]) -> dict[str, Any]:
         """Change a product; its default price must be one of its own."""
-        if "default_price" in params:
+        if params.get("default_price") is not None:
             price = self.prices.objects.get(params["default_price"], "default_price", 400)
             if price["product"] != id_:
                 raise refused("The default price must be a price of the product.", "default_price")

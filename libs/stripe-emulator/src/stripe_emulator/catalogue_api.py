@@ -11,7 +11,7 @@ from stripe_emulator.features import (
     UPDATE_FEATURE,
 )
 from stripe_emulator.parameters import NOTHING
-from stripe_emulator.prices import CREATE_PRICE, LIST_PRICES, UPDATE_PRICE
+from stripe_emulator.price_parameters import CREATE_PRICE, LIST_PRICES, UPDATE_PRICE
 from stripe_emulator.products import CREATE_PRODUCT, LIST_PRODUCTS, UPDATE_PRODUCT
 from stripe_emulator.search import SEARCH
 

@@ -1,12 +1,10 @@
 """Faults of webhooks on demand: which events come late, twice, out of order, or never."""
 
-import random
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from stripe_emulator.faults import InvalidFaultError
-from stripe_emulator.ids import new_id
+from stripe_emulator.faults import ActiveFaults, InvalidFaultError, require_conditions
 
 
 class DeliveryFaultKind(StrEnum):
@@ -51,65 +49,22 @@ class DeliveryFault:
         Raises:
             InvalidFaultError: Naming what is unknown or out of range.
         """
-        unknown = described.keys() - {field.name for field in fields(cls)}
-        if unknown:
-            raise InvalidFaultError(f"unknown field: {min(unknown)}")
+        require_conditions(cls, described)
         try:
             kind = DeliveryFaultKind(described.get("kind", ""))
         except ValueError as error:
             raise InvalidFaultError(str(error)) from error
-        seconds, times = described.get("seconds", 0), described.get("times", 1)
-        probability = described.get("probability", 1)
-        if not isinstance(seconds, int | float) or seconds < 0:
-            raise InvalidFaultError("seconds must be a number and not negative")
-        if times is not None and (not isinstance(times, int) or times < 1):
-            raise InvalidFaultError("times must be a positive whole number or null")
-        if not isinstance(probability, int | float) or not 0 < probability <= 1:
-            raise InvalidFaultError("probability must be above 0 and at most 1")
         return cls(**{**described, "kind": kind})
 
 
-class _Active:
-    def __init__(self, fault: DeliveryFault) -> None:
-        self.id = new_id("fault")
-        self.fault = fault
-        self.fired = 0
-        self.random = random.Random(fault.seed)  # noqa: S311 - repeatable by seed, no secret
-
-    def fires(self, event_type: str) -> bool:
-        spent = self.fault.times is not None and self.fired >= self.fault.times
-        return (
-            not spent
-            and event_type.startswith(self.fault.type_prefix)
-            and self.random.random() < self.fault.probability
-        )
-
-
-class DeliveryFaults:
-    """The active faults of webhooks; only the first that fires applies to an event."""
-
-    def __init__(self) -> None:
-        self._active: list[_Active] = []
-
-    def add(self, fault: DeliveryFault) -> str:
-        """Add a fault and return its id."""
-        active = _Active(fault)
-        self._active.append(active)
-        return active.id
-
-    def remove(self, id_: str | None = None) -> int:
-        """Remove one fault, or all, and return how many that were."""
-        kept = [] if id_ is None else [active for active in self._active if active.id != id_]
-        removed = len(self._active) - len(kept)
-        self._active = kept
-        return removed
+class DeliveryFaults(ActiveFaults[DeliveryFault]):
+    """The active faults of webhooks."""
 
     def delays(self, event_type: str) -> list[float | None]:
         """Return the delay of each delivery of an event, in seconds; None where it is held."""
-        active = next((each for each in self._active if each.fires(event_type)), None)
+        active = self.fire(lambda fault: event_type.startswith(fault.type_prefix))
         if active is None:
             return [0.0]
-        active.fired += 1
         match active.fault.kind:
             case DeliveryFaultKind.LATE:
                 return [active.fault.seconds]
@@ -121,7 +76,3 @@ class DeliveryFaults:
                 return []
             case DeliveryFaultKind.HELD:
                 return [None]
-
-    def listed(self) -> list[dict[str, Any]]:
-        """Return all faults as JSON, with how often each fired."""
-        return [{"id": each.id, "fired": each.fired, **asdict(each.fault)} for each in self._active]

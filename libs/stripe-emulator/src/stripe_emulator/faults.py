@@ -1,9 +1,10 @@
 """Faults on demand: which requests fail, how, and before or after their effect."""
 
 import random
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable
+from dataclasses import Field, asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from stripe_emulator.ids import new_id
 
@@ -89,14 +90,12 @@ class Fault:
         Raises:
             InvalidFaultError: Naming what is unknown or out of range.
         """
-        unknown = described.keys() - {field.name for field in fields(cls)}
-        if unknown:
-            raise InvalidFaultError(f"unknown field: {min(unknown)}")
+        require_conditions(cls, described)
         try:
             kind, when = FaultKind(described.get("kind", "")), When(described.get("when", "before"))
         except ValueError as error:
             raise InvalidFaultError(str(error)) from error
-        _require_ranges(described)
+        _require_status(described)
         return cls(**{**described, "kind": kind, "when": when})
 
     def matches(self, target: "Target") -> bool:
@@ -109,15 +108,44 @@ class Fault:
         )
 
 
-def _require_ranges(described: dict[str, Any]) -> None:
+class Conditional(Protocol):
+    """What every kind of fault has; see ``Fault``."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def times(self) -> int | None:
+        """How often it applies."""
+
+    @property
+    def probability(self) -> float:
+        """The probability of its applying."""
+
+    @property
+    def seed(self) -> int | None:
+        """Makes the probability repeatable."""
+
+
+def require_conditions(kind: type[Conditional], described: dict[str, Any]) -> None:
+    """Check the names of a fault's fields, and what every kind of fault has.
+
+    Raises:
+        InvalidFaultError: Naming what is unknown or out of range.
+    """
+    if unknown := described.keys() - kind.__dataclass_fields__.keys():
+        raise InvalidFaultError(f"unknown field: {min(unknown)}")
     seconds, times = described.get("seconds", 0), described.get("times", 1)
-    probability, status = described.get("probability", 1), described.get("status", 502)
+    probability = described.get("probability", 1)
     if not isinstance(seconds, int | float) or seconds < 0:
         raise InvalidFaultError("seconds must be a number and not negative")
     if times is not None and (not isinstance(times, int) or times < 1):
         raise InvalidFaultError("times must be a positive whole number or null")
     if not isinstance(probability, int | float) or not 0 < probability <= 1:
         raise InvalidFaultError("probability must be above 0 and at most 1")
+
+
+def _require_status(described: dict[str, Any]) -> None:
+    status = described.get("status", 502)
     least = 200 if described.get("kind") == FaultKind.FOREIGN else 300
     if not isinstance(status, int) or not least <= status < 600:  # noqa: PLR2004 - HTTP's statuses
         raise InvalidFaultError(f"status must be a whole number from {least} to 599")
@@ -133,37 +161,37 @@ class Target:
     customer: str | None = None
 
 
-class _ActiveFault:
-    def __init__(self, fault: Fault) -> None:
+FaultT = TypeVar("FaultT", bound=Conditional)
+
+
+class ActiveFault(Generic[FaultT]):
+    """A fault, and how often it has fired."""
+
+    def __init__(self, fault: FaultT) -> None:
         self.id = new_id("fault")
         self.fault = fault
         self.fired = 0
-        self._random = random.Random(fault.seed)  # noqa: S311 - repeatable by seed, no secret
+        self.random = random.Random(fault.seed)  # noqa: S311 - repeatable by seed, no secret
 
     @property
     def spent(self) -> bool:
+        """Whether it never fires again."""
         return self.fault.times is not None and self.fired >= self.fault.times
 
-    def fires(self, target: Target) -> bool:
-        return (
-            not self.spent
-            and self.fault.matches(target)
-            and self._random.random() < self.fault.probability
-        )
-
     def view(self) -> dict[str, Any]:
+        """Return it as JSON."""
         return {"id": self.id, "fired": self.fired, "spent": self.spent, **asdict(self.fault)}
 
 
-class Faults:
-    """The active faults; only the first that fires applies to a request."""
+class ActiveFaults(Generic[FaultT]):
+    """The active faults of one kind; only the first that fires applies."""
 
     def __init__(self) -> None:
-        self._active: list[_ActiveFault] = []
+        self._active: list[ActiveFault[FaultT]] = []
 
-    def add(self, fault: Fault) -> str:
+    def add(self, fault: FaultT) -> str:
         """Add a fault and return its id."""
-        active = _ActiveFault(fault)
+        active = ActiveFault(fault)
         self._active.append(active)
         return active.id
 
@@ -174,14 +202,27 @@ class Faults:
         self._active = kept
         return removed
 
-    def choose(self, target: Target) -> Fault | None:
-        """Return the fault that applies to this request, and count it as fired."""
+    def fire(self, matches: Callable[[FaultT], bool]) -> ActiveFault[FaultT] | None:
+        """Return the first that fires of those that match, and count it as fired."""
         for active in self._active:
-            if active.fires(target):
+            if (
+                not active.spent
+                and matches(active.fault)
+                and active.random.random() < active.fault.probability
+            ):
                 active.fired += 1
-                return active.fault
+                return active
         return None
 
     def listed(self) -> list[dict[str, Any]]:
         """Return all faults as JSON, with how often each fired."""
         return [active.view() for active in self._active]
+
+
+class Faults(ActiveFaults[Fault]):
+    """The active faults of requests."""
+
+    def choose(self, target: Target) -> Fault | None:
+        """Return the fault that applies to this request."""
+        active = self.fire(lambda fault: fault.matches(target))
+        return None if active is None else active.fault

@@ -36,7 +36,7 @@ _COMMON: dict[str, ParameterKind] = {
     "url": Text(unsettable=True),
 }
 CREATE_PRODUCT = Parameters({**_COMMON, "id": Text(5000)}, ("name",))
-UPDATE_PRODUCT = Parameters({**_COMMON, "default_price": Text()})
+UPDATE_PRODUCT = Parameters({**_COMMON, "default_price": Text(unsettable=True)})
 LIST_PRODUCTS = Parameters(
     {**PAGING, "active": Boolean(), "created": CREATED, "ids": Texts(), "shippable": Boolean()}
 )

@@ -159,3 +159,16 @@ async def test_prices_and_products_are_searched(
         return len(prices.data) == len(products.data) == 1
 
     await eventually(both_are_found)
+
+
+async def test_the_default_price_of_a_product_is_not_archived(client: Any, product: Any) -> None:
+    """Until the product has another one, or none."""
+    created = await client.v1.prices.create_async(price(product, unit_amount=1))
+    await client.v1.products.update_async(product.id, {"default_price": created.id})
+
+    with pytest.raises(stripe.InvalidRequestError, match="is the default price of its product"):
+        await client.v1.prices.update_async(created.id, {"active": False})
+    await client.v1.products.update_async(product.id, {"default_price": ""})
+    archived = await client.v1.prices.update_async(created.id, {"active": False})
+
+    assert archived.active is False

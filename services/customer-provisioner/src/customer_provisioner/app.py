@@ -18,7 +18,7 @@ from customer_provisioner.http import CustomerRoutes
 from customer_provisioner.http_accounts import AccountRoutes
 from customer_provisioner.http_requests import Admission
 from customer_provisioner.metrics import Metrics
-from customer_provisioner.opening import read_plans
+from customer_provisioner.opening import read_plans, require_plans_in_use
 from customer_provisioner.profile import SOURCE
 from customer_provisioner.provisioning import Provisioner
 from customer_provisioner.refreshing import WEBHOOKS, Refresher
@@ -40,6 +40,7 @@ from nexus_messaging.clock import utc_now
 from nexus_messaging.pipeline import Outage
 from nexus_plans import Plans
 from nexus_service.app import App, starting
+from nexus_service.lifecycle import wait_until_available
 from nexus_service.periodic import Periodic
 from nexus_service.rate_limit import RateLimit
 from nexus_stripe.webhook_settings import is_live
@@ -62,10 +63,16 @@ async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; see ``starting`` for what is raised.
 
     Raises:
-        SettingsError: the plan file can't be read.
+        SettingsError: the plan file can't be read, or lacks a plan that subscriptions are for.
     """
     plans = read_plans(settings)
     async with starting(NAME, settings, routes=partial(routes_of, settings)) as app:
+        await wait_until_available(
+            "database",
+            partial(require_plans_in_use, app.database, plans),
+            (DatabaseUnavailableError,),
+            app.stop,
+        )
         metrics = Metrics(app.registry)
         async with stripe_calls(settings, metrics) as calls:
             assemble(app, calls, plans, metrics)

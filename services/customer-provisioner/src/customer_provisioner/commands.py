@@ -74,17 +74,20 @@ async def announce_again(settings: PublishSettings, parsed: argparse.Namespace) 
             per_second=parsed.throttle,
             progress=progress,
         )
-        numbers = (
-            f"{await again(announced_customers(database))} customers",
-            f"{await again(announced_assignments(database))} assignments",
-            f"{await again(announced_subscriptions(database))} subscriptions",
-        )
-    listed = "{}, {} and {}".format(*numbers)
+        published = {
+            "customers": await again(announced_customers(database)),
+            "assignments": await again(announced_assignments(database)),
+            "subscriptions": await again(announced_subscriptions(database)),
+        }
+    listed = "{}, {} and {}".format(*(f"{done.number} {of}" for of, done in published.items()))
     if parsed.execute:
         show_line(f"{listed} were announced again")
     else:
         show_line(f"{listed} would be announced again; nothing was: add --execute")
-    return SUCCESS
+    for of, done in published.items():
+        if done.broken:
+            _say(f"{len(done.broken)} {of} break a rule of their event: {done.broken[0]}")
+    return FAILED if any(done.broken for done in published.values()) else SUCCESS
 
 
 async def find_users(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:

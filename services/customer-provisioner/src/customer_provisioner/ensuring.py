@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, NamedTuple
 
-from customer_provisioner import catalogue
+from customer_provisioner import catalogue_changes
 from customer_provisioner.catalogue import Catalogue, Change
 from customer_provisioner.stripe.catalogue import CatalogueApi
 from customer_provisioner.stripe.responses import KeySpentError
@@ -24,12 +24,12 @@ class _Part(NamedTuple):
 
 
 PARTS: Final = (
-    _Part(CatalogueApi.with_meters, catalogue.meters),
-    _Part(CatalogueApi.with_features, catalogue.features),
-    _Part(CatalogueApi.with_products, catalogue.products),
-    _Part(CatalogueApi.with_products, catalogue.product_features),
-    _Part(CatalogueApi.with_prices, catalogue.prices),
-    _Part(CatalogueApi.with_replaced, catalogue.replaced),
+    _Part(CatalogueApi.with_meters, catalogue_changes.meters),
+    _Part(CatalogueApi.with_features, catalogue_changes.features),
+    _Part(CatalogueApi.with_products, catalogue_changes.products),
+    _Part(CatalogueApi.with_products, catalogue_changes.product_features),
+    _Part(CatalogueApi.with_prices, catalogue_changes.prices),
+    _Part(CatalogueApi.with_replaced, catalogue_changes.replaced),
 )
 """In the order in which each needs the ids of those before it."""
 

@@ -108,7 +108,8 @@ class Metrics:
             ["what"],
             registry=registry,
         )
-        # When the last sweep that read all subscriptions began; 0 before the first.
+        # When the last sweep that read all subscriptions began; before there is one, when the first
+        # attempt began; 0 where there was none.
         self._swept = Gauge(
             f"{prefix}_subscriptions_swept_timestamp_seconds",
             "Start of the last complete sweep of subscriptions",

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
 
 import structlog
@@ -12,14 +12,18 @@ from pydantic import ValidationError
 from customer_provisioner.metrics import Metrics
 from nexus_contracts import Event
 from nexus_contracts.wording import describe
+from nexus_messaging.batch_sender import BatchSender
 from nexus_messaging.errors import PublishError
-from nexus_messaging.outage_log import OutageLog
-from nexus_messaging.outgoing import OutgoingEvent, send, send_all
+from nexus_messaging.outgoing import OutgoingEvent, send
 from nexus_messaging.publisher import Publisher
 from nexus_service.console import Steps
 
 BATCH_SIZE: Final = 100
 """Facts that one round publishes, or one page reads."""
+
+ASIDE: Final = timedelta(minutes=10)
+"""For so long facts that break a rule of their event are not read again, so that any number of them
+holds up no other."""
 
 FactT = TypeVar("FactT")
 
@@ -34,7 +38,8 @@ class Announced(Generic[FactT]):
         event: The event's name, such as ``customer.provisioned``.
         announcement: The event of a fact; made again, it is the same event.
         parent: The trace context in which the fact was stored, if it was traced.
-        unannounced: Returns at most so many facts that are not announced yet, oldest first.
+        unannounced: Returns at most so many facts that are not announced yet, oldest first, but
+            for some.
         mark: Marks facts as announced; returns how many were marked.
         since: Returns a page of facts announced since a time or not yet, after the last one of
             the page before.
@@ -43,7 +48,7 @@ class Announced(Generic[FactT]):
     event: str
     announcement: Callable[[FactT], Event[Any]]
     parent: Callable[[FactT], str | None]
-    unannounced: Callable[[int], Awaitable[Sequence[FactT]]]
+    unannounced: Callable[[int, Sequence[FactT]], Awaitable[Sequence[FactT]]]
     mark: Callable[[Sequence[FactT], datetime], Awaitable[int]]
     since: Callable[[datetime, FactT | None, int], Awaitable[Sequence[FactT]]]
 
@@ -63,11 +68,11 @@ class Relay(Generic[FactT]):
         now: Callable[[], datetime],
     ) -> None:
         self._facts = facts
-        self._publisher = publisher
         self._metrics = metrics
         self._now = now
-        self._broken = 0
-        self._outage = OutageLog(self._log_failure, self._log_recovery)
+        self._aside: list[FactT] = []
+        self._aside_until = now()
+        self._sender = BatchSender(publisher, self._log_failure, self._log_recovery)
 
     async def publish_unannounced(self) -> bool:
         """Do one round: publish up to ``BATCH_SIZE`` facts, and mark those confirmed.
@@ -78,38 +83,26 @@ class Relay(Generic[FactT]):
         Raises:
             DatabaseUnavailableError: the database can't be used.
         """
-        facts = self._facts
-        waiting = await facts.unannounced(BATCH_SIZE)
-        sendings = self._sendings(waiting)
-        errors = await send_all(self._publisher, [each for _, each in sendings])
-        confirmed = [
-            fact for (fact, _), error in zip(sendings, errors, strict=True) if error is None
+        facts, now = self._facts, self._now()
+        if now >= self._aside_until:
+            self._aside, self._aside_until = [], now + ASIDE
+        waiting = await facts.unannounced(BATCH_SIZE, self._aside)
+        events, broken = announceable(facts, waiting)
+        if broken:
+            self._log_broken([rule for _, rule in broken])
+        self._aside += [fact for fact, _ in broken]
+        sendings = [
+            (fact, OutgoingEvent(event, parent=facts.parent(fact))) for fact, event in events
         ]
-        self._outage.round(errors)
+        confirmed, failed = await self._sender.send(sendings)
         marked = await facts.mark(confirmed, self._now()) if confirmed else 0
-        self._metrics.announced(facts.event, len(confirmed), left=len(waiting) - len(confirmed))
-        return marked == BATCH_SIZE
+        left = len(failed) + len(self._aside)
+        self._metrics.announced(facts.event, len(confirmed), left=left)
+        return marked + len(broken) == BATCH_SIZE
 
-    def _sendings(self, waiting: Sequence[FactT]) -> list[tuple[FactT, OutgoingEvent]]:
-        """Return the events of facts; one that breaks a rule of its event holds up no other."""
-        sendings: list[tuple[FactT, OutgoingEvent]] = []
-        broken: list[str] = []
-        for fact in waiting:
-            try:
-                event = self._facts.announcement(fact)
-            except ValidationError as error:
-                broken.append(describe(error))
-            else:
-                sendings.append((fact, OutgoingEvent(event, parent=self._facts.parent(fact))))
-        if broken and len(broken) != self._broken:  # once, not in each round
-            log.error(
-                "announcements_invalid",
-                event_name=self._facts.event,
-                events=len(broken),
-                broken=broken[0],
-            )
-        self._broken = len(broken)
-        return sendings
+    def _log_broken(self, rules: Sequence[str]) -> None:
+        event = self._facts.event
+        log.error("announcements_invalid", event_name=event, events=len(rules), broken=rules[0])
 
     def _log_failure(self, errors: Sequence[PublishError]) -> None:
         cause, event = type(errors[0]).__name__, self._facts.event
@@ -121,6 +114,28 @@ class Relay(Generic[FactT]):
         log.info("announcements_confirmed_again", event_name=self._facts.event, failed=failed)
 
 
+def announceable(
+    facts: Announced[FactT], waiting: Sequence[FactT]
+) -> tuple[list[tuple[FactT, Event[Any]]], list[tuple[FactT, str]]]:
+    """Return facts with their events; apart from them those that break a rule, and which."""
+    events: list[tuple[FactT, Event[Any]]] = []
+    broken: list[tuple[FactT, str]] = []
+    for fact in waiting:
+        try:
+            events.append((fact, facts.announcement(fact)))
+        except ValidationError as error:
+            broken.append((fact, describe(error)))
+    return events, broken
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedAgain:
+    """How many facts were published again, and the rules that the others break."""
+
+    number: int
+    broken: Sequence[str]
+
+
 async def publish_again(
     facts: Announced[FactT],
     *,
@@ -128,26 +143,26 @@ async def publish_again(
     publisher: Publisher | None,
     per_second: float,
     progress: Steps,
-) -> int:
+) -> PublishedAgain:
     """Publish every fact of one kind again that was announced since a time, or not yet.
 
     For a consumer that was restored from an older backup. The events are the same as before, so
     that a repetition is harmless. Without a publisher the facts are only counted.
 
-    Returns:
-        The number of facts.
-
     Raises:
         PublishError: the broker did not confirm an event; run it again.
         DatabaseUnavailableError: the database can't be used.
     """
-    count, last = 0, None
+    number, last = 0, None
+    rules: list[str] = []
     while page := await facts.since(since, last, BATCH_SIZE):
-        for fact in page:
+        events, broken = announceable(facts, page)
+        for fact, event in events:
             if publisher is not None:
-                await send(publisher, facts.announcement(fact), parent=facts.parent(fact))
+                await send(publisher, event, parent=facts.parent(fact))
                 await asyncio.sleep(1 / per_second)
             progress.advance()
-        count += len(page)
+        number += len(events)
+        rules += [rule for _, rule in broken]
         last = page[-1]
-    return count
+    return PublishedAgain(number, rules)

@@ -4,6 +4,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
+from nexus_contracts.fields import MeterName
 from nexus_database.settings import DatabaseSettings
 from nexus_messaging.addresses import require_scheme
 from nexus_messaging.settings import BrokerSettings
@@ -33,6 +34,13 @@ class PlanSettings(BaseModel):
 
     plans_file: str = ""
     """The path of the plan file, see `libs/plans`; empty: subscriptions are for no plan."""
+    stripe_meter_event_name: MeterName | None = None
+    """The meter that counts tool runs, as in usage-ingest; where it is set, the plan file's
+    `default_meter` must be the same."""
+
+
+class StoredPlanSettings(PlanSettings, DatabaseSettings):
+    """What comparing the plan file with the stored subscriptions needs."""
 
 
 def _refused(key: SecretStr | None) -> None:

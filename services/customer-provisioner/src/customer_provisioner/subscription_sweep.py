@@ -14,7 +14,12 @@ from customer_provisioner.refreshing import Refresher
 from customer_provisioner.storage.subscriptions import SubscriptionStore
 from customer_provisioner.storage.sweeps import SweepPage, SweepStore
 from customer_provisioner.stripe.subscriptions import SubscriptionApi
-from customer_provisioner.subscriptions import Difference, difference, snapshot_of
+from customer_provisioner.subscriptions import (
+    Difference,
+    after_sweep,
+    difference,
+    snapshot_of,
+)
 from nexus_messaging.errors import PermanentError, TransientError
 from nexus_plans import Plans
 
@@ -69,7 +74,7 @@ class SubscriptionSweep:
         counts = await self._subscriptions.counts()
         if self._plans is None:  # then none of them is for a plan
             counts = replace(counts, without_plan=0)
-        self._metrics.set_subscriptions(counts, await self._progress.previous_at())
+        self._metrics.set_subscriptions(counts, await self._progress.swept_at())
         page = await self._progress.lease(self._now())
         if page is None:
             return False
@@ -77,23 +82,23 @@ class SubscriptionSweep:
         try:
             after_id = await self._repair(page)
         except (TransientError, CircuitOpenError):
-            await self._progress.advance(page.after_id, self._now() + AFTER_FAULT)
+            await self._progress.advance(page, page.after_id, self._now() + AFTER_FAULT)
         except PermanentError as error:
             # The subscription to go on after may be gone, as with test data.
             log.warning("subscription_sweep_abandoned", error=str(error))
-            await self._progress.abandon(self._now() + AFTER_FAULT)
+            await self._progress.abandon(page, self._now() + AFTER_FAULT)
         else:
             if after_id is None:
-                await self._progress.finish(page.started_at + EVERY)
+                await self._progress.finish(page, page.started_at + EVERY)
             else:
-                await self._progress.advance(after_id, self._now() + PACE)
+                await self._progress.advance(page, after_id, self._now() + PACE)
         return False
 
     async def _repair(self, page: SweepPage) -> str | None:
         """Refresh what differs on a page; return the subscription to go on after, if any."""
+        as_of = self._now()
         listed, after_id = await self._stripe.page(page.after_id)
         ids = [each.subscription_id for each in listed]
-        await self._subscriptions.find_accounts(ids)
         before = await self._subscriptions.find(ids)
         found = {
             each.subscription_id: difference(
@@ -122,7 +127,8 @@ class SubscriptionSweep:
             if is_lost:
                 self._metrics.webhook_lost()
                 log.warning("webhook_lost", subscription=subscription_id)
-        await self._subscriptions.announce_again(
-            [each for each in ids if found[each] is Difference.NONE]
-        )
+        for subscription_id, stored in before.items():
+            if found[subscription_id] is Difference.NONE:  # and else it has changed meanwhile
+                same = after_sweep(stored, as_of)
+                await self._subscriptions.store(same, expected=stored.revision)
         return after_id

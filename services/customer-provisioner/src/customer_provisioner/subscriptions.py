@@ -104,6 +104,36 @@ class SubscriptionCounts:
     without_plan: int
 
 
+@dataclass(frozen=True, slots=True)
+class PlanInUse:
+    """A stored plan of subscriptions that have not ended, and lookup keys of their prices."""
+
+    plan_type: str
+    subscriptions: int
+    lookup_keys: Sequence[str]
+
+
+def plans_fault(in_use: Sequence[PlanInUse], plans: Plans | None) -> str | None:
+    """Return what is wrong with a plan file that lacks a plan which subscriptions have, if any.
+
+    The nightly sweep would put their accounts on no plan. A plan may have another name: then the
+    file has one of the lookup keys.
+    """
+    lost = [
+        f"{each.plan_type} ({each.subscriptions})"
+        for each in in_use
+        if plans is None
+        or (
+            each.plan_type not in plans.plans
+            and not any(plans.plan_of_item(key, {}, {}) for key in each.lookup_keys)
+        )
+    ]
+    if not lost:
+        return None
+    lacks = "not set" if plans is None else "lacks plans"
+    return f"PLANS_FILE: {lacks}, and subscriptions that have not ended are for {', '.join(lost)}"
+
+
 def after_fetch(
     stored: Subscription | None, fetched: Fetched, plans: Plans | None, as_of: datetime
 ) -> Subscription:
@@ -122,25 +152,27 @@ def after_fetch(
     )
 
 
+def after_sweep(stored: Subscription, as_of: datetime) -> Subscription:
+    """Return a stored subscription that was still so at Stripe when a page was read at ``as_of``.
+
+    It is announced under a new revision: a consumer may have a later one that a lost database had
+    made, and would ignore the stored one.
+    """
+    as_of = max(as_of, stored.as_of)
+    return replace(stored, revision=next_revision(stored.revision, as_of), as_of=as_of)
+
+
 def snapshot_of(fetched: Fetched, plans: Plans | None) -> Snapshot:
     """Return what a fetched subscription says. Without ``plans`` it is for no plan."""
     found = [None if plans is None else _plan_of(each, plans) for each in fetched.items]
     named = [plan for plan in found if plan is not None]
     plan_type = plans.best(named) if plans is not None and named else None
-    of_plan = [
-        item for item, plan in zip(fetched.items, found, strict=True) if plan and plan == plan_type
-    ]
-    by_seat = [
-        item
-        for item in fetched.items
-        if plans and plans.seats_price(item.lookup_key, item.price_metadata)
-    ]
     start, end = _period(fetched.items)
     return Snapshot(
         stripe_customer_id=fetched.stripe_customer_id,
         plan_type=plan_type,
         status=fetched.status,
-        seats=_seats(by_seat, of_plan, fetched.items),
+        seats=None if plans is None else _seats(fetched.items, plans),
         items=tuple(
             Item(each.price_id, each.product_id, each.lookup_key, each.quantity, each.meter)
             for each in fetched.items
@@ -234,16 +266,14 @@ def _plan_since(
     return stored.plan_since if before == (snapshot.plan_type, snapshot.running_plan) else as_of
 
 
-def _seats(*choices: Sequence[FetchedItem]) -> int | None:
-    """Return the quantity of what is licensed in the first choice with any; None if all is metered.
-
-    Stripe gives every licensed item a quantity, and no metered one.
-    """
-    for items in choices:
-        licensed = [item.quantity for item in items if item.quantity is not None]
-        if licensed:
-            return sum(licensed)
-    return None
+def _seats(items: Sequence[FetchedItem], plans: Plans) -> int | None:
+    """Return the quantity of what is paid by seat; None if nothing is."""
+    seats = [
+        item.quantity
+        for item in items
+        if item.quantity is not None and plans.seats_price(item.lookup_key, item.price_metadata)
+    ]
+    return sum(seats) if seats else None
 
 
 def _period(items: Sequence[FetchedItem]) -> tuple[datetime | None, datetime | None]:

@@ -231,6 +231,7 @@ async def keep_subscription(
     event: Event[SubscriptionChanged] | Event[SubscriptionsRead],
     subscriptions: Annotated[Subscriptions, Context()],
     periods: Annotated[Periods, Context()],
+    metrics: Annotated[IngestMetrics, Context()],
 ) -> Outcome:
     """Store an account's subscription, and the plan and the periods that it has by it.
 
@@ -243,7 +244,8 @@ async def keep_subscription(
     """
     match event.data:
         case SubscriptionChanged() as changed:
-            await subscriptions.apply(changed)
+            if not await subscriptions.apply(changed):
+                metrics.subscription_outdated()
             await periods.place_again(changed.account_id)
         case SubscriptionsRead() as read:
             await periods.keep_read(read)

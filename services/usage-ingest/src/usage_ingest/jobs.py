@@ -10,9 +10,8 @@ from typing import Final
 import structlog
 
 from nexus_contracts import Event, UsageRecorded, UsageThresholdReached
-from nexus_messaging.errors import PublishError
-from nexus_messaging.outage_log import OutageLog
-from nexus_messaging.outgoing import OutgoingEvent, send_all
+from nexus_messaging.batch_sender import BatchSender
+from nexus_messaging.outgoing import OutgoingEvent
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.tracing import WorkSpan, spans_enabled
 from nexus_plans import Plans
@@ -101,10 +100,10 @@ class Relay:
         now: Callable[[], datetime],
     ) -> None:
         self._reports = reports
-        self._publisher = publisher
         self._metrics = metrics
         self._now = now
-        self._outage = OutageLog(
+        self._sender = BatchSender(
+            publisher,
             lambda errors: log.warning(
                 "reports_not_forwarded", reports=len(errors), cause=str(errors[0])
             ),
@@ -124,23 +123,22 @@ class Relay:
         if not leased.reports:
             return bool(leased.set_aside)
 
-        errors = await self._publish(leased.reports)
-        answered = list(zip(leased.reports, errors, strict=True))
-        forwarded = [report.report_id for report, error in answered if error is None]
-        failed = [report.report_id for report, error in answered if error is not None]
+        claims = await self._reports.contexts(leased.reports) if spans_enabled() else {}
+        forwarded, failed = await self._sender.send(
+            [
+                (
+                    each.report_id,
+                    OutgoingEvent(
+                        usage_recorded(each, self._now()), link=claims.get(each.report_id)
+                    ),
+                )
+                for each in leased.reports
+            ]
+        )
         await self._reports.settle_lease(self._now(), forwarded=forwarded, failed=failed)
 
         self._metrics.forwarded(len(forwarded), len(failed))
-        self._outage.round(errors)
         return not failed
-
-    async def _publish(self, reports: Sequence[UsageRecorded]) -> Sequence[PublishError | None]:
-        claims = await self._reports.contexts(reports) if spans_enabled() else {}
-        sendings = [
-            OutgoingEvent(usage_recorded(each, self._now()), link=claims.get(each.report_id))
-            for each in reports
-        ]
-        return await send_all(self._publisher, sendings)
 
 
 class Announcer:
@@ -159,11 +157,11 @@ class Announcer:
         now: Callable[[], datetime],
     ) -> None:
         self._thresholds = thresholds
-        self._publisher = publisher
         self._plans = plans
         self._metrics = metrics
         self._now = now
-        self._outage = OutageLog(
+        self._sender = BatchSender(
+            publisher,
             lambda errors: log.warning(
                 "thresholds_not_announced", thresholds=len(errors), cause=str(errors[0])
             ),
@@ -180,25 +178,13 @@ class Announcer:
         if not touched:
             return False
         reached = [each for usage in usages for each in newly_reached(usage, self._plans)]
-        errors = await self._publish(reached)
-        sent = [each for each, error in zip(reached, errors, strict=True) if error is None]
-        all_sent = len(sent) == len(reached)
-        await self._thresholds.settle(touched, sent, all_sent=all_sent)
+        sent, failed = await self._sender.send(
+            [(each, OutgoingEvent(threshold_reached(each), notice=True)) for each in reached]
+        )
+        await self._thresholds.settle(touched, sent, all_sent=not failed)
 
-        self._metrics.announced(len(sent), len(reached) - len(sent))
-        self._outage.round(errors)
-        return all_sent
-
-    async def _publish(
-        self, reached: Sequence[UsageThresholdReached]
-    ) -> Sequence[PublishError | None]:
-        sendings = [
-            OutgoingEvent(
-                Event.of(each, source=SOURCE, id=event_id(each), time=each.as_of), notice=True
-            )
-            for each in reached
-        ]
-        return await send_all(self._publisher, sendings)
+        self._metrics.announced(len(sent), len(failed))
+        return not failed
 
 
 async def sweep(
@@ -265,6 +251,11 @@ async def measure(
     last = await counted.last_reading()
     metrics.counted_last(0.0 if last is None else max(0.0, (moment - last).total_seconds()))
     metrics.measured()
+
+
+def threshold_reached(reached: UsageThresholdReached) -> Event[UsageThresholdReached]:
+    """Return the event that announces ``reached``; made again, it is the same event."""
+    return Event.of(reached, source=SOURCE, id=event_id(reached), time=reached.as_of)
 
 
 def usage_recorded(report: UsageRecorded, now: datetime) -> Event[UsageRecorded]:

@@ -169,6 +169,10 @@ class IngestMetrics:
         self._thresholds = Counter(
             f"{prefix}_thresholds", "Thresholds reached", ["step"], registry=registry
         )
+        # Changes of subscriptions that were ignored, because a higher revision is stored.
+        self._outdated_subscriptions = Counter(
+            f"{prefix}_outdated_subscriptions", "Subscriptions ignored as older", registry=registry
+        )
         # Unix time of these figures.
         self._measured = Gauge(
             f"{prefix}_measured_timestamp_seconds", "Time of the figures", registry=registry
@@ -303,6 +307,10 @@ class IngestMetrics:
         """Count thresholds that the broker confirmed, and those that it did not."""
         self._thresholds.labels("announced").inc(sent)
         self._thresholds.labels("not_announced").inc(failed)
+
+    def subscription_outdated(self) -> None:
+        """Count a change of a subscription that was ignored for a higher revision."""
+        self._outdated_subscriptions.inc()
 
     def totals_are_of(self, part: str, age: float) -> None:
         """Show how many seconds ago ``part`` was folded; infinite if it has yet to be rebuilt."""

@@ -31,8 +31,12 @@ SELECT organisation FROM user_profiles WHERE user_id = :user_id
 """)
 
 _UNANNOUNCED: Final = text(f"""
-{_SELECT} WHERE announced_at IS NULL ORDER BY made_at LIMIT :limit
-""")
+{_SELECT}
+ WHERE announced_at IS NULL
+   AND (user_id, revision) NOT IN (
+       SELECT * FROM unnest(CAST(:user_ids AS uuid[]), CAST(:revisions AS bigint[])))
+ ORDER BY made_at LIMIT :limit
+""")  # noqa: S608 - names of ours, no values
 
 _ANNOUNCED_SINCE: Final = text(f"""
 {_SELECT}
@@ -122,9 +126,11 @@ class AssignmentStore:
 
         return await self._database.run(work)
 
-    async def unannounced(self, limit: int) -> Sequence[Assignment]:
-        """Return assignments that are not announced yet, oldest first."""
-        return await self._read(_UNANNOUNCED, limit=limit)
+    async def unannounced(
+        self, limit: int, aside: Sequence[Assignment] = ()
+    ) -> Sequence[Assignment]:
+        """Return assignments but those ``aside`` that are not announced yet, oldest first."""
+        return await self._read(_UNANNOUNCED, limit=limit, **_keys(aside))
 
     async def announced_since(
         self, since: datetime, after: Assignment | None, limit: int
@@ -140,11 +146,7 @@ class AssignmentStore:
 
     async def mark_announced(self, announced: Sequence[Assignment], now: datetime) -> int:
         """Mark assignments as announced; return how many were marked."""
-        values = {
-            "user_ids": [each.user_id for each in announced],
-            "revisions": [each.revision for each in announced],
-            "now": now,
-        }
+        values = {**_keys(announced), "now": now}
 
         async def work(connection: AsyncConnection) -> int:
             return (await connection.execute(_MARK, values)).rowcount
@@ -156,6 +158,13 @@ class AssignmentStore:
             return [Assignment(*row) for row in await connection.execute(query, values)]
 
         return await self._database.run(work)
+
+
+def _keys(assignments: Sequence[Assignment]) -> dict[str, Any]:
+    return {
+        "user_ids": [each.user_id for each in assignments],
+        "revisions": [each.revision for each in assignments],
+    }
 
 
 async def _history(connection: AsyncConnection, user_id: UUID) -> list[Assignment]:

@@ -39,6 +39,7 @@ SELECT user_id FROM user_profiles
 _UNANNOUNCED: Final = text(f"""
 {SELECT}
  WHERE state = 'provisioned' AND announced_generation < generation
+   AND user_id <> ALL(:aside)
  ORDER BY provisioned_at LIMIT :limit
 """)
 
@@ -95,9 +96,10 @@ class ProfileReader:
         """Return users without a customer that neither a message nor an attempt takes care of."""
         return [row.user_id for row in await self._rows(_DUE, {"now": now, "limit": limit})]
 
-    async def unannounced(self, limit: int) -> Sequence[Profile]:
-        """Return profiles whose customer is not announced yet, oldest first."""
-        return [profile_from(row) for row in await self._rows(_UNANNOUNCED, {"limit": limit})]
+    async def unannounced(self, limit: int, aside: Sequence[Profile] = ()) -> Sequence[Profile]:
+        """Return profiles but those ``aside`` whose customer is not announced, oldest first."""
+        values = {"limit": limit, "aside": [each.user_id for each in aside]}
+        return [profile_from(row) for row in await self._rows(_UNANNOUNCED, values)]
 
     async def provisioned_since(
         self, since: datetime, after: Profile | None, limit: int

@@ -14,6 +14,7 @@ from customer_provisioner.storage.reader import AnyRow
 from customer_provisioner.storage.statements import LOCK_CUSTOMER
 from customer_provisioner.subscriptions import (
     Item,
+    PlanInUse,
     Snapshot,
     Subscription,
     SubscriptionCounts,
@@ -40,25 +41,23 @@ SELECT subscription_id FROM subscriptions WHERE stripe_customer_id = :customer_i
 # The account whose customer it is, or was in an earlier generation.
 _ACCOUNT: Final = """
 coalesce(
-    (SELECT user_id FROM user_profiles WHERE stripe_customer_id = {customer}),
+    (SELECT user_id FROM user_profiles WHERE stripe_customer_id = :stripe_customer_id),
     (SELECT user_id FROM provisioning_steps
-      WHERE step = 'reprovision_asked' AND detail = {customer} LIMIT 1))"""
-
-_OF_VALUE: Final = _ACCOUNT.format(customer=":stripe_customer_id")
+      WHERE step = 'reprovision_asked' AND detail = :stripe_customer_id LIMIT 1))"""
 
 _SET: Final = ", ".join(
     f"{name} = :{name}" for name in ("revision", *_SNAPSHOT, "plan_since", "as_of")
 ).replace("= :items", "= CAST(:items AS jsonb)")
 
 _UPDATE: Final = text(f"""
-UPDATE subscriptions SET account_id = coalesce({_OF_VALUE}, account_id), {_SET}
+UPDATE subscriptions SET account_id = coalesce({_ACCOUNT}, account_id), {_SET}
  WHERE subscription_id = :subscription_id AND revision = :expected
 RETURNING account_id
 """)  # noqa: S608 - names of ours, no values
 
 _INSERT: Final = text(f"""
 INSERT INTO subscriptions ({_COLUMNS})
-VALUES (:subscription_id, {_OF_VALUE}, :revision, {
+VALUES (:subscription_id, {_ACCOUNT}, :revision, {
     ", ".join(f":{name}" for name in _SNAPSHOT).replace(":items", "CAST(:items AS jsonb)")
 }, :plan_since, :as_of)
 ON CONFLICT DO NOTHING
@@ -66,9 +65,12 @@ RETURNING account_id
 """)  # noqa: S608 - names of ours, no values
 
 _UNANNOUNCED: Final = text(f"""
-{_SELECT} WHERE announced_revision < revision AND account_id IS NOT NULL
+{_SELECT}
+ WHERE announced_revision < revision AND account_id IS NOT NULL
+   AND (subscription_id, revision) NOT IN (
+       SELECT * FROM unnest(CAST(:subscription_ids AS text[]), CAST(:revisions AS bigint[])))
  ORDER BY as_of LIMIT :limit
-""")
+""")  # noqa: S608 - names of ours, no values
 
 _ANNOUNCED_SINCE: Final = text(f"""
 {_SELECT}
@@ -84,15 +86,14 @@ UPDATE subscriptions s SET announced_revision = m.revision, announced_at = :now
  WHERE s.subscription_id = m.subscription_id AND s.announced_revision < m.revision
 """)
 
-_ANNOUNCE_AGAIN: Final = text("""
-UPDATE subscriptions SET announced_revision = 0
- WHERE subscription_id = ANY(:subscription_ids) AND account_id IS NOT NULL
+_PLANS_IN_USE: Final = text("""
+SELECT plan_type, count(DISTINCT subscription_id),
+       coalesce(array_agg(DISTINCT item ->> 'lookup_key')
+                FILTER (WHERE item ->> 'lookup_key' IS NOT NULL), '{}')
+  FROM subscriptions LEFT JOIN LATERAL jsonb_array_elements(items) item ON true
+ WHERE plan_type IS NOT NULL AND ended_at IS NULL
+ GROUP BY plan_type ORDER BY plan_type
 """)
-
-_FIND_ACCOUNTS: Final = text(f"""
-UPDATE subscriptions s SET account_id = {_ACCOUNT.format(customer="s.stripe_customer_id")}
- WHERE subscription_id = ANY(:subscription_ids) AND account_id IS NULL
-""")  # noqa: S608 - names of ours, no values
 
 _COUNTS: Final = text("""
 SELECT (SELECT count(*) FROM subscriptions
@@ -153,22 +154,14 @@ class SubscriptionStore:
 
         return await self._database.run(work)
 
-    async def find_accounts(self, subscription_ids: Sequence[str]) -> None:
-        """Give accounts to those of the subscriptions that have none and whose customers have.
+    async def unannounced(
+        self, limit: int, aside: Sequence[Subscription] = ()
+    ) -> Sequence[Subscription]:
+        """Return subscriptions whose last revision is not announced yet, oldest first.
 
-        The customer's storing does it, too, except by a process of an earlier release.
+        Those ``aside`` are left out, in these revisions.
         """
-        values = {"subscription_ids": list(subscription_ids)}
-        await self._database.run(lambda connection: connection.execute(_FIND_ACCOUNTS, values))
-
-    async def announce_again(self, subscription_ids: Sequence[str]) -> None:
-        """Have the relay announce subscriptions again, in their present revision."""
-        values = {"subscription_ids": list(subscription_ids)}
-        await self._database.run(lambda connection: connection.execute(_ANNOUNCE_AGAIN, values))
-
-    async def unannounced(self, limit: int) -> Sequence[Subscription]:
-        """Return subscriptions whose last revision is not announced yet, oldest first."""
-        return await self._read(_UNANNOUNCED, limit=limit)
+        return await self._read(_UNANNOUNCED, limit=limit, **_keys(aside))
 
     async def announced_since(
         self, since: datetime, after: Subscription | None, limit: int
@@ -182,14 +175,18 @@ class SubscriptionStore:
 
     async def mark_announced(self, announced: Sequence[Subscription], now: datetime) -> int:
         """Mark these revisions as announced; return how many were marked."""
-        values = {
-            "subscription_ids": [each.subscription_id for each in announced],
-            "revisions": [each.revision for each in announced],
-            "now": now,
-        }
+        values = {**_keys(announced), "now": now}
 
         async def work(connection: AsyncConnection) -> int:
             return (await connection.execute(_MARK, values)).rowcount
+
+        return await self._database.run(work)
+
+    async def plans_in_use(self) -> Sequence[PlanInUse]:
+        """Return the plans of subscriptions that have not ended."""
+
+        async def work(connection: AsyncConnection) -> Sequence[PlanInUse]:
+            return [PlanInUse(*row) for row in await connection.execute(_PLANS_IN_USE)]
 
         return await self._database.run(work)
 
@@ -207,6 +204,13 @@ class SubscriptionStore:
             return [_subscription(row) for row in await connection.execute(query, values)]
 
         return await self._database.run(work)
+
+
+def _keys(subscriptions: Sequence[Subscription]) -> dict[str, Any]:
+    return {
+        "subscription_ids": [each.subscription_id for each in subscriptions],
+        "revisions": [each.revision for each in subscriptions],
+    }
 
 
 def _values(subscription: Subscription) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_database import Database
@@ -14,23 +14,31 @@ LEASE: Final = timedelta(minutes=10)
 
 _LEASE: Final = text("""
 UPDATE subscription_sweep
-   SET due_at = :lease_end, started_at = coalesce(started_at, :now)
+   SET due_at = :lease_end, started_at = coalesce(started_at, :now),
+       first_at = coalesce(first_at, :now)
  WHERE due_at <= :now
 RETURNING started_at, after_id, previous_at
 """)
 
-_ADVANCE: Final = text("UPDATE subscription_sweep SET after_id = :after_id, due_at = :due_at")
+# Another process may have taken the page since its lease has ended: then its word counts.
+_OF_PAGE: Final = """
+ WHERE started_at = :started_at AND after_id IS NOT DISTINCT FROM CAST(:page_after_id AS text)
+"""
 
-_FINISH: Final = text("""
+_ADVANCE: Final = text(f"""
+UPDATE subscription_sweep SET after_id = :after_id, due_at = :due_at {_OF_PAGE}
+""")  # noqa: S608 - names of ours, no values
+
+_FINISH: Final = text(f"""
 UPDATE subscription_sweep
-   SET after_id = NULL, previous_at = started_at, started_at = NULL, due_at = :due_at
-""")
+   SET after_id = NULL, previous_at = started_at, started_at = NULL, due_at = :due_at {_OF_PAGE}
+""")  # noqa: S608 - names of ours, no values
 
-_ABANDON: Final = text("""
-UPDATE subscription_sweep SET after_id = NULL, started_at = NULL, due_at = :due_at
-""")
+_ABANDON: Final = text(f"""
+UPDATE subscription_sweep SET after_id = NULL, started_at = NULL, due_at = :due_at {_OF_PAGE}
+""")  # noqa: S608 - names of ours, no values
 
-_PREVIOUS: Final = text("SELECT previous_at FROM subscription_sweep")
+_SWEPT: Final = text("SELECT coalesce(previous_at, first_at) FROM subscription_sweep")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +75,27 @@ class SweepStore:
 
         return await self._database.run(work)
 
-    async def advance(self, after_id: str | None, due_at: datetime) -> None:
+    async def advance(self, page: SweepPage, after_id: str | None, due_at: datetime) -> None:
         """Record that the pages up to a subscription are done; the next is due at a time."""
-        values = {"after_id": after_id, "due_at": due_at}
-        await self._database.run(lambda connection: connection.execute(_ADVANCE, values))
+        await self._change(_ADVANCE, page, after_id=after_id, due_at=due_at)
 
-    async def finish(self, due_at: datetime) -> None:
+    async def finish(self, page: SweepPage, due_at: datetime) -> None:
         """Record that all subscriptions have been read; the next sweep is due at a time."""
-        await self._database.run(lambda c: c.execute(_FINISH, {"due_at": due_at}))
+        await self._change(_FINISH, page, due_at=due_at)
 
-    async def abandon(self, due_at: datetime) -> None:
+    async def abandon(self, page: SweepPage, due_at: datetime) -> None:
         """Give a sweep up; the next one, from the first page on, is due at a time."""
-        await self._database.run(lambda c: c.execute(_ABANDON, {"due_at": due_at}))
+        await self._change(_ABANDON, page, due_at=due_at)
 
-    async def previous_at(self) -> datetime | None:
-        """Return when the last complete sweep began."""
+    async def swept_at(self) -> datetime | None:
+        """Return when the last complete sweep began; before there is one, when the first began."""
 
         async def work(connection: AsyncConnection) -> datetime | None:
-            previous: datetime | None = await connection.scalar(_PREVIOUS)
-            return previous
+            swept: datetime | None = await connection.scalar(_SWEPT)
+            return swept
 
         return await self._database.run(work)
+
+    async def _change(self, statement: TextClause, page: SweepPage, **values: Any) -> None:
+        of_page = {"started_at": page.started_at, "page_after_id": page.after_id}
+        await self._database.run(lambda c: c.execute(statement, {**of_page, **values}))

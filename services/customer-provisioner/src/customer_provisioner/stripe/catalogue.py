@@ -82,11 +82,7 @@ class CatalogueApi:
 
     async def with_replaced(self, _plans: Plans, found: Catalogue) -> Catalogue:
         """Return the catalogue with the prices that those found have replaced."""
-        replaced = {
-            key: await self._old(price.metadata[REPLACES])
-            for key, price in found.prices.items()
-            if REPLACES in price.metadata
-        }
+        replaced = {key: await self._before(price) for key, price in found.prices.items()}
         return replace(found, replaced=replaced)
 
     async def make(self, change: Change, number: int) -> None:
@@ -134,9 +130,24 @@ class CatalogueApi:
 
         return await self._call("prices", lambda: every_item(Page[_Price], page))
 
-    async def _old(self, price_id: str) -> FoundOld:
-        async def retrieve() -> _Price:
-            return read(_Price, await self._v1.prices.retrieve_async(price_id))
+    async def _before(self, price: FoundPrice) -> list[FoundOld]:
+        """Return the prices before one, up to one that is archived: a run does the oldest first."""
+        before: list[FoundOld] = []
+        known, price_id = {price.id}, price.metadata.get(REPLACES)
+        while price_id is not None and price_id not in known:
+            known.add(price_id)
+            old, price_id = await self._old(price_id)
+            before.append(old)
+            if not old.active:
+                break
+        return before
+
+    async def _old(self, price_id: str) -> tuple[FoundOld, str | None]:
+        """Return a price that was replaced, and the one that it had replaced, if any."""
+
+        async def retrieve() -> _OldPrice:
+            params: Any = {"expand": ["product"]}
+            return read(_OldPrice, await self._v1.prices.retrieve_async(price_id, params))
 
         async def subscriptions() -> Page[Item]:
             params: Any = {"price": price_id, "status": "all", "limit": 1}
@@ -144,7 +155,9 @@ class CatalogueApi:
 
         old = await self._call("price", retrieve)
         used = bool((await self._call("price_subscriptions", subscriptions)).data)
-        return FoundOld(old.id, old.active, used)
+        is_default = old.product.default_price == old.id
+        found = FoundOld(old.id, old.active, used, old.product.id, is_default)
+        return found, old.metadata.get(REPLACES)
 
     async def _call(self, call: str, work: Callable[[], Awaitable[T]]) -> T:
         for wait in WAITS:
@@ -176,6 +189,16 @@ class _Product(Item):
     def texts(self) -> dict[str, str | None]:
         """Return what the plan file may say of it."""
         return self.model_dump(exclude={"id", "active"})
+
+
+class _ProductOfPrice(Item):
+    default_price: str | None = None
+
+
+class _OldPrice(Item):
+    active: bool
+    product: _ProductOfPrice
+    metadata: dict[str, str]
 
 
 class _Tier(Body):

@@ -19,7 +19,7 @@ ADVISORY_LOCK: Final = 7_203_513
 LOCK: Final = text("SELECT pg_advisory_xact_lock(:key)")
 
 KNOWN: Final = text("""
-SELECT account_id, plan_type FROM account_subscriptions
+SELECT account_id, plan_type, revision FROM account_subscriptions
  WHERE subscription_id = :subscription_id
 """)
 
@@ -88,6 +88,8 @@ class Subscriptions:
     async def apply(self, change: SubscriptionChanged) -> bool:
         """Store a change, and make the account's plans anew; return ``False`` for an older one.
 
+        A repetition changes nothing.
+
         Raises:
             RowsBusyError: another transaction changes the account; nothing was stored.
             DatabaseUnavailableError: nothing was stored.
@@ -98,7 +100,7 @@ class Subscriptions:
             await connection.execute(LOCK, {"key": ADVISORY_LOCK})
             known = (await connection.execute(KNOWN, subscription)).one_or_none()
             if (await connection.execute(KEEP, _row(change))).first() is None:
-                return False
+                return known is not None and bool(known.revision == change.revision)
 
             before = [PlanSince(*row) for row in await connection.execute(HISTORY, subscription)]
             history = after_change(before, known.plan_type if known else None, change)

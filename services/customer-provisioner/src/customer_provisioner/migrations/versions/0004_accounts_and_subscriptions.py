@@ -80,6 +80,7 @@ CREATE INDEX subscriptions_without_plan ON subscriptions (subscription_id)
 
 CREATE TABLE subscription_sweep (
     only_row    boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    first_at    timestamptz,
     previous_at timestamptz,
     started_at  timestamptz,
     after_id    text,
@@ -100,7 +101,7 @@ GRANT SELECT, INSERT, UPDATE (
     account_id, revision, stripe_customer_id, plan_type, status, seats, items, period_start,
     period_end, trial_end, cancel_at, ended_at, plan_since, as_of, announced_revision,
     announced_at) ON subscriptions TO customer_provisioner;
-GRANT SELECT, UPDATE (previous_at, started_at, after_id, due_at) ON subscription_sweep
+GRANT SELECT, UPDATE (first_at, previous_at, started_at, after_id, due_at) ON subscription_sweep
     TO customer_provisioner;
 GRANT SELECT ON user_subscriptions TO customer_provisioner;
 """
