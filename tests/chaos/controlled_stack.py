@@ -5,6 +5,7 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -60,12 +61,21 @@ class ControlledStack:
 
     async def publish(self, *events: Event[EventData]) -> None:
         """Publish as an outside service does; return once all events are confirmed."""
-        url = self.environment.stack.amqp_url("publisher")
+        await self._publish("publisher", "events", *events)
+
+    async def announce(self, data: EventData) -> None:
+        """Publish as customer-provisioner does; return once the event is confirmed."""
+        now = datetime.now(UTC)
+        event = Event.of(data, source="test/provisioner", id=uuid4(), time=now)
+        await self._publish(PROVISIONER, "internal", event)
+
+    async def _publish(self, user: str, exchange: str, *events: Event[EventData]) -> None:
+        url = self.environment.stack.amqp_url(user)
         async with await aio_pika.connect(url) as connection:
             channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-            exchange = await channel.get_exchange("events", ensure=False)
+            to = await channel.get_exchange(exchange, ensure=False)
             for event in events:
-                await exchange.publish(message(event), event.type, timeout=10)
+                await to.publish(message(event), event.type, timeout=10)
 
     async def customer(self) -> UUID:
         """Create a user and return it once it can be billed."""

@@ -1,7 +1,7 @@
 """Which events recovery claims for restored reports, in whatever order events are back."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -9,14 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_contracts import UsageRecorded
-from usage_ingest.recovery.plan import (
-    Account,
-    Candidate,
-    Claim,
-    ReportRow,
-    ReportStatus,
-    assign_events,
-)
+from nexus_plans import Charge
+from usage_ingest.recovery.events import Candidate, Claim, Differences, assign_events
+from usage_ingest.recovery.reports import Account, ReportRow, ReportStatus
 
 RUNS, TOKENS = "tool_call_executed", "tokens_used"
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -104,10 +99,10 @@ def test_sums_agree_on_every_meter_if_all_events_were_claimed(loss: Loss) -> Non
     claims = [claim_of(part) for part in loss.parts]
     assign_events(claims, [each for part in loss.parts for each in part])
 
-    total: Counter[tuple[str, str]] = Counter()
+    total = Differences()
     for claim in claims:
-        total.update(claim.differences)
-    assert not any(total.values())
+        total.add(claim.differences)
+    assert not any(total.values.values())
 
 
 def test_earliest_event_of_a_claim_is_the_one_of_its_time() -> None:
@@ -130,7 +125,7 @@ def test_place_of_a_run_with_tokens_stays_free_for_one() -> None:
 
     assert first.keys() == {plain.event_id}
     assert second.keys() == {with_tokens.event_id}
-    assert set(claim.differences.values()) == {0}
+    assert claim.differences.named() == []
 
 
 def test_claim_without_tokens_takes_no_run_with_tokens() -> None:
@@ -149,7 +144,7 @@ def test_run_with_other_tokens_makes_a_difference() -> None:
 
     assign_events([claim], [late])
 
-    assert claim.differences == {("cus_1", RUNS): 0, ("cus_1", TOKENS): 43}
+    assert claim.differences.named() == [(("cus_1", TOKENS), 43)]
 
 
 def test_later_claim_gets_the_event_of_its_time_first() -> None:
@@ -161,3 +156,45 @@ def test_later_claim_gets_the_event_of_its_time_first() -> None:
 
     assert taken[second.event_id] == late.first.claim_id
     assert (early.missing, late.missing) == (0, 0)
+
+
+def priced(second: int, cost: int, number: int) -> Candidate:
+    """Return a run that cost something."""
+    return Candidate(
+        UUID(int=1 + number), START + timedelta(seconds=second), {RUNS: 1, "@cost": cost}
+    )
+
+
+def priced_claim(events: list[Candidate], value: int) -> Claim:
+    """Return a claim that reported the cost of runs, with half of it added, as ``value``."""
+    plain = [Candidate(each.event_id, each.occurred_at, {RUNS: 1}) for each in events]
+    [(_, row)] = claim_of(plain).rows.items()
+    report = row.report.model_copy(update={"meter": "micros", "value": value})
+    rows = {**claim_of(plain).rows, "micros": replace(row, report=report)}
+    charges = {None: {}, "pro": {"@cost": Charge("micros", 50)}}
+    return Claim(rows, charges, {RUNS}, "pro")
+
+
+def test_costs_that_claims_exchanged_differ_by_rounding_alone() -> None:
+    """Half a unit was rounded up in each report, and another way in each sum of its events."""
+    one, two, three = priced(2, 1, 1), priced(1, 2, 2), priced(1, 3, 3)
+    early, late = priced_claim([two, three], 8), priced_claim([one], 2)
+    total = Differences()
+
+    assign_events([late], [two])
+    assign_events([early], [one, three])
+    for claim in (early, late):
+        total.add(claim.differences)
+
+    assert dict(total.values) == {("cus_1", "micros"): 1}
+    assert total.named() == []
+
+
+def test_report_that_the_known_plan_cannot_make_is_another_plans() -> None:
+    """Its plan is not known again. Else its run would be reported once more."""
+    run = priced(1, 10, 1)
+    claim = priced_claim([run], 15)
+    claim.plan = None
+
+    assert assign_events([claim], [run]).keys() == {run.event_id}
+    assert (claim.missing, claim.differences.named()) == (0, [])

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -10,7 +11,7 @@ from typing_extensions import override
 
 from chaos.controlled_stack import INGEST, PROVISIONER, REPORTER, ControlledStack, created
 from metering_chaos.proxies import Direction
-from nexus_contracts import Event, ToolExecuted
+from nexus_contracts import Event, SubscriptionChanged, ToolExecuted, UserAssigned
 from support.events import past_run, second_version
 from support.waiting import eventually
 
@@ -22,6 +23,13 @@ REPORT: Final = "SELECT identifier FROM usage_reports WHERE user_id = $1"
 LEASED: Final = f"{REPORT} AND leased_until IS NOT NULL"
 FORWARDED: Final = f"{REPORT} AND state = 'forwarded'"
 REPORTED: Final = f"{REPORT} AND state = 'reported'"
+FOLDED: Final = "SELECT 1 FROM folded_amounts WHERE account_id = $1"
+ASSIGNED: Final = "SELECT 1 FROM account_assignments WHERE user_id = $1"
+SUBSCRIBED: Final = """
+SELECT 1 FROM account_subscriptions JOIN subscription_periods USING (subscription_id)
+ WHERE account_id = $1
+"""
+PLANNED: Final = "SELECT plan_type FROM account_plans WHERE account_id = $1"
 CALL_IS: Final = "SELECT 1 FROM meter_calls WHERE identifier = $1 AND state = $2"
 PROFILE: Final = "SELECT 1 FROM user_profiles WHERE user_id = $1"
 CALLED: Final = f"{PROFILE} AND call_started_at IS NOT NULL"
@@ -40,11 +48,12 @@ UPDATE meter_calls SET started_at = started_at - interval '1 minute'
 
 @dataclass(frozen=True)
 class Usage:
-    """A user, a run of theirs, and the stack that bills it."""
+    """A user, a run of theirs, and the stack that bills it; ``account``: if another one pays."""
 
     stack: ControlledStack
     user: UUID
     run: Event[ToolExecuted]
+    account: UUID | None = None
 
     @classmethod
     async def of_customer(cls, stack: ControlledStack) -> "Usage":
@@ -76,6 +85,32 @@ class Usage:
     async def publish_user(self) -> None:
         """Publish the user."""
         await self.stack.publish(created(self.user))
+
+    async def assign(self) -> None:
+        """Have the account pay for the user, from before the run on."""
+        since = self.run.time - timedelta(hours=1)
+        assigned = UserAssigned(
+            user_id=self.user, account_id=self.account or self.user, since=since, revision=1
+        )
+        await self.stack.announce(assigned)
+
+    async def subscribe(self) -> None:
+        """Have the user subscribe to a plan."""
+        begins = self.run.time - timedelta(hours=1)
+        change = SubscriptionChanged(
+            subscription_id=f"sub_{self.user.hex}",
+            account_id=self.user,
+            stripe_customer_id="cus_any",
+            revision=1,
+            plan_type="pro",
+            status="active",
+            items=[],
+            period_start=begins,
+            period_end=begins + timedelta(days=30),
+            plan_since=begins,
+            as_of=self.run.time,
+        )
+        await self.stack.announce(change)
 
     async def identifier(self) -> str:
         """Wait for the user's report and return its identifier."""

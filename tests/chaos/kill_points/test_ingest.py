@@ -1,5 +1,6 @@
 """usage-ingest, killed between two steps."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,10 +8,14 @@ import pytest
 from chaos.controlled_stack import INGEST, REPORTER, ControlledStack
 from chaos.kill_points.points import (
     ACCOUNT,
+    ASSIGNED,
     CLAIMING,
+    FOLDED,
     LEASED,
+    PLANNED,
     RECORDED,
     REPORTED,
+    SUBSCRIBED,
     KillPoint,
     Usage,
     claim_with_broker_held,
@@ -23,6 +28,7 @@ from metering_chaos.proxies import Direction
 from nexus_contracts import Event, EventData
 from support.events import tool_run
 from support.waiting import eventually
+from usage_ingest.storage.totals import DIFFERENT, PARTS
 
 pytestmark = [
     pytest.mark.long,
@@ -135,6 +141,49 @@ CUSTOMER_POINTS = (
     ),
 )
 
+# A fold that was not committed has moved nothing, and the next process repeats it.
+FOLD_POINTS = tuple(
+    KillPoint(
+        f"before the commit of a fold of {part}",
+        INGEST,
+        lock=(f"folded_{part}", f"WITH taken AS (\n    DELETE FROM {deltas}"),  # noqa: S608
+        cause=Usage.publish_run,
+    )
+    for part, deltas in (("usage", "usage_deltas"), ("amounts", "amount_deltas"))
+)
+
+# The broker delivers the event again, and it is stored once.
+ASSIGNMENT_POINTS = (
+    KillPoint(
+        "before the commit of an assignment",
+        INGEST,
+        lock=("account_assignments", "INSERT INTO account_assignments"),
+        cause=Usage.assign,
+    ),
+    KillPoint(
+        "between the commit and the ack of an assignment",
+        INGEST,
+        hold="broker",
+        cause=Usage.assign,
+        reached=row(INGEST, ASSIGNED),
+    ),
+)
+SUBSCRIPTION_POINTS = (
+    KillPoint(
+        "between a subscription and its account's plan",
+        INGEST,
+        lock=("account_plans", "DELETE FROM account_plans"),
+        cause=Usage.subscribe,
+    ),
+    KillPoint(
+        "between the commit and the ack of a subscription",
+        INGEST,
+        hold="broker",
+        cause=Usage.subscribe,
+        reached=row(INGEST, PLANNED),
+    ),
+)
+
 
 @pytest.mark.parametrize("point", POINTS, ids=str)
 async def test_run_is_billed_once(stack: ControlledStack, point: KillPoint) -> None:
@@ -157,6 +206,51 @@ async def test_run_before_its_customer_is_billed_once(
 
     await stack.until(INGEST, ACCOUNT, usage.user)
     await usage.assert_billed_once()
+
+
+@pytest.mark.parametrize("point", FOLD_POINTS, ids=str)
+async def test_totals_are_what_a_scan_finds(stack: ControlledStack, point: KillPoint) -> None:
+    """The run is in them once, whichever process folded it."""
+    usage = await Usage.of_customer(stack)
+
+    await point.kill(usage)
+
+    await usage.assert_billed_once()
+    await stack.until(INGEST, FOLDED, usage.user)
+    for part in PARTS:
+        assert await stack.rows(INGEST, DIFFERENT[part].text) == []
+
+
+@pytest.mark.parametrize("point", ASSIGNMENT_POINTS, ids=str)
+async def test_assigned_users_run_is_billed_to_the_account(
+    stack: ControlledStack, point: KillPoint
+) -> None:
+    """The account has it once, and the user's own customer has none."""
+    usage = await Usage.of_customer(stack)
+    team = await stack.customer()
+    usage = replace(usage, account=team)
+
+    await point.kill(usage)
+
+    await stack.until(INGEST, ASSIGNED, usage.user)
+    await usage.publish_run()
+    await stack.until_counted(team)
+    assert await stack.counted(usage.user) == 0
+    assert len(await stack.rows(INGEST, ASSIGNED, usage.user)) == 1
+
+
+@pytest.mark.parametrize("point", SUBSCRIPTION_POINTS, ids=str)
+async def test_subscription_is_stored_with_its_plan(
+    stack: ControlledStack, point: KillPoint
+) -> None:
+    """All that follows from it is stored with it, once."""
+    usage = await Usage.of_customer(stack)
+
+    await point.kill(usage)
+
+    await stack.until(INGEST, PLANNED, usage.user)
+    assert await stack.rows(INGEST, PLANNED, usage.user) == [("pro",)]
+    assert len(await stack.rows(INGEST, SUBSCRIBED, usage.user)) == 1
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,16 @@ class PricedLedger:
             begins=begins,
             ends=ends,
         )
+        await self.run_sql(
+            "INSERT INTO subscription_periods"
+            " SELECT * FROM (VALUES (:id, CAST(:begins AS timestamptz),"
+            " CAST(:ends AS timestamptz))) p(id, begins, ends) WHERE ends IS NOT NULL"
+            " ON CONFLICT (subscription_id, period_start)"
+            " DO UPDATE SET period_end = excluded.period_end",
+            id=f"sub_{account}",
+            begins=begins,
+            ends=ends,
+        )
 
     def tokens(self, model: str | None, second: float = 0, **fields: Any) -> ToolRun:
         """Return a run that used a model."""
@@ -113,13 +123,13 @@ class PricedLedger:
         rules = BillingRules("runs", None, frozenset({"succeeded"}), plans or self.plans)
         return await Ledger(self.database).record([Entry.of(run, rules, now) for run in runs])
 
-    def claims(self, plans: Plans | None = None) -> Claims:
+    def claims(self, plans: Plans | None = None, dimensions: Sequence[str] = ()) -> Claims:
         """Return what claims, by the plans."""
         used = plans or self.plans
         return Claims(
             self.database,
             window=timedelta(seconds=10),
-            dimensions=(),
+            dimensions=dimensions,
             charges=used.charges(),
             routes=BillingRules("runs", None, frozenset(), used).routes,
             unique_meters=used.unique_tools_meters(),

@@ -1,5 +1,6 @@
 """What a ledger costs does not depend on how much is done, nor on how large a batch is."""
 
+import hashlib
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -107,6 +108,7 @@ PERIOD = text("SELECT amount_between(md5(:user)::uuid, 'm', :since, :until)")
 USAGE = text("""
 SELECT * FROM hourly_usage WHERE user_id = md5(:user)::uuid AND hour >= :since
 """)
+USER = UUID(hashlib.md5(b"user5", usedforsecurity=False).hexdigest())
 FROM_START = {"created_at": reader.BEGINNING, "report_id": reader.FIRST_ID}
 QUERIES: dict[str, tuple[TextClause, dict[str, Any]]] = {
     "figures": (MEASURE, {"most": 100}),
@@ -127,6 +129,7 @@ QUERIES: dict[str, tuple[TextClause, dict[str, Any]]] = {
         reader.CLAIM,
         {"claim_id": UUID(int=1), "late_claim_id": UUID(int=2)},
     ),
+    "payers": (reader.ASSIGNMENTS, {"user_id": USER, "most": 1_000}),
     "fold: usage": (FOLD_USAGE, {"most": 1_000}),
     "fold: amounts": (FOLD_AMOUNTS, {"most": 1_000, "announced": ["m"]}),
     "amount of a period": (

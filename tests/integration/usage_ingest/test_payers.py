@@ -1,6 +1,7 @@
 """Usage is paid by the account that its user was in when the run ended."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -360,13 +361,51 @@ async def test_what_an_assignment_back_in_time_left_is_listed(payers: Payers) ->
         f"until {after}Z: the user's own",
         f"from {after}Z: account {FIRM} (revision 1",
         f"from {after}Z: account {TEAM} (revision 2",
+        "  it has no Stripe customer",
         "  2 runs after that were claimed before, and stay the user's own",
         f"from {back}Z: the user's own (revision 3",
     ]
     assert lines[1].endswith("overruled by revision 2")
-    assert list(explain_payers(OTHER, await reader.assignments(OTHER))) == [
-        "always: the user's own"
+
+
+async def test_runs_of_all_users_accounts_are_listed(payers: Payers) -> None:
+    """A user who never moved, one who waits, and one who was moved between two teams afterwards."""
+    await payers.customer(TEAM, "cus_team")
+    await payers.assign(USER, TEAM, 0)
+    await payers.assign(OTHER, TEAM, 0)
+    await payers.run(USER, 1, 12, 30)
+    await payers.run(OTHER, 1, 12)
+    await payers.claim()
+    await payers.assign(USER, FIRM, 10)
+    await payers.run(USER, 31, 50)
+    await payers.assign(USER, TEAM, 40)
+
+    told = [await told_of(payers, user) for user in (USER, OTHER, FIRM)]
+
+    assert told == [
+        [
+            "until the user's own",
+            "  it has no Stripe customer",
+            f"from account {TEAM}",
+            f"from account {FIRM}",
+            "  it has no Stripe customer; runs that wait for one: 1",
+            f"  2 runs after that were claimed before, and stay account {TEAM}'s",
+            f"from account {TEAM}",
+        ],
+        [
+            "until the user's own",
+            "  it has no Stripe customer",
+            f"from account {TEAM}",
+        ],
+        ["always: the user's own", "  it has no Stripe customer"],
     ]
+
+
+async def told_of(payers: Payers, user: UUID) -> list[str]:
+    """Return the lines of `payers`, without times and revisions."""
+    assignments = await LedgerReader(payers.database).assignments(user)
+    lines = explain_payers(user, assignments)
+    return [re.sub(r" [0-9-]{10}T[0-9:.]+Z:?| \(.*|:$", "", each) for each in lines]
 
 
 async def test_explanation_of_a_run_says_who_pays_and_what_was_claimed_before(

@@ -145,3 +145,22 @@ async def test_a_report_is_placed_before_its_answer_as_if_it_came_now(database: 
     for now, placement in ((END - MINUTE, "in_period"), (END + DAY, "after_finalisation")):
         found = await database.run(partial(placement_of, report_id=report_id, now=now, grace=GRACE))
         assert found == placement
+
+
+async def test_an_older_subscription_had_periods_before_the_first_that_is_known(
+    database: Database,
+) -> None:
+    """They have ended by the time it is heard of."""
+    account = await known(database)
+    await subscribe(database, account, plan_since=START - 90 * DAY)
+    await report(database, account, "cus_1", 1, at=START - DAY, answered_at=START + MINUTE)
+    await report(database, account, "cus_1", 2, at=START - DAY, answered_at=END - DAY)
+    await report(database, account, "cus_1", 3, at=START - 99 * DAY, answered_at=END - DAY)
+
+    await place(database)
+
+    assert await placements(database) == {
+        1: "in_grace",
+        2: "after_finalisation",
+        3: "not_subscribed",
+    }

@@ -181,7 +181,7 @@ async def restored(lost: LostLedger, calls: str) -> tuple[int, dict[str, int]]:
     )
     await recovery.restore_reports(records)
     events = [await recovery.claim_events(records, overruled=each) for each in (False, True)]
-    assert not any(events[-1].differences.values())
+    assert not any(events[-1].differences.values.values())
     return sum(each.claimed for each in events), dict(events[-1].missing)
 
 

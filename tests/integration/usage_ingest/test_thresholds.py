@@ -77,10 +77,10 @@ class Announcing:
         self.publisher = publisher
         self.plans = plans
 
-    async def run(self, number: int) -> None:
-        """Record and claim ``number`` runs of the account, and fold them."""
-        at = datetime.now(UTC) - timedelta(seconds=1)
-        events = [tool_run(ACCOUNT, time=at) for _ in range(number)]
+    async def run(self, number: int, at: datetime | None = None) -> None:
+        """Record and claim ``number`` runs of the account, of now or of a time, and fold them."""
+        time = at or datetime.now(UTC) - timedelta(seconds=1)
+        events = [tool_run(ACCOUNT, time=time) for _ in range(number)]
         await Ledger(self.database).record([Entry.of(each, RULES, NOW) for each in events])
         claims = Claims(self.database, window=timedelta(0), dimensions=())
         await claims.claim(datetime.now(UTC))
@@ -94,6 +94,27 @@ class Announcing:
         )
         while await announcer.announce():
             pass
+
+    async def subscribe(self, begins: datetime, ends: datetime, revision: int = 1) -> None:
+        """Have the account subscribe to `pro`, or begin another period."""
+        change = SubscriptionChanged(
+            subscription_id="sub_1",
+            account_id=ACCOUNT,
+            stripe_customer_id="cus_one",
+            revision=revision,
+            plan_type="pro",
+            status="active",
+            items=[],
+            period_start=begins,
+            period_end=ends,
+            plan_since=begins,
+            as_of=NOW,
+        )
+        await Subscriptions(self.database, best=max).apply(change)
+
+    async def change(self, statement: str) -> None:
+        """Change the totals by hand."""
+        await self.database.run(lambda c: c.execute(text(statement)))
 
     async def touched(self) -> int:
         """Return how many amounts have yet to be looked at."""
@@ -228,22 +249,8 @@ async def test_changed_plan_is_looked_at_in_its_own_period(
     await announcing.run(12)
     await announcing.announce()
     begins = (NOW - timedelta(hours=1)).replace(microsecond=0)
-    change = SubscriptionChanged(
-        subscription_id="sub_1",
-        account_id=ACCOUNT,
-        stripe_customer_id="cus_one",
-        revision=1,
-        plan_type="pro",
-        status="active",
-        items=[],
-        period_start=begins,
-        period_end=begins + timedelta(days=30),
-        plan_since=begins,
-        as_of=NOW,
-    )
-
     async with subscriber(vhost) as queue:
-        await Subscriptions(announcing.database, best=max).apply(change)
+        await announcing.subscribe(begins, begins + timedelta(days=30))
         await announcing.announce()
 
         [event] = await received(queue)
@@ -252,6 +259,80 @@ async def test_changed_plan_is_looked_at_in_its_own_period(
         begins,
         begins + timedelta(days=30),
     )
+
+
+@pytest.mark.parametrize("next_is_known", [True, False], ids=["next known", "next expected"])
+async def test_share_reached_in_a_periods_last_seconds_is_announced(
+    announcing: Announcing, vhost: Vhost, *, next_is_known: bool
+) -> None:
+    """It was claimed after the period's end. The next period begins with nothing used."""
+    ends = (NOW - timedelta(minutes=5)).replace(microsecond=0)
+    begins = ends - timedelta(days=10)
+    await announcing.subscribe(begins, ends)
+    if next_is_known:
+        await announcing.subscribe(ends, ends + timedelta(days=10), revision=2)
+
+    async with subscriber(vhost) as queue:
+        await announcing.run(10, at=ends - timedelta(seconds=1))
+        await announcing.announce()
+        [last] = await received(queue)
+        await announcing.run(9, at=ends)
+        await announcing.announce()
+        before = await received(queue)
+        await announcing.run(1, at=ends)
+        await announcing.announce()
+        [new] = await received(queue)
+
+    assert (last.data.period_start, last.data.period_end) == (begins, ends)
+    assert (last.data.used, new.data.used, before) == (10, 10, [])
+    assert new.data.period_start == ends
+    assert await announcing.touched() == 0
+
+
+async def test_share_reached_in_a_months_last_seconds_is_announced(
+    announcing: Announcing, vhost: Vhost
+) -> None:
+    """Of an account without a subscription."""
+    month = NOW.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+    async with subscriber(vhost) as queue:
+        await announcing.run(5, at=month - timedelta(seconds=1))
+        await announcing.announce()
+
+        [event] = await received(queue)
+    assert (event.data.limit, event.data.share_percent, event.data.used) == (10, 50, 5)
+    assert event.data.period_end == month
+
+
+async def test_before_its_first_period_nothing_is_announced_of_another_kind(
+    announcing: Announcing, vhost: Vhost
+) -> None:
+    """The UTC month goes on, but no limit is counted by it any more."""
+    begins = (NOW - timedelta(hours=1)).replace(microsecond=0)
+    await announcing.subscribe(begins, begins + timedelta(days=30))
+
+    async with subscriber(vhost) as queue:
+        await announcing.run(20, at=begins - timedelta(seconds=1))
+        await announcing.announce()
+
+        assert await received(queue) == []
+    assert await announcing.touched() == 0
+
+
+async def test_share_found_by_a_rebuild_is_announced(announcing: Announcing, vhost: Vhost) -> None:
+    """The ledger was older than its totals, or somebody changed these."""
+    await announcing.run(6)
+    await announcing.change("DELETE FROM touched_amounts")
+    await announcing.change("UPDATE folded_amounts SET value = 0")
+
+    async with subscriber(vhost) as queue:
+        await announcing.announce()
+        before = await received(queue)
+        await Totals(announcing.database).rebuild("amounts")
+        await announcing.announce()
+
+        [event] = await received(queue)
+    assert (event.data.used, before) == (6, [])
 
 
 async def test_amount_touched_while_it_is_announced_is_looked_at_again(

@@ -41,6 +41,9 @@ LACKED_PRICE: Final = {
     "given_up": "it is too old now, and is billed without the cost of its tokens",
 }
 
+MOST_COUNTED: Final = 10_000
+"""Runs that wait, and claims of which runs may stay, for each time of one account of a user."""
+
 
 @dataclass(frozen=True, slots=True)
 class EventHistory:
@@ -100,31 +103,55 @@ def explain(history: EventHistory) -> Iterator[str]:
 class Assignment:
     """From ``since`` on an account pays for a user, as became known at ``known_at``.
 
-    ``stay``: how many runs from then on had been claimed for another account, by that account.
+    ``None``, with revision 0: from the beginning, as for every user. Of the runs from then on
+    ``waiting`` wait; ``stay`` is how many had been claimed for another account, by that account.
     """
 
     account_id: UUID
-    since: datetime
+    since: datetime | None
     revision: int
-    known_at: datetime
+    known_at: datetime | None
+    has_customer: bool
+    waiting: int
     stay: dict[UUID, int]
 
 
 def explain_payers(user_id: UUID, assignments: Sequence[Assignment]) -> Iterator[str]:
     """Yield who pays for a user's runs, the earliest first, and what an assignment left."""
-    own = "the user's own"
-    yield f"until {rfc_3339(assignments[0].since)}: {own}" if assignments else f"always: {own}"
     for number, each in enumerate(assignments, 1):
-        account = own if each.account_id == user_id else f"account {each.account_id}"
         same = [other for other in assignments[number:] if other.since == each.since]
-        overruled = f", overruled by revision {same[-1].revision}" if same else ""
-        yield (
-            f"from {rfc_3339(each.since)}: {account} (revision {each.revision}, known since"
-            f" {rfc_3339(each.known_at)}){overruled}"
-        )
+        yield f"{_from(each, assignments)}{_overruled(same)}"
+        if not same:
+            yield from _waiting(each)
         for other, runs in each.stay.items():
-            whose = own if other == user_id else f"account {other}'s"
-            yield f"  {runs} runs after that were claimed before, and stay {whose}"
+            whose = "the user's own" if other == user_id else f"account {other}'s"
+            yield f"  {_number(runs)} runs after that were claimed before, and stay {whose}"
+
+
+def _from(each: Assignment, assignments: Sequence[Assignment]) -> str:
+    own = "the user's own"
+    if each.since is None or each.known_at is None:
+        first = next((rfc_3339(other.since) for other in assignments if other.since), None)
+        return f"until {first}: {own}" if first else f"always: {own}"
+    account = own if each.account_id == assignments[0].account_id else f"account {each.account_id}"
+    known = f"revision {each.revision}, known since {rfc_3339(each.known_at)}"
+    return f"from {rfc_3339(each.since)}: {account} ({known})"
+
+
+def _overruled(by: Sequence[Assignment]) -> str:
+    return f", overruled by revision {by[-1].revision}" if by else ""
+
+
+def _waiting(each: Assignment) -> Iterator[str]:
+    if not each.has_customer:
+        waiting = f"; runs that wait for one: {_number(each.waiting)}" if each.waiting else ""
+        yield f"  it has no Stripe customer{waiting}"
+    elif each.waiting:
+        yield f"  runs that wait until the next sweep: {_number(each.waiting)}"
+
+
+def _number(runs: int) -> str:
+    return f"{MOST_COUNTED} or more" if runs >= MOST_COUNTED else str(runs)
 
 
 def sum_of_hour(report_id: UUID, hour: HourAtStripe | None) -> str:

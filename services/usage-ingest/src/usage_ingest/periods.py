@@ -5,15 +5,8 @@ final: an hour after the period's end by default, up to three days by a setting 
 (https://docs.stripe.com/billing/subscriptions/usage-based/configure-grace-period).
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-
-from nexus_contracts import SubscriptionChanged
-
-NEVER_RAN = frozenset({"incomplete", "incomplete_expired"})
-"""The statuses of a subscription whose first payment failed: nothing is invoiced for it."""
 
 
 class Placement(StrEnum):
@@ -30,15 +23,6 @@ class Placement(StrEnum):
     """The account's subscriptions were not read yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Period:
-    """A billing period, without its end, and the meters that are billed with it."""
-
-    start: datetime
-    end: datetime
-    meters: tuple[str, ...]
-
-
 def place(
     answered_at: datetime, ends_at: datetime | None, grace: timedelta, *, known: bool
 ) -> Placement:
@@ -52,18 +36,3 @@ def place(
     if answered_at < ends_at:
         return Placement.IN_PERIOD
     return Placement.IN_GRACE if answered_at < ends_at + grace else Placement.AFTER_FINALISATION
-
-
-def periods_of(change: SubscriptionChanged, *, first: bool) -> Iterable[Period]:
-    """Yield the periods that ``change`` makes known; ``first``: nothing was known before.
-
-    A subscription that is older than its current period had others before, which have ended.
-    """
-    if change.period_start is None or change.period_end is None or change.status in NEVER_RAN:
-        return
-    meters = tuple(sorted({item.meter for item in change.items if item.meter is not None}))
-    if first and change.plan_since < change.period_start:
-        yield Period(change.plan_since, change.period_start, meters)
-    end = change.period_end if change.ended_at is None else min(change.period_end, change.ended_at)
-    if change.period_start < end:
-        yield Period(change.period_start, end, meters)

@@ -19,6 +19,11 @@ class PlanSince:
     plan_type: str | None
 
 
+def runs(change: SubscriptionChanged) -> bool:
+    """Whether the subscription gives its plan since ``change``."""
+    return change.ended_at is None and change.status in RUNNING
+
+
 def after_change(
     history: Sequence[PlanSince], known: str | None, change: SubscriptionChanged
 ) -> list[PlanSince]:
@@ -30,8 +35,7 @@ def after_change(
         change: The change. While the plan is the same, it is about something else, and a status
             that begins or stops to count does so when that was seen.
     """
-    runs = change.ended_at is None and change.status in RUNNING
-    plan = change.plan_type if runs else None
+    plan = change.plan_type if runs(change) else None
     if history and history[-1].plan_type == plan:
         return list(history)
     if change.ended_at is not None:

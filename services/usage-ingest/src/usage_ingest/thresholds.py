@@ -1,4 +1,4 @@
-"""Which shares of a plan's limits an account has newly reached. Pure."""
+"""Which shares of a plan's limits an account has newly reached, and SQL to look again. Pure."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -12,6 +12,19 @@ from nexus_plans import Plans
 
 NAMESPACE: Final = UUID("6f2d1c52-5a0e-5d7b-9f57-0c8f3f0b7a11")
 """Of the ids. A threshold has the same id for ever, in whichever process and after any restore."""
+
+
+def touched(amounts: str) -> str:
+    """Return the statement that has limits looked at again; ``amounts`` selects what was touched.
+
+    That is ``account_id``, ``meter`` and ``hour``: the earliest stays until it was looked at, since
+    a period may have ended after it.
+    """
+    return f"""
+INSERT INTO touched_amounts (account_id, meter, hour, touched_at)
+SELECT account_id, meter, min(hour), now() FROM ({amounts}) a GROUP BY 1, 2
+ON CONFLICT (account_id, meter) DO UPDATE
+   SET touched_at = excluded.touched_at, hour = least(touched_amounts.hour, excluded.hour)"""  # noqa: S608 - no input
 
 
 class Share(NamedTuple):

@@ -20,6 +20,7 @@ from nexus_database import Database
 from nexus_messaging.clock import utc_now
 from nexus_service.command import FAILED, SUCCESS
 from nexus_service.console import Tone, rfc_3339, show_line
+from usage_ingest.recovery.events import Differences
 from usage_ingest.recovery.storage import ClaimedEvents, Recovery, RestoredReports
 from usage_ingest.settings import AdoptSettings
 from usage_ingest.storage.late import LateReadings
@@ -71,7 +72,8 @@ class Summary:
     missing: NamedCount = field(default_factory=NamedCount)
     unknown_customers: NamedCount = field(default_factory=NamedCount)
     conflicts: NamedCount = field(default_factory=NamedCount)
-    differences: Counter[tuple[str, str]] = field(default_factory=Counter)
+    unknown_tools: NamedCount = field(default_factory=NamedCount)
+    differences: Differences = field(default_factory=Differences)
 
     def add_line(self, line: CallRecord | CallRecordsEnd) -> None:
         """Count a line of the list."""
@@ -96,18 +98,16 @@ class Summary:
 
     def look_again(self) -> None:
         """Forget what is missing and what differs: all claims are gone through again."""
-        self.missing = NamedCount()
-        self.differences = Counter()
+        self.missing, self.unknown_tools = NamedCount(), NamedCount()
+        self.differences = Differences()
 
     def add_events(self, batch: ClaimedEvents) -> None:
         """Add what was done with a batch's events."""
         self.claimed += batch.claimed
         self.overtaken += batch.overtaken
         self.missing.add(batch.missing)
-        for account, value in batch.differences.items():
-            self.differences[account] += value
-            if not self.differences[account]:
-                del self.differences[account]
+        self.unknown_tools.add(batch.unknown_tools)
+        self.differences.add(batch.differences)
 
     @override
     def __str__(self) -> str:
@@ -127,14 +127,17 @@ class Summary:
             yield f"reports of customers that are not known yet: {self.unknown_customers}"
         if self.missing.total:
             yield f"events missing, to be published again: {self.missing}"
+        if self.unknown_tools.total:
+            yield f"tools charged by a first use that is not back: {self.unknown_tools}"
         if self.overtaken:
             yield f"{self.overtaken} events were claimed by a service that is not paused"
         if self.conflicts.total:
             yield f"reports that contradict the ledger: {self.conflicts}"
-        for (customer, meter), value in self.differences.most_common()[:NAMED]:
+        different = self.differences.named()
+        for (customer, meter), value in different[:NAMED]:
             yield f"{customer} {meter}: reported {value:+} beside what the claimed events read"
-        if len(self.differences) > NAMED:
-            yield f"… and {len(self.differences) - NAMED} more of these"
+        if len(different) > NAMED:
+            yield f"… and {len(different) - NAMED} more of these"
 
 
 async def adopt(settings: AdoptSettings, parsed: argparse.Namespace) -> int:

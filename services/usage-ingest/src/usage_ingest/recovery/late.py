@@ -1,15 +1,13 @@
-"""Recovery of what stands beside the runs: late readings, and the first uses of tools.
+"""Recovery of late readings: they go back to the late reports that summed them up.
 
-No events are claimed for a late report. It takes back the late readings that it summed up, so that
-they are not reported again. Where these were lost, too, their events may have come again with the
-cost among their own readings: that cost is the late report's, and the event another claim's.
+No events are claimed for a late report. Where its readings were lost, too, their events may have
+come again with the cost among their own readings: that cost is the late report's, and the event
+another claim's.
 """
 
-import json
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import text
@@ -17,8 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from usage_ingest.columns import Column, arrays, rows
 from usage_ingest.payers import assigned_at
-from usage_ingest.recovery.plan import Beside, Claim, Group
-from usage_ingest.storage.first_uses import take_first_uses
+from usage_ingest.recovery.events import Beside, Candidate, Claim, Group, assign_events
+from usage_ingest.recovery.reports import ReportRow
+from usage_ingest.recovery.statements import STORED, report_row
 
 _GROUPS: Final = (
     Column("place", "bigint", "place"),
@@ -28,30 +27,39 @@ _GROUPS: Final = (
     Column("dimensions", "text", "group.dimensions"),
 )
 
-LACKING: Final = text(f"""
-SELECT n.place, r.claim_id, r.meter, r.stripe_customer_id,
-       r.event_count - (SELECT count(*) FROM late_readings l WHERE l.claim_id = r.claim_id)
-           AS lacking
+REPORTS: Final = text(f"""
+SELECT n.place, {", ".join(f"r.{column.name}" for column in STORED)}
   FROM {rows(_GROUPS)}
   JOIN usage_reports r ON r.user_id = n.account_id AND r.late AND r.state <> 'superseded'
                       AND r.occurred_at >= n.begins AND r.occurred_at < n.ends
                       AND r.dimensions = CAST(n.dimensions AS jsonb)
                       AND r.meter <> ALL(CAST(:apart AS text[]))
- ORDER BY r.occurred_at DESC, r.claim_id
+ ORDER BY r.claim_id
 """)  # noqa: S608 - made of names in this program
 
-TAKE_BACK: Final = text(f"""
-UPDATE late_readings SET billing_state = 'claimed', claim_id = :claim_id
- WHERE (event_id, key) IN (
-       SELECT l.event_id, l.key
-         FROM late_readings l JOIN usage_events e USING (event_id)
-         {assigned_at("e")}
-        WHERE l.billing_state = 'due' AND l.occurred_at >= :begins AND l.occurred_at < :ends
-          AND coalesce(assigned.account_id, e.user_id) = :account_id
-          AND jsonb_build_object('server_id', e.server_id, 'tool_name', e.tool_name)
-              @> CAST(:dimensions AS jsonb)
-        ORDER BY l.occurred_at, l.event_id LIMIT :lacking)
+CLAIMED: Final = text("""
+SELECT claim_id, key, count(*) AS events, sum(value)::bigint AS value
+  FROM late_readings WHERE claim_id = ANY(CAST(:claims AS uuid[]))
+ GROUP BY 1, 2
+""")
+
+DUE: Final = text(f"""
+SELECT n.place, l.event_id, l.occurred_at, l.key, l.value
+  FROM {rows(_GROUPS)}
+  JOIN late_readings l ON l.billing_state = 'due'
+                      AND l.occurred_at >= n.begins AND l.occurred_at < n.ends
+  JOIN usage_events e USING (event_id)
+  {assigned_at("e")}
+ WHERE coalesce(assigned.account_id, e.user_id) = n.account_id
+   AND jsonb_build_object('server_id', e.server_id, 'tool_name', e.tool_name)
+       @> CAST(n.dimensions AS jsonb)
 """)  # noqa: S608 - likewise
+
+TAKE_BACK: Final = text("""
+UPDATE late_readings l SET billing_state = 'claimed', claim_id = n.claim_id
+  FROM unnest(CAST(:events AS uuid[]), CAST(:claims AS uuid[])) AS n(event_id, claim_id)
+ WHERE l.event_id = n.event_id AND l.billing_state = 'due'
+""")
 
 KEEP: Final = text("""
 INSERT INTO late_readings (event_id, key, value, price_id, occurred_at, billing_state, claim_id)
@@ -65,94 +73,52 @@ ON CONFLICT (event_id, key) DO NOTHING
 """)
 
 
-@dataclass(slots=True)
-class LateReport:
-    """A late report, and how many of the readings that it summed up are not known yet."""
-
-    claim_id: UUID
-    meter: str
-    stripe_customer_id: str
-    lacking: int
-
-
 @dataclass(frozen=True, slots=True)
 class _Placed:
     place: int
     group: Group
 
 
-async def take_back(
+async def late_reports(
     connection: AsyncConnection, groups: Sequence[Group], apart: Collection[str]
-) -> dict[Group, list[LateReport]]:
-    """Claim the late readings of the late reports of some groups; return these, by group.
-
-    Reports on the meters ``apart`` are those of unique tools.
-    """
-    found: dict[Group, list[LateReport]] = {group: [] for group in groups}
-    placed = [_Placed(place, group) for place, group in enumerate(groups)]
-    values = {**arrays(_GROUPS, placed), "apart": list(apart)}
-    for row in (await connection.execute(LACKING, values)).all():
-        group = groups[row.place]
-        report = LateReport(row.claim_id, row.meter, row.stripe_customer_id, row.lacking)
-        if report.lacking > 0:
-            where = {name: getattr(group, name) for name in Group.__slots__}
-            asked = {**where, "claim_id": report.claim_id, "lacking": report.lacking}
-            report.lacking -= (await connection.execute(TAKE_BACK, asked)).rowcount
-        found[group].append(report)
-    return found
+) -> list[tuple[Group, ReportRow]]:
+    """Return the late reports of some groups, but for those of unique tools on ``apart``."""
+    values = {**_placed(groups), "apart": list(apart)}
+    found = await connection.execute(REPORTS, values)
+    return [(groups[row.place], report_row(row)) for row in found]
 
 
-def room_beside(reports: Iterable[LateReport]) -> Beside:
-    """Return how many readings of each meter the late reports of a group still lack."""
-    room: Counter[str] = Counter()
-    for report in reports:
-        room[report.meter] += report.lacking
-    return Beside(room)
+async def take_back(connection: AsyncConnection, claims: Mapping[Group, Sequence[Claim]]) -> None:
+    """Give late claims the late readings that they lack, as far as these are there."""
+    lacking = [group for group, of in claims.items() if any(each.missing for each in of)]
+    if not lacking:
+        return
+    due: dict[Group, list[Candidate]] = {group: [] for group in lacking}
+    for row in await connection.execute(DUE, _placed(lacking)):
+        reading = Candidate(row.event_id, row.occurred_at, {row.key: row.value})
+        due[lacking[row.place]].append(reading)
+    taken: dict[UUID, UUID] = {}
+    for group, readings in due.items():
+        free = [each for each in readings if each.event_id not in taken]
+        taken |= assign_events(claims[group], free)
+    values = {"events": list(taken), "claims": list(taken.values())}
+    await connection.execute(TAKE_BACK, values)
 
 
-async def keep_beside(
-    connection: AsyncConnection, beside: Beside, reports: Iterable[LateReport]
-) -> None:
+async def keep_beside(connection: AsyncConnection, beside: Beside, claims: Iterable[Claim]) -> None:
     """Store the readings that belong to late reports, though their events have them again."""
-    open_reports = [report for report in reports if report.lacking > 0]
-    claims: list[UUID] = []
-    for _, _, meter in beside.taken:
-        report = next(each for each in open_reports if each.meter == meter and each.lacking > 0)
-        report.lacking -= 1
-        claims.append(report.claim_id)
-    if claims:
-        values = {
-            "events": [event_id for event_id, _, _ in beside.taken],
-            "keys": [key for _, key, _ in beside.taken],
-            "claims": claims,
-        }
+    lacking = list(claims)
+    values: dict[str, list[object]] = {"events": [], "keys": [], "claims": []}
+    for candidate, key, meter in beside.taken:
+        claim = next(each for each in lacking if meter in each.lacking)
+        claim.events[key] += 1
+        claim.sums[key] += candidate.readings[key]
+        values["events"].append(candidate.event_id)
+        values["keys"].append(key)
+        values["claims"].append(claim.first.claim_id)
+    if beside.taken:
         await connection.execute(KEEP, values)
 
 
-async def restore_first_uses(
-    connection: AsyncConnection,
-    claims: Iterable[Claim],
-    taken: Collection[UUID],
-    counted: Collection[UUID],
-    unique_meters: Mapping[str | None, str | None],
-) -> None:
-    """Store the first uses of the claims that got events, so that none is charged again.
-
-    Each tool of a claimed event was counted by its claim or by one before it, if the account's plan
-    counts tools: as it is known now, or since the claim is in ``counted``, which have a report of
-    unique tools. A plan that the account has no more is perhaps not known again.
-    """
-    restored = [
-        {
-            "claim_id": str(claim.first.claim_id),
-            "account_id": str(claim.first.account.account_id),
-        }
-        for claim in claims
-        if claim.first.claim_id in taken
-        and (
-            claim.first.claim_id in counted
-            or unique_meters.get(claim.plan, unique_meters.get(None)) is not None
-        )
-    ]
-    if restored:
-        await take_first_uses(connection, json.dumps(restored))
+def _placed(groups: Sequence[Group]) -> dict[str, list[Any]]:
+    return arrays(_GROUPS, [_Placed(place, group) for place, group in enumerate(groups)])

@@ -1,12 +1,14 @@
 """The SQL of recovery: reports and their events, a batch at a time."""
 
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 
 from nexus_plans.parts import ROUTE_SIGN
 from usage_ingest.columns import Column, names, rows, selected
 from usage_ingest.payers import assigned_at
+from usage_ingest.recovery.reports import Account, ReportRow, ReportStatus
+from usage_ingest.storage.reports import stored_report
 
 ADVISORY_LOCK: Final = 7_203_512
 """Any fixed number: recoveries that run at the same time wait for each other, batch by batch."""
@@ -65,11 +67,13 @@ SELECT stripe_customer_id, user_id, generation FROM billing_accounts
  WHERE stripe_customer_id = ANY(CAST(:customers AS text[]))
 """)
 
+# But for what is a late report's, though its event has it again.
 CLAIMED: Final = text("""
 SELECT e.claim_id, r.key, count(*) AS events, sum(r.value::bigint)::bigint AS value
   FROM usage_events e
  CROSS JOIN LATERAL jsonb_each_text(e.readings) r
  WHERE e.claim_id = ANY(CAST(:claims AS uuid[]))
+   AND NOT EXISTS (SELECT FROM late_readings l WHERE l.event_id = e.event_id AND l.key = r.key)
  GROUP BY 1, 2
 """)
 
@@ -150,3 +154,12 @@ UPDATE usage_events e SET billing_state = 'claimed', claim_id = n.claim_id
   FROM unnest(CAST(:events AS uuid[]), CAST(:claims AS uuid[])) AS n(event_id, claim_id)
  WHERE e.event_id = n.event_id AND e.billing_state IN ('waiting', 'due', 'expired')
 """)
+
+
+def report_row(row: Row[Any]) -> ReportRow:
+    """Return a report by its columns ``STORED``."""
+    status = ReportStatus(
+        row.state, row.forwarded_at, row.answered_at, row.reason, row.ever_unknown
+    )
+    account = Account(row.user_id, row.generation)
+    return ReportRow(stored_report(row._asdict()), row.claim_id, account, status)

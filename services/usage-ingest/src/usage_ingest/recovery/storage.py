@@ -5,34 +5,26 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row
+from sqlalchemy import TextClause
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_contracts import CallRecord
 from nexus_database import WAIT_FOR_LOCKS, Database
 from usage_ingest.charging import Charges, UniqueMeters
 from usage_ingest.columns import arrays
-from usage_ingest.recovery.late import (
-    LateReport,
-    keep_beside,
-    restore_first_uses,
-    room_beside,
-    take_back,
-)
-from usage_ingest.recovery.plan import (
-    Account,
+from usage_ingest.recovery import late
+from usage_ingest.recovery.events import (
+    Beside,
     Candidate,
-    Changes,
     Claim,
+    Differences,
     Group,
-    ReportRow,
-    ReportStatus,
     assign_events,
-    plan_reports,
 )
+from usage_ingest.recovery.first_uses import restore_first_uses
+from usage_ingest.recovery.reports import Account, Changes, ReportRow, plan_reports
 from usage_ingest.recovery.statements import (
     ACCOUNTS,
     ADVISORY_LOCK,
@@ -48,8 +40,8 @@ from usage_ingest.recovery.statements import (
     STORED,
     UPDATE,
     UPDATED,
+    report_row,
 )
-from usage_ingest.storage.reports import stored_report
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +64,16 @@ class RestoredReports:
 class ClaimedEvents:
     """What was done with the events of a batch of reports, or would be done with ``execute``.
 
-    ``missing`` counts events by customer; ``differences`` is how much more was reported than the
-    events read, by customer and meter. ``overtaken`` events were claimed by another process at the
+    ``missing`` counts events by customer, ``unknown_tools`` the tools that were charged by first
+    uses of which none is known now. ``overtaken`` events were claimed by another process at the
     same time.
     """
 
     claimed: int
     overtaken: int
     missing: Counter[str]
-    differences: Counter[tuple[str, str]]
+    unknown_tools: Counter[str]
+    differences: Differences
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,24 +165,30 @@ class Recovery:
 
         async def work(connection: AsyncConnection) -> ClaimedEvents:
             changes, _ = await _plan(connection, records)
-            claims = await self._claims(connection, changes)
-            taken, late = await self._assign(connection, claims, changes, overruled=overruled)
-            claimed = len(taken)
+            standing = changes.standing.values()
+            tools = [row for row in standing if row.report.meter in self._apart]
+            others = [row for row in standing if row.report.meter not in self._apart]
+            late_rows = [row for row in others if row.report.late]
+            own = [row for row in others if not row.report.late]
+            claims = await self._claims(connection, own, CLAIMED)
+            late_claims, taken = await self._assign(
+                connection, claims, late_rows, overruled=overruled
+            )
+            claimed, unknown_tools = len(taken), Counter[str]()
             if self._execute:
                 values = {"events": list(taken), "claims": list(taken.values())}
                 claimed = (await connection.execute(CLAIM, values)).rowcount
-                counted = {claim_id for claim_id, meter in changes.standing if meter in self._apart}
-                await restore_first_uses(
-                    connection, claims, set(taken.values()), counted, self._unique_meters
+                unknown_tools = await restore_first_uses(
+                    connection, claims, set(taken.values()), tools, self._unique_meters
                 )
             missing: Counter[str] = Counter()
-            differences: Counter[tuple[str, str]] = Counter()
-            for report in late:
-                missing[report.stripe_customer_id] += report.lacking
-            for claim in claims:
+            differences = Differences()
+            for claim in (*claims, *late_claims):
                 missing[claim.first.report.stripe_customer_id] += claim.missing
-                differences.update(claim.differences)
-            return ClaimedEvents(claimed, len(taken) - claimed, +missing, differences)
+                differences.add(claim.differences)
+            return ClaimedEvents(
+                claimed, len(taken) - claimed, +missing, unknown_tools, differences
+            )
 
         return await self._database.run(work)
 
@@ -197,46 +196,57 @@ class Recovery:
         self,
         connection: AsyncConnection,
         claims: Sequence[Claim],
-        changes: Changes,
+        late_rows: Sequence[ReportRow],
         *,
         overruled: bool,
-    ) -> tuple[dict[UUID, UUID], list[LateReport]]:
-        """Return the claim of each event, and the late reports of the same groups."""
+    ) -> tuple[list[Claim], dict[UUID, UUID]]:
+        """Return the late claims that ``late_rows`` are of, and the claim of each event."""
         groups: dict[Group, list[Claim]] = {}
         for claim in claims:
             if claim.missing:
                 groups.setdefault(Group.of(claim, self._window), []).append(claim)
-        beside: dict[Group, list[LateReport]] = {}
+        beside: dict[Group, list[Claim]] = {}
         if self._execute:
-            of_late = (
-                Group.of_row(row, self._window)
-                for row in changes.standing.values()
-                if row.report.late
-            )
-            beside = await take_back(connection, list({*groups, *of_late}), self._apart)
+            of_late = (Group.of_row(row, self._window) for row in late_rows)
+            beside = await self._late_claims(connection, list({*groups, *of_late}))
+            await late.take_back(connection, beside)
         taken: dict[UUID, UUID] = {}
         found = await _candidates(connection, groups, overruled=overruled)
         for group, lacking in groups.items():
             # A group with other dimensions may have been given the same event.
             free = [each for each in found[group] if each.event_id not in taken]
-            room = room_beside(beside.get(group, []))
+            room = Beside.of(beside.get(group, ()))
             taken |= assign_events(lacking, free, room)
-            await keep_beside(connection, room, beside.get(group, []))
-        of_batch = {row.claim_id for row in changes.standing.values()}
-        late = [each for reports in beside.values() for each in reports]
-        return taken, [each for each in late if each.claim_id in of_batch]
+            await late.keep_beside(connection, room, beside.get(group, ()))
+        of_batch = {row.claim_id for row in late_rows}
+        late_claims = [each for of in beside.values() for each in of]
+        return [each for each in late_claims if each.first.claim_id in of_batch], taken
 
-    async def _claims(self, connection: AsyncConnection, changes: Changes) -> list[Claim]:
-        """Return the claims as the changes leave them, with the sums of their present events."""
+    async def _late_claims(
+        self, connection: AsyncConnection, groups: Sequence[Group]
+    ) -> dict[Group, list[Claim]]:
+        """Return all late claims of some groups, whichever batch their reports are in."""
+        reports = await late.late_reports(connection, groups, self._apart)
+        group_of = {row.claim_id: group for group, row in reports}
+        claims = await self._claims(connection, [row for _, row in reports], late.CLAIMED)
+        found: dict[Group, list[Claim]] = {group: [] for group in groups}
+        for claim in claims:
+            claim.counting = {key for charges in self._charges.values() for key in charges}
+            found[group_of[claim.first.claim_id]].append(claim)
+        return found
+
+    async def _claims(
+        self, connection: AsyncConnection, reports: Iterable[ReportRow], claimed: TextClause
+    ) -> list[Claim]:
+        """Return the claims of standing reports, with the sums of their present readings."""
         by_claim: dict[UUID, dict[str, ReportRow]] = {}
-        for (claim_id, meter), row in changes.standing.items():
-            if not row.report.late and meter not in self._apart:
-                by_claim.setdefault(claim_id, {})[meter] = row
+        for row in reports:
+            by_claim.setdefault(row.claim_id, {})[row.report.meter] = row
         claims = {
             claim_id: Claim(rows, self._charges, self._counting)
             for claim_id, rows in by_claim.items()
         }
-        for found in await connection.execute(CLAIMED, {"claims": list(claims)}):
+        for found in await connection.execute(claimed, {"claims": list(claims)}):
             claims[found.claim_id].events[found.key] = found.events
             claims[found.claim_id].sums[found.key] = found.value
         if self._charges:
@@ -259,20 +269,12 @@ async def _plan(connection: AsyncConnection, records: Sequence[CallRecord]) -> t
         "ids": list(latest),
         "claims": [record.claim_id for record in latest.values()],
     }
-    ledger = [_report_row(row) for row in await connection.execute(REPORTS, values)]
+    ledger = [report_row(row) for row in await connection.execute(REPORTS, values)]
     lost = latest.keys() - {row.report.report_id for row in ledger}
     accounts = await _accounts(
         connection, {latest[each].report.stripe_customer_id for each in lost}
     )
     return plan_reports(list(latest.values()), ledger, accounts), len(latest) - len(lost)
-
-
-def _report_row(row: Row[Any]) -> ReportRow:
-    status = ReportStatus(
-        row.state, row.forwarded_at, row.answered_at, row.reason, row.ever_unknown
-    )
-    account = Account(row.user_id, row.generation)
-    return ReportRow(stored_report(row._asdict()), row.claim_id, account, status)
 
 
 async def _accounts(connection: AsyncConnection, customers: Iterable[str]) -> dict[str, Account]:

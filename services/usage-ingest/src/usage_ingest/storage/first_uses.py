@@ -1,7 +1,7 @@
 """Unique tools: the first use of a tool by an account in a period is one unit, in the claim.
 
-A period is Stripe's billing period of the account's subscription, as far as the ledger knows it at
-the time of the claim, else the UTC month. A tool is counted once in periods that overlap, so what
+A period is the account's at the time of the run (`account_period`, migration 0006), as far as the
+ledger knows it at the time of the claim. A tool is counted once in periods that overlap, so what
 the ledger learns of a period later charges nothing twice.
 """
 
@@ -21,43 +21,35 @@ know different periods of an account, neither could see the other's row."""
 
 LOCK: Final = text("SELECT pg_advisory_xact_lock(:key)")
 
-# The period of a subscription that holds the time; after the last one that is known, one of the
-# same length, since the next is announced only after it began.
-_PERIOD: Final = """
-    SELECT coalesce(known.begins, date_trunc('month', e.occurred_at, 'UTC')) AS begins,
-           coalesce(known.ends,
-                    date_trunc('month', e.occurred_at, 'UTC') + interval '1 month') AS ends
-      FROM (VALUES (1)) always
-      LEFT JOIN LATERAL (
-           SELECT p.begins, p.ends
-             FROM account_subscriptions s
-            CROSS JOIN LATERAL (
-                  SELECT s.period_start AS begins, s.period_end AS ends
-                   UNION ALL
-                  SELECT s.period_end, s.period_end + age(s.period_end, s.period_start)
-                   WHERE s.ended_at IS NULL) p
-            WHERE s.account_id = c.account_id
-              AND p.begins <= e.occurred_at AND e.occurred_at < p.ends
-            ORDER BY s.ended_at NULLS FIRST, p.begins DESC, s.subscription_id LIMIT 1) known
-        ON true"""
-
-_NEW: Final = f"""
+# A first use whose period has the time of the run overlaps the run's own period, whatever that is:
+# of most runs no period is looked up. ``OFFSET 0`` makes each look one in the index, whatever the
+# planner expects: joined, it might read the first uses of all accounts.
+_NEW: Final = """
 WITH claims AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(CAST(:claims AS jsonb)) AS c(claim_id uuid, account_id uuid)
 ), used AS (
-    SELECT DISTINCT ON (c.account_id, e.server_id, e.tool_name)
-           c.account_id, e.server_id, e.tool_name, p.begins, p.ends, c.claim_id
-      FROM claims c
-      JOIN usage_events e ON e.claim_id = c.claim_id
-     CROSS JOIN LATERAL ({_PERIOD}) p
+    SELECT DISTINCT ON (e.account_id, e.server_id, e.tool_name)
+           e.account_id, e.server_id, e.tool_name, p.period_start, p.period_end, e.claim_id
+      FROM (SELECT c.account_id, c.claim_id, e.event_id, e.server_id, e.tool_name, e.occurred_at
+              FROM claims c
+              JOIN usage_events e ON e.claim_id = c.claim_id
+             WHERE NOT EXISTS (
+                   SELECT FROM first_uses f
+                    WHERE f.account_id = c.account_id AND f.server_id = e.server_id
+                      AND f.tool_name = e.tool_name
+                      AND f.period_start <= e.occurred_at AND f.period_end > e.occurred_at
+                   OFFSET 0)
+            OFFSET 0) e
+     CROSS JOIN LATERAL account_period(e.account_id, e.occurred_at) p
      WHERE NOT EXISTS (
            SELECT FROM first_uses f
-            WHERE f.account_id = c.account_id AND f.server_id = e.server_id
+            WHERE f.account_id = e.account_id AND f.server_id = e.server_id
               AND f.tool_name = e.tool_name
-              AND f.period_start < p.ends AND f.period_end > p.begins)
-     ORDER BY c.account_id, e.server_id, e.tool_name, e.occurred_at, e.event_id
+              AND f.period_start < p.period_end AND f.period_end > p.period_start
+           OFFSET 0)
+     ORDER BY e.account_id, e.server_id, e.tool_name, e.occurred_at, e.event_id
 )
-"""  # noqa: S608 - of this module's constants
+"""
 
 ANY_NEW: Final = text(_NEW + "SELECT EXISTS (SELECT FROM used)")  # noqa: S608 - likewise
 
@@ -65,7 +57,7 @@ TAKE: Final = text(
     _NEW
     + """
 INSERT INTO first_uses (account_id, server_id, tool_name, period_start, period_end, claim_id)
-SELECT account_id, server_id, tool_name, begins, ends, claim_id FROM used
+SELECT account_id, server_id, tool_name, period_start, period_end, claim_id FROM used
 RETURNING claim_id
 """
 )

@@ -1,4 +1,4 @@
-"""Billing periods, `subscription_periods`, and where accepted reports ended up."""
+"""Where accepted reports ended up, `report_placements`, by the accounts' billing periods."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,34 +10,16 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from nexus_contracts import SubscriptionChanged, SubscriptionsRead
+from nexus_contracts import SubscriptionsRead
 from nexus_database import Database
 from usage_ingest.columns import Column, arrays, names, rows, selected
-from usage_ingest.periods import Placement, periods_of, place
+from usage_ingest.periods import Placement, place
 
 MOST_PLACED: Final = 5000
 """Reports of one round."""
 
 COMMITTED_AFTER: Final = timedelta(minutes=1)
 """An answer is older than its commit: what is older than this is committed, or never will be."""
-
-FIRST: Final = text("""
-SELECT NOT EXISTS (SELECT FROM subscription_periods WHERE subscription_id = :subscription_id)
-""")
-
-# A period that was known to be longer ended when the next one began.
-CUT: Final = text("""
-UPDATE subscription_periods SET period_end = :period_start
- WHERE subscription_id = :subscription_id
-   AND period_start < :period_start AND period_end > :period_start
-""")
-KEEP: Final = text("""
-INSERT INTO subscription_periods (subscription_id, period_start, period_end, account_id, meters)
-VALUES (:subscription_id, :period_start, :period_end, :account_id, CAST(:meters AS text[]))
-ON CONFLICT (subscription_id, period_start) DO UPDATE
-   SET period_end = excluded.period_end, account_id = excluded.account_id,
-       meters = excluded.meters
-""")
 
 READ: Final = text("""
 INSERT INTO subscriptions_read (began_at) VALUES (:began_at)
@@ -51,14 +33,25 @@ MOVE: Final = text("""
 UPDATE placements_place SET answered_at = :answered_at, report_id = :report_id
 """)
 
+# Of a subscription that is older than the first period that is known, the time before is taken for
+# one period.
 _PERIOD: Final = """
   LEFT JOIN LATERAL (
-       SELECT max(period_end) AS ends_at FROM subscription_periods p
-        WHERE p.account_id = r.account_id AND r.meter = ANY(p.meters)
+       SELECT max(p.period_end) AS ends_at
+         FROM account_subscriptions s
+         CROSS JOIN LATERAL (
+              SELECT period_start, period_end, meters FROM subscription_periods
+               WHERE subscription_id = s.subscription_id
+               UNION ALL
+              (SELECT (SELECT min(since) FROM subscription_plans
+                        WHERE subscription_id = s.subscription_id), period_start, meters
+                 FROM subscription_periods WHERE subscription_id = s.subscription_id
+                ORDER BY period_start LIMIT 1)) p
+        WHERE s.account_id = r.account_id AND r.meter = ANY(p.meters)
           AND p.period_start <= r.occurred_at AND p.period_end > r.occurred_at) period ON true
 """
 _KNOWN: Final = """
-       EXISTS (SELECT FROM subscription_periods p WHERE p.account_id = r.account_id)
+       EXISTS (SELECT FROM account_subscriptions s WHERE s.account_id = r.account_id)
        OR EXISTS (SELECT FROM subscriptions_read s JOIN billing_accounts a
                       ON a.user_id = r.account_id AND a.updated_at <= s.began_at) AS known
 """
@@ -140,7 +133,7 @@ class PlacementSum:
 
 
 class Periods:
-    """Keeps billing periods, and places what Stripe accepted; ``grace`` is Stripe's setting."""
+    """Places what Stripe accepted by the accounts' billing periods; ``grace`` is Stripe's setting."""
 
     def __init__(self, database: Database, *, grace: timedelta) -> None:
         self._database = database
@@ -224,22 +217,6 @@ class Periods:
         if in_period:
             await connection.execute(FORGET, {"report_id": in_period})
         return placed
-
-
-async def keep_periods(connection: AsyncConnection, change: SubscriptionChanged) -> None:
-    """Store the periods that a change of a subscription makes known."""
-    subscription = {"subscription_id": change.subscription_id}
-    first = bool((await connection.execute(FIRST, subscription)).scalar_one())
-    for period in periods_of(change, first=first):
-        values = {
-            **subscription,
-            "account_id": change.account_id,
-            "period_start": period.start,
-            "period_end": period.end,
-            "meters": list(period.meters),
-        }
-        await connection.execute(CUT, values)
-        await connection.execute(KEEP, values)
 
 
 async def placement_of(

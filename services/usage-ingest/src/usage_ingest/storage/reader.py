@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_contracts import UsageRecorded
 from nexus_database import Database
-from usage_ingest.explanation import Assignment, EventHistory
+from usage_ingest.explanation import MOST_COUNTED, Assignment, EventHistory
 from usage_ingest.payers import assigned_at
 from usage_ingest.status import MOST_REPORTED, MOST_SUMMED, LedgerCounts, StateCount
 from usage_ingest.storage.differences import DifferenceReader
@@ -97,22 +97,45 @@ SELECT e.*, coalesce(assigned.account_id, e.user_id) AS account_id, a.stripe_cus
  WHERE e.event_id = :event_id
 """)  # noqa: S608 - of this project's constants
 
-# Runs from the assignment's time on may have been claimed before the assignment was known.
+# Runs from the assignment's time on may have been claimed before the assignment was known, for any
+# account that the user was in by then. Their reports are found by the hours in which the user has
+# runs: a claim's time is that of its earliest run, which is perhaps of the hour before.
 ASSIGNMENTS: Final = text("""
-SELECT a.account_id, a.since, a.revision, a.created_at, stay.account_id AS claimed_for, stay.runs
-  FROM (SELECT *, lead(since, 1, 'infinity') OVER (ORDER BY since, revision) AS until
-          FROM account_assignments WHERE user_id = :user_id) a
+WITH times AS MATERIALIZED (
+    SELECT account_id, since, revision, created_at,
+           lead(since, 1, 'infinity') OVER (ORDER BY since, revision) AS until
+      FROM (SELECT account_id, since, revision, created_at FROM account_assignments
+             WHERE user_id = :user_id
+             UNION ALL SELECT CAST(:user_id AS uuid), '-infinity', 0, '-infinity') a
+)
+SELECT t.account_id, nullif(t.since, '-infinity') AS since, t.revision,
+       nullif(t.created_at, '-infinity') AS known_at,
+       EXISTS (SELECT FROM billing_accounts WHERE user_id = t.account_id) AS has_customer,
+       (SELECT count(*)
+          FROM (SELECT FROM usage_events
+                 WHERE user_id = :user_id AND billing_state = 'waiting'
+                   AND occurred_at >= t.since AND occurred_at < t.until LIMIT :most) w) AS waiting,
+       stay.account_id AS claimed_for, stay.runs
+  FROM times t
   LEFT JOIN LATERAL (
-       SELECT r.user_id AS account_id, count(DISTINCT e.event_id) AS runs
-         FROM usage_reports r JOIN usage_events e USING (claim_id)
-        WHERE r.user_id <> a.account_id AND r.state <> 'superseded'
-          AND (r.user_id = :user_id
-               OR r.user_id IN (SELECT account_id FROM account_assignments
-                                 WHERE user_id = :user_id))
-          AND r.occurred_at BETWEEN a.since - interval '1 minute' AND a.created_at
-          AND e.user_id = :user_id AND e.occurred_at >= a.since AND e.occurred_at < a.until
-        GROUP BY r.user_id) stay ON true
- ORDER BY a.since, a.revision, stay.account_id
+       SELECT c.account_id, count(*) AS runs
+         FROM (SELECT DISTINCT r.claim_id, r.user_id AS account_id
+                 FROM (SELECT u.hour - b.back AS hour
+                         FROM hourly_usage u
+                        CROSS JOIN (VALUES (interval '0'), (interval '1 hour')) b(back)
+                        WHERE u.user_id = :user_id AND u.hour < t.until
+                          AND u.hour > t.since - interval '1 hour' AND u.hour <= t.created_at
+                        GROUP BY 1) h
+                 JOIN usage_reports r
+                   ON date_bin('1 hour', r.occurred_at, timestamptz 'epoch') = h.hour
+                WHERE r.user_id = ANY(ARRAY(SELECT account_id FROM times))
+                  AND r.user_id <> t.account_id AND r.state <> 'superseded'
+                  AND r.occurred_at BETWEEN t.since - interval '1 minute' AND t.created_at
+                LIMIT :most) c
+         JOIN usage_events e USING (claim_id)
+        WHERE e.user_id = :user_id AND e.occurred_at >= t.since AND e.occurred_at < t.until
+        GROUP BY 1) stay ON true
+ ORDER BY t.since, t.revision, stay.account_id
 """)
 
 # Each half is the condition of a partial index.
@@ -216,18 +239,28 @@ class LedgerReader:
         return EventHistory(dict(event), rows, tuple(sums), tuple(placements))
 
     async def assignments(self, user_id: UUID) -> Sequence[Assignment]:
-        """Return a user's assignments by their time.
+        """Return a user's assignments by their time, first the one to their own account.
+
+        Of each at most ``MOST_COUNTED`` waiting runs are counted, and those of as many claims.
 
         Raises:
             DatabaseUnavailableError: the database can't be used.
         """
-        user = {"user_id": user_id}
-        found = await self._database.run(lambda c: c.execute(ASSIGNMENTS, user))
-        by_revision: dict[tuple[datetime, int], Assignment] = {}
+        values = {"user_id": user_id, "most": MOST_COUNTED}
+        found = await self._database.run(lambda c: c.execute(ASSIGNMENTS, values))
+        by_revision: dict[tuple[datetime | None, int], Assignment] = {}
         for row in found:
             assignment = by_revision.setdefault(
                 (row.since, row.revision),
-                Assignment(row.account_id, row.since, row.revision, row.created_at, {}),
+                Assignment(
+                    row.account_id,
+                    row.since,
+                    row.revision,
+                    row.known_at,
+                    row.has_customer,
+                    row.waiting,
+                    {},
+                ),
             )
             if row.claimed_for is not None:
                 assignment.stay[row.claimed_for] = row.runs

@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from nexus_contracts import SubscriptionChanged
 from nexus_database import Database
 from usage_ingest.columns import Column, arrays, names, rows, selected
-from usage_ingest.plan_history import Best, PlanSince, account_history, after_change
-from usage_ingest.storage.periods import keep_periods
+from usage_ingest.plan_history import Best, PlanSince, account_history, after_change, runs
+from usage_ingest.thresholds import touched
 
 ADVISORY_LOCK: Final = 7_203_513
 """Any fixed number: changes follow each other, as each makes plans anew. They are rare."""
@@ -70,12 +70,24 @@ INSERT INTO account_plans (account_id, {names(SPANS)})
 SELECT :account_id, {selected(SPANS)} FROM {rows(SPANS)}
 """)  # noqa: S608 - likewise
 
-# With another plan the account has other limits, which it may have passed already.
-TOUCH: Final = text("""
-INSERT INTO touched_amounts (account_id, meter, touched_at)
-SELECT DISTINCT account_id, meter, now() FROM hourly_amounts WHERE account_id = :account_id
-ON CONFLICT (account_id, meter) DO UPDATE SET touched_at = excluded.touched_at
+# A period ends where the next one begins, or where the subscription no longer runs.
+END_PERIODS: Final = text("""
+UPDATE subscription_periods SET period_end = greatest(period_start, :time)
+ WHERE subscription_id = :subscription_id AND period_end > :time
 """)
+STORE_PERIOD: Final = text("""
+INSERT INTO subscription_periods (subscription_id, period_start, period_end, meters)
+VALUES (:subscription_id, :period_start, :period_end, CAST(:meters AS text[]))
+ON CONFLICT (subscription_id, period_start) DO UPDATE
+   SET period_end = excluded.period_end, meters = excluded.meters
+""")
+
+# With another plan the account has other limits, which it may have passed already.
+TOUCH: Final = text(
+    touched(
+        "SELECT account_id, meter, now() AS hour FROM hourly_amounts WHERE account_id = :account_id"
+    )
+)
 
 
 class Subscriptions:
@@ -107,7 +119,7 @@ class Subscriptions:
             await connection.execute(FORGET_SUBSCRIPTION, subscription)
             await connection.execute(STORE_SUBSCRIPTION, subscription | arrays(SPANS, history))
 
-            await keep_periods(connection, change)
+            await _store_period(connection, change)
             for account in {change.account_id, *([known.account_id] if known else [])}:
                 await self._store_plans(connection, account)
             return True
@@ -125,6 +137,19 @@ class Subscriptions:
         await connection.execute(FORGET_ACCOUNT, account)
         await connection.execute(STORE_ACCOUNT, account | arrays(SPANS, plans))
         await connection.execute(TOUCH, account)
+
+
+async def _store_period(connection: AsyncConnection, change: SubscriptionChanged) -> None:
+    """Keep the period that the subscription is in, or end it when it no longer runs."""
+    begins, ends = change.period_start, change.period_end
+    running = runs(change) and begins is not None and ends is not None and begins < ends
+    of = {"subscription_id": change.subscription_id}
+    time = begins if running else change.ended_at or change.as_of
+    await connection.execute(END_PERIODS, {**of, "time": time})
+    if running:
+        meters = sorted({item.meter for item in change.items if item.meter is not None})
+        period = {**of, "period_start": begins, "period_end": ends, "meters": meters}
+        await connection.execute(STORE_PERIOD, period)
 
 
 def _row(change: SubscriptionChanged) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_contracts import UsageThresholdReached
-from nexus_contracts.subscription_changed import RUNNING
 from nexus_database import Database
 from usage_ingest.columns import Column, arrays, names, rows, selected
 from usage_ingest.thresholds import Share, Usage
@@ -25,16 +24,19 @@ UPDATE touched_amounts t SET leased_until = :until
          WHERE leased_until IS NULL OR leased_until < :now
          LIMIT :most FOR UPDATE SKIP LOCKED) f
  WHERE t.account_id = f.account_id AND t.meter = f.meter
-RETURNING t.account_id, t.meter, t.touched_at
+RETURNING t.account_id, t.meter, t.hour, t.touched_at
 """)
 
 TOUCHED: Final = (
     Column("account_id", "uuid", "account_id"),
     Column("meter", "text", "meter"),
+    Column("hour", "timestamptz", "hour"),
     Column("touched_at", "timestamptz", "touched_at"),
 )
 
-# The period is that of the subscription whose plan holds, if it runs now, else the UTC month.
+# The period that runs, and the one before it if an amount of that was touched: what is used in its
+# last minutes is claimed and folded after its end. That is by the plan that held then, and only if
+# both periods are of one kind: after a first subscription, or the last one, other limits hold.
 USED: Final = text(f"""
 SELECT n.account_id, n.meter, p.plan_type, t.period_start, t.period_end, now() AS as_of,
        amount_between(n.account_id, n.meter, t.period_start, t.period_end) AS used,
@@ -43,21 +45,19 @@ SELECT n.account_id, n.meter, p.plan_type, t.period_start, t.period_end, now() A
               WHERE s.account_id = n.account_id AND s.meter = n.meter
                 AND s.period_start = t.period_start) AS sent
   FROM {rows(TOUCHED)}
+ CROSS JOIN LATERAL account_period(n.account_id, now()) c
+ CROSS JOIN LATERAL (
+       SELECT c.period_start, c.period_end, now() AS at
+        UNION ALL
+       SELECT b.period_start, b.period_end, l.at
+         FROM (SELECT c.period_start - interval '1 microsecond' AS at
+                WHERE n.hour < c.period_start) l
+        CROSS JOIN LATERAL account_period(n.account_id, l.at) b
+        WHERE b.basis = c.basis) t
   LEFT JOIN LATERAL (
        SELECT plan_type FROM account_plans
-        WHERE account_id = n.account_id AND since <= now()
+        WHERE account_id = n.account_id AND since <= t.at
         ORDER BY since DESC LIMIT 1) p ON true
-  LEFT JOIN LATERAL (
-       SELECT period_start, period_end FROM account_subscriptions
-        WHERE account_id = n.account_id AND status = ANY(CAST(:running AS text[]))
-          AND ended_at IS NULL AND period_start <= now() AND now() < period_end
-        ORDER BY plan_type IS NOT DISTINCT FROM p.plan_type DESC, period_start DESC LIMIT 1)
-       s ON true
- CROSS JOIN LATERAL (
-       SELECT coalesce(s.period_start, m.month AT TIME ZONE 'UTC') AS period_start,
-              coalesce(s.period_end, (m.month + interval '1 month') AT TIME ZONE 'UTC')
-                  AS period_end
-         FROM (SELECT date_trunc('month', now() AT TIME ZONE 'UTC') AS month) m) t
 """)  # noqa: S608 - made of names in this program
 
 SENT: Final = (
@@ -92,10 +92,11 @@ UPDATE touched_amounts t SET leased_until = NULL
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """An account and a meter whose amounts changed by a time."""
+    """An account and a meter whose amounts changed by a time, of ``hour`` or later."""
 
     account_id: UUID
     meter: str
+    hour: datetime
     touched_at: datetime
 
 
@@ -108,6 +109,8 @@ class Thresholds:
     async def lease(self, now: datetime, *, most: int = 500) -> tuple[list[Touched], list[Usage]]:
         """Lease up to ``most`` touched amounts to this process, and return what was used of each.
 
+        Of each that is in the period that runs, and perhaps in the one before it.
+
         Raises:
             DatabaseUnavailableError: nothing was leased.
         """
@@ -117,7 +120,6 @@ class Thresholds:
             taken = [Touched(*row) for row in await connection.execute(TAKE, values)]
             if not taken:
                 return [], []
-            used = {**arrays(TOUCHED, taken), "running": sorted(RUNNING)}
             return taken, [
                 Usage(
                     row.account_id,
@@ -129,7 +131,7 @@ class Thresholds:
                     frozenset(Share(*each) for each in row.sent),
                     row.as_of,
                 )
-                for row in await connection.execute(USED, used)
+                for row in await connection.execute(USED, arrays(TOUCHED, taken))
             ]
 
         return await self._database.run(work)

@@ -14,6 +14,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_database import WAIT_FOR_LOCKS, Database
+from usage_ingest.thresholds import touched
 
 MOST_FOLDED: Final = 50_000
 """Elements of one transaction. More at a time are merged into fewer rows, up to the number of
@@ -76,12 +77,7 @@ WITH taken AS ({_taken("amount_deltas")}
     INSERT INTO folded_amounts AS f (account_id, meter, hour, value)
     SELECT account_id, meter, hour, value FROM sums
     ON CONFLICT (account_id, meter, hour) DO UPDATE SET value = f.value + excluded.value
-), touched AS (
-    INSERT INTO touched_amounts (account_id, meter, touched_at)
-    SELECT DISTINCT account_id, meter, now() FROM sums
-     WHERE meter = ANY(CAST(:announced AS text[]))
-    ON CONFLICT (account_id, meter) DO UPDATE SET touched_at = excluded.touched_at
-)
+), touched AS ({touched("SELECT * FROM sums WHERE meter = ANY(CAST(:announced AS text[]))")})
 SELECT coalesce(sum(size), 0) FROM taken
 """)  # noqa: S608 - likewise
 
@@ -140,9 +136,12 @@ ON CONFLICT (user_id, hour, server_id, tool_name) DO UPDATE
        billable_runs = f.billable_runs + excluded.billable_runs,
        tokens = f.tokens + excluded.tokens
 """),  # noqa: S608 - likewise
+    # Limits are looked at again in the period that runs: what an upgrade adds may be years old.
     "amounts": text(f"""
+WITH different AS MATERIALIZED ({DIFFERENT_AMOUNTS}
+), touched AS ({touched("SELECT account_id, meter, now() AS hour FROM different")})
 INSERT INTO folded_amounts AS f (account_id, meter, hour, value)
-SELECT account_id, meter, hour, value - total_value FROM ({DIFFERENT_AMOUNTS}) d
+SELECT account_id, meter, hour, value - total_value FROM different
 ON CONFLICT (account_id, meter, hour) DO UPDATE SET value = f.value + excluded.value
 """),  # noqa: S608 - likewise
 }

@@ -53,7 +53,8 @@ class Account:
     def period(self) -> "Period":
         """Return the billing period: Stripe's where it is known and runs, else the UTC month.
 
-        Thresholds are announced by the same period (``USED`` in ``storage.thresholds``).
+        Thresholds are announced by ``account_period`` (migration 0006), which is the same but for a
+        period that was not announced yet: it is expected there.
         """
         for each in self._running():
             start, end = each.period_start, each.period_end

@@ -3,7 +3,10 @@
 - Assignments are only inserted: one that is overruled stays, since usage may have been claimed by
   it. `released` and `seen_at` are the sweep's, as those of `billing_accounts`.
 - Subscriptions are a copy. Of each, `subscription_plans` keeps from when on which plan held, null
-  while it did not run; `account_plans` is made from these when one changes.
+  while it did not run; `account_plans` is made from these when one changes. `subscription_periods`
+  keeps its billing periods while it ran, and the meters that were billed with them; one that
+  another overruled is empty. `account_period` is
+  the rule of what an account's period is at a time, for limits and for unique tools.
 - `user_id` of `billing_accounts` and of `usage_reports` is the id of the account. For a user who
   was never assigned that is the same; the columns keep the name that the release before this one
   reads.
@@ -83,6 +86,48 @@ CREATE TABLE account_plans (
 )
 """,
     """
+CREATE TABLE subscription_periods (
+    subscription_id text NOT NULL,
+    period_start    timestamptz NOT NULL,
+    period_end      timestamptz NOT NULL,
+    meters          text[] NOT NULL,
+    PRIMARY KEY (subscription_id, period_start),
+    CHECK (period_start <= period_end)
+)
+""",
+    # Stripe's period of a subscription, first of one that gives the account's plan, else the UTC
+    # month. The period after the last one that is known begins where that ended and is
+    # expected to be as long: Stripe announces it only after it began.
+    """
+CREATE FUNCTION account_period(account uuid, at timestamptz)
+RETURNS TABLE (period_start timestamptz, period_end timestamptz, basis text)
+LANGUAGE sql STABLE AS $$
+SELECT coalesce(known.begins, date_trunc('month', at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'),
+       coalesce(known.ends, (date_trunc('month', at AT TIME ZONE 'UTC') + interval '1 month')
+                            AT TIME ZONE 'UTC'),
+       CASE WHEN known.begins IS NULL THEN 'utc_month' ELSE 'stripe' END
+  FROM (VALUES (1)) always
+  LEFT JOIN LATERAL (
+       SELECT p.begins, p.ends
+         FROM account_subscriptions s
+         JOIN subscription_periods h USING (subscription_id)
+        CROSS JOIN LATERAL (
+              SELECT h.period_start AS begins, h.period_end AS ends, false AS expected
+               UNION ALL
+              SELECT h.period_end,
+                     (h.period_end AT TIME ZONE 'UTC' + age(h.period_end AT TIME ZONE 'UTC',
+                                                            h.period_start AT TIME ZONE 'UTC'))
+                     AT TIME ZONE 'UTC', true
+               WHERE s.ended_at IS NULL AND s.period_end = h.period_end) p
+        WHERE s.account_id = account AND h.period_start <= at AND p.begins <= at AND at < p.ends
+        ORDER BY s.plan_type IS NOT DISTINCT FROM (
+                     SELECT plan_type FROM account_plans
+                      WHERE account_id = account AND since <= at ORDER BY since DESC LIMIT 1) DESC,
+                 p.expected, p.begins DESC, s.subscription_id
+        LIMIT 1) known ON true
+$$
+""",
+    """
 CREATE VIEW user_subscriptions AS
 SELECT u.user_id, s.account_id, s.subscription_id, s.plan_type, s.status, s.seats,
        s.period_start, s.period_end, s.trial_end, s.cancel_at, s.ended_at, s.as_of
@@ -100,6 +145,7 @@ SELECT u.user_id, s.account_id, s.subscription_id, s.plan_type, s.status, s.seat
     "GRANT SELECT, INSERT, UPDATE (seen_at, released) ON account_assignments TO usage_ingest",
     "GRANT SELECT, INSERT, UPDATE ON account_subscriptions TO usage_ingest",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON subscription_plans, account_plans TO usage_ingest",
+    "GRANT SELECT, INSERT, UPDATE (period_end, meters) ON subscription_periods TO usage_ingest",
     "GRANT SELECT ON user_subscriptions TO usage_ingest",
     "ALTER TABLE usage_reports ADD COLUMN late boolean NOT NULL DEFAULT false",
     """
@@ -127,6 +173,8 @@ DOWN = (
     "DROP INDEX usage_events_waiting_by_time",
     "ALTER TABLE usage_reports DROP COLUMN late",
     "DROP VIEW user_subscriptions",
+    "DROP FUNCTION account_period",
+    "DROP TABLE subscription_periods",
     "DROP TABLE account_plans",
     "DROP TABLE subscription_plans",
     "DROP TABLE account_subscriptions",

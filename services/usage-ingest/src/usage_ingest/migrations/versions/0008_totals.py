@@ -116,6 +116,7 @@ VALUES ('usage', (SELECT now() WHERE NOT EXISTS (SELECT FROM usage_events))),
 CREATE TABLE touched_amounts (
     account_id   uuid NOT NULL,
     meter        text NOT NULL,
+    hour         timestamptz NOT NULL,
     touched_at   timestamptz NOT NULL,
     leased_until timestamptz,
     PRIMARY KEY (account_id, meter)

@@ -1,4 +1,4 @@
-"""Billing periods, and the reports that are on no invoice, or came late for theirs.
+"""Which reports are on no invoice, or came late for theirs.
 
 Revision ID: 0012
 Revises: 0011
@@ -12,17 +12,6 @@ down_revision = "0011"
 OLDEST_SERVED = "0001"
 
 UP = (
-    """
-CREATE TABLE subscription_periods (
-    subscription_id text NOT NULL,
-    period_start    timestamptz NOT NULL,
-    period_end      timestamptz NOT NULL CHECK (period_end > period_start),
-    account_id      uuid NOT NULL,
-    meters          text[] NOT NULL,
-    PRIMARY KEY (subscription_id, period_start)
-)
-""",
-    "CREATE INDEX subscription_periods_account ON subscription_periods (account_id, period_start)",
     """
 CREATE TABLE subscriptions_read (
     single   boolean PRIMARY KEY DEFAULT true CHECK (single),
@@ -60,7 +49,6 @@ CREATE TABLE placements_place (
 INSERT INTO placements_place (answered_at, report_id)
 VALUES (now(), '00000000-0000-0000-0000-000000000000')
 """,
-    "GRANT SELECT, INSERT, UPDATE, DELETE ON subscription_periods TO usage_ingest",
     "GRANT SELECT, INSERT, UPDATE ON subscriptions_read TO usage_ingest",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON report_placements TO usage_ingest",
     "GRANT SELECT, UPDATE ON placements_place TO usage_ingest",
@@ -70,7 +58,6 @@ DOWN = (
     "DROP TABLE placements_place",
     "DROP TABLE report_placements",
     "DROP TABLE subscriptions_read",
-    "DROP TABLE subscription_periods",
 )
 
 

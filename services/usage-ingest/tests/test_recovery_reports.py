@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from nexus_contracts import CallRecord, UsageRecorded
-from usage_ingest.recovery.plan import (
+from usage_ingest.recovery.reports import (
     RANKS,
     Account,
     Changes,

@@ -1,8 +1,4 @@
-"""What recovery changes in a restored ledger: which reports, and which events of them. Pure.
-
-The ledger was restored from a backup, the journal was not. A report that is in the journal and not
-in the ledger was made after the backup, and Stripe may have counted it: made again from the same
-events, it would be counted twice. So its row is inserted again, and events are claimed for it.
+"""Which events recovery claims for the reports of a restored ledger. Pure.
 
 The journal has how many events a report summed up and the time of the earliest, but not their ids.
 On a meter that counts runs, any events of that customer, window and dimension set are the same
@@ -13,168 +9,16 @@ has for it: on that of the account's plan as it is known now, if the claim has a
 on another that the claim has a report of.
 """
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
 from uuid import UUID
 
-from nexus_contracts import CallRecord, UsageRecorded
 from nexus_plans import Charge
 from usage_ingest.charging import Charges, charged_value, is_route
+from usage_ingest.recovery.reports import ReportRow
 from usage_ingest.windows import bounds
-
-RANKS: Final = {
-    "pending": 0,
-    "forwarded": 1,
-    "rejected": 2,
-    "reported": 3,
-    "rejected_later": 4,
-    "superseded": 5,
-}
-"""A report's state only rises."""
-
-Slot = tuple[UUID, str]
-"""A claim and a meter: one of their reports is standing, the others were superseded."""
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """The account of a customer at Stripe, and the customer's generation."""
-
-    account_id: UUID
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReportStatus:
-    """The part of a report's row that changes."""
-
-    state: str
-    forwarded_at: datetime | None = None
-    answered_at: datetime | None = None
-    reason: str | None = None
-    ever_unknown: bool = False
-
-    @classmethod
-    def of(cls, record: CallRecord) -> "ReportStatus":
-        """Return the status that a record of the journal gives a report.
-
-        A report that may have been counted, or that Stripe refused only for now, is ``forwarded``:
-        if it is replayed, the reporter goes on from what its journal says.
-        """
-        began, ended = record.started_at, record.answered_at
-        if record.rejected_later is not None:
-            return cls("rejected_later", began, ended, record.rejected_later, record.ever_unknown)
-        if record.state == "accepted":
-            return cls("reported", began, ended, None, record.ever_unknown)
-        if record.state == "refused" and record.reason is not None:
-            return cls("rejected", began, ended, record.reason, record.ever_unknown)
-        return cls("forwarded", began, ever_unknown=record.ever_unknown)
-
-
-@dataclass(frozen=True, slots=True)
-class ReportRow:
-    """A report as it is in the ledger, or will be."""
-
-    report: UsageRecorded
-    claim_id: UUID
-    account: Account
-    status: ReportStatus
-
-    @property
-    def slot(self) -> Slot:
-        """The claim and the meter that it reports."""
-        return (self.claim_id, self.report.meter)
-
-    @property
-    def dimensions_json(self) -> str:
-        """The dimensions as JSON; equal dimensions are the same text."""
-        return json.dumps(self.report.dimensions or {}, sort_keys=True)
-
-    def is_replaced_by(self, other: "ReportRow") -> bool:
-        """Whether it was refused for a deleted customer, and ``other`` is to a later one."""
-        status = self.status
-        gone = status.state == "rejected" and status.reason == "no_such_customer"
-        return (
-            gone and not status.ever_unknown and self.account.generation < other.account.generation
-        )
-
-    def superseded(self) -> "ReportRow":
-        """Return it with the state of a report that was replaced."""
-        return replace(self, status=replace(self.status, state="superseded"))
-
-
-@dataclass(slots=True)
-class Changes:
-    """The changes to the ledger's reports.
-
-    ``updates`` are rows with another status, ``inserts`` rows that the ledger lacks, both by
-    report. ``standing`` is the report that stands then for each claim and meter.
-    ``unknown_customers`` are records of customers that the ledger does not have; ``conflicts`` are
-    records that contradict the ledger.
-    """
-
-    standing: dict[Slot, ReportRow] = field(default_factory=dict)
-    updates: dict[UUID, ReportRow] = field(default_factory=dict)
-    inserts: dict[UUID, ReportRow] = field(default_factory=dict)
-    unknown_customers: list[CallRecord] = field(default_factory=list)
-    conflicts: list[CallRecord] = field(default_factory=list)
-
-
-def plan_reports(
-    records: Sequence[CallRecord], ledger: Sequence[ReportRow], accounts: Mapping[str, Account]
-) -> Changes:
-    """Plan the changes to the ledger's reports.
-
-    Args:
-        records: The journal's records, one for each report.
-        ledger: The rows of these reports, and all others of the same claims.
-        accounts: The accounts of the reports' customers, as far as the ledger has them.
-    """
-    known = {row.report.report_id: row for row in ledger}
-    changes = Changes({row.slot: row for row in ledger if row.status.state != "superseded"})
-    for record in records:
-        if record.report.report_id in known:
-            _update(changes, known[record.report.report_id], record)
-    for record in records:
-        if record.report.report_id not in known:
-            _insert(changes, record, accounts)
-    return changes
-
-
-def _update(changes: Changes, row: ReportRow, record: CallRecord) -> None:
-    if row.report != record.report:
-        changes.conflicts.append(record)
-        return
-    status = ReportStatus.of(record)
-    if RANKS[status.state] > RANKS[row.status.state]:
-        updated = replace(row, status=status)
-        changes.updates[row.report.report_id] = updated
-        changes.standing[row.slot] = updated
-
-
-def _insert(changes: Changes, record: CallRecord, accounts: Mapping[str, Account]) -> None:
-    account = accounts.get(record.report.stripe_customer_id)
-    if account is None:
-        changes.unknown_customers.append(record)
-        return
-    row = ReportRow(record.report, record.claim_id, account, ReportStatus.of(record))
-    standing = changes.standing.get(row.slot)
-    if standing is not None and row.is_replaced_by(standing):
-        changes.inserts[record.report.report_id] = row.superseded()
-        return
-    if standing is not None and not standing.is_replaced_by(row):
-        changes.conflicts.append(record)
-        return
-    if standing is not None:
-        replaced = standing.report.report_id
-        rows = changes.inserts if replaced in changes.inserts else changes.updates
-        rows[replaced] = standing.superseded()
-    changes.inserts[record.report.report_id] = row
-    changes.standing[row.slot] = row
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +44,38 @@ class Beside:
     """
 
     room: Counter[str] = field(default_factory=Counter)
-    taken: list[tuple[UUID, str, str]] = field(default_factory=list)
+    taken: list[tuple["Candidate", str, str]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, claims: Iterable["Claim"]) -> "Beside":
+        """Return the room that the late claims of a group have."""
+        room: Counter[str] = Counter()
+        for claim in claims:
+            room.update(claim.lacking)
+        return cls(room)
+
+
+@dataclass(slots=True)
+class Differences:
+    """By customer and meter, how much more claims reported than their events read.
+
+    Claims may have exchanged events, which leaves the sum over all of them as it was, but for
+    rounding: ``rounded`` is how many of the claims that differ have a markup.
+    """
+
+    values: Counter[tuple[str, str]] = field(default_factory=Counter)
+    rounded: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def add(self, other: "Differences") -> None:
+        """Add those of other claims."""
+        self.values.update(other.values)
+        self.rounded.update(other.rounded)
+
+    def named(self) -> list[tuple[tuple[str, str], int]]:
+        """Return those that no exchange of events explains, the greatest first."""
+        return [
+            (of, value) for of, value in self.values.most_common() if abs(value) > self.rounded[of]
+        ]
 
 
 @dataclass(slots=True)
@@ -208,9 +83,9 @@ class Claim:
     """A claim by its standing reports, one for each meter, and the readings of its events so far.
 
     ``counting`` are the keys of which each run has one, whatever else it has; without routes there
-    is only one, and it need not be known. ``plan`` is its account's plan at the time of its first
-    event, as it is known now. ``events`` and ``sums`` are the number and the sum of its events'
-    readings, by key.
+    is only one, and it need not be known. A claim of late readings has one reading of each event.
+    ``plan`` is its account's plan at the time of its first event, as it is known now. ``events``
+    and ``sums`` are the number and the sum of its events' readings, by key.
     """
 
     rows: Mapping[str, ReportRow]
@@ -235,10 +110,13 @@ class Claim:
         if not is_route(key):
             return Charge(key)
         known = self.charges.get(self.plan, self.charges.get(None, {}))
-        if key not in known:
-            return None
-        possible = (plan[key] for plan in (known, *self.charges.values()) if key in plan)
-        return next((each for each in possible if each.meter in self.rows), known[key])
+        plans = (known, *self.charges.values())
+        reported = [plan[key] for plan in plans if key in plan and plan[key].meter in self.rows]
+        if key in known:
+            return next(iter(reported), known[key])
+        # A report that the plan as it is known now can't have made tells of another plan.
+        explained = {*self.counting, *(charge.meter for charge in known.values())}
+        return next((each for each in reported if each.meter not in explained), None)
 
     @property
     def lacking(self) -> dict[str, int]:
@@ -264,22 +142,26 @@ class Claim:
         return {charge.meter for key in keys if (charge := self.charge(key)) is not None}
 
     @property
-    def differences(self) -> dict[tuple[str, str], int]:
-        """By customer and meter, how much more was reported than its events read.
+    def differences(self) -> "Differences":
+        """How much more was reported than its events read.
 
         While events are missing, that is not known, and nothing is returned.
         """
+        found = Differences()
         if self.missing:
-            return {}
+            return found
         values: Counter[str] = Counter()
+        rounded = set()
         for key, value in self.sums.items():
             if (charge := self.charge(key)) is not None:
                 values[charge.meter] += charged_value(value, charge)
-        reports = {meter: row.report for meter, row in self.rows.items()}
-        return {
-            (report.stripe_customer_id, meter): report.value - values[meter]
-            for meter, report in reports.items()
-        }
+                rounded |= {charge.meter} if charge.markup_percent else set()
+        for meter, row in self.rows.items():
+            if difference := row.report.value - values[meter]:
+                of = (row.report.stripe_customer_id, meter)
+                found.values[of] += difference
+                found.rounded[of] += meter in rounded
+        return found
 
     def beside(self, candidate: Candidate, beside: Beside) -> dict[str, str]:
         """Return the readings of an event that are a late report's, as far as there is room.
@@ -302,7 +184,7 @@ class Claim:
         self.sums.update(own)
         for key, meter in late.items():
             beside.room[meter] -= 1
-            beside.taken.append((candidate.event_id, key, meter))
+            beside.taken.append((candidate, key, meter))
 
     def accepts(self, candidate: Candidate, beside: Beside) -> bool:
         """Whether it may have summed up this event, and can still get all others that it lacks.
