@@ -16,7 +16,7 @@ import asyncpg
 from local_stack.dead_letters import read_dead_letters
 from local_stack.urls import login_of
 from metering_chaos.environment import Environment, in_thread, open_environment
-from metering_chaos.gathering import customers_by_user, read_depths
+from metering_chaos.gathering import read_customers, read_depths
 from metering_chaos.proxies import Proxy
 from nexus_contracts import Event, EventData, ToolExecuted, UserCreated
 from support.events import NAME, user_created
@@ -200,7 +200,8 @@ class ControlledStack:
     async def customers(self, user: UUID) -> int:
         """Return how many customers Stripe has for a user."""
         stack = self.environment.stack
-        return (await customers_by_user(stack.emulator.url, stack.stripe_key))[user]
+        customers = await read_customers(stack.emulator.url, stack.stripe_key)
+        return list(customers.values()).count(user)
 
     async def calls(self, identifier: str) -> int:
         """Return how many calls for a report Stripe has received."""

@@ -7,9 +7,12 @@ import aiohttp
 import pytest
 
 from chaos.controlled_stack import INGEST, ControlledStack
-from metering_chaos.checking import Violation, check
+from metering_chaos.checking import check
+from metering_chaos.findings import Violation
 from metering_chaos.gathering import gather_evidence
-from metering_chaos.load import make_load
+from metering_chaos.load import make_load, make_organisations
+from metering_chaos.organisations import found_organisations
+from metering_chaos.process_faults import price_model
 from metering_chaos.publisher import LoadPublisher
 from metering_chaos.run import settle
 
@@ -21,15 +24,18 @@ pytestmark = [
 
 DELETE_ONE = """
 DELETE FROM usage_events
- WHERE event_id = (SELECT event_id FROM usage_events WHERE billing_state = 'not_billable' LIMIT 1)
+ WHERE event_id = (SELECT event_id FROM usage_events LEFT JOIN usage_details d USING (event_id)
+                    WHERE billing_state = 'not_billable' AND d.event_id IS NULL LIMIT 1)
 """
 
 
 async def test_checker_finds_an_extra_charge_and_a_lost_event(stack: ControlledStack) -> None:
     """After a clean run, one event is deleted from the ledger and one charge is made by hand."""
+    await found_organisations(stack.environment, make_organisations(seed=5))
     load = make_load(seed=5, events=300, seconds=5, start=datetime.now(UTC))
     publisher = LoadPublisher(stack.environment.stack.amqp_url("publisher"), load)
     publishing = asyncio.create_task(publisher.run())
+    await price_model(stack.environment)
     evidence, verdict = await settle(stack.environment, publisher, publishing, patience=90)
     assert verdict.clean, verdict.findings
 

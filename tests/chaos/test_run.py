@@ -12,6 +12,7 @@ EVIDENCE = (
     "read-only sessions",
     "messages sent to a tier without its policy",
     "connections without an answer",
+    "readings later than their runs",
 )
 """Effects that prove a fault, whatever the load of the machine."""
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
 
+import pytest
+
 from local_stack.catalogue import METER, SERVICES, base_environment
 from nexus_contracts import Event, UserCreatedV2
 from support.events import past_run
@@ -113,6 +115,7 @@ async def billed_run(platform: Platform, user: UUID, number: int) -> UUID:
     return run.id
 
 
+@pytest.mark.long
 async def test_commands_of_the_page_do_what_it_says(platform: Platform, tmp_path: Path) -> None:
     """From the first meter to a customer made by hand, on the real services."""
     reader = Reader(platform, tmp_path / "reader")

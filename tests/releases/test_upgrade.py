@@ -8,20 +8,29 @@ become unready, so that its readiness is not checked after them.
 import asyncio
 import signal
 from datetime import timedelta
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
 
 from customer_provisioner.storage.reader import ProfileReader
 from customer_provisioner.storage.writer import ProfileWriter
-from nexus_contracts import UserCreatedV2
+from nexus_contracts import Event, EventData, SubscriptionChanged, UserAssigned, UserCreatedV2
 from nexus_messaging.clock import utc_now
 from nexus_messaging.description import metering_topology
-from nexus_messaging.topology import UNROUTABLE
+from nexus_messaging.topology import (
+    CUSTOMER_PROVISIONED_QUEUE,
+    INTERNAL,
+    SUBSCRIPTION_CHANGED_QUEUE,
+    TOOL_EXECUTED_QUEUE,
+    UNROUTABLE,
+    USER_ASSIGNED_QUEUE,
+    dead_letter_queue,
+)
 from releases.upgrade import Upgrade
 from support.billing import assert_counted_once
 from support.databases import opened
-from support.events import user_created
+from support.events import report, user_created
 from support.waiting import eventually
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
@@ -30,6 +39,35 @@ REPORTED = """
 SELECT coalesce(sum(event_count) FILTER (WHERE state = 'reported'), 0)::int FROM usage_reports
 """
 EVENTS = "SELECT count(*)::int FROM usage_events"
+ASSIGNED = "SELECT count(*)::int FROM account_assignments"
+SUBSCRIBED = "SELECT count(*)::int FROM account_subscriptions"
+
+
+def event(data: EventData) -> Event[EventData]:
+    """Return the event that customer-provisioner publishes of ``data``."""
+    return Event.of(data, source="customer-provisioner", id=uuid4(), time=utc_now())
+
+
+def assigned(account: UUID) -> Event[EventData]:
+    """Return the event that an account pays for a user from now on."""
+    return event(UserAssigned(user_id=uuid4(), account_id=account, since=utc_now(), revision=1))
+
+
+def subscribed(account: UUID, customer: str) -> Event[EventData]:
+    """Return the event that an account has a subscription."""
+    return event(
+        SubscriptionChanged(
+            subscription_id="sub_new",
+            account_id=account,
+            stripe_customer_id=customer,
+            revision=1,
+            plan_type="pro",
+            status="active",
+            items=[],
+            plan_since=utc_now(),
+            as_of=utc_now(),
+        )
+    )
 
 
 async def number(upgrade: Upgrade, query: str) -> int:
@@ -76,6 +114,7 @@ async def test_rolling_upgrade_counts_every_run_once(upgrade: Upgrade) -> None:
         users.append(*(await publish_users(upgrade))[:1])
 
         await asyncio.to_thread(upgrade.platform.start)
+        await upgrade.platform.run_command("usage_ingest", "totals", "--rebuild")
         await until_grown(upgrade, REPORTED, 400)
 
         for service in upgrade.old.values():
@@ -85,6 +124,40 @@ async def test_rolling_upgrade_counts_every_run_once(upgrade: Upgrade) -> None:
         await until_grown(upgrade, REPORTED, 400)
 
     await assert_all_counted_once(upgrade)
+    await upgrade.platform.run_command("usage_ingest", "totals", "--verify")
+
+
+async def test_previous_release_loses_no_event_that_is_new(upgrade: Upgrade) -> None:
+    """Events of accounts wait, or are dead-lettered unchanged where somebody moved them to it.
+
+    A report of late readings it sends to Stripe as any other.
+    """
+    await asyncio.to_thread(upgrade.start_old)
+    await upgrade.upgrade_servers()
+    vhost, account = upgrade.vhost, uuid4()
+    [customer] = await upgrade.platform.customers(1)
+    waiting, moved = assigned(account), assigned(account)
+    changed = subscribed(account, customer)
+    await vhost.publish(moved, changed, exchange=INTERNAL)
+    await vhost.move(USER_ASSIGNED_QUEUE, TOOL_EXECUTED_QUEUE)
+    await vhost.move(SUBSCRIPTION_CHANGED_QUEUE, CUSTOMER_PROVISIONED_QUEUE)
+    await vhost.publish(report(customer, late=True), exchange=INTERNAL)
+
+    async with upgrade.platform.stripe() as stripe:
+        await eventually(stripe.sums, lambda sums: [int(each["value"]) for each in sums] == [1])
+    for queue, sent in ((TOOL_EXECUTED_QUEUE, moved), (CUSTOMER_PROVISIONED_QUEUE, changed)):
+        letters = await eventually(partial(vhost.dead_letters, queue), bool)
+        assert [letter.body for letter in letters] == [sent.body()]
+    await vhost.publish(waiting, exchange=INTERNAL)
+
+    for service in upgrade.old.values():
+        service.terminate()
+    await asyncio.to_thread(upgrade.platform.start, "usage-ingest")
+    await vhost.move(dead_letter_queue(TOOL_EXECUTED_QUEUE), USER_ASSIGNED_QUEUE)
+    await vhost.move(dead_letter_queue(CUSTOMER_PROVISIONED_QUEUE), SUBSCRIPTION_CHANGED_QUEUE)
+
+    await eventually(lambda: number(upgrade, ASSIGNED), lambda users: users == 2)
+    await eventually(lambda: number(upgrade, SUBSCRIBED), lambda found: found == 1)
 
 
 async def test_previous_release_leaves_users_to_be_linked_to_this_one(upgrade: Upgrade) -> None:

@@ -8,63 +8,115 @@ from uuid import UUID
 import pytest
 
 from local_stack.dead_letters import DeadLetter
-from metering_chaos.checking import Violation, check, dead_letters_to_move
+from metering_chaos.checking import check, dead_letters_to_move
 from metering_chaos.evidence import (
     Evidence,
+    FirstUse,
+    LateReading,
     LedgerEvent,
     Message,
     MessageKind,
     MeterEvent,
+    ModelUsage,
+    Organisation,
     Report,
     ToolRun,
 )
+from metering_chaos.findings import Violation
 
-ADA, BOB = UUID(int=1), UUID(int=2)
-METER = "tool_call_executed"
-CLAIM = UUID(int=70)
+ADA, BOB, CEY, ACME = (UUID(int=number) for number in range(1, 5))
+METER, PREMIUM = "tool_call_executed", "premium_tool_calls"
+COST, TOOLS = "llm_cost_micros", "unique_tools"
+CLAIM, OF_ACME, LATE = UUID(int=70), UUID(int=71), UUID(int=72)
 QUEUE = "usage-ingest.tool-executed.dlq"
 
 
-def run(number: int, *, status: str = "succeeded", user: UUID = ADA, tokens: int = 5) -> Message:
+def run(
+    number: int,
+    *,
+    status: str = "succeeded",
+    user: UUID = ADA,
+    tokens: int = 5,
+    usage: ModelUsage | None = None,
+) -> Message:
     """Return the message of a tool run."""
-    content = ToolRun(user, "weather", "forecast", "hub", status, tokens)
-    body = f"run {number} of {user}: {status} {tokens}".encode()
-    return Message(MessageKind.RUN, "tool.executed.v1", UUID(int=100 + number), body, run=content)
+    content = ToolRun(user, "browser", "open_page", "hub", status, tokens)
+    body = f"run {number} of {user}: {status} {tokens} {usage}".encode()
+    event_id = UUID(int=100 + number)
+    return Message(MessageKind.RUN, "tool.executed", event_id, body, run=content, usage=usage)
 
 
 def stored(message: Message, state: str = "claimed", claim: UUID | None = CLAIM) -> LedgerEvent:
     """Return the row of the ledger for a run."""
     assert message.run is not None
-    return LedgerEvent(message.event_id, message.run, state, claim)
+    return LedgerEvent(message.event_id, message.run, state, claim, message.usage)
 
 
 def report(**changes: Any) -> Report:
-    """Return a report of the two runs that sound evidence has."""
-    sound = Report(UUID(int=90), "nexus:90", CLAIM, "cus_ada", METER, 2, 2, "reported")
+    """Return the report of Ada's two runs, which are premium."""
+    sound = report_of(90, CLAIM, "cus_ada", PREMIUM, 2, 2)
     return replace(sound, **changes)
+
+
+def report_of(
+    number: int, claim: UUID, customer: str, meter: str, value: int, readings: int
+) -> Report:
+    """Return a report that Stripe has counted."""
+    identifier = f"nexus:{number}"
+    report_id = UUID(int=number)
+    return Report(report_id, identifier, claim, customer, meter, value, readings, "reported")
+
+
+def counted(report: Report) -> MeterEvent:
+    """Return what Stripe has accepted of a report."""
+    return MeterEvent(report.identifier, report.customer, report.meter, report.value, 1)
 
 
 INVALID = Message(MessageKind.INVALID, "tool.executed.v1", UUID(int=200), b"{not json")
 CREATED = Message(MessageKind.USER, "user.created.v1", UUID(int=300), b"ada", user=ADA)
 FAILED = run(3, status="failed")
+WITH_MODEL = run(2, usage=ModelUsage("claude-haiku-4-5", 12, 0))
+OF_CEY = run(5, user=CEY, usage=ModelUsage("claude-sonnet-4-5", 10, 2))
+OTHERS = (
+    # 12 micro-USD and the 30 % of the plan Free, rounded.
+    report_of(92, CLAIM, "cus_ada", COST, 16, 1),
+    # Enterprise counts premium runs as all others, and has no markup.
+    report_of(93, OF_ACME, "cus_acme", METER, 1, 1),
+    report_of(94, OF_ACME, "cus_acme", TOOLS, 1, 1),
+    report_of(95, LATE, "cus_acme", COST, 60, 1),
+)
 SOUND = Evidence(
-    confirmed=(run(1), run(2), run(2), FAILED, run(4, user=BOB), INVALID, CREATED),
+    confirmed=(run(1), WITH_MODEL, WITH_MODEL, FAILED, run(4, user=BOB), OF_CEY, INVALID, CREATED),
     unconfirmed=(),
+    organisations=(Organisation(ACME, "enterprise", (CEY,)),),
     events=(
         stored(run(1)),
-        stored(run(2)),
+        stored(WITH_MODEL),
         stored(FAILED, "not_billable", None),
         stored(run(4, user=BOB), "waiting", None),
+        stored(OF_CEY, claim=OF_ACME),
     ),
-    reports=(report(),),
-    profiles=frozenset({ADA}),
-    accounts={ADA: "cus_ada"},
+    late_readings=(LateReading(OF_CEY.event_id, 60, "claimed", LATE),),
+    first_uses=(FirstUse(ACME, "browser", "open_page", OF_ACME),),
+    reports=(report(), *OTHERS),
+    profiles=frozenset({ADA, ACME}),
+    accounts={ADA: "cus_ada", ACME: "cus_acme"},
     dead_letters=(DeadLetter(QUEUE, "unreadable", INVALID.body),),
-    meter_events=(MeterEvent("nexus:90", "cus_ada", METER, 2, 1),),
-    sums={("cus_ada", METER): 2},
-    customers={ADA: 1},
+    meter_events=tuple(counted(each) for each in (report(), *OTHERS)),
+    sums={(each.customer, each.meter): each.value for each in (report(), *OTHERS)},
+    customers={"cus_ada": ADA, "cus_acme": ACME},
     queued={"usage-ingest.tool-executed": 0},
 )
+
+
+def first_report(**changes: Any) -> dict[str, Any]:
+    """Return the change of one report of sound evidence."""
+    return {"reports": (report(**changes), *OTHERS)}
+
+
+def first_sum(value: int) -> dict[str, Any]:
+    """Return the change of one sum at Stripe."""
+    return {"sums": {**SOUND.sums, ("cus_ada", PREMIUM): value}}
 
 
 def violations(**changes: Any) -> set[Violation]:
@@ -73,7 +125,7 @@ def violations(**changes: Any) -> set[Violation]:
 
 
 def test_sound_evidence_is_clean() -> None:
-    """Recorded, dead-lettered, waiting, free and billed: all of it adds up."""
+    """Recorded, dead-lettered, waiting, free, billed, by plan and later: all of it adds up."""
     verdict = check(SOUND)
 
     assert verdict.clean
@@ -90,8 +142,17 @@ LOSSES: dict[str, Callable[[], dict[str, Any]]] = {
         "dead_letters": (DeadLetter(QUEUE, "unreadable", INVALID.body + b" "),)
     },
     "a user without a profile": lambda: {"profiles": frozenset()},
-    "a reported report that Stripe never counted": lambda: {"meter_events": ()},
-    "a report that sums too few of its runs": lambda: {"reports": (report(value=1),)},
+    "a model and tokens that are stored nowhere": lambda: {
+        "confirmed": (*SOUND.confirmed, run(1, usage=WITH_MODEL.usage))
+    },
+    "a reported report that Stripe never counted": lambda: {"meter_events": SOUND.meter_events[1:]},
+    "a report that sums too few of its runs": lambda: first_report(value=1),
+    "a claim without a report for a meter": lambda: {"reports": SOUND.reports[1:]},
+    "a cost that is on no report": lambda: {"reports": (report(), *OTHERS[1:])},
+    "a cost without the markup of the plan": lambda: {
+        "reports": (report(), replace(OTHERS[0], value=12), *OTHERS[1:])
+    },
+    "a tool whose first use was not taken": lambda: {"first_uses": ()},
 }
 
 
@@ -104,17 +165,26 @@ def test_loss_is_found(changes: Callable[[], dict[str, Any]]) -> None:
 DOUBLES: dict[str, Callable[[], dict[str, Any]]] = {
     "an identifier accepted twice": lambda: {
         "meter_events": (replace(SOUND.meter_events[0], times=2),),
-        "sums": {("cus_ada", METER): 4},
+        **first_sum(4),
     },
     "an identifier that belongs to no report": lambda: {
-        "meter_events": (*SOUND.meter_events, MeterEvent("nexus:91", "cus_ada", METER, 2, 1))
+        "meter_events": (*SOUND.meter_events, MeterEvent("nexus:91", "cus_ada", PREMIUM, 2, 1))
     },
     "two valid reports of one claim": lambda: {
-        "reports": (report(), report(report_id=UUID(int=91), identifier="nexus:91")),
-        "meter_events": (*SOUND.meter_events, MeterEvent("nexus:91", "cus_ada", METER, 2, 1)),
-        "sums": {("cus_ada", METER): 4},
+        "reports": (*SOUND.reports, report(report_id=UUID(int=91), identifier="nexus:91")),
+        "meter_events": (*SOUND.meter_events, MeterEvent("nexus:91", "cus_ada", PREMIUM, 2, 1)),
+        **first_sum(4),
     },
-    "a report that sums more than its runs": lambda: {"reports": (report(value=3),)},
+    "a report that sums more than its runs": lambda: first_report(value=3),
+    "a cost that is billed with its run and later": lambda: {
+        "reports": (*SOUND.reports, report_of(96, OF_ACME, "cus_acme", COST, 60, 1))
+    },
+    "a late reading of a run without tokens": lambda: {
+        "late_readings": (*SOUND.late_readings, LateReading(run(1).event_id, 9, "claimed", CLAIM))
+    },
+    "a first use that was taken twice": lambda: {
+        "first_uses": (*SOUND.first_uses, *SOUND.first_uses)
+    },
     "an event that is in the ledger twice": lambda: {"events": (*SOUND.events, SOUND.events[0])},
 }
 
@@ -128,28 +198,41 @@ def test_double_billing_is_found(changes: Callable[[], dict[str, Any]]) -> None:
 OPEN_ENDS: dict[str, Callable[[], dict[str, Any]]] = {
     "an event that was never published": lambda: {
         "events": (*SOUND.events, stored(run(9), "waiting", None)),
-        "accounts": {},
+        "accounts": {ADA: "cus_ada", ACME: "cus_acme"},
     },
     "an event still due": lambda: {"events": (stored(run(1), "due", None), *SOUND.events[1:])},
     "an event that waits although its user has a customer": lambda: {
-        "accounts": {ADA: "cus_ada", BOB: "cus_bob"}
+        "accounts": {**SOUND.accounts, BOB: "cus_bob"}
     },
-    "an event claimed by no report": lambda: {
-        "events": (*SOUND.events[:-1], stored(run(4, user=BOB), "claimed", UUID(int=71)))
+    "a member's event that waits although the organisation has a customer": lambda: {
+        "events": (*SOUND.events, stored(run(6, user=CEY), "waiting", None)),
+        "confirmed": (*SOUND.confirmed, run(6, user=CEY)),
     },
     "a free run that is billed": lambda: {
-        "events": (*SOUND.events[:2], stored(FAILED), SOUND.events[3])
+        "events": (*SOUND.events[:2], stored(FAILED), *SOUND.events[3:])
+    },
+    "a late reading still due": lambda: {
+        "late_readings": (replace(SOUND.late_readings[0], state="due", claim=None),),
+        "reports": SOUND.reports[:-1],
+    },
+    "a late reading of another value": lambda: {
+        "late_readings": (replace(SOUND.late_readings[0], value=61),)
+    },
+    "a member's run that the member pays": lambda: {
+        "customers": {**SOUND.customers, "cus_acme": CEY}
     },
     "a report still under way": lambda: {
-        "reports": (report(state="forwarded"),),
-        "meter_events": (),
+        **first_report(state="forwarded"),
+        "meter_events": SOUND.meter_events[1:],
     },
-    "a refused report that Stripe counted": lambda: {"reports": (report(state="rejected"),)},
-    "another value at Stripe": lambda: {"meter_events": (replace(SOUND.meter_events[0], value=3),)},
-    "sums that differ": lambda: {"sums": {("cus_ada", METER): 3}},
+    "a refused report that Stripe counted": lambda: first_report(state="rejected"),
+    "another value at Stripe": lambda: {
+        "meter_events": (replace(SOUND.meter_events[0], value=3), *SOUND.meter_events[1:])
+    },
+    "sums that differ": lambda: first_sum(3),
     "a sum of an unknown customer": lambda: {"sums": {**SOUND.sums, ("cus_eve", METER): 1}},
-    "a user who cannot be billed": lambda: {"profiles": frozenset({ADA, BOB})},
-    "a user with two customers": lambda: {"customers": {ADA: 2}},
+    "a user who cannot be billed": lambda: {"profiles": SOUND.profiles | {BOB}},
+    "a user with two customers": lambda: {"customers": {**SOUND.customers, "cus_ada2": ADA}},
     "a message left in a queue": lambda: {"queued": {"usage-ingest.tool-executed": 1}},
 }
 
@@ -166,27 +249,32 @@ def dead_report(reason: str) -> DeadLetter:
     return DeadLetter("stripe-reporter.usage-recorded.dlq", reason, body)
 
 
+def uncounted() -> dict[str, Any]:
+    """Return the change of a report that Stripe never counted."""
+    return {"meter_events": SOUND.meter_events[1:], **first_sum(0)}
+
+
 def test_report_of_unknown_outcome_is_accounted_for() -> None:
     """It waits for a person, and Stripe may have counted it or not."""
     letters = (*SOUND.dead_letters, dead_report("outcome_unknown"))
-    forwarded = (report(state="forwarded"),)
+    forwarded = first_report(state="forwarded")
 
-    assert not violations(reports=forwarded, dead_letters=letters)
-    assert not violations(reports=forwarded, dead_letters=letters, meter_events=(), sums={})
+    assert not violations(**forwarded, dead_letters=letters)
+    assert not violations(**forwarded, dead_letters=letters, **uncounted())
 
 
 def test_report_dead_lettered_for_another_reason_must_not_be_counted() -> None:
     """A dead letter accounts for a report that was not sent; a counted one is an open end."""
     letters = (*SOUND.dead_letters, dead_report("attempts_spent"))
-    forwarded = (report(state="forwarded"),)
+    forwarded = first_report(state="forwarded")
 
-    assert not violations(reports=forwarded, dead_letters=letters, meter_events=(), sums={})
-    assert violations(reports=forwarded, dead_letters=letters) == {Violation.UNACCOUNTED}
+    assert not violations(**forwarded, dead_letters=letters, **uncounted())
+    assert violations(**forwarded, dead_letters=letters) == {Violation.UNACCOUNTED}
 
 
 def test_refused_report_is_accounted_for() -> None:
     """What Stripe refuses and never counts is neither lost nor open."""
-    assert not violations(reports=(report(state="rejected"),), meter_events=(), sums={})
+    assert not violations(**first_report(state="rejected"), **uncounted())
 
 
 def test_dead_lettered_run_is_accounted_for() -> None:
@@ -211,7 +299,8 @@ def test_unconfirmed_message_may_have_arrived() -> None:
 
 def test_verdict_counts_runs() -> None:
     """A report of two runs that is counted three times too often is six runs too many."""
-    verdict = check(replace(SOUND, meter_events=(replace(SOUND.meter_events[0], times=4),)))
+    often = replace(SOUND.meter_events[0], times=4)
+    verdict = check(replace(SOUND, meter_events=(often, *SOUND.meter_events[1:])))
 
     assert verdict.count(Violation.DOUBLE_BILLED) == 6
 

@@ -56,9 +56,13 @@ def test_a_load_has_duplicates_invalid_messages_and_reused_ids() -> None:
     load = make_load(1, 5000, 30, START)
     messages = [scheduled.message for scheduled in load]
     runs = [message for message in messages if message.kind is MessageKind.RUN]
-    contents = Counter(message.event_id for message in set(runs))
+    contents = Counter(event_id for event_id, _ in {(each.event_id, each.run) for each in runs})
+    usages = {(each.event_id, each.usage) for each in runs}
+    of_runs = Counter(event_id for event_id, _ in usages)
 
     assert len(contents) == 5000
+    assert any(usage for event_id, usage in usages if of_runs[event_id] == 1), "no run with tokens"
+    assert max(of_runs.values()) == 2, "no tokens that come later than their run"
     assert len(runs) > len(set(runs)), "no duplicates"
     assert max(contents.values()) == 2, "no id with two contents"
     assert any(message.kind is MessageKind.INVALID for message in messages)

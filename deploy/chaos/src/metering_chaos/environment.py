@@ -20,8 +20,10 @@ from local_stack.programs import ProgramFailedError
 from local_stack.rabbitmq import RabbitNode
 from local_stack.stack import Stack
 from local_stack.urls import Address, login_of
+from metering_chaos.evidence import Organisation
 from metering_chaos.management import read_queues
 from metering_chaos.plan import PROXIES, Queues
+from metering_chaos.plan_file import write_plans
 from metering_chaos.proxies import Proxy, open_proxies
 from stripe_emulator.client import EmulatorClient
 
@@ -103,6 +105,7 @@ class Environment:
 
     Attributes:
         stack: The stack.
+        plans_file: Its file of plans.
         queues: The broker's queues.
         proxies: The proxies by name.
         stripe: A client of the local Stripe's inspection API.
@@ -110,9 +113,11 @@ class Environment:
         locks: By part: two faults of one part are carried out one after the other.
         unexpected: What happened and no fault explains.
         observed: Counts of effects that show that a fault took effect.
+        organisations: Who pays for users that are not on their own.
     """
 
     stack: ProxiedStack
+    plans_file: Path
     queues: Queues
     proxies: Mapping[str, Proxy]
     stripe: EmulatorClient
@@ -120,6 +125,7 @@ class Environment:
     locks: Mapping[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     unexpected: list[str] = field(default_factory=list)
     observed: Counter[str] = field(default_factory=Counter)
+    organisations: tuple[Organisation, ...] = ()
 
     def ports(self, process: str, server: str) -> frozenset[int]:
         """Return the client ports that ``broker`` or ``database`` sees of a process."""
@@ -211,7 +217,8 @@ async def open_environment(
         processes: How many processes of each service there are: one or two.
     """
     async with open_proxies(PROXIES) as proxies:
-        options = _options(proxies, processes)
+        plans_file = write_plans(directory)
+        options = _options(proxies, processes, plans_file)
         starting = asyncio.ensure_future(
             asyncio.to_thread(lambda: ProxiedStack.start(directory, options, say))
         )
@@ -219,7 +226,7 @@ async def open_environment(
             stack = await asyncio.shield(starting)
             queues = await in_thread(lambda: read_queues(stack))
             async with EmulatorClient(stack.emulator.url) as stripe:
-                yield Environment(stack, queues, proxies, stripe, say)
+                yield Environment(stack, plans_file, queues, proxies, stripe, say)
         finally:
             await asyncio.wait({starting})
             if starting.exception() is None:
@@ -241,7 +248,7 @@ def _server(proxy: str) -> str:
     return _route(proxy).rpartition(">")[2]
 
 
-def _options(proxies: Mapping[str, Proxy], processes: int) -> ProxiedOptions:
+def _options(proxies: Mapping[str, Proxy], processes: int, plans_file: Path) -> ProxiedOptions:
     return ProxiedOptions(
         # A wait of an hour becomes one of 18 s.
         tier_scale=0.005,
@@ -251,5 +258,6 @@ def _options(proxies: Mapping[str, Proxy], processes: int) -> ProxiedOptions:
         processes=processes,
         # The full disk allows no longer file than these, so that the write-ahead log goes on.
         wal_segment_mb=FULL_DISK_MB,
+        plans_file=plans_file,
         proxies=proxies,
     )

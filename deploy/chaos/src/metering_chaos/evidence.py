@@ -25,6 +25,24 @@ class ToolRun:
         return self.status == "succeeded"
 
 
+@dataclass(frozen=True, slots=True)
+class ModelUsage:
+    """The model that a run used, and its tokens by kind: what version 2 of its event adds."""
+
+    model: str
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Organisation:
+    """An account that has subscribed to a plan of the plan file, and pays for its members."""
+
+    account: UUID
+    plan: str
+    members: tuple[UUID, ...]
+
+
 class MessageKind(StrEnum):
     """What a message is: a tool run, a user's creation, or one that no consumer may accept."""
 
@@ -38,7 +56,7 @@ class Message:
     """A message as an outside service publishes it.
 
     ``event_id`` is the envelope's; that of an invalid message may be unreadable. A tool run has
-    ``run``, and a user's creation has ``user``.
+    ``run``, one of version 2 also ``usage``, and a user's creation has ``user``.
     """
 
     kind: MessageKind
@@ -46,17 +64,39 @@ class Message:
     event_id: UUID
     body: bytes = field(repr=False)
     run: ToolRun | None = None
+    usage: ModelUsage | None = None
     user: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerEvent:
-    """A row of the ledger; ``claim`` leads to its reports."""
+    """A row of the ledger; ``claim`` leads to its reports, ``usage`` is stored beside it."""
 
     event_id: UUID
     run: ToolRun
     state: str
     claim: UUID | None
+    usage: ModelUsage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LateReading:
+    """What a run's tokens cost in micro-USD, where that came later than the run."""
+
+    event_id: UUID
+    value: int
+    state: str
+    claim: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class FirstUse:
+    """The first use of a tool by an account, taken by a claim."""
+
+    account: UUID
+    server: str
+    tool: str
+    claim: UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,25 +131,31 @@ class Evidence:
     Attributes:
         confirmed: Messages that the broker confirmed.
         unconfirmed: Messages that may have arrived or not.
+        organisations: Who pays for users that are not on their own, from before their first run.
         events: The ledger's events.
+        late_readings: The ledger's readings that came later than their events.
+        first_uses: The ledger's first uses of tools.
         reports: The ledger's reports.
         profiles: The users that customer-provisioner knows.
-        accounts: The customers of the users that the ledger can bill.
+        accounts: The customers of the accounts that the ledger can bill.
         dead_letters: The messages that wait for a person.
         meter_events: What Stripe accepted.
         sums: What Stripe counted, by customer and meter.
-        customers: How many customers Stripe has of a user.
+        customers: The accounts of Stripe's customers that are not deleted.
         queued: Messages that are ready in queues that should be empty in the end.
     """
 
     confirmed: Sequence[Message]
     unconfirmed: Sequence[Message]
+    organisations: Sequence[Organisation]
     events: Sequence[LedgerEvent]
+    late_readings: Sequence[LateReading]
+    first_uses: Sequence[FirstUse]
     reports: Sequence[Report]
     profiles: frozenset[UUID]
     accounts: Mapping[UUID, str]
     dead_letters: Sequence[DeadLetter]
     meter_events: Sequence[MeterEvent]
     sums: Mapping[tuple[str, str], int]
-    customers: Mapping[UUID, int]
+    customers: Mapping[str, UUID]
     queued: Mapping[str, int]

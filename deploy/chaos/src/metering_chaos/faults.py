@@ -37,6 +37,7 @@ ACTIONS: Final[Mapping[Kind, Action]] = {
     Kind.KILL_SERVICE: process_faults.kill,
     Kind.STOP_SERVICE: process_faults.stop,
     Kind.FREEZE_SERVICE: process_faults.freeze,
+    Kind.PRICE_MODEL: process_faults.price_model,
     Kind.OUTLAST_LEASES: process_faults.outlast_leases,
     Kind.KILL_BROKER: broker_faults.kill,
     Kind.RESTART_BROKER: broker_faults.restart,

@@ -1,7 +1,6 @@
 """Gathering the evidence from the databases, the broker's queues and Stripe."""
 
 import asyncio
-from collections import Counter
 from typing import Final
 from uuid import UUID
 
@@ -12,15 +11,27 @@ import aiormq
 from local_stack.catalogue import OPERATOR, VHOST
 from local_stack.dead_letters import read_dead_letters
 from metering_chaos.environment import DATABASE_ERRORS, Environment
-from metering_chaos.evidence import Evidence, LedgerEvent, MeterEvent, Report, ToolRun
+from metering_chaos.evidence import (
+    Evidence,
+    FirstUse,
+    LateReading,
+    LedgerEvent,
+    MeterEvent,
+    ModelUsage,
+    Report,
+    ToolRun,
+)
 from metering_chaos.plan import INGEST, PROVISIONER
 from metering_chaos.publisher import LoadPublisher
 
-# The columns are in the order of the fields of LedgerEvent, ToolRun and Report.
+# The columns are in the order of the fields of the classes of the evidence.
 EVENTS: Final = """
-SELECT event_id, user_id, server_id, tool_name, origin, status, token_count, billing_state, claim_id
-  FROM usage_events
+SELECT event_id, user_id, server_id, tool_name, origin, status, token_count, billing_state,
+       claim_id, model, input_tokens, output_tokens
+  FROM usage_events LEFT JOIN usage_details USING (event_id)
 """
+LATE_READINGS: Final = "SELECT event_id, value, billing_state, claim_id FROM late_readings"
+FIRST_USES: Final = "SELECT account_id, server_id, tool_name, claim_id FROM first_uses"
 REPORTS: Final = """
 SELECT report_id, identifier, claim_id, stripe_customer_id, meter, value, event_count, state
   FROM usage_reports
@@ -40,27 +51,35 @@ async def gather_evidence(environment: Environment, publisher: LoadPublisher) ->
     """
     stack = environment.stack
     async with environment.database(INGEST) as ledger:
-        events, reports, accounts = [
-            await ledger.fetch(query) for query in (EVENTS, REPORTS, ACCOUNTS)
+        events, late_readings, first_uses, reports, accounts = [
+            await ledger.fetch(query)
+            for query in (EVENTS, LATE_READINGS, FIRST_USES, REPORTS, ACCOUNTS)
         ]
     async with environment.database(PROVISIONER) as provisioning:
         profiles = await provisioning.fetch(PROFILES)
     return Evidence(
         confirmed=tuple(publisher.confirmed),
         unconfirmed=tuple(publisher.unconfirmed),
+        organisations=environment.organisations,
         events=tuple(
-            LedgerEvent(event_id, ToolRun(*run), state, claim)
-            for event_id, *run, state, claim in events
+            LedgerEvent(event_id, ToolRun(*run), state, claim, _usage(model, read, written))
+            for event_id, *run, state, claim, model, read, written in events
         ),
+        late_readings=tuple(LateReading(*row) for row in late_readings),
+        first_uses=tuple(FirstUse(*row) for row in first_uses),
         reports=tuple(Report(*row) for row in reports),
         profiles=frozenset(row["user_id"] for row in profiles),
         accounts={row["user_id"]: row["stripe_customer_id"] for row in accounts},
         dead_letters=await read_dead_letters(stack.amqp_url(OPERATOR), environment.queues.kept),
         meter_events=await _meter_events(environment),
         sums=await _sums(environment),
-        customers=await customers_by_user(stack.emulator.url, stack.stripe_key),
+        customers=await read_customers(stack.emulator.url, stack.stripe_key),
         queued=await read_depths(environment),
     )
+
+
+def _usage(model: str | None, read: int, written: int) -> ModelUsage | None:
+    return None if model is None else ModelUsage(model, read, written)
 
 
 async def _meter_events(environment: Environment) -> tuple[MeterEvent, ...]:
@@ -85,16 +104,16 @@ async def _sums(environment: Environment) -> dict[tuple[str, str], int]:
     return {(row["customer"], row["event_name"]): int(row["value"]) for row in rows}
 
 
-async def customers_by_user(url: str, key: str) -> Counter[UUID]:
-    """Count the customers that Stripe has of each user; it lists them in pages of up to 100."""
-    found: Counter[UUID] = Counter()
+async def read_customers(url: str, key: str) -> dict[str, UUID]:
+    """Read whose Stripe's customers are; it lists them in pages of up to 100."""
+    found: dict[str, UUID] = {}
     parameters = {"limit": "100"}
     headers = {"Authorization": f"Bearer {key}"}
     async with aiohttp.ClientSession(headers=headers, raise_for_status=True) as session:
         while True:
             async with session.get(f"{url}/v1/customers", params=parameters) as answer:
                 page = await answer.json()
-            found.update(UUID(each["metadata"]["user_id"]) for each in page["data"])
+            found |= {each["id"]: UUID(each["metadata"]["user_id"]) for each in page["data"]}
             if not page["has_more"]:
                 return found
             parameters["starting_after"] = page["data"][-1]["id"]

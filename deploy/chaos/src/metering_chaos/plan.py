@@ -37,6 +37,7 @@ class Kind(StrEnum):
     STRIPE_ANSWER = "stripe_answer"
     REVOKE_KEY = "revoke_key"
     DELETE_CUSTOMER = "delete_customer"
+    PRICE_MODEL = "price_model"
     STRIPE_CLOCK = "stripe_clock"
     DUPLICATES = "duplicates"
     MOVE = "move"
@@ -177,6 +178,7 @@ def kind_specs(queues: Queues) -> Mapping[Kind, KindSpec]:
         Kind.REVOKE_KEY: stripe,
         Kind.DELETE_CUSTOMER: stripe,
         Kind.STRIPE_CLOCK: stripe,
+        Kind.PRICE_MODEL: KindSpec(weight=1),
         Kind.DUPLICATES: KindSpec(),
     }
 

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from metering_chaos.environment import DATABASE_ERRORS, GRACE_SECONDS, Environment, in_thread
-from metering_chaos.plan import REPORTER, Fault
+from metering_chaos.plan import INGEST, REPORTER, Fault
+from metering_chaos.plan_file import append_price
 
 STOP_SECONDS: Final = GRACE_SECONDS + 12
 """After the grace, consumers have 8 seconds to hand back, and connections a few to close."""
@@ -29,10 +30,23 @@ async def kill(environment: Environment, fault: Fault) -> None:
 
 async def stop(environment: Environment, fault: Fault) -> None:
     """Stop it as a deploy does and start it again."""
-    service = environment.stack.services[fault.target]
+    await _restart(environment, fault.target)
+
+
+async def price_model(environment: Environment, _fault: Fault | None = None) -> None:
+    """Append a model's price to the file of plans, and restart who prices."""
+    append_price(environment.plans_file)
+    for process in environment.stack.services:
+        if process.startswith(INGEST):
+            async with environment.locks[process]:
+                await _restart(environment, process)
+
+
+async def _restart(environment: Environment, process: str) -> None:
+    service = environment.stack.services[process]
     service.terminate()
     if not await in_thread(lambda: service.wait_for_exit(STOP_SECONDS)):
-        environment.note_unexpected(f"{fault.target} did not stop within {STOP_SECONDS:.0f} s")
+        environment.note_unexpected(f"{process} did not stop within {STOP_SECONDS:.0f} s")
         await in_thread(service.kill)
     await in_thread(service.launch)
 

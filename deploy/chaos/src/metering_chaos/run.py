@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Final
 
 from metering_chaos.active_reporter import watch_active_reporter
-from metering_chaos.checking import Verdict, check, dead_letters_to_move
+from metering_chaos.checking import check, dead_letters_to_move
 from metering_chaos.environment import Environment, Say, open_environment
 from metering_chaos.evidence import Evidence
 from metering_chaos.faults import FaultInjector
+from metering_chaos.findings import Verdict
 from metering_chaos.gathering import UNREADABLE, gather_evidence
-from metering_chaos.load import make_load
+from metering_chaos.load import make_load, make_organisations
+from metering_chaos.organisations import found_organisations
 from metering_chaos.plan import Kind, make_plan
+from metering_chaos.process_faults import price_model
 from metering_chaos.publisher import LoadPublisher
 from metering_chaos.totals import verify_totals
 
@@ -80,6 +83,7 @@ async def run_chaos(parameters: Parameters, directory: Path, say: Say) -> Outcom
     """
     seed, seconds = parameters.seed, parameters.load_seconds
     async with open_environment(directory, say, processes=2) as environment:
+        await found_organisations(environment, make_organisations(seed))
         load = make_load(seed, parameters.events, seconds, datetime.now(UTC))
         publisher = LoadPublisher(environment.stack.amqp_url("publisher"), load)
         injector = FaultInjector(environment, publisher)
@@ -92,10 +96,13 @@ async def run_chaos(parameters: Parameters, directory: Path, say: Say) -> Outcom
         ):
             await injector.run(plan)
             await environment.lift_faults()
+            if not injector.completed[Kind.PRICE_MODEL]:
+                await price_model(environment)
             say("all faults are lifted")
             patience = parameters.settle_seconds
             evidence, verdict = await settle(environment, publisher, publishing, patience)
             await verify_totals(environment)
+        environment.observed["readings later than their runs"] = len(evidence.late_readings)
         return Outcome(
             verdict=verdict,
             events=len(set(evidence.confirmed)),

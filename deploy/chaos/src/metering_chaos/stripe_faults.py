@@ -31,13 +31,16 @@ async def revoke_key(environment: Environment, fault: Fault) -> None:
 
 
 async def delete_customer(environment: Environment, fault: Fault) -> None:
-    """Delete a customer."""
+    """Delete a user's customer; only users have an address.
+
+    An organisation's subscription would end with its customer, and the check knows no other plan.
+    """
     stack = environment.stack
     headers = {"Authorization": f"Bearer {stack.stripe_key}"}
     url = f"{stack.emulator.url}/v1/customers"
     async with aiohttp.ClientSession(headers=headers, raise_for_status=True) as session:
         async with session.get(url) as found:
-            customers = (await found.json())["data"]
+            customers = [each for each in (await found.json())["data"] if each["email"]]
         if customers:
             chosen = customers[fault.draw % len(customers)]["id"]
             async with session.delete(f"{url}/{chosen}"):

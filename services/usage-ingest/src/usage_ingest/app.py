@@ -15,10 +15,10 @@ from usage_ingest.handlers import router
 from usage_ingest.jobs import (
     Announcer,
     Relay,
-    report_late_readings,
     claim_usage,
     measure,
     place_reports,
+    report_late_readings,
     sweep,
 )
 from usage_ingest.metrics import IngestMetrics
