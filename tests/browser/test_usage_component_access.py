@@ -199,7 +199,7 @@ def test_html_in_names_is_shown_as_text(page: UsagePage, api: UsageApi) -> None:
     html = '<img src=x onerror="window.forged=1"><script>window.forged=1</script>'
     api.users[ADA] = UserData(
         recorded=[run(html, "t", 5), run("__proto__", "constructor", 2)],
-        amounts=[amount(html, 1, 1, **{html: 1}), amount("__proto__", 4)],
+        amounts=[amount(html, 1, 1, reasons=None, **{html: 1}), amount("__proto__", 4)],
         limits=[limit(html, 1, 2, server=html)],
         plan=html,
         denied=[{"server_id": html, "tool_name": html}],

@@ -21,7 +21,8 @@ EVIDENCE = (
 @pytest.mark.timeout(600)
 async def test_run_with_every_kind_of_fault_has_no_findings(tmp_path: Path) -> None:
     """Four thousand tool runs, each kind of fault at least once, and each run billed once."""
-    parameters = Parameters(events=4000, faults=len(Kind) + 9, seed=11, minutes=2)
+    # This seed's plan displaces the policy while runs are still published.
+    parameters = Parameters(events=4000, faults=len(Kind) + 9, seed=142, minutes=2)
 
     outcome = await run_chaos(parameters, tmp_path / "chaos", print)
 

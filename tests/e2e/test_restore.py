@@ -210,10 +210,7 @@ async def test_customers_lost_in_a_restore_are_found_again(scenario: RestoreScen
 async def test_restored_ledger_has_plans_prices_and_first_uses_back(
     platform: Platform, postgres: PostgresServer, tmp_path: Path
 ) -> None:
-    """An organisation joined, used, was told of its limit and got a late price since the backup.
-
-    Which run a report summed up is not known: `adopt` may name a sum that differs.
-    """
+    """An organisation joined, used, was told of its limit and got a late price since the backup."""
     scenario, plans = RestoreScenario(platform, postgres, tmp_path), tmp_path / "plans.yaml"
     async with organisation(scenario, plans, lost="usage_ingest") as team:
         await team.subscribe()
@@ -243,8 +240,7 @@ async def test_restored_ledger_has_plans_prices_and_first_uses_back(
         await team.run("calendar")
 
         await team.until_charged(tool_call_executed=6, premium=1, micros=4800, tools=4)
-        faults = adopted[1].splitlines()[1:]
-        assert all("beside what the claimed events read" in fault for fault in faults), adopted
+        assert adopted[0] == 0, adopted
         assert await team.told() == told
         await platform.run_command("usage_ingest", "totals", "--verify")
 

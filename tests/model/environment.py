@@ -9,7 +9,7 @@ from uuid import UUID
 
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Row, delete, select, table, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from typing_extensions import override
 
 from model.reference import WINDOW, Key
@@ -116,8 +116,10 @@ class HeldDatabase(Database):
         return results
 
     @override
-    async def _run_once(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        async with self.engine.begin() as connection:
+    async def _run_once(
+        self, work: Callable[[AsyncConnection], Awaitable[T]], engine: AsyncEngine
+    ) -> T:
+        async with engine.begin() as connection:
             try:
                 result = await work(connection)
             finally:

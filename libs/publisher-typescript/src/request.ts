@@ -51,7 +51,7 @@ export function post(api: Api, body: string, stop: AbortSignal): Promise<Answer>
   return exchange(api.url, { method: "POST", headers, body }, api.timeoutMs, stop);
 }
 
-/** Send a request and return the answer, its body cut off after `maxBytes`; never throws. */
+/** Send a request and return the answer, without a body of more than `maxBytes`; never throws. */
 export async function exchange(
   url: string,
   init: RequestInit,
@@ -87,7 +87,7 @@ export async function exchange(
   }
 }
 
-/** Return the body, cut off where it is too long to be one of ours. */
+/** Return the body, or nothing if it is too long to be one of ours. */
 async function textOf(response: Response, maxBytes: number): Promise<string> {
   const decoder = new TextDecoder();
   const reader = response.body?.getReader();
@@ -99,7 +99,7 @@ async function textOf(response: Response, maxBytes: number): Promise<string> {
     text += decoder.decode(value, { stream: true });
   }
   await reader?.cancel();
-  return text;
+  return "";
 }
 
 /** Return the system's code of an error of `fetch`, such as ECONNREFUSED. */

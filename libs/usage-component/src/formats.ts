@@ -71,7 +71,7 @@ export class Formats {
     if (currency === undefined) return this.number(value);
     // To the micro-unit, so that nothing that is left or waits is rounded to nothing.
     const options = { style: "currency", currency, ...digits(4), maximumFractionDigits: 6 } as const;
-    return new Intl.NumberFormat(this.#language, options).format(`${value}E-6`); // exact
+    return new Intl.NumberFormat(this.#language, options).format(`${value}E-6` as `${number}`); // exact
   }
 
   /** A day or an hour as a row's heading. */

@@ -143,7 +143,7 @@ async def test_an_unconfirmed_assignment_stays_unannounced(
 
     await Relay(facts, publisher, bench.metrics, bench.clock).publish_unannounced()
 
-    assert [each.user_id for each in await facts.unannounced(10)] == [user_id]
+    assert [each.user_id for each in await facts.unannounced(10, ())] == [user_id]
 
 
 @pytest.mark.parametrize("key", [API_KEY, ANY_KEY])

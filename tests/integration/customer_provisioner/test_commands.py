@@ -122,8 +122,8 @@ async def test_a_plan_file_that_lacks_a_plan_in_use_is_refused(
     """By `check` and at the start: the sweep would put the plan's accounts on no plan."""
     store = SubscriptionStore(database)
     fetched = subscription("sub_1", "cus_1")
-    marked = {"lookup_key": None, "price_metadata": {"plan_type": "team"}}
-    fetched = replace(fetched, items=(replace(fetched.items[0], **marked),))
+    marked = replace(fetched.items[0], lookup_key=None, price_metadata={"plan_type": "team"})
+    fetched = replace(fetched, items=(marked,))
     await store.store(after_fetch(None, fetched, PLANS, bench.clock()), expected=0)
     if file is not None:
         path = tmp_path / "plans.yaml"

@@ -208,7 +208,7 @@ async def test_the_default_price_of_a_product_is_replaced_as_such(
     product = account.products.objects.get("nexus_pro")
     assert product["default_price"] == price(stripe, "nexus_pro_monthly")["id"]
     assert account.prices.objects.get(old)["active"] is used
-    assert [each.action.value for each in changes if each.due][:2] == ["replace"]
+    assert [each.action.value for each in changes if each.due][:2] == ["replace", "move"]
     assert {each.action.value for each in await ensure(RAISED, api, execute=False)} == {"ok"}
 
 

@@ -194,7 +194,7 @@ async def test_an_unconfirmed_announcement_is_not_marked(
 
     await Relay(facts, publisher, metrics, utc_now).publish_unannounced()
 
-    (unannounced,) = await facts.unannounced(10)
+    (unannounced,) = await facts.unannounced(10, ())
     assert unannounced.user_id == data.user_id
     await publisher.close()
 

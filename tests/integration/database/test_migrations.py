@@ -124,7 +124,7 @@ async def test_revision_names_the_releases_it_serves(owner_url: str, service: st
         comments.append(run_sql(owner_url, "SELECT obj_description('alembic_version'::regclass)"))
 
     assert [each.strip() for each in comments] == [
-        "revision 0009 serves releases from revision 0001 on",
+        "revision 0012 serves releases from revision 0001 on",
         "revision 0001 serves releases from revision 0001 on",
         "",
     ]

@@ -16,7 +16,7 @@ from nexus_messaging.publisher import Publication, Publisher
 from nexus_messaging.topology import TOOL_EXECUTED_QUEUE, USER_CREATED_QUEUE
 from nexus_outbox import relay as relaying
 from nexus_outbox.metrics import Metrics
-from nexus_outbox.outcomes import Outcome, Row
+from nexus_outbox.outcomes import Row, RowOutcome
 from nexus_outbox.relay import ClaimedRows, EventPublisher, Relay
 from nexus_outbox.storage import Outbox
 from support.vhost import Vhost
@@ -145,7 +145,7 @@ class Crashing:
         """Claim, or crash."""
         return await self._step(self._outbox.claim)
 
-    async def settle(self, outcomes: Sequence[Outcome]) -> None:
+    async def settle(self, outcomes: Sequence[RowOutcome]) -> None:
         """Settle, or crash."""
         await self._step(lambda: self._outbox.settle(outcomes))
 

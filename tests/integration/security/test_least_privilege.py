@@ -20,7 +20,7 @@ CHANGE = "UPDATE {} SET {} = DEFAULT"
 CHANGEABLE = {
     "customer_provisioner": {
         "account_assignments": "announced_at",
-        "subscription_sweep": "after_id due_at previous_at started_at",
+        "subscription_sweep": "after_id due_at first_at previous_at started_at",
         "subscriptions": "account_id announced_at announced_revision as_of cancel_at ended_at items"
         " period_end period_start plan_since plan_type revision seats status stripe_customer_id"
         " trial_end",
@@ -36,11 +36,18 @@ CHANGEABLE = {
         "account_subscriptions": "account_id as_of cancel_at ended_at items period_end period_start"
         " plan_type revision seats status stripe_customer_id subscription_id trial_end",
         "billing_accounts": "generation released seen_at stripe_customer_id updated_at user_id",
+        "counted_hours": "as_of hour lagging meter stripe_customer_id value",
+        "counted_pairs": "as_of meter stripe_customer_id",
+        "differences": "at_most closed_at counted expected first_seen hour kind last_seen meter"
+        " stripe_customer_id",
         "folded_amounts": "account_id hour meter value",
         "folded_usage": "billable_runs hour runs server_id tokens tool_name user_id",
         "late_readings": "billing_state claim_id",
-        "subscription_periods": "period_end",
+        "placements_place": "answered_at report_id single",
+        "report_placements": "account_id answered_at meter occurred_at placement report_id value",
+        "subscription_periods": "meters period_end",
         "subscription_plans": "plan_type since subscription_id",
+        "subscriptions_read": "began_at single",
         "totals_progress": "as_of part",
         "touched_amounts": "account_id hour leased_until meter touched_at",
         "unpriced_runs": "state",
@@ -48,8 +55,11 @@ CHANGEABLE = {
         "usage_reports": "answered_at ever_unknown forwarded_at leased_until reason state",
     },
     "stripe_reporter": {
-        "meter_calls": "answer answered_at attempts first_unknown_at key_n reason request_digest"
-        " started_at state",
+        "late_rejections": "announced_at verdict",
+        "meter_calls": "accepted_key_n answer answered_at attempts first_unknown_at key_n reason"
+        " rejected_later rejected_later_at request_digest started_at state",
+        "summaries_due": "active_at meter next_try read_at since stripe_customer_id wanted_at",
+        "summaries_place": "answered_at identifier single",
     },
 }
 """The columns that each service's role may change; every other column is a fact."""
@@ -58,7 +68,9 @@ DERIVED = {
     "usage_ingest": (
         *("account_plans", "subscription_plans"),
         *("amount_deltas", "usage_deltas", "touched_amounts"),
+        *("counted_hours", "report_placements"),
     ),
+    "stripe_reporter": ("summaries_due",),
 }
 """Tables whose rows a service may delete: each is made again from what it may not."""
 

@@ -100,7 +100,8 @@ class PricedLedger:
         await self.run_sql(
             "INSERT INTO subscription_periods"
             " SELECT * FROM (VALUES (:id, CAST(:begins AS timestamptz),"
-            " CAST(:ends AS timestamptz))) p(id, begins, ends) WHERE ends IS NOT NULL"
+            " CAST(:ends AS timestamptz), CAST('{}' AS text[]))) p(id, begins, ends, meters)"
+            " WHERE ends IS NOT NULL"
             " ON CONFLICT (subscription_id, period_start)"
             " DO UPDATE SET period_end = excluded.period_end",
             id=f"sub_{account}",

@@ -111,7 +111,7 @@ def assemble(
         stripe,
         app.publisher,
         circuit,
-        RateLimit(settings.reads_per_second, time.monotonic),
+        StripeRateLimit(settings.reads_per_second, time.monotonic),
         metrics,
         now=now,
     )

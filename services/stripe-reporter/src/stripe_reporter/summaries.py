@@ -12,7 +12,7 @@ from nexus_messaging.publisher import Publisher
 from nexus_stripe.answers import Answer
 from stripe_reporter.circuit import CircuitBreaker
 from stripe_reporter.counting import Pair, next_reading, pages
-from stripe_reporter.limits import RateLimit
+from stripe_reporter.limits import StripeRateLimit
 from stripe_reporter.metrics import HOURLY_SUMS, LIST_METERS, ReporterMetrics
 from stripe_reporter.outcomes import SOURCE
 from stripe_reporter.storage.summaries import Summaries
@@ -54,7 +54,7 @@ class Counter:
         stripe: Stripe,
         publisher: Publisher,
         circuit: CircuitBreaker,
-        pace: RateLimit,
+        pace: StripeRateLimit,
         metrics: ReporterMetrics,
         *,
         now: Callable[[], datetime],

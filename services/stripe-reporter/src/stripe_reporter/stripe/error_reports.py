@@ -5,7 +5,7 @@ Its shape: https://docs.stripe.com/api/v2/core/events/event-types#v1.billing.met
 
 from typing import Final, Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from nexus_contracts.fields import Moment
 from nexus_stripe.bodies import Body
@@ -16,8 +16,8 @@ NO_METER: Final = "v1.billing.meter.no_meter_found"
 
 
 class _Request(Body):
-    identifier: str
-    """The idempotency key of the request, as documented."""
+    identifier: str = Field(validation_alias=AliasChoices("identifier", "idempotency_key"))
+    """The idempotency key of the request, as documented; an older example names it so."""
 
 
 class _SampleError(Body):
@@ -41,7 +41,9 @@ class _Data(Body):
 
 
 class _Related(Body):
-    id: str
+    """The meter; of an event without one it is null or, in an example, empty."""
+
+    id: str | None = None
 
 
 class ErrorReportBody(Body):

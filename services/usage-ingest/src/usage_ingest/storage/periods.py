@@ -133,7 +133,7 @@ class PlacementSum:
 
 
 class Periods:
-    """Places what Stripe accepted by the accounts' billing periods; ``grace`` is Stripe's setting."""
+    """Places accepted reports by their accounts' billing periods; ``grace`` is Stripe's setting."""
 
     def __init__(self, database: Database, *, grace: timedelta) -> None:
         self._database = database

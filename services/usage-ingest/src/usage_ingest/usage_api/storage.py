@@ -36,9 +36,9 @@ from usage_ingest.usage_api.usage import (
 MOST_ROWS: Final = 20_000
 """Rows of recorded usage in one answer: a month by hour, of a user with 25 tools in each hour."""
 
-MOST_WAITING: Final = 50_000
-"""Waiting runs that are added up, in a tenth of a second. An account without a customer may have
-any number of them: with more, each of its hard limits counts as reached."""
+MOST_WAITING: Final = 20_000
+"""Waiting runs that are added up, so that an answer takes little time. An account without a
+customer may have any number of them: with more, each of its hard limits counts as reached."""
 
 EVERYBODY: Final = Scope(UUID(int=0), None, None)
 """For a look whether queries are possible: there is no such user."""
