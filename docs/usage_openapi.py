@@ -208,6 +208,7 @@ def _usage_schema() -> Part:
         "waiting": COUNT,
         "why": why,
         "reasons": reasons,
+        "shadow": COUNT | {"description": "In neither: it was reported in another way."},
     }
     recorded = {"start": TIME, "server_id": TEXT, "tool_name": TEXT, "runs": COUNT, "tokens": COUNT}
     properties: Part = {
@@ -229,7 +230,7 @@ def _usage_schema() -> Part:
         "amounts": {
             "type": "array",
             "description": "Of the account. Absent: the token has no claim for it.",
-            "items": _object(amount, required=[name for name in amount if name != "reasons"]),
+            "items": _object(amount, required=[*amount][:-2]),
         },
         "as_of": TIME,
     }

@@ -6,8 +6,8 @@
 #   deploy/docker/secrets.sh emulator   and the local Stripe (`docker compose --profile demo`)
 #   deploy/docker/secrets.sh stripe     and the real Stripe; standard input holds two keys of it, a
 #                                       line each: customer-provisioner's, then stripe-reporter's;
-#                                       and in a third line, if subscriptions are followed, the
-#                                       signing secret of customer-provisioner's webhook endpoint
+#                                       and in two more, if they have webhook endpoints, the
+#                                       signing secrets of the same two (an empty line for none)
 #
 # SECRETS_DIR is where they are (.local/docker/secrets). PostgreSQL and RabbitMQ take their
 # passwords when their volumes are empty: `docker compose down --volumes` before the folder goes.
@@ -44,13 +44,16 @@ choose_stripe() {
             write "stripe-secret-key-$service" "sk_test_$(random)"
         done
         write stripe-webhook-secret "whsec_$(random)"
+        write stripe-webhook-secret-stripe-reporter "whsec_$(random)"
         write stripe-api-base "$emulator"
         ;;
     stripe)
         webhook_secret=
+        reporter_webhook_secret=
         read -r provisioner_key || :
         read -r reporter_key || :
         read -r webhook_secret || :
+        read -r reporter_webhook_secret || :
         for key in "$provisioner_key" "$reporter_key"; do
             case $key in
             sk_* | rk_*) ;;
@@ -63,8 +66,10 @@ choose_stripe() {
         done
         write stripe-secret-key-customer-provisioner "$provisioner_key"
         write stripe-secret-key-stripe-reporter "$reporter_key"
-        # Without a secret there is no endpoint, and subscriptions are not followed.
+        # Without a secret there is no endpoint: subscriptions are not followed, or what Stripe
+        # rejects later is not heard.
         write stripe-webhook-secret "$webhook_secret"
+        write stripe-webhook-secret-stripe-reporter "$reporter_webhook_secret"
         # An empty address is the real Stripe's.
         write stripe-api-base ""
         ;;
@@ -124,7 +129,9 @@ elif [ ! -s "$directory/stripe-secret-key-stripe-reporter" ]; then
 fi
 
 # Secrets that an earlier release has made have none.
-[ -e "$directory/stripe-webhook-secret" ] || write stripe-webhook-secret ""
+for name in stripe-webhook-secret stripe-webhook-secret-stripe-reporter; do
+    [ -e "$directory/$name" ] || write "$name" ""
+done
 
 if [ -s "$directory/stripe-api-base" ] && grep -q "$emulator" "$directory/stripe-api-base"; then
     echo "secrets: in $directory, for the local Stripe: docker compose --profile demo up --wait" >&2

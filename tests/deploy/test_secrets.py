@@ -96,6 +96,22 @@ def test_real_keys_select_the_real_stripe_and_are_not_shown(
     assert "real Stripe" in done.stderr
 
 
+def test_each_service_gets_the_secret_of_its_own_endpoint(
+    make_secrets: Script, secrets_directory: Path
+) -> None:
+    """In the order of the keys; either may have none, and then does not listen."""
+    names = ("stripe-webhook-secret", "stripe-webhook-secret-stripe-reporter")
+
+    def made(lines: str) -> list[str]:
+        make_secrets("stripe", stdin=KEYS + lines).check_returncode()
+        return [(secrets_directory / name).read_text().strip() for name in names]
+
+    assert made("whsec_first\nwhsec_second\n") == ["whsec_first", "whsec_second"]
+    assert made("\nwhsec_second\n") == ["", "whsec_second"]
+    assert made("whsec_first\n") == ["whsec_first", ""]
+    assert made("") == ["", ""]
+
+
 def test_choice_of_stripe_survives_a_second_run(
     make_secrets: Script, secrets_directory: Path
 ) -> None:

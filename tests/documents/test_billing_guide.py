@@ -142,7 +142,7 @@ async def test_commands_of_the_page_do_what_it_says(platform: Platform, tmp_path
     reader.settings |= {"USER_ID": str(BEN), "ACCOUNT_ID": str(ACME), "EVENT_ID": str(event_id)}
     assert "counted by Stripe" in await reader.run("usage-ingest explain")
     reader.settings["STRIPE_ADMIN_KEY"] = platform.stripe_key
-    assert "changes were made" in await reader.run("customer-provisioner plans ensure")
+    assert "changes made" in await reader.run("customer-provisioner plans ensure")
     del reader.settings["STRIPE_ADMIN_KEY"]
     assigned = await reader.run("customer-provisioner accounts create")
     assert f"{ACME} pays for {BEN} from " in assigned
@@ -155,6 +155,8 @@ async def test_commands_of_the_page_do_what_it_says(platform: Platform, tmp_path
     assert await reader.query("SELECT user_id, email")() == [(ADA, "ada@example.com")]
     reader.settings["USER_ID"] = str(ADA)
     assert f"{ADA} provisioned {customer}" in await reader.run("customer-provisioner find")
+    assert "no difference is open" in await reader.run("usage-ingest reconcile")
+    assert "nobody's usage waits" in await reader.run("usage-ingest waiting")
     link = UserCreatedV2(user_id=CEM, stripe_customer_id="cus_unknown")
     created = Event.of(link, source="test/app", id=uuid4(), time=datetime.now(UTC))
     await platform.vhost.publish(created)

@@ -132,7 +132,8 @@ async def test_all_missing_permissions_are_named(vhost: Vhost) -> None:
 
 async def test_missing_topic_permission_is_named_with_its_key(vhost: Vhost) -> None:
     """A user that may write an exchange may still lack the permission for a routing key."""
-    other = {"exchange": INTERNAL, "write": r"^usage\.reported\.v[0-9]+$", "read": "^$"}
+    rest = r"^(meter\.errors_found|usage\.(counted|rejected_later|reported))\.v[0-9]+$"
+    other = {"exchange": INTERNAL, "write": rest, "read": "^$"}
     await vhost.ask("PUT", f"topic-permissions/{{vhost}}/{REPORTER}", other)
 
     assert await faults(vhost, REPORTER) == [

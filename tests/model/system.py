@@ -314,7 +314,7 @@ class System:
     async def settle_rejections(self) -> None:
         """Mark the reports that are accepted by now, and publish that."""
         stored = self.environment.rejections
-        await stored.judge()
+        await stored.judge(self.now)
         for key, calls in self.reference.journal.items():
             if self.seen.reports[key].identifier in self.heard:
                 calls.rejected_later |= calls.state == "accepted" and not calls.by_hand

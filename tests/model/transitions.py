@@ -64,6 +64,7 @@ EVENT: Final = (
 
 REPORT: Final = (
     Move("", "pending", Cause.CLAIMED, "it sums up one meter of a claim"),
+    Move("", "shadow", Cause.CLAIMED, "likewise, of usage before `REPORTING_LIVE_FROM`"),
     Move("", "pending", Cause.SWEPT, "it replaces one that was refused for a deleted customer"),
     Move("pending", "forwarded", Cause.FORWARDED, "the broker has confirmed it"),
     Move("pending", "reported", Cause.ANSWERED, "Stripe counted it; the answer overtook the mark"),

@@ -24,6 +24,7 @@ from nexus_contracts import (
     UserCreated,
 )
 from nexus_messaging.topology import EVENTS, INTERNAL, TOOL_EXECUTED_QUEUE, dead_letter_queue
+from observability.later_word import later_word
 from stripe_emulator.client import EmulatorClient
 from support.events import tool_run
 from support.vhost import message
@@ -35,6 +36,11 @@ PAST: Final = timedelta(seconds=30)
 ARE_REPORTED: Final = """
 SELECT count(*) = {number} FROM usage_events JOIN usage_reports USING (claim_id)
  WHERE event_id IN ({ids}) AND state = 'reported'
+"""
+REPORT: Final = """
+SELECT row_to_json(r)
+  FROM (SELECT report_id, identifier, meter, value, stripe_customer_id, occurred_at, event_count
+          FROM usage_reports WHERE state = '{state}' LIMIT 1) r
 """
 FAULTS: Final = (
     "rate_limited",
@@ -76,14 +82,15 @@ class Scene:
         good, deleted = uuid4(), uuid4()
         await self.publish(user(good))
         await self._publish_by_http(user(deleted))
-        await self._until("SELECT count(*) = 2 FROM billing_accounts")
+        await self.until("SELECT count(*) = 2 FROM billing_accounts")
         await self._runs(good)
         await self._stray_messages(good)
-        await self._until("SELECT bool_or(state = 'reported') FROM usage_reports")
+        await self.until("SELECT bool_or(state = 'reported') FROM usage_reports")
         await self._deleted_customer(deleted)
         await self._trouble_at_stripe(good)
         await self._told_again()
         await self._look_at_usage(good)
+        await later_word(self, good)
 
     async def publish(self, *events: Event[EventData], inside: bool = False) -> None:
         """Publish as an outside service, or on the internal exchange as the administrator."""
@@ -91,6 +98,17 @@ class Scene:
         exchange = await channel.get_exchange(name, ensure=False)
         for event in events:
             await exchange.publish(message(event), event.type)
+
+    async def tell(self, *facts: EventData) -> None:
+        """Publish on the internal exchange as the administrator."""
+        now = datetime.now(UTC)
+        events = [Event.of(each, source="test/inside", id=uuid4(), time=now) for each in facts]
+        await self.publish(*events, inside=True)
+
+    def report_in(self, state: str) -> UsageRecorded:
+        """Return a report in ``state`` as usage-ingest publishes it."""
+        found = self.ask("usage-ingest", REPORT.format(state=state))
+        return UsageRecorded.model_validate_json(found)
 
     async def _publish_by_http(self, event: Event[EventData]) -> None:
         headers = {
@@ -118,7 +136,7 @@ class Scene:
     async def revoke_key(self) -> None:
         """Have Stripe refuse the services' key from the next call on, and bring about a call."""
         await self.stripe.set_key(self.stack.stripe_key, "revoked")
-        found = self._ask("usage-ingest", "SELECT min(user_id::text) FROM billing_accounts")
+        found = self.ask("usage-ingest", "SELECT min(user_id::text) FROM billing_accounts")
         await self.publish(tool_run(UUID(found), time=datetime.now(UTC) - PAST))
         self.faults["StripeAuthFailing"] = time.monotonic()
 
@@ -150,14 +168,9 @@ class Scene:
         await exchange.publish(aio_pika.Message(newer), "tool.executed.v9")
         await exchange.publish(aio_pika.Message(b"{}"), "nobody.cares.v1")
         now = datetime.now(UTC)
-        answer = UsageReported(
-            report_id=uuid4(), identifier="nexus:nobody", at=now, ever_unknown=False
-        )
-        news = CustomerProvisioned(user_id=good, stripe_customer_id="cus_old", generation=1)
-        await self.publish(
-            Event.of(answer, source="test/reporter", id=uuid4(), time=now),
-            Event.of(news, source="test/provisioner", id=uuid4(), time=now),
-            inside=True,
+        await self.tell(
+            UsageReported(report_id=uuid4(), identifier="nexus:nobody", at=now, ever_unknown=False),
+            CustomerProvisioned(user_id=good, stripe_customer_id="cus_old", generation=1),
         )
         mistyped = dead_letter_queue(TOOL_EXECUTED_QUEUE).replace("executed", "executd")
         await self.inside.declare_queue(mistyped, durable=True)
@@ -165,7 +178,7 @@ class Scene:
 
     async def _deleted_customer(self, deleted: UUID) -> None:
         query = "SELECT user_id || ' ' || stripe_customer_id FROM billing_accounts"
-        found = self._ask("usage-ingest", query).splitlines()
+        found = self.ask("usage-ingest", query).splitlines()
         customer = dict(line.split() for line in found)[str(deleted)]
         login = {"Authorization": f"Bearer {self.stack.stripe_key}"}
         async with (
@@ -174,14 +187,13 @@ class Scene:
         ):
             pass
         await self.publish(tool_run(deleted, time=datetime.now(UTC) - PAST))
-        await self._until("SELECT bool_or(state = 'rejected') FROM usage_reports")
-        now, other = datetime.now(UTC), next(each for each in found if str(deleted) not in each)
+        await self.until("SELECT bool_or(state = 'rejected') FROM usage_reports")
+        other = next(each for each in found if str(deleted) not in each)
         again = CustomerProvisioned(
             user_id=deleted, stripe_customer_id=other.split()[1], generation=2
         )
-        news = Event.of(again, source="test/provisioner", id=uuid4(), time=now)
-        await self.publish(news, inside=True)
-        await self._until("SELECT bool_or(state = 'superseded') FROM usage_reports")
+        await self.tell(again)
+        await self.until("SELECT bool_or(state = 'superseded') FROM usage_reports")
 
     async def _trouble_at_stripe(self, good: UUID) -> None:
         for kind in FAULTS:
@@ -192,33 +204,23 @@ class Scene:
         runs = [tool_run(good, time=past + timedelta(seconds=10 * n)) for n in range(10)]
         await self.publish(*runs, user(uuid4()))
         ids = ", ".join(f"'{run.id}'" for run in runs)
-        await self._until(ARE_REPORTED.format(ids=ids, number=len(runs)))
-        await self._until("SELECT count(*) = 3 FROM billing_accounts")
+        await self.until(ARE_REPORTED.format(ids=ids, number=len(runs)))
+        await self.until("SELECT count(*) = 3 FROM billing_accounts")
 
     async def _told_again(self) -> None:
-        query = (
-            "SELECT row_to_json(r) FROM (SELECT report_id, identifier, meter, value,"
-            " stripe_customer_id, occurred_at, event_count FROM usage_reports"
-            " WHERE state = 'reported' LIMIT 1) r"
-        )
-        report = UsageRecorded.model_validate_json(self._ask("usage-ingest", query))
-        other = report.model_copy(update={"value": report.value + 1})
-        now = datetime.now(UTC)
-        await self.publish(
-            *(
-                Event.of(each, source="test/ingest", id=uuid4(), time=now)
-                for each in (report, other)
-            ),
-            inside=True,
-        )
+        report = self.report_in("reported")
+        await self.tell(report, report.model_copy(update={"value": report.value + 1}))
 
-    async def _until(self, query: str) -> None:
+    async def until(self, query: str) -> None:
+        """Wait until a query of the ledger is true."""
+
         async def answer() -> str:
-            return self._ask("usage-ingest", query)
+            return self.ask("usage-ingest", query)
 
         await eventually(answer, lambda found: found == "t", within=60, every=0.3)
 
-    def _ask(self, service: str, query: str) -> str:
+    def ask(self, service: str, query: str) -> str:
+        """Return what a query of a service's database prints."""
         return run_sql(self.stack.database_url(service), query).strip()
 
 

@@ -58,6 +58,7 @@ SMALL_INDEXES = {
     "usage_reports_pending",
     "usage_reports_forwarded",
     "usage_reports_rejected",
+    "usage_reports_rejected_later",
     "usage_reports_unfinished",
     "meter_calls_open",
     "usage_reports_reported",

@@ -47,6 +47,9 @@ NEVER_HERE = {
     ("usage_ingest_events_total", "held_by_newer"),
     # No run comes in two versions here.
     ("usage_ingest_events_total", "details_added"),
+    # Of no rejected report another attempt was accepted here, and no person has settled one.
+    ("stripe_reporter_late_rejections_total", "other_attempt"),
+    ("stripe_reporter_late_rejections_total", "by_hand"),
     # PostgreSQL refuses no row here.
     ("usage_ingest_events_total", "unstorable"),
 }
@@ -59,6 +62,9 @@ BROUGHT_ABOUT = {
     "usage_ingest_events_total": "outcome",
     "usage_ingest_reports_total": "step",
     "stripe_reporter_reports_total": "outcome",
+    "usage_ingest_differences_found_total": "kind",
+    "stripe_reporter_meter_error_samples_total": "sample",
+    "stripe_reporter_late_rejections_total": "verdict",
 }
 """Counters of which the scenario must increase every label value."""
 

@@ -20,9 +20,11 @@ from nexus_messaging.message import Delivery, Message
 from nexus_messaging.router import Handlers, Router
 from nexus_messaging.topology import (
     CUSTOMER_PROVISIONED_QUEUE,
+    METER_ERRORS_QUEUE,
     STRIPE_CHANGED_QUEUE,
     SUBSCRIPTION_CHANGED_QUEUE,
     TOOL_EXECUTED_QUEUE,
+    USAGE_COUNTED_QUEUE,
     USAGE_OUTCOMES_QUEUE,
     USAGE_RECORDED_QUEUE,
     USER_ASSIGNED_QUEUE,
@@ -113,8 +115,8 @@ def single(router: Router, queue: str, called: AsyncMock, **provided: Any) -> Re
 
 def readers() -> Mapping[str, Reader]:
     """Return how each consumer reads, by its queue."""
-    accounts, subscriptions, profiles, changes, refresher, reporter = (
-        AsyncMock() for _ in range(6)
+    accounts, subscriptions, counted, profiles, changes, refresher, reporter, rejecter = (
+        AsyncMock() for _ in range(8)
     )
     return {
         TOOL_EXECUTED_QUEUE: read_tool_run,
@@ -138,6 +140,15 @@ def readers() -> Mapping[str, Reader]:
             SUBSCRIPTION_CHANGED_QUEUE,
             subscriptions.apply,
             subscriptions=subscriptions,
+            periods=AsyncMock(),
+            metrics=Mock(),
+        ),
+        USAGE_COUNTED_QUEUE: single(
+            usage_ingest.handlers.router,
+            USAGE_COUNTED_QUEUE,
+            counted.apply,
+            counted=counted,
+            metrics=Mock(),
         ),
         USER_CREATED_QUEUE: single(
             customer_provisioner.handlers.router,
@@ -168,6 +179,12 @@ def readers() -> Mapping[str, Reader]:
             reporter.report_usage,
             reporter=reporter,
         ),
+        METER_ERRORS_QUEUE: single(
+            stripe_reporter.handlers.router,
+            METER_ERRORS_QUEUE,
+            rejecter.hear,
+            rejecter=rejecter,
+        ),
     }
 
 
@@ -194,6 +211,8 @@ def test_every_consumer_is_tried() -> None:
         STRIPE_CHANGED_QUEUE,
         USER_ASSIGNED_QUEUE,
         SUBSCRIPTION_CHANGED_QUEUE,
+        USAGE_COUNTED_QUEUE,
+        METER_ERRORS_QUEUE,
     }
 
     assert readers().keys() == set(WORK_QUEUES)
@@ -225,7 +244,7 @@ async def test_report_of_a_release_asks_stripe_for_the_same(message: Path) -> No
     """Meter, value, customer, time and identifier reach the call as the release had them."""
     data = meaning_of(message)["data"]
     router, reporter = stripe_reporter.handlers.router, AsyncMock()
-    [route] = router.routes
+    [route] = [each for each in router.routes if each.queue == USAGE_RECORDED_QUEUE]
     await Handlers({"reporter": reporter}).single(route)(delivery_of(message))
 
     report = Report.of(reporter.report_usage.await_args.args[0])

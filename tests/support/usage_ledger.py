@@ -39,6 +39,11 @@ VALUES (:subscription_id, :account_id, 'cus_test', 1, :plan_type, 'active', :sea
         :end, now())
 """)
 
+PERIOD: Final = text("""
+INSERT INTO subscription_periods (subscription_id, period_start, period_end, meters)
+VALUES (:subscription_id, :start, :end, '{}')
+""")
+
 PLAN: Final = text("""
 INSERT INTO account_plans (account_id, since, plan_type) VALUES (:account_id, :since, :plan_type)
 """)
@@ -117,20 +122,14 @@ class UsageLedger:
     ) -> None:
         """Give an account a running subscription and its plan."""
         start, end = period or (hours_ago(240), hours_ago(-240))
-        await self._write(
-            SUBSCRIBE,
-            subscription_id=f"sub_{uuid4().hex}",
-            account_id=account,
-            plan_type=plan,
-            seats=seats,
-            start=start,
-            end=end,
-        )
+        its = {"subscription_id": f"sub_{uuid4().hex}", "start": start, "end": end}
+        await self._write(SUBSCRIBE, **its, account_id=account, plan_type=plan, seats=seats)
+        await self._write(PERIOD, **its)
         await self._write(PLAN, account_id=account, since=start, plan_type=plan)
 
-    async def execute(self, statement: str) -> None:
+    async def execute(self, statement: str, **values: object) -> None:
         """Execute any statement as the owner."""
-        await self._database.run(lambda connection: connection.execute(text(statement)))
+        await self._write(text(statement), **values)
 
     async def _write(self, statement: TextClause, **values: object) -> None:
         await self._database.run(lambda connection: connection.execute(statement, values))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
+from uuid import uuid4
 
 import aio_pika
 import pytest
@@ -128,6 +129,23 @@ def test_a_run_published_by_hand_reaches_stripe(directory: Path) -> None:
     assert counted() == [1]
 
 
+def test_operators_commands_run_with_the_settings_of_the_stack(directory: Path) -> None:
+    """Each has what it needs, and its exit code is the command's."""
+    status = local_stack(directory, "run", "usage-ingest", "status", "--json")
+    plans = local_stack(directory, "run", "customer-provisioner", "plans", "ensure")
+    check = local_stack(directory, "run", "customer-provisioner", "check")
+    topology = local_stack(directory, "run", "nexus-topology", "check", "--tier-scale", "0.01")
+    unknown = local_stack(directory, "run", "usage-ingest", "explain", str(uuid4()))
+
+    assert json.loads(status.stdout)["connected"]
+    assert plans.returncode == 0, plans.stdout
+    assert "nothing to do (test mode)" in plans.stdout
+    assert check.returncode == 0, check.stdout
+    assert topology.returncode == 0, topology.stdout
+    assert unknown.returncode == 1
+    assert "is not in the ledger" in unknown.stdout
+
+
 async def test_one_dead_letter_is_there_to_practise_on(directory: Path) -> None:
     """usage-ingest dead-lettered it, and its headers name the queue to move it to."""
     record = running(directory)
@@ -178,7 +196,8 @@ def test_down_ends_every_process(directory: Path) -> None:
     assert down.returncode == 0
     assert not any(process.alive for process in processes)
     assert local_stack(directory, "status").stdout == "no stack is running here\n"
-    assert "no stack is running here" in local_stack(directory, "publish").stdout
+    for arguments in (["publish"], ["run", "usage-ingest", "status"]):
+        assert "no stack is running here" in local_stack(directory, *arguments).stdout
 
 
 @pytest.mark.long

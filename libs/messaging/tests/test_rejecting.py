@@ -5,7 +5,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from nexus_messaging.connecting import Connection
-from nexus_messaging.consuming_channel import ConsumingChannel, open_channel
+from nexus_messaging.consuming_channel import ConsumingChannel
 from nexus_messaging.deliveries import DeliveryReader
 from nexus_messaging.received import Received
 from nexus_messaging.topology import MAX_MESSAGE_BYTES
@@ -25,7 +25,7 @@ async def test_reject_on_a_connection_that_closes_is_logged(
     connection = Connection(amqp, transports.broker, None)
     channel = ConsumingChannel(
         connection,
-        await open_channel(connection),
+        await amqp.channel(publisher_confirms=False),
         "a queue",
         prefetch=1,
         deliver=lambda _received: None,

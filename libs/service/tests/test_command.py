@@ -11,6 +11,7 @@ from nexus_database.settings import DatabaseSettings
 from nexus_messaging.settings import BrokerSettings
 from nexus_service.checking import Check, Checks
 from nexus_service.command import Command, Server, Service, duration, moment, positive, run, utf_8
+from nexus_service.console import Tone
 from nexus_service.errors import StartError, StoppedError
 from nexus_service.input_files import UnreadableFileError
 from nexus_service.key_command import MAKE_API_KEY
@@ -186,6 +187,14 @@ def test_serve_exits_with_code_and_error_text(
     """A stop exits with 0 at any time; a failed start exits with 1 and says what to do."""
     assert run(service(ends_by=ends_by), ["serve"]) == code
     assert capsys.readouterr().err.startswith(output)
+
+
+def test_check_shows_a_note_and_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+    """What the service works in spite of is shown, and is no fault."""
+    noting = Checks("clock", BrokerSettings, lambda _: {"clock": unreachable}, tone=Tone.NOTE)
+
+    assert run(replace(service(), checks=(noting,)), ["check"]) == 0
+    assert capsys.readouterr().out == "settings: ok\nclock: not reachable\n"
 
 
 def test_check_shows_all_findings_and_exits_with_1_on_a_fault(

@@ -12,18 +12,20 @@ export function runsAsCsv({ recorded }: Usage): string {
   return csv(["start", "server_id", "tool_name", "runs", "tokens"], rows);
 }
 
-/** Each reason that occurs has a column of its own. */
+/** Each reason that occurs has a column of its own, and so has what was reported in another way. */
 export function amountsAsCsv(usage: Usage): string {
   const amounts = usage.amounts ?? [];
   const reasons = [...new Set(amounts.flatMap(({ why }) => [...why.keys()]))].sort();
-  const rows = amounts.map(({ start, meter, accepted, waiting, why }) => [
+  const shadows = amounts.some(({ shadow }) => shadow > 0);
+  const rows = amounts.map(({ start, meter, accepted, waiting, shadow, why }) => [
     timeOf(start),
     meter,
     accepted,
     waiting,
+    ...(shadows ? [shadow] : []),
     ...reasons.map((reason) => why.get(reason) ?? 0),
   ]);
-  return csv(["start", "meter", "accepted", "waiting", ...reasons], rows);
+  return csv(["start", "meter", "accepted", "waiting", ...(shadows ? ["shadow"] : []), ...reasons], rows);
 }
 
 function csv(header: readonly Cell[], rows: readonly (readonly Cell[])[]): string {

@@ -32,6 +32,7 @@ export interface MeterSum {
   readonly meter: string;
   readonly accepted: number;
   readonly waiting: number;
+  readonly shadow: number;
   readonly why: readonly Part[];
   /** What the refused part of `why` was refused for. */
   readonly reasons: readonly Part[];
@@ -83,6 +84,7 @@ export function sumAmounts(amounts: readonly Amount[]): MeterSum[] {
       meter,
       accepted: each.reduce((sum, { accepted }) => sum + accepted, 0),
       waiting: each.reduce((sum, { waiting }) => sum + waiting, 0),
+      shadow: each.reduce((sum, { shadow }) => sum + shadow, 0),
       why: sumParts(each.map(({ why }) => why)),
       reasons: sumParts(each.map(({ reasons }) => reasons)),
     }));

@@ -81,14 +81,15 @@ export function meterTable(
   return table(texts.amounts, [texts.meter, texts.accepted, texts.waiting], rows);
 }
 
-/** Why a meter's amounts wait, a line for each cause; under what is refused, for which reason. */
-function causes({ why, reasons }: MeterSum, texts: Texts, amount: (value: number) => string): HTMLElement[] {
+/** Why a meter's amounts wait, a line for each cause; under what is refused, for which reason; and what never waits. */
+function causes({ why, reasons, shadow }: MeterSum, texts: Texts, amount: (value: number) => string): HTMLElement[] {
   const line = (words: Readonly<Record<string, string>>, [name, value]: Part, ...more: HTMLElement[]): HTMLElement =>
     h("li", {}, `${amount(value)} ${textOf(words, name)}`, ...more);
   const list = (...items: HTMLElement[]): HTMLElement[] =>
     items.length === 0 ? [] : [h("ul", { class: "causes muted", role: "list" }, ...items)];
   const refused = list(...reasons.map((each) => line(texts.reasons, each)));
-  return list(...why.map((each) => line(texts.why, each, ...(each[0] === REFUSED ? refused : []))));
+  const elsewhere = shadow === 0 ? [] : [h("li", {}, `${amount(shadow)} ${texts.shadow}`)];
+  return list(...why.map((each) => line(texts.why, each, ...(each[0] === REFUSED ? refused : []))), ...elsewhere);
 }
 
 /** One position of the chart in pieces: the time, its runs, and those of each colour. */

@@ -83,6 +83,8 @@ export interface Texts {
   meter: string;
   accepted: string;
   waiting: string;
+  /** Of an amount that is neither: it was reported to Stripe in another way. */
+  shadow: string;
   /** By the reason's name in the answer; others are shown by that name. */
   why: Readonly<Record<string, string>>;
   /** Of what is refused, by the reason's name in the answer; others are shown by that name. */
@@ -178,6 +180,7 @@ export const ENGLISH: Texts = {
   meter: "Meter",
   accepted: "Accepted by Stripe",
   waiting: "Waiting",
+  shadow: "reported by the way before this one",
   why: {
     not_sent: "not sent yet",
     not_answered: "sent, not answered yet",

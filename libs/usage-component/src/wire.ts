@@ -18,6 +18,8 @@ export interface Amount {
   readonly meter: string;
   readonly accepted: number;
   readonly waiting: number;
+  /** What is in neither, since it was reported to Stripe in another way. */
+  readonly shadow: number;
   /** How much of `waiting` waits for what. */
   readonly why: ReadonlyMap<string, number>;
   /** How much of what is refused was refused for which reason. */
@@ -110,6 +112,7 @@ export function readUsage(json: unknown): Usage {
           meter: each.text("meter"),
           accepted: each.count("accepted"),
           waiting: each.count("waiting"),
+          shadow: each.optionalCount("shadow") ?? 0,
           why: each.map("why", (why, reason) => why.count(reason)),
           reasons: each.map("reasons", (reasons, reason) => reasons.count(reason)),
         }))
@@ -117,7 +120,7 @@ export function readUsage(json: unknown): Usage {
   };
   requireWithin(usage.span, [...usage.recorded, ...(usage.amounts ?? [])]);
   requireExactSum(usage.recorded.map(({ runs, tokens }) => runs + tokens));
-  requireExactSum((usage.amounts ?? []).map(({ accepted, waiting }) => accepted + waiting));
+  requireExactSum((usage.amounts ?? []).map(({ accepted, waiting, shadow }) => accepted + waiting + shadow));
   return usage;
 }
 

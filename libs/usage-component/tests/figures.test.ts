@@ -86,15 +86,15 @@ test("groups beyond the colours are stacked as one, and nothing is lost", () => 
 test("amounts are summed by meter, and reasons with them", () => {
   const start = NOW;
   const sums = sumAmounts([
-    { start, meter: "b", accepted: 1, waiting: 2, why: new Map([["not_sent", 2], ["x", 0]]), reasons: new Map() },
-    { start, meter: "a", accepted: 5, waiting: 0, why: new Map(), reasons: new Map() },
-    { start, meter: "b", accepted: 10, waiting: 3, why: new Map([["refused", 3]]), reasons: new Map([["old", 3]]) },
-    { start, meter: "b", accepted: 0, waiting: 1, why: new Map([["refused", 1]]), reasons: new Map([["old", 1]]) },
+    { start, meter: "b", accepted: 1, waiting: 2, shadow: 4, why: new Map([["not_sent", 2], ["x", 0]]), reasons: new Map() },
+    { start, meter: "a", accepted: 5, waiting: 0, shadow: 0, why: new Map(), reasons: new Map() },
+    { start, meter: "b", accepted: 10, waiting: 3, shadow: 0, why: new Map([["refused", 3]]), reasons: new Map([["old", 3]]) },
+    { start, meter: "b", accepted: 0, waiting: 1, shadow: 3, why: new Map([["refused", 1]]), reasons: new Map([["old", 1]]) },
   ]);
 
   assert.deepEqual(sums, [
-    { meter: "a", accepted: 5, waiting: 0, why: [], reasons: [] },
-    { meter: "b", accepted: 11, waiting: 6, why: [["not_sent", 2], ["refused", 4]], reasons: [["old", 4]] },
+    { meter: "a", accepted: 5, waiting: 0, shadow: 0, why: [], reasons: [] },
+    { meter: "b", accepted: 11, waiting: 6, shadow: 7, why: [["not_sent", 2], ["refused", 4]], reasons: [["old", 4]] },
   ]);
 });
 

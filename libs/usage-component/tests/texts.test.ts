@@ -97,16 +97,16 @@ test("quotes, commas and line breaks stay within their cell", () => {
   assert.equal(text, '\ufeffstart,server_id,tool_name,runs,tokens\r\n2026-11-30T12:00:00.000Z,"a,""b""\nc",t,1,2\r\n');
 });
 
-test("every reason that occurs is a column of the amounts", () => {
+test("every reason that occurs is a column of the amounts, and so is what was reported in another way", () => {
   const amounts = [
-    { start: NOON, meter: "a", accepted: 1, waiting: 2, why: new Map([["refused", 2]]), reasons: new Map() },
-    { start: NOON, meter: "b", accepted: 3, waiting: 4, why: new Map([["not_sent", 4]]), reasons: new Map() },
+    { start: NOON, meter: "a", accepted: 1, waiting: 2, shadow: 0, why: new Map([["refused", 2]]), reasons: new Map() },
+    { start: NOON, meter: "b", accepted: 3, waiting: 4, shadow: 7, why: new Map([["not_sent", 4]]), reasons: new Map() },
   ];
 
   assert.deepEqual(amountsAsCsv({ ...USAGE, amounts }).slice(1).split("\r\n"), [
-    "start,meter,accepted,waiting,not_sent,refused",
-    "2026-11-30T12:00:00.000Z,a,1,2,0,2",
-    "2026-11-30T12:00:00.000Z,b,3,4,4,0",
+    "start,meter,accepted,waiting,shadow,not_sent,refused",
+    "2026-11-30T12:00:00.000Z,a,1,2,0,0,2",
+    "2026-11-30T12:00:00.000Z,b,3,4,7,4,0",
     "",
   ]);
 });

@@ -21,6 +21,7 @@ const USAGE = {
       meter: "tool_call_executed",
       accepted: 10,
       waiting: 2,
+      shadow: 4,
       why: { not_sent: 1, refused: 1 },
       reasons: { no_such_customer: 1 },
       added_later: 1,

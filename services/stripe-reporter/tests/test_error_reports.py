@@ -4,6 +4,7 @@ import json
 from typing import Any, Final
 
 import pytest
+from pydantic import ValidationError
 
 from stripe_reporter.rejections import Sample
 from stripe_reporter.stripe.error_reports import ErrorReportBody
@@ -62,6 +63,14 @@ def test_an_older_form_names_the_key_otherwise() -> None:
     )
 
     assert ErrorReportBody.model_validate_json(written).report().samples[0].key == "nexus:r:1"
+
+
+def test_a_code_that_no_event_of_ours_can_carry_is_refused() -> None:
+    """Stored, it would keep every later rejection from being announced."""
+    written = _json(EVENT).replace(CODE, "two\\nlines")
+
+    with pytest.raises(ValidationError):
+        ErrorReportBody.model_validate_json(written)
 
 
 def _json(event: dict[str, Any]) -> str:

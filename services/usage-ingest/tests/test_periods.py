@@ -5,7 +5,7 @@ from typing import Final
 
 import pytest
 
-from usage_ingest.periods import Placement, place
+from usage_ingest.periods import Placement, grace_note, place
 
 MARCH: Final = datetime(2026, 3, 1, tzinfo=UTC)
 APRIL: Final = datetime(2026, 4, 1, tzinfo=UTC)
@@ -35,3 +35,17 @@ def test_usage_without_a_period_is_on_no_invoice() -> None:
     """However early it came; before the subscriptions were read nobody can say so."""
     assert place(MARCH, None, HOUR, known=True) is Placement.NOT_SUBSCRIBED
     assert place(MARCH, None, HOUR, known=False) is Placement.UNKNOWN
+
+
+def test_a_grace_that_is_too_short_is_noted_with_what_to_set() -> None:
+    """By the longest that a report may take which is not refused; Stripe has whole hours."""
+    slow = {"window": 10 * SECOND, "retries": timedelta(seconds=4265), "lag": HOUR}
+
+    note = grace_note(HOUR, **slow)
+
+    assert note is not None
+    assert "3600 s after their period" in note
+    assert "7875 s (window 10, retry tiers 4265, Stripe's lag 3600)" in note
+    assert "to 3 h, and INVOICE_GRACE_SECONDS likewise" in note
+    assert grace_note(timedelta(seconds=7875), **slow) is None
+    assert grace_note(timedelta(seconds=7874), **slow) is not None

@@ -87,6 +87,14 @@ def test_correction_of_the_past_replaces_what_followed() -> None:
     assert history_of(change(), upgraded, ended) == [(0, "pro"), (3, None)]
 
 
+def test_first_fetch_after_a_lost_database_changes_no_known_past() -> None:
+    """Whoever announces it knows the start of the subscription alone, and not what was before."""
+    upgraded = change("team", since=5, as_of=5)
+    found_again = change("basic", since=0, as_of=8)
+
+    assert history_of(change(), upgraded, found_again) == [(0, "pro"), (5, "team"), (8, "basic")]
+
+
 def test_better_of_two_plans_counts_while_both_run() -> None:
     """And the other one afterwards."""
     free = [PlanSince(day(0), "a")]

@@ -16,6 +16,7 @@ from nexus_messaging.topology import (
     dead_letter_queue,
 )
 from nexus_service.console import Finding, Tone
+from usage_ingest.periods import Placement
 from usage_ingest.status import (
     QUEUES,
     STAGES,
@@ -26,10 +27,11 @@ from usage_ingest.status import (
     ledger_rows,
     queue_rows,
 )
+from usage_ingest.stripes_word import DifferenceCount, PlacementCount, StripesWord
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ALLOWED = timedelta(minutes=15)
-QUIET = LedgerCounts(NOW, (), (), NOW - timedelta(hours=8))
+QUIET = LedgerCounts(NOW, (), (), NOW - timedelta(hours=8), StripesWord())
 CONSUMED = Depths(
     {queue: Depth(0, int(queue in {stage.queue for stage in STAGES})) for queue in QUEUES}
 )
@@ -154,3 +156,50 @@ def test_queue_rows_have_their_dead_letters() -> None:
     assert rows[TOOL_EXECUTED_QUEUE].tone is Tone.BAD
     assert rows[USAGE_RECORDED_QUEUE].tone is Tone.PLAIN
     assert rows["retry.1"].cells == ("retry.1", 0, None, None)
+
+
+def test_differences_are_noted_with_their_age() -> None:
+    """They keep no usage from Stripe; `reconcile` says which hours they are."""
+    read = StripesWord(sums_read_at=NOW - timedelta(seconds=90))
+    differing = replace(
+        read,
+        differences=(
+            DifferenceCount("lower", 3, NOW - timedelta(hours=2)),
+            DifferenceCount("foreign", 1, NOW - timedelta(minutes=5)),
+        ),
+    )
+    shown = {
+        name: found(replace(QUIET, stripe=word), None)["Stripe's sums"]
+        for name, word in {"never": StripesWord(), "equal": read, "differing": differing}.items()
+    }
+
+    assert (shown["never"].tone, shown["never"].text) == (Tone.NOTE, "never read")
+    equal = "read 1 min 30 s ago, no difference"
+    assert (shown["equal"].tone, shown["equal"].text) == (Tone.GOOD, equal)
+    assert shown["differing"].tone is Tone.NOTE
+    assert shown["differing"].text == (
+        "read 1 min 30 s ago, differ in hours: 3 lower (the oldest for 2 h), 1 foreign (the oldest"
+        " for 5 min): see reconcile"
+    )
+
+
+def test_reports_on_no_invoice_are_noted() -> None:
+    """What came in the grace period is on one; of what is unknown nothing is said but that."""
+    placements = {
+        Placement.AFTER_FINALISATION: PlacementCount(Placement.AFTER_FINALISATION, 2, 7),
+        Placement.IN_GRACE: PlacementCount(Placement.IN_GRACE, 9, 9),
+        Placement.NOT_SUBSCRIBED: PlacementCount(Placement.NOT_SUBSCRIBED, 10, 40),
+        Placement.UNKNOWN: PlacementCount(Placement.UNKNOWN, 4, 4),
+    }
+
+    def noted(*placed: Placement) -> dict[str, Finding]:
+        word = StripesWord(placements=tuple(placements[each] for each in placed))
+        return found(replace(QUIET, stripe=word), None)
+
+    every = noted(*placements)
+    assert every["invoices"].tone is Tone.NOTE
+    assert every["invoices"].text.startswith(
+        "on none: reports 10 not_subscribed with 40, 2 after_finalisation with 7: "
+    )
+    assert every["subscriptions"].text.startswith("not known of 4 reports")
+    assert noted(Placement.IN_GRACE).keys().isdisjoint({"invoices", "subscriptions"})

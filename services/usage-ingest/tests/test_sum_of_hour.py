@@ -36,8 +36,8 @@ def hour(
         (REPORTED, hour(5.0), "is 5, as read 2026-03-01T15:00:00Z, as expected"),
         (REPORTED, hour(0.0, lagging=True), "does not show yet all that it accepted"),
         (REPORTED, hour(3.0, LOWER), "2 too little (lower; see usage-ingest reconcile)"),
-        (UNKNOWN, hour(8.0), "it seems that Stripe has it (an inference), as expected"),
-        (UNKNOWN, hour(5.0), "it seems that Stripe lacks it (an inference), as expected"),
+        (UNKNOWN, hour(8.0), "it seems that Stripe had it (an inference), as expected"),
+        (UNKNOWN, hour(5.0), "it seems that Stripe did not show it (an inference), as expected"),
     ],
 )
 def test_the_sum_of_an_hour_is_said_with_what_follows_from_it(

@@ -336,7 +336,7 @@ async def test_announce_with_execute_publishes_the_same_events_again(
     assert since is not None
     assert since.provisioned_at is not None
     arguments = ("announce", "--since", since.provisioned_at.isoformat())
-    none = "0 assignments and 0 subscriptions"
+    none = "0 assignments, 0 subscriptions and 0 readings of all subscriptions"
 
     dry = await command.run(*arguments)
     assert await vhost.depth(CUSTOMER_PROVISIONED_QUEUE) == 0

@@ -440,7 +440,7 @@ async def test_the_command_prints_a_diff_and_makes_it_on_execute(stripe: Stripe)
 
     code, out, err = await run(stripe, "plans", "ensure", "--execute")
     assert (code, err) == (0, "")
-    assert out.endswith("changes were made (test mode)\n")
+    assert out.endswith("changes made (test mode)\n")
     assert await run(stripe, "plans", "ensure") == (
         0,
         "".join(f"{line.partition(': ')[0]}: ok\n" for line in distinct(out))
@@ -493,6 +493,14 @@ async def test_the_command_names_the_right_that_a_key_lacks(stripe: Stripe) -> N
 
     assert code == 1
     assert "the key lacks the right Entitlements: write" in err
+
+
+async def test_the_command_names_the_key_that_is_refused(stripe: Stripe) -> None:
+    """Whoever mistypes it is not left with a status."""
+    code, _, err = await run(stripe, "plans", "ensure")
+
+    assert code == 1
+    assert "Stripe refuses the key in STRIPE_ADMIN_KEY" in err
 
 
 async def test_without_a_plan_file_the_command_says_so(stripe: Stripe) -> None:

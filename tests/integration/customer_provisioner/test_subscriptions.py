@@ -482,11 +482,11 @@ async def test_a_page_that_another_process_took_over_changes_no_progress(
     await night.progress.advance(page, "sub_1", bench.clock())
     last = await night.progress.lease(bench.clock())
     assert last is not None
-    await night.progress.finish(last, bench.clock())
+    await night.progress.finish(last, bench.clock(), bench.clock())
 
     await night.progress.advance(slow, "sub_1", bench.clock())
     await night.progress.abandon(slow, bench.clock())
-    await night.progress.finish(slow, bench.clock())
+    await night.progress.finish(slow, bench.clock(), bench.clock())
 
     page = await night.lease()
     assert (page.after_id, page.previous_at) == (None, slow.started_at)

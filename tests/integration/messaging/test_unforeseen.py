@@ -7,6 +7,7 @@ import pytest
 
 from integration.messaging.bench import DEAD_LETTERS, Bench, DownError
 from nexus_messaging.consumer import Consumer
+from nexus_messaging.consuming_channel import ConsumingChannel
 from nexus_messaging.consumption import Consumption
 from nexus_messaging.message import Delivery
 from nexus_messaging.pipeline import Pipeline
@@ -25,7 +26,7 @@ STEPS = (
     (Settlement, "carry_out"),
     (Consumer, "ack"),
     (Consumer, "_send_acks"),
-    (Consumer, "_raise_prefetch"),
+    (ConsumingChannel, "_raise_prefetch"),
     (Pipeline, "hand_back"),
     (Consumption, "_cancel_and_hand_back"),
 )

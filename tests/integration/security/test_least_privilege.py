@@ -20,7 +20,8 @@ CHANGE = "UPDATE {} SET {} = DEFAULT"
 CHANGEABLE = {
     "customer_provisioner": {
         "account_assignments": "announced_at",
-        "subscription_sweep": "after_id due_at first_at previous_at started_at",
+        "subscription_sweep": "after_id announced_at due_at first_at previous_at read_until"
+        " started_at unread",
         "subscriptions": "account_id announced_at announced_revision as_of cancel_at ended_at items"
         " period_end period_start plan_since plan_type revision seats status stripe_customer_id"
         " trial_end",
@@ -43,7 +44,7 @@ CHANGEABLE = {
         "folded_amounts": "account_id hour meter value",
         "folded_usage": "billable_runs hour runs server_id tokens tool_name user_id",
         "late_readings": "billing_state claim_id",
-        "placements_place": "answered_at report_id single",
+        "placements_due": "again queued_at report_id",
         "report_placements": "account_id answered_at meter occurred_at placement report_id value",
         "subscription_periods": "meters period_end",
         "subscription_plans": "plan_type since subscription_id",
@@ -58,7 +59,8 @@ CHANGEABLE = {
         "late_rejections": "announced_at verdict",
         "meter_calls": "accepted_key_n answer answered_at attempts first_unknown_at key_n reason"
         " rejected_later rejected_later_at request_digest started_at state",
-        "summaries_due": "active_at meter next_try read_at since stripe_customer_id wanted_at",
+        "summaries_due": "active_at meter next_try read_at renewed_at since since_before"
+        " stripe_customer_id wanted_at",
         "summaries_place": "answered_at identifier single",
     },
 }
@@ -68,7 +70,7 @@ DERIVED = {
     "usage_ingest": (
         *("account_plans", "subscription_plans"),
         *("amount_deltas", "usage_deltas", "touched_amounts"),
-        *("counted_hours", "report_placements"),
+        *("counted_hours", "placements_due", "report_placements"),
     ),
     "stripe_reporter": ("summaries_due",),
 }

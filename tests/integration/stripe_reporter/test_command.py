@@ -4,24 +4,45 @@ import asyncio
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any, Final
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from integration.stripe_reporter.bench import KEY, METER, Bench, add_meters
+from integration.stripe_reporter.test_rejected_later import (
+    CODE,
+    hear,
+    outcomes,
+    reject_later,
+    told,
+)
 from local_stack.catalogue import base_environment
 from local_stack.ports import free_ports
 from nexus_broker_admin.inspection import NOT_COMPARED
 from nexus_contracts import CallRecord, CallRecordsEnd, read_call_record
 from nexus_stripe.meters import DISPLAY_NAME
+from stripe_emulator.faults import Fault
 from stripe_emulator.keys import KeyState
+from stripe_reporter.checks import NOT_HEARD
 from stripe_reporter.fence import Call, calling
 from stripe_reporter.reports import Report
 from stripe_reporter.storage.journal import insert_calls
 from support.leak_check import leaks, secrets_in
 from support.waiting import eventually
+
+SAY: Final = text("""
+UPDATE meter_calls
+   SET state = 'accepted', answer = 'accepted', answered_at = :answered_at,
+       rejected_later_at = :marked_at,
+       rejected_later = CASE WHEN CAST(:marked_at AS timestamptz) IS NOT NULL THEN 'no_meter' END
+ WHERE identifier = :id
+""")
 
 
 def settings_of(bench: Bench) -> dict[str, str]:
@@ -72,7 +93,33 @@ async def test_check_finds_nothing_wrong_on_a_sound_bench(bench: Bench) -> None:
         "stripe key (test mode): ok",
         "clock: ok",
         f"meter {METER}: ok",
+        "Stripe's sums: ok",
+        "Stripe's events: ok",
+        f"webhooks: {NOT_HEARD}",
     ]
+    assert code == 0
+
+
+async def test_check_notes_the_rights_that_the_key_lacks(bench: Bench) -> None:
+    """Reports are sent without them, so the exit code is 0."""
+    bench.account.keys.put(KEY, KeyState.RESTRICTED, frozenset({"rak_billing_meter_read"}))
+    forbidden = {"kind": "status", "status": 403, "method": "GET", "times": 1}
+    bench.account.faults.add(
+        Fault.read({**forbidden, "path_prefix": "/v1/billing/meters/mtr_check"})
+    )
+
+    code, printed = await run(bench, "check", STRIPE_WEBHOOK_SECRET="whsec_test")
+
+    lines = printed.splitlines()
+    assert (
+        "Stripe's sums: the key lacks the right to read billing meters and their event summaries:"
+        " nothing is compared with them"
+    ) in lines
+    assert (
+        "Stripe's events: the key lacks the right to read events: what Stripe rejects later is"
+        " seen in its sums alone"
+    ) in lines
+    assert "webhooks: ok" in lines
     assert code == 0
 
 
@@ -198,6 +245,59 @@ async def test_only_calls_since_the_time_are_listed_however_many_there_are(bench
     assert sorted(ids) == sorted(event.data.report_id for event in events)
     assert set(ids[:1200]) == {event.data.report_id for event in events[:1200]}
     assert len(listed(later)) == 1300 + 1
+
+
+async def test_a_report_that_was_rejected_since_is_listed_however_old_its_call(
+    bench: Bench,
+) -> None:
+    """A ledger from a backup that has its answer does not know what Stripe said after it."""
+    rejected = bench.report(bench.customer(), 5, claim_id=uuid4())
+    counted = bench.report(bench.customer(), 3, claim_id=uuid4())
+    reject_later(bench, customer=rejected.data.stripe_customer_id)
+    async with bench.reporting():
+        await bench.send(rejected, counted)
+        await bench.outcomes(2)
+        await hear(bench, *told(bench))
+        await outcomes(bench, 3)
+    since = bench.now() - timedelta(seconds=30)
+
+    _, printed = await run(bench, "journal", "--since", since.isoformat())
+
+    found = [each for each in listed(printed) if isinstance(each, CallRecord)]
+    assert [(each.report, each.rejected_later) for each in found] == [(rejected.data, CODE)]
+
+
+async def test_what_was_said_since_of_earlier_calls_is_listed(bench: Bench) -> None:
+    """A restored ledger has the report as it was when the backup was made."""
+    rejected, settled, old = events = [bench.report("cus_1", claim_id=uuid4()) for _ in range(3)]
+    now = datetime.now(UTC)
+    since, began = now - timedelta(hours=1), now - timedelta(days=3)
+    calls = [
+        Call(report, calling(report, None, began))
+        for report in (Report.of(event.data) for event in events)
+    ]
+    async with bench.database() as database:
+        await database.run(partial(insert_calls, calls=calls))
+        for event, answered, marked in (
+            (rejected, began, now),
+            (settled, now, None),
+            (old, began, began),
+        ):
+            said = {"id": event.data.identifier, "answered_at": answered, "marked_at": marked}
+            await database.run(partial(_say, said=said))
+
+    code, printed = await run(bench, "journal", "--since", since.isoformat())
+
+    assert code == 0
+    assert {
+        each.report.report_id: each.rejected_later
+        for each in listed(printed)
+        if isinstance(each, CallRecord)
+    } == {rejected.data.report_id: "no_meter", settled.data.report_id: None}
+
+
+async def _say(connection: AsyncConnection, said: Mapping[str, Any]) -> None:
+    await connection.execute(SAY, said)
 
 
 async def test_reports_without_their_claim_are_counted_and_fail_the_command(bench: Bench) -> None:

@@ -8,6 +8,7 @@ from uuid import uuid4
 import stripe as sdk
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from sqlalchemy import text
 
 from integration.stripe_reporter.bench import METER, Bench
 from nexus_contracts import (
@@ -23,6 +24,7 @@ from nexus_messaging.topology import INTERNAL, METER_ERRORS_QUEUE, USAGE_OUTCOME
 from stripe_emulator.event_faults import EventFault
 from stripe_emulator.faults import Fault
 from stripe_reporter.app import routes_of
+from stripe_reporter.storage.summaries import Summaries
 from support.waiting import eventually
 
 SECRET: Final = "whsec_of_the_tests"
@@ -127,6 +129,54 @@ async def test_a_sample_before_the_answer_waits_for_it(bench: Bench) -> None:
 
     assert kinds == ["usage.reported.v1", "usage.rejected_later.v1"]
     assert (await bench.row(event))["answer"] == "duplicate"
+
+
+async def test_a_key_of_anothers_form_does_not_hide_what_else_an_event_says(bench: Bench) -> None:
+    """Another sender numbers its attempts from 0, in the same error report."""
+    event = bench.report(bench.customer(), 5)
+    reject_later(bench)
+    bench.account.record_event(
+        {
+            "event_name": METER,
+            "payload": {"stripe_customer_id": event.data.stripe_customer_id, "value": "1"},
+            "idempotency_key": "order-7:0",
+        }
+    )
+
+    async with bench.reporting():
+        await bench.send(event)
+        await bench.outcomes(1)
+        await hear(bench, *told(bench))
+        kinds = await outcomes(bench, 2)
+
+    assert kinds[-1] == "usage.rejected_later.v1"
+    assert await later(bench, event) == CODE
+
+
+async def test_the_hours_of_errors_are_read_though_meters_were_not_listed_at_once(
+    bench: Bench,
+) -> None:
+    """Samples are not all: what else was rejected is only seen in the sums."""
+    event = bench.report(bench.customer(), 5, occurred_at=bench.now() - timedelta(days=20))
+    reject_later(bench)
+    where = {"path_prefix": "/v1/billing/meters", "method": "GET", "times": 2}
+    bench.account.faults.add(Fault.read({"kind": "html_503", **where}))
+
+    async with bench.reporting():
+        await bench.send(event)
+        await bench.outcomes(1)
+        found = told(bench)
+        bench.pass_time(timedelta(hours=30))
+        await hear(bench, *found)
+        await outcomes(bench, 2)
+        await eventually(lambda: bench.vhost.depth(METER_ERRORS_QUEUE), lambda depth: depth == 0)
+        async with bench.database() as database:
+            summaries = Summaries(database, lag=timedelta(hours=1))
+            await summaries.follow(bench.now())
+            query = text("SELECT since FROM summaries_due")
+            oldest = (await database.run(lambda c: c.execute(query))).scalar_one()
+
+    assert oldest == event.data.occurred_at
 
 
 async def test_errors_of_others_and_events_that_are_gone_harm_nothing(bench: Bench) -> None:

@@ -68,6 +68,23 @@ async def test_subscriber_has_the_plan_and_the_period_of_the_subscription(
     assert limits["premium", "browser"]["remaining"] == 5000 - 324
 
 
+async def test_a_period_that_stripe_has_not_announced_yet_is_expected(
+    api: Api, ledger: UsageLedger
+) -> None:
+    """It begins where the last one ended, as thresholds are announced by it, too."""
+    user, ended = uuid4(), hours_ago(1)
+    await ledger.subscribe(user, "pro", period=(ended - timedelta(days=30), ended))
+    await ledger.report(user, 20, at=ended + timedelta(minutes=1), meter="premium_tool_calls")
+    await ledger.report(user, 900, at=ended - timedelta(minutes=1), meter="premium_tool_calls")
+
+    body = await api.entitlements(user)
+
+    assert body["period"]["basis"] == "stripe"
+    assert datetime.fromisoformat(body["period"]["start"]) == ended
+    used = {each["used"] for each in body["limits"] if each["name"] == "premium"}
+    assert used == {20}
+
+
 async def test_limit_that_is_passed_has_nothing_remaining(api: Api, ledger: UsageLedger) -> None:
     """Runs without a customer count as well: nobody is without limits by having none."""
     user = uuid4()

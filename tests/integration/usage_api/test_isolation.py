@@ -33,6 +33,7 @@ FORBIDDEN: Final = (
     "SELECT * FROM public.hourly_amounts",
     "SELECT * FROM public.account_assignments",
     "SELECT public.amount_between(gen_random_uuid(), 'm', now(), now())",
+    "SELECT public.account_period(gen_random_uuid(), now())",
     "INSERT INTO public.totals_progress (part) VALUES ('usage')",
     "CREATE TABLE viewer.t (a int)",
 )
@@ -149,6 +150,25 @@ async def test_amounts_are_of_the_account_that_is_set(
         return value
 
     assert [await amount(each) for each in (str(users[0]), str(uuid4()), "")] == [5, 0, 0]
+
+
+async def test_period_is_of_the_account_that_is_set(
+    reader: Database, users: tuple[UUID, UUID]
+) -> None:
+    """Its function takes no account from its caller, either."""
+    asked = text("""
+        SELECT basis FROM set_config('nexus.user_id', :user, true),
+                          viewer.account_period(now())
+    """)
+
+    async def basis(user: str) -> str | None:
+        return await reader.run(lambda c: c.scalar(asked, {"user": user}))
+
+    assert [await basis(each) for each in (str(users[0]), str(uuid4()), "")] == [
+        "stripe",
+        "utc_month",
+        "utc_month",
+    ]
 
 
 async def test_reader_has_no_other_rights(urls: tuple[str, str]) -> None:

@@ -80,13 +80,29 @@ async def test_waiting_amounts_say_why(api: Api, ledger: UsageLedger) -> None:
         await ledger.report(user, value, state=state)
     await ledger.report(user, 4, state="rejected", reason="customer_deleted")
     await ledger.report(user, 50, state="superseded", reason="customer_deleted")
+    await ledger.report(user, 16, state="rejected_later", reason="no_meter")
     await ledger.runs(user, 8, state="waiting")
 
     [row] = (await api.usage(user))["amounts"]
 
-    assert (row["meter"], row["accepted"], row["waiting"]) == (METER, 100, 15)
-    assert row["why"] == {"not_sent": 1, "not_answered": 2, "refused": 4, "no_customer": 8}
-    assert row["reasons"] == {"customer_deleted": 4}
+    assert (row["meter"], row["accepted"], row["waiting"]) == (METER, 100, 31)
+    assert row["why"] == {"not_sent": 1, "not_answered": 2, "refused": 20, "no_customer": 8}
+    assert row["reasons"] == {"customer_deleted": 4, "no_meter": 16}
+    assert "shadow" not in row
+
+
+async def test_shadow_amounts_are_neither_accepted_nor_waiting(
+    api: Api, ledger: UsageLedger
+) -> None:
+    """They were reported in another way; nobody else's are shown."""
+    user, other = uuid4(), uuid4()
+    await ledger.report(user, 100)
+    await ledger.report(user, 7, state="shadow")
+    await ledger.report(other, 50, state="shadow")
+
+    [row] = (await api.usage(user))["amounts"]
+
+    assert (row["accepted"], row["waiting"], row["why"], row["shadow"]) == (100, 0, {}, 7)
 
 
 async def test_waiting_runs_are_charged_as_their_plan_says(api: Api, ledger: UsageLedger) -> None:

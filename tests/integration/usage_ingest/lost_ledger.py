@@ -34,7 +34,7 @@ ONE = UUID(int=1)
 REPORTS = """
 SELECT report_id, identifier, meter, value, stripe_customer_id, dimensions, occurred_at,
        event_count, claim_id, late
-  FROM usage_reports ORDER BY created_at, report_id
+  FROM usage_reports WHERE state <> 'shadow' ORDER BY created_at, report_id
 """
 
 # Reports whose claim has other events than before: by number, user, dimensions or window.
@@ -95,10 +95,13 @@ class LostLedger:
         now = datetime.now(UTC)
         await Ledger(self.database).record([Entry.of(each, RULES, now) for each in runs])
 
-    async def claim(self) -> int:
+    async def claim(self, live_from: datetime | None = None) -> int:
         """Claim all due events and return their number."""
         claims = Claims(
-            self.database, window=timedelta(seconds=self.window), dimensions=self.dimensions
+            self.database,
+            window=timedelta(seconds=self.window),
+            dimensions=self.dimensions,
+            live_from=live_from,
         )
         return (await claims.claim(LATER)).events
 
@@ -119,7 +122,7 @@ class LostLedger:
         return calls
 
     async def calls(self) -> str:
-        """Return the journal's list of calls, of all reports that there are now."""
+        """Return the journal's list of calls, of all reports that there are now and are sent."""
         found = await self.database.run(lambda c: c.execute(text(REPORTS)))
         records = [self._record(row._asdict()) for row in found]
         end = CallRecordsEnd(records=len(records), since=MINUTE)

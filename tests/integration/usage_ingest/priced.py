@@ -124,7 +124,12 @@ class PricedLedger:
         rules = BillingRules("runs", None, frozenset({"succeeded"}), plans or self.plans)
         return await Ledger(self.database).record([Entry.of(run, rules, now) for run in runs])
 
-    def claims(self, plans: Plans | None = None, dimensions: Sequence[str] = ()) -> Claims:
+    def claims(
+        self,
+        plans: Plans | None = None,
+        dimensions: Sequence[str] = (),
+        live_from: datetime | None = None,
+    ) -> Claims:
         """Return what claims, by the plans."""
         used = plans or self.plans
         return Claims(
@@ -134,6 +139,7 @@ class PricedLedger:
             charges=used.charges(),
             routes=BillingRules("runs", None, frozenset(), used).routes,
             unique_meters=used.unique_tools_meters(),
+            live_from=live_from,
         )
 
     async def price_late(self, plans: Plans = WITH_NEW, now: datetime = NOW) -> LatePricing:

@@ -29,8 +29,10 @@ from usage_ingest.storage.accounts import (
     Accounts,
 )
 from usage_ingest.storage.claims import Claims
+from usage_ingest.storage.counted import LAST_READING, OPEN_NOW
 from usage_ingest.storage.figures import MEASURE
 from usage_ingest.storage.ledger import Ledger
+from usage_ingest.storage.periods import SUMS
 from usage_ingest.storage.reports import TAKE, Answer, Reports
 from usage_ingest.storage.totals import FOLD_AMOUNTS, FOLD_USAGE, Totals
 
@@ -82,12 +84,24 @@ SELECT md5('report' || n)::uuid, md5('claim' || n)::uuid, 'nexus:' || n,
   FROM (SELECT n, now() - n * interval '0.1 s' AS at,
                CASE WHEN n % 20 = 0 THEN 'superseded' WHEN n % 20 = 10 THEN 'rejected'
                     ELSE 'reported' END AS state
-          FROM generate_series({first}, {last}) n) r
+          FROM generate_series({first}, {last}) n) r;
+INSERT INTO counted_pairs (stripe_customer_id, meter, as_of)
+SELECT 'cus' || n, 'm', now() - n * interval '0.1 s' FROM generate_series({first}, {last}) n;
+INSERT INTO differences (stripe_customer_id, meter, hour, kind, expected, at_most, counted,
+                         first_seen, last_seen, closed_at)
+SELECT 'cus' || n, 'm', now(), 'lower', 1, 1, 0, now(), now(), now()
+  FROM generate_series({first}, {last}) n;
+INSERT INTO report_placements (report_id, account_id, meter, value, occurred_at, answered_at,
+                               placement)
+SELECT md5('report' || n)::uuid, md5('user' || n)::uuid, 'm', 1, now(),
+       now() - n * interval '0.1 s', 'in_grace'
+  FROM generate_series({first}, {last}) n
 """
 
 TABLES = (
     *("usage_events", "usage_reports", "billing_accounts", "account_assignments", "account_plans"),
     *("usage_deltas", "amount_deltas", "folded_usage", "folded_amounts"),
+    *("counted_pairs", "differences", "report_placements"),
 )
 FEW, MANY = 10_000, 100_000
 
@@ -124,6 +138,9 @@ QUERIES: dict[str, tuple[TextClause, dict[str, Any]]] = {
     "status: reports": (reader.REPORTS, {"most": 100}),
     "status: reported": (reader.REPORTED, {"since": NOW - timedelta(days=9), "most": 500}),
     "status: newest": (reader.NEWEST, {}),
+    "status: differences": (OPEN_NOW, {"most": 100}),
+    "status: placements": (SUMS, {"since": NOW - timedelta(days=9), "most": 500}),
+    "status: last reading": (LAST_READING, {}),
     "explain: event": (reader.EVENT, {"event_id": UUID(int=1)}),
     "explain: reports": (
         reader.CLAIM,

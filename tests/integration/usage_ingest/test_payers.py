@@ -358,12 +358,12 @@ async def test_what_an_assignment_back_in_time_left_is_listed(payers: Payers) ->
 
     after, back = (f"{MINUTE + timedelta(seconds=each):%Y-%m-%dT%H:%M:%S}" for each in (2, 40))
     assert [line.partition(", known")[0] for line in lines] == [
-        f"until {after}Z: the user's own",
+        f"until {after}Z: the user's own account",
         f"from {after}Z: account {FIRM} (revision 1",
         f"from {after}Z: account {TEAM} (revision 2",
         "  it has no Stripe customer",
         "  2 runs after that were claimed before, and stay the user's own",
-        f"from {back}Z: the user's own (revision 3",
+        f"from {back}Z: the user's own account (revision 3",
     ]
     assert lines[1].endswith("overruled by revision 2")
 
@@ -384,7 +384,7 @@ async def test_runs_of_all_users_accounts_are_listed(payers: Payers) -> None:
 
     assert told == [
         [
-            "until the user's own",
+            "until the user's own account",
             "  it has no Stripe customer",
             f"from account {TEAM}",
             f"from account {FIRM}",
@@ -393,11 +393,11 @@ async def test_runs_of_all_users_accounts_are_listed(payers: Payers) -> None:
             f"from account {TEAM}",
         ],
         [
-            "until the user's own",
+            "until the user's own account",
             "  it has no Stripe customer",
             f"from account {TEAM}",
         ],
-        ["always: the user's own", "  it has no Stripe customer"],
+        ["always: the user's own account", "  it has no Stripe customer"],
     ]
 
 

@@ -1,18 +1,22 @@
 """Where accepted reports ended up: in their period, in its grace, too late, or on no invoice."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
+import pytest
 from sqlalchemy import text
 
 from integration.usage_ingest.test_counted import METER, known, report
 from nexus_contracts import SubscriptionChanged, SubscriptionItem, SubscriptionsRead
 from nexus_database import Database
+from support.waiting import eventually
 from usage_ingest.periods import Placement
 from usage_ingest.storage.periods import Periods, placement_of
+from usage_ingest.storage.reports import Answer, Reports
 from usage_ingest.storage.subscriptions import Subscriptions
 
 SECOND: Final = timedelta(seconds=1)
@@ -42,13 +46,27 @@ async def subscribe(database: Database, account: UUID, **fields: Any) -> None:
     }
     change = SubscriptionChanged(**{**described, **fields})
     await Subscriptions(database, best=min).apply(change)
-    await Periods(database, grace=GRACE).place_again(account)
+    await Periods(database, grace=GRACE).place_again(change)
 
 
 async def placements(database: Database) -> Mapping[int, str]:
     """Return where each report is that did not come in its period, by its value."""
     query = text("SELECT value, placement FROM report_placements ORDER BY value")
     return {row.value: row.placement for row in await database.run(lambda c: c.execute(query))}
+
+
+async def answer_to(database: Database, value: int, state: str, at: datetime) -> Answer:
+    """Return an answer to the report with ``value``."""
+    query = text("SELECT report_id FROM usage_reports WHERE value = :value")
+    found = await database.run(lambda c: c.execute(query, {"value": value}))
+    reason = "no_meter" if state == "rejected_later" else None
+    return Answer(found.scalar_one(), state, at, reason, False)
+
+
+async def revision(database: Database) -> int:
+    """Return the revision of the only subscription."""
+    query = text("SELECT revision FROM account_subscriptions")
+    return int((await database.run(lambda c: c.execute(query))).scalar_one())
 
 
 async def place(database: Database, until: datetime = END + 10 * DAY) -> Mapping[Placement, int]:
@@ -115,10 +133,12 @@ async def test_nobody_is_said_to_lack_a_subscription_before_all_were_read(
     now = datetime.now(UTC)
     for began, placement in ((now - DAY, "unknown"), (now + MINUTE, "not_subscribed")):
         await periods.keep_read(SubscriptionsRead(began_at=began, ended_at=began + HOUR))
-        await periods.place_again()
+        await periods.place_unknown()
+        await place(database)
         assert await placements(database) == {1: placement}
 
     await subscribe(database, account, period_start=END - DAY, period_end=END + DAY)
+    assert await place(database) == {Placement.IN_PERIOD: 1}
     assert await placements(database) == {}
 
 
@@ -164,3 +184,100 @@ async def test_an_older_subscription_had_periods_before_the_first_that_is_known(
         2: "after_finalisation",
         3: "not_subscribed",
     }
+
+
+async def test_a_report_is_placed_however_late_its_answer_is_applied(database: Database) -> None:
+    """The ledger was down, or a dead letter was moved: others were placed meanwhile."""
+    account = await known(database)
+    await report(database, account, "cus_1", 1, at=END, state="pending")
+    await report(database, account, "cus_1", 2, at=END, answered_at=END)
+    await place(database)
+
+    answer = await answer_to(database, 1, "reported", END - DAY)
+    await Reports(database).answer([answer])
+    await place(database)
+
+    assert await placements(database) == {1: "unknown", 2: "unknown"}
+
+
+async def test_a_report_that_is_rejected_later_is_no_longer_placed(database: Database) -> None:
+    """It is on no invoice, and has an alert of its own."""
+    account = await known(database)
+    await report(database, account, "cus_1", 1, at=END, answered_at=END)
+    await place(database)
+
+    await Reports(database).answer([await answer_to(database, 1, "rejected_later", END)])
+
+    assert await place(database) == {}
+    assert await placements(database) == {}
+
+
+async def test_usage_after_an_end_that_is_heard_of_late_is_on_no_invoice(
+    database: Database,
+) -> None:
+    """It was taken for usage of the period that the subscription would have had."""
+    now = datetime.now(UTC)
+    account = await known(database)
+    await subscribe(database, account, period_start=now - 10 * DAY)
+    for value, before in ((1, 3 * HOUR), (2, HOUR)):
+        await report(
+            database, account, "cus_1", value, at=now - before, answered_at=now - before + MINUTE
+        )
+    assert await place(database) == {Placement.IN_PERIOD: 2}
+
+    ended = {"status": "canceled", "ended_at": now - 2 * HOUR}
+    await subscribe(database, account, revision=2, period_start=now - 10 * DAY, **ended)
+
+    assert await place(database) == {Placement.NOT_SUBSCRIBED: 1}
+    assert await placements(database) == {2: "not_subscribed"}
+
+
+async def test_all_that_was_unknown_is_placed_once_all_subscriptions_were_read(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much it is: in pages."""
+    monkeypatch.setattr("usage_ingest.storage.periods.MOST_PLACED", 3)
+    account = await known(database)
+    for value in range(1, 11):
+        await report(database, account, "cus_1", value, at=END, answered_at=END)
+    periods = Periods(database, grace=GRACE)
+    while (await periods.place(END + 10 * DAY))[1]:
+        pass
+
+    began = datetime.now(UTC) + MINUTE
+    await periods.keep_read(SubscriptionsRead(began_at=began, ended_at=began))
+    await periods.place_unknown()
+    while (await periods.place(END + 10 * DAY))[1]:
+        pass
+
+    assert set((await placements(database)).values()) == {"not_subscribed"}
+
+
+async def test_a_change_while_reports_are_placed_is_not_missed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The round has read what was known before, and has not committed."""
+    account = await known(database)
+    await subscribe(database, account, status="canceled", ended_at=START)
+    await report(database, account, "cus_1", 1, at=END - HOUR, answered_at=END - MINUTE)
+    periods = Periods(database, grace=GRACE)
+    stored, may_commit = asyncio.Event(), asyncio.Event()
+    store = periods._store
+
+    async def slow(*found: Any) -> Mapping[Placement, int]:
+        counts = await store(*found)
+        stored.set()
+        await may_commit.wait()
+        return counts
+
+    monkeypatch.setattr(periods, "_store", slow)
+    placing = asyncio.create_task(periods.place(END + 10 * DAY))
+    await stored.wait()
+    subscribing = asyncio.create_task(subscribe(database, account, revision=2))
+    await eventually(partial(revision, database), lambda found: found == 2)
+    may_commit.set()
+    await placing
+    await subscribing
+
+    assert await place(database) == {Placement.IN_PERIOD: 1}
+    assert await placements(database) == {}

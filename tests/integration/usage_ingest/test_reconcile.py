@@ -72,7 +72,7 @@ async def test_before_the_first_reading_it_says_so(database: Database) -> None:
     """Nothing was compared, which is not the same as no difference."""
     code, shown, _ = await command(database, "reconcile")
 
-    assert (code, shown.strip()) == (0, "no difference is open; Stripe's sums were read never")
+    assert (code, shown.strip()) == (0, "no difference is open; Stripe's sums were not read yet")
 
 
 async def test_more_differences_than_a_page_are_all_listed(database: Database) -> None:
@@ -91,3 +91,29 @@ async def test_more_differences_than_a_page_are_all_listed(database: Database) -
 
     assert len({each["customer"] for each in listed}) == len(listed) == 1203
     assert listed == sorted(listed, key=lambda each: each["first_seen"])
+
+
+async def test_sums_of_any_size_and_sign_are_shown(database: Database) -> None:
+    """Somebody else may send them for our customer."""
+    account = await known(database)
+    values = (1e308, -1e308, -5.0, 0.25, -0.0)
+    hours = [(NOON + place * HOUR, value) for place, value in enumerate(values)]
+    for hour, _ in hours:
+        await report(database, account, "cus_1", 5, at=hour, answered_at=NOON - 9 * HOUR)
+    await CountedSums(database, lag=HOUR).apply(reading("cus_1", *hours, as_of=NOON + 9 * HOUR))
+
+    _, shown, _ = await command(database, "reconcile", "--json")
+    _, table, _ = await command(database, "reconcile")
+    _, written, _ = await command(database, "reconcile", "--csv")
+
+    found = [json.loads(line) for line in shown.splitlines()]
+    assert [(each["kind"], each["counted"]) for each in found] == [
+        ("higher", 1e308),
+        ("lower", -1e308),
+        ("lower", -5.0),
+        ("lower", 0.25),
+        ("lower", 0.0),
+    ]
+    assert [each["by"] for each in found[2:]] == [-10, -4.75, -5]
+    assert "5 differences" in table
+    assert len(written.splitlines()) == 6

@@ -44,6 +44,9 @@ COST: Final = 10_000 * 3 + 2_000 * 15
 MARKUP_PERCENT: Final = 20
 """Of the plan Pro."""
 
+REJECTED: Final = "meter_event_invalid_value"
+"""What Stripe finds wrong with a run after it has accepted it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Chapter:
@@ -60,10 +63,11 @@ class Chapter:
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """Who is in it: two users on their own, and an organisation with three."""
+    """Who is in it: three users on their own, and an organisation with three."""
 
     ada: UUID = field(default_factory=uuid4)
     grace: UUID = field(default_factory=uuid4)
+    linus: UUID = field(default_factory=uuid4)
     acme: UUID = field(default_factory=uuid4)
     members: tuple[UUID, ...] = field(default_factory=lambda: (uuid4(), uuid4(), uuid4()))
 
@@ -98,11 +102,12 @@ class Story:
         yield self._organisation(customers)
         yield self._tokens(customers[cast.grace])
         yield self._page(customers[cast.ada])
+        yield self._rejection(customers[cast.linus])
 
     def _enter(self) -> Mapping[UUID, str]:
         """Create users and an organisation that pays for some; return the customers."""
         cast, now = self._cast, datetime.now(UTC)
-        users = (cast.ada, cast.grace, *cast.members)
+        users = (cast.ada, cast.grace, cast.linus, *cast.members)
         publish(self._at.publisher_amqp, [user_created(each, now) for each in users])
         self._platform.create_organisation(cast.acme, "Acme")
         for member in cast.members:
@@ -215,6 +220,22 @@ class Story:
             " `make up` prints the address of such a page"
         )
         return Chapter("the page", found, recorded == accepted == RUNS)
+
+    def _rejection(self, customer: str) -> Chapter:
+        """Have Stripe accept a run of Linus's, and say later that it does not count it."""
+        self._stripe.reject_later(customer, REJECTED)
+        publish(
+            self._at.publisher_amqp, [tool_executed(self._cast.linus, datetime.now(UTC), WEATHER)]
+        )
+        # His is the only one.
+        query = "SELECT state || ', ' || reason FROM usage_reports WHERE state = 'rejected_later'"
+        state = poll(lambda: run_sql(self._at.ledger, query).strip(), bool, self._patience)
+        counted = self._counted(customer).get(METER, 0)
+        found = (
+            f"Stripe accepted a run of Linus's and rejected it later: of 1 it counts {counted},"
+            f" and the ledger has it as {state}"
+        )
+        return Chapter("a rejection", found, (state, counted) == (f"rejected_later, {REJECTED}", 0))
 
     def _usage(self) -> tuple[int, int]:
         today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

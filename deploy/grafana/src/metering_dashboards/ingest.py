@@ -6,7 +6,7 @@ from metering_dashboards.panels import Panel, Query, Section, quantiles, rates
 
 NAME: Final = "ingest"
 TITLE: Final = "Metering: usage-ingest"
-DESCRIPTION: Final = "The ledger and its three loops: record, claim, relay."
+DESCRIPTION: Final = "The ledger, its loops, and whether Stripe's own sums agree with it."
 
 _RECORD = Section(
     "Record",
@@ -76,7 +76,8 @@ _REPORTS = Section(
         ),
         Panel(
             "Unfinished",
-            "Events and reports by state. Rejected reports stay until an operator settles them.",
+            "Events and reports by state. Rejected reports stay until an operator settles them, and"
+            " those rejected later stay for good.",
             "short",
             (
                 Query("max by (state) (usage_ingest_events_in_state)", "events {{state}}"),
@@ -87,7 +88,7 @@ _REPORTS = Section(
         Panel(
             "Reports by step",
             "created, forwarded and reported should be equal; not_forwarded means that the broker"
-            " does not confirm.",
+            " does not confirm, rejected_later that Stripe took back what it had accepted.",
             "ops",
             (rates("usage_ingest_reports_total", "step"),),
             "usageunreported",
@@ -98,6 +99,88 @@ _REPORTS = Section(
             "ops",
             (Query("sum(rate(usage_ingest_events_claimed_total[$__rate_interval]))", "claimed"),),
             "usageunclaimed",
+        ),
+    ),
+)
+
+_LATER_WORD = Section(
+    "Stripe's later word",
+    (
+        Panel(
+            "Open differences",
+            "Hours in which Stripe's own sum of a customer and meter is not what the ledger"
+            " expects. lower: Stripe lacks what it had accepted. higher: it has more than was sent."
+            " gone: the customer was deleted. foreign: the ledger knows no such customer.",
+            "short",
+            (Query("max by (kind) (usage_ingest_differences)", "{{kind}}"),),
+            "differencefound",
+        ),
+        Panel(
+            "Oldest difference",
+            "Time since the oldest open difference was first seen. One that a later reading does"
+            " not find is closed.",
+            "s",
+            (Query("max by (kind) (usage_ingest_oldest_difference_seconds)", "{{kind}}"),),
+            "differencefound",
+        ),
+        Panel(
+            "Differences found and closed",
+            "New differences by kind, and those that a later reading no longer found.",
+            "short",
+            (
+                Query(
+                    "sum by (kind)"
+                    " (increase(usage_ingest_differences_found_total[$__rate_interval]))",
+                    "found: {{kind}}",
+                ),
+                Query(
+                    "sum(increase(usage_ingest_differences_closed_total[$__rate_interval]))",
+                    "closed",
+                ),
+            ),
+            "differencefound",
+        ),
+        Panel(
+            "Stripe's lag",
+            "From Stripe's last answer in an hour to the first reading that showed all of it, where"
+            " an earlier reading did not. STRIPE_SUMMARY_LAG_SECONDS must be above it.",
+            "s",
+            quantiles("usage_ingest_stripe_lag_seconds", of=(0.5, 0.99)),
+            "differencefound",
+        ),
+        Panel(
+            "Since the last reading",
+            "Time since Stripe's sums were last read, of whichever customer; 0 if they never were.",
+            "s",
+            (Query("max(usage_ingest_last_reading_seconds)", "since"),),
+            "sumsnotread",
+        ),
+        Panel(
+            "Reports by placement",
+            "Reports that Stripe accepted, a minute later: in_period and in_grace are on their"
+            " invoice. after_finalisation and not_subscribed are on none. unknown: the account's"
+            " subscriptions were not read yet.",
+            "short",
+            (
+                Query(
+                    "sum by (placement)"
+                    " (increase(usage_ingest_reports_placed_total[$__rate_interval]))",
+                    "{{placement}}",
+                ),
+            ),
+            "usageonnoinvoice",
+        ),
+        Panel(
+            "Rejected later",
+            "Reports that Stripe accepted and does not count after all. They stay so, and are"
+            " billed by hand.",
+            "short",
+            (
+                Query(
+                    'max(usage_ingest_reports_in_state{state="rejected_later"})', "rejected later"
+                ),
+            ),
+            "reportsrejectedlater",
         ),
     ),
 )
@@ -228,4 +311,4 @@ _USAGE_API = Section(
     ),
 )
 
-SECTIONS: Final = (_RECORD, _REPORTS, _LIMITS, _EVENTS_API, _USAGE_API, _HEALTH)
+SECTIONS: Final = (_RECORD, _REPORTS, _LATER_WORD, _LIMITS, _EVENTS_API, _USAGE_API, _HEALTH)

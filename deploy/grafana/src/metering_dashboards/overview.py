@@ -36,7 +36,7 @@ _NOW = Section(
             (Query("sum(queue:dead_letters:sum)", "dead letters"),),
             "deadletterspresent",
             threshold=1,
-            width=4,
+            width=3,
         ),
         Panel(
             "Circuit to Stripe",
@@ -45,6 +45,15 @@ _NOW = Section(
             (Query("max(stripe_reporter_circuit_open)", "open"),),
             "reportercircuitopen",
             threshold=1,
+            width=3,
+        ),
+        Panel(
+            "Oldest difference",
+            "Age of the oldest hour in which Stripe's own sum is not what the ledger expects.",
+            "s",
+            (Query("max(usage_ingest_oldest_difference_seconds)", "age"),),
+            "differencefound",
+            threshold=86_400,
             width=4,
         ),
         Panel(
@@ -54,7 +63,7 @@ _NOW = Section(
             (Query("count(up == 0) or vector(0)", "down"),),
             "targetdown",
             threshold=1,
-            width=4,
+            width=3,
         ),
         Panel(
             "Firing alerts",
@@ -63,7 +72,7 @@ _NOW = Section(
             (Query('count(ALERTS{alertstate="firing"}) or vector(0)', "alerts"),),
             "alerts",
             threshold=1,
-            width=4,
+            width=3,
         ),
     ),
 )

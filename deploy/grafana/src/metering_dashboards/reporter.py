@@ -1,4 +1,4 @@
-"""stripe-reporter: calls to Stripe, their answers, and reports by outcome."""
+"""stripe-reporter: calls to Stripe, reports by outcome, and what Stripe says later."""
 
 from typing import Final
 
@@ -6,7 +6,10 @@ from metering_dashboards.panels import Panel, Query, Section, quantiles, rates
 
 NAME: Final = "reporter"
 TITLE: Final = "Metering: stripe-reporter"
-DESCRIPTION: Final = "Reports on their way to Stripe: calls, answers, rate and circuit breaker."
+DESCRIPTION: Final = (
+    "Reports on their way to Stripe: calls, answers, rate and circuit breaker. What Stripe says of"
+    " them later."
+)
 
 _STRIPE = Section(
     "Stripe",
@@ -15,7 +18,8 @@ _STRIPE = Section(
             "Calls by operation and answer",
             "accepted and duplicate are success. unauthorized and forbidden are the key;"
             " never_sent, lost and unavailable are an outage."
-            " list_meters is the circuit breaker's probe.",
+            " list_meters is the circuit breaker's probe, hourly_sums reads Stripe's own sums,"
+            " error_report what it says later.",
             "ops",
             (rates("stripe_reporter_calls_total", "call, answer"),),
             "stripe-outage",
@@ -63,7 +67,8 @@ _REPORTS = Section(
         Panel(
             "Reports by outcome",
             "reported_again had been counted before; waiting, deferred and customer_busy come"
-            " again; fenced, taken and rejected became dead letters.",
+            " again; fenced, taken and rejected became dead letters; rejected_later came again"
+            " after Stripe had said that it does not count it.",
             "ops",
             (rates("stripe_reporter_reports_total", "outcome"),),
             "deadletterspresent",
@@ -112,4 +117,67 @@ _REPORTS = Section(
     ),
 )
 
-SECTIONS: Final = (_STRIPE, _REPORTS)
+_LATER_WORD = Section(
+    "Stripe's later word",
+    (
+        Panel(
+            "Errors told of later",
+            "Reports that Stripe had accepted and does not count, as its error reports say. It"
+            " names samples only: new are attempts that were not known, foreign are requests of"
+            " other senders.",
+            "short",
+            (
+                Query("sum(increase(stripe_reporter_meter_errors_total[$__rate_interval]))", "all"),
+                Query(
+                    "sum by (sample)"
+                    " (increase(stripe_reporter_meter_error_samples_total[$__rate_interval]))",
+                    "sample: {{sample}}",
+                ),
+            ),
+            "reportsrejectedlater",
+        ),
+        Panel(
+            "Rejected attempts by verdict",
+            "What an attempt that Stripe does not count means for its report. rejected: its usage"
+            " is on no invoice. other_attempt: another one was accepted. by_hand: a person has"
+            " settled it, and it stays so.",
+            "short",
+            (
+                Query(
+                    "sum by (verdict)"
+                    " (increase(stripe_reporter_late_rejections_total[$__rate_interval]))",
+                    "{{verdict}}",
+                ),
+            ),
+            "reportsrejectedlater",
+        ),
+        Panel(
+            "Sums read by outcome",
+            "Readings of Stripe's own sums, one for each customer and meter. not_read is tried"
+            " again ten minutes later: Stripe refused the key, limited the rate, or did not answer."
+            " no_meter: the account has no meter of that name.",
+            "ops",
+            (rates("stripe_reporter_sums_read_total", "outcome"),),
+            "sumsnotread",
+        ),
+        Panel(
+            "Sums due",
+            "Customers' meters whose sums are due to be read. It rises by all that were reported"
+            " and falls at the pace of STRIPE_READS_PER_SECOND; what never falls to 0 is too much"
+            " for that pace.",
+            "short",
+            (Query("max(stripe_reporter_sums_due)", "due"),),
+            "sumsnotread",
+        ),
+        Panel(
+            "Sums overdue",
+            "Time since the oldest of them were due. From a day on, differences are not seen within"
+            " the day.",
+            "s",
+            (Query("max(stripe_reporter_sums_overdue_seconds)", "oldest"),),
+            "sumsnotread",
+        ),
+    ),
+)
+
+SECTIONS: Final = (_STRIPE, _REPORTS, _LATER_WORD)

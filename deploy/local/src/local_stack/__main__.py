@@ -1,4 +1,4 @@
-"""The command ``local-stack``: the stack on this machine, up, down and tried out."""
+"""Runs the whole stack on this machine: up, tried out, down."""
 
 import argparse
 import signal
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from local_stack import commands
+from local_stack.catalogue import OPERATORS_PROGRAMS
 from local_stack.errors import LocalStackError
 from local_stack.output import exit_code_of
 
@@ -22,21 +23,24 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         match parsed.command:
             case "up":
-                return commands.up(directory, _of_supervise(parsed), _say)
+                code = commands.up(directory, _of_supervise(parsed), _say)
             case "supervise":
                 commands.supervise(directory, parsed.tier_scale, parsed.component, _say)
             case "down":
-                return commands.down(directory, _say)
+                code = commands.down(directory, _say)
             case "publish":
-                return commands.publish_example(directory, _say)
+                code = commands.publish_example(directory, _say)
+            case "run":
+                code = commands.run(directory, [parsed.program, *parsed.arguments], _say)
             case _:
-                return commands.status(directory, _say)
+                code = commands.status(directory, _say)
     except LocalStackError as error:
         _say(f"local-stack: {error}")
         return 1
     except KeyboardInterrupt:
         _say("stopped")
         return 128 + signal.SIGINT
+    return code
 
 
 def _of_supervise(parsed: argparse.Namespace) -> list[str]:
@@ -62,6 +66,11 @@ def _parser() -> argparse.ArgumentParser:
     subparsers.add_parser("down", help="stop it")
     subparsers.add_parser("status", help="say what is where, and what has died")
     subparsers.add_parser("publish", help="publish a new user and a tool run of theirs")
+    command = subparsers.add_parser(
+        "run", help="run an operator's command, with the settings of the stack"
+    )
+    command.add_argument("program", choices=OPERATORS_PROGRAMS)
+    command.add_argument("arguments", nargs=argparse.REMAINDER, help="such as: usage USER_ID")
     for name, what in (("up", "start it in the background"), ("supervise", "run it until SIGTERM")):
         command = subparsers.add_parser(name, help=what)
         command.add_argument(

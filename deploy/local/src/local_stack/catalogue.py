@@ -27,7 +27,7 @@ class ServicePlan:
         name: Its name everywhere outside Python and SQL.
         port: Where its HTTP side listens where that port is free.
         calls_stripe: Whether it gets a key of Stripe.
-        gets_webhooks: Whether it gets the events of Stripe.
+        webhook_events: The types of Stripe's events that it gets, if any.
         has_api: Whether it gets the keys of the HTTP APIs.
         has_plans: Whether it gets the file of plans, if there is one.
     """
@@ -36,7 +36,7 @@ class ServicePlan:
     port: int
     calls_stripe: bool
     has_api: bool = False
-    gets_webhooks: bool = False
+    webhook_events: tuple[str, ...] = ()
     has_plans: bool = False
 
     @property
@@ -54,14 +54,36 @@ CUSTOMER_PROVISIONER = ServicePlan(
     8081,
     calls_stripe=True,
     has_api=True,
-    gets_webhooks=True,
+    webhook_events=(
+        "customer.subscription.created",
+        "customer.subscription.updated",
+        "customer.subscription.deleted",
+        "customer.updated",
+        "customer.deleted",
+        "entitlements.active_entitlement_summary.updated",
+    ),
     has_plans=True,
 )
+PLANS_COMMAND: Final = f"{CUSTOMER_PROVISIONER.name} plans"
+
 SERVICES = (
     CUSTOMER_PROVISIONER,
     ServicePlan("usage-ingest", 8082, calls_stripe=False, has_plans=True),
-    ServicePlan("stripe-reporter", 8083, calls_stripe=True),
+    ServicePlan(
+        "stripe-reporter",
+        8083,
+        calls_stripe=True,
+        webhook_events=(
+            "v1.billing.meter.error_report_triggered",
+            "v1.billing.meter.no_meter_found",
+        ),
+    ),
 )
+
+TOPOLOGY: Final = "nexus-topology"
+
+OPERATORS_PROGRAMS: Final = (*(plan.name for plan in SERVICES), TOPOLOGY)
+"""What an operator runs commands of."""
 
 
 def processes(of_each: int) -> list[tuple[str, ServicePlan]]:
@@ -166,27 +188,15 @@ def topology_settings(management_url: str, passwords: Mapping[str, str]) -> dict
     return settings
 
 
-def webhook_arguments(service_port: int, secret: str) -> list[str]:
-    """Build the arguments by which the local Stripe sends customer-provisioner its events.
+def webhook_arguments(plan: ServicePlan, port: int, secret: str) -> list[str]:
+    """Build the arguments by which the local Stripe sends a service at ``port`` its events.
 
     Where it is away, they come again within minutes, not within days.
     """
-    events = (f"customer.subscription.{change}" for change in ("created", "updated", "deleted"))
-    further = ("customer.updated", "customer.deleted")
-    entitlements = "entitlements.active_entitlement_summary.updated"
-    types = [
-        each for type_ in (*events, *further, entitlements) for each in ("--webhook-event", type_)
-    ]
-    url = Address(LOOPBACK, service_port).http_url
-    return [
-        "--webhook",
-        f"{url}/webhooks/stripe",
-        "--webhook-secret",
-        secret,
-        "--webhook-retry-scale",
-        "0.01",
-        *types,
-    ]
+    url = f"{Address(LOOPBACK, port).http_url}/webhooks/stripe"
+    types = [each for type_ in plan.webhook_events for each in ("--webhook-event", type_)]
+    endpoint = ["--webhook", url, "--webhook-secret", secret, *types]
+    return [*endpoint, "--webhook-retry-scale", "0.01"] if types else []
 
 
 def emulator_command(port: int, key: str, *further: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 import uuid
@@ -141,6 +142,25 @@ def publish_example(directory: Path, say: Say) -> int:
     say(f"published user.created and tool.executed {run.id} of user {user}")
     say(f"within about 20 s the local Stripe has counted it: curl -s {record.sums}")
     return 0
+
+
+def run(directory: Path, command: Sequence[str], say: Say) -> int:
+    """Run an operator's command with the settings of the stack; return its exit code.
+
+    Args:
+        directory: Where the stack keeps its data.
+        command: A program of ``OPERATORS_PROGRAMS``, and its arguments.
+        say: Called with each line of output.
+    """
+    record = Record.read(directory)
+    if record is None or _holder(directory) is None:
+        say("no stack is running here; `make up` starts one")
+        return 1
+    settings = record.commands.get(" ".join(command[:2])) or record.commands[command[0]]
+    # A file of plans of one's own can be tried out; everything else is the stack's.
+    own = {name: os.environ[name] for name in ("PLANS_FILE",) if name in os.environ}
+    program = Path(sys.executable).with_name(command[0])
+    return subprocess.call([program, *command[1:]], env={**settings, **own})  # noqa: S603 - one of this project's
 
 
 def _holder(directory: Path) -> int | None:

@@ -25,6 +25,14 @@ QUERIES = {
 }
 """Queries for Prometheus, by what they show."""
 
+COMMANDS = (
+    "usage-ingest explain EVENT_ID",
+    "usage-ingest usage USER_ID",
+    "usage-ingest status",
+    "customer-provisioner find EMAIL",
+)
+"""What operators ask first."""
+
 
 def addresses(stack: Stack, directory: Path) -> tuple[Row, ...]:
     """List the addresses of every part, with the logins."""
@@ -58,6 +66,9 @@ def advice(stack: Stack, letter: SampleDeadLetter, directory: Path) -> tuple[str
         "To publish a user and a tool run of theirs, as an outside service does:",
         f"  {_command(directory)} publish",
         *_by_http(stack),
+        "",
+        "To run an operator's command on this stack, such as these:",
+        *(f"  {_command(directory)} run {command}" for command in COMMANDS),
         *_queries(stack.monitoring),
         "",
         _requeue_lines(letter) if letter.arrived else _not_arrived(stack),

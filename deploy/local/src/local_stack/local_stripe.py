@@ -60,6 +60,12 @@ class LocalStripe:
         """Set the account's time in unix seconds; it runs on from there."""
         self._ask("/_emulator/clock", json.dumps({"now": now}).encode())
 
+    def reject_later(self, customer: str, code: str) -> None:
+        """Accept the next usage of a customer, and report a second later that it is not counted."""
+        self._ask("/_emulator/options", json.dumps({"error_report_seconds": 1.0}).encode())
+        fault = {"kind": "rejected", "code": code, "customer": customer}
+        self._ask("/_emulator/events/faults", json.dumps(fault).encode())
+
     def end_faults(self) -> None:
         """Let every call succeed from now on."""
         fetch(f"{self._url}/_emulator/faults", method="DELETE")

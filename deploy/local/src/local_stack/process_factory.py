@@ -51,12 +51,12 @@ class ProcessFactory:
         self._keys = keys
         self._on_start = on_start
 
-    def emulator(self, port: int, webhook_ports: Iterable[int]) -> ServerProcess:
-        """Make the local Stripe, which sends its events to ``webhook_ports``."""
+    def emulator(self, port: int, services: Iterable[tuple[ServicePlan, int]]) -> ServerProcess:
+        """Make the local Stripe, which sends its events to ``services`` at their ports."""
         webhooks = [
             argument
-            for each in webhook_ports
-            for argument in webhook_arguments(each, self._keys.webhooks)
+            for plan, service_port in services
+            for argument in webhook_arguments(plan, service_port, self._keys.webhooks)
         ]
         return ServerProcess(
             EMULATOR,
@@ -79,7 +79,7 @@ class ProcessFactory:
         if plan.calls_stripe:
             settings["STRIPE_SECRET_KEY"] = self._keys.stripe
             settings["STRIPE_API_BASE"] = stripe_url
-        if plan.gets_webhooks:
+        if plan.webhook_events:
             settings["STRIPE_WEBHOOK_SECRET"] = self._keys.webhooks
         settings |= self._options.settings_of(plan)
         return self._process(name, plan.command("serve"), port, settings)

@@ -13,7 +13,7 @@ from local_stack.sample_dead_letter import SampleDeadLetter
 from local_stack.stack import Stack
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Record:
     """What the commands know of a running stack; it has passwords.
 
@@ -22,6 +22,7 @@ class Record:
         advice: How to publish and how to requeue, in lines.
         publish_to: The AMQP URL of the user that outside services publish as.
         sums: The address of the sums that the local Stripe has counted.
+        commands: The settings of operators' commands, by the command.
         processes: The processes by part.
     """
 
@@ -29,6 +30,7 @@ class Record:
     advice: tuple[str, ...]
     publish_to: str
     sums: str
+    commands: Mapping[str, Mapping[str, str]]
     processes: Mapping[str, ProcessIdentity]
 
     @classmethod
@@ -40,6 +42,7 @@ class Record:
             advice=advice(stack, letter, directory),
             publish_to=stack.amqp_url("publisher"),
             sums=sums_url(stack),
+            commands=stack.command_settings,
             processes={name: each for name, each in found.items() if each is not None},
         )
 
@@ -59,6 +62,7 @@ class Record:
             advice=tuple(document["advice"]),
             publish_to=document["publish_to"],
             sums=document["sums"],
+            commands=document["commands"],
             processes=processes,
         )
 

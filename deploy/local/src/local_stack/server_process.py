@@ -152,7 +152,7 @@ class ServerProcess(LocalServer):
             url: The base URL of its HTTP side.
             ready_path: What answers with success once it is ready.
             log: The file its output is appended to.
-            env: Its whole environment.
+            env: Its whole environment, with its secrets.
             grace: How many seconds it has to stop before it is killed.
             on_start: Called after each start, when the process id has changed.
         """
@@ -162,7 +162,7 @@ class ServerProcess(LocalServer):
         self.grace = grace
         self._command = command
         self._ready_url = url + ready_path
-        self._env = env
+        self.env = dict(env)
         self._on_start = on_start
 
     @property
@@ -179,4 +179,4 @@ class ServerProcess(LocalServer):
 
     @override
     def _start_child(self) -> Child:
-        return Child.start(self.name, self._command, log=self.log, env=self._env)
+        return Child.start(self.name, self._command, log=self.log, env=self.env)

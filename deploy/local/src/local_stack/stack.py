@@ -13,9 +13,11 @@ from local_stack.catalogue import (
     EMULATOR,
     EMULATOR_PORT,
     OPERATOR,
+    PLANS_COMMAND,
     POSTGRES_PORT,
     PUBLISHER,
     SERVICES,
+    TOPOLOGY,
     VHOST,
     ServicePlan,
     StackOptions,
@@ -86,10 +88,7 @@ class Stack:
             *(wanted if options.standard_ports else [None] * len(wanted)), *further
         )
         factory = ProcessFactory(directory, options, keys, self._write_pids)
-        self.emulator = factory.emulator(
-            emulator,
-            [port for plan, port in zip(SERVICES, ports, strict=False) if plan.gets_webhooks],
-        )
+        self.emulator = factory.emulator(emulator, zip(SERVICES, ports, strict=False))
         self.services: Mapping[str, ServerProcess] = {
             name: factory.service(
                 name, plan, port, self.addresses_of(name, plan), self.emulator.url
@@ -174,6 +173,20 @@ class Stack:
         assert self.usage_api is not None
         return self.usage_api.url
 
+    @property
+    def command_settings(self) -> dict[str, dict[str, str]]:
+        """The settings with which an operator runs a command on this stack, by the command.
+
+        An administrator's key of the local Stripe is for `plans ensure` alone: the service's other
+        commands refuse it.
+        """
+        management = {"MANAGEMENT_URL": self.broker.management_url_with_login}
+        settings = {plan.name: self.services[plan.name].env | management for plan in SERVICES}
+        plans = {"STRIPE_ADMIN_KEY": self.stripe_key}
+        settings[PLANS_COMMAND] = settings[CUSTOMER_PROVISIONER.name] | plans
+        settings[TOPOLOGY] = base_environment() | self._topology_settings
+        return settings
+
     def http_url(self, service: str) -> str:
         """Return the base URL of a service's HTTP side."""
         return self.services[service].url
@@ -240,8 +253,15 @@ class Stack:
         Raises:
             ProgramFailedError: If the command failed.
         """
-        settings = topology_settings(self.broker.management_url_with_login, self._keys.broker)
-        _run("nexus-topology", topology_command(self._options.tier_scale), settings)
+        _run(
+            TOPOLOGY,
+            topology_command(self._options.tier_scale),
+            self._topology_settings,
+        )
+
+    @property
+    def _topology_settings(self) -> dict[str, str]:
+        return topology_settings(self.broker.management_url_with_login, self._keys.broker)
 
     def _usage_api(self, factory: ProcessFactory) -> ServerProcess:
         reader = create_usage_reader(self.postgres.superuser_url)

@@ -26,12 +26,14 @@ class Checks(Generic[OwnSettingsT]):
     """Checks that need only ``settings``: they run even if other settings are invalid.
 
     ``of`` returns the checks by name. ``remark`` may return the reason why there are none.
+    ``tone`` is that of what they find: a note, where the service works in spite of it.
     """
 
     name: str
     settings: type[OwnSettingsT]
     of: Callable[[OwnSettingsT], Mapping[str, Check]]
     remark: Callable[[OwnSettingsT], str | None] = _no_remark
+    tone: Tone = Tone.BAD
 
 
 async def run_checks(settings: type[BaseModel], groups: Sequence[Checks[Any]]) -> list[Finding]:
@@ -57,9 +59,9 @@ async def _check_group(group: Checks[OwnSettingsT]) -> list[Finding]:
         return [Finding(group.name, "not checked: its settings are missing or invalid", Tone.NOTE)]
     if remark := group.remark(settings):
         return [Finding(group.name, remark, Tone.NOTE)]
-    return [await _run_check(name, check) for name, check in group.of(settings).items()]
+    return [await _run_check(*each, group.tone) for each in group.of(settings).items()]
 
 
-async def _run_check(name: str, check: Check) -> Finding:
+async def _run_check(name: str, check: Check, tone: Tone) -> Finding:
     fault = await check()
-    return Finding(name) if fault is None else Finding(name, fault, Tone.BAD)
+    return Finding(name) if fault is None else Finding(name, fault, tone)

@@ -5,6 +5,10 @@ import asyncio
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from typing_extensions import override
 
 from stripe_emulator.options import Options
 from stripe_emulator.running import (
@@ -35,14 +39,40 @@ async def _serve(parsed: argparse.Namespace) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     keys = parsed.key or [DEFAULT_KEY]
-    events = parsed.webhook_event or ["*"]
-    webhooks = [Webhook(url, parsed.webhook_secret, events) for url in parsed.webhook]
+    webhooks = [Webhook(each.url, each.secret, each.events or ["*"]) for each in parsed.webhook]
     async with running_emulator(
         keys, parsed.meter, options, parsed.host, parsed.port, webhooks
     ) as emulator:
         sys.stdout.write(f"stripe-emulator listens on {emulator.url}\n")
         sys.stdout.flush()
         await stopped.wait()
+
+
+@dataclass
+class _Endpoint:
+    url: str
+    secret: str = DEFAULT_WEBHOOK_SECRET
+    events: list[str] = field(default_factory=list)
+
+
+class _OfLastEndpoint(argparse.Action):
+    """An option of the ``--webhook`` before it."""
+
+    @override
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        if not namespace.webhook:
+            parser.error(f"{option_string}: of which --webhook? It comes after it")
+        endpoint = namespace.webhook[-1]
+        if self.dest == "webhook_secret":
+            endpoint.secret = values
+        else:
+            endpoint.events.append(values)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,20 +96,21 @@ def _parser() -> argparse.ArgumentParser:
         "--webhook",
         action="append",
         default=[],
+        type=_Endpoint,
         metavar="URL",
-        help="an endpoint that gets events, may be repeated",
+        help="an endpoint that gets events, may be repeated; what follows is of this one",
     )
     serve.add_argument(
         "--webhook-secret",
-        default=DEFAULT_WEBHOOK_SECRET,
+        action=_OfLastEndpoint,
         metavar="SECRET",
-        help=f"what their events are signed with (default {DEFAULT_WEBHOOK_SECRET})",
+        help=f"what its events are signed with (default {DEFAULT_WEBHOOK_SECRET})",
     )
     serve.add_argument(
         "--webhook-event",
-        action="append",
+        action=_OfLastEndpoint,
         metavar="TYPE",
-        help="a type of event that endpoints get, may be repeated (default all)",
+        help="a type of event that it gets, may be repeated (default all)",
     )
     serve.add_argument(
         "--webhook-retry-scale",

@@ -1,14 +1,16 @@
-"""What this service announces: customers, assignments and subscriptions."""
+"""What this service announces: customers, assignments, subscriptions and readings of all."""
 
 from typing import Any
 
-from customer_provisioner import assignments, profile, subscriptions
+from customer_provisioner import assignments, profile, readings, subscriptions
 from customer_provisioner.assignments import Assignment
 from customer_provisioner.profile import Profile
+from customer_provisioner.readings import Reading
 from customer_provisioner.relay import Announced
 from customer_provisioner.storage.assignments import AssignmentStore
 from customer_provisioner.storage.reader import ProfileReader
 from customer_provisioner.storage.subscriptions import SubscriptionStore
+from customer_provisioner.storage.sweeps import SweepStore
 from customer_provisioner.storage.writer import ProfileWriter
 from customer_provisioner.subscriptions import Subscription
 from nexus_database import Database
@@ -46,6 +48,19 @@ def announced_subscriptions(database: Database) -> Announced[Subscription]:
     return Announced(
         event="subscription.changed",
         announcement=subscriptions.announcement,
+        parent=_untraced,
+        unannounced=store.unannounced,
+        mark=store.mark_announced,
+        since=store.announced_since,
+    )
+
+
+def announced_readings(database: Database) -> Announced[Reading]:
+    """Return how it is announced that all subscriptions were read, and each of them announced."""
+    store = SweepStore(database)
+    return Announced(
+        event="subscriptions.read",
+        announcement=readings.announcement,
         parent=_untraced,
         unannounced=store.unannounced,
         mark=store.mark_announced,

@@ -9,6 +9,7 @@ from aiohttp import web
 from customer_provisioner.announcing import (
     announced_assignments,
     announced_customers,
+    announced_readings,
     announced_subscriptions,
 )
 from customer_provisioner.circuit import CircuitOpenError
@@ -118,6 +119,7 @@ def assemble(app: App, calls: StripeCalls, plans: Plans | None, metrics: Metrics
     customers = relay("relay", announced_customers(app.database))
     relay(ASSIGNMENTS, announced_assignments(app.database))
     changed = relay("relay subscriptions", announced_subscriptions(app.database))
+    relay("relay readings", announced_readings(app.database))
 
     stripe, reader, writer = (
         StripeApi(calls),

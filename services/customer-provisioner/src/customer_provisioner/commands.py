@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from customer_provisioner.announcing import (
     announced_assignments,
     announced_customers,
+    announced_readings,
     announced_subscriptions,
 )
 from customer_provisioner.assignments import account_at
@@ -59,7 +60,7 @@ FAULTS: Final = (
 
 
 async def announce_again(settings: PublishSettings, parsed: argparse.Namespace) -> int:
-    """Publish customers, assignments and subscriptions since a time again."""
+    """Publish customers, assignments, subscriptions and readings since a time again."""
     async with AsyncExitStack() as stack:
         publisher = None
         if parsed.execute:
@@ -78,8 +79,9 @@ async def announce_again(settings: PublishSettings, parsed: argparse.Namespace) 
             "customers": await again(announced_customers(database)),
             "assignments": await again(announced_assignments(database)),
             "subscriptions": await again(announced_subscriptions(database)),
+            "readings of all subscriptions": await again(announced_readings(database)),
         }
-    listed = "{}, {} and {}".format(*(f"{done.number} {of}" for of, done in published.items()))
+    listed = "{}, {}, {} and {}".format(*(f"{done.number} {of}" for of, done in published.items()))
     if parsed.execute:
         show_line(f"{listed} were announced again")
     else:

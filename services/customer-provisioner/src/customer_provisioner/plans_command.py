@@ -5,14 +5,16 @@ import argparse
 from prometheus_client import CollectorRegistry
 
 from customer_provisioner.catalogue import Action, Change
+from customer_provisioner.circuit import StripeKeyRefusedError
 from customer_provisioner.ensuring import ensure
 from customer_provisioner.metrics import Metrics
 from customer_provisioner.opening import read_plans
+from customer_provisioner.profile import SOURCE
 from customer_provisioner.settings import AdminSettings
 from customer_provisioner.stripe.calls import StripeCalls
 from customer_provisioner.stripe.catalogue import CatalogueApi
 from nexus_service.command import FAILED, SUCCESS
-from nexus_service.console import Finding, Tone, show_findings, show_json, show_line
+from nexus_service.console import Finding, Tone, show_error, show_findings, show_json, show_line
 from nexus_service.settings import SettingsError
 
 
@@ -24,7 +26,11 @@ async def ensure_plans(settings: AdminSettings, parsed: argparse.Namespace) -> i
     key = settings.stripe_admin_key.get_secret_value()
     base, metrics = settings.stripe_api_base, Metrics(CollectorRegistry())
     async with StripeCalls(key, base, metrics) as calls:
-        changes = await ensure(plans, CatalogueApi(calls), execute=parsed.execute)
+        try:
+            changes = await ensure(plans, CatalogueApi(calls), execute=parsed.execute)
+        except StripeKeyRefusedError as error:
+            show_error(SOURCE, f"Stripe refuses the key in STRIPE_ADMIN_KEY ({error})")
+            return FAILED
     if parsed.json:
         for change in changes:
             show_json(_facts(change, executed=parsed.execute))
@@ -57,6 +63,7 @@ def _summary(changes: list[Change], *, executed: bool, live: bool) -> str:
     mode = "live" if live else "test"
     if not due:
         return f"nothing to do ({mode} mode)"
+    number = "1 change" if due == 1 else f"{due} changes"
     if executed:
-        return f"{due} changes were made ({mode} mode)"
-    return f"{due} changes to make ({mode} mode); nothing was made: add --execute"
+        return f"{number} made ({mode} mode)"
+    return f"{number} to make ({mode} mode); nothing was made: add --execute"

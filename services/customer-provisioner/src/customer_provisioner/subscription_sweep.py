@@ -89,7 +89,7 @@ class SubscriptionSweep:
             await self._progress.abandon(page, self._now() + AFTER_FAULT)
         else:
             if after_id is None:
-                await self._progress.finish(page, page.started_at + EVERY)
+                await self._progress.finish(page, page.started_at + EVERY, self._now())
             else:
                 await self._progress.advance(page, after_id, self._now() + PACE)
         return False
@@ -123,6 +123,8 @@ class SubscriptionSweep:
                 await self._refresher.refresh(subscription_id)
             except PermanentError as error:  # such as one that was removed since the page was read
                 log.warning("subscription_refused", subscription=subscription_id, error=str(error))
+                if subscription_id not in before:
+                    await self._progress.note_unread(page)
                 continue
             if is_lost:
                 self._metrics.webhook_lost()

@@ -37,7 +37,7 @@ COMMANDS: Final = (
     ),
     Command(
         "journal",
-        "list every report called since a time, for `usage-ingest adopt` after a restore",
+        "list every report called or rejected since a time, for `usage-ingest adopt`",
         DatabaseSettings,
         "stripe_reporter.commands:list_calls",
         _journal_arguments,

@@ -39,7 +39,7 @@ async def ensure(settings: StripeSettings, _parsed: argparse.Namespace) -> int:
 
 
 async def list_calls(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
-    """List every report called since a time; fail if one lacks its claim."""
+    """List every report called or rejected since a time; fail if one lacks its claim."""
     listed = without_claim = 0
     url = settings.database_url.get_secret_value()
     async with (

@@ -19,6 +19,13 @@ PAGE_HOURS: Final = 96
 READ_AGAIN: Final = timedelta(hours=6)
 """Between two readings of a pair with new answers."""
 
+RETRY_AFTER: Final = timedelta(minutes=10)
+"""From a reading that failed until the next one, at least."""
+
+HEAD_START: Final = timedelta(hours=12)
+"""By which pairs with recent answers come before the rest, which has its turn all the same if more
+is due than can be read."""
+
 SETTLED_AFTER: Final = DAY
 """From an answer until its hour need be read no more, however old: what Stripe does not show a day
 later it has lost."""
@@ -34,14 +41,15 @@ READ_FOR: Final = timedelta(days=36)
 class Pair:
     """A customer and meter that is read.
 
-    ``since`` is the oldest time of usage with a recent answer, if there is one, and ``active_at``
-    the time of the newest answer.
+    ``since`` is the oldest time of usage with a recent answer, if there is one, ``active_at`` the
+    time of the newest answer, and ``wanted_at`` the time from which on this reading was due.
     """
 
     stripe_customer_id: str
     meter: str
     since: datetime | None
     active_at: datetime
+    wanted_at: datetime
 
 
 def pages(pair: Pair, now: datetime) -> Iterator[tuple[datetime, datetime]]:
@@ -56,9 +64,22 @@ def pages(pair: Pair, now: datetime) -> Iterator[tuple[datetime, datetime]]:
         start = until
 
 
-def next_reading(pair: Pair, now: datetime) -> datetime | None:
-    """Return when a pair that was just read is due again, None if it never is."""
-    return now + DAY if now - pair.active_at < READ_FOR else None
+def next_reading(pair: Pair, as_of: datetime, lag: timedelta) -> datetime | None:
+    """Return when a pair is due again that was read at ``as_of``, None if it never is.
+
+    ``lag`` is how long Stripe may take to show what it has accepted.
+    """
+    if pair.active_at > as_of - lag:
+        return as_of + READ_AGAIN
+    return as_of + DAY if as_of - pair.active_at < READ_FOR else None
+
+
+def next_try(pair: Pair, now: datetime) -> datetime:
+    """Return when a pair whose reading failed is tried again: each time after twice as long.
+
+    Otherwise those that always fail would take the turns of all others.
+    """
+    return now + min(max(now - pair.wanted_at, RETRY_AFTER), READ_AGAIN)
 
 
 def whole_hour(moment: datetime) -> datetime:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -45,6 +45,9 @@ class Sums(Protocol):
     async def read_soon(self, meter_id: str, start: datetime) -> None:
         """Read the sums of all who used a meter from ``start`` on."""
 
+    async def read_again(self, identifiers: Sequence[str]) -> None:
+        """Read the sums of the hours of some reports, however old."""
+
 
 class Rejecter:
     """Hears what Stripe does not count, marks the reports, and tells the ledger.
@@ -84,7 +87,7 @@ class Rejecter:
         Raises:
             PermanentError: Stripe has no such event, which it keeps for 30 days, or it can't be
                 stored.
-            TransientError: it can't be fetched now.
+            TransientError: it, or the list of meters, can't be fetched now.
             DatabaseUnavailableError: nothing was kept.
         """  # Stripe's key may lack the right to read events, which must not stop the reports.
         if found.event_type not in WEBHOOKS:
@@ -120,10 +123,13 @@ class Rejecter:
         Raises:
             DatabaseUnavailableError: what was announced will be announced again.
         """
-        verdicts = await self._stored.judge()
+        verdicts = await self._stored.judge(self._now())
         for verdict in verdicts:
             self._metrics.judged(verdict)
         unannounced = await self._stored.unannounced()
+        if unannounced:
+            # A difference in their hours may be explained now.
+            await self._sums.read_again([each.identifier for each in unannounced])
         sendings = [
             OutgoingEvent(rejected_later(each.report_id, each.identifier, each.code, each.at))
             for each in unannounced

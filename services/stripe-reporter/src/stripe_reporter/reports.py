@@ -5,6 +5,7 @@ Pure: values in, values out.
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -13,8 +14,9 @@ from uuid import UUID
 from nexus_contracts import UsageRecorded
 from nexus_stripe.meters import CUSTOMER_KEY, VALUE_KEY
 
-MAX_DIGITS: Final = 9
-"""Of a key's number: more than that no report is ever called, and PostgreSQL's integer holds it."""
+_KEY: Final = re.compile(r"([A-Za-z0-9._:-]{1,100}):([1-9][0-9]{0,8})")
+"""An identifier as `usage.recorded` has them, and a number that PostgreSQL's integer holds: more
+often no report is ever called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,5 @@ def idempotency_key(identifier: str, key_n: int) -> str:
 
 def attempt_of(key: str) -> tuple[str, int] | None:
     """Return the identifier and the number in an idempotency key, None if it is none of ours."""
-    identifier, _, number = key.rpartition(":")
-    if not identifier or not number.isascii() or not number.isdigit() or len(number) > MAX_DIGITS:
-        return None
-    return identifier, int(number)
+    found = _KEY.fullmatch(key)
+    return (found[1], int(found[2])) if found else None

@@ -21,7 +21,7 @@ begins with all calls saved up (``limits.BURST_SECONDS``) has 990."""
 
 SANDBOX_READS_PER_SECOND = 2.0
 LIVE_READS_PER_SECOND = 5.0
-"""100,000 customers are read in six hours, with a twentieth of what Stripe allows."""
+"""A twentieth of what Stripe allows: 100,000 customers, one call each, in six hours."""
 
 
 def _secret_key(key: SecretStr) -> SecretStr:
@@ -36,7 +36,8 @@ class StripeSettings(Meters):
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     stripe_secret_key: Annotated[Token, AfterValidator(_secret_key)]
-    """A secret or restricted key: it writes meter events, and reads and creates meters."""
+    """A secret or restricted key: it writes meter events, reads and creates meters, and reads sums
+    and events."""
     stripe_api_base: str = Field("", pattern=r"^(https?://[^/\s]+)?$")
     """Where Stripe is, for an emulator; empty: the real one."""
 
@@ -52,12 +53,13 @@ class Settings(StripeSettings, WebhookSettings, ServiceSettings):
     stripe_max_calls_per_second: float | None = Field(None, gt=0, le=10_000)
     """How fast Stripe is called at most; empty: 20 with a test key, 900 with a live one."""
 
-    stripe_reads_per_second: float | None = Field(None, gt=0, le=100)
-    """How fast Stripe's own sums are read at most, beside the reports; empty: 2 with a test key, 5
-    with a live one. Stripe takes 100 calls a second of all kinds but meter events."""
+    stripe_reads_per_second: float | None = Field(None, ge=0.1, le=100)
+    """How fast Stripe's own sums are read at most by each process, beside the reports; empty: 2
+    with a test key, 5 with a live one. Stripe takes 100 calls a second of all kinds but meter
+    events."""
 
     stripe_summary_lag_seconds: Annotated[int, Field(ge=0, le=86_400)] = 3600
-    """How long after its answer the sum of a report's hour is read; as usage-ingest has it."""
+    """How long after its answer the sum of a report's hour is read: as long as usage-ingest's."""
 
     @property
     def reads_per_second(self) -> float:

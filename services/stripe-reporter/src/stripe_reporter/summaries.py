@@ -1,28 +1,31 @@
 """The use case: Stripe's own sums are read and published, at a pace of their own."""
 
 import time
-from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Final, Protocol
 from uuid import uuid4
 
 from nexus_contracts import CountedHour, Event, UsageCounted
+from nexus_messaging.errors import TransientError
 from nexus_messaging.outgoing import send
 from nexus_messaging.publisher import Publisher
 from nexus_stripe.answers import Answer
 from stripe_reporter.circuit import CircuitBreaker
-from stripe_reporter.counting import Pair, next_reading, pages
+from stripe_reporter.counting import Pair, next_try, pages
 from stripe_reporter.limits import StripeRateLimit
 from stripe_reporter.metrics import HOURLY_SUMS, LIST_METERS, ReporterMetrics
 from stripe_reporter.outcomes import SOURCE
 from stripe_reporter.storage.summaries import Summaries
-from stripe_reporter.stripe.responses import NO_CUSTOMER, Next, response_to
+from stripe_reporter.stripe.responses import NO_CUSTOMER, Response, response_to
 
 MOST_PAIRS: Final = 20
-"""Of one round."""
+LONGEST_ROUND: Final = 60.0
+"""Pairs of one round, and seconds after which it begins no further one."""
 
-RETRY_AFTER: Final = timedelta(minutes=10)
-"""Until what can't be read now is tried again."""
+MOST_PAGES: Final = 20
+"""Of the journal, that are followed in one round: more than are answered in the longest round."""
 
 KNOWN_FOR: Final = 600.0
 LISTED_AGAIN: Final = 60.0
@@ -38,8 +41,8 @@ class Stripe(Protocol):
     ) -> tuple[Answer, list[CountedHour] | None]:
         """Return what came back and the hours in which anything was counted."""
 
-    async def meter_ids(self) -> tuple[Answer, dict[str, str] | None]:
-        """Return what came back and the id of each meter, by its event name."""
+    async def meter_ids(self) -> tuple[Answer, Mapping[str, Sequence[str]] | None]:
+        """Return what came back and the ids of the meters, by event name."""
 
 
 class Counter:
@@ -66,7 +69,7 @@ class Counter:
         self._pace = pace
         self._metrics = metrics
         self._now = now
-        self._meters: Mapping[str, str] = {}
+        self._meters: Mapping[str, Sequence[str]] = {}
         self._listed_at = -KNOWN_FOR
 
     async def read_some(self) -> bool:
@@ -76,72 +79,122 @@ class Counter:
             PublishError: what was read was not confirmed, and will be read again.
             DatabaseUnavailableError: likewise.
         """
-        more = await self._due.follow(self._now())
-        if self._circuit.cause is not None:
+        more = True
+        for _ in range(MOST_PAGES):
+            more = more and await self._due.follow(self._now())
+        if self._must_wait():
             return False
-        pairs = await self._due.lease(self._now(), MOST_PAIRS)
+        pairs = deque(await self._due.lease(self._now(), MOST_PAIRS))
+        more |= len(pairs) == MOST_PAIRS
+        ends = time.monotonic() + LONGEST_ROUND
+        while pairs and not self._must_wait() and time.monotonic() < ends:
+            if not await self._read(pairs.popleft()):
+                more = False
+                break
         for pair in pairs:
-            await self._read(pair)
-        return more or len(pairs) == MOST_PAIRS
+            await self._due.postpone(pair, self._now())
+        return more
 
     async def read_soon(self, meter_id: str, start: datetime) -> None:
         """Read the sums of all who used a meter from ``start`` on, and of what they sent since.
 
         Raises:
+            TransientError: the meters can't be listed now.
             DatabaseUnavailableError: it was not noted.
         """
-        await self._list_meters(unless_younger_than=LISTED_AGAIN)
-        for event_name, known in self._meters.items():
-            if known == meter_id:
+        if not await self._list_meters(unless_younger_than=LISTED_AGAIN):
+            raise TransientError("Stripe's meters can't be listed")
+        for event_name, ids in self._meters.items():
+            if meter_id in ids:
                 await self._due.read_soon(event_name, start, self._now())
 
-    async def _read(self, pair: Pair) -> None:
-        """Read the pages of a pair, publish each, and store when it is due again."""
+    async def read_again(self, identifiers: Sequence[str]) -> None:
+        """Read the sums again of reports that Stripe has rejected later.
+
+        Raises:
+            DatabaseUnavailableError: it was not noted.
+        """
+        await self._due.read_again(identifiers)
+
+    def _must_wait(self) -> bool:
+        return self._circuit.cause is not None
+
+    async def _read(self, pair: Pair) -> bool:
+        """Read the pages of a pair, publish each, and store when it is due again.
+
+        Returns:
+            Whether Stripe answers, so that others can be read.
+        """
         as_of = self._now()
-        meter_id = await self._meter_id(pair.meter)
-        if meter_id is None:
-            await self._due.postpone(pair, as_of + RETRY_AFTER)
+        ids = await self._meter_ids(pair.meter)
+        if ids is None:
+            await self._due.postpone(pair, next_try(pair, as_of))
+            self._metrics.read_sums("not_read")
+            return False
+        if not ids:
+            await self._due.postpone(pair, next_try(pair, as_of))
             self._metrics.read_sums("no_meter")
-            return
+            return True
         for start, end in pages(pair, as_of):
-            began = time.perf_counter()
-            async with self._pace.turn():
-                answer, hours = await self._stripe.hourly_sums(
-                    meter_id, pair.stripe_customer_id, start, end
-                )
-            response = response_to(answer)
-            self._metrics.called(HOURLY_SUMS, response, time.perf_counter() - began)
-            gone = response.to is NO_CUSTOMER
-            if hours is None and not gone:
-                if response.next is Next.RETRY_HERE:
+            found = await self._sums(ids, pair.stripe_customer_id, start, end)
+            gone = isinstance(found, Response) and found.to is NO_CUSTOMER
+            if isinstance(found, Response) and not gone:
+                if found.slows_down:
                     self._pace.slow_down()
-                await self._due.postpone(pair, as_of + RETRY_AFTER)
+                await self._due.postpone(pair, next_try(pair, as_of))
                 self._metrics.read_sums("not_read")
-                return
+                return found.opens is None
             counted = UsageCounted(
                 stripe_customer_id=pair.stripe_customer_id,
                 meter=pair.meter,
                 start=start,
                 end=end,
-                hours=hours or [],
+                hours=[] if isinstance(found, Response) else found,
                 as_of=as_of,
                 customer_gone=gone,
             )
             await send(self._publisher, Event.of(counted, source=SOURCE, id=uuid4(), time=as_of))
-        await self._due.finish(pair, as_of, next_reading(pair, as_of))
+        await self._due.finish(pair, as_of)
         self._metrics.read_sums("read")
+        return True
 
-    async def _meter_id(self, event_name: str) -> str | None:
+    async def _sums(
+        self, meter_ids: Sequence[str], customer: str, start: datetime, end: datetime
+    ) -> list[CountedHour] | Response:
+        """Add up the hours of all meters of a name: an archived one keeps what it has counted.
+
+        Returns:
+            The response to an answer that is no success, if there is one.
+        """
+        total: dict[datetime, float] = {}
+        for meter_id in meter_ids:
+            began = time.perf_counter()
+            async with self._pace.turn():
+                answer, hours = await self._stripe.hourly_sums(meter_id, customer, start, end)
+            response = response_to(answer)
+            self._metrics.called(HOURLY_SUMS, response, time.perf_counter() - began)
+            if hours is None:
+                return response
+            for each in hours:
+                total[each.start] = total.get(each.start, 0.0) + each.value
+        return [CountedHour(start=hour, value=value) for hour, value in total.items()]
+
+    async def _meter_ids(self, event_name: str) -> Sequence[str] | None:
+        """Return the meters of a name, ``None`` if it is not known, and none can be listed."""
         is_known = event_name in self._meters
-        await self._list_meters(unless_younger_than=KNOWN_FOR if is_known else LISTED_AGAIN)
-        return self._meters.get(event_name)
+        listed = await self._list_meters(
+            unless_younger_than=KNOWN_FOR if is_known else LISTED_AGAIN
+        )
+        return self._meters.get(event_name, () if listed else None)
 
-    async def _list_meters(self, *, unless_younger_than: float) -> None:
+    async def _list_meters(self, *, unless_younger_than: float) -> bool:
+        """List the meters unless the list is younger; return whether it is."""
         if time.monotonic() - self._listed_at < unless_younger_than:
-            return
+            return True
         began = time.perf_counter()
         async with self._pace.turn():
             answer, found = await self._stripe.meter_ids()
         self._metrics.called(LIST_METERS, response_to(answer), time.perf_counter() - began)
         if found is not None:
             self._meters, self._listed_at = found, time.monotonic()
+        return found is not None

@@ -10,6 +10,7 @@ from nexus_database import DatabaseUnavailableError
 from nexus_messaging.clock import utc_now
 from nexus_messaging.pipeline import Outage
 from nexus_service.app import App, starting
+from nexus_service.console import rfc_3339
 from usage_ingest.charging import best_of
 from usage_ingest.handlers import router
 from usage_ingest.jobs import (
@@ -93,6 +94,7 @@ def assemble(app: App, settings: Settings) -> None:
         charges={} if rules.plans is None else rules.plans.charges(),
         routes=rules.routes,
         unique_meters={} if rules.plans is None else rules.plans.unique_tools_meters(),
+        live_from=settings.reporting_live_from,
     )
 
     relay = app.every(IDLE, "relay", Relay(reports, app.publisher, metrics, now=utc_now).forward)
@@ -136,6 +138,8 @@ def assemble(app: App, settings: Settings) -> None:
         claim=claim,
         now=utc_now,
     )
+    if settings.reporting_live_from is not None:
+        log.info("shadow_mode", live_from=rfc_3339(settings.reporting_live_from))
     if settings.reporting_paused:
         log.warning("reporting_paused", setting="REPORTING_PAUSED")
         metrics.reporting_is_paused()

@@ -6,7 +6,7 @@ A part is imported by the command that needs it, so this module imports settings
 import argparse
 import shutil
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from io import TextIOWrapper
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -69,6 +69,60 @@ def _reconcile_arguments(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="a line of JSON for each, with reports")
     form.add_argument("--csv", action="store_true", help="comma-separated values, ages in seconds")
+
+
+def _statement_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "of", type=_payer, metavar="USER|CUSTOMER", help="a user's id, or a customer's, cus_…"
+    )
+    parser.add_argument(
+        "--period", type=_month, metavar="MONTH", help="a month of UTC, 2026-11; else the present"
+    )
+    parser.add_argument(
+        "--from", dest="start", type=_hour, metavar="TIME", help="a day or a whole hour of UTC"
+    )
+    parser.add_argument(
+        "--to", dest="end", type=_hour, metavar="TIME", help="likewise, itself not included"
+    )
+    parser.add_argument(
+        "--older-than",
+        type=duration(timedelta(seconds=1)),
+        default=timedelta(days=1),
+        metavar="SECONDS",
+        help="exit 1 only for what is unexplained for longer (86400)",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="a line of JSON for each sum")
+    form.add_argument("--csv", action="store_true", help="the same as comma-separated values")
+
+
+def _payer(written: str) -> UUID | str:
+    """Read a user's id or a customer's."""
+    if written.startswith("cus_"):
+        return written
+    try:
+        return UUID(written)
+    except ValueError:
+        raise argparse.ArgumentTypeError("the UUID of a user or a customer's cus_…") from None
+
+
+def _month(written: str) -> tuple[datetime, datetime]:
+    """Read a month, and return its begin and end."""
+    try:
+        begin = datetime.strptime(written, "%Y-%m").replace(tzinfo=UTC)
+    except ValueError:
+        raise argparse.ArgumentTypeError("a month is wanted: 2026-11") from None
+    return begin, (begin + timedelta(days=31)).replace(day=1)
+
+
+def _hour(written: str) -> datetime:
+    """Read a day's begin, or a whole hour, since Stripe's sums are of hours."""
+    read = moment(f"{written}T00:00:00Z" if "T" not in written else written).astimezone(UTC)
+    if read != read.replace(minute=0, second=0, microsecond=0):
+        raise argparse.ArgumentTypeError(
+            "a whole hour of UTC is wanted: Stripe's sums are of hours"
+        )
+    return read
 
 
 def _waiting_arguments(parser: argparse.ArgumentParser) -> None:
@@ -190,6 +244,19 @@ COMMANDS: Final = (
         "usage_ingest.reconcile:reconcile",
         _reconcile_arguments,
         ("{}", "{} --meter tool_calls --csv", "{} --customer cus_… --json | jq .reports"),
+    ),
+    Command(
+        "statement",
+        "show what a user or customer used, by day, tool and meter: recorded, reported, counted by"
+        " Stripe, and every difference; exit 1 if anything is unexplained for a day",
+        DatabaseSettings,
+        "usage_ingest.statement_command:show_statement",
+        _statement_arguments,
+        (
+            "{} cus_… --period 2026-11",
+            "{} cus_… --period 2026-11 --csv > statement.csv",
+            "{} 0198c2f0-7c1e-7000-8000-000000000000 --from 2026-11-03 --to 2026-11-05 --json",
+        ),
     ),
     Command(
         "waiting",

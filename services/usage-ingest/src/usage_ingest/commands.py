@@ -111,7 +111,10 @@ async def _depths(settings: StatusSettings) -> tuple[Depths | None, list[Finding
 def _facts(counts: LedgerCounts | None, depths: Depths | None, now: datetime) -> dict[str, object]:
     """Return the same for programs; what was not read, or could not be, is null."""
     facts: dict[str, object] = dict.fromkeys(
-        ("since", "events", "reports", "newest", "late_seconds", "queues", "connected")
+        (
+            *("since", "events", "reports", "newest", "stripe", "late_seconds"),
+            *("queues", "connected"),
+        )
     )
     if counts is not None:
         facts |= asdict(counts)

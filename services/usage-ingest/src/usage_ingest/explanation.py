@@ -7,6 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from nexus_service.console import rfc_3339
+from usage_ingest.charging import is_route
 from usage_ingest.periods import Placement
 from usage_ingest.reconciliation import HourAtStripe, infer
 
@@ -22,17 +23,21 @@ REPORT_STATES: Final = {
     "forwarded": "forwarded; stripe-reporter has not answered",
     "reported": "counted by Stripe",
     "superseded": "refused for a deleted customer; another report took over",
+    "shadow": "never sent (REPORTING_LIVE_FROM): reported by the way before this one",
 }
 
 
-REFUSED: Final = {"rejected", "rejected_later", "superseded"}
+ON_NO_INVOICE: Final = {"rejected", "rejected_later", "superseded", "shadow"}
+"""The states of reports that Stripe counts on no invoice."""
 
 PLACEMENTS: Final = {
     Placement.IN_PERIOD: "it comes in its billing period",
     Placement.IN_GRACE: "after its billing period, and before the invoice is final",
     Placement.AFTER_FINALISATION: "the invoice of its billing period was final: it is on none",
     Placement.NOT_SUBSCRIBED: "its customer has no subscription with that meter: on no invoice",
-    Placement.UNKNOWN: "the account's subscriptions were not read yet",
+    Placement.UNKNOWN: (
+        "its account's subscriptions were not read yet; customer-provisioner reads all once a day"
+    ),
 }
 
 LACKED_PRICE: Final = {
@@ -74,6 +79,8 @@ def explain(history: EventHistory) -> Iterator[str]:
     if event["metadata_left_out"]:
         yield "its metadata can't be stored and was left out; nothing is billed by it"
     yield f"worth {_readings(event['readings'])}"
+    if any(is_route(key) for key in event["readings"]):
+        yield "  a route (@) is on the meter that the plan of its account has for it, if any"
     yield from _price(event)
     if event["account_id"] != event["user_id"]:
         yield f"paid by account {event['account_id']}, which its user was assigned to"
@@ -84,6 +91,16 @@ def explain(history: EventHistory) -> Iterator[str]:
         )
     if event["billing_state"] != "claimed":
         yield f"{event['billing_state']}: {NEXT[event['billing_state']]}"
+    yield from _reports(history)
+
+
+def _reports(history: EventHistory) -> Iterator[str]:
+    """Yield what became of each report of the event's claim."""
+    if len({report["meter"] for report in history.reports}) > 1:
+        yield (
+            "claimed with other runs, with a report for each meter; this run adds what it is worth,"
+            " and a unique tool if it is the first use"
+        )
     for report, hour, placement in zip(
         history.reports, history.sums, history.placements, strict=True
     ):
@@ -93,7 +110,7 @@ def explain(history: EventHistory) -> Iterator[str]:
             f" with {report['event_count']} runs"
         )
         yield f"  {report['state']}: {_state_of(report)}"
-        if report["state"] not in REFUSED:
+        if report["state"] not in ON_NO_INVOICE:
             yield f"  {placement}: {PLACEMENTS[placement]}"
         if report["state"] != "superseded":
             yield f"  {sum_of_hour(report['report_id'], hour)}"
@@ -129,7 +146,7 @@ def explain_payers(user_id: UUID, assignments: Sequence[Assignment]) -> Iterator
 
 
 def _from(each: Assignment, assignments: Sequence[Assignment]) -> str:
-    own = "the user's own"
+    own = "the user's own account"
     if each.since is None or each.known_at is None:
         first = next((rfc_3339(other.since) for other in assignments if other.since), None)
         return f"until {first}: {own}" if first else f"always: {own}"
@@ -161,7 +178,7 @@ def sum_of_hour(report_id: UUID, hour: HourAtStripe | None) -> str:
     shown = f"Stripe's sum of its hour is {hour.counted:g}, as read {rfc_3339(hour.as_of)}"
     inferred = infer([each.report for each in hour.reports], hour.counted).get(report_id)
     if inferred is not None:
-        shown += f": it seems that Stripe {'has' if inferred else 'lacks'} it (an inference)"
+        shown += f": it seems that Stripe {'had' if inferred else 'did not show'} it (an inference)"
     if hour.lagging:
         return f"{shown}; Stripe does not show yet all that it accepted"
     if hour.difference is None:

@@ -235,21 +235,21 @@ async def keep_subscription(
 ) -> Outcome:
     """Store an account's subscription, and the plan and the periods that it has by it.
 
-    Or store that all subscriptions were read: an account without any has none. Either may place
-    reports that were on no invoice.
+    Or store that all subscriptions were read: an account without any has none. After either,
+    reports may have to be placed again.
 
     Raises:
         RowsBusyError: another transaction stores one; nothing was stored.
-        DatabaseUnavailableError: nothing was stored, or nothing was placed; both are repeated.
+        DatabaseUnavailableError: nothing was stored, or not all is queued; both are repeated.
     """
     match event.data:
         case SubscriptionChanged() as changed:
             if not await subscriptions.apply(changed):
                 metrics.subscription_outdated()
-            await periods.place_again(changed.account_id)
+            await periods.place_again(changed)
         case SubscriptionsRead() as read:
             await periods.keep_read(read)
-            await periods.place_again()
+            await periods.place_unknown()
     return Done()
 
 

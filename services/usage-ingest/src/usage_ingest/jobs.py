@@ -47,9 +47,10 @@ async def claim_usage(
     work = WorkSpan("claim usage")
     claimed = await claims.claim(now(), traceparent=work.traceparent)
     if claimed.events:
-        counts = {"nexus.events": claimed.events, "nexus.reports": claimed.reports}
+        reports = claimed.reports + claimed.shadow
+        counts = {"nexus.events": claimed.events, "nexus.reports": reports}
         work.end(claimed.contexts, counts)
-    metrics.claimed(claimed.events, claimed.reports, claimed.without_meter)
+    metrics.claimed(claimed)
     if claimed.put_back:
         log.info("usage_put_back", events=claimed.put_back)
     if claimed.reports:
@@ -78,7 +79,7 @@ async def report_late_readings(
         log.warning("runs_never_priced", runs=pricing.given_up)
 
     claimed = await claims.claim_late(now())
-    metrics.claimed_late(claimed.events, claimed.reports, claimed.without_meter)
+    metrics.claimed_late(claimed)
     if claimed.reports:
         wake_relay()
     return pricing.more or claimed.taken == MOST_EVENTS

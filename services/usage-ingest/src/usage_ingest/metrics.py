@@ -16,10 +16,12 @@ from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingState
 from usage_ingest.periods import Placement
 from usage_ingest.reconciliation import Named
+from usage_ingest.storage.claims import Claimed
 from usage_ingest.storage.counted import Compared, OpenDifferences
 
 REPORT_STEPS: Final = (
     "created",
+    "shadow",
     "forwarded",
     "not_forwarded",
     "set_aside",
@@ -121,7 +123,8 @@ class IngestMetrics:
         self._reporting_paused = Gauge(
             f"{prefix}_reporting_paused", "Reporting is paused", registry=registry
         )
-        # Reports that Stripe accepted, a minute later, by whether they are on an invoice.
+        # Reports that Stripe accepted, a minute later, by whether they are on an invoice; again
+        # where news of a subscription places them elsewhere.
         self._placed = Counter(
             f"{prefix}_reports_placed", "Accepted reports", ["placement"], registry=registry
         )
@@ -221,17 +224,20 @@ class IngestMetrics:
         """Count a message that is no acceptable event, by one of ``REFUSALS``."""
         self._events.labels(why).inc()
 
-    def claimed(self, events: int, reports: int, without_meter: int) -> None:
+    def claimed(self, claimed: Claimed) -> None:
         """Count a claim: its events, its reports, and readings that are charged on no meter."""
-        self._claimed.inc(events)
-        self._without_meter.inc(without_meter)
-        self._reports.labels("created").inc(reports)
+        self._claimed.inc(claimed.events)
+        self._reported_by(claimed)
 
-    def claimed_late(self, readings: int, reports: int, without_meter: int) -> None:
+    def claimed_late(self, claimed: Claimed) -> None:
         """Count a claim of readings that came later than their runs, of runs claimed before."""
-        self._late_readings.inc(readings)
-        self._without_meter.inc(without_meter)
-        self._reports.labels("created").inc(reports)
+        self._late_readings.inc(claimed.events)
+        self._reported_by(claimed)
+
+    def _reported_by(self, claimed: Claimed) -> None:
+        self._without_meter.inc(claimed.without_meter)
+        self._reports.labels("created").inc(claimed.reports)
+        self._reports.labels("shadow").inc(claimed.shadow)
 
     def priced_late(self, priced: int, given_up: int) -> None:
         """Count runs that got a price later, and those that are too old for one by now."""

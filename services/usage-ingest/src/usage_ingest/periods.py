@@ -7,6 +7,7 @@ final: an hour after the period's end by default, up to three days by a setting 
 
 from datetime import datetime, timedelta
 from enum import StrEnum
+from math import ceil
 
 
 class Placement(StrEnum):
@@ -36,3 +37,25 @@ def place(
     if answered_at < ends_at:
         return Placement.IN_PERIOD
     return Placement.IN_GRACE if answered_at < ends_at + grace else Placement.AFTER_FINALISATION
+
+
+def grace_note(
+    grace: timedelta, *, window: timedelta, retries: timedelta, lag: timedelta
+) -> str | None:
+    """Return what to do if usage of a period's end may come after its invoice is final.
+
+    Its report waits for the end of its ``window``, may wait in each of the ``retries``, and Stripe
+    may take its ``lag`` to count it.
+    """
+    needed = window + retries + lag
+    if grace >= needed:
+        return None
+    parts = ", ".join(
+        f"{name} {part.total_seconds():.0f}"
+        for name, part in (("window", window), ("retry tiers", retries), ("Stripe's lag", lag))
+    )
+    return (
+        f"invoices are final {grace.total_seconds():.0f} s after their period, and its last usage"
+        f" may take {needed.total_seconds():.0f} s ({parts}): set Stripe's invoice grace period"
+        f" to {ceil(needed / timedelta(hours=1))} h, and INVOICE_GRACE_SECONDS likewise"
+    )

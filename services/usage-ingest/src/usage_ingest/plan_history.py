@@ -33,14 +33,16 @@ def after_change(
         history: The history before, ascending; empty for a new subscription.
         known: The plan that the subscription was known to be for, whether or not it ran.
         change: The change. While the plan is the same, it is about something else, and a status
-            that begins or stops to count does so when that was seen.
+            that begins or stops to count does so when that was seen. So does a plan whose time is
+            not after what is known: it was found anew after a restore, and its time is the
+            subscription's start.
     """
     plan = change.plan_type if runs(change) else None
     if history and history[-1].plan_type == plan:
         return list(history)
     if change.ended_at is not None:
         since = change.ended_at
-    elif not history or change.plan_type != known:
+    elif not history or (change.plan_type != known and change.plan_since > history[-1].since):
         since = change.plan_since
     else:
         since = change.as_of

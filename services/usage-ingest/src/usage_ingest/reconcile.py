@@ -66,9 +66,9 @@ async def _as_table(
         show_table(TITLES, rows)
     for kind in sorted(named):
         show_line(f"{kind}: {MEANINGS[kind]}")
-    when = "never" if last is None else f"last at {rfc_3339(last)}"
+    when = "were not read yet" if last is None else f"were read last at {rfc_3339(last)}"
     number = f"{len(rows)} differences" if rows else "no difference is open"
-    show_line(f"{number}; Stripe's sums were read {when}", Tone.BAD if late else Tone.GOOD)
+    show_line(f"{number}; Stripe's sums {when}", Tone.BAD if late else Tone.GOOD)
     return FAILED if late else SUCCESS
 
 

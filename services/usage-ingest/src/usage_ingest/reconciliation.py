@@ -5,6 +5,7 @@ some time after it accepted it, and names no limit for that
 (https://docs.stripe.com/api/billing/meter-event-summary): ``lag`` is how long is waited.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,7 +16,8 @@ from uuid import UUID
 from nexus_contracts import UsageCounted
 
 MOST_SUMS: Final = 20_000
-"""Different sums that some of an hour's reports may have; beyond that nothing is inferred."""
+"""Different sums that the accepted reports of an hour may have, or those without an answer; beyond
+that nothing is inferred."""
 
 MOST_OPEN: Final = 20
 """Reports without an answer in one hour; beyond that nothing is inferred, likewise."""
@@ -31,13 +33,27 @@ class Standing(StrEnum):
     """Stripe has accepted it, and has not said otherwise."""
     OPEN = "open"
     """Stripe may have it: it has not answered, or an answer was lost."""
+    SHADOW = "shadow"
+    """The way before this one reported its usage, in whatever portions."""
     NEVER = "never"
-    """Stripe does not count it: refused, rejected later, superseded, or never sent."""
+    """Stripe does not count it: refused, rejected later, or superseded."""
+
+
+def standing_of(state: str, *, ever_unknown: bool) -> Standing:
+    """Return what the ledger knows at Stripe of a report in ``state``."""
+    if state == "reported":
+        return Standing.COUNTED
+    if state in {"pending", "forwarded"} or (state == "rejected" and ever_unknown):
+        return Standing.OPEN
+    return Standing.SHADOW if state == "shadow" else Standing.NEVER
 
 
 @dataclass(frozen=True, slots=True)
 class HourReport:
-    """A report of one customer and meter in one hour."""
+    """A report of one customer and meter in one hour.
+
+    A shadow report has no answer: it is as if it had been accepted when it was made.
+    """
 
     report_id: UUID
     value: int
@@ -48,13 +64,7 @@ class HourReport:
     @property
     def standing(self) -> Standing:
         """What the ledger knows of it at Stripe."""
-        if self.state == "reported":
-            return Standing.COUNTED
-        if self.state in {"pending", "forwarded"} or (
-            self.state == "rejected" and self.ever_unknown
-        ):
-            return Standing.OPEN
-        return Standing.NEVER
+        return standing_of(self.state, ever_unknown=self.ever_unknown)
 
 
 class Kind(StrEnum):
@@ -102,7 +112,7 @@ def compare(
     for report in reports:
         if report.standing is Standing.OPEN:
             unanswered += report.value
-        elif report.standing is Standing.COUNTED:
+        elif report.standing is not Standing.NEVER:
             if report.answered_at is not None and report.answered_at > as_of - lag:
                 lately += report.value
             else:
@@ -193,7 +203,7 @@ def compare_reading(
         lagging = verdict.kind is Kind.LAGGING
         if value or lagging:
             hours.append(CountedHour(hour, value, lagging))
-        if hour in lagged and verdict.kind is Kind.EQUAL:
+        if hour in lagged and verdict.kind is Kind.EQUAL and not _any_shadow(its):
             lags.append(_since_the_last_answer(its, reading.as_of))
         if named := _named(verdict, gone=reading.customer_gone, ours=ours):
             differences.append(Difference(hour, named, verdict.expected, verdict.at_most, value))
@@ -206,6 +216,10 @@ def _named(verdict: Verdict, *, gone: bool, ours: bool) -> Named | None:
     if not ours:
         return Named.FOREIGN if verdict.counted else None
     return {Kind.LOWER: Named.LOWER, Kind.HIGHER: Named.HIGHER}.get(verdict.kind)
+
+
+def _any_shadow(reports: Iterable[HourReport]) -> bool:
+    return any(each.standing is Standing.SHADOW for each in reports)
 
 
 def _since_the_last_answer(reports: Sequence[HourReport], as_of: datetime) -> float:
@@ -237,22 +251,25 @@ def infer(reports: Sequence[HourReport], counted: float) -> dict[UUID, bool]:
     """Infer which reports without an answer Stripe has, from its sum of their hour.
 
     Stripe may also lack what it had accepted: 5 that were lost and 5 of an unknown report make the
-    sum that the 5 alone would make, and then nothing is said.
+    sum that the 5 alone would make, and then nothing is said. Nor is anything in an hour with shadow
+    reports: of their usage Stripe may have any part.
 
     Returns:
         By report, whether Stripe has it: only of those for which every explanation of the sum says
         the same. It rests on nobody else sending usage for this customer and meter.
     """
-    possible = [each for each in reports if each.standing is not Standing.NEVER]
-    unanswered = [each for each in possible if each.standing is Standing.OPEN]
-    if not counted.is_integer() or len(unanswered) > MOST_OPEN:
+    unanswered = [each for each in reports if each.standing is Standing.OPEN]
+    accepted = _sums(each.value for each in reports if each.standing is Standing.COUNTED)
+    unclear = not counted.is_integer() or _any_shadow(reports)
+    if unclear or len(unanswered) > MOST_OPEN or accepted is None:
         return {}
     inferred = {}
     for report in unanswered:
-        others = _sums(each.value for each in possible if each is not report)
+        others = _sums(each.value for each in unanswered if each is not report)
         if others is None:
             return {}
-        without, with_it = counted in others, counted - report.value in others
+        without = any(counted - each in accepted for each in others)
+        with_it = any(counted - report.value - each in accepted for each in others)
         if without != with_it:
             inferred[report.report_id] = with_it
     return inferred
@@ -261,23 +278,28 @@ def infer(reports: Sequence[HourReport], counted: float) -> dict[UUID, bool]:
 def suspects(reports: Sequence[HourReport], difference: Difference) -> list[UUID]:
     """Return the reports each of which could be the whole difference.
 
-    Of too little, what Stripe had accepted and may have lost; of too much, what it had refused, or
-    was not sent to it, and may be there. They are guesses: others may explain it as well.
+    Of too little, what Stripe had accepted and may have lost, or the way before this one has not
+    reported; of too much, what it had refused, and may be there. They are guesses: others may
+    explain it as well.
     """
-    lost = difference.by < 0
+    suspected = {Standing.COUNTED, Standing.SHADOW} if difference.by < 0 else {Standing.NEVER}
     return [
         each.report_id
         for each in reports
-        if each.value == abs(difference.by)
-        and each.standing is (Standing.COUNTED if lost else Standing.NEVER)
+        if each.value == abs(difference.by) and each.standing in suspected
     ]
 
 
 def _sums(values: Iterable[int]) -> set[int] | None:
     """Return every sum of some of ``values``; None if there are too many."""
     sums = {0}
-    for value in values:
-        sums |= {each + value for each in sums}
-        if len(sums) > MOST_SUMS:
-            return None
+    for value, number in Counter(values).items():
+        # As many as `number` are some of 1, 2, 4 and so on of them, and the rest.
+        left, part = number, 1
+        while left:
+            part = min(part, left)
+            sums |= {each + part * value for each in sums}
+            if len(sums) > MOST_SUMS:
+                return None
+            left, part = left - part, 2 * part
     return sums

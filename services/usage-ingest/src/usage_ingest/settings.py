@@ -5,6 +5,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -51,8 +52,9 @@ class InvoiceSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     invoice_grace_seconds: Annotated[int, Field(ge=0, le=259_200)] = 3600
-    """How long after a billing period's end Stripe still takes its usage: its setting "Invoice
-    grace period", an hour by default and three days at most."""
+    """How long after a billing period's end its invoice still takes usage: Stripe's setting
+    "Invoice grace period", an hour by default and three days at most. A report that Stripe accepts
+    later is on no invoice."""
 
     @property
     def invoice_grace(self) -> timedelta:
@@ -60,7 +62,20 @@ class InvoiceSettings(BaseModel):
         return timedelta(seconds=self.invoice_grace_seconds)
 
 
-class Settings(Meters, InvoiceSettings, ServiceSettings):
+class LiveFromSettings(BaseModel):
+    """Since when usage is reported by this service."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    reporting_live_from: Annotated[
+        AwareDatetime | None, BeforeValidator(lambda value: value or None)
+    ] = None
+    """Shadow mode, for a team that moves over from another way of reporting: usage that ended before
+    this time (RFC 3339) becomes reports that are never sent, and are compared with Stripe's sums.
+    Empty: all usage is reported. The same for every process, and for `adopt`."""
+
+
+class Settings(Meters, InvoiceSettings, LiveFromSettings, ServiceSettings):
     """Windows, meters and what is billed; lists are comma-separated."""
 
     stripe_meter_dimensions: Annotated[tuple[Dimension, ...], BeforeValidator(_split)] = ()
@@ -77,8 +92,9 @@ class Settings(Meters, InvoiceSettings, ServiceSettings):
     """Plans, limits, routes and the price table of models (nexus-plans); empty: none, and every run
     counts on `STRIPE_METER_EVENT_NAME`."""
     stripe_summary_lag_seconds: Annotated[int, Field(ge=0, le=86_400)] = 3600
-    """How long Stripe may take to show in its sums what it has accepted; a difference is one only
-    after it. Stripe names no limit: `usage_ingest_stripe_lag_seconds` shows what was seen."""
+    """How long Stripe may take to show in its sums what it has accepted: what they lack after it is
+    a difference. Stripe names no limit: `usage_ingest_stripe_lag_seconds` shows what was seen. Set
+    it in stripe-reporter, too."""
     waiting_allowed_seconds: Annotated[int, Field(ge=0)] = 3600
     """How long usage may wait for a customer before the alert UsageWithoutCustomer fires. Raise it
     where users are announced later than that after their first run."""
@@ -124,7 +140,7 @@ class ReplaySettings(DatabaseSettings, BrokerSettings):
     """The settings of `replay`."""
 
 
-class AdoptSettings(DatabaseSettings):
+class AdoptSettings(LiveFromSettings, DatabaseSettings):
     """The settings of recovery: those that the lost reports were made with."""
 
     report_window_seconds: Annotated[int, AfterValidator(window_seconds)] = DEFAULT_SECONDS

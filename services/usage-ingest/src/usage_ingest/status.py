@@ -8,12 +8,14 @@ from typing import Any, Final
 from nexus_broker_admin.depths import Depths
 from nexus_messaging.topology import (
     CUSTOMER_PROVISIONED_QUEUE,
+    METER_ERRORS_QUEUE,
     RETIRED_TIERS,
     STRIPE_CHANGED_QUEUE,
     SUBSCRIPTION_CHANGED_QUEUE,
     TIERS,
     TOOL_EXECUTED_QUEUE,
     UNROUTABLE,
+    USAGE_COUNTED_QUEUE,
     USAGE_OUTCOMES_QUEUE,
     USAGE_RECORDED_QUEUE,
     USER_ASSIGNED_QUEUE,
@@ -22,6 +24,7 @@ from nexus_messaging.topology import (
     dead_letter_queue,
 )
 from nexus_service.console import Finding, Row, Tone, format_age
+from usage_ingest.stripes_word import StripesWord, word_findings
 
 LEDGER_TITLES: Final = ("of", "state", "meter", "number", "sum", "oldest")
 QUEUE_TITLES: Final = ("queue", "waiting", "consumers", "dead letters")
@@ -32,6 +35,9 @@ UNFINISHED: Final = {"due", "pending", "forwarded"}
 
 REFUSED: Final = {"rejected", "rejected_later"}
 """The states of reports that a person has to look at."""
+
+FINISHED: Final = ("reported", "shadow")
+"""The states of reports that are added up from the newest on."""
 
 MOST_COUNTED: Final = 100_000
 """More rows of a state than this are shown as this many: by then their age matters more."""
@@ -47,8 +53,8 @@ MOST_REPORTED: Final = 20_000
 class StateCount:
     """The number of rows of a state and a meter, their sum, and the time of the oldest.
 
-    With ``more``, only some rows of that state were read: the newest ``MOST_REPORTED`` of the
-    reported, ``MOST_SUMMED`` of an unfinished state, from the oldest on except of the refused.
+    With ``more``, only some rows of that state were read: the newest ``MOST_REPORTED`` of a finished
+    one, ``MOST_SUMMED`` of an unfinished state, from the oldest on except of the refused.
     ``total`` is how many rows an unfinished state has, at most ``MOST_COUNTED``.
     """
 
@@ -68,16 +74,17 @@ class StateCount:
 
 @dataclass(frozen=True, slots=True)
 class LedgerCounts:
-    """What is unfinished by state, and what was reported ``since``.
+    """What is unfinished by state, and what was reported, or made as shadow reports, ``since``.
 
     ``newest`` is about when the last usage was recorded, a few seconds late at the most; runs that
-    are not billable do not count.
+    are not billable do not count. ``stripe``: what became of what was reported.
     """
 
     since: datetime
     events: tuple[StateCount, ...]
     reports: tuple[StateCount, ...]
     newest: datetime | None
+    stripe: StripesWord
 
     def oldest_unfinished(self, now: datetime) -> timedelta:
         """Return the age of the oldest event or report that Stripe has not answered.
@@ -106,12 +113,16 @@ STAGES: Final = (
     Stage("recording", TOOL_EXECUTED_QUEUE, _INGEST, _OUTAGE),
     Stage("reporting", USAGE_RECORDED_QUEUE, "stripe-reporter", _STRIPE),
     Stage("applying answers", USAGE_OUTCOMES_QUEUE, _INGEST, _OUTAGE),
+    Stage("comparing sums", USAGE_COUNTED_QUEUE, _INGEST, _OUTAGE),
     Stage("learning of customers", CUSTOMER_PROVISIONED_QUEUE, _INGEST, _OUTAGE),
     Stage("learning who pays for whom", USER_ASSIGNED_QUEUE, _INGEST, _OUTAGE),
     Stage("learning of subscriptions", SUBSCRIPTION_CHANGED_QUEUE, _INGEST, _OUTAGE),
+    Stage("hearing of errors", METER_ERRORS_QUEUE, "stripe-reporter", _OUTAGE),
     Stage("making customers", USER_CREATED_QUEUE, "customer-provisioner", _STRIPE),
     Stage("updating customers", USER_UPDATED_QUEUE, "customer-provisioner", _STRIPE),
     Stage("following Stripe", STRIPE_CHANGED_QUEUE, "customer-provisioner", _STRIPE),
+    Stage("hearing of rejections", METER_ERRORS_QUEUE, "stripe-reporter", _STRIPE),
+    Stage("comparing with Stripe's sums", USAGE_COUNTED_QUEUE, _INGEST, _OUTAGE),
 )
 
 _TIERS: Final = tuple(tier.name for tier in (*TIERS, *RETIRED_TIERS))
@@ -146,9 +157,14 @@ def findings(
     if counts is not None:
         stopped = any(each.tone is Tone.BAD for each in found)
         found.append(_oldest(counts.oldest_unfinished(now), allowed, stopped=stopped))
-        if any(each.state == "reported" and each.more for each in counts.reports):
-            text = f"only the newest {MOST_REPORTED:,} were added up; with --days all are"
-            found.append(Finding("reported", text, Tone.NOTE))
+        for state in FINISHED:
+            if any(each.state == state and each.more for each in counts.reports):
+                text = f"only the newest {MOST_REPORTED:,} were added up; with --days all are"
+                found.append(Finding(state, text, Tone.NOTE))
+        if any(each.state == "shadow" for each in counts.reports):
+            text = "reported by the way before this one; never sent (REPORTING_LIVE_FROM)"
+            found.append(Finding("shadow", text, Tone.NOTE))
+        found += word_findings(counts.stripe, now)
     return found
 
 
@@ -170,7 +186,7 @@ def _ledger_row(of: str, each: StateCount, now: datetime, allowed: timedelta) ->
     elif each.more:
         reached = "+" if each.total == MOST_COUNTED else ""
         state += f", {MOST_SUMMED:,} of {each.total:,}{reached}"
-    shown_age = None if each.state == "reported" else age
+    shown_age = None if each.state in FINISHED else age
     tone = Tone.BAD if each.state in UNFINISHED and age > allowed else Tone.PLAIN
     cells = (of, state, each.meter, each.number, each.value, shown_age)
     return Row(cells, Tone.NOTE if each.state in REFUSED else tone)

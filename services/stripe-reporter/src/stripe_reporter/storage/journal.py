@@ -1,4 +1,4 @@
-"""The journal, `meter_calls`: what may have been charged. All SQL of this service is here.
+"""The journal, `meter_calls`: what may have been charged.
 
 A report's row is committed before each call and after it. Many rows are read or written with one
 statement each.
@@ -11,9 +11,10 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from nexus_contracts.fields import EARLIEST
 from nexus_database import Database, RowRefusedError, RowsBusyError
 from nexus_messaging.errors import PermanentError
 from nexus_messaging.reasons import Reason
@@ -112,6 +113,18 @@ SELECT * FROM meter_calls
  ORDER BY started_at, identifier LIMIT :most
 """)
 
+# Of reports that were called before: what a person, or Stripe, said of them since.
+_SETTLED_SINCE: Final = text("""
+WITH late AS MATERIALIZED (
+    SELECT identifier FROM meter_calls WHERE answered_at >= :since AND started_at < :before
+     UNION
+    SELECT identifier FROM meter_calls WHERE rejected_later_at >= :since AND started_at < :before
+)
+SELECT m.* FROM late JOIN meter_calls m USING (identifier)
+ WHERE (started_at, identifier) > (:started_at, :identifier)
+ ORDER BY started_at, identifier LIMIT :most
+""")
+
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
@@ -179,16 +192,24 @@ class Journal:
         return since
 
     async def calls_since(self, since: datetime) -> AsyncGenerator[tuple[Report, Entry], None]:
-        """Yield each report whose last call began or may have been answered since, oldest first.
+        """Yield each report that was called, answered or rejected later since, oldest call first.
+
+        Before them come those of earlier calls that Stripe has rejected since.
 
         Raises:
             DatabaseUnavailableError: it can't be read further.
         """
-        place: dict[str, Any] = {"started_at": since - CALL_LIFETIME, "identifier": ""}
-        while page := await self._database.run(partial(_started_after, **place)):
-            for row in page:
-                yield _report(row), entry_of(row)
-            place = {"started_at": page[-1].started_at, "identifier": page[-1].identifier}
+        before = since - CALL_LIFETIME
+        settled = {"since": since, "before": before}
+        for statement, values, start in (
+            (_SETTLED_SINCE, settled, EARLIEST),
+            (_STARTED_AFTER, {}, before),
+        ):
+            place: dict[str, Any] = {**values, "started_at": start, "identifier": "", "most": PAGE}
+            while page := await self._database.run(partial(_page, statement=statement, of=place)):
+                for row in page:
+                    yield _report(row), entry_of(row)
+                place |= {"started_at": page[-1].started_at, "identifier": page[-1].identifier}
 
     async def _claim(self, group: Sequence[_Claim]) -> Sequence[Decision]:
         return await self._database.run(lambda connection: _claim_group(connection, group))
@@ -247,11 +268,10 @@ async def _record_group(connection: AsyncConnection, group: Sequence[_Answer]) -
     return entries
 
 
-async def _started_after(
-    connection: AsyncConnection, *, started_at: datetime, identifier: str
+async def _page(
+    connection: AsyncConnection, *, statement: TextClause, of: Mapping[str, Any]
 ) -> Sequence[Row[*tuple[Any, ...]]]:
-    values = {"started_at": started_at, "identifier": identifier, "most": PAGE}
-    return (await connection.execute(_STARTED_AFTER, values)).all()
+    return (await connection.execute(statement, of)).all()
 
 
 async def insert_calls(connection: AsyncConnection, calls: Sequence[Call]) -> set[str]:

@@ -6,15 +6,16 @@ What was heard is kept apart from the journal: it may come before the answer to 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_database import Database, RowRefusedError
 from nexus_messaging.errors import PermanentError
 from nexus_messaging.reasons import Reason
+from stripe_reporter.counting import READ_FOR
 from stripe_reporter.rejections import Rejection, Verdict, judge
 from stripe_reporter.storage.journal import entry_of
 
@@ -28,11 +29,12 @@ SELECT n.identifier, n.key_n, n.code, :heard_at
 RETURNING identifier
 """)
 
-# A report whose call is being answered is left for the next round.
+# A report whose call is being answered is left for the next round. Keys of other senders may look
+# like ours: they are looked for no longer than Stripe takes usage.
 _JUDGED: Final = text("""
 SELECT m.*, r.key_n AS rejected_key_n, r.code, r.heard_at
   FROM late_rejections r JOIN meter_calls m USING (identifier)
- WHERE r.verdict IS NULL AND m.state = 'accepted'
+ WHERE r.verdict IS NULL AND r.heard_at > :oldest AND m.state = 'accepted'
  ORDER BY r.heard_at, r.identifier LIMIT :most
    FOR UPDATE SKIP LOCKED
 """)
@@ -44,7 +46,6 @@ UPDATE late_rejections r SET verdict = n.verdict
  WHERE r.identifier = n.identifier AND r.key_n = n.key_n
 """)
 
-# Of several rejected attempts of a report the first one counts.
 _MARK: Final = text("""
 UPDATE meter_calls m SET rejected_later = n.code, rejected_later_at = n.heard_at
   FROM unnest(CAST(:identifiers AS text[]), CAST(:codes AS text[]),
@@ -107,7 +108,7 @@ class Rejections:
             raise PermanentError(Reason.UNSTORABLE, str(error)) from None
         return len(new.all())
 
-    async def judge(self) -> Sequence[Verdict]:
+    async def judge(self, now: datetime) -> Sequence[Verdict]:
         """Mark the reports whose acceptance rests on a rejected attempt, up to ``MOST``.
 
         Returns:
@@ -118,7 +119,8 @@ class Rejections:
         """
 
         async def work(connection: AsyncConnection) -> Sequence[Verdict]:
-            rows = (await connection.execute(_JUDGED, {"most": MOST})).all()
+            values = {"oldest": now - READ_FOR, "most": MOST}
+            rows = (await connection.execute(_JUDGED, values)).all()
             judged = [
                 (row, verdict)
                 for row in rows
@@ -132,11 +134,14 @@ class Rejections:
                 "verdicts": [verdict.value for _, verdict in judged],
             }
             await connection.execute(_SETTLE, verdicts)
-            marked = [row for row, verdict in judged if verdict is Verdict.REJECTED]
+            marked: dict[str, Row[Any]] = {}
+            for row, verdict in judged:
+                if verdict is Verdict.REJECTED:
+                    marked.setdefault(row.identifier, row)  # of several attempts, the first heard
             marks = {
-                "identifiers": [row.identifier for row in marked],
-                "codes": [row.code for row in marked],
-                "heard": [row.heard_at for row in marked],
+                "identifiers": list(marked),
+                "codes": [row.code for row in marked.values()],
+                "heard": [row.heard_at for row in marked.values()],
             }
             await connection.execute(_MARK, marks)
             return [verdict for _, verdict in judged]

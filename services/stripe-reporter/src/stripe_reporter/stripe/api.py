@@ -21,7 +21,7 @@ from stripe_reporter.reports import Report, idempotency_key
 from stripe_reporter.settings import StripeSettings
 from stripe_reporter.stripe.error_reports import ErrorReportBody
 from stripe_reporter.stripe.responses import response_to
-from stripe_reporter.stripe.summaries import SummaryBody
+from stripe_reporter.stripe.summaries import SummaryBody, hours_of
 
 METER_EVENTS: Final = "/v1/billing/meter_events"
 METERS: Final = "/v1/billing/meters"
@@ -116,17 +116,23 @@ class StripeApi:
                     meter_id, params
                 )
 
-            return [each.hour() for each in await every_item(Page[SummaryBody], page)]
+            return hours_of(await every_item(Page[SummaryBody], page), start, end)
 
         return await self._call("GET", SUMMARIES, listed)
 
-    async def meter_ids(self) -> tuple[Answer, dict[str, str] | None]:
-        """Return what came back and the id of each meter, the active one of several of a name."""
+    async def meter_ids(self) -> tuple[Answer, dict[str, list[str]] | None]:
+        """Return what came back and the ids of all meters, by event name.
 
-        async def listed() -> dict[str, str]:
+        The name of an archived meter may be given to another one.
+        """
+
+        async def listed() -> dict[str, list[str]]:
             found = await list_meters(self._client, "inactive")
             found += await list_meters(self._client, "active")
-            return {each.event_name: each.id for each in found}
+            ids: dict[str, list[str]] = {}
+            for each in {each.id: each for each in found}.values():
+                ids.setdefault(each.event_name, []).append(each.id)
+            return ids
 
         return await self._call("GET", METERS, listed)
 

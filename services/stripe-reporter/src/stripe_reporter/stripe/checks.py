@@ -1,11 +1,12 @@
 """What can be wrong with the key, the clock and the meters, checked before reports are sent."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from nexus_service.checking import Check
-from nexus_stripe.answer_classes import Effect
+from nexus_stripe.answer_classes import FORBIDDEN, Effect
 from nexus_stripe.answers import Answer
 from nexus_stripe.meters import DISPLAY_NAME, Meter, active_meter, differences
 from stripe_reporter.settings import StripeSettings
@@ -14,6 +15,8 @@ from stripe_reporter.stripe.responses import describe, response_to
 
 MOST_SKEW: Final = 60.0
 """Seconds between our clock and Stripe's. Events more than five minutes ahead are refused."""
+
+ANY_HOUR: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 Listing = tuple[Answer, list[Meter]]
 
@@ -53,6 +56,45 @@ class StripeChecks:
             return fault(event_name, active) if call_fault(answer) is None else "not checked"
 
         return check
+
+
+def rights(settings: StripeSettings) -> dict[str, Check]:
+    """Return the checks of the rights without which reports are sent, and nothing is heard of them.
+
+    Each asks for what is not there: a key with the right is told so.
+    """
+
+    async def sums(stripe: StripeApi) -> Answer:
+        until = ANY_HOUR + timedelta(hours=1)
+        answer, _ = await stripe.hourly_sums("mtr_check", "cus_check", ANY_HOUR, until)
+        return answer
+
+    async def events(stripe: StripeApi) -> Answer:
+        answer, _ = await stripe.error_report("evt_check")
+        return answer
+
+    def right(name: str, without: str, ask: Callable[[StripeApi], Awaitable[Answer]]) -> Check:
+        async def check() -> str | None:
+            async with stripe_api(settings) as stripe:
+                return right_missing(await ask(stripe), name, without)
+
+        return check
+
+    return {
+        "Stripe's sums": right(
+            "read billing meters and their event summaries", "nothing is compared with them", sums
+        ),
+        "Stripe's events": right(
+            "read events", "what Stripe rejects later is seen in its sums alone", events
+        ),
+    }
+
+
+def right_missing(answer: Answer, name: str, without: str) -> str | None:
+    """Return what an answer to a request for what is not there says of a right of the key."""
+    if response_to(answer).to is FORBIDDEN:
+        return f"the key lacks the right to {name}: {without}"
+    return None if answer.status in (400, 404) else f"not checked: {describe(answer)}"
 
 
 async def ensure_meters(settings: StripeSettings) -> dict[str, str | None]:

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from pydantic import AliasChoices, Field
 
-from nexus_contracts.fields import Moment
+from nexus_contracts.fields import Moment, Text
 from nexus_stripe.bodies import Body
 from stripe_reporter.rejections import ErrorReport, Sample
 
@@ -25,7 +25,7 @@ class _SampleError(Body):
 
 
 class _ErrorType(Body):
-    code: str = Field(min_length=1, max_length=200)
+    code: Text
     sample_errors: list[_SampleError] = Field(default_factory=list)
 
 

@@ -1,5 +1,6 @@
 """Reads the sums in Stripe's answers."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -20,3 +21,17 @@ class SummaryBody(Item):
         """Return it as the sum of an hour."""
         start = datetime.fromtimestamp(self.start_time, UTC)
         return CountedHour(start=start, value=self.aggregated_value)
+
+
+def hours_of(summaries: Iterable[SummaryBody], start: datetime, end: datetime) -> list[CountedHour]:
+    """Return the hours of a list of sums.
+
+    Raises:
+        ValueError: they are not those of ``start`` to ``end``, each once.
+    """
+    hours = [each.hour() for each in summaries]
+    if len({each.start for each in hours}) != len(hours):
+        raise ValueError("an hour is listed twice")
+    if not all(start <= each.start < end for each in hours):
+        raise ValueError("an hour was not asked for")
+    return hours

@@ -154,6 +154,7 @@ async def adopt(settings: AdoptSettings, parsed: argparse.Namespace) -> int:
             charges={} if plans is None else plans.charges(),
             counting=settings.counting_keys(),
             unique_meters={} if plans is None else plans.unique_tools_meters(),
+            live_from=settings.reporting_live_from,
         )
         if lost := await recovery.lost_routes(settings.routes()):
             # Their runs could not be found for the reports that they are in.

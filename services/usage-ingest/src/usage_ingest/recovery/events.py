@@ -213,15 +213,20 @@ class Group:
     dimensions: str
 
     @classmethod
-    def of(cls, claim: Claim, window: timedelta) -> "Group":
-        """Return where a claim's events are if windows have that length."""
-        return cls.of_row(claim.first, window)
+    def of(cls, claim: Claim, window: timedelta, live_from: datetime | None) -> "Group":
+        """Return where a claim's events are if windows have that length.
+
+        Those of before ``live_from`` are in no report that was sent from then on.
+        """
+        return cls.of_row(claim.first, window, live_from)
 
     @classmethod
-    def of_row(cls, row: ReportRow, window: timedelta) -> "Group":
+    def of_row(cls, row: ReportRow, window: timedelta, live_from: datetime | None) -> "Group":
         """Return where what a report sums up is, likewise."""
-        moment = row.report.occurred_at
-        return cls(row.account.account_id, *bounds(moment, window), row.dimensions_json)
+        begins, ends = bounds(row.report.occurred_at, window)
+        if live_from is not None and begins < live_from <= row.report.occurred_at:
+            begins = live_from
+        return cls(row.account.account_id, begins, ends, row.dimensions_json)
 
 
 def assign_events(

@@ -21,8 +21,9 @@ RANKS: Final = {
     "reported": 3,
     "rejected_later": 4,
     "superseded": 5,
+    "shadow": 6,
 }
-"""A report's state only rises."""
+"""A report's state only rises. One of shadow mode is in no journal."""
 
 Slot = tuple[UUID, str]
 """A claim and a meter: one of their reports is standing, the others were superseded."""

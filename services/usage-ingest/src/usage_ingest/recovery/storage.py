@@ -94,7 +94,8 @@ class Recovery:
     plans charge routes as; with these, ``counting`` are the keys of which each run has one: the
     meter of all runs, and the routes that count runs in its place. Reports that are late, or on
     ``unique_meters``, sum up no readings of runs: they are restored, and no events are claimed for
-    them. Without ``execute`` nothing is changed, and a batch does not see what another one would
+    them. The journal has no shadow report: usage of before ``live_from`` is left to the service, which
+    claims it again as what it was. Without ``execute`` nothing is changed, and a batch does not see what another one would
     change.
     """
 
@@ -107,6 +108,7 @@ class Recovery:
         charges: Charges = MappingProxyType({}),
         counting: Collection[str] = frozenset(),
         unique_meters: UniqueMeters = MappingProxyType({}),
+        live_from: datetime | None = None,
     ) -> None:
         self._database = database
         self._window = window
@@ -114,6 +116,7 @@ class Recovery:
         self._charges = charges
         self._counting = counting
         self._unique_meters = unique_meters
+        self._live_from = live_from
         self._apart = {meter for meter in unique_meters.values() if meter is not None}
 
     async def restore_reports(self, records: Sequence[CallRecord]) -> RestoredReports:
@@ -204,10 +207,10 @@ class Recovery:
         groups: dict[Group, list[Claim]] = {}
         for claim in claims:
             if claim.missing:
-                groups.setdefault(Group.of(claim, self._window), []).append(claim)
+                groups.setdefault(Group.of(claim, self._window, self._live_from), []).append(claim)
         beside: dict[Group, list[Claim]] = {}
         if self._execute:
-            of_late = (Group.of_row(row, self._window) for row in late_rows)
+            of_late = (Group.of_row(row, self._window, self._live_from) for row in late_rows)
             beside = await self._late_claims(connection, list({*groups, *of_late}))
             await late.take_back(connection, beside)
         taken: dict[UUID, UUID] = {}

@@ -1,5 +1,6 @@
 """Claims: due events become reports, in one statement, and no event is in two claims."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -45,17 +46,20 @@ _LATE: Final = _Source(
 
 def _statement(of: _Source) -> TextClause:
     # A claim is of one account with one plan, of one window and dimensions; without windows, of one
-    # event. Rows are found again by their place in the table: it is theirs while they are locked.
-    # Each claim carries the places of its rows: a join back to them would be quadratic wherever the
-    # table's statistics are from a time when nothing was due, and two arrays keep the planner from
-    # reading the whole table if much was. What was not marked would not be reported either. What
-    # has no customer is no claim: its rows wait again, since their user was assigned to an account
-    # without one; what came late to them is not taken. Nor is what counts on a route that is not
-    # in the file of plans: it would be charged on no meter, for ever. A search of their text tells
-    # nearly all readings without such a route from the others, in a fraction of the time that
-    # reading their keys takes. Plans are looked up only if there are any charges by plan. Rows that
-    # are sorted and grouped are kept narrow: an account's customer is looked up once for a claim.
-    # Half a unit is rounded up.
+    # event. A window is split at a border of the account's billing periods, so that each part
+    # counts in its own, and at the moment before which usage is reported in another way. Few
+    # windows have a border: those are found for all accounts at once, and the periods are looked up
+    # for their rows alone. Rows are found again by their place in the table: it is theirs while
+    # they are locked. Each claim carries the places of its rows: a join back to them would be
+    # quadratic wherever the table's statistics are from a time when nothing was due, and two arrays
+    # keep the planner from reading the whole table if much was. What was not marked would not be
+    # reported either. What has no customer is no claim: its rows wait again, since their user was
+    # assigned to an account without one; what came late to them is not taken. Nor is what counts on
+    # a route that is not in the file of plans: it would be charged on no meter, for ever. A search
+    # of their text tells nearly all readings without such a route from the others, in a fraction of
+    # the time that reading their keys takes. Plans are looked up only if there are any charges by
+    # plan. Rows that are sorted and grouped are kept narrow: an account's customer is looked up
+    # once for a claim. Half a unit is rounded up.
     account = "coalesce(assigned.account_id, e.user_id)"
     has_customer = f"EXISTS (SELECT FROM billing_accounts WHERE user_id = {account})"
     unknown = f"{of.readings} - CAST(:routes AS text[])"
@@ -83,13 +87,37 @@ WITH taken AS MATERIALIZED (
      ORDER BY {of.row}.occurred_at
      LIMIT :most
        FOR UPDATE OF {of.row} SKIP LOCKED
+), split AS MATERIALIZED (
+    SELECT s.account_id, b.bucket
+      FROM (SELECT min(occurred_at) AS first, max(occurred_at) AS last FROM taken) span
+     CROSS JOIN LATERAL (
+           SELECT subscription_id, period_start AS at FROM subscription_periods
+            WHERE period_start > span.first AND period_start <= span.last
+            UNION ALL
+           SELECT subscription_id, period_end FROM subscription_periods
+            WHERE period_end > span.first AND period_end <= span.last) p
+     CROSS JOIN LATERAL (
+           SELECT account_id FROM account_subscriptions
+            WHERE subscription_id = p.subscription_id OFFSET 0) s
+     CROSS JOIN LATERAL (
+           SELECT date_bin(make_interval(secs => greatest(:window, 1)), p.at, 'epoch') AS bucket) b
+     WHERE :window > 0 AND p.at <> b.bucket
 ), claims AS MATERIALIZED (
     SELECT CASE WHEN a.user_id IS NOT NULL THEN {NEW_ID} END AS claim_id, g.account_id,
-           a.stripe_customer_id, a.generation, g.plan, g.dimensions, g.occurred_at, g.places
-      FROM (SELECT account_id, plan, dimensions, min(occurred_at) AS occurred_at,
+           a.stripe_customer_id, a.generation, g.plan, g.dimensions, g.occurred_at, g.places,
+           CASE WHEN g.shadow THEN 'shadow' ELSE 'pending' END AS state
+      FROM (SELECT account_id, plan, dimensions, shadow, min(occurred_at) AS occurred_at,
                    array_agg(place) AS places
-              FROM taken
-             GROUP BY account_id, plan, alone, bucket, dimensions) g
+              FROM (SELECT t.*, t.occurred_at < CAST(:live_from AS timestamptz) AS shadow,
+                           CASE WHEN (t.account_id, t.bucket) IN (SELECT * FROM split) THEN (
+                                SELECT max(b.at)
+                                  FROM account_subscriptions s
+                                  JOIN subscription_periods p USING (subscription_id)
+                                 CROSS JOIN LATERAL (VALUES (p.period_start), (p.period_end)) b(at)
+                                 WHERE s.account_id = t.account_id AND b.at <= t.occurred_at)
+                           END AS begins
+                      FROM taken t) t
+             GROUP BY account_id, plan, alone, bucket, begins, shadow, dimensions) g
       LEFT JOIN billing_accounts a ON a.user_id = g.account_id
 ), marked AS (
     UPDATE {of.table} {of.row}
@@ -125,15 +153,15 @@ WITH taken AS MATERIALIZED (
 ), reported AS (
     INSERT INTO usage_reports (
         report_id, identifier, claim_id, user_id, stripe_customer_id, generation, meter, value,
-        dimensions, occurred_at, event_count, traceparent, late)
+        dimensions, occurred_at, event_count, traceparent, late, state)
     SELECT m.report_id, 'nexus:' || m.report_id, claim_id, c.account_id, c.stripe_customer_id,
            c.generation, m.meter, m.value, c.dimensions, c.occurred_at, m.event_count,
-           CAST(:traceparent AS text), {of.late}
+           CAST(:traceparent AS text), {of.late}, c.state
       FROM metered m
       JOIN claims c USING (claim_id)
-    RETURNING report_id
+    RETURNING state
 ), counting AS (
-    SELECT c.claim_id, c.account_id, c.stripe_customer_id, c.generation, c.dimensions,
+    SELECT c.claim_id, c.account_id, c.stripe_customer_id, c.generation, c.dimensions, c.state,
            c.occurred_at, CASE WHEN u.meters ? c.plan THEN u.meters ->> c.plan
                                ELSE u.meters ->> '{NO_PLAN}' END AS meter
       FROM claims c
@@ -142,7 +170,8 @@ WITH taken AS MATERIALIZED (
 )
 SELECT (SELECT count(*) FROM marked WHERE claim_id IS NOT NULL) AS events,
        (SELECT count(*) FROM marked WHERE claim_id IS NULL) AS put_back,
-       (SELECT count(*) FROM reported) AS reports,
+       (SELECT count(*) FROM reported WHERE state = 'pending') AS reports,
+       (SELECT count(*) FROM reported WHERE state = 'shadow') AS shadow,
        (SELECT coalesce(sum(event_count), 0)::bigint FROM charged WHERE meter IS NULL)
            AS without_meter,
        (SELECT jsonb_agg(to_jsonb(c)) FROM counting c WHERE meter IS NOT NULL)::text
@@ -158,7 +187,7 @@ CLAIM_LATE: Final = _statement(_LATE)
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """How many events were claimed, and how many reports they became.
+    """How many events were claimed, and how many reports they became, beside ``shadow`` reports.
 
     ``put_back`` is how many wait again, since their account has no customer. ``without_meter`` is
     how many readings are charged on no meter by their account's plan. ``contexts`` are trace
@@ -170,6 +199,7 @@ class Claimed:
     put_back: int = 0
     without_meter: int = 0
     contexts: tuple[str, ...] = ()
+    shadow: int = 0
 
     @property
     def taken(self) -> int:
@@ -182,6 +212,7 @@ class Claims:
 
     ``routes`` are all keys of routes that the file of plans has, also those that no plan has a
     meter for. Readings of other routes stay due, with their runs, until the file has them again.
+    Usage of before ``live_from`` becomes reports that are never forwarded.
     """
 
     def __init__(
@@ -193,6 +224,7 @@ class Claims:
         charges: Charges = MappingProxyType({}),
         routes: Collection[str] = (),
         unique_meters: UniqueMeters = MappingProxyType({}),
+        live_from: datetime | None = None,
     ) -> None:
         self._database = database
         self._window = window
@@ -200,6 +232,7 @@ class Claims:
         self._charges = parameter(charges)
         self._routes = sorted(routes)
         self._unique_meters = unique_parameter(unique_meters)
+        self._live_from = live_from
 
     async def claim(
         self, now: datetime, *, most: int = MOST_EVENTS, traceparent: str | None = None
@@ -244,6 +277,7 @@ class Claims:
                     "charges": self._charges,
                     "routes": self._routes,
                     "unique_meters": unique_meters,
+                    "live_from": self._live_from,
                     "closed_before": closed_before(now, self._window),
                     "most": most,
                     "traceparent": traceparent,
@@ -251,11 +285,16 @@ class Claims:
                 },
             )
             row = result.one()
-            reports = row.reports
+            made = Counter({"pending": row.reports, "shadow": row.shadow})
             if row.counting_tools is not None:
-                reports += await report_first_uses(connection, row.counting_tools, traceparent)
+                made += await report_first_uses(connection, row.counting_tools, traceparent)
             return Claimed(
-                row.events, reports, row.put_back, row.without_meter, tuple(row.contexts)
+                row.events,
+                made["pending"],
+                row.put_back,
+                row.without_meter,
+                tuple(row.contexts),
+                made["shadow"],
             )
 
         return await self._database.run(work)

@@ -32,7 +32,7 @@ SELECT account_id FROM account_customers WHERE stripe_customer_id = :stripe_cust
 # Each hour and account is looked up in the index of hours.
 REPORTS: Final = text("""
 SELECT date_bin('1 hour', occurred_at, timestamptz 'epoch') AS hour, report_id, value, state,
-       answered_at, ever_unknown
+       CASE WHEN state = 'shadow' THEN created_at ELSE answered_at END AS answered_at, ever_unknown
   FROM usage_reports
  WHERE date_bin('1 hour', occurred_at, timestamptz 'epoch') = ANY(CAST(:hours AS timestamptz[]))
    AND user_id = ANY(CAST(:accounts AS uuid[]))
@@ -92,8 +92,10 @@ SELECT hour FROM kept WHERE first_seen = :as_of
 
 
 OPEN_NOW: Final = text("""
-SELECT kind, count(*) AS number, min(first_seen) AS oldest FROM differences
- WHERE closed_at IS NULL GROUP BY kind
+SELECT kind, count(*) AS number, min(first_seen) AS oldest
+  FROM (SELECT kind, first_seen FROM differences
+         WHERE closed_at IS NULL ORDER BY first_seen LIMIT CAST(:most AS bigint)) d
+ GROUP BY kind ORDER BY oldest, kind
 """)
 
 LAST_READING: Final = text("SELECT max(as_of) FROM counted_pairs")
@@ -172,7 +174,7 @@ class CountedSums:
         Raises:
             DatabaseUnavailableError: the database can't be used.
         """
-        found = await self._database.run(lambda c: c.execute(OPEN_NOW))
+        found = await self._database.run(lambda c: c.execute(OPEN_NOW, {"most": None}))
         return [
             OpenDifferences(Named(row.kind), row.number, (now - row.oldest).total_seconds())
             for row in found

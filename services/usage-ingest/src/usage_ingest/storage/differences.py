@@ -25,13 +25,15 @@ SELECT * FROM differences
    AND (CAST(:customer AS text) IS NULL OR stripe_customer_id = :customer)
    AND (CAST(:meter AS text) IS NULL OR meter = :meter)
    AND (CAST(:since AS timestamptz) IS NULL OR hour >= :since)
+   AND (CAST(:until AS timestamptz) IS NULL OR hour < :until)
    AND (first_seen, stripe_customer_id, meter, hour)
        > (:first_seen, :last_customer, :last_meter, :last_hour)
  ORDER BY first_seen, stripe_customer_id, meter, hour LIMIT :most
 """)
 
 HOUR_REPORTS: Final = text("""
-SELECT r.report_id, r.identifier, r.value, r.state, r.answered_at, r.ever_unknown, r.reason
+SELECT r.report_id, r.identifier, r.value, r.state, r.ever_unknown, r.reason,
+       CASE WHEN r.state = 'shadow' THEN r.created_at ELSE r.answered_at END AS answered_at
   FROM usage_reports r
  WHERE date_bin('1 hour', r.occurred_at, timestamptz 'epoch') = :hour
    AND r.user_id IN (SELECT account_id FROM account_customers
@@ -72,9 +74,16 @@ class DifferenceReader:
         self._database = database
 
     async def open_ones(
-        self, *, customer: str | None, meter: str | None, since: datetime | None
+        self,
+        *,
+        customer: str | None,
+        meter: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
     ) -> AsyncIterator[OpenDifference]:
         """Yield the open differences, those first that are known for the longest.
+
+        ``since`` and ``until`` bound their hours; the last one begins before ``until``.
 
         Raises:
             DatabaseUnavailableError: the database can't be used.
@@ -85,7 +94,13 @@ class DifferenceReader:
             "last_meter": "",
             "last_hour": datetime.min,  # noqa: DTZ901 - likewise
         }
-        wanted = {"customer": customer, "meter": meter, "since": since, "most": PAGE}
+        wanted = {
+            "customer": customer,
+            "meter": meter,
+            "since": since,
+            "until": until,
+            "most": PAGE,
+        }
 
         async def page(connection: AsyncConnection) -> Sequence[OpenDifference]:
             rows = await connection.execute(DIFFERENCES, wanted | place)

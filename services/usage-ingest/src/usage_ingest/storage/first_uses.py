@@ -65,17 +65,17 @@ RETURNING claim_id
 REPORT: Final = text(f"""
 INSERT INTO usage_reports (
     report_id, identifier, claim_id, user_id, stripe_customer_id, generation, meter, value,
-    dimensions, occurred_at, event_count, traceparent, late)
+    dimensions, occurred_at, event_count, traceparent, late, state)
 SELECT n.id, 'nexus:' || n.id, c.claim_id, c.account_id, c.stripe_customer_id, c.generation,
        c.meter, u.value, c.dimensions, c.occurred_at, u.value,
-       CAST(:traceparent AS text), true
+       CAST(:traceparent AS text), true, c.state
   FROM jsonb_to_recordset(CAST(:claims AS jsonb)) AS c(
        claim_id uuid, account_id uuid, stripe_customer_id text, generation int, meter text,
-       dimensions jsonb, occurred_at timestamptz)
+       dimensions jsonb, occurred_at timestamptz, state text)
   JOIN unnest(CAST(:ids AS uuid[]), CAST(:values AS bigint[])) AS u(claim_id, value)
     USING (claim_id)
  CROSS JOIN LATERAL (SELECT {NEW_ID} AS id WHERE c.claim_id IS NOT NULL) n
-RETURNING report_id
+RETURNING state
 """)  # noqa: S608 - of this project's constants
 
 
@@ -100,8 +100,8 @@ async def take_first_uses(connection: AsyncConnection, claims: str) -> Mapping[U
 
 async def report_first_uses(
     connection: AsyncConnection, claims: str, traceparent: str | None
-) -> int:
-    """Take the first uses of some claims and report them; return the number of reports.
+) -> Counter[str]:
+    """Take the first uses of some claims and report them; return the number of reports by state.
 
     Args:
         connection: Of the transaction that marked the events as claimed.
@@ -110,11 +110,11 @@ async def report_first_uses(
     """
     taken = await take_first_uses(connection, claims)
     if not taken:
-        return 0
+        return Counter()
     values = {
         "claims": claims,
         "ids": list(taken),
         "values": list(taken.values()),
         "traceparent": traceparent,
     }
-    return len((await connection.execute(REPORT, values)).all())
+    return Counter((await connection.execute(REPORT, values)).scalars())

@@ -7,30 +7,33 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from nexus_contracts import SubscriptionsRead
+from nexus_contracts import SubscriptionChanged, SubscriptionsRead
 from nexus_database import Database
 from usage_ingest.columns import Column, arrays, names, rows, selected
 from usage_ingest.periods import Placement, place
+from usage_ingest.plan_history import runs
 
 MOST_PLACED: Final = 5000
 """Reports of one round."""
 
-COMMITTED_AFTER: Final = timedelta(minutes=1)
-"""An answer is older than its commit: what is older than this is committed, or never will be."""
+PLACED_AFTER: Final = timedelta(minutes=1)
+"""From an answer until its report is placed: news of a period that has just begun may come after
+the usage."""
+
+FIRST_ID: Final = UUID(int=0)
+
+LOCKED: Final = 7_203_514
+LOCK: Final = text("SELECT pg_advisory_xact_lock(:key)")
+"""With any fixed number. Of several processes one places at a time, and no report is placed by what
+was known before a subscription changed and stored after the change had all reports placed again."""
 
 READ: Final = text("""
 INSERT INTO subscriptions_read (began_at) VALUES (:began_at)
 ON CONFLICT (single) DO UPDATE SET began_at = excluded.began_at
  WHERE subscriptions_read.began_at < excluded.began_at
-""")
-
-# Of several processes one places at a time.
-PLACE: Final = text("SELECT answered_at, report_id FROM placements_place FOR UPDATE")
-MOVE: Final = text("""
-UPDATE placements_place SET answered_at = :answered_at, report_id = :report_id
 """)
 
 # Of a subscription that is older than the first period that is known, the time before is taken for
@@ -56,27 +59,57 @@ _KNOWN: Final = """
                       ON a.user_id = r.account_id AND a.updated_at <= s.began_at) AS known
 """
 
-ANSWERED: Final = text(f"""
-WITH r AS MATERIALIZED (
-    SELECT report_id, user_id AS account_id, meter, value, occurred_at, answered_at
-      FROM usage_reports
-     WHERE state = 'reported' AND answered_at >= :answered_at AND answered_at < :until
-       AND (answered_at, report_id) > (:answered_at, :report_id)
-     ORDER BY answered_at, report_id LIMIT :most
+TAKE: Final = text(f"""
+WITH due AS MATERIALIZED (
+    DELETE FROM placements_due
+     WHERE report_id = ANY(ARRAY(
+           SELECT report_id FROM placements_due WHERE queued_at < :until
+            ORDER BY queued_at LIMIT :most))
+    RETURNING report_id, again
+), r AS MATERIALIZED (
+    SELECT d.again, u.report_id, u.state, u.user_id AS account_id, u.meter, u.value, u.occurred_at,
+           u.answered_at
+      FROM due d JOIN usage_reports u USING (report_id)
 )
-SELECT r.*, period.ends_at, {_KNOWN}
+SELECT r.*, period.ends_at, {_KNOWN},
+       (SELECT placement FROM report_placements p WHERE p.report_id = r.report_id) AS before
   FROM r {_PERIOD}
- ORDER BY r.answered_at, r.report_id
 """)  # noqa: S608 - of this module's constants
 
-OPEN: Final = text(f"""
-SELECT r.*, period.ends_at, {_KNOWN}
-  FROM (SELECT * FROM report_placements
-         WHERE placement IN ('not_subscribed', 'unknown')
-           AND (CAST(:account_id AS uuid) IS NULL OR account_id = :account_id)
-         LIMIT :most) r
-  {_PERIOD}
+
+def _queue(condition: str) -> TextClause:
+    """Return SQL that queues placed reports, in pages by their ids."""
+    return text(f"""
+WITH page AS MATERIALIZED (
+    SELECT report_id FROM report_placements
+     WHERE {condition} AND report_id > :after ORDER BY report_id LIMIT :most
+), queued AS (
+    INSERT INTO placements_due (report_id, again) SELECT report_id, true FROM page
+    ON CONFLICT DO NOTHING
+)
+SELECT report_id, (SELECT count(*) FROM page) AS number FROM page ORDER BY report_id DESC LIMIT 1
 """)  # noqa: S608 - of this module's constants
+
+
+QUEUE_UNKNOWN: Final = _queue("placement = 'unknown'")
+QUEUE_ACCOUNT: Final = _queue(
+    "placement IN ('not_subscribed', 'unknown') AND account_id = :account_id"
+)
+
+# Usage after a subscription's end may have been placed in the period that it would have had.
+QUEUE_ENDED: Final = text("""
+INSERT INTO placements_due (report_id, again)
+SELECT r.report_id, true
+  FROM generate_series(
+       date_bin('1 hour', greatest(CAST(:ended AS timestamptz), now() - interval '36 days'),
+                timestamptz 'epoch'),
+       now() + interval '1 hour', interval '1 hour') AS h(hour)
+  JOIN usage_reports r
+    ON date_bin('1 hour', r.occurred_at, timestamptz 'epoch') = h.hour
+   AND r.user_id = :account_id
+ WHERE r.state = 'reported' AND r.occurred_at >= :ended
+ON CONFLICT DO NOTHING
+""")
 
 PLACED: Final = (
     Column("report_id", "uuid", "report_id"),
@@ -148,7 +181,7 @@ class Periods:
         await self._database.run(lambda c: c.execute(READ, {"began_at": read.began_at}))
 
     async def place(self, now: datetime) -> tuple[Mapping[Placement, int], bool]:
-        """Place one batch of the reports that Stripe accepted; return how many are where.
+        """Place one batch of the reports that Stripe accepted; return how many came where.
 
         Also returns whether there are more.
 
@@ -156,34 +189,46 @@ class Periods:
             RowsBusyError: another process places reports.
             DatabaseUnavailableError: none was placed.
         """
+        values = {"until": now - PLACED_AFTER, "most": MOST_PLACED}
 
         async def work(connection: AsyncConnection) -> tuple[Mapping[Placement, int], bool]:
-            last = (await connection.execute(PLACE)).one()._asdict()
-            values = {**last, "until": now - COMMITTED_AFTER, "most": MOST_PLACED}
-            found = (await connection.execute(ANSWERED, values)).all()
-            placed = await self._store(connection, found)
-            if found:
-                reached = {
-                    "answered_at": found[-1].answered_at,
-                    "report_id": found[-1].report_id,
-                }
-                await connection.execute(MOVE, reached)
-            return Counter(Placement(each.placement) for each in placed), len(found) == MOST_PLACED
+            await connection.execute(LOCK, {"key": LOCKED})
+            found = (await connection.execute(TAKE, values)).all()
+            return await self._store(connection, found), len(found) == MOST_PLACED
 
         return await self._database.run(work)
 
-    async def place_again(self, account_id: UUID | None = None) -> None:
-        """Place again what was on no invoice, or unknown: of an account, or of all.
+    async def place_again(self, change: SubscriptionChanged) -> None:
+        """Have those reports of an account placed again that its subscription may concern.
 
         Raises:
-            DatabaseUnavailableError: nothing was changed.
+            RowsBusyError: reports are being placed.
+            DatabaseUnavailableError: not all are queued.
         """
-        values = {"account_id": account_id, "most": MOST_PLACED}
+        account = {"account_id": change.account_id}
+        await self._queue(QUEUE_ACCOUNT, account)
+        if not runs(change):
+            ended = account | {"ended": change.ended_at or change.as_of}
+            await self._database.run(lambda c: c.execute(QUEUE_ENDED, ended))
 
-        async def work(connection: AsyncConnection) -> None:
-            await self._store(connection, (await connection.execute(OPEN, values)).all())
+    async def place_unknown(self) -> None:
+        """Have all reports placed again of which it was not known whether they are on an invoice.
 
-        await self._database.run(work)
+        Raises:
+            RowsBusyError: reports are being placed.
+            DatabaseUnavailableError: not all are queued.
+        """
+        await self._queue(QUEUE_UNKNOWN, {})
+
+    async def _queue(self, statement: TextClause, of: Mapping[str, Any]) -> None:
+        values = {**of, "after": FIRST_ID, "most": MOST_PLACED}
+
+        async def page(connection: AsyncConnection) -> Row[Any] | None:
+            await connection.execute(LOCK, {"key": LOCKED})
+            return (await connection.execute(statement, values)).one_or_none()
+
+        while (last := await self._database.run(page)) is not None and last.number == MOST_PLACED:
+            values["after"] = last.report_id
 
     async def sums(self, since: datetime) -> Sequence[PlacementSum]:
         """Return what did not come in its period, of the reports accepted ``since``.
@@ -197,26 +242,34 @@ class Periods:
 
     async def _store(
         self, connection: AsyncConnection, found: Sequence[Row[Any]]
-    ) -> Sequence[Placed]:
-        placed = [
-            Placed(
-                row.report_id,
-                row.account_id,
-                row.meter,
-                row.value,
-                row.occurred_at,
-                row.answered_at,
-                place(row.answered_at, row.ends_at, self._grace, known=row.known).value,
-            )
-            for row in found
-        ]
-        elsewhere = [each for each in placed if each.placement != Placement.IN_PERIOD]
-        if elsewhere:
-            await connection.execute(STORE, arrays(PLACED, elsewhere))
-        in_period = [each.report_id for each in placed if each.placement == Placement.IN_PERIOD]
-        if in_period:
-            await connection.execute(FORGET, {"report_id": in_period})
-        return placed
+    ) -> Mapping[Placement, int]:
+        """Store placements; return how many are new, or other than before."""
+        placed, counts = [], Counter[Placement]()
+        for row in found:
+            if row.state != "reported":
+                continue
+            where = place(row.answered_at, row.ends_at, self._grace, known=row.known)
+            if not row.again or where != (row.before or Placement.IN_PERIOD):
+                counts[where] += 1
+            if where != Placement.IN_PERIOD:
+                placed.append(
+                    Placed(
+                        row.report_id,
+                        row.account_id,
+                        row.meter,
+                        row.value,
+                        row.occurred_at,
+                        row.answered_at,
+                        where.value,
+                    )
+                )
+        if placed:
+            await connection.execute(STORE, arrays(PLACED, placed))
+        elsewhere = {each.report_id for each in placed}
+        forgotten = [row.report_id for row in found if row.report_id not in elsewhere]
+        if forgotten:
+            await connection.execute(FORGET, {"report_id": forgotten})
+        return counts
 
 
 async def placement_of(

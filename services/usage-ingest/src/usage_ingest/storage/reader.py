@@ -13,11 +13,14 @@ from nexus_contracts import UsageRecorded
 from nexus_database import Database
 from usage_ingest.explanation import MOST_COUNTED, Assignment, EventHistory
 from usage_ingest.payers import assigned_at
+from usage_ingest.periods import Placement
 from usage_ingest.status import MOST_REPORTED, MOST_SUMMED, LedgerCounts, StateCount
+from usage_ingest.storage.counted import LAST_READING, OPEN_NOW
 from usage_ingest.storage.differences import DifferenceReader
 from usage_ingest.storage.figures import figures
-from usage_ingest.storage.periods import placement_of
+from usage_ingest.storage.periods import SUMS, placement_of
 from usage_ingest.storage.reports import InvalidReportError, recorded_report
+from usage_ingest.stripes_word import MOST, DifferenceCount, PlacementCount, StripesWord
 from usage_ingest.windows import whole_hour
 
 # Most events have the same readings: grouped first, they are taken apart once.
@@ -61,6 +64,15 @@ SELECT 'reported' AS state, meter, count(*) AS number, sum(value)::bigint AS val
  GROUP BY meter ORDER BY meter
 """)
 
+SHADOW: Final = text("""
+SELECT 'shadow' AS state, meter, count(*) AS number, sum(value)::bigint AS value,
+       min(created_at) AS oldest
+  FROM (SELECT meter, value, created_at FROM usage_reports
+         WHERE state = 'shadow' AND created_at >= :since
+         ORDER BY created_at DESC LIMIT CAST(:most AS bigint)) r
+ GROUP BY meter ORDER BY meter
+""")
+
 # The newest rows of each state, each from an index: a run that is recorded is soon in a report.
 NEWEST: Final = text("""
 SELECT max(created_at) FROM (
@@ -73,6 +85,8 @@ SELECT max(created_at) FROM (
   (SELECT created_at FROM usage_reports WHERE state = 'pending' ORDER BY created_at DESC LIMIT 1)
    UNION ALL
   (SELECT created_at FROM usage_reports WHERE state = 'forwarded' ORDER BY created_at DESC LIMIT 1)
+   UNION ALL
+  (SELECT created_at FROM usage_reports WHERE state = 'shadow' ORDER BY created_at DESC LIMIT 1)
    UNION ALL
   (SELECT created_at FROM usage_reports WHERE state = 'reported' ORDER BY answered_at DESC LIMIT 1)
 ) newest
@@ -166,6 +180,12 @@ SELECT count(*) FROM usage_reports WHERE state = 'forwarded' AND forwarded_at < 
 """)
 
 
+def _newest(rows: Sequence[RowMapping], most: int | None) -> list[StateCount]:
+    """Return the counts of a finished state, of which at most ``most`` rows were added up."""
+    cut = sum(row["number"] for row in rows) == most
+    return [StateCount(**row, total=None, more=cut) for row in rows]
+
+
 class LedgerReader:
     """Reads the ledger and changes nothing."""
 
@@ -195,15 +215,26 @@ class LedgerReader:
             events = await rows(connection, EVENTS, most=MOST_SUMMED)
             unfinished = await rows(connection, REPORTS, most=MOST_SUMMED)
             reported = await rows(connection, REPORTED, since=since, most=newest_only)
-            cut = sum(row["number"] for row in reported) == newest_only
+            shadow = await rows(connection, SHADOW, since=since, most=newest_only)
+            differences = await rows(connection, OPEN_NOW, most=MOST)
+            placed = await rows(connection, SUMS, since=since, most=MOST)
             return LedgerCounts(
                 since,
                 tuple(StateCount.of(row, totals["events", row["state"]]) for row in events),
                 (
                     *(StateCount.of(row, totals["reports", row["state"]]) for row in unfinished),
-                    *(StateCount(**row, total=None, more=cut) for row in reported),
+                    *_newest(reported, newest_only),
+                    *_newest(shadow, newest_only),
                 ),
                 (await connection.execute(NEWEST)).scalar_one(),
+                StripesWord(
+                    tuple(DifferenceCount(**row) for row in differences),
+                    tuple(
+                        PlacementCount(Placement(row["placement"]), row["number"], row["value"])
+                        for row in placed
+                    ),
+                    (await connection.execute(LAST_READING)).scalar_one(),
+                ),
             )
 
         return await self._database.run(work)

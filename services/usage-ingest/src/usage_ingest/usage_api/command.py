@@ -46,6 +46,8 @@ async def show_usage(settings: PlansSettings, parsed: argparse.Namespace) -> int
         return SUCCESS
     if entitlements is not None:
         _show_entitlements(entitlements)
+    else:
+        show_line("plan and limits are not shown: set PLANS_FILE", Tone.NOTE)
     show_line(f"from {rfc_3339(start)}, as of {rfc_3339(used.as_of)}, {format_age(now - start)}:")
     show_table(RECORDED, list(_recorded(usage["recorded"])))
     show_table(AMOUNTS, list(_amounts(usage["amounts"])))
@@ -87,15 +89,19 @@ def _recorded(rows: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
 
 
 def _amounts(rows: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
-    """Yield the sums by meter, and why they wait."""
+    """Yield the sums by meter, and why they wait or were never sent."""
     accepted: Counter[str] = Counter()
+    shadow: Counter[str] = Counter()
     why: Mapping[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
         accepted[row["meter"]] += row["accepted"]
+        shadow[row["meter"]] += row.get("shadow", 0)
         reasons = ", ".join(row.get("reasons", ()))
         for cause, value in row["why"].items():
             why[row["meter"]][f"{cause} ({reasons})" if cause == REFUSED else cause] += value
     for meter, number in sorted(accepted.items()):
-        causes = ", ".join(f"{cause} {value}" for cause, value in why[meter].items() if value)
+        causes = [f"{cause} {value}" for cause, value in why[meter].items() if value]
+        if shadow[meter]:
+            causes.append(f"shadow, reported by the way before this one {shadow[meter]}")
         tone = Tone.NOTE if causes else Tone.PLAIN
-        yield Row((meter, number, sum(why[meter].values()), causes), tone)
+        yield Row((meter, number, sum(why[meter].values()), ", ".join(causes)), tone)

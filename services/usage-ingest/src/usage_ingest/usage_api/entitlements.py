@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
@@ -17,17 +17,20 @@ class Subscription:
     plan_type: str | None
     status: str
     seats: int | None
-    period_start: datetime | None
-    period_end: datetime | None
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
-        """Return the subscription of a row, in which times are written in ISO 8601."""
-        begins, ends = (
-            None if row[name] is None else datetime.fromisoformat(row[name])
-            for name in ("period_start", "period_end")
-        )
-        return cls(row["plan_type"], row["status"], row["seats"], begins, ends)
+        """Return the subscription of a row."""
+        return cls(row["plan_type"], row["status"], row["seats"])
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A billing period, by ``account_period`` of the database. ``basis``: `stripe`, `utc_month`."""
+
+    start: datetime
+    end: datetime
+    basis: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,44 +47,17 @@ class Account:
     plan_type: str | None
     subscriptions: Sequence[Subscription]
     readable: bool
+    period: Period
     moment: datetime
 
     def subscription(self) -> Subscription | None:
         """Return the running subscription that gives the plan, else any that runs, else none."""
         return next(iter(self._running()), None)
 
-    def period(self) -> "Period":
-        """Return the billing period: Stripe's where it is known and runs, else the UTC month.
-
-        Thresholds are announced by ``account_period`` (migration 0006), which is the same but for a
-        period that was not announced yet: it is expected there.
-        """
-        for each in self._running():
-            start, end = each.period_start, each.period_end
-            if start and end and start <= self.moment < end:
-                return Period(start, end, "stripe")
-        return utc_month(self.moment)
-
     def _running(self) -> list[Subscription]:
         """Return the running subscriptions, those that give the plan first."""
         running = [each for each in self.subscriptions if each.status in RUNNING]
         return sorted(running, key=lambda each: each.plan_type != self.plan_type)
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """A billing period. ``basis``: `stripe` or `utc_month`."""
-
-    start: datetime
-    end: datetime
-    basis: str
-
-
-def utc_month(moment: datetime) -> Period:
-    """Return the month of ``moment``."""
-    start = moment.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    year, month = (start.year, start.month + 1) if start.month < 12 else (start.year + 1, 1)  # noqa: PLR2004
-    return Period(start, start.replace(year=year, month=month), "utc_month")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +80,7 @@ def entitlements(plans: Plans, account: Account, used: Used) -> dict[str, Any]:
         used: What the account has used in the period.
     """
     plan = plans.plan(account.plan_type, known=account.known)
-    subscription, period = account.subscription(), account.period()
+    subscription, period = account.subscription(), account.period
     return {
         "user_id": account.user_id,
         "account_id": account.account_id,
@@ -133,7 +109,7 @@ def limited_meters(plans: Plans, account: Account) -> list[str]:
 
 
 def _limits(plans: Plans, plan: Plan, account: Account, used: Used) -> Iterable[dict[str, Any]]:
-    period = account.period()
+    period = account.period
     for limit in plan.limits:
         amount = used.amounts.get(limit.meter, 0)
         remaining = max(0, limit.limit - amount) if used.complete or not limit.hard else 0

@@ -19,6 +19,7 @@ from usage_ingest.charging import charge_of, charged_value
 from usage_ingest.usage_api.encoding import as_json
 from usage_ingest.usage_api.entitlements import (
     Account,
+    Period,
     Subscription,
     Used,
     entitlements,
@@ -27,6 +28,7 @@ from usage_ingest.usage_api.entitlements import (
 from usage_ingest.usage_api.reading import Scope, UsageQuery
 from usage_ingest.usage_api.usage import (
     Amount,
+    Shadow,
     Unfinished,
     Waiting,
     amounts,
@@ -76,6 +78,13 @@ SELECT date_trunc(:by, occurred_at, 'UTC') AS start, meter, state, reason,
   FROM viewer.unfinished_reports
  WHERE occurred_at >= :start AND occurred_at < :end
  GROUP BY 1, 2, 3, 4
+""")
+
+SHADOW: Final = text("""
+SELECT date_trunc(:by, occurred_at, 'UTC') AS start, meter, sum(value)::bigint AS value
+  FROM viewer.shadow_reports
+ WHERE occurred_at >= :start AND occurred_at < :end
+ GROUP BY 1, 2
 """)
 
 WAITING: Final = text("""
@@ -132,7 +141,7 @@ class UsageReader:
             account = await _ask(connection, scope)
             used = Used({}, complete=True)
             if limited := limited_meters(plans, account):
-                period = account.period()
+                period = account.period
                 rows = await _rows(
                     connection,
                     USED,
@@ -175,6 +184,7 @@ class UsageReader:
                 content["amounts"] = amounts(
                     [Amount(**row) for row in await _rows(connection, REPORTED, **span)],
                     [Unfinished(**row) for row in await _rows(connection, UNFINISHED, **span)],
+                    [Shadow(**row) for row in await _rows(connection, SHADOW, **span)],
                     self._waiting(account, waiting),
                 )
             rest = as_json(content)[:-1]
@@ -235,6 +245,7 @@ async def _ask(connection: AsyncConnection, scope: Scope) -> Account:
         plan_type=row["plan_type"],
         subscriptions=[Subscription.of(each) for each in row["subscriptions"] or ()],
         readable=row["may_read"],
+        period=Period(row["period_start"], row["period_end"], row["basis"]),
         moment=row["as_of"],
     )
 

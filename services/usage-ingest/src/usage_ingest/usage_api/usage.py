@@ -11,7 +11,12 @@ from nexus_plans import Plans
 NO_CUSTOMER: Final = "no_customer"
 REFUSED: Final = "refused"
 
-WHY: Final = {"pending": "not_sent", "forwarded": "not_answered", "rejected": REFUSED}
+WHY: Final = {
+    "pending": "not_sent",
+    "forwarded": "not_answered",
+    "rejected": REFUSED,
+    "rejected_later": REFUSED,
+}
 """Why an amount waits, by the state of its report. Without one, the account has no customer."""
 
 
@@ -33,6 +38,14 @@ class Unfinished(NamedTuple):
     value: int
 
 
+class Shadow(NamedTuple):
+    """What of it is never sent, since it was reported in another way."""
+
+    start: datetime
+    meter: str
+    value: int
+
+
 class Waiting(NamedTuple):
     """What runs of accounts without a customer would come to."""
 
@@ -44,6 +57,7 @@ class Waiting(NamedTuple):
 @dataclass(slots=True)
 class _Row:
     reported: int = 0
+    shadow: int = 0
     why: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     reasons: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
@@ -51,11 +65,15 @@ class _Row:
         unreported = self.why.get(NO_CUSTOMER, 0)
         waiting = sum(self.why.values())
         shown: dict[str, Any] = {
-            "accepted": self.reported - (waiting - unreported),
+            "accepted": self.reported - (waiting - unreported) - self.shadow,
             "waiting": waiting,
             "why": self.why,
         }
-        return shown | ({"reasons": self.reasons} if self.reasons else {})
+        if self.reasons:
+            shown["reasons"] = self.reasons
+        if self.shadow:
+            shown["shadow"] = self.shadow
+        return shown
 
 
 def meters(plans: Plans | None) -> dict[str, Any]:
@@ -64,7 +82,10 @@ def meters(plans: Plans | None) -> dict[str, Any]:
 
 
 def amounts(
-    reported: Iterable[Amount], unfinished: Iterable[Unfinished], waiting: Iterable[Waiting]
+    reported: Iterable[Amount],
+    unfinished: Iterable[Unfinished],
+    shadow: Iterable[Shadow],
+    waiting: Iterable[Waiting],
 ) -> list[dict[str, Any]]:
     """Return amounts by span and meter, the earliest first."""
     rows: Mapping[tuple[datetime, str], _Row] = defaultdict(_Row)
@@ -75,6 +96,8 @@ def amounts(
         row.why[WHY[report.state]] += report.value
         if report.reason is not None:
             row.reasons[report.reason] += report.value
+    for part in shadow:
+        rows[part.start, part.meter].shadow += part.value
     for runs in waiting:
         rows[runs.start, runs.meter].why[NO_CUSTOMER] += runs.value
     return [

@@ -79,12 +79,15 @@ CREATE INDEX subscriptions_without_plan ON subscriptions (subscription_id)
     WHERE plan_type IS NULL AND ended_at IS NULL AND account_id IS NOT NULL;
 
 CREATE TABLE subscription_sweep (
-    only_row    boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    first_at    timestamptz,
-    previous_at timestamptz,
-    started_at  timestamptz,
-    after_id    text,
-    due_at      timestamptz NOT NULL DEFAULT now()
+    only_row     boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    first_at     timestamptz,
+    previous_at  timestamptz,
+    read_until   timestamptz,
+    announced_at timestamptz CHECK (announced_at IS NULL OR read_until IS NOT NULL),
+    started_at   timestamptz,
+    unread       boolean NOT NULL DEFAULT false,
+    after_id     text,
+    due_at       timestamptz NOT NULL DEFAULT now()
 );
 INSERT INTO subscription_sweep DEFAULT VALUES;
 
@@ -101,8 +104,9 @@ GRANT SELECT, INSERT, UPDATE (
     account_id, revision, stripe_customer_id, plan_type, status, seats, items, period_start,
     period_end, trial_end, cancel_at, ended_at, plan_since, as_of, announced_revision,
     announced_at) ON subscriptions TO customer_provisioner;
-GRANT SELECT, UPDATE (first_at, previous_at, started_at, after_id, due_at) ON subscription_sweep
-    TO customer_provisioner;
+GRANT SELECT, UPDATE (
+    first_at, previous_at, read_until, announced_at, started_at, unread, after_id, due_at)
+    ON subscription_sweep TO customer_provisioner;
 GRANT SELECT ON user_subscriptions TO customer_provisioner;
 """
 

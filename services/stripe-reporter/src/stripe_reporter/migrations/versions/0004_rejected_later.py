@@ -61,6 +61,13 @@ CREATE INDEX late_rejections_open ON late_rejections (heard_at)
  WHERE verdict IS NULL OR (verdict = 'rejected' AND announced_at IS NULL)
 """
 
+# For a ledger that was restored from a backup: what Stripe has said since.
+_MARKED = """
+-- squawk-ignore require-concurrent-index-creation
+CREATE INDEX meter_calls_rejected_later ON meter_calls (rejected_later_at)
+ WHERE rejected_later_at IS NOT NULL
+"""
+
 _GRANTS = (
     """
     GRANT UPDATE (accepted_key_n, rejected_later, rejected_later_at)
@@ -72,7 +79,7 @@ _GRANTS = (
 
 def upgrade() -> None:
     """Add the marks and the table of what was heard."""
-    for statement in (_COLUMNS, _CHECK, _RULES, _TRIGGER, _TABLE, _INDEX, *_GRANTS):
+    for statement in (_COLUMNS, _CHECK, _RULES, _TRIGGER, _TABLE, _INDEX, _MARKED, *_GRANTS):
         op.execute(statement)
 
 

@@ -30,12 +30,16 @@ END $$
 CREATE INDEX IF NOT EXISTS meter_calls_answered ON meter_calls (answered_at, identifier)
  WHERE answered_at IS NOT NULL
 """,
-    # A reading that fails is tried again later, and stays wanted since it was first due.
+    # A reading that fails is tried again later, and stays wanted since it was first due. `since` is
+    # the oldest usage with an answer after `renewed_at`, and `since_before` that of the day before:
+    # a customer who is always active would otherwise have ever more hours to read.
     """
 CREATE TABLE summaries_due (
     stripe_customer_id text NOT NULL,
     meter              text NOT NULL,
     since              timestamptz,
+    since_before       timestamptz,
+    renewed_at         timestamptz NOT NULL,
     active_at          timestamptz NOT NULL,
     wanted_at          timestamptz NOT NULL,
     next_try           timestamptz NOT NULL,

@@ -115,6 +115,14 @@ CREATE FUNCTION viewer.amount_between(of_meter text, since timestamptz, until ti
     RETURN public.amount_between(viewer.account_id(), of_meter, since, until);
 END $$
 """,
+    # Likewise.
+    """
+CREATE FUNCTION viewer.account_period(at timestamptz)
+    RETURNS TABLE (period_start timestamptz, period_end timestamptz, basis text)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+    AS $$ SELECT * FROM public.account_period(
+              coalesce(viewer.account_id(), (SELECT a.account_id FROM viewer.accounts a)), at) $$
+""",
     """
 CREATE VIEW viewer.unfinished_reports WITH (security_barrier) AS
 SELECT user_id AS account_id, meter, occurred_at, state, reason, value
@@ -146,7 +154,8 @@ SELECT bool_and(as_of IS NOT NULL) AS complete,
     """
 CREATE FUNCTION viewer.ask(of_user uuid, of_account uuid, readable uuid[])
     RETURNS TABLE (account_id uuid, may_read boolean, known boolean, plan_type text,
-                   subscriptions jsonb, complete boolean, as_of timestamptz)
+                   subscriptions jsonb, complete boolean, as_of timestamptz,
+                   period_start timestamptz, period_end timestamptz, basis text)
     LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('nexus.user_id', of_user::text, true),
@@ -163,6 +172,8 @@ BEGIN
               FROM viewer.subscriptions s WHERE s.ended_at IS NULL)
       INTO complete, as_of, plan_type, subscriptions
       FROM viewer.progress p;
+    SELECT p.period_start, p.period_end, p.basis INTO period_start, period_end, basis
+      FROM viewer.account_period(as_of) p;
     RETURN NEXT;
 END $$
 """,

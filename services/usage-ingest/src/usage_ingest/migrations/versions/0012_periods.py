@@ -33,29 +33,61 @@ CREATE TABLE report_placements (
 """,
     # Those that later news of subscriptions may place elsewhere.
     """
-CREATE INDEX report_placements_open ON report_placements (account_id)
+CREATE INDEX report_placements_open ON report_placements (account_id, report_id)
  WHERE placement IN ('not_subscribed', 'unknown')
 """,
     "CREATE INDEX report_placements_answered ON report_placements (answered_at)",
+    # Reports to be placed, or placed `again`. They are queued as the ledger gets their answers: it
+    # may get one days after its time. What was accepted before this release is not placed: its
+    # periods are not known.
     """
-CREATE TABLE placements_place (
-    single      boolean PRIMARY KEY DEFAULT true CHECK (single),
-    answered_at timestamptz NOT NULL,
-    report_id   uuid NOT NULL
+CREATE TABLE placements_due (
+    report_id uuid PRIMARY KEY,
+    queued_at timestamptz NOT NULL DEFAULT now(),
+    again     boolean NOT NULL DEFAULT false
 )
 """,
-    # What was accepted before this release is not placed: its periods are not known.
+    "CREATE INDEX placements_due_queued ON placements_due (queued_at)",
     """
-INSERT INTO placements_place (answered_at, report_id)
-VALUES (now(), '00000000-0000-0000-0000-000000000000')
+CREATE FUNCTION queue_placement() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO placements_due (report_id) VALUES (NEW.report_id) ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END
+$$
+""",
+    # A report that is rejected later is on no invoice, and is no longer placed.
+    """
+CREATE TRIGGER queue_placement AFTER UPDATE OF state ON usage_reports FOR EACH ROW
+    WHEN (NEW.state IN ('reported', 'rejected_later') AND NEW.state <> OLD.state)
+    EXECUTE FUNCTION queue_placement()
+""",
+    # Recovery inserts reports that were answered before.
+    """
+CREATE TRIGGER queue_restored_placement AFTER INSERT ON usage_reports FOR EACH ROW
+    WHEN (NEW.state = 'reported') EXECUTE FUNCTION queue_placement()
+""",
+    # For the windows that have a period's border in them.
+    """
+-- squawk-ignore require-concurrent-index-creation
+CREATE INDEX subscription_periods_start ON subscription_periods (period_start)
+""",
+    """
+-- squawk-ignore require-concurrent-index-creation
+CREATE INDEX subscription_periods_end ON subscription_periods (period_end)
 """,
     "GRANT SELECT, INSERT, UPDATE ON subscriptions_read TO usage_ingest",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON report_placements TO usage_ingest",
-    "GRANT SELECT, UPDATE ON placements_place TO usage_ingest",
+    "GRANT SELECT, INSERT, DELETE ON placements_due TO usage_ingest",
 )
 
 DOWN = (
-    "DROP TABLE placements_place",
+    "DROP INDEX subscription_periods_end",
+    "DROP INDEX subscription_periods_start",
+    "DROP TRIGGER queue_restored_placement ON usage_reports",
+    "DROP TRIGGER queue_placement ON usage_reports",
+    "DROP FUNCTION queue_placement",
+    "DROP TABLE placements_due",
     "DROP TABLE report_placements",
     "DROP TABLE subscriptions_read",
 )

@@ -1,0 +1,56 @@
+"""The command `statement`: what a user or customer used, and whether Stripe's sums are the same."""
+
+import argparse
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from nexus_database import Database
+from nexus_database.settings import DatabaseSettings
+from nexus_messaging.clock import utc_now
+from nexus_service.command import FAILED, SUCCESS, USAGE
+from nexus_service.console import show_error
+from usage_ingest.settings import NAME
+from usage_ingest.statement import Sums, lines
+from usage_ingest.statement_forms import AsCsv, AsJson, AsTables, Form
+from usage_ingest.storage.statement import StatementReader
+
+
+async def show_statement(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
+    """Show what was recorded, reported and counted; fail if anything is unexplained too long."""
+    now = utc_now()
+    span = _span(parsed, now)
+    if span is None:
+        show_error(NAME, "statement: --period alone, or --from, and --to after it")
+        return USAGE
+    form: Form = AsJson() if parsed.json else AsCsv() if parsed.csv else AsTables(now)
+    sums, late, paying = Sums(), False, set[UUID | None]()
+    url = settings.database_url.get_secret_value()
+    async with Database(url, name=f"{NAME} command", only_reads=True) as database:
+        reader = StatementReader(database)
+        scope = await reader.scope(parsed.of, *span)
+        form.begin(scope)
+        for start, end in scope.days():
+            for line in lines(scope, start, await reader.day(scope, start, end)):
+                sums.add(line)
+                paying.add(line.account)
+                form.line(line)
+        async for each, events in reader.differences(scope, scope.customers_of(paying)):
+            is_late = now - each.first_seen > parsed.older_than
+            late |= is_late
+            form.difference(each, events, late=is_late)
+    late |= sums.late(now, parsed.older_than)
+    form.end(sums, late=late)
+    return FAILED if late else SUCCESS
+
+
+def _span(parsed: argparse.Namespace, now: datetime) -> tuple[datetime, datetime] | None:
+    """Return the begin and end that are asked for, ``None`` if they make no sense."""
+    if parsed.start is None and parsed.end is None:
+        begin = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        present = begin, (begin + timedelta(days=31)).replace(day=1)
+        month: tuple[datetime, datetime] = parsed.period or present
+        return month
+    if parsed.period is not None or parsed.start is None:
+        return None
+    end = parsed.end or now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    return (parsed.start, end) if parsed.start < end else None
