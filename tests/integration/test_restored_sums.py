@@ -13,8 +13,6 @@ from stripe_reporter.rejections import Rejection
 from stripe_reporter.storage.rejections import Rejections
 from stripe_reporter.storage.summaries import Summaries
 from support.pages import runbook_statement
-from usage_ingest.periods import Placement
-from usage_ingest.storage.periods import Periods
 
 NOW: Final = datetime.now(UTC)
 HOUR: Final = timedelta(hours=1)
@@ -92,20 +90,3 @@ async def test_a_rejection_of_a_report_that_the_journal_lost_is_found(
 
     rows = await run(ledger, "SELECT state, reason FROM usage_reports")
     assert [tuple(row) for row in rows] == [("rejected_later", "no_meter")]
-
-
-async def test_a_report_whose_answer_was_on_its_way_is_placed(ledger: Database) -> None:
-    """Recovery brings it back with an answer that is older than others placed before."""
-    account = await known(ledger)
-    periods = Periods(ledger, grace=HOUR)
-    # The migration places nothing that is older than itself.
-    later = NOW + 2 * HOUR
-    await report(ledger, account, "cus_1", 5, answered_at=later)
-    await periods.place(later + HOUR)
-    await report(ledger, account, "cus_1", 7, answered_at=later - HOUR)
-    assert await periods.place(later + HOUR) == ({}, False)
-
-    await run(ledger, by_runbook("UPDATE placements_place"))
-
-    placed, _ = await periods.place(later + HOUR)
-    assert placed == {Placement.UNKNOWN: 2}

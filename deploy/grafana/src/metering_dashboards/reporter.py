@@ -154,7 +154,7 @@ _LATER_WORD = Section(
         Panel(
             "Sums read by outcome",
             "Readings of Stripe's own sums, one for each customer and meter. not_read is tried"
-            " again ten minutes later: Stripe refused the key, limited the rate, or did not answer."
+            " again later: Stripe refused the key, limited the rate, or did not answer."
             " no_meter: the account has no meter of that name.",
             "ops",
             (rates("stripe_reporter_sums_read_total", "outcome"),),

@@ -194,8 +194,6 @@ class Journal:
     async def calls_since(self, since: datetime) -> AsyncGenerator[tuple[Report, Entry], None]:
         """Yield each report that was called, answered or rejected later since, oldest call first.
 
-        Before them come those of earlier calls that Stripe has rejected since.
-
         Raises:
             DatabaseUnavailableError: it can't be read further.
         """
