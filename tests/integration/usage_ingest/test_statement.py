@@ -242,6 +242,18 @@ async def test_the_forms_have_the_same_sums(database: Database) -> None:
     assert set(found[-1]["sums"]) <= set(table.splitlines())
 
 
+async def test_a_tools_name_is_no_formula_in_a_spreadsheet(database: Database) -> None:
+    """Publishers choose the names of tools, and finance opens the file."""
+    user = uuid4()
+    await Accounts(database).apply(provisioned(user, "cus_1").data)
+    await record(database, at(12, user, "=1+1"))
+
+    _, written, _ = await command(database, "statement", "cus_1", *SPAN, "--csv")
+
+    tools = {row["tool"] for row in csv.DictReader(io.StringIO(written))}
+    assert tools == {"'=1+1", ""}
+
+
 async def test_a_user_sees_their_own_runs_and_who_pays(database: Database) -> None:
     """Only their runs are recorded; what is reported and counted is of the whole account."""
     account, _, bob = await used(database)

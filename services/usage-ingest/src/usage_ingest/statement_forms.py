@@ -22,6 +22,8 @@ MOST_SHOWN: Final = 1000
 MOST_NAMED: Final = 3
 """Reports of a difference in its row of the table, those first that could be all of it."""
 
+FORMULA_SIGNS: Final = "=+-@"
+
 HEADING: Final = (
     "recorded: by day, server, tool and reading, and what became of its reports; reported and"
     " counted: by day and meter, since reports know no tool. Both meet in the sums of each meter."
@@ -107,7 +109,9 @@ class AsCsv:
 
     def line(self, line: Line) -> None:
         """Write a sum of a day."""
-        self._rows.writerow(_fields(line) | {"start": rfc_3339(line.day)})
+        texts = {"server": line.server, "tool": line.tool, "meter": line.meter}
+        cells = {name: _as_text(each) for name, each in texts.items()}
+        self._rows.writerow(_fields(line) | cells | {"start": rfc_3339(line.day)})
 
     def difference(self, each: OpenDifference, events: Events, *, late: bool) -> None:  # noqa: ARG002
         """Write a difference of an hour."""
@@ -116,7 +120,7 @@ class AsCsv:
                 "part": "difference",
                 "start": rfc_3339(each.difference.hour),
                 "customer": each.customer,
-                "meter": each.meter,
+                "meter": _as_text(each.meter),
                 "state": each.difference.named.value,
                 "number": len(each.reports),
                 "value": each.difference.by,
@@ -248,6 +252,11 @@ def _notes(scope: Scope) -> Iterator[str]:
         yield f"Stripe's sums of {customer} on {meter} were read last at {rfc_3339(as_of)}"
     if not scope.read_at:
         yield "Stripe's sums were never read"
+
+
+def _as_text(name: str | None) -> str | None:
+    """Return a name as a cell that no spreadsheet takes for a formula: publishers choose names."""
+    return f"'{name}" if name and name[0] in FORMULA_SIGNS else name
 
 
 def _named(each: OpenDifference) -> Iterator[str]:
