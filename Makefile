@@ -104,10 +104,10 @@ lock: setup ## Pin the dependencies anew, with hashes
 
 # The stack runs without the usage page where it can't be built, as without a registry.
 .PHONY: up
-up: setup ## Start the whole stack in the background and say what is where
+up: setup ## Start the whole stack in the background and say what is where; PLANS=plans.yaml: by your plans
 	@mkdir -p .local
 	@$(MAKE) -s component >.local/component.log 2>&1 || echo "up: can't build the usage page, see .local/component.log"
-	@$(BIN)/local-stack up --component libs/usage-component/dist
+	@$(BIN)/local-stack up --component libs/usage-component/dist $(if $(PLANS),--plans $(PLANS))
 
 .PHONY: down
 down: setup ## Stop what `make up` started

@@ -29,7 +29,7 @@ def follow(tutorial: str, tree: Path) -> None:
     line = queue.splitlines(keepends=True)[1]
     topology.write_text(before + head + line + after)
     handlers = tree / "services/usage-ingest/src/usage_ingest/handlers.py"
-    imports = "import structlog\n\nfrom nexus_contracts.tool_rated import ToolRated\n"
+    imports = "from nexus_contracts.tool_rated import ToolRated\n"
     first, *rest = handlers.read_text().partition("import asyncio\n")
     handlers.write_text("".join([first, imports, *rest, "\n\n", handler]))
 

@@ -116,6 +116,7 @@ def test_a_run_published_by_hand_reaches_stripe(directory: Path) -> None:
     assert published.returncode == 0, published.stdout
     (sums,) = re.findall(r"http://\S+", published.stdout)
     user = published.stdout.partition(" of user ")[2].split()[0]
+    assert f"the usage page, loaded again, has them as User {user}" in published.stdout
     ledger = dict(running(directory).addresses)["usage-ingest's database"]
 
     def counted() -> list[float]:

@@ -12,7 +12,7 @@ import pytest
 
 from local_stack.loopback import fetch
 from local_stack.server_process import ServerProcess
-from local_stack.usage_page import MODULE, PageUser, UsagePage
+from local_stack.usage_page import MODULE, PageUser, UsagePage, add_user
 
 ADA = PageUser(uuid4(), "Ada")
 LINUS = PageUser(uuid4(), "Linus", account=uuid4())
@@ -69,6 +69,16 @@ def test_token_is_for_its_user_and_their_account(
     assert claims["sub"] == str(user.id)
     assert claims.get("account") == (None if user.account is None else str(user.account))
     assert 0 < claims["exp"] - claims["iat"] <= LONGEST_SECONDS
+
+
+def test_user_who_is_added_gets_a_token(page: UsagePage, server: ServerProcess) -> None:
+    """As those do whom `publish` makes; the others stay."""
+    grace = PageUser(uuid4(), "Grace")
+
+    assert add_user(page.key_set.parents[1], grace)
+
+    assert answers_with(f"{server.url}/demo/token?user={grace.id}", method="POST") == 200
+    assert answers_with(f"{server.url}/demo/token?user={ADA.id}", method="POST") == 200
 
 
 def test_nobody_else_gets_a_token_and_no_key_is_served(server: ServerProcess) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from local_stack import commands
-from local_stack.catalogue import OPERATORS_PROGRAMS
+from local_stack.catalogue import EXAMPLE_PLANS, OPERATORS_PROGRAMS
 from local_stack.errors import LocalStackError
 from local_stack.output import exit_code_of
 
@@ -25,7 +25,9 @@ def _run(arguments: Sequence[str] | None) -> int:
             case "up":
                 code = commands.up(directory, _of_supervise(parsed), _say)
             case "supervise":
-                commands.supervise(directory, parsed.tier_scale, parsed.component, _say)
+                commands.supervise(
+                    directory, parsed.tier_scale, parsed.component, parsed.plans, _say
+                )
             case "down":
                 code = commands.down(directory, _say)
             case "publish":
@@ -45,7 +47,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def _of_supervise(parsed: argparse.Namespace) -> list[str]:
     component = () if parsed.component is None else ("--component", str(parsed.component))
-    return ["--tier-scale", str(parsed.tier_scale), *component]
+    return ["--tier-scale", str(parsed.tier_scale), "--plans", str(parsed.plans), *component]
 
 
 def _say(line: str) -> None:
@@ -53,7 +55,7 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _folder(path: str) -> Path:
+def _absolute(path: str) -> Path:
     return Path(path).absolute()
 
 
@@ -77,7 +79,13 @@ def _parser() -> argparse.ArgumentParser:
             "--tier-scale", type=float, default=1.0, help="factor on the waits between retries"
         )
         command.add_argument(
-            "--component", type=_folder, help="the folder of the built <nexus-usage>"
+            "--component", type=_absolute, help="the folder of the built <nexus-usage>"
+        )
+        command.add_argument(
+            "--plans",
+            type=_absolute,
+            default=EXAMPLE_PLANS,
+            help="a file of plans; by another than deploy/plans.yaml there are no demo users",
         )
     return parser
 

@@ -22,7 +22,7 @@ from local_stack.publishing import publish, tool_executed, user_created
 from local_stack.record import Record
 from local_stack.sample_dead_letter import SampleDeadLetter
 from local_stack.stack import Stack
-from local_stack.usage_page import MODULE, UsagePage
+from local_stack.usage_page import MODULE, PageUser, UsagePage, add_user
 
 Say = Callable[[str], None]
 
@@ -65,10 +65,13 @@ def up(directory: Path, arguments: Sequence[str], say: Say) -> int:
         raise
 
 
-def supervise(directory: Path, tier_scale: float, component: Path | None, say: Say) -> NoReturn:
+def supervise(
+    directory: Path, tier_scale: float, component: Path | None, plans: Path, say: Say
+) -> NoReturn:
     """Run a stack until SIGTERM, and log each part that ends by itself.
 
-    With a built ``component`` there is a page with it, and demo users with a month of usage.
+    With a built ``component`` there is a page with it. By the committed ``plans``, demo users have
+    a month of usage there.
     """
     # A Ctrl-C at the terminal is for the command in the foreground alone.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -81,12 +84,12 @@ def supervise(directory: Path, tier_scale: float, component: Path | None, say: S
         monitored=True,
         events_api=True,
         usage_api=True,
-        plans_file=EXAMPLE_PLANS,
+        plans_file=plans,
         component=component,
     )
     with exit_on_sigterm(), Stack.start(directory, options, say) as stack:
         if stack.page is not None:
-            _fill(stack, stack.page, say)
+            _fill(stack, stack.page, say, demo=plans == EXAMPLE_PLANS)
         Record.of(stack, SampleDeadLetter.publish(stack), directory).write(directory)
         try:
             _watch(stack, say)
@@ -141,6 +144,9 @@ def publish_example(directory: Path, say: Say) -> int:
     publish(record.publish_to, [user_created(user, now), run])
     say(f"published user.created and tool.executed {run.id} of user {user}")
     say(f"within about 20 s the local Stripe has counted it: curl -s {record.sums}")
+    name = f"User {user}"
+    if add_user(directory, PageUser(user, name)):
+        say(f"the usage page, loaded again, has them as {name}")
     return 0
 
 
@@ -196,8 +202,11 @@ def _follow(supervisor: Child, directory: Path, say: Say) -> int:
     return 0
 
 
-def _fill(stack: Stack, page: UsagePage, say: Say) -> None:
+def _fill(stack: Stack, page: UsagePage, say: Say, *, demo: bool) -> None:
     """Give the page its users; without them it stays empty, and the stack goes on."""
+    page.sign_in(stack.usage_api_url, ())
+    if not demo:
+        return
     try:
         users = add_demo_users(stack)
     except (LocalStackError, OSError) as error:

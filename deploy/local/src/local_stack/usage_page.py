@@ -98,10 +98,10 @@ class UsagePage:
     def sign_in(self, usage_api: str, users: Sequence[PageUser]) -> None:
         """Say who may be signed in, and where the page finds the usage API."""
         written = [asdict(each) for each in users]
-        host = {"usage_api": usage_api, "users": written, "meters": METERS, "texts": TEXTS}
-        new = self._directory / "host.json.new"
-        new.write_text(json.dumps(host, default=str), encoding="utf-8")
-        new.replace(self._directory / HOST)
+        _write(
+            self._directory,
+            {"usage_api": usage_api, "users": written, "meters": METERS, "texts": TEXTS},
+        )
 
     def server(self, log: Path, **options: Any) -> ServerProcess:
         """Prepare the server, which writes to ``log``."""
@@ -124,3 +124,20 @@ class UsagePage:
         public = base64url(key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
         written = {"kty": "OKP", "crv": "Ed25519", "kid": KID, "x": public}
         self.key_set.write_text(json.dumps({"keys": [written]}), encoding="utf-8")
+
+
+def add_user(directory: Path, user: PageUser) -> bool:
+    """Add somebody to the page of the stack that runs in ``directory``; False if it has none."""
+    folder = directory / NAME
+    if not (folder / HOST).is_file():
+        return False
+    host = json.loads((folder / HOST).read_text(encoding="utf-8"))
+    host["users"].append(asdict(user))
+    _write(folder, host)
+    return True
+
+
+def _write(folder: Path, host: Mapping[str, object]) -> None:
+    new = folder / "host.json.new"
+    new.write_text(json.dumps(host, default=str), encoding="utf-8")
+    new.replace(folder / HOST)

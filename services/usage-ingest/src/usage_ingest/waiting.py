@@ -14,6 +14,11 @@ from usage_ingest.storage.waiting import MOST_READ, WaitingUsage, read_waiting
 
 TITLES: Final = ("account", "user", "runs", "oldest", "newest", "published by")
 
+WHY: Final = (
+    "a user nobody announced needs a user.created; of others `customer-provisioner explain USER`"
+    " says why they have no customer"
+)
+
 
 async def show_waiting(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
     """Show whose usage waits, the longest first; fail if any waits for longer than allowed."""
@@ -24,23 +29,22 @@ async def show_waiting(settings: DatabaseSettings, parsed: argparse.Namespace) -
     if parsed.json:
         show_json({"waiting": [_facts(each) for each in waiting], "late": len(late)})
         return FAILED if late else SUCCESS
-    show_table(
-        TITLES,
-        [
-            Row(
-                (
-                    "the user's own" if each.account_id == each.user_id else str(each.account_id),
-                    str(each.user_id),
-                    each.runs,
-                    now - each.oldest,
-                    now - each.newest,
-                    ", ".join(each.sources),
-                ),
-                Tone.BAD if each in late else Tone.PLAIN,
-            )
-            for each in waiting[: parsed.most]
-        ],
-    )
+    rows = [
+        Row(
+            (
+                "the user's own" if each.account_id == each.user_id else str(each.account_id),
+                str(each.user_id),
+                each.runs,
+                now - each.oldest,
+                now - each.newest,
+                ", ".join(each.sources),
+            ),
+            Tone.BAD if each in late else Tone.PLAIN,
+        )
+        for each in waiting[: parsed.most]
+    ]
+    if rows:
+        show_table(TITLES, rows)
     for line in _closing(waiting, parsed.most):
         show_line(line, Tone.NOTE)
     return FAILED if late else SUCCESS
@@ -48,7 +52,7 @@ async def show_waiting(settings: DatabaseSettings, parsed: argparse.Namespace) -
 
 def _closing(waiting: Sequence[WaitingUsage], most: int) -> list[str]:
     runs = sum(each.runs for each in waiting)
-    lines = [] if waiting else ["nobody's usage waits for a customer"]
+    lines = [WHY] if waiting else ["nobody's usage waits for a customer"]
     if len(waiting) > most:
         lines.append(f"and {len(waiting) - most} more; see --most")
     if runs == MOST_READ:

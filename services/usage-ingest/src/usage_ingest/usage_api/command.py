@@ -49,8 +49,9 @@ async def show_usage(settings: PlansSettings, parsed: argparse.Namespace) -> int
     else:
         show_line("plan and limits are not shown: set PLANS_FILE", Tone.NOTE)
     show_line(f"from {rfc_3339(start)}, as of {rfc_3339(used.as_of)}, {format_age(now - start)}:")
-    show_table(RECORDED, list(_recorded(usage["recorded"])))
-    show_table(AMOUNTS, list(_amounts(usage["amounts"])))
+    _show(RECORDED, _recorded(usage["recorded"]), "no runs")
+    show_line(f"billed to account {usage['account_id']}, for all its users:")
+    _show(AMOUNTS, _amounts(usage["amounts"]), "nothing")
     return SUCCESS
 
 
@@ -65,7 +66,14 @@ def _show_entitlements(content: Mapping[str, Any]) -> None:
     show_line(f"period {period['start']} to {period['end']}")
     for denied in content["denied"]:
         show_line(f"denied: {denied['server_id']} / {denied['tool_name']}", Tone.NOTE)
-    show_table(LIMITS, list(_limits(content["limits"])))
+    _show(LIMITS, _limits(content["limits"]), "no limits")
+
+
+def _show(titles: Sequence[str], rows: Iterator[Row], otherwise: str) -> None:
+    if found := list(rows):
+        show_table(titles, found)
+    else:
+        show_line(otherwise)
 
 
 def _limits(limits: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
