@@ -252,6 +252,20 @@ def test_an_event_survives_the_wire(kind: type[EventData], values: st.DataObject
     assert read_event(event.body(), [kind]).body() == event.body()
 
 
+@pytest.mark.parametrize("hours", [-1, 0, 1001, 24 * 365 * 100])
+def test_a_reading_of_sums_is_of_some_hours(hours: int) -> None:
+    """A consumer looks up every hour between its start and its end."""
+    with pytest.raises(ValidationError, match="end: must come after start"):
+        UsageCountedV1(
+            stripe_customer_id="cus_1",
+            meter="tool_calls",
+            start=NOON,
+            end=NOON + timedelta(hours=hours),
+            hours=[],
+            as_of=NOON,
+        )
+
+
 @given(EVENTS[UserCreatedV2])
 def test_a_user_in_the_oldest_version_means_the_same(user: UserCreatedV2) -> None:
     """Version 1 is published exactly where it can say all."""

@@ -1,6 +1,6 @@
 """`usage.counted`: what Stripe's own sums of a meter say."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, ClassVar, Final, Self
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
@@ -59,6 +59,9 @@ class UsageCountedV1(EventData):
 
     @model_validator(mode="after")
     def _within(self) -> Self:
+        # The hours between are looked up one by one.
+        if not timedelta(0) < self.end - self.start <= MAX_HOURS * timedelta(hours=1):
+            raise ValueError(f"end: must come after start, by {MAX_HOURS} hours at most")
         starts = [each.start for each in self.hours]
         if len(set(starts)) != len(starts):
             raise ValueError("hours: an hour must be listed once")

@@ -89,13 +89,14 @@ class Rejecter:
                 stored.
             TransientError: it, or the list of meters, can't be fetched now.
             DatabaseUnavailableError: nothing was kept.
-        """  # Stripe's key may lack the right to read events, which must not stop the reports.
+        """
         if found.event_type not in WEBHOOKS:
             return
         began = time.perf_counter()
         answer, report = await self._stripe.error_report(found.event_id)
         self._metrics.called(ERROR_REPORT, response_to(answer), time.perf_counter() - began)
         if report is None:
+            # No circuit is opened: a key without the right to read events must not stop reports.
             if answer.status in NO_SUCH_EVENT:
                 raise PermanentError(Reason.REFUSED_BY_STRIPE, describe(answer))
             raise TransientError(describe(answer))

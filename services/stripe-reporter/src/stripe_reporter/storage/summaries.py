@@ -82,11 +82,13 @@ UPDATE summaries_due SET next_try = :until
 RETURNING stripe_customer_id, meter, least(since, since_before) AS since, active_at, wanted_at
 """)
 
-# What was answered during the reading is read once more.
+# What was answered during the reading, or less than a day before it, is read once more.
 _READ: Final = text("""
 UPDATE summaries_due
    SET read_at = :now,
-       since_before = CASE WHEN renewed_at < :settled_before THEN since ELSE since_before END,
+       since_before = CASE WHEN active_at < :settled_before THEN NULL
+                           WHEN renewed_at < :settled_before THEN since
+                           ELSE since_before END,
        since = CASE WHEN renewed_at < :settled_before THEN NULL ELSE since END,
        renewed_at = CASE WHEN renewed_at < :settled_before THEN :now ELSE renewed_at END,
        wanted_at = CASE WHEN active_at = :active_at THEN CAST(:due_at AS timestamptz)

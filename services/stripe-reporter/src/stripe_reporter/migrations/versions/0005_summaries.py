@@ -39,7 +39,7 @@ CREATE TABLE summaries_due (
     meter              text NOT NULL,
     since              timestamptz,
     since_before       timestamptz,
-    renewed_at         timestamptz NOT NULL,
+    renewed_at         timestamptz NOT NULL DEFAULT now(),
     active_at          timestamptz NOT NULL,
     wanted_at          timestamptz NOT NULL,
     next_try           timestamptz NOT NULL,
