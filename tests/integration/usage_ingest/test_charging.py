@@ -143,14 +143,17 @@ async def test_markup_is_added_to_the_sum_and_half_a_unit_rounded_up(
     assert await reports(database) == [("tokens", charged, len(micros))]
 
 
-async def test_plan_that_is_not_in_the_file_is_charged_as_none(database: Database) -> None:
-    """It was removed from the file while somebody still has it."""
-    await Subscriptions(database, best=max).apply(subscription("removed", 0))
+async def test_route_of_a_plan_that_is_not_in_the_file_waits_for_it(database: Database) -> None:
+    """A new plan may be sold before this process has its file. Other usage is not held up."""
+    await Subscriptions(database, best=max).apply(subscription("new", 0))
     await record(database, 1, _premium=1)
+    await record(database, 2, runs=1)
 
     await claim(database)
-
     assert await reports(database) == [("runs", 1, 1)]
+
+    await claim(database, {**CHARGES, "new": {"@premium": Charge("premium")}})
+    assert await reports(database) == [("premium", 1, 1), ("runs", 1, 1)]
 
 
 async def test_route_without_a_meter_is_claimed_and_counted(database: Database) -> None:

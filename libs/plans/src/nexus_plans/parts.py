@@ -119,7 +119,8 @@ class Plan(Part):
     meters: Mapping[RouteKey, MeterName] = {}
     """The meter that each route counts on. A route without one counts on none: it is included."""
     markup_percent: Mapping[RouteKey, Annotated[int, Field(ge=0, le=MOST_MARKUP)]] = {}
-    """What is added to a route's readings before they are reported."""
+    """What is added to a route's readings before they are reported; of a route that counts runs, a
+    multiple of 100."""
     unique_tools_meter: MeterName | None = None
     """The meter that counts each tool once in a billing period."""
     limits: tuple[Limit, ...] = ()

@@ -1,10 +1,12 @@
 """What must agree between the parts of the file. Pure."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from nexus_plans.parts import DENY, ROUTE_SIGN, Limit, Plan
+from nexus_plans.patterns import compiled
 from nexus_plans.plans import Plans
 
 Place = tuple[str | int, ...]
@@ -33,6 +35,7 @@ def faults(plans: Plans) -> Iterator[Fault]:
         yield from _faults_of_plan(plans, name, plan)
     yield from _mixed_meters(plans)
     yield from _repeated_keys(plans)
+    yield from _taken_names(plans)
 
 
 def _faults_of_plan(plans: Plans, name: str, plan: Plan) -> Iterator[Fault]:
@@ -40,12 +43,7 @@ def _faults_of_plan(plans: Plans, name: str, plan: Plan) -> Iterator[Fault]:
     for number, route in enumerate(plan.premium):
         if route not in plans.routes or not plans.routes[route].gated:
             yield Fault((*place, "premium", number), f"{route!r} is no gated route")
-    for key, meter in plan.meters.items():
-        if key.removeprefix(ROUTE_SIGN) not in plans.routes:
-            yield Fault((*place, "meters", key), "is no route")
-        yield from _known_meter(plans, meter, (*place, "meters", key))
-    for key in plan.markup_percent.keys() - plan.meters.keys():
-        yield Fault((*place, "markup_percent", key), "has no meter in this plan")
+    yield from _faults_of_charges(plans, plan, place)
     if plan.unique_tools_meter is not None:
         yield from _known_meter(plans, plan.unique_tools_meter, (*place, "unique_tools_meter"))
     yield from _faults_of_limits(plans, plan.limits, (*place, "limits"))
@@ -55,6 +53,21 @@ def _faults_of_plan(plans: Plans, name: str, plan: Plan) -> Iterator[Fault]:
             yield Fault((*here, "product"), f"{price.product!r} is none of the products")
         if price.recurring.meter is not None:
             yield from _known_meter(plans, price.recurring.meter, (*here, "recurring", "meter"))
+
+
+def _faults_of_charges(plans: Plans, plan: Plan, place: Place) -> Iterator[Fault]:
+    for key, meter in plan.meters.items():
+        if key.removeprefix(ROUTE_SIGN) not in plans.routes:
+            yield Fault((*place, "meters", key), "is no route")
+        yield from _known_meter(plans, meter, (*place, "meters", key))
+    for key in plan.markup_percent.keys() - plan.meters.keys():
+        yield Fault((*place, "markup_percent", key), "has no meter in this plan")
+    for key, percent in plan.markup_percent.items():
+        route = plans.routes.get(key.removeprefix(ROUTE_SIGN))
+        if route is not None and route.priced is None and percent % 100:
+            # It would be rounded to whole runs in each report: how much depends on the window.
+            rule = "must be a multiple of 100: the route counts runs, and has no part of one"
+            yield Fault((*place, "markup_percent", key), rule)
 
 
 def _faults_of_limits(plans: Plans, limits: tuple[Limit, ...], place: Place) -> Iterator[Fault]:
@@ -104,3 +117,19 @@ def _repeated_keys(plans: Plans) -> Iterator[Fault]:
             if key in seen:
                 yield Fault(place, f"{key!r} is the lookup key of another price, too")
             seen.add(key)
+
+
+def _taken_names(plans: Plans) -> Iterator[Fault]:
+    """A model whose names an earlier one matches would be priced as that, silently.
+
+    What matches a pattern as a text, with its `*`, matches all that the pattern does.
+    """
+    before: list[tuple[str, re.Pattern[str]]] = []
+    for model, described in plans.models.items():
+        for number, name in enumerate(described.names):
+            taker = next((other for other, names in before if names.fullmatch(name)), None)
+            if taker is not None:
+                rule = f"{name!r} is {taker!r} by its names: put the narrower model first"
+                yield Fault(("models", model, "names", number), rule)
+        if described.names:
+            before.append((model, compiled(described.names)))

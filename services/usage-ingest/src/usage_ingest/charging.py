@@ -13,10 +13,10 @@ from nexus_plans import Charge, Plans
 from nexus_plans.parts import ROUTE_SIGN
 
 NO_PLAN: Final = ""
-"""The name under which the statement finds what holds without a plan that the file knows."""
+"""The name under which the statement finds what holds without a plan."""
 
 Charges = Mapping[str | None, Mapping[str, Charge]]
-"""What each route is charged as, by plan; ``None`` is no plan, or one that is not here."""
+"""What each route is charged as, by plan; ``None`` is no plan."""
 
 UniqueMeters = Mapping[str | None, str | None]
 """By plan, the meter of unique tools, or ``None``: it counts none."""

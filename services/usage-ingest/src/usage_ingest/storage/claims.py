@@ -55,14 +55,17 @@ def _statement(of: _Source) -> TextClause:
     # keep the planner from reading the whole table if much was. What was not marked would not be
     # reported either. What has no customer is no claim: its rows wait again, since their user was
     # assigned to an account without one; what came late to them is not taken. Nor is what counts on
-    # a route that is not in the file of plans: it would be charged on no meter, for ever. A search
-    # of their text tells nearly all readings without such a route from the others, in a fraction of
-    # the time that reading their keys takes. Plans are looked up only if there are any charges by
-    # plan. Rows that are sorted and grouped are kept narrow: an account's customer is looked up
-    # once for a claim. Half a unit is rounded up.
+    # a route that is not in the file of plans, or on any route by a plan that is not in it: it
+    # would be charged on no meter, or by another plan, for ever. A search of their text tells
+    # nearly all readings without such a route from the others, in a fraction of the time that
+    # reading their keys takes. Plans are looked up only if there are any charges by plan. Rows that
+    # are sorted and grouped are kept narrow: an account's customer is looked up once for a claim.
+    # Half a unit is rounded up.
     account = "coalesce(assigned.account_id, e.user_id)"
     has_customer = f"EXISTS (SELECT FROM billing_accounts WHERE user_id = {account})"
-    unknown = f"{of.readings} - CAST(:routes AS text[])"
+    unknown = f"""{of.readings} - CASE
+                WHEN planned.plan_type IS NULL OR CAST(:charges AS jsonb) ? planned.plan_type
+                THEN CAST(:routes AS text[]) ELSE '{{}}' END"""
     put_back = "due" if of.late else "waiting"
     return text(f"""
 WITH taken AS MATERIALIZED (
@@ -142,7 +145,7 @@ WITH taken AS MATERIALIZED (
      CROSS JOIN (SELECT CAST(:charges AS jsonb) AS charges) f
      CROSS JOIN LATERAL (
            SELECT CASE WHEN starts_with(s.key, '{ROUTE_SIGN}')
-                       THEN coalesce(f.charges -> c.plan, f.charges -> '{NO_PLAN}') -> s.key
+                       THEN f.charges -> c.plan -> s.key
                        ELSE jsonb_build_object('meter', s.key, 'percent', 100) END AS charge) p
 ), metered AS (
     SELECT {NEW_ID} AS report_id, claim_id, meter, sum(value) AS value,
@@ -211,8 +214,8 @@ class Claims:
     """Claims due events by windows of ``window`` and by ``dimensions``, charged by ``charges``.
 
     ``routes`` are all keys of routes that the file of plans has, also those that no plan has a
-    meter for. Readings of other routes stay due, with their runs, until the file has them again.
-    Usage of before ``live_from`` becomes reports that are never forwarded.
+    meter for. Readings of other routes stay due, with their runs, until the file has them again;
+    so does any route of an account whose plan is not among ``charges``. Usage of before ``live_from`` becomes reports that are never forwarded.
     """
 
     def __init__(
