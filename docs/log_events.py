@@ -66,6 +66,7 @@ MEANINGS: Final = {
     "rejections_not_announced": "the broker did not confirm `usage.rejected_later`; it is repeated"
     " with the same id",
     "reporting_paused": "REPORTING_PAUSED is set: usage is recorded, and none is reported",
+    "shadow_mode": "REPORTING_LIVE_FROM is set: usage that ended before it is never sent",
     "reports_forwarded_again": "the broker confirms reports again; so many publishes had failed",
     "report_set_aside": "no event can carry a report: `broken` says which rule; the runbook helps",
     "reports_not_forwarded": "the broker did not confirm reports; they are repeated",

@@ -65,6 +65,7 @@ test("usage is read, and fields that are new are ignored", () => {
   assert.deepEqual(usage.recorded, [
     { start: Date.UTC(2026, 10, 2), server: "weather", tool: "forecast", runs: 3, tokens: 120 },
   ]);
+  assert.equal(usage.amounts?.[0]?.shadow, 4);
   assert.deepEqual(usage.amounts?.[0]?.why, new Map([["not_sent", 1], ["refused", 1]]));
   assert.deepEqual(usage.amounts?.[0]?.reasons, new Map([["no_such_customer", 1]]));
   assert.deepEqual(usage.meters, new Map([["tool_call_executed", { name: "Tool calls" }], ["cost", { name: "Cost", unit: "micro-USD" }]]));

@@ -9,7 +9,15 @@ from uuid import UUID
 
 import pytest
 
-from usage_ingest.reconciliation import HourReport, Kind, compare, infer
+from usage_ingest.reconciliation import (
+    Difference,
+    HourReport,
+    Kind,
+    Named,
+    compare,
+    infer,
+    suspects,
+)
 
 LAG: Final = timedelta(hours=1)
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -43,6 +51,11 @@ def report(
         ([report(1, 5), report(2, 3, "rejected")], 8, Kind.HIGHER, 3),
         ([report(1, 5), report(2, 3, "rejected_later")], 8, Kind.HIGHER, 3),
         ([report(1, 5), report(2, 3, "superseded")], 8, Kind.HIGHER, 3),
+        # What another way reported must be there, once it had time for it.
+        ([report(1, 5), report(2, 3, "shadow")], 8, Kind.EQUAL, 0),
+        ([report(1, 5), report(2, 3, "shadow")], 6, Kind.LOWER, 2),
+        ([report(1, 5), report(2, 3, "shadow")], 9, Kind.HIGHER, 1),
+        ([report(1, 5), report(2, 3, "shadow", age=0.5)], 5, Kind.LAGGING, 0),
         ([report(1, 5)], 4.5, Kind.LOWER, 0.5),
         # Beyond 2^53 Stripe's float can't say more.
         ([report(1, 2**53), report(2, 1)], float(2**53), Kind.EQUAL, 0),
@@ -55,6 +68,22 @@ def test_a_sum_is_compared_with_what_may_be_there(
     verdict = compare(reports, float(counted), NOON, LAG)
 
     assert (verdict.kind, verdict.by) == (kind, by)
+
+
+def test_nothing_is_inferred_beside_shadow_reports() -> None:
+    """Another way reported in portions of its own, and may have lost any part of one."""
+    unanswered = report(1, 5, "forwarded")
+
+    assert infer([unanswered], 5.0) == {unanswered.report_id: True}
+    assert infer([unanswered, report(2, 7, "shadow")], 5.0) == {}
+
+
+def test_shadow_report_can_explain_what_is_lacking() -> None:
+    """The way before this one has not reported it; of too much it explains nothing."""
+    reports = [report(1, 5, "shadow"), report(2, 3)]
+
+    assert suspects(reports, Difference(NOON, Named.LOWER, 8, 8, 3.0)) == [UUID(int=1)]
+    assert suspects(reports, Difference(NOON, Named.HIGHER, 8, 8, 13.0)) == []
 
 
 def test_a_lost_five_and_a_counted_five_name_nobody() -> None:

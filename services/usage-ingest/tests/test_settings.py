@@ -1,5 +1,6 @@
 """Which settings usage-ingest accepts."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,21 @@ def test_meter_name_that_no_report_can_carry_is_refused(runs: str, tokens: str, 
 
     with pytest.raises(SettingsError, match=named):
         load(Settings, NEEDED | names)
+
+
+@pytest.mark.parametrize("value", ["2026", "2026-11-30", "2026-11-30T12:00:00", "1796040000", "x"])
+def test_moment_without_an_offset_is_refused(value: str) -> None:
+    """A number taken for a time of 1970 would have everything reported twice."""
+    with pytest.raises(SettingsError, match=r"REPORTING_LIVE_FROM: .*a time with its offset"):
+        load(Settings, {**NEEDED, "REPORTING_LIVE_FROM": value})
+
+
+def test_moment_is_read_with_its_offset() -> None:
+    """Empty is none: all usage is reported."""
+    given = load(Settings, {**NEEDED, "REPORTING_LIVE_FROM": "2026-11-30T12:00:00+01:00"})
+
+    assert given.reporting_live_from == datetime(2026, 11, 30, 11, tzinfo=UTC)
+    assert load(Settings, {**NEEDED, "REPORTING_LIVE_FROM": ""}).reporting_live_from is None
 
 
 EXAMPLE = Path("deploy/plans.yaml")

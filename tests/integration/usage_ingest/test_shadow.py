@@ -12,7 +12,7 @@ from support.commands import in_a_pipe
 from support.databases import url_of
 from support.events import provisioned, tool_run
 from usage_ingest.storage.accounts import Accounts
-from usage_ingest.storage.reports import Reports
+from usage_ingest.storage.reports import Answer, Reports
 
 MOMENT = MINUTE + timedelta(seconds=5)
 """In the middle of a window."""
@@ -115,9 +115,18 @@ async def test_no_answer_moves_a_shadow_report(database: Database) -> None:
     await ledger.record(at(-1))
     await ledger.claims(live_from=MOMENT).claim(NOW)
 
+    [(report_id,)] = await ledger.run_sql(
+        "SELECT report_id FROM usage_reports WHERE meter = 'runs'"
+    )
+    answers = [
+        Answer(report_id, state, NOW, reason, ever_unknown=False)
+        for state, reason in (("reported", None), ("rejected", "no_such_customer"))
+    ]
+    applied = await Reports(database).answer(answers)
     await Accounts(database).apply(provisioned(USER, "cus_2", 2).data)
     swept = await Accounts(database).sweep(NOW)
 
+    assert (applied.states, applied.unknown) == ({}, set())
     assert (swept.released, swept.superseded) == (0, 0)
     assert await states(ledger) == [("shadow", 1)]
     amounts = await ledger.run_sql("SELECT meter, value FROM hourly_amounts ORDER BY meter")
@@ -125,7 +134,7 @@ async def test_no_answer_moves_a_shadow_report(database: Database) -> None:
 
 
 async def test_restored_usage_is_what_it_was(lost: LostLedger) -> None:
-    """The journal has the live reports alone; they take none of the shadow usage of their window."""
+    """The journal has live reports alone; they take no shadow usage of their window."""
     moment = MINUTE_OF_LOST + timedelta(seconds=5)
     before, after = [run(3), run(4)], [run(5), run(6)]
     lost.back_up()

@@ -17,7 +17,7 @@ from nexus_messaging.tracing import WorkSpan, spans_enabled
 from nexus_plans import Plans
 from usage_ingest.metrics import IngestMetrics
 from usage_ingest.storage.accounts import Accounts
-from usage_ingest.storage.claims import MOST_EVENTS, Claims
+from usage_ingest.storage.claims import MOST_EVENTS, Claimed, Claims
 from usage_ingest.storage.counted import CountedSums
 from usage_ingest.storage.figures import Figures
 from usage_ingest.storage.late import LateReadings
@@ -50,7 +50,8 @@ async def claim_usage(
         reports = claimed.reports + claimed.shadow
         counts = {"nexus.events": claimed.events, "nexus.reports": reports}
         work.end(claimed.contexts, counts)
-    metrics.claimed(claimed)
+    metrics.claimed(claimed.events)
+    _count_reports(claimed, metrics)
     if claimed.put_back:
         log.info("usage_put_back", events=claimed.put_back)
     if claimed.reports:
@@ -79,10 +80,15 @@ async def report_late_readings(
         log.warning("runs_never_priced", runs=pricing.given_up)
 
     claimed = await claims.claim_late(now())
-    metrics.claimed_late(claimed)
+    metrics.claimed_late(claimed.events)
+    _count_reports(claimed, metrics)
     if claimed.reports:
         wake_relay()
     return pricing.more or claimed.taken == MOST_EVENTS
+
+
+def _count_reports(claimed: Claimed, metrics: IngestMetrics) -> None:
+    metrics.created(claimed.reports, shadow=claimed.shadow, without_meter=claimed.without_meter)
 
 
 class Relay:

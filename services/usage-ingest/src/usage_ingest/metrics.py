@@ -16,7 +16,6 @@ from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingState
 from usage_ingest.periods import Placement
 from usage_ingest.reconciliation import Named
-from usage_ingest.storage.claims import Claimed
 from usage_ingest.storage.counted import Compared, OpenDifferences
 
 REPORT_STEPS: Final = (
@@ -224,20 +223,19 @@ class IngestMetrics:
         """Count a message that is no acceptable event, by one of ``REFUSALS``."""
         self._events.labels(why).inc()
 
-    def claimed(self, claimed: Claimed) -> None:
-        """Count a claim: its events, its reports, and readings that are charged on no meter."""
-        self._claimed.inc(claimed.events)
-        self._reported_by(claimed)
+    def claimed(self, events: int) -> None:
+        """Count the events of a claim."""
+        self._claimed.inc(events)
 
-    def claimed_late(self, claimed: Claimed) -> None:
+    def claimed_late(self, readings: int) -> None:
         """Count a claim of readings that came later than their runs, of runs claimed before."""
-        self._late_readings.inc(claimed.events)
-        self._reported_by(claimed)
+        self._late_readings.inc(readings)
 
-    def _reported_by(self, claimed: Claimed) -> None:
-        self._without_meter.inc(claimed.without_meter)
-        self._reports.labels("created").inc(claimed.reports)
-        self._reports.labels("shadow").inc(claimed.shadow)
+    def created(self, reports: int, *, shadow: int, without_meter: int) -> None:
+        """Count what a claim made: reports, those of shadow mode, and readings on no meter."""
+        self._reports.labels("created").inc(reports)
+        self._reports.labels("shadow").inc(shadow)
+        self._without_meter.inc(without_meter)
 
     def priced_late(self, priced: int, given_up: int) -> None:
         """Count runs that got a price later, and those that are too old for one by now."""

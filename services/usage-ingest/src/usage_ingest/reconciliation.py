@@ -251,8 +251,8 @@ def infer(reports: Sequence[HourReport], counted: float) -> dict[UUID, bool]:
     """Infer which reports without an answer Stripe has, from its sum of their hour.
 
     Stripe may also lack what it had accepted: 5 that were lost and 5 of an unknown report make the
-    sum that the 5 alone would make, and then nothing is said. Nor is anything in an hour with shadow
-    reports: of their usage Stripe may have any part.
+    sum that the 5 alone would make, and then nothing is said. Nor is anything in an hour with
+    shadow reports: of their usage Stripe may have any part.
 
     Returns:
         By report, whether Stripe has it: only of those for which every explanation of the sum says

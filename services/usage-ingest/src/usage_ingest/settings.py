@@ -1,11 +1,10 @@
 """The settings of usage-ingest and of its commands."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -43,6 +42,21 @@ def _load(value: object) -> object:
         raise ValueError(str(error)) from None
 
 
+def _moment(value: object) -> object:
+    """Read a time with its offset; a number is none, as `2026` might be taken for one of 1970."""
+    if not isinstance(value, str):
+        return value
+    if not value:
+        return None
+    try:
+        read = datetime.fromisoformat(value)
+    except ValueError:
+        read = None
+    if read is None or read.tzinfo is None:
+        raise ValueError("a time with its offset is wanted: 2030-01-01T00:00:00Z")
+    return read
+
+
 PlansFile = Annotated[Plans | None, BeforeValidator(_load)]
 
 
@@ -67,12 +81,10 @@ class LiveFromSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
-    reporting_live_from: Annotated[
-        AwareDatetime | None, BeforeValidator(lambda value: value or None)
-    ] = None
-    """Shadow mode, for a team that moves over from another way of reporting: usage that ended before
-    this time (RFC 3339) becomes reports that are never sent, and are compared with Stripe's sums.
-    Empty: all usage is reported. The same for every process, and for `adopt`."""
+    reporting_live_from: Annotated[datetime | None, BeforeValidator(_moment)] = None
+    """Shadow mode, for a team that moves over from another way of reporting: usage that ended
+    before this time (RFC 3339) becomes reports that are never sent, and are compared with Stripe's
+    sums. Empty: all usage is reported. The same for every process, and for `adopt`."""
 
 
 class Settings(Meters, InvoiceSettings, LiveFromSettings, ServiceSettings):

@@ -53,8 +53,8 @@ MOST_REPORTED: Final = 20_000
 class StateCount:
     """The number of rows of a state and a meter, their sum, and the time of the oldest.
 
-    With ``more``, only some rows of that state were read: the newest ``MOST_REPORTED`` of a finished
-    one, ``MOST_SUMMED`` of an unfinished state, from the oldest on except of the refused.
+    With ``more``, only some rows of that state were read: the newest ``MOST_REPORTED`` of a
+    finished one, ``MOST_SUMMED`` of an unfinished state, from the oldest on except of the refused.
     ``total`` is how many rows an unfinished state has, at most ``MOST_COUNTED``.
     """
 

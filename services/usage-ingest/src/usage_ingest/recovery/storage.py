@@ -94,9 +94,9 @@ class Recovery:
     plans charge routes as; with these, ``counting`` are the keys of which each run has one: the
     meter of all runs, and the routes that count runs in its place. Reports that are late, or on
     ``unique_meters``, sum up no readings of runs: they are restored, and no events are claimed for
-    them. The journal has no shadow report: usage of before ``live_from`` is left to the service, which
-    claims it again as what it was. Without ``execute`` nothing is changed, and a batch does not see what another one would
-    change.
+    them. The journal has no shadow report: usage of before ``live_from`` is left to the service,
+    which claims it again as what it was. Without ``execute`` nothing is changed, and a batch does
+    not see what another one would change.
     """
 
     def __init__(
