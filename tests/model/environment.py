@@ -196,6 +196,10 @@ class Environment:
         self.rejections = Rejections(self.journal)
         self.metrics = ReporterMetrics(CollectorRegistry())
 
+    def claims_before(self, moment: datetime) -> Claims:
+        """Return claims that make shadow reports of usage before ``moment``."""
+        return Claims(self._ingest, window=WINDOW, dimensions=["server_id"], live_from=moment)
+
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` on the environment's event loop, together with its open tasks."""
         return self._runner.run(asyncio.wait_for(work, LONGEST))

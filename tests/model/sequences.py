@@ -117,6 +117,17 @@ def assigned(steps: StepSequence) -> None:
     steps.step(steps.system.claim(at_once=False), Cause.CLAIMED)
 
 
+def reported_in_another_way(steps: StepSequence) -> None:
+    """A shadow report is never sent, whatever comes after it."""
+    steps.step(steps.system.provision(USER, 1), Cause.PROVISIONED)
+    steps.record(tool_run(USER, time=START))
+    steps.step(steps.system.wait(11 * SECOND))
+    steps.step(steps.system.claim_shadow(), Cause.CLAIMED)
+    steps.step(steps.system.lease(at_once=True))
+    steps.sweep()
+    assert not steps.system.leases
+
+
 def nothing_waiting_is_claimed(steps: StepSequence) -> None:
     """A waiting event is not claimed, even with its customer known: a sweep makes it due first."""
     race = steps.system.record_while_provisioning(USER, [tool_run(USER, time=START)])
@@ -261,6 +272,7 @@ def fenced(steps: StepSequence, *answers: str) -> None:
 SEQUENCES: Final[tuple[Callable[[StepSequence], None], ...]] = (
     events,
     assigned,
+    reported_in_another_way,
     counted_at_once,
     overtaken,
     given_back,

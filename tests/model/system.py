@@ -198,6 +198,11 @@ class System:
             await claims.claim(self.now)
         self.reference.claim(self.now)
 
+    async def claim_shadow(self) -> None:
+        """Claim while another way reports all usage of up to now."""
+        await self.environment.claims_before(self.now).claim(self.now)
+        self.reference.claim(self.now, shadow=True)
+
     async def lease(self, *, at_once: bool) -> None:
         """Lease pending reports; with ``at_once``, a concurrent process finds nothing left."""
         reports = self.environment.parts.reports

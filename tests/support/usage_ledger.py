@@ -56,6 +56,12 @@ def hours_ago(hours: float) -> datetime:
     return datetime.now(UTC) - timedelta(hours=hours)
 
 
+def lately() -> datetime:
+    """Return a time in the past of this UTC month, an hour ago if there was one."""
+    now = datetime.now(UTC)
+    return max(hours_ago(1), now.replace(day=1, hour=0, minute=0, second=0, microsecond=0))
+
+
 class UsageLedger:
     """Writes facts as the services do, without them."""
 
@@ -78,7 +84,7 @@ class UsageLedger:
             RUNS,
             user_id=user,
             number=number,
-            occurred_at=at or hours_ago(1),
+            occurred_at=at or lately(),
             server_id=tool[0],
             tool_name=tool[1],
             tokens=tokens,
@@ -102,7 +108,7 @@ class UsageLedger:
             identifier=str(uuid4()),
             account_id=account,
             value=value,
-            occurred_at=at or hours_ago(1),
+            occurred_at=at or lately(),
             meter=meter,
             state=state,
             reason=reason,

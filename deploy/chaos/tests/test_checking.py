@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,9 @@ from metering_chaos.checking import check, dead_letters_to_move
 from metering_chaos.evidence import (
     Evidence,
     FirstUse,
+    HourDifference,
     LateReading,
+    LaterWord,
     LedgerEvent,
     Message,
     MessageKind,
@@ -29,6 +32,7 @@ METER, PREMIUM = "tool_call_executed", "premium_tool_calls"
 COST, TOOLS = "llm_cost_micros", "unique_tools"
 CLAIM, OF_ACME, LATE = UUID(int=70), UUID(int=71), UUID(int=72)
 QUEUE = "usage-ingest.tool-executed.dlq"
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def run(
@@ -69,9 +73,10 @@ def report_of(
 
 def counted(report: Report) -> MeterEvent:
     """Return what Stripe has accepted of a report."""
-    return MeterEvent(report.identifier, report.customer, report.meter, report.value, 1)
+    return MeterEvent(report.identifier, report.customer, report.meter, report.value, 1, NOON)
 
 
+ANOTHER = MeterEvent("nexus:91", "cus_ada", PREMIUM, 2, 1, NOON)
 INVALID = Message(MessageKind.INVALID, "tool.executed.v1", UUID(int=200), b"{not json")
 CREATED = Message(MessageKind.USER, "user.created.v1", UUID(int=300), b"ada", user=ADA)
 FAILED = run(3, status="failed")
@@ -168,11 +173,17 @@ DOUBLES: dict[str, Callable[[], dict[str, Any]]] = {
         **first_sum(4),
     },
     "an identifier that belongs to no report": lambda: {
-        "meter_events": (*SOUND.meter_events, MeterEvent("nexus:91", "cus_ada", PREMIUM, 2, 1))
+        "meter_events": (
+            *SOUND.meter_events,
+            ANOTHER,
+        )
     },
     "two valid reports of one claim": lambda: {
         "reports": (*SOUND.reports, report(report_id=UUID(int=91), identifier="nexus:91")),
-        "meter_events": (*SOUND.meter_events, MeterEvent("nexus:91", "cus_ada", PREMIUM, 2, 1)),
+        "meter_events": (
+            *SOUND.meter_events,
+            ANOTHER,
+        ),
         **first_sum(4),
     },
     "a report that sums more than its runs": lambda: first_report(value=3),
@@ -312,3 +323,77 @@ def test_dead_letters_without_a_fault_in_the_message_are_named() -> None:
     assert dead_letters_to_move(
         replace(SOUND, dead_letters=(*SOUND.dead_letters, crashed, crashed))
     ) == [f"{QUEUE}: crashed_consumer 2"]
+
+
+def not_counted(*, state: str = "reported", **changes: Any) -> dict[str, Any]:
+    """Return the change of a report that Stripe accepted and does not count."""
+    lost = replace(SOUND.meter_events[0], counted=False)
+    meter_events = (lost, *SOUND.meter_events[1:])
+    return {"meter_events": meter_events, **first_sum(0), **first_report(state=state), **changes}
+
+
+def later(*differences: tuple[str, int], rejected: tuple[str, ...] = ()) -> LaterWord:
+    """Return what Stripe has said later; the differences are Ada's, by kind and amount."""
+    found = [HourDifference("cus_ada", PREMIUM, NOON, *each) for each in differences]
+    return LaterWord(frozenset(rejected), found)
+
+
+NAMED = report().identifier
+
+
+def test_what_stripe_left_out_is_a_difference_or_rejected_later() -> None:
+    """Silently dropped it is a difference of its hour, and named by Stripe it is a mark."""
+    assert not violations(later=later())
+    assert not violations(**not_counted())
+    assert not violations(**not_counted(later=later(("lower", -2))))
+    rejected = later(rejected=(NAMED,))
+    assert not violations(**not_counted(state="rejected_later", later=rejected))
+
+
+WRONG_LATER: dict[str, Callable[[], dict[str, Any]]] = {
+    "a difference that was missed": lambda: not_counted(later=later()),
+    "a difference of another amount": lambda: not_counted(later=later(("lower", -1))),
+    "a difference of another kind": lambda: not_counted(later=later(("gone", -2))),
+    "a difference that is none": lambda: {"later": later(("higher", 1))},
+    "a difference beside a mark": lambda: not_counted(
+        state="rejected_later", later=later(("lower", -2), rejected=(NAMED,))
+    ),
+    "a rejection that was not heard": lambda: not_counted(
+        later=later(("lower", -2), rejected=(NAMED,))
+    ),
+    "a mark that Stripe has not given": lambda: not_counted(state="rejected_later", later=later()),
+    "a rejected report that was never accepted": lambda: {
+        **uncounted(),
+        **first_report(state="rejected_later"),
+    },
+}
+
+
+@pytest.mark.parametrize("changes", WRONG_LATER.values(), ids=WRONG_LATER.keys())
+def test_wrong_later_word_is_found(changes: Callable[[], dict[str, Any]]) -> None:
+    """Each mark and each difference has its cause at Stripe, and each cause its effect."""
+    assert violations(**changes())
+
+
+def test_a_deleted_customer_lacks_all_that_was_reported() -> None:
+    """Nothing can be read of it, so all of it is missing, by hour."""
+    gone = HourDifference("cus_ada", PREMIUM, NOON, "gone", -2)
+    cost = HourDifference("cus_ada", COST, NOON, "gone", -16)
+    without = {"customers": {"cus_acme": ACME}}
+
+    assert not violations(**without, later=LaterWord(frozenset(), (gone, cost)))
+    assert violations(**without, later=LaterWord(frozenset(), (gone,)))
+
+
+def test_a_counted_report_of_unknown_outcome_hides_what_is_missing() -> None:
+    """Two that were lost and two that nobody knows of make the sum that the ledger expects."""
+    unknown = report(report_id=UUID(int=91), identifier="nexus:91", state="forwarded")
+    body = f'{{"data": {{"report_id": "{unknown.report_id}"}}}}'.encode()
+    changed = not_counted(later=later())
+    changed["meter_events"] = (*changed["meter_events"], counted(unknown))
+    changed["reports"] = (*changed["reports"], unknown)
+    letters = (*SOUND.dead_letters, DeadLetter(QUEUE, "outcome_unknown", body))
+
+    found = check(replace(SOUND, **changed, dead_letters=letters)).findings
+
+    assert not [each for each in found if "difference" in each.what]

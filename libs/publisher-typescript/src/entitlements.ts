@@ -158,15 +158,20 @@ class HttpEntitlements implements Entitlements {
   }
 
   /** Return what is known about a user, or what the API answers within the budget. */
-  async #find(userId: string, ...names: string[]): Promise<Found> {
+  async #find(userId: string, serverId: string, toolName: string): Promise<Found> {
+    const names = [serverId, toolName];
     if (!UUID.test(userId) || names.some((name) => typeof name !== "string")) return { source: "invalid" };
     const user = userId.toLowerCase();
     const kept = this.#cache.get(user);
     const now = performance.now();
     if (kept && now < kept.freshUntil) return { entitlement: kept.entitlement, source: "hit" };
     const request = this.#join(user);
-    if (kept && now < kept.usableUntil) return { entitlement: kept.entitlement, source: "stale" };
-    return request === undefined ? { source: "unavailable" } : withinBudget(request, this.#options.budgetMs);
+    const stale = kept && now < kept.usableUntil ? kept.entitlement : undefined;
+    const known: Found = { entitlement: stale, source: stale ? "stale" : "unavailable" };
+    // An old answer that refuses waits for a new one: the user may have just upgraded.
+    if (request === undefined || (stale && decide(stale, serverId, toolName, "closed").allowed)) return known;
+    const found = await withinBudget(request, this.#options.budgetMs);
+    return stale && found.entitlement === undefined ? known : found;
   }
 
   /** Return the request for a user, begun now if there is none; undefined while the API is not asked. */

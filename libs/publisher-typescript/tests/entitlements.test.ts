@@ -87,15 +87,32 @@ test("a limit stops a run and is named, with the server's rate limit", async () 
 
 test("an old answer is used while a new one is fetched", async () => {
   api.maxAge = 0;
+  api.changes = { limits: [limitOf(100)] };
+  create();
+  await ask();
+
+  api.changes = { limits: [limitOf(0)] };
+  const stale = await ask();
+
+  assert.deepEqual([stale.why, stale.stale], ["allowed", true]);
+  await until(({ allowed }) => !allowed);
+});
+
+test("an old refusal waits for a new answer, and holds without one", async () => {
+  api.maxAge = 0;
   api.changes = { limits: [limitOf(0)] };
   create();
   await ask();
 
+  const answer = api.answer;
+  api.answer = status(500);
+  const held = await ask();
+  api.answer = answer;
   api.changes = { limits: [limitOf(100)] };
-  const stale = await ask();
+  const upgraded = await ask();
 
-  assert.deepEqual([stale.why, stale.stale], ["limit_reached", true]);
-  await until(({ allowed }) => allowed);
+  assert.deepEqual([held.why, held.stale], ["limit_reached", true]);
+  assert.deepEqual([upgraded.why, upgraded.stale], ["allowed", false]);
 });
 
 test("an answer that did not change is not sent again", async () => {

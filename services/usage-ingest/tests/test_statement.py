@@ -149,3 +149,19 @@ def test_amounts_keep_every_digit() -> None:
         "micros: in reports 12345678901 = reported 12345678901",
         "micros: counted by Stripe 12345678901 = reported 12345678901",
     ]
+
+
+def test_a_report_that_another_took_over_is_counted_once() -> None:
+    """It was refused for a deleted customer, and its amount was reported to the next one."""
+    rows = DayRows(
+        [recorded("runs", 5)], (), [reports("superseded", 5), reports("reported", 5)], ()
+    )
+
+    sums = Sums()
+    for line in lines(scope(), START, rows):
+        sums.add(line)
+
+    assert list(sums.sentences())[:2] == [
+        "runs: recorded 5 = reported 5",
+        "runs: in reports 5 = readings 5 = reported 5; 5 were reported again",
+    ]

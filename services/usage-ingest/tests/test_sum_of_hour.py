@@ -17,27 +17,32 @@ from usage_ingest.reconciliation import (
 
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 REPORTED: Final = HourReport(UUID(int=1), 5, "reported", NOON)
-UNKNOWN: Final = HourReport(UUID(int=2), 3, "forwarded")
+UNKNOWN: Final = HourReport(UUID(int=2), 3, "forwarded", forwarded_at=NOON)
 LOWER: Final = Difference(NOON, Named.LOWER, 5, 8, 3.0)
 
 
 def hour(
-    counted: float, difference: Difference | None = None, *, lagging: bool = False
+    counted: float,
+    difference: Difference | None = None,
+    *,
+    lagging: bool = False,
+    after: int = 48,
 ) -> HourAtStripe:
     """Return an hour with two reports as Stripe shows it."""
     reports = tuple(NamedReport("nexus:r", None, each) for each in (REPORTED, UNKNOWN))
-    return HourAtStripe(NOON + timedelta(hours=3), counted, lagging, difference, reports)
+    return HourAtStripe(NOON + timedelta(hours=after), counted, lagging, difference, reports)
 
 
 @pytest.mark.parametrize(
     ("report", "found", "said"),
     [
         (REPORTED, None, "Stripe's sum of its hour was not read yet"),
-        (REPORTED, hour(5.0), "is 5, as read 2026-03-01T15:00:00Z, as expected"),
+        (REPORTED, hour(5.0), "is 5, as read 2026-03-03T12:00:00Z, as expected"),
         (REPORTED, hour(0.0, lagging=True), "does not show yet all that it accepted"),
         (REPORTED, hour(3.0, LOWER), "2 too little (lower; see usage-ingest reconcile)"),
         (UNKNOWN, hour(8.0), "it seems that Stripe had it (an inference), as expected"),
         (UNKNOWN, hour(5.0), "it seems that Stripe did not show it (an inference), as expected"),
+        (UNKNOWN, hour(5.0, after=47), "as read 2026-03-03T11:00:00Z, as expected"),
     ],
 )
 def test_the_sum_of_an_hour_is_said_with_what_follows_from_it(

@@ -115,18 +115,35 @@ async def test_a_limit_stops_a_run_and_is_named(api: UsageApi, start: Start) -> 
 async def test_an_old_answer_is_used_while_a_new_one_is_fetched(
     api: UsageApi, start: Start
 ) -> None:
-    """An upgrade is seen by the call after the next answer."""
+    """A limit that is reached is seen by the call after the next answer."""
+    api.max_age = 0
+    api.changes = {"limits": [limit_of(1)]}
+    entitlements = start(api.url, budget_seconds=PATIENT)
+    await ask(entitlements)
+
+    api.changes = {"limits": [limit_of(0)]}
+    stale = await ask(entitlements)
+
+    assert (stale.why, stale.stale) == (Why.ALLOWED, True)
+    await eventually(lambda: ask(entitlements), lambda decision: not decision.allowed)
+    assert Source.TIMEOUT not in sources(entitlements)
+
+
+async def test_an_old_refusal_waits_for_a_new_answer(api: UsageApi, start: Start) -> None:
+    """Whoever has just upgraded is let through; without an answer the refusal holds."""
     api.max_age = 0
     api.changes = {"limits": [limit_of(0)]}
     entitlements = start(api.url, budget_seconds=PATIENT)
     await ask(entitlements)
 
+    api.answer = _status(500)
+    held = await ask(entitlements)
+    api.answer = None
     api.changes = {"limits": [limit_of(1)]}
-    stale = await ask(entitlements)
+    upgraded = await ask(entitlements)
 
-    assert (stale.why, stale.stale) == (Why.LIMIT_REACHED, True)
-    await eventually(lambda: ask(entitlements), lambda decision: decision.allowed)
-    assert Source.TIMEOUT not in sources(entitlements)
+    assert (held.why, held.stale) == (Why.LIMIT_REACHED, True)
+    assert (upgraded.why, upgraded.stale) == (Why.ALLOWED, False)
 
 
 async def test_an_answer_that_did_not_change_is_not_sent_again(api: UsageApi, start: Start) -> None:

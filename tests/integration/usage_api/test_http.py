@@ -39,9 +39,8 @@ async def test_a_kept_answer_is_used_for_nobody_else(api: Api) -> None:
     same = await api.get("/v1/usage", token, If_None_Match=full.headers["ETag"])
 
     assert (full.status, same.status) == (200, 304)
-    for each in (full, same):
-        assert "Authorization" in each.headers["Vary"].split(", ")
-    assert "Origin" in full.headers["Vary"].split(", ")
+    for each in (full, same):  # the second one has no origin: it was kept for any
+        assert {"Authorization", "Origin"} <= set(each.headers["Vary"].split(", "))
 
 
 async def test_pages_of_the_configured_origins_may_ask(api: Api) -> None:

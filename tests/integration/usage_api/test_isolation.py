@@ -17,6 +17,7 @@ VIEWS: Final = (
     "subscriptions",
     "hourly_usage",
     "hourly_amounts",
+    "shadow_reports",
     "unfinished_reports",
     "waiting_runs",
 )
@@ -64,6 +65,7 @@ async def users(ledger: UsageLedger) -> tuple[UUID, UUID]:
         await ledger.runs(user, 2, tool=("files", str(user)))
         await ledger.runs(user, 1, state="waiting", readings={f"meter_{user.hex}": 1})
         await ledger.report(user, 5, state="pending")
+        await ledger.report(user, 5, state="shadow")
     return both
 
 
@@ -149,7 +151,7 @@ async def test_amounts_are_of_the_account_that_is_set(
         value: int | None = found.one()[1]
         return value
 
-    assert [await amount(each) for each in (str(users[0]), str(uuid4()), "")] == [5, 0, 0]
+    assert [await amount(each) for each in (str(users[0]), str(uuid4()), "")] == [10, 0, 0]
 
 
 async def test_period_is_of_the_account_that_is_set(

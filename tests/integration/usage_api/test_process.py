@@ -202,4 +202,4 @@ async def test_usage_is_shown_in_a_terminal(urls: tuple[str, str], ledger: Usage
     facts = json.loads(as_json.raw)
     assert facts["entitlements"]["plan"] == "pro"
     assert facts["usage"]["recorded"][0]["runs"] == 3
-    assert "plan" not in recent.raw
+    assert "plan and limits are not shown: set PLANS_FILE" in recent.raw

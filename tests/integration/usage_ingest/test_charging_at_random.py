@@ -127,6 +127,10 @@ class World:
         """Let everything come to its end."""
         for account in ACCOUNTS:
             await self.provide(account)
+        # What was held back, since the file lacks its plan, is charged by one that it has.
+        await self.ledger.run_sql(
+            "UPDATE account_plans SET plan_type = 'free' WHERE plan_type = 'gone'"
+        )
         await self.ledger.price_late(WITH_NEW)
         while (await Accounts(self.ledger.database).sweep(LATER)).released:
             pass
@@ -140,7 +144,7 @@ class World:
         return max(known)[2] if known else run.data.user_id
 
     def plan(self, account: UUID, at: datetime) -> str:
-        """Return an account's plan; one that the file does not have is that without any."""
+        """Return an account's plan; one that the file does not have is made the free one."""
         known = [each for each in self.plans[account] if each[0] <= at]
         return "team" if known and max(known, key=lambda p: p[0])[1] == "team" else "free"
 

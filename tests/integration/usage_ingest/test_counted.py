@@ -20,9 +20,10 @@ METER: Final = "tool_calls"
 
 INSERT: Final = text("""
 INSERT INTO usage_reports (report_id, identifier, claim_id, user_id, stripe_customer_id, generation,
-    meter, value, dimensions, occurred_at, event_count, state, answered_at, reason)
+    meter, value, dimensions, occurred_at, event_count, state, forwarded_at, answered_at,
+    reason)
 VALUES (gen_random_uuid(), gen_random_uuid()::text, gen_random_uuid(), :account, :customer, 1,
-    :meter, :value, '{}', :at, 1, :state, :answered_at, :reason)
+    :meter, :value, '{}', :at, 1, :state, :forwarded_at, :answered_at, :reason)
 """)
 
 
@@ -44,7 +45,8 @@ async def report(
         "value": value,
         "at": at,
         "state": state,
-        "answered_at": None if state == "pending" else answered_at,
+        "forwarded_at": None if state == "pending" else at,
+        "answered_at": None if state in {"pending", "forwarded"} else answered_at,
         "reason": "no_meter" if state in {"rejected", "rejected_later"} else None,
     }
     await database.run(lambda c: c.execute(INSERT, values))

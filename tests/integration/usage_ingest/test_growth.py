@@ -113,6 +113,7 @@ CLAIMING = {
     "charges": '{"": {}}',
     "routes": [],
     "unique_meters": None,
+    "live_from": None,
     "closed_before": NOW,
     "most": 1_000,
     "traceparent": None,

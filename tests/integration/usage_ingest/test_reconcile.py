@@ -13,7 +13,7 @@ from integration.usage_ingest.test_counted import HOUR, METER, NOON, known, read
 from nexus_database import Database
 from usage_ingest.storage.counted import CountedSums
 
-AS_OF: Final = NOON + 2 * HOUR
+AS_OF: Final = NOON + 48 * HOUR
 
 
 async def lost_five(database: Database) -> None:
@@ -21,7 +21,7 @@ async def lost_five(database: Database) -> None:
     account = await known(database)
     await report(database, account, "cus_1", 5)
     await report(database, account, "cus_1", 3)
-    await report(database, account, "cus_1", 7, state="pending")
+    await report(database, account, "cus_1", 7, state="forwarded")
     await CountedSums(database, lag=HOUR).apply(reading("cus_1", (NOON, 3.0), as_of=AS_OF))
 
 

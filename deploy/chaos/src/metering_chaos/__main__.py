@@ -30,7 +30,9 @@ def _run(arguments: Sequence[str] | None) -> int:
         print(f"[{time.monotonic() - began:5.1f} s] {line}", flush=True)
 
     _silence_libraries()
-    parameters = Parameters(parsed.events, parsed.faults, parsed.seed, parsed.minutes)
+    parameters = Parameters(
+        parsed.events, parsed.faults, parsed.seed, parsed.minutes, parsed.uncounted
+    )
     say(f"{parameters}")
     try:
         outcome = asyncio.run(_stoppable(parameters, parsed.directory, say))
@@ -84,6 +86,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--faults", type=int, default=60, help="faults (default 60)")
     parser.add_argument("--seed", type=int, default=1, help="repeats load and faults (default 1)")
     parser.add_argument("--minutes", type=float, default=5, help="bound of the run (default 5)")
+    parser.add_argument(
+        "--uncounted",
+        type=float,
+        metavar="SHARE",
+        help="let Stripe leave out such a share of what it accepts, and check its sums a day later;"
+        " 0: only check them (default: neither)",
+    )
     parser.add_argument(
         "--directory",
         type=Path,

@@ -9,7 +9,8 @@ from metering_chaos.charges import Charge, Payers, charges, cost, tools_in_use
 from metering_chaos.evidence import Evidence, MeterEvent, Report
 from metering_chaos.findings import Finding, Violation
 
-ANSWERED = frozenset({"reported", "rejected", "superseded"})
+ACCEPTED = frozenset({"reported", "rejected_later"})
+ANSWERED = frozenset({"rejected", "superseded"})
 
 
 def check_billing(evidence: Evidence) -> Iterator[Finding]:
@@ -83,42 +84,42 @@ def _payers(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _meter_events(evidence: Evidence) -> Iterator[Finding]:
-    """Stripe counted each reported report once, and nothing else."""
+    """Stripe accepted each reported report once, and nothing else."""
     accepted = {each.identifier: each for each in evidence.meter_events}
     dead, unknown = _dead_reports(evidence), _dead_reports(evidence, "outcome_unknown")
     for report in evidence.reports:
         meter_event = accepted.pop(report.identifier, None)
         if meter_event is None:
-            yield from _not_counted(report, dead)
+            yield from _not_accepted(report, dead)
         else:
-            yield from _counted(report, meter_event, unknown)
+            yield from _accepted(report, meter_event, unknown)
     for meter_event in accepted.values():
-        what = f"Stripe counted {meter_event.identifier}, which belongs to no report"
+        what = f"Stripe accepted {meter_event.identifier}, which belongs to no report"
         yield Finding(Violation.DOUBLE_BILLED, what, meter_event.value)
 
 
-def _not_counted(report: Report, dead: set[str]) -> Iterator[Finding]:
-    if report.state == "reported":
-        what = f"report {report.report_id} is reported, and Stripe never counted it"
+def _not_accepted(report: Report, dead: set[str]) -> Iterator[Finding]:
+    if report.state in ACCEPTED:
+        what = f"report {report.report_id} is {report.state}, and Stripe never accepted it"
         yield Finding(Violation.LOST, what, report.value)
     elif report.state not in ANSWERED and str(report.report_id) not in dead:
         what = f"report {report.report_id} is still {report.state}"
         yield Finding(Violation.UNACCOUNTED, what, report.value)
 
 
-def _counted(report: Report, meter_event: MeterEvent, unknown: set[str]) -> Iterator[Finding]:
+def _accepted(report: Report, meter_event: MeterEvent, unknown: set[str]) -> Iterator[Finding]:
     if meter_event.times > 1:
-        what = f"Stripe counted {report.identifier} {meter_event.times} times"
+        what = f"Stripe accepted {report.identifier} {meter_event.times} times"
         yield Finding(Violation.DOUBLE_BILLED, what, report.value * (meter_event.times - 1))
-    if report.state != "reported" and str(report.report_id) not in unknown:
-        what = f"Stripe counted {report.identifier}, and its report is {report.state}"
+    if report.state not in ACCEPTED and str(report.report_id) not in unknown:
+        what = f"Stripe accepted {report.identifier}, and its report is {report.state}"
         yield Finding(Violation.UNACCOUNTED, what, report.value)
     if (meter_event.customer, meter_event.meter, meter_event.value) != (
         report.customer,
         report.meter,
         report.value,
     ):
-        what = f"Stripe counted another customer, meter or value for {report.identifier}"
+        what = f"Stripe accepted another customer, meter or value for {report.identifier}"
         yield Finding(Violation.UNACCOUNTED, what, report.value)
 
 
@@ -136,14 +137,17 @@ def _dead_reports(evidence: Evidence, reason: str | None = None) -> set[str]:
 
 
 def _sums(evidence: Evidence) -> Iterator[Finding]:
-    """Stripe's sum for each customer and meter is what the claims have to charge."""
+    """Stripe's sum for each customer and meter is what the claims have to charge.
+
+    What Stripe accepted and does not count after all is no fault of the ledger's.
+    """
     due = charges(evidence)
-    accepted = {each.identifier for each in evidence.meter_events}
+    counts = {each.identifier: each.counted for each in evidence.meter_events}
     unknown = _dead_reports(evidence, "outcome_unknown")
     ours: dict[tuple[str, str], int] = defaultdict(int)
     for report in evidence.reports:
-        counted_unknown = report.identifier in accepted and str(report.report_id) in unknown
-        if report.state == "reported" or counted_unknown:
+        is_counted = counts.get(report.identifier, report.state == "reported")
+        if is_counted and (report.state == "reported" or str(report.report_id) in unknown):
             ours[report.customer, report.meter] += due.get(
                 (report.claim, report.meter), Charge()
             ).value

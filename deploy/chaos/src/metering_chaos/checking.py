@@ -10,6 +10,7 @@ from metering_chaos.billing import check_billing
 from metering_chaos.charges import Payers
 from metering_chaos.evidence import Evidence, LedgerEvent, MessageKind
 from metering_chaos.findings import Finding, Verdict, Violation
+from metering_chaos.reconciling import check_later_word
 
 
 def check(evidence: Evidence) -> Verdict:
@@ -21,6 +22,7 @@ def check(evidence: Evidence) -> Verdict:
             *_states(evidence),
             *check_billing(evidence),
             *_accounts(evidence),
+            *check_later_word(evidence),
             *(
                 Finding(Violation.UNACCOUNTED, f"{depth} messages are left in {queue}", depth)
                 for queue, depth in evidence.queued.items()

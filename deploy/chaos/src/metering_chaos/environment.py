@@ -34,6 +34,7 @@ GRACE_SECONDS: Final = 5.0
 NORMAL_WATERMARK: Final = "0.4"
 CTL_ATTEMPTS: Final = 3
 FULL_DISK_MB: Final = 1
+SUMMARY_LAG: Final = {"STRIPE_SUMMARY_LAG_SECONDS": "30"}
 DATABASE_ERRORS: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
@@ -254,7 +255,10 @@ def _options(proxies: Mapping[str, Proxy], processes: int, plans_file: Path) -> 
         tier_scale=0.005,
         max_calls_per_second=200,
         grace_seconds=GRACE_SECONDS,
-        service_environment={"usage-ingest": {"REPORT_WINDOW_SECONDS": "2"}},
+        service_environment={
+            "usage-ingest": {"REPORT_WINDOW_SECONDS": "2", **SUMMARY_LAG},
+            "stripe-reporter": {"STRIPE_READS_PER_SECOND": "50", **SUMMARY_LAG},
+        },
         processes=processes,
         # The full disk allows no longer file than these, so that the write-ahead log goes on.
         wal_segment_mb=FULL_DISK_MB,

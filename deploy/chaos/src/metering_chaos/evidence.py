@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -115,13 +116,42 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class MeterEvent:
-    """What Stripe accepted under one identifier, ``times`` times; it should be once."""
+    """What Stripe accepted under one identifier, ``times`` times; it should be once.
+
+    ``hour`` is the one it belongs to. Stripe may find out later that it is not ``counted``.
+    """
 
     identifier: str
     customer: str
     meter: str
     value: int
     times: int
+    hour: datetime
+    counted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class HourDifference:
+    """By how much Stripe's sum of an hour is above the ledger's, or, below 0, under it."""
+
+    customer: str
+    meter: str
+    hour: datetime
+    kind: str
+    by: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaterWord:
+    """What Stripe has said after its answers, and the ledger made of its sums.
+
+    Attributes:
+        rejected: The identifiers that the error reports name which a service has taken.
+        differences: The ledger's open differences.
+    """
+
+    rejected: frozenset[str]
+    differences: Sequence[HourDifference]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +173,7 @@ class Evidence:
         sums: What Stripe counted, by customer and meter.
         customers: The accounts of Stripe's customers that are not deleted.
         queued: Messages that are ready in queues that should be empty in the end.
+        later: What Stripe has said later, once a day has passed; None: it was not waited for.
     """
 
     confirmed: Sequence[Message]
@@ -159,3 +190,4 @@ class Evidence:
     sums: Mapping[tuple[str, str], int]
     customers: Mapping[str, UUID]
     queued: Mapping[str, int]
+    later: LaterWord | None = None

@@ -1,6 +1,7 @@
 """Gathering the evidence from the databases, the broker's queues and Stripe."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
@@ -14,13 +15,16 @@ from metering_chaos.environment import DATABASE_ERRORS, Environment
 from metering_chaos.evidence import (
     Evidence,
     FirstUse,
+    HourDifference,
     LateReading,
+    LaterWord,
     LedgerEvent,
     MeterEvent,
     ModelUsage,
     Report,
     ToolRun,
 )
+from metering_chaos.later_word import rejected_identifiers
 from metering_chaos.plan import INGEST, PROVISIONER
 from metering_chaos.publisher import LoadPublisher
 
@@ -37,6 +41,11 @@ SELECT report_id, identifier, claim_id, stripe_customer_id, meter, value, event_
   FROM usage_reports
 """
 ACCOUNTS: Final = "SELECT user_id, stripe_customer_id FROM billing_accounts"
+DIFFERENCES: Final = """
+SELECT stripe_customer_id, meter, hour, kind,
+       (counted - CASE WHEN counted < expected THEN expected ELSE at_most END)::bigint
+  FROM differences WHERE closed_at IS NULL
+"""
 PROFILES: Final = "SELECT user_id FROM user_profiles"
 
 
@@ -44,16 +53,20 @@ UNREADABLE: Final = (*DATABASE_ERRORS, aiohttp.ClientError, aiormq.exceptions.AM
 """What reading raises while a server is away."""
 
 
-async def gather_evidence(environment: Environment, publisher: LoadPublisher) -> Evidence:
+async def gather_evidence(
+    environment: Environment, publisher: LoadPublisher, *, later: bool = False
+) -> Evidence:
     """Read everything; nothing is changed, and dead letters stay in their queues.
+
+    ``later``: also what Stripe has said later, and where its sums differ.
 
     Raises one of ``UNREADABLE`` while a server is away.
     """
     stack = environment.stack
     async with environment.database(INGEST) as ledger:
-        events, late_readings, first_uses, reports, accounts = [
+        events, late_readings, first_uses, reports, accounts, differences = [
             await ledger.fetch(query)
-            for query in (EVENTS, LATE_READINGS, FIRST_USES, REPORTS, ACCOUNTS)
+            for query in (EVENTS, LATE_READINGS, FIRST_USES, REPORTS, ACCOUNTS, DIFFERENCES)
         ]
     async with environment.database(PROVISIONER) as provisioning:
         profiles = await provisioning.fetch(PROFILES)
@@ -75,6 +88,12 @@ async def gather_evidence(environment: Environment, publisher: LoadPublisher) ->
         sums=await _sums(environment),
         customers=await read_customers(stack.emulator.url, stack.stripe_key),
         queued=await read_depths(environment),
+        later=LaterWord(
+            await rejected_identifiers(environment),
+            tuple(HourDifference(*row) for row in differences),
+        )
+        if later
+        else None,
     )
 
 
@@ -85,7 +104,9 @@ def _usage(model: str | None, read: int, written: int) -> ModelUsage | None:
 async def _meter_events(environment: Environment) -> tuple[MeterEvent, ...]:
     """Read what Stripe accepted, each identifier with the content of its last event."""
     attempts = await environment.stripe.attempts()
-    content = {event["identifier"]: event for event in await environment.stripe.events()}
+    counted, uncounted = await environment.stripe.events(), await environment.stripe.uncounted()
+    content = {event["identifier"]: event for event in (*counted, *uncounted)}
+    lost = {event["identifier"] for event in uncounted}
     return tuple(
         MeterEvent(
             identifier,
@@ -93,10 +114,16 @@ async def _meter_events(environment: Environment) -> tuple[MeterEvent, ...]:
             content[identifier]["event_name"],
             int(content[identifier]["payload"]["value"]),
             counts["accepted"],
+            _hour(content[identifier]["timestamp"]),
+            counted=identifier not in lost,
         )
         for identifier, counts in attempts.items()
         if counts["accepted"]
     )
+
+
+def _hour(timestamp: int) -> datetime:
+    return datetime.fromtimestamp(timestamp // 3600 * 3600, UTC)
 
 
 async def _sums(environment: Environment) -> dict[tuple[str, str], int]:

@@ -16,6 +16,7 @@ from metering_chaos.evidence import Evidence
 from metering_chaos.faults import FaultInjector
 from metering_chaos.findings import Verdict
 from metering_chaos.gathering import UNREADABLE, gather_evidence
+from metering_chaos.later_word import leave_uncounted, pass_a_day
 from metering_chaos.load import make_load, make_organisations
 from metering_chaos.organisations import found_organisations
 from metering_chaos.plan import Kind, make_plan
@@ -36,12 +37,17 @@ MOST_PATIENCE: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """The parameters of a run; ``minutes`` bound it from start to end."""
+    """The parameters of a run; ``minutes`` bound it from start to end.
+
+    With ``uncounted``, the share of what Stripe accepts and does not count, the run has a day of
+    Stripe's after its end, and Stripe's sums are checked, which takes some minutes more.
+    """
 
     events: int
     faults: int
     seed: int
     minutes: float
+    uncounted: float | None = None
 
     @property
     def load_seconds(self) -> float:
@@ -84,6 +90,8 @@ async def run_chaos(parameters: Parameters, directory: Path, say: Say) -> Outcom
     seed, seconds = parameters.seed, parameters.load_seconds
     async with open_environment(directory, say, processes=2) as environment:
         await found_organisations(environment, make_organisations(seed))
+        if parameters.uncounted is not None:
+            await leave_uncounted(environment, parameters.uncounted)
         load = make_load(seed, parameters.events, seconds, datetime.now(UTC))
         publisher = LoadPublisher(environment.stack.amqp_url("publisher"), load)
         injector = FaultInjector(environment, publisher)
@@ -101,6 +109,12 @@ async def run_chaos(parameters: Parameters, directory: Path, say: Say) -> Outcom
             say("all faults are lifted")
             patience = parameters.settle_seconds
             evidence, verdict = await settle(environment, publisher, publishing, patience)
+            if parameters.uncounted is not None:
+                await pass_a_day(environment)
+                evidence, verdict = await settle(
+                    environment, publisher, publishing, patience, later=True
+                )
+                _observe_later_word(environment, evidence)
             await verify_totals(environment)
         environment.observed["readings later than their runs"] = len(evidence.late_readings)
         return Outcome(
@@ -146,8 +160,12 @@ async def settle(
     publisher: LoadPublisher,
     publishing: asyncio.Task[None],
     patience: float,
+    *,
+    later: bool = False,
 ) -> tuple[Evidence, Verdict]:
     """Check until nothing is open twice in a row, or there is no progress for ``patience`` seconds.
+
+    ``later``: Stripe's later word is checked as well.
 
     Raises:
         TimeoutError: the evidence could not be read within ``patience`` seconds.
@@ -156,7 +174,7 @@ async def settle(
     while True:
         if publishing.done():
             publishing.result()
-        evidence = await _gather(environment, publisher, waiting.deadline)
+        evidence = await _gather(environment, publisher, waiting.deadline, later=later)
         verdict = check(evidence)
         clean = verdict.clean and publishing.done()
         if (clean and clean_before) or waiting.over(verdict.open):
@@ -166,16 +184,29 @@ async def settle(
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def _gather(environment: Environment, publisher: LoadPublisher, deadline: float) -> Evidence:
+async def _gather(
+    environment: Environment, publisher: LoadPublisher, deadline: float, *, later: bool
+) -> Evidence:
     """Gather the evidence; a server that has just been restarted is waited for."""
     while True:
         try:
-            return await gather_evidence(environment, publisher)
+            return await gather_evidence(environment, publisher, later=later)
         except UNREADABLE as error:
             if asyncio.get_running_loop().time() > deadline:
                 raise TimeoutError("the evidence cannot be read") from error
             environment.say(f"settling: the evidence cannot be read yet ({type(error).__name__})")
             await asyncio.sleep(POLL_SECONDS)
+
+
+def _observe_later_word(environment: Environment, evidence: Evidence) -> None:
+    uncounted = [each for each in evidence.meter_events if not each.counted]
+    states = Counter(each.state for each in evidence.reports)
+    environment.observed["reports that Stripe did not count"] = len(uncounted)
+    environment.observed["reports rejected later"] = states["rejected_later"]
+    if evidence.later is not None:
+        kinds = Counter(each.kind for each in evidence.later.differences)
+        for kind, count in kinds.items():
+            environment.observed[f"hours with a difference ({kind})"] = count
 
 
 async def _say_progress(publisher: LoadPublisher, say: Say) -> None:

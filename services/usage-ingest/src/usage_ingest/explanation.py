@@ -176,7 +176,8 @@ def sum_of_hour(report_id: UUID, hour: HourAtStripe | None) -> str:
     if hour is None:
         return "Stripe's sum of its hour was not read yet"
     shown = f"Stripe's sum of its hour is {hour.counted:g}, as read {rfc_3339(hour.as_of)}"
-    inferred = infer([each.report for each in hour.reports], hour.counted).get(report_id)
+    reports = [each.report for each in hour.reports]
+    inferred = infer(reports, hour.counted, hour.as_of).get(report_id)
     if inferred is not None:
         shown += f": it seems that Stripe {'had' if inferred else 'did not show'} it (an inference)"
     if hour.lagging:

@@ -99,7 +99,7 @@ async def _as_csv(
 def facts(each: OpenDifference) -> dict[str, object]:
     """Return a difference for programs, with each report of its hour and what is inferred of it."""
     reports = [named.report for named in each.reports]
-    inferred = infer(reports, each.difference.counted)
+    inferred = infer(reports, each.difference.counted, each.last_seen)
     suspected = set(suspects(reports, each.difference))
     return {
         "customer": each.customer,

@@ -22,6 +22,13 @@ that nothing is inferred."""
 MOST_OPEN: Final = 20
 """Reports without an answer in one hour; beyond that nothing is inferred, likewise."""
 
+LONGEST_LAG: Final = timedelta(days=1)
+"""Within it Stripe shows what it has accepted: the most that the setting of its lag may be."""
+
+CALLED_FOR: Final = timedelta(days=1)
+"""From forwarding a report until it is certainly not sent to Stripe any more: 23 h from its first
+call, which follows at once. One that waited for long in stripe-reporter's queue may be later."""
+
 Number = int | float
 """Stripe's sums are floats; a whole one is taken for a whole number."""
 
@@ -60,11 +67,20 @@ class HourReport:
     state: str
     answered_at: datetime | None = None
     ever_unknown: bool = False
+    forwarded_at: datetime | None = None
 
     @property
     def standing(self) -> Standing:
         """What the ledger knows of it at Stripe."""
         return standing_of(self.state, ever_unknown=self.ever_unknown)
+
+    def is_shown(self, as_of: datetime) -> bool:
+        """Whether a sum that was read at ``as_of`` has it for certain, if Stripe has it at all."""
+        if self.state == "rejected":
+            last_call = self.answered_at
+        else:
+            last_call = None if self.forwarded_at is None else self.forwarded_at + CALLED_FOR
+        return last_call is not None and last_call + LONGEST_LAG <= as_of
 
 
 class Kind(StrEnum):
@@ -247,12 +263,13 @@ class HourAtStripe:
     reports: tuple[NamedReport, ...]
 
 
-def infer(reports: Sequence[HourReport], counted: float) -> dict[UUID, bool]:
-    """Infer which reports without an answer Stripe has, from its sum of their hour.
+def infer(reports: Sequence[HourReport], counted: float, as_of: datetime) -> dict[UUID, bool]:
+    """Infer which reports without an answer Stripe has, from its sum of their hour at ``as_of``.
 
     Stripe may also lack what it had accepted: 5 that were lost and 5 of an unknown report make the
-    sum that the 5 alone would make, and then nothing is said. Nor is anything in an hour with
-    shadow reports: of their usage Stripe may have any part.
+    sum that the 5 alone would make, and then nothing is said. Nor is a report missing that Stripe
+    may have accepted and not shown yet. Nor is anything in an hour with shadow reports: of their
+    usage Stripe may have any part.
 
     Returns:
         By report, whether Stripe has it: only of those for which every explanation of the sum says
@@ -270,7 +287,7 @@ def infer(reports: Sequence[HourReport], counted: float) -> dict[UUID, bool]:
             return {}
         without = any(counted - each in accepted for each in others)
         with_it = any(counted - report.value - each in accepted for each in others)
-        if without != with_it:
+        if without != with_it and (with_it or report.is_shown(as_of)):
             inferred[report.report_id] = with_it
     return inferred
 

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import wraps
@@ -124,9 +123,9 @@ class Entitlements:
         """
         deadline = time.monotonic() + self._budget
         user = str(UUID(str(user_id)))
-        found = self._begin(user)
-        if isinstance(found, Future):
-            found = _wait(found, deadline - time.monotonic())
+        found, answered = self._begin(user, server_id, tool_name)
+        if answered is not None:
+            found = _wait(answered, deadline - time.monotonic(), found)
         return self._decide(found, server_id, tool_name, otherwise)
 
     @_never_raises_async
@@ -136,9 +135,9 @@ class Entitlements:
         """Do ``allowed`` without blocking the event loop."""
         deadline = time.monotonic() + self._budget
         user = str(UUID(str(user_id)))
-        found = self._begin(user)
-        if isinstance(found, Future):
-            found = await _wait_async(found, deadline - time.monotonic())
+        found, answered = self._begin(user, server_id, tool_name)
+        if answered is not None:
+            found = await _wait_async(answered, deadline - time.monotonic(), found)
         return self._decide(found, server_id, tool_name, otherwise)
 
     def stats(self) -> EntitlementStats:
@@ -170,17 +169,24 @@ class Entitlements:
         _inherited.append(self._parts)
         self._parts = _Parts(self._settings)
 
-    def _begin(self, user: str) -> _Found | Answered:
-        """Return what is known about a user, or the request to wait for."""
+    def _begin(self, user: str, server_id: str, tool_name: str) -> tuple[_Found, Answered | None]:
+        """Return what is known about a user, and the request to wait for, if any.
+
+        An old answer is used while a new one is fetched, unless it refuses: the user may have just
+        upgraded.
+        """
         parts = self._parts
         kept, now = parts.cache.get(user), time.monotonic()
-        if kept is not None and now < kept.fresh_until:
-            return _Found(kept.entitlement, Source.HIT)
-        if kept is not None and now < kept.usable_until:
-            if not parts.requests.is_under_way(user):
-                parts.requests.join(user, 0)
-            return _Found(kept.entitlement, Source.STALE)
-        return parts.requests.join(user, self._budget) or _Found(None, Source.UNAVAILABLE)
+        if kept is None or now >= kept.usable_until:
+            return _Found(None, Source.UNAVAILABLE), parts.requests.join(user, self._budget)
+        if now < kept.fresh_until:
+            return _Found(kept.entitlement, Source.HIT), None
+        stale = _Found(kept.entitlement, Source.STALE)
+        if not decide(kept.entitlement, server_id, tool_name, otherwise=False).allowed:
+            return stale, parts.requests.join(user, self._budget)
+        if not parts.requests.is_under_way(user):
+            parts.requests.join(user, 0)
+        return stale, None
 
     def _decide(
         self, found: _Found, server_id: str, tool_name: str, otherwise: Otherwise
@@ -209,14 +215,14 @@ def _is_open(otherwise: object) -> bool:
     return otherwise is True or otherwise == "open"
 
 
-def _wait(answered: Answered, seconds: float) -> _Found:
+def _wait(answered: Answered, seconds: float, known: _Found) -> _Found:
     try:
-        return _answer(answered.result(max(seconds, 0.0)))
+        return _answer(answered.result(max(seconds, 0.0)), known)
     except TimeoutError:
-        return _Found(None, Source.TIMEOUT)
+        return _late(known)
 
 
-async def _wait_async(answered: Answered, seconds: float) -> _Found:
+async def _wait_async(answered: Answered, seconds: float, known: _Found) -> _Found:
     loop = asyncio.get_running_loop()
     woken = asyncio.Event()
 
@@ -229,9 +235,13 @@ async def _wait_async(answered: Answered, seconds: float) -> _Found:
         async with asyncio.timeout(max(seconds, 0.0)):
             await woken.wait()
     except TimeoutError:
-        return _Found(None, Source.TIMEOUT)
-    return _answer(answered.result())
+        return _late(known)
+    return _answer(answered.result(), known)
 
 
-def _answer(entitlement: Entitlement | None) -> _Found:
-    return _Found(entitlement, Source.UNAVAILABLE if entitlement is None else Source.FETCHED)
+def _answer(entitlement: Entitlement | None, known: _Found) -> _Found:
+    return known if entitlement is None else _Found(entitlement, Source.FETCHED)
+
+
+def _late(known: _Found) -> _Found:
+    return _Found(None, Source.TIMEOUT) if known.entitlement is None else known

@@ -114,10 +114,13 @@ WITH taken AS MATERIALIZED (
               FROM (SELECT t.*, t.occurred_at < CAST(:live_from AS timestamptz) AS shadow,
                            CASE WHEN (t.account_id, t.bucket) IN (SELECT * FROM split) THEN (
                                 SELECT max(b.at)
-                                  FROM account_subscriptions s
-                                  JOIN subscription_periods p USING (subscription_id)
+                                  FROM (SELECT subscription_id FROM account_subscriptions
+                                         WHERE account_id = t.account_id OFFSET 0) s
+                                 CROSS JOIN LATERAL (
+                                       SELECT period_start, period_end FROM subscription_periods
+                                        WHERE subscription_id = s.subscription_id OFFSET 0) p
                                  CROSS JOIN LATERAL (VALUES (p.period_start), (p.period_end)) b(at)
-                                 WHERE s.account_id = t.account_id AND b.at <= t.occurred_at)
+                                 WHERE b.at <= t.occurred_at)
                            END AS begins
                       FROM taken t) t
              GROUP BY account_id, plan, alone, bucket, begins, shadow, dimensions) g
@@ -215,7 +218,8 @@ class Claims:
 
     ``routes`` are all keys of routes that the file of plans has, also those that no plan has a
     meter for. Readings of other routes stay due, with their runs, until the file has them again;
-    so does any route of an account whose plan is not among ``charges``. Usage of before ``live_from`` becomes reports that are never forwarded.
+    so does any route of an account whose plan is not among ``charges``. Usage of before
+    ``live_from`` becomes reports that are never forwarded.
     """
 
     def __init__(

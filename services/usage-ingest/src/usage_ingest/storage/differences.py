@@ -32,7 +32,7 @@ SELECT * FROM differences
 """)
 
 HOUR_REPORTS: Final = text("""
-SELECT r.report_id, r.identifier, r.value, r.state, r.ever_unknown, r.reason,
+SELECT r.report_id, r.identifier, r.value, r.state, r.ever_unknown, r.reason, r.forwarded_at,
        CASE WHEN r.state = 'shadow' THEN r.created_at ELSE r.answered_at END AS answered_at
   FROM usage_reports r
  WHERE date_bin('1 hour', r.occurred_at, timestamptz 'epoch') = :hour
@@ -156,7 +156,14 @@ async def _reports(connection: AsyncConnection, of: Mapping[str, Any]) -> tuple[
         NamedReport(
             row.identifier,
             row.reason,
-            HourReport(row.report_id, row.value, row.state, row.answered_at, row.ever_unknown),
+            HourReport(
+                row.report_id,
+                row.value,
+                row.state,
+                row.answered_at,
+                row.ever_unknown,
+                row.forwarded_at,
+            ),
         )
         for row in rows
     )

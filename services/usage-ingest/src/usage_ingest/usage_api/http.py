@@ -176,11 +176,12 @@ class _Tagged:
 
 
 def _response(answer: _Tagged, *, unchanged: bool) -> Response:
-    # `/v1/usage` is one address for every user: a browser that several use keeps them apart.
+    # `/v1/usage` is one address for every user and every page: a browser keeps their answers apart.
+    # One that was kept for a page of our own has no header by which another's may read it.
     headers = {
         "ETag": answer.etag,
         "Cache-Control": f"private, max-age={MAX_AGE}",
-        "Vary": "Authorization",
+        "Vary": "Authorization, Origin",
     }
     if unchanged:
         return Response(status_code=304, headers=headers)
