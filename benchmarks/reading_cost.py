@@ -48,6 +48,7 @@ async def measure(servers: Servers, count: int, seconds: float, *, reading: bool
     async with standalone_platform(
         servers.broker, servers.postgres, logs, SETTINGS, [MODULE]
     ) as platform:
+        platform.start_stripe()
         customers = await platform.customers(CUSTOMERS)
         examples = [Example.of(report(customer)) for customer in customers]
         await pile_up(

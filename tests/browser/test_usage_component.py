@@ -127,7 +127,7 @@ def test_range_without_runs_says_so(page: UsagePage, api: UsageApi) -> None:
 
 
 def test_loading_is_shown_until_the_answer(page: UsagePage, api: UsageApi, ada: UserData) -> None:
-    """And a screen reader is told."""
+    """And a screen reader says it."""
     assert ada.recorded
     api.open.clear()
 
@@ -194,7 +194,7 @@ def test_service_that_is_away_is_an_error(page: UsagePage, api: UsageApi) -> Non
 
 
 def test_user_without_a_plan_and_service_without_plans(page: UsagePage, api: UsageApi) -> None:
-    """The first is told that nothing may be run; of the second only runs are shown."""
+    """The first reads that nothing may be run; of the second only runs are shown."""
     nothing = [{"server_id": "*", "tool_name": "*"}]
     api.users[ADA] = UserData(recorded=[run("files", "search", 6)], plan=None, denied=nothing)
     page.open_demo()

@@ -241,7 +241,7 @@ def test_token_stays_out_of_addresses_cookies_and_storage(
 
 
 def test_member_of_an_account_sees_no_amounts_of_it(page: UsagePage, api: UsageApi) -> None:
-    """They see their own runs and the limits, and are told who sees the rest."""
+    """They see their own runs and the limits, and read who sees the rest."""
     hidden = limit("runs", 0, 2000) | {"used": None, "remaining": None}
     api.users[ADA] = UserData(
         recorded=[run("files", "search", 6)], amounts=None, limits=[hidden], account=ACME

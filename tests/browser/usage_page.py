@@ -85,7 +85,7 @@ class UsagePage:
 
     @property
     def status(self) -> str:
-        """What a screen reader was last told."""
+        """What a screen reader said last."""
         return str(self.find("[role='status']").get_property("textContent"))
 
     def until(self, condition: Callable[[], object]) -> None:

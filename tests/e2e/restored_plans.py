@@ -1,4 +1,4 @@
-"""What an organisation buys, uses and is told, in a platform that loses its ledger."""
+"""What an organisation buys, uses and gets as notices, in a platform that loses its ledger."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -76,7 +76,7 @@ Amounts = Mapping[str, float]
 
 @dataclass
 class Organisation:
-    """An account with a subscription, one user, and a queue for what it is told."""
+    """An account with a subscription, one user, and a queue for its notices."""
 
     scenario: RestoreScenario
     notices: aio_pika.abc.AbstractQueue
@@ -134,8 +134,8 @@ class Organisation:
             attempts = await stripe.attempts()
         assert max(each["accepted"] for each in attempts.values()) == 1
 
-    async def told(self) -> set[str]:
-        """Wait until the account is told something; return the ids of all of it."""
+    async def notices_so_far(self) -> set[str]:
+        """Wait for a notice of the account; return the ids of all of them."""
 
         async def taken() -> set[str]:
             message = await self.notices.get(fail=False, no_ack=True)

@@ -210,7 +210,7 @@ async def test_customers_lost_in_a_restore_are_found_again(scenario: RestoreScen
 async def test_restored_ledger_has_plans_prices_and_first_uses_back(
     platform: Platform, postgres: PostgresServer, tmp_path: Path
 ) -> None:
-    """An organisation joined, used, was told of its limit and got a late price since the backup."""
+    """An organisation joined, passed a share of its limit and got a late price since the backup."""
     scenario, plans = RestoreScenario(platform, postgres, tmp_path), tmp_path / "plans.yaml"
     async with organisation(scenario, plans, lost="usage_ingest") as team:
         await team.subscribe()
@@ -222,7 +222,7 @@ async def test_restored_ledger_has_plans_prices_and_first_uses_back(
         plans.write_text(PLANS + LATE_MODEL.lstrip("\n"))
         platform.relaunch(INGEST)
         await team.until_charged(tool_call_executed=4, premium=1, micros=4800, tools=3)
-        told = await team.told()
+        notices = await team.notices_so_far()
         scenario.lose(INGEST)
 
         await scenario.adopt("--reports-only")
@@ -241,7 +241,7 @@ async def test_restored_ledger_has_plans_prices_and_first_uses_back(
 
         await team.until_charged(tool_call_executed=6, premium=1, micros=4800, tools=4)
         assert adopted[0] == 0, adopted
-        assert await team.told() == told
+        assert await team.notices_so_far() == notices
         await platform.run_command("usage_ingest", "totals", "--verify")
 
 

@@ -195,9 +195,9 @@ async def test_the_sdk_takes_an_error_report_and_fetches_it(
     notification = sdk.parse_event_notification(body, signature, SECRET)
     retrieved = await sdk.v2.core.events.retrieve_async(notification.id)
     blocking = stripe.StripeClient(KEY, base_addresses={"api": emulator.url})
-    told: Any = blocking.parse_event_notification(body, signature, SECRET)
-    fetched = await asyncio.to_thread(told.fetch_event)
-    meter = await asyncio.to_thread(told.fetch_related_object)
+    notice: Any = blocking.parse_event_notification(body, signature, SECRET)
+    fetched = await asyncio.to_thread(notice.fetch_event)
+    meter = await asyncio.to_thread(notice.fetch_related_object)
 
     assert type(notification).__name__ == "V1BillingMeterErrorReportTriggeredEventNotification"
     assert "data" not in receiver.events[0]

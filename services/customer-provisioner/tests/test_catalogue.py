@@ -182,7 +182,7 @@ METERED = (", usage_type: metered, meter: tool_call_executed", "unit_amount: 5")
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "expected"),
     [
         (("", "unit_amount: 5"), ("", "unit_amount: 6"), "unit_amount 5 -> 6"),
         (
@@ -211,7 +211,7 @@ METERED = (", usage_type: metered, meter: tool_call_executed", "unit_amount: 5")
     ],
 )
 def test_terms_differ_in_what_decides_how_much_is_paid(
-    before: tuple[str, str], after: tuple[str, str], told: str | None
+    before: tuple[str, str], after: tuple[str, str], expected: str | None
 ) -> None:
     """Another way to write an amount is no difference, and a nickname is none."""
     found, wanted = (
@@ -221,4 +221,4 @@ def test_terms_differ_in_what_decides_how_much_is_paid(
 
     said = list(differences(found, wanted))
 
-    assert (said == []) if told is None else (told in said)
+    assert (said == []) if expected is None else (expected in said)

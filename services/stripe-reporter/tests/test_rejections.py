@@ -123,7 +123,7 @@ def test_an_answer_that_comes_late_has_its_own_call_s_key() -> None:
 
 
 def test_a_report_that_is_given_back_is_never_sent_again() -> None:
-    """However it comes back: the ledger is told once more, and no dead letter is made."""
+    """However it comes back: it is announced once more, and not dead-lettered."""
     row = replace(answered("accepted"), rejected_later="no_meter", rejected_later_at=START)
 
     decision = decide(REPORT, row, START + timedelta(days=40))

@@ -14,29 +14,29 @@ USER = UUID(int=1)
 
 def test_reports_of_a_claim_are_not_said_to_be_of_one_run() -> None:
     """A run without tokens is claimed with one that has some: only one meter has it."""
-    told = told_of({"tool_call_executed": 1}, "llm_cost_micros", "tool_call_executed")
+    lines = lines_of({"tool_call_executed": 1}, "llm_cost_micros", "tool_call_executed")
 
-    (line,) = [each for each in told if each.startswith("claimed with other runs")]
-    assert told.index("worth 1 on tool_call_executed") < told.index(line)
-    assert told.index(line) < next(n for n, each in enumerate(told) if each.startswith("report "))
+    (line,) = [each for each in lines if each.startswith("claimed with other runs")]
+    assert lines.index("worth 1 on tool_call_executed") < lines.index(line)
+    assert lines.index(line) < next(n for n, each in enumerate(lines) if each.startswith("report "))
 
 
 def test_the_only_report_of_a_claim_needs_no_such_line() -> None:
     """It can only be the run's."""
-    told = told_of({"tool_call_executed": 1}, "tool_call_executed")
+    lines = lines_of({"tool_call_executed": 1}, "tool_call_executed")
 
-    assert not [each for each in told if each.startswith("claimed with other runs")]
+    assert not [each for each in lines if each.startswith("claimed with other runs")]
 
 
 def test_a_route_is_told_from_a_meter() -> None:
     """Stripe has no meter of such a name."""
-    told = told_of({"@premium": 1}, "premium_tool_calls")
+    lines = lines_of({"@premium": 1}, "premium_tool_calls")
 
-    after = told[1 + told.index("worth 1 on @premium")]
+    after = lines[1 + lines.index("worth 1 on @premium")]
     assert after == "  a route (@) is on the meter that the plan of its account has for it, if any"
 
 
-def told_of(readings: Mapping[str, int], *meters: str) -> list[str]:
+def lines_of(readings: Mapping[str, int], *meters: str) -> list[str]:
     """Return the lines on an event with these readings, in a claim with reports on ``meters``."""
     reports = tuple(report(number, meter) for number, meter in enumerate(meters))
     placements = (Placement.IN_PERIOD,) * len(meters)

@@ -121,10 +121,10 @@ async def test_without_execute_nothing_is_written(stripe: Stripe, api: Catalogue
 
     made = await ensure(PLANS, api, execute=True)
 
-    def told(changes: list[Any]) -> list[tuple[str, str, str, str]]:
+    def shown(changes: list[Any]) -> list[tuple[str, str, str, str]]:
         return [(each.kind, each.name, each.action, each.detail) for each in changes]
 
-    assert told(printed) == told(made)
+    assert shown(printed) == shown(made)
 
 
 async def test_second_run_has_nothing_to_do(stripe: Stripe, api: CatalogueApi) -> None:

@@ -17,10 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from integration.stripe_reporter.bench import KEY, METER, Bench, add_meters
 from integration.stripe_reporter.test_rejected_later import (
     CODE,
+    error_reports,
     hear,
     outcomes,
     reject_later,
-    told,
 )
 from local_stack.catalogue import base_environment
 from local_stack.ports import free_ports
@@ -257,7 +257,7 @@ async def test_a_report_that_was_rejected_since_is_listed_however_old_its_call(
     async with bench.reporting():
         await bench.send(rejected, counted)
         await bench.outcomes(2)
-        await hear(bench, *told(bench))
+        await hear(bench, *error_reports(bench))
         await outcomes(bench, 3)
     since = bench.now() - timedelta(seconds=30)
 

@@ -42,7 +42,7 @@ def reject_later(bench: Bench, **conditions: Any) -> None:
     bench.account.later_validation.faults.add(EventFault.read(fault))
 
 
-def told(bench: Bench) -> list[MeterErrorsFound]:
+def error_reports(bench: Bench) -> list[MeterErrorsFound]:
     """Let Stripe's window pass, and return what its webhooks would say."""
     bench.pass_time(timedelta(seconds=60))
     bench.account.settle()
@@ -86,7 +86,7 @@ async def test_a_sample_rejects_its_report_and_the_ledger_is_told(bench: Bench) 
     async with bench.reporting():
         await bench.send(rejected, counted)
         await bench.outcomes(2)
-        [found] = told(bench)
+        [found] = error_reports(bench)
         await hear(bench, found)
         kinds = await outcomes(bench, 3)
 
@@ -104,7 +104,7 @@ async def test_what_is_heard_twice_or_again_after_a_move_changes_nothing(bench: 
     async with bench.reporting():
         await bench.send(event)
         await bench.outcomes(1)
-        [found] = told(bench)
+        [found] = error_reports(bench)
         await hear(bench, found, found)
         await outcomes(bench, 2)
         await bench.send(event)
@@ -123,7 +123,7 @@ async def test_a_sample_before_the_answer_waits_for_it(bench: Bench) -> None:
     async with bench.reporting():
         await bench.send(event)
         await eventually(lambda: bench.state(event), lambda state: state == "unknown")
-        [found] = told(bench)
+        [found] = error_reports(bench)
         await hear(bench, found)
         kinds = await outcomes(bench, 2)
 
@@ -146,7 +146,7 @@ async def test_a_key_of_anothers_form_does_not_hide_what_else_an_event_says(benc
     async with bench.reporting():
         await bench.send(event)
         await bench.outcomes(1)
-        await hear(bench, *told(bench))
+        await hear(bench, *error_reports(bench))
         kinds = await outcomes(bench, 2)
 
     assert kinds[-1] == "usage.rejected_later.v1"
@@ -165,7 +165,7 @@ async def test_the_hours_of_errors_are_read_though_meters_were_not_listed_at_onc
     async with bench.reporting():
         await bench.send(event)
         await bench.outcomes(1)
-        found = told(bench)
+        found = error_reports(bench)
         bench.pass_time(timedelta(hours=30))
         await hear(bench, *found)
         await outcomes(bench, 2)
@@ -200,7 +200,7 @@ async def test_errors_of_others_and_events_that_are_gone_harm_nothing(bench: Ben
     )
 
     async with bench.reporting():
-        await hear(bench, *told(bench), missing)
+        await hear(bench, *error_reports(bench), missing)
         letters = await eventually(
             lambda: bench.vhost.dead_letters(METER_ERRORS_QUEUE), lambda found: len(found) == 1
         )
@@ -227,7 +227,7 @@ async def test_what_cannot_be_fetched_is_fetched_later_while_reports_go_on(bench
     async with bench.reporting() as running:
         await bench.send(event)
         await bench.outcomes(1)
-        await hear(bench, *told(bench))
+        await hear(bench, *error_reports(bench))
         await outcomes(bench, 2)
         assert running.circuit.cause is None
 

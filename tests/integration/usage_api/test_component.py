@@ -108,7 +108,7 @@ async def test_two_users_in_two_tabs_see_their_own(site: Site, ledger: UsageLedg
 async def test_token_that_is_no_good_shows_nothing(
     site: Site, ledger: UsageLedger, token: str
 ) -> None:
-    """The reader is told that there is no access, and sees the figures once there is."""
+    """The reader sees that there is no access, and sees the figures once there is."""
     await ledger.runs(UUID(ADA), 12, tool=("weather", "forecast"))
     good = site.signer.token
     site.backend.sign = {

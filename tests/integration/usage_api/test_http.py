@@ -1,4 +1,4 @@
-"""What browsers and caches are told, whatever the answer is."""
+"""The headers for browsers and caches, whatever the answer is."""
 
 from pathlib import Path
 from uuid import uuid4
@@ -96,7 +96,7 @@ async def test_other_paths_and_methods_are_problems(api: Api) -> None:
 
 
 async def test_each_user_and_each_key_has_a_rate(reader: Database, key_set: Path) -> None:
-    """Who asks too often is told when to ask again; others are not affected."""
+    """Who asks too often gets the time to ask again; others are not affected."""
     async with running_api(reader, key_set, rate=2) as api:
         busy = api.signer.token(uuid4())
         answers = [await api.get("/v1/usage", busy) for _ in range(8)]

@@ -48,7 +48,7 @@ async def test_it_starts_without_the_database_and_finds_it(
 async def test_silent_database_is_503_in_time(
     urls: tuple[str, str], key_set: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page is told to ask again, rather than to wait; afterwards all is as before."""
+    """The answer asks a page to ask again, rather than to wait; afterwards all is as before."""
     monkeypatch.setattr("usage_ingest.usage_api.http.REQUEST_SECONDS", 0.5)
     async with (
         Line.to(URL(urls[1])) as line,

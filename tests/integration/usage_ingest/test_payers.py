@@ -380,9 +380,9 @@ async def test_runs_of_all_users_accounts_are_listed(payers: Payers) -> None:
     await payers.run(USER, 31, 50)
     await payers.assign(USER, TEAM, 40)
 
-    told = [await told_of(payers, user) for user in (USER, OTHER, FIRM)]
+    printed = [await printed_by(payers, user) for user in (USER, OTHER, FIRM)]
 
-    assert told == [
+    assert printed == [
         [
             "until the user's own account",
             "  it has no Stripe customer",
@@ -401,7 +401,7 @@ async def test_runs_of_all_users_accounts_are_listed(payers: Payers) -> None:
     ]
 
 
-async def told_of(payers: Payers, user: UUID) -> list[str]:
+async def printed_by(payers: Payers, user: UUID) -> list[str]:
     """Return the lines of `payers`, without times and revisions."""
     assignments = await LedgerReader(payers.database).assignments(user)
     lines = explain_payers(user, assignments)
@@ -420,14 +420,14 @@ async def test_explanation_of_a_run_says_who_pays_and_what_was_claimed_before(
     found = await payers.rows("SELECT event_id FROM usage_events ORDER BY occurred_at")
 
     reader = LedgerReader(payers.database)
-    told = []
+    printed = []
     for (event_id,) in found:
         history = await reader.history(event_id, NOW, timedelta(hours=1))
         assert history is not None
-        told.append(list(explain(history)))
+        printed.append(list(explain(history)))
 
     paid = f"paid by account {TEAM}, which its user was assigned to"
-    assert all(paid in lines for lines in told)
-    claimed = [[line for line in lines if "claimed for account" in line] for lines in told]
+    assert all(paid in lines for lines in printed)
+    claimed = [[line for line in lines if "claimed for account" in line] for lines in printed]
     assert [len(lines) for lines in claimed] == [1, 0]
     assert str(USER) in claimed[0][0]

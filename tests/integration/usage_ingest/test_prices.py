@@ -181,7 +181,7 @@ async def test_what_is_too_old_for_a_price_is_given_up(ledger: PricedLedger) -> 
 
 
 async def test_expired_run_lacks_no_price(ledger: PricedLedger) -> None:
-    """It is never billed, and nobody is told of it."""
+    """It is never billed, and nothing is announced."""
     await ledger.record(ledger.tokens("new"), now=NOW + timedelta(days=40))
 
     assert await ledger.run_sql("SELECT count(*) FROM unpriced_runs") == [(0,)]

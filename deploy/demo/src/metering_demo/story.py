@@ -73,7 +73,7 @@ class Cast:
 
 
 class Story:
-    """The story on a running stack, told once."""
+    """The story on a running stack, once."""
 
     def __init__(self, endpoints: Endpoints, patience: float) -> None:
         """Prepare; each wait for a figure ends after ``patience`` seconds."""

@@ -121,7 +121,7 @@ _LATER_WORD = Section(
     "Stripe's later word",
     (
         Panel(
-            "Errors told of later",
+            "Errors that Stripe reported later",
             "Reports that Stripe had accepted and does not count, as its error reports say. It"
             " names samples only: new are attempts that were not known, foreign are requests of"
             " other senders.",

@@ -1,4 +1,4 @@
-"""Error reports: which accepted meter events were rejected later, told by window and in samples.
+"""Error reports: which accepted meter events were rejected later, by window and in samples.
 
 Stripe validates some of a meter event only after its answer. What it then rejects within a window
 of ten seconds is one thin event per meter, made two seconds after the window's end. Its data counts

@@ -1,4 +1,4 @@
-"""Validation after the answer: which accepted meter events are not counted, and what is told."""
+"""Validation after the answer: which accepted meter events are not counted, and their reports."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Final

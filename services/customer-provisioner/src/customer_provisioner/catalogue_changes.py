@@ -116,12 +116,12 @@ def _price(plan: Plan, price: Price, found: Catalogue) -> Iterator[Change]:
     if there is None:
         request = Request("/v1/prices", creation(price, meter_id, marks))
         yield Change("price", key, Action.CREATE, plan.plan_type, request)
-    elif told := "; ".join(differences(there.terms, wanted_terms(price))):
+    elif changed := "; ".join(differences(there.terms, wanted_terms(price))):
         if not marks.items() <= there.metadata.items():
             request = Request(f"/v1/prices/{there.id}", {"metadata": marks})
             yield Change("price", key, Action.MARK, f"{there.id} with its plan", request)
         params = creation(price, meter_id, {**marks, REPLACES: there.id})
-        detail = f"{told}; {there.id} stays for those who have it"
+        detail = f"{changed}; {there.id} stays for those who have it"
         yield Change("price", key, Action.REPLACE, detail, Request("/v1/prices", params))
     elif not there.active:
         request = Request(f"/v1/prices/{there.id}", {"active": True})

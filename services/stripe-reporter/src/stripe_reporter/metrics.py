@@ -78,14 +78,14 @@ class ReporterMetrics:
         )
         # Reports being worked on, those that wait for their customer's turn included.
         self._in_hand = Gauge("stripe_reporter_in_hand", "Reports in hand", registry=registry)
-        # Errors of meters that Stripe has told of, of which it names samples only.
+        # Errors of meters that Stripe reported after it had accepted; it names samples only.
         self._errors = Counter(
-            "stripe_reporter_meter_errors", "Errors told of later", registry=registry
+            "stripe_reporter_meter_errors", "Errors that Stripe reported later", registry=registry
         )
         # The samples by what they are: `new`; `foreign` are not our requests.
         self._samples = Counter(
             "stripe_reporter_meter_error_samples",
-            "Samples of errors told of later",
+            "Samples of errors that Stripe reported later",
             ["sample"],
             registry=registry,
         )

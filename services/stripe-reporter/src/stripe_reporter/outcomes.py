@@ -31,7 +31,7 @@ SOURCE: Final = "stripe-reporter"
 
 
 Outcome = Event[UsageReported] | Event[UsageRejected] | Event[UsageRejectedLater]
-"""What the ledger is told of a report."""
+"""What is published of a report."""
 
 
 class UnexpectedAnswerError(Exception):

@@ -136,8 +136,8 @@ class Rejecter:
             for each in unannounced
         ]
         errors = await send_all(self._publisher, sendings)
-        told = [each for each, error in zip(unannounced, errors, strict=True) if error is None]
-        if told:
-            await self._stored.announced(told, self._now())
+        announced = [each for each, error in zip(unannounced, errors, strict=True) if error is None]
+        if announced:
+            await self._stored.announced(announced, self._now())
         self._outage.round(errors)
-        return MOST in (len(verdicts), len(told))
+        return MOST in (len(verdicts), len(announced))

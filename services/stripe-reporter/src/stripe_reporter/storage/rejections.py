@@ -72,7 +72,7 @@ MOST: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Unannounced:
-    """A report that is marked, of which the ledger has not been told."""
+    """A marked report that has not been announced to the ledger."""
 
     identifier: str
     key_n: int
@@ -149,7 +149,7 @@ class Rejections:
         return await self._database.run(work)
 
     async def unannounced(self) -> Sequence[Unannounced]:
-        """Return marked reports that the ledger has not been told of, up to ``MOST``.
+        """Return marked reports that have not been announced, up to ``MOST``.
 
         Raises:
             DatabaseUnavailableError: they can't be read.
@@ -157,15 +157,15 @@ class Rejections:
         rows = await self._database.run(lambda c: c.execute(_UNANNOUNCED, {"most": MOST}))
         return [Unannounced(**row._mapping) for row in rows]  # noqa: SLF001 - public
 
-    async def announced(self, told: Sequence[Unannounced], now: datetime) -> None:
-        """Store that the broker has confirmed the announcements of ``told``.
+    async def announced(self, done: Sequence[Unannounced], now: datetime) -> None:
+        """Store that the broker has confirmed the announcements of ``done``.
 
         Raises:
             DatabaseUnavailableError: they will be announced again.
         """
         values = {
-            "identifiers": [each.identifier for each in told],
-            "key_ns": [each.key_n for each in told],
+            "identifiers": [each.identifier for each in done],
+            "key_ns": [each.key_n for each in done],
             "now": now,
         }
         await self._database.run(lambda c: c.execute(_ANNOUNCED, values))

@@ -61,7 +61,7 @@ class StripeChecks:
 def rights(settings: StripeSettings) -> dict[str, Check]:
     """Return the checks of the rights without which reports are sent, and nothing is heard of them.
 
-    Each asks for what is not there: a key with the right is told so.
+    Each asks for what is not there: a key with the right gets a 404.
     """
 
     async def sums(stripe: StripeApi) -> Answer:
