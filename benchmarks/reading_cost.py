@@ -56,7 +56,7 @@ async def measure(servers: Servers, count: int, seconds: float, *, reading: bool
         )
         if reading:
             names = ", ".join(f"'{customer}'" for customer in customers)
-            await platform.rows(SERVICE, f"{DUE.format(names)} RETURNING 1")
+            await platform.rows(MODULE, f"{DUE.format(names)} RETURNING 1")
         platform.start(SERVICE)
         early = await _moment(platform, servers, int(count * WARM_SHARE), seconds)
         read_before = await platform.vhost.depth(USAGE_COUNTED_QUEUE)
