@@ -146,6 +146,23 @@ async def test_what_cannot_be_read_is_read_later_and_reports_go_on(bench: Bench)
     assert sum(each.value for each in reading.hours) == 5.0
 
 
+async def test_slow_reading_delays_no_other_customer(bench: Bench) -> None:
+    """Otherwise a day has too few hours for many customers, at whatever pace."""
+    customers = [bench.customer() for _ in range(4)]
+    slow = {"kind": "latency", "seconds": 30, "method": "GET", "customer": customers[1]}
+    bench.account.faults.add(Fault.read(slow))
+    async with bench.database() as database:
+        for second, customer in enumerate(customers):
+            at = bench.now() + timedelta(seconds=second)
+            await answered(database, customer, at)
+    bench.pass_time(2 * HOUR)
+
+    async with bench.reporting() as running:
+        read = await readings(bench, running, 3)
+
+    assert {each.stripe_customer_id for each in read} == {*customers} - {customers[1]}
+
+
 async def test_an_answer_during_a_reading_is_read_next_time(bench: Bench) -> None:
     """The reading may have missed it; it is looked at again within hours."""
     customer = bench.customer()

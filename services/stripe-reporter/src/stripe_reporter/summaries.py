@@ -1,9 +1,11 @@
 """The use case: Stripe's own sums are read and published, at a pace of their own."""
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from math import ceil
 from typing import Final, Protocol
 from uuid import uuid4
 
@@ -20,9 +22,17 @@ from stripe_reporter.outcomes import SOURCE
 from stripe_reporter.storage.summaries import Summaries
 from stripe_reporter.stripe.responses import NO_CUSTOMER, Response, response_to
 
-MOST_PAIRS: Final = 20
+ROUND_SECONDS: Final = 20.0
+"""As many pairs as its pace lets it read in so many seconds are one round's."""
+
 LONGEST_ROUND: Final = 60.0
-"""Pairs of one round, and seconds after which it begins no further one."""
+"""Seconds after which a round begins no further pair: some take many calls."""
+
+ANSWER_SECONDS: Final = 2.0
+"""Answers that take as long still let it keep its pace: so many calls are under way at once."""
+
+MAX_READERS: Final = 20
+"""Pairs that are read at once at most, at whatever pace."""
 
 MOST_PAGES: Final = 20
 """Of the journal, that are followed in one round: more than are answered in the longest round."""
@@ -71,6 +81,7 @@ class Counter:
         self._now = now
         self._meters: Mapping[str, Sequence[str]] = {}
         self._listed_at = -KNOWN_FOR
+        self._listing = asyncio.Lock()
 
     async def read_some(self) -> bool:
         """Follow the journal, then read some of who is due; return whether there is more.
@@ -84,16 +95,13 @@ class Counter:
             more = more and await self._due.follow(self._now())
         if self._must_wait():
             return False
-        pairs = deque(await self._due.lease(self._now(), MOST_PAIRS))
-        more |= len(pairs) == MOST_PAIRS
-        ends = time.monotonic() + LONGEST_ROUND
-        while pairs and not self._must_wait() and time.monotonic() < ends:
-            if not await self._read(pairs.popleft()):
-                more = False
-                break
+        most = ceil(self._pace.rate * ROUND_SECONDS)
+        pairs = deque(await self._due.lease(self._now(), most))
+        more |= len(pairs) == most
+        answers = await self._read_all(pairs)
         for pair in pairs:
             await self._due.postpone(pair, self._now())
-        return more
+        return more and answers
 
     async def read_soon(self, meter_id: str, start: datetime) -> None:
         """Read the sums of all who used a meter from ``start`` on, and of what they sent since.
@@ -118,6 +126,30 @@ class Counter:
 
     def _must_wait(self) -> bool:
         return self._circuit.cause is not None
+
+    async def _read_all(self, pairs: deque[Pair]) -> bool:
+        """Take ``pairs`` from the left and read them, some at once, until the round is over.
+
+        The first is read alone: while Stripe refuses every reading, a round costs a call.
+
+        Returns:
+            Whether Stripe answers; otherwise some are left.
+        """
+        ends = time.monotonic() + LONGEST_ROUND
+        answers = not pairs or await self._read(pairs.popleft())
+
+        async def read() -> None:
+            nonlocal answers
+            while pairs and answers and not self._must_wait() and time.monotonic() < ends:
+                answers = await self._read(pairs.popleft()) and answers
+
+        try:
+            async with asyncio.TaskGroup() as readers:
+                for _ in range(min(MAX_READERS, ceil(self._pace.rate * ANSWER_SECONDS))):
+                    readers.create_task(read())
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None  # the broker or the database is away for all
+        return answers
 
     async def _read(self, pair: Pair) -> bool:
         """Read the pages of a pair, publish each, and store when it is due again.
@@ -168,9 +200,10 @@ class Counter:
         """
         total: dict[datetime, float] = {}
         for meter_id in meter_ids:
-            began = time.perf_counter()
             async with self._pace.turn():
-                answer, hours = await self._stripe.hourly_sums(meter_id, customer, start, end)
+                pass
+            began = time.perf_counter()
+            answer, hours = await self._stripe.hourly_sums(meter_id, customer, start, end)
             response = response_to(answer)
             self._metrics.called(HOURLY_SUMS, response, time.perf_counter() - began)
             if hours is None:
@@ -189,12 +222,14 @@ class Counter:
 
     async def _list_meters(self, *, unless_younger_than: float) -> bool:
         """List the meters unless the list is younger; return whether it is."""
-        if time.monotonic() - self._listed_at < unless_younger_than:
-            return True
-        began = time.perf_counter()
-        async with self._pace.turn():
+        async with self._listing:
+            if time.monotonic() - self._listed_at < unless_younger_than:
+                return True
+            async with self._pace.turn():
+                pass
+            began = time.perf_counter()
             answer, found = await self._stripe.meter_ids()
-        self._metrics.called(LIST_METERS, response_to(answer), time.perf_counter() - began)
-        if found is not None:
-            self._meters, self._listed_at = found, time.monotonic()
-        return found is not None
+            self._metrics.called(LIST_METERS, response_to(answer), time.perf_counter() - began)
+            if found is not None:
+                self._meters, self._listed_at = found, time.monotonic()
+            return found is not None
