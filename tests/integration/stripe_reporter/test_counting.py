@@ -333,7 +333,7 @@ async def test_a_key_without_rights_costs_a_call_in_each_round(
             await answered(database, f"cus_{number}", bench.now())
     bench.pass_time(2 * HOUR)
 
-    async with bench.reporting():
+    async with bench.reporting(stripe_reads_per_second=1.0):
         await eventually(lambda: failed(bench), bool)
     assert await failed(bench) == 1
     async with bench.database() as database:

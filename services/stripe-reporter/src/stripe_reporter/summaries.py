@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from math import ceil
 from typing import Final, Protocol
@@ -81,7 +81,7 @@ class Counter:
         self._now = now
         self._meters: Mapping[str, Sequence[str]] = {}
         self._listed_at = -KNOWN_FOR
-        self._listing = asyncio.Lock()
+        self._answers = True
 
     async def read_some(self) -> bool:
         """Follow the journal, then read some of who is due; return whether there is more.
@@ -93,15 +93,17 @@ class Counter:
         more = True
         for _ in range(MOST_PAGES):
             more = more and await self._due.follow(self._now())
+        self._answers = True
         if self._must_wait():
             return False
         most = ceil(self._pace.rate * ROUND_SECONDS)
         pairs = deque(await self._due.lease(self._now(), most))
         more |= len(pairs) == most
-        answers = await self._read_all(pairs)
+        if pairs and await self._know_meters(pairs):
+            await self._read_all(pairs)
         for pair in pairs:
             await self._due.postpone(pair, self._now())
-        return more and answers
+        return more and self._answers
 
     async def read_soon(self, meter_id: str, start: datetime) -> None:
         """Read the sums of all who used a meter from ``start`` on, and of what they sent since.
@@ -125,23 +127,24 @@ class Counter:
         await self._due.read_again(identifiers)
 
     def _must_wait(self) -> bool:
-        return self._circuit.cause is not None
+        return self._circuit.cause is not None or not self._answers
 
-    async def _read_all(self, pairs: deque[Pair]) -> bool:
-        """Take ``pairs`` from the left and read them, some at once, until the round is over.
+    async def _know_meters(self, pairs: Iterable[Pair]) -> bool:
+        """Return whether the meters of ``pairs`` are known, as far as Stripe has them."""
+        are_known = all(pair.meter in self._meters for pair in pairs)
+        if await self._list_meters(unless_younger_than=KNOWN_FOR if are_known else LISTED_AGAIN):
+            return True
+        self._answers = False
+        self._metrics.read_sums("not_read")
+        return False
 
-        The first is read alone: while Stripe refuses every reading, a round costs a call.
-
-        Returns:
-            Whether Stripe answers; otherwise some are left.
-        """
+    async def _read_all(self, pairs: deque[Pair]) -> None:
+        """Take ``pairs`` from the left and read them, several at once, until the round is over."""
         ends = time.monotonic() + LONGEST_ROUND
-        answers = not pairs or await self._read(pairs.popleft())
 
         async def read() -> None:
-            nonlocal answers
-            while pairs and answers and not self._must_wait() and time.monotonic() < ends:
-                answers = await self._read(pairs.popleft()) and answers
+            while pairs and not self._must_wait() and time.monotonic() < ends:
+                await self._read(pairs.popleft())
 
         try:
             async with asyncio.TaskGroup() as readers:
@@ -149,33 +152,26 @@ class Counter:
                     readers.create_task(read())
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None  # the broker or the database is away for all
-        return answers
 
-    async def _read(self, pair: Pair) -> bool:
-        """Read the pages of a pair, publish each, and store when it is due again.
-
-        Returns:
-            Whether Stripe answers, so that others can be read.
-        """
+    async def _read(self, pair: Pair) -> None:
+        """Read the pages of a pair, publish each, and store when it is due again."""
         as_of = self._now()
-        ids = await self._meter_ids(pair.meter)
-        if ids is None:
-            await self._due.postpone(pair, next_try(pair, as_of))
-            self._metrics.read_sums("not_read")
-            return False
+        ids = self._meters.get(pair.meter)
         if not ids:
             await self._due.postpone(pair, next_try(pair, as_of))
             self._metrics.read_sums("no_meter")
-            return True
+            return
         for start, end in pages(pair, as_of):
             found = await self._sums(ids, pair.stripe_customer_id, start, end)
+            if found is None:
+                await self._due.postpone(pair, as_of)
+                return
             gone = isinstance(found, Response) and found.to is NO_CUSTOMER
             if isinstance(found, Response) and not gone:
-                if found.slows_down:
-                    self._pace.slow_down()
+                self._answers = self._answers and found.opens is None
                 await self._due.postpone(pair, next_try(pair, as_of))
                 self._metrics.read_sums("not_read")
-                return found.opens is None
+                return
             counted = UsageCounted(
                 stripe_customer_id=pair.stripe_customer_id,
                 meter=pair.meter,
@@ -188,48 +184,46 @@ class Counter:
             await send(self._publisher, Event.of(counted, source=SOURCE, id=uuid4(), time=as_of))
         await self._due.finish(pair, as_of)
         self._metrics.read_sums("read")
-        return True
 
     async def _sums(
         self, meter_ids: Sequence[str], customer: str, start: datetime, end: datetime
-    ) -> list[CountedHour] | Response:
+    ) -> list[CountedHour] | Response | None:
         """Add up the hours of all meters of a name: an archived one keeps what it has counted.
 
         Returns:
-            The response to an answer that is no success, if there is one.
+            The response to an answer that is no success, if there is one; None if Stripe stopped
+            answering before this call's turn.
         """
         total: dict[datetime, float] = {}
         for meter_id in meter_ids:
             async with self._pace.turn():
-                pass
+                if self._must_wait():
+                    return None
             began = time.perf_counter()
             answer, hours = await self._stripe.hourly_sums(meter_id, customer, start, end)
-            response = response_to(answer)
-            self._metrics.called(HOURLY_SUMS, response, time.perf_counter() - began)
+            response = self._response(HOURLY_SUMS, answer, began)
             if hours is None:
                 return response
             for each in hours:
                 total[each.start] = total.get(each.start, 0.0) + each.value
         return [CountedHour(start=hour, value=value) for hour, value in total.items()]
 
-    async def _meter_ids(self, event_name: str) -> Sequence[str] | None:
-        """Return the meters of a name, ``None`` if it is not known, and none can be listed."""
-        is_known = event_name in self._meters
-        listed = await self._list_meters(
-            unless_younger_than=KNOWN_FOR if is_known else LISTED_AGAIN
-        )
-        return self._meters.get(event_name, () if listed else None)
-
     async def _list_meters(self, *, unless_younger_than: float) -> bool:
         """List the meters unless the list is younger; return whether it is."""
-        async with self._listing:
-            if time.monotonic() - self._listed_at < unless_younger_than:
-                return True
-            async with self._pace.turn():
-                pass
+        if time.monotonic() - self._listed_at < unless_younger_than:
+            return True
+        async with self._pace.turn():
             began = time.perf_counter()
             answer, found = await self._stripe.meter_ids()
-            self._metrics.called(LIST_METERS, response_to(answer), time.perf_counter() - began)
-            if found is not None:
-                self._meters, self._listed_at = found, time.monotonic()
-            return found is not None
+        self._response(LIST_METERS, answer, began)
+        if found is not None:
+            self._meters, self._listed_at = found, time.monotonic()
+        return found is not None
+
+    def _response(self, call: str, answer: Answer, began: float) -> Response:
+        """Count a call that began at ``began``, and slow down if Stripe asks for it."""
+        response = response_to(answer)
+        self._metrics.called(call, response, time.perf_counter() - began)
+        if response.slows_down:
+            self._pace.slow_down()
+        return response
