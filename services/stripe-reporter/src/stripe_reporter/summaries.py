@@ -197,8 +197,9 @@ class Counter:
         total: dict[datetime, float] = {}
         for meter_id in meter_ids:
             async with self._pace.turn():
-                if self._must_wait():
-                    return None
+                pass
+            if self._must_wait():
+                return None
             began = time.perf_counter()
             answer, hours = await self._stripe.hourly_sums(meter_id, customer, start, end)
             response = self._response(HOURLY_SUMS, answer, began)
