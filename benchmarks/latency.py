@@ -25,7 +25,7 @@ from peers.witnesses import QUEUE
 WARM_UP: Final = 250
 """Runs before the first that count."""
 
-MOST_REQUESTS: Final = 10_000
+MAX_REQUESTS: Final = 10_000
 """How many the emulator remembers."""
 
 REPORTED: Final = "SELECT count(*) FROM usage_reports WHERE state = 'reported'"
@@ -125,7 +125,7 @@ async def until_counted(servers: Servers, loads: Sequence[Load]) -> list[Line]:
 
                 await wait_until(unanswered, "counted")
                 # Of more runs at once, the first requests would be forgotten.
-                for each in await stripe.requests(MOST_REQUESTS):
+                for each in await stripe.requests(MAX_REQUESTS):
                     if each["identifier"] and each["status"] == HTTPStatus.OK:
                         counted.setdefault(each["identifier"], each["at"])
                 say(f"counted: {load.count} at {load}")

@@ -33,12 +33,12 @@ from support.events import tool_run
 from support.processor_time import processor_seconds
 from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingRules
-from usage_ingest.status import MOST_COUNTED, MOST_REPORTED, MOST_SUMMED
+from usage_ingest.status import MAX_COUNTED, MAX_REPORTED, MAX_SUMMED
 from usage_ingest.storage.accounts import (
     EXPIRE,
     MARK_ACCOUNTS,
-    MOST_ACCOUNTS,
-    MOST_SWEPT,
+    MAX_ACCOUNTS,
+    MAX_SWEPT,
     OPEN_SINCE,
     RELEASE,
     SUPERSEDE,
@@ -57,7 +57,7 @@ from usage_ingest.storage.reader import (
     REPORTS,
     UNANSWERED,
 )
-from usage_ingest.storage.reports import Answer, Reports
+from usage_ingest.storage.reports import ReportAnswer, Reports
 
 TIME_ORDERED: Final = 7
 
@@ -122,7 +122,7 @@ class Turns:
             for first in range(0, len(leased), BATCH):
                 await reports.answer(
                     [
-                        Answer(each, "reported", now, None, ever_unknown=False)
+                        ReportAnswer(each, "reported", now, None, ever_unknown=False)
                         for each in leased[first : first + BATCH]
                     ]
                 )
@@ -180,18 +180,18 @@ class Query:
 
 def queries(now: datetime, event_id: UUID, claim_id: UUID) -> Iterator[Query]:
     """Yield the queries of the ledger other than its batches."""
-    oldest = {"oldest": now - timedelta(days=35), "most": MOST_SWEPT}
-    yield Query("figures for the metrics", MEASURE, {"most": MOST_COUNTED}, "every 10 s")
-    accounts = {"accounts": MOST_ACCOUNTS}
-    yield Query("sweep: release", RELEASE, {**accounts, "most": MOST_SWEPT}, "every 3 s")
+    oldest = {"oldest": now - timedelta(days=35), "most": MAX_SWEPT}
+    yield Query("figures for the metrics", MEASURE, {"most": MAX_COUNTED}, "every 10 s")
+    accounts = {"accounts": MAX_ACCOUNTS}
+    yield Query("sweep: release", RELEASE, {**accounts, "most": MAX_SWEPT}, "every 3 s")
     yield Query("sweep: open since", OPEN_SINCE, {}, "every 3 s")
     yield Query("sweep: mark accounts", MARK_ACCOUNTS, {**accounts, "open_since": now}, "every 3 s")
     yield Query("sweep: expire", EXPIRE, oldest, "every 3 s")
     yield Query("sweep: supersede", SUPERSEDE, oldest, "every 3 s")
-    summed, day = {"most": MOST_SUMMED}, {"since": now - timedelta(days=1)}
+    summed, day = {"most": MAX_SUMMED}, {"since": now - timedelta(days=1)}
     yield Query("status: events", EVENTS, summed, "by an operator")
     yield Query("status: reports", REPORTS, summed, "by an operator")
-    yield Query("status: reported", REPORTED, {**day, "most": MOST_REPORTED}, "by an operator")
+    yield Query("status: reported", REPORTED, {**day, "most": MAX_REPORTED}, "by an operator")
     yield Query("status: newest", NEWEST, {}, "by an operator")
     yield Query("explain: event", EVENT, {"event_id": event_id}, "by an operator")
     yield Query(

@@ -129,8 +129,8 @@ def log_page() -> Iterator[str]:
         LookupError: an event has no meaning here, or a meaning has no event.
     """
     events = _merged(call for path in _sources() for call in _calls(path))
-    if strangers := events.keys() ^ MEANINGS.keys():
-        raise LookupError(f"docs/log_events.py and the code differ in {', '.join(strangers)}")
+    if differing := events.keys() ^ MEANINGS.keys():
+        raise LookupError(f"docs/log_events.py and the code differ in {', '.join(differing)}")
     yield PAGE
     for name, event in sorted(events.items()):
         fields = ", ".join(f"`{each}`" for each in sorted(event.fields))

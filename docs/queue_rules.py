@@ -27,7 +27,7 @@ MESSAGES: Final = "rabbitmq_detailed_queue_messages"
 MARGIN: Final = 5
 """Minutes beyond a tier's wait in which its messages may still return."""
 
-LEAST_PENDING: Final = 15
+MIN_PENDING: Final = 15
 """Minutes for which a tier must be overdue before the alert fires."""
 
 TIERS_EVALUATED_EVERY: Final = 2
@@ -51,7 +51,7 @@ def pending(tier: Tier) -> int:
     At least its wait: copies of a process that ended before its last scrape are not in its
     counter, and leave within that time.
     """
-    return max(window(tier), LEAST_PENDING)
+    return max(window(tier), MIN_PENDING)
 
 
 def rules_file() -> str:

@@ -9,8 +9,8 @@ from nexus_service.problems import CONTENT_TYPE as PROBLEM
 from nexus_service.problems import Code, Problem
 from usage_ingest.usage_api.http import MAX_AGE
 from usage_ingest.usage_api.reading import By
-from usage_ingest.usage_api.storage import MOST_ROWS, MOST_WAITING
-from usage_ingest.usage_api.tokens import ALGORITHMS, AUDIENCE, LONGEST_LIFETIME
+from usage_ingest.usage_api.storage import MAX_ROWS, MAX_WAITING_RUNS
+from usage_ingest.usage_api.tokens import ALGORITHMS, AUDIENCE, MAX_LIFETIME_SECONDS
 from usage_ingest.usage_api.usage import NO_CUSTOMER, WHY
 
 Part = dict[str, Any]
@@ -21,8 +21,8 @@ What users may do, and what they have used.
 A service asks with a key that names the right `{ENTITLEMENTS_READ}` or `{USAGE_READ}`. A user's
 page asks with a token: a JWT, signed by the host's backend with
 {" or ".join(ALGORITHMS.values())}, with `kid`, `aud` `{AUDIENCE}`, `sub` (the user's id), `iat`,
-`exp` at most {LONGEST_LIFETIME // 60} minutes later, and, for an account's totals, `account` (its
-id).
+`exp` at most {MAX_LIFETIME_SECONDS // 60} minutes later, and, for an account's totals, `account`
+(its id).
 
 `as_of` is when the ledger was read. What publishers, the queue or the recorder still hold is not in
 an answer. The tag stands for everything but `as_of`. No answer, or a refused one, never means that
@@ -33,7 +33,7 @@ ANSWERS: Final = {
     Code.UNAUTHORIZED: "Neither a configured key nor a valid token. `token_expired`: get another.",
     Code.FORBIDDEN: "The key lacks the right, or the token is another user's or account's.",
     Code.NOT_FOUND: "There are no plans.",
-    Code.TOO_LARGE: f"More than {MOST_ROWS} rows of recorded usage.",
+    Code.TOO_LARGE: f"More than {MAX_ROWS} rows of recorded usage.",
     Code.RATE_LIMITED: "The user or the key has sent too many requests to this process.",
     Code.INTERNAL_ERROR: "A fault of the API itself.",
     Code.DATABASE_UNAVAILABLE: (
@@ -162,7 +162,7 @@ def _entitlements_schema() -> Part:
             "used": _or_null(COUNT, "In the period. Null: the token has no claim for the account."),
             "remaining": _or_null(
                 COUNT,
-                f"Likewise. 0 for a hard limit also if {MOST_WAITING} runs or more wait for a"
+                f"Likewise. 0 for a hard limit also if {MAX_WAITING_RUNS} runs or more wait for a"
                 " customer: then `used` is not all.",
             ),
             "hard": {"type": "boolean", "description": "Matching runs are refused at 0 remaining."},
@@ -194,7 +194,7 @@ def _entitlements_schema() -> Part:
 def _usage_schema() -> Part:
     why = _object(dict.fromkeys((*WHY.values(), NO_CUSTOMER), COUNT), required=())
     why["description"] = (
-        f"What waits, by cause. Of runs without a customer {MOST_WAITING} are added up."
+        f"What waits, by cause. Of runs without a customer {MAX_WAITING_RUNS} are added up."
     )
     reasons = {
         "type": "object",

@@ -12,7 +12,7 @@ from browser.management_ui import ManagementUi
 from browser.usage_data import some_usage
 from browser.usage_page import UsagePage
 from browser.usage_stand_in import ADA, HostPage, UsageApi, UserData, serving
-from integration.messaging.bench import SHORTEST, Bench
+from integration.messaging.bench import MIN_SCALE, Bench
 from local_stack.servers import Broker
 from support.node import build_component
 from support.vhost import Vhost, open_vhost
@@ -21,7 +21,7 @@ from support.vhost import Vhost, open_vhost
 @pytest.fixture
 async def vhost(broker: Broker, password: str) -> AsyncIterator[Vhost]:
     """Return a vhost with the topology, its retry tiers as short as possible."""
-    async with open_vhost(broker, password, tier_scale=SHORTEST) as made:
+    async with open_vhost(broker, password, tier_scale=MIN_SCALE) as made:
         yield made
 
 

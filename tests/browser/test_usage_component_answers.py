@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(120)]
 
 UNREADABLE = "The usage service gave an answer that cannot be read."
 UNREACHABLE = "The usage service cannot be reached."
-LARGEST = 2**53 - 1
-MOST_ROWS = 20_000
+MAX_SAFE_INTEGER = 2**53 - 1
+MAX_ROWS = 20_000
 """An answer of the usage API has no more."""
 
 
@@ -120,7 +120,7 @@ def test_answer_of_another_time_is_not_shown(page: UsagePage, api: UsageApi, ada
     "data",
     [
         UserData(recorded=[run("a", "t", -5)]),
-        UserData(recorded=[run("a", "t", LARGEST), run("b", "t", 1)]),
+        UserData(recorded=[run("a", "t", MAX_SAFE_INTEGER), run("b", "t", 1)]),
         UserData(recorded=[run("a", "t", 1) | {"tokens": "7"}]),
         UserData(amounts=[amount("m", 1.5)]),  # type: ignore[arg-type]
         UserData(limits=[limit("runs", 1, 2) | {"used": "1"}]),
@@ -142,9 +142,9 @@ def test_number_that_cannot_be_right_is_not_shown(
 def test_largest_numbers_are_exact(page: UsagePage, api: UsageApi) -> None:
     """In tables, limits and money; the chart is drawn in a moment."""
     api.users[ADA] = UserData(
-        recorded=[run("a", "t", LARGEST)],
-        amounts=[amount("llm_cost_micros", LARGEST - 1, 1, not_sent=1)],
-        limits=[limit("runs", LARGEST - 1, LARGEST)],
+        recorded=[run("a", "t", MAX_SAFE_INTEGER)],
+        amounts=[amount("llm_cost_micros", MAX_SAFE_INTEGER - 1, 1, not_sent=1)],
+        limits=[limit("runs", MAX_SAFE_INTEGER - 1, MAX_SAFE_INTEGER)],
     )
 
     page.open_demo()
@@ -159,7 +159,7 @@ def test_largest_numbers_are_exact(page: UsagePage, api: UsageApi) -> None:
 def test_longest_answer_is_shown(page: UsagePage, api: UsageApi) -> None:
     """With every tool in the table."""
     api.users[ADA] = UserData(
-        recorded=[run(f"s{n % 100}", f"t{n}", 1, days_ago=n % 30) for n in range(MOST_ROWS)]
+        recorded=[run(f"s{n % 100}", f"t{n}", 1, days_ago=n % 30) for n in range(MAX_ROWS)]
     )
 
     page.open_demo()
@@ -170,7 +170,7 @@ def test_longest_answer_is_shown(page: UsagePage, api: UsageApi) -> None:
     count = (
         "return document.querySelector('nexus-usage').shadowRoot.querySelector('tbody').rows.length"
     )
-    assert page.script(count) == MOST_ROWS
+    assert page.script(count) == MAX_ROWS
 
 
 def test_period_that_is_longer_than_any_answer_says_so(

@@ -34,7 +34,7 @@ from usage_ingest.metering import BillingRules
 from usage_ingest.storage.accounts import Accounts
 from usage_ingest.storage.claims import Claims
 from usage_ingest.storage.ledger import Ledger
-from usage_ingest.storage.reports import Answer, Reports
+from usage_ingest.storage.reports import ReportAnswer, Reports
 
 NOW = datetime.now(UTC)
 RULES = BillingRules("tool_call_executed", None, frozenset({"succeeded"}))
@@ -58,7 +58,7 @@ async def outcome_that_is_applied(database: Database) -> Again:
     await Ledger(database).record([Entry.of(run, RULES, NOW)])
     await Claims(database, window=timedelta(0), dimensions=()).claim(NOW)
     [leased] = (await Reports(database).lease(NOW)).reports
-    answer = Answer(leased.report_id, "reported", NOW, None, ever_unknown=False)
+    answer = ReportAnswer(leased.report_id, "reported", NOW, None, ever_unknown=False)
     return lambda: Reports(database).answer([answer])
 
 

@@ -14,7 +14,7 @@ from model.system import Fate, System, Work
 from model.transitions import Cause
 from nexus_contracts import TOOL_EXECUTED_VERSIONS, Event
 from nexus_stripe.answer_classes import Effect
-from nexus_stripe.answers import Answer
+from nexus_stripe.answers import StripeAnswer
 from stripe_reporter.rejections import Rejection
 from stripe_reporter.stripe.responses import TABLE
 from support.events import tool_run
@@ -257,7 +257,7 @@ def _event(system: System, data: st.DataObject) -> ToolRun:
     return Event.of(kind(**fields), source=known.source, id=known.id, time=known.time)
 
 
-def _answer(delivery: ReportDelivery, data: st.DataObject) -> Answer:
+def _answer(delivery: ReportDelivery, data: st.DataObject) -> StripeAnswer:
     answer = answer_of(data.draw(st.sampled_from(_possible(delivery))))
     return with_new_key(answer) if data.draw(EITHER) else answer
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Row
 
 from model.environment import Seen
-from model.reference import OLDEST, SLACK, Bill, Calls, Reference, Stripe
+from model.reference import MAX_AGE, SLACK, Bill, Calls, Reference, Stripe
 from model.transitions import TABLES, Cause, Move
 
 UNSENDABLE: Final = {"no_such_customer", "timestamp_too_old"}
@@ -107,7 +107,7 @@ def all_settled(seen: Seen, reference: Reference, stripe: Stripe, now: datetime)
 
 def _beyond_help(row: Row[Any], verdict: str, now: datetime) -> bool:
     """Whether a report can never be settled: Stripe lacks it, and it is too old to be sent."""
-    return verdict == "fenced" and now - row.occurred_at >= OLDEST - SLACK
+    return verdict == "fenced" and now - row.occurred_at >= MAX_AGE - SLACK
 
 
 def _sums(values: Iterable[tuple[str, str, int]]) -> Counter[tuple[str, str]]:

@@ -25,7 +25,7 @@ from nexus_messaging.errors import PermanentError, PublishError, TransientError
 from nexus_messaging.publisher import Publication, Publisher
 from nexus_messaging.retry import Done
 from nexus_service.work import WorkRegistry
-from nexus_stripe.answers import Answer
+from nexus_stripe.answers import StripeAnswer
 from stripe_reporter.circuit import CircuitBreaker, CircuitOpenError
 from stripe_reporter.fence import (
     AlreadyCounted,
@@ -70,10 +70,10 @@ FATES: Final = {
 """The result of a delivery that may not call, which is known without Stripe."""
 
 
-def answer_of(name: str) -> Answer:
+def answer_of(name: str) -> StripeAnswer:
     """Return an answer that means the row ``name`` of the table."""
     pattern = next(row.to for row in TABLE if row.name == name)
-    answer = Answer(
+    answer = StripeAnswer(
         pattern.receipt,
         status=pattern.statuses[0] if pattern.statuses else 300,
         type=pattern.type,
@@ -176,7 +176,7 @@ class ReportDelivery:
         self._task = asyncio.create_task(self._reporter.report_usage(report))
         await self._follow()
 
-    async def go_on(self, answer: Answer | None = None) -> None:
+    async def go_on(self, answer: StripeAnswer | None = None) -> None:
         """Continue from where it halts, with Stripe's ``answer`` if it halts in the call."""
         assert self._go_on is not None
         self._go_on.set_result(answer)
@@ -195,13 +195,13 @@ class ReportDelivery:
         self._arrived.set()
         return await self._go_on
 
-    async def send(self, report: Report, key_n: int) -> Answer:
+    async def send(self, report: Report, key_n: int) -> StripeAnswer:
         """Act as Stripe, or as the broken connection to it."""
         row, now = self.reference.journal[self.key], self._now()
         assert (row.state, row.key_n) == ("calling", key_n)
         assert now - row.started < CALL_STARTS + timedelta(milliseconds=1)
         self.truth = self._stripe.receive(report, now, key_n) if self.reaches else None
-        answer: Answer = await self.halt("called")
+        answer: StripeAnswer = await self.halt("called")
         return answer
 
     async def _follow(self) -> None:
@@ -240,10 +240,10 @@ class ReportDelivery:
             assert isinstance(outcome, UsageReported) == bool(row and row.state == "accepted")
 
 
-async def _no_probe() -> tuple[Answer, frozenset[str]]:
+async def _no_probe() -> tuple[StripeAnswer, frozenset[str]]:
     raise AssertionError("no circuit is probed: each delivery has a reporter of its own")
 
 
-def with_new_key(answer: Answer) -> Answer:
+def with_new_key(answer: StripeAnswer) -> StripeAnswer:
     """Return ``answer`` with Stripe-Should-Retry: false, so that a new key is needed."""
     return replace(answer, should_retry=False)

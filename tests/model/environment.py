@@ -25,7 +25,7 @@ from usage_ingest.storage.reports import Reports
 T = TypeVar("T")
 S = TypeVar("S")
 
-LONGEST: Final = 30.0
+MAX_STEP_SECONDS: Final = 30.0
 """Seconds for one step, whatever the load of the machine; reached only if something hangs."""
 
 PATIENCE: Final = 10.0
@@ -202,7 +202,7 @@ class Environment:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` on the environment's event loop, together with its open tasks."""
-        return self._runner.run(asyncio.wait_for(work, LONGEST))
+        return self._runner.run(asyncio.wait_for(work, MAX_STEP_SECONDS))
 
     def clear(self) -> None:
         """Empty both databases."""

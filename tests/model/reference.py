@@ -21,7 +21,7 @@ CALL: Final = timedelta(seconds=20)
 CALL_STARTS: Final = timedelta(seconds=5)
 FENCE: Final = timedelta(hours=23)
 REMEMBERED: Final = timedelta(hours=24)
-OLDEST: Final = timedelta(days=35)
+MAX_AGE: Final = timedelta(days=35)
 SLACK: Final = timedelta(minutes=10)
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -111,7 +111,7 @@ class Stripe:
         """Count ``report`` or not; return the name of the answer in the table of responses."""
         if report.facts.stripe_customer_id in self.deleted:
             return "no_such_customer"
-        if now - report.facts.occurred_at > OLDEST:
+        if now - report.facts.occurred_at > MAX_AGE:
             return "too_old"
         if now - self.seen.get(report.identifier, EPOCH) < REMEMBERED:
             return "duplicate"
@@ -152,7 +152,7 @@ class Reference:
             held.details = usage.details
             return "details added"
         awaited = "due" if self.has_customer(usage) else "waiting"
-        current = "expired" if now - usage.at >= OLDEST else awaited
+        current = "expired" if now - usage.at >= MAX_AGE else awaited
         usage.state = current if usage.readings else "not_billable"
         return usage.state
 
@@ -176,12 +176,12 @@ class Reference:
         """Release, expire, replace."""
         self._release({usage.user for usage in self.events.values()})
         for usage in self.events.values():
-            if usage.state in {"waiting", "due"} and now - usage.at >= OLDEST:
+            if usage.state in {"waiting", "due"} and now - usage.at >= MAX_AGE:
                 usage.state = "expired"
         for (events, meter, generation), bill in list(self.reports.items()):
             newest, customer = self.accounts[bill.account]
             refused = bill.state == "rejected" and bill.reason == "no_such_customer"
-            old = now - bill.at >= OLDEST
+            old = now - bill.at >= MAX_AGE
             if refused and newest > generation and not bill.ever_unknown and not old:
                 bill.state = "superseded"
                 fresh = Bill(bill.account, customer, bill.value, bill.at)
@@ -246,7 +246,7 @@ class Reference:
 
     def verdict(self, key: Key, now: datetime) -> str:
         """Return ``called`` if a report may be sent, else why not."""
-        before, young = self.journal.get(key), now - self.reports[key].at < OLDEST - SLACK
+        before, young = self.journal.get(key), now - self.reports[key].at < MAX_AGE - SLACK
         if before and before.state == "accepted":
             return "rejected later" if before.rejected_later else "counted"
         if before and before.found_missing:

@@ -16,7 +16,7 @@ from nexus_contracts import (
     UsageRejectedLater,
     UserAssigned,
 )
-from nexus_stripe.answers import Answer as StripeAnswer
+from nexus_stripe.answers import StripeAnswer
 from stripe_reporter.outcomes import rejected_later
 from stripe_reporter.rejections import Rejection
 from stripe_reporter.reports import Report
@@ -32,7 +32,7 @@ from usage_ingest.storage.ledger import (
     Recorded,
     Result,
 )
-from usage_ingest.storage.reports import Answer
+from usage_ingest.storage.reports import ReportAnswer
 
 Work = Coroutine[Any, Any, None]
 
@@ -243,7 +243,7 @@ class System:
 
     async def answer(self, batch: Sequence[tuple[Key, Outcome]]) -> None:
         """Apply a batch of outcomes."""
-        answers = [Answer.of(outcome) for _, outcome in batch]
+        answers = [ReportAnswer.of(outcome) for _, outcome in batch]
         applied = await self.environment.parts.reports.answer(answers)
         assert not applied.unknown
         by_time = sorted(batch, key=lambda each: each[1].at)

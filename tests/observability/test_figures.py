@@ -17,7 +17,7 @@ from usage_ingest.entry import Entry
 from usage_ingest.jobs import measure
 from usage_ingest.metering import BillingRules
 from usage_ingest.metrics import IngestMetrics
-from usage_ingest.status import MOST_COUNTED, MOST_REPORTED, MOST_SUMMED
+from usage_ingest.status import MAX_COUNTED, MAX_REPORTED, MAX_SUMMED
 from usage_ingest.storage.accounts import (
     EXPIRE,
     MARK_ACCOUNTS,
@@ -126,16 +126,16 @@ async def test_figures_of_the_ledger_are_by_state_with_the_oldest_age(
 @pytest.mark.parametrize(
     ("service", "query", "values"),
     [
-        ("usage_ingest", MEASURE, {"most": MOST_COUNTED}),
+        ("usage_ingest", MEASURE, {"most": MAX_COUNTED}),
         ("usage_ingest", EXPIRE, {"oldest": NOW, "most": 1000}),
         ("usage_ingest", RELEASE, {"accounts": 1000, "most": 1000}),
         ("usage_ingest", MARK_ACCOUNTS, {"accounts": 1000, "open_since": NOW}),
         ("usage_ingest", MARK_ASSIGNMENTS, {"accounts": 1000, "open_since": NOW}),
         ("usage_ingest", SUPERSEDE, {"oldest": NOW, "most": 1000}),
         ("stripe_reporter", _OLDEST_UNKNOWN, {"lost_before": NOW}),
-        ("usage_ingest", EVENTS, {"most": MOST_SUMMED}),
-        ("usage_ingest", REPORTS, {"most": MOST_SUMMED}),
-        ("usage_ingest", REPORTED, {"since": NOW, "most": MOST_REPORTED}),
+        ("usage_ingest", EVENTS, {"most": MAX_SUMMED}),
+        ("usage_ingest", REPORTS, {"most": MAX_SUMMED}),
+        ("usage_ingest", REPORTED, {"since": NOW, "most": MAX_REPORTED}),
         ("usage_ingest", CLAIM, {"claim_id": UUID(int=1), "late_claim_id": UUID(int=2)}),
         ("usage_ingest", UNANSWERED_NUMBER, {"before": NOW}),
         (

@@ -18,7 +18,7 @@ from nexus_database import Database
 from nexus_service.progress import STALLED_AFTER
 from support.databases import url_of
 from support.events import provisioned, tool_run
-from support.memory import MOST_WHEN_IDLE, resident_mib
+from support.memory import MAX_WHEN_IDLE, resident_mib
 from support.platform import Platform
 from support.waiting import eventually
 
@@ -130,7 +130,7 @@ async def test_unreachable_broker_makes_services_unready_and_not_unhealthy(
 ) -> None:
     """Each reports it, and becomes ready again by itself; until then it was idle, and small."""
     platform.start()
-    assert max(map(resident_mib, platform.services.values())) < MOST_WHEN_IDLE
+    assert max(map(resident_mib, platform.services.values())) < MAX_WHEN_IDLE
     broker.kill()
     try:
         for service in platform.services:

@@ -38,7 +38,7 @@ from stripe_reporter.reports import Report
 from support import deliveries
 from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingRules
-from usage_ingest.storage.reports import Answer
+from usage_ingest.storage.reports import ReportAnswer
 
 Reader = Callable[[Delivery], Awaitable[Mapping[str, Any]]]
 
@@ -85,7 +85,7 @@ async def read_tool_run(delivery: Delivery) -> Mapping[str, Any]:
 async def read_answer(delivery: Delivery) -> Mapping[str, Any]:
     """Read as usage-ingest applies the reporter's answers."""
     answer = usage_ingest.handlers._read_answer(delivery)
-    assert isinstance(answer, Answer), answer
+    assert isinstance(answer, ReportAnswer), answer
     written = json.loads(delivery.body)
     refused = written["type"].startswith("usage.rejected")
     assert answer.state == ("rejected" if refused else "reported")

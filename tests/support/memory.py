@@ -4,7 +4,7 @@ from pathlib import Path
 
 from local_stack.server_process import ServerProcess
 
-MOST_WHEN_IDLE = 120
+MAX_WHEN_IDLE = 120
 """MiB that a process of ours needs at most while it has no work."""
 
 

@@ -16,7 +16,7 @@ from local_stack.usage_page import MODULE, PageUser, UsagePage, add_user
 
 ADA = PageUser(uuid4(), "Ada")
 LINUS = PageUser(uuid4(), "Linus", account=uuid4())
-LONGEST_SECONDS = 900
+MAX_LIFETIME_SECONDS = 900
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_token_is_for_its_user_and_their_account(
 
     assert claims["sub"] == str(user.id)
     assert claims.get("account") == (None if user.account is None else str(user.account))
-    assert 0 < claims["exp"] - claims["iat"] <= LONGEST_SECONDS
+    assert 0 < claims["exp"] - claims["iat"] <= MAX_LIFETIME_SECONDS
 
 
 def test_user_who_is_added_gets_a_token(page: UsagePage, server: ServerProcess) -> None:
@@ -83,9 +83,9 @@ def test_user_who_is_added_gets_a_token(page: UsagePage, server: ServerProcess) 
 
 def test_nobody_else_gets_a_token_and_no_key_is_served(server: ServerProcess) -> None:
     """Only those on the page; and the private key is in no folder that is served."""
-    stranger = UUID(int=1)
+    unlisted = UUID(int=1)
 
-    assert answers_with(f"{server.url}/demo/token?user={stranger}", method="POST") == 404
+    assert answers_with(f"{server.url}/demo/token?user={unlisted}", method="POST") == 404
     assert answers_with(f"{server.url}/private.pem") == 404
     assert answers_with(f"{server.url}/../up/usage-page/private.pem") == 404
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nexus_broker_admin.cli import LARGEST_SCALE, main, read_settings
+from nexus_broker_admin.cli import MAX_SCALE, main, read_settings
 from nexus_messaging.description import metering_topology
 from nexus_messaging.topology import TIERS
 from nexus_service.settings import SettingsError
@@ -195,11 +195,11 @@ def test_argument_is_shown_without_control_characters(
     assert r"unrecognized arguments: a\u202eb\x9b31m" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("scale", ["0", "-1", "many", "inf", str(LARGEST_SCALE + 1)])
+@pytest.mark.parametrize("scale", ["0", "-1", "many", "inf", str(MAX_SCALE + 1)])
 def test_invalid_scale_is_refused(scale: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The command exits with 2 and states the valid range."""
     with pytest.raises(SystemExit) as ended:
         main(["check", f"--tier-scale={scale}"])
 
     assert ended.value.code == 2
-    assert f"must be a number above 0, {LARGEST_SCALE} at most" in capsys.readouterr().err
+    assert f"must be a number above 0, {MAX_SCALE} at most" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from pamqp.header import ContentHeader
 from nexus_messaging.message import Message
 from nexus_messaging.publication import Publication
 
-MOST = 4096
+MAX_FRAME_BYTES = 4096
 CHANNEL = 3
 
 texts = st.text(max_size=50)
@@ -32,7 +32,7 @@ messages = st.builds(
 @given(messages, st.sampled_from(["", "internal", "nexus.retry"]), texts)
 def test_frames_are_those_of_pamqp(message: Message, exchange: str, key: str) -> None:
     """Method, properties, and the body in parts of the size that the broker takes."""
-    frames = b"".join(Publication(exchange, key, message).frames(CHANNEL, MOST))
+    frames = b"".join(Publication(exchange, key, message).frames(CHANNEL, MAX_FRAME_BYTES))
 
     properties = Basic.Properties(
         content_type=message.content_type,
@@ -43,7 +43,10 @@ def test_frames_are_those_of_pamqp(message: Message, exchange: str, key: str) ->
         timestamp=message.timestamp,
         message_type=message.type,
     )
-    parts = [message.body[at : at + MOST] for at in range(0, len(message.body), MOST)]
+    parts = [
+        message.body[at : at + MAX_FRAME_BYTES]
+        for at in range(0, len(message.body), MAX_FRAME_BYTES)
+    ]
     expected: list[Basic.Publish | ContentHeader | ContentBody] = [
         Basic.Publish(exchange=exchange, routing_key=key, mandatory=True),
         ContentHeader(body_size=len(message.body), properties=properties),
@@ -56,7 +59,7 @@ def test_value_too_long_for_its_field_is_an_error() -> None:
     """It must not become another value."""
     for message in (Message(b"", message_id="x" * 256), Message(b"", headers={"x": 2**64})):
         with pytest.raises((OverflowError, TypeError)):
-            list(Publication("internal", "x", message).frames(CHANNEL, MOST))
+            list(Publication("internal", "x", message).frames(CHANNEL, MAX_FRAME_BYTES))
 
 
 def test_properties_larger_than_a_frame_are_an_error() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_messaging.blueprint import Topology, User
-from nexus_messaging.description import SHORTEST_WAIT, metering_topology
+from nexus_messaging.description import MIN_WAIT, metering_topology
 from nexus_messaging.topology import (
     CUSTOMER_PROVISIONED_QUEUE,
     DEAD,
@@ -137,7 +137,7 @@ def test_scaled_tiers_keep_their_order_and_lower_limit(scale: float) -> None:
     waits = [wait_milliseconds(topology, tier.name) for tier in TIERS]
 
     assert waits == sorted(waits)
-    assert waits[0] >= SHORTEST_WAIT / timedelta(milliseconds=1)
+    assert waits[0] >= MIN_WAIT / timedelta(milliseconds=1)
 
 
 def test_policies_hold_the_waits_of_the_tiers() -> None:

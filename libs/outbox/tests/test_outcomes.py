@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nexus_messaging.errors import PublishError, PublishTimeoutError
 from nexus_messaging.topology import OUTSIDE_EVENTS
 from nexus_outbox.outcomes import (
-    LONGEST_PAUSE,
+    MAX_PAUSE,
     Invalid,
     Ready,
     Refused,
@@ -89,7 +89,7 @@ def test_pauses_grow_and_have_a_limit(attempts: int) -> None:
 
     assert isinstance(now, Refused)
     assert isinstance(later, Refused)
-    assert timedelta(0) < now.pause <= later.pause <= timedelta(seconds=LONGEST_PAUSE)
+    assert timedelta(0) < now.pause <= later.pause <= timedelta(seconds=MAX_PAUSE)
 
 
 def test_an_accepted_batch_has_no_refused_event() -> None:

@@ -7,8 +7,8 @@ export const MAX_REQUESTS = 1000;
 export const FAILURES_TO_OPEN = 3;
 
 const FIRST_PAUSE_MS = 250;
-export const LONGEST_PAUSE_MS = 10_000;
-const LONGEST_WAIT_MS = 60_000; // a longer Retry-After is taken for a mistake of a gateway
+export const MAX_PAUSE_MS = 10_000;
+const MAX_WAIT_MS = 60_000; // a longer Retry-After is taken for a mistake of a gateway
 
 /** Counts failures in a row. While it is open no call waits for an API that does not answer. */
 export class Circuit {
@@ -36,7 +36,7 @@ export class Circuit {
     const asked = retryAfter && /^\d+$/.test(retryAfter) ? 1000 * Number(retryAfter) : undefined;
     this.failures = Math.max(this.failures + 1, asked === undefined ? 0 : FAILURES_TO_OPEN);
     if (this.failures < FAILURES_TO_OPEN) return;
-    const limit = Math.min(FIRST_PAUSE_MS * 2 ** (this.failures - FAILURES_TO_OPEN), LONGEST_PAUSE_MS);
-    this.openUntil = now + Math.max((limit * (1 + random)) / 2, Math.min(asked ?? 0, LONGEST_WAIT_MS));
+    const limit = Math.min(FIRST_PAUSE_MS * 2 ** (this.failures - FAILURES_TO_OPEN), MAX_PAUSE_MS);
+    this.openUntil = now + Math.max((limit * (1 + random)) / 2, Math.min(asked ?? 0, MAX_WAIT_MS));
   }
 }

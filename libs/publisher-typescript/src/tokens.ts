@@ -14,7 +14,7 @@ export interface UsageTokenOptions {
 }
 
 const AUDIENCE = "nexus-usage";
-const LONGEST_SECONDS = 15 * 60; // the usage API takes no longer lifetime: a token can't be withdrawn
+const MAX_LIFETIME_SECONDS = 15 * 60; // the usage API takes no longer lifetime: a token can't be withdrawn
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 // P-256 first: to try Ed25519 makes Node 20 warn that this is experimental.
@@ -30,7 +30,7 @@ const ALGORITHMS = [
  */
 export async function signUsageToken(options: UsageTokenOptions): Promise<string> {
   const { privateKey, kid, userId, account, lifetimeSeconds = 600 } = options;
-  if (!(lifetimeSeconds >= 1 && lifetimeSeconds <= LONGEST_SECONDS)) {
+  if (!(lifetimeSeconds >= 1 && lifetimeSeconds <= MAX_LIFETIME_SECONDS)) {
     throw new TypeError("lifetimeSeconds: from 1 to 900");
   }
   if (!kid) throw new TypeError("kid: the name of the key is missing");

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_publisher.answers import Failure, Trouble
-from nexus_publisher.lanes import FIRST_PAUSE, LONGEST_PAUSE, MAX_EVENTS, Lane
+from nexus_publisher.lanes import FIRST_PAUSE, MAX_EVENTS, MAX_PAUSE, Lane
 
 OUTAGE = Failure(Trouble.OUTAGE, "away")
 FORBIDDEN = Failure(Trouble.CONFIGURATION, "forbidden")
@@ -20,7 +20,7 @@ def test_pauses_double_up_to_a_minute_and_are_random(failures: int, chance: floa
     for _ in range(failures):
         lane.failed(OUTAGE, now=100.0, chance=chance)
 
-    longest = min(FIRST_PAUSE * 2.0 ** min(failures - 1, 50), LONGEST_PAUSE)
+    longest = min(FIRST_PAUSE * 2.0 ** min(failures - 1, 50), MAX_PAUSE)
     assert lane.due_at - 100.0 == pytest.approx(longest * chance)
 
 
@@ -31,7 +31,7 @@ def test_what_a_person_must_mend_is_tried_slowly_from_the_start(chance: float) -
 
     lane.failed(FORBIDDEN, now=0.0, chance=chance)
 
-    assert LONGEST_PAUSE / 2 <= lane.due_at <= LONGEST_PAUSE
+    assert MAX_PAUSE / 2 <= lane.due_at <= MAX_PAUSE
 
 
 @given(chance=chances)

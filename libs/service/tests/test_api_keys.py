@@ -41,7 +41,7 @@ def test_a_key_of_another_form_is_refused_and_not_shown(text: str) -> None:
 
 @pytest.mark.parametrize("types", ["tool.executed", "tool.executed.v2", "*"])
 def test_a_key_that_assigns_may_not_publish_tool_runs(types: str) -> None:
-    """One leaked secret could have a stranger pay for any run."""
+    """One leaked secret could have any account pay for any run."""
     with pytest.raises(ValueError, match=r"user\.assigned"):
         keys(f"hub:{DIGEST}:*:user.assigned|{types}")
     with pytest.raises(ValueError, match=r"user\.assigned"):

@@ -1,6 +1,6 @@
 """How much a key may send."""
 
-from nexus_service.rate_limit import RateLimit
+from nexus_service.rate_limit import RateLimiter
 
 
 class Clock:
@@ -16,7 +16,7 @@ class Clock:
 def test_a_key_may_send_a_burst_and_then_its_rate() -> None:
     """A refusal says after how many seconds the same request will be accepted."""
     clock = Clock()
-    limit = RateLimit(10.0, 100.0, clock)
+    limit = RateLimiter(10.0, 100.0, clock)
 
     assert limit.take("hub", 100) == 0
     assert limit.take("hub", 25) == 3
@@ -27,7 +27,7 @@ def test_a_key_may_send_a_burst_and_then_its_rate() -> None:
 
 def test_one_key_does_not_use_up_another_s_limit() -> None:
     """Keys of one name share theirs, so that replacing a key does not double it."""
-    limit = RateLimit(10.0, 100.0, Clock())
+    limit = RateLimiter(10.0, 100.0, Clock())
 
     assert limit.take("hub", 100) == 0
     assert limit.take("web", 100) == 0
@@ -36,7 +36,7 @@ def test_one_key_does_not_use_up_another_s_limit() -> None:
 def test_an_idle_key_saves_up_one_burst_at_most() -> None:
     """However long it was idle."""
     clock = Clock()
-    limit = RateLimit(10.0, 100.0, clock)
+    limit = RateLimiter(10.0, 100.0, clock)
     assert limit.take("hub", 1) == 0
 
     clock.now = 1e9

@@ -6,25 +6,25 @@ from hypothesis import strategies as st
 
 from nexus_stripe import answer_classes
 from nexus_stripe.answer_classes import AnswerClass, Effect, classify
-from nexus_stripe.answers import Answer, Receipt, Wording
+from nexus_stripe.answers import Receipt, StripeAnswer, Wording
 
 CLASSES = [each for each in vars(answer_classes).values() if isinstance(each, AnswerClass)]
 """All classes in the order of the module, from the specific to the general."""
 
 
-def answered(status: int, type_: str | None = None, limited_by: str | None = None) -> Answer:
+def answered(status: int, type_: str | None = None, limited_by: str | None = None) -> StripeAnswer:
     """Return an answer that Stripe made."""
-    return Answer(Receipt.ANSWERED, status=status, type=type_, limited_by=limited_by)
+    return StripeAnswer(Receipt.ANSWERED, status=status, type=type_, limited_by=limited_by)
 
 
 @pytest.mark.parametrize(
     ("answer", "name"),
     [
         (answered(200), "accepted"),
-        (Answer(Receipt.NEVER_SENT), "never_sent"),
-        (Answer(Receipt.LOST), "lost"),
-        (Answer(Receipt.UNREADABLE, status=200), "unreadable"),
-        (Answer(Receipt.UNREADABLE, status=401), "unreadable"),
+        (StripeAnswer(Receipt.NEVER_SENT), "never_sent"),
+        (StripeAnswer(Receipt.LOST), "lost"),
+        (StripeAnswer(Receipt.UNREADABLE, status=200), "unreadable"),
+        (StripeAnswer(Receipt.UNREADABLE, status=401), "unreadable"),
         (answered(500), "server_error"),
         (answered(501), "unavailable"),
         (answered(599), "unavailable"),
@@ -39,24 +39,24 @@ def answered(status: int, type_: str | None = None, limited_by: str | None = Non
         (answered(404), "refused"),
         (answered(499), "refused"),
         (answered(302), "unforeseen"),
-        (Answer(Receipt.ANSWERED), "unforeseen"),
+        (StripeAnswer(Receipt.ANSWERED), "unforeseen"),
     ],
 )
-def test_an_answer_is_of_the_first_class_that_matches(answer: Answer, name: str) -> None:
+def test_an_answer_is_of_the_first_class_that_matches(answer: StripeAnswer, name: str) -> None:
     """By receipt, status, type and the header of the rate limit."""
     assert classify(answer, CLASSES).name == name
 
 
 @given(
     st.builds(
-        Answer,
+        StripeAnswer,
         receipt=st.sampled_from([Receipt.NEVER_SENT, Receipt.LOST, Receipt.UNREADABLE]),
         status=st.none() | st.integers(100, 599),
         type=st.sampled_from([None, "idempotency_error"]),
         wording=st.none() | st.sampled_from(Wording),
     )
 )
-def test_without_a_response_from_stripe_it_is_an_outage(answer: Answer) -> None:
+def test_without_a_response_from_stripe_it_is_an_outage(answer: StripeAnswer) -> None:
     """The same key is safe to repeat, and the effect is unknown unless nothing was sent."""
     kind = classify(answer, CLASSES)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_stripe.answers import Answer, Receipt, Wording, recognise
+from nexus_stripe.answers import Receipt, StripeAnswer, Wording, recognise
 from nexus_stripe.exchange import HttpExchange, answer_of
 
 MINE = {"Request-Id": "req_1"}
@@ -26,7 +26,7 @@ HEADERS = st.dictionaries(
 
 def answered(
     status: int, body: object, headers: dict[str, str] | None = None, *, understood: bool = False
-) -> Answer:
+) -> StripeAnswer:
     """Return the answer that a response with a JSON body amounts to."""
     sent = body if isinstance(body, bytes) else json.dumps(body).encode()
     given_headers = MINE if headers is None else headers
@@ -37,7 +37,7 @@ def test_a_refusal_is_read_without_its_message() -> None:
     """Type, code, parameter and what the message is about; never the message."""
     answer = answered(400, {"error": {**REFUSAL, "code": "resource_missing", "param": "payload"}})
 
-    assert answer == Answer(
+    assert answer == StripeAnswer(
         Receipt.ANSWERED,
         status=400,
         type="invalid_request_error",

@@ -3,7 +3,7 @@
 from typing import Any
 
 from stripe_emulator.clock import Clock
-from stripe_emulator.error_reports import MOST_SAMPLES, ErrorReports, Rejection
+from stripe_emulator.error_reports import MAX_SAMPLES, ErrorReports, Rejection
 
 NOON = 1_790_856_000  # 2026-10-01T12:00:00Z
 TEN = 10.0
@@ -78,16 +78,16 @@ def test_each_meter_has_a_report_and_no_meter_another_type() -> None:
 def test_a_report_counts_all_and_names_some() -> None:
     """Few of many, and none of a code whose events may not be named."""
     scene = Scene()
-    for number in range(MOST_SAMPLES + 5):
+    for number in range(MAX_SAMPLES + 5):
         scene.reject(NOON, request=f"r{number}:1")
     scene.reject(NOON, code="archived_meter", sampled=False)
 
     [event] = scene.settle(NOON + 12)
 
     types = event["data"]["reason"]["error_types"]
-    assert event["data"]["reason"]["error_count"] == MOST_SAMPLES + 6
+    assert event["data"]["reason"]["error_count"] == MAX_SAMPLES + 6
     assert [(one["error_count"], len(one["sample_errors"])) for one in types] == [
-        (MOST_SAMPLES + 5, MOST_SAMPLES),
+        (MAX_SAMPLES + 5, MAX_SAMPLES),
         (1, 0),
     ]
 

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stripe_emulator.account import Account
+from stripe_emulator.account import StripeAccount
 from stripe_emulator.faults import Fault, FaultKind, When
 from stripe_emulator.keys import KeyState
 from stripe_emulator.pipeline import Call, Outcome, Pipeline
@@ -16,9 +16,9 @@ FAULTS = st.builds(Fault, st.sampled_from(FaultKind), st.sampled_from(When))
 PATH = "/v1/billing/meter_events"
 
 
-def account_with_a_customer() -> tuple[Account, str]:
+def account_with_a_customer() -> tuple[StripeAccount, str]:
     """Make an account with a meter and a customer."""
-    account = Account()
+    account = StripeAccount()
     account.keys.put(DEFAULT_KEY, KeyState.VALID)
     aggregation = {"formula": "sum"}
     meter: Any = {"display_name": "r", "event_name": "runs", "default_aggregation": aggregation}

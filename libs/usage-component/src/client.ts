@@ -30,7 +30,7 @@ export interface Data {
 const TIMEOUT_MS = 20_000;
 
 /** The service answers about no longer span. */
-const LONGEST_MS = 400 * 86_400_000;
+const MAX_SPAN_MS = 400 * 86_400_000;
 
 interface Choice {
   readonly range: Range;
@@ -59,7 +59,7 @@ async function readAt(now: number, access: Access, choice: Choice, signal: Abort
   if (first !== null && first.kind !== "read") return first;
   const period = first?.value?.period;
   const span = spanOf(range, step, now, period ?? monthOf(now));
-  if (span.to - span.from > LONGEST_MS) return failed("too_much");
+  if (span.to - span.from > MAX_SPAN_MS) return failed("too_much");
   const [usage, entitlements] = await Promise.all([getUsage(access, span, step, signal), entitling]);
   if (usage.kind !== "read") return usage;
   if (entitlements.kind !== "read") return entitlements;

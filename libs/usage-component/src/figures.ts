@@ -6,7 +6,7 @@ import type { Amount, Run } from "./wire.js";
 export const SPLITS = ["none", "server", "tool"] as const;
 export type Split = (typeof SPLITS)[number];
 
-/** More colours than these cannot be told apart; the other groups are shown as one. */
+/** More colours than these are too alike; the other groups are shown as one. */
 export const COLOURS = 5;
 
 /** The runs of one server or tool, over the range and (`values`) in each day or hour of it. */

@@ -15,7 +15,7 @@ from customer_provisioner import catalogue_changes
 from customer_provisioner.catalogue import (
     Action,
     Catalogue,
-    Change,
+    CatalogueChange,
     FoundFeature,
     FoundMeter,
     FoundOld,
@@ -57,7 +57,7 @@ products: {product: {name: Product}}
 """
 
 
-def changes(plans: Plans, found: Catalogue) -> list[Change]:
+def changes(plans: Plans, found: Catalogue) -> list[CatalogueChange]:
     """Return all that is due."""
     return [each for part in PARTS for each in part(plans, found) if each.due]
 

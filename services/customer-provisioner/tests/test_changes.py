@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from customer_provisioner.changes import (
-    Change,
     InProgress,
     NoCustomer,
     Send,
     UpToDate,
+    UserChange,
     merge,
     next_step,
 )
@@ -20,7 +20,7 @@ from nexus_contracts import UserUpdated
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 USER = UUID(int=1)
-NOTHING = Change(USER)
+NOTHING = UserChange(USER)
 
 times = st.integers(0, 3).map(lambda minutes: NOON + timedelta(minutes=minutes))
 updates = st.builds(
@@ -31,7 +31,7 @@ updates = st.builds(
 )
 
 
-def after(events: list[tuple[UserUpdated, datetime]]) -> Change:
+def after(events: list[tuple[UserUpdated, datetime]]) -> UserChange:
     """Return what is known after events in this order."""
     change = NOTHING
     for update, time in events:
@@ -93,7 +93,9 @@ def test_next_step_of_a_change() -> None:
 
 def test_no_step_shows_an_address_or_a_name() -> None:
     """Steps and changes may be logged."""
-    change = Change(USER, email="ada@example.com", email_as_of=NOON, waiting_since=NOON, name="Ada")
+    change = UserChange(
+        USER, email="ada@example.com", email_as_of=NOON, waiting_since=NOON, name="Ada"
+    )
 
     shown = f"{next_step(change, 'cus_1', NOON)!r} {change!r}"
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from customer_provisioner.changes import Change
+from customer_provisioner.changes import UserChange
 from customer_provisioner.explanation import describe_change, describe_next_step, explain
 from customer_provisioner.profile import HistoryEntry, Profile, State, create_request
 from nexus_contracts import UserCreatedV2
@@ -35,7 +35,7 @@ NEW = Profile(
 )
 SERVED = replace(NEW, state=State.PROVISIONED, stripe_customer_id="cus_1", provisioned_at=NOON)
 
-CHANGE = Change(ADA.user_id, email="eve@example.com", email_as_of=NOON, waiting_since=NOON)
+CHANGE = UserChange(ADA.user_id, email="eve@example.com", email_as_of=NOON, waiting_since=NOON)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_an_explanation_has_the_history_and_no_address() -> None:
     ],
 )
 def test_a_change_is_explained_without_its_values(
-    profile: Profile, change: Change, text: str
+    profile: Profile, change: UserChange, text: str
 ) -> None:
     """When it was said, and whether Stripe has it."""
     shown = describe_change(profile, change)

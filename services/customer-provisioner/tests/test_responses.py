@@ -13,12 +13,12 @@ from customer_provisioner.stripe.responses import (
     response_of,
 )
 from nexus_messaging.errors import PermanentError, TransientError
-from nexus_stripe.answers import Answer, Receipt
+from nexus_stripe.answers import Receipt, StripeAnswer
 
 
-def answered(status: int, type_: str | None = None) -> Answer:
+def answered(status: int, type_: str | None = None) -> StripeAnswer:
     """Return an answer that Stripe made."""
-    return Answer(
+    return StripeAnswer(
         Receipt.ANSWERED,
         status=status,
         type=type_,
@@ -28,16 +28,16 @@ def answered(status: int, type_: str | None = None) -> Answer:
     )
 
 
-def foreign(status: int) -> Answer:
+def foreign(status: int) -> StripeAnswer:
     """Return an answer that a proxy or gateway made."""
-    return Answer(Receipt.UNREADABLE, status=status)
+    return StripeAnswer(Receipt.UNREADABLE, status=status)
 
 
 @pytest.mark.parametrize(
     ("answer", "name", "expected"),
     [
-        (Answer(Receipt.NEVER_SENT), "never_sent", TransientError),
-        (Answer(Receipt.LOST), "lost", TransientError),
+        (StripeAnswer(Receipt.NEVER_SENT), "never_sent", TransientError),
+        (StripeAnswer(Receipt.LOST), "lost", TransientError),
         *((foreign(status), "unreadable", TransientError) for status in (200, 302, 400, 401)),
         *((foreign(status), "unreadable", TransientError) for status in (403, 404, 407, 409, 500)),
         (answered(302), "unforeseen", TransientError),
@@ -56,7 +56,7 @@ def foreign(status: int) -> Answer:
     ],
 )
 def test_each_answer_has_its_class_and_error(
-    answer: Answer, name: str, expected: type[Exception]
+    answer: StripeAnswer, name: str, expected: type[Exception]
 ) -> None:
     """Only an answer that Stripe made is a refusal, of a user or of the key."""
     kind, error = response_of(answer)
@@ -67,7 +67,7 @@ def test_each_answer_has_its_class_and_error(
 @pytest.mark.parametrize(("replayed", "name"), [(False, "accepted"), (True, "replayed")])
 def test_a_success_has_no_error(*, replayed: bool, name: str) -> None:
     """Neither a first response nor one that Stripe repeats."""
-    kind, error = response_of(Answer(Receipt.ANSWERED, status=200, replayed=replayed))
+    kind, error = response_of(StripeAnswer(Receipt.ANSWERED, status=200, replayed=replayed))
 
     assert (kind.name, error) == (name, None)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_stripe.answers import Answer, Receipt
+from nexus_stripe.answers import Receipt, StripeAnswer
 from stripe_reporter.circuit import (
     FAILURE_THRESHOLD,
     FIRST_OPEN_SECONDS,
@@ -17,7 +17,7 @@ from stripe_reporter.circuit import (
 from stripe_reporter.stripe.responses import TABLE
 
 METERS = frozenset({"runs", "tokens"})
-FINE = Answer(Receipt.ANSWERED, status=200)
+FINE = StripeAnswer(Receipt.ANSWERED, status=200)
 
 
 def sign(name: str) -> Cause | None:
@@ -104,8 +104,8 @@ def test_a_probe_closes_it_only_if_its_cause_is_gone() -> None:
     auth = after(("unauthorized", "r-1", "runs"))
     meter = after(("no_meter", "r-1", "runs"), ("no_meter", "r-2", "tokens"))
 
-    assert auth.probed(Answer(Receipt.ANSWERED, status=401), METERS).cause is Cause.KEY
-    assert auth.probed(Answer(Receipt.LOST), METERS).cause is Cause.KEY
+    assert auth.probed(StripeAnswer(Receipt.ANSWERED, status=401), METERS).cause is Cause.KEY
+    assert auth.probed(StripeAnswer(Receipt.LOST), METERS).cause is Cause.KEY
     assert auth.probed(FINE, METERS).cause is None
     assert meter.probed(FINE, frozenset({"other"})).cause is Cause.METER
     assert meter.probed(FINE, frozenset({"runs"})).cause is None
@@ -122,7 +122,7 @@ def test_a_meter_still_missing_does_not_open_it_if_the_other_is_there() -> None:
 
 def test_a_key_that_may_not_list_meters_is_tried() -> None:
     """A restricted key may write events without the right to list meters."""
-    forbidden = Answer(Receipt.ANSWERED, status=403)
+    forbidden = StripeAnswer(Receipt.ANSWERED, status=403)
 
     assert after(("forbidden", "r-1", "runs")).probed(forbidden, frozenset()).cause is None
 
@@ -149,7 +149,7 @@ async def test_stripe_is_probed_after_the_pause_and_not_before() -> None:
     """However often the consumption asks, an outage costs few calls."""
     times, probed_at = [0.0], list[float]()
 
-    async def probe() -> tuple[Answer, frozenset[str]]:
+    async def probe() -> tuple[StripeAnswer, frozenset[str]]:
         probed_at.append(times[-1])
         return FINE, METERS
 

@@ -14,7 +14,7 @@ from stripe_reporter.fence import (
     BY_HAND,
     CALL_LIFETIME,
     FENCE,
-    OLDEST,
+    MAX_AGE,
     AlreadyCounted,
     Call,
     CallInProgress,
@@ -164,7 +164,7 @@ def test_a_report_that_was_only_refused_is_sent_until_it_is_too_old(
     decisions = play(refused, Account())
 
     for at, decision in decisions:
-        expected = Call if at - FACTS.occurred_at < OLDEST else TooOld
+        expected = Call if at - FACTS.occurred_at < MAX_AGE else TooOld
         assert isinstance(decision, expected)
 
 
@@ -266,7 +266,7 @@ def test_a_report_settled_as_not_counted_is_not_called() -> None:
 
 def test_an_unknown_report_that_grew_too_old_is_fenced() -> None:
     """It can't be sent any more and may have been counted: a person decides."""
-    old = replace(REPORT, facts=replace(FACTS, occurred_at=START - OLDEST))
+    old = replace(REPORT, facts=replace(FACTS, occurred_at=START - MAX_AGE))
     row = replace(entry(State.UNKNOWN, unknown=START), facts=old.facts)
 
     assert decide(old, row, START + timedelta(seconds=1)) == Fenced(START)

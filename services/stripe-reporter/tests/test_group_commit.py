@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from stripe_reporter.group_commit import LARGEST, GroupCommit
+from stripe_reporter.group_commit import MAX_GROUP, GroupCommit
 
 
 class OddNumberError(Exception):
@@ -31,12 +31,12 @@ async def test_items_that_arrive_during_a_commit_are_the_next_group() -> None:
     """Each caller gets its own result, and no group is larger than allowed."""
     work = Work()
     groups = GroupCommit(work.double, errors_of_one=(OddNumberError,))
-    numbers = [2 * n for n in range(LARGEST + 50)]
+    numbers = [2 * n for n in range(MAX_GROUP + 50)]
 
     results = await asyncio.gather(*(groups.submit(number) for number in numbers))
 
     assert results == [2 * number for number in numbers]
-    assert [len(group) for group in work.groups] == [LARGEST, 50]
+    assert [len(group) for group in work.groups] == [MAX_GROUP, 50]
 
 
 async def test_after_an_error_of_one_item_the_others_succeed() -> None:

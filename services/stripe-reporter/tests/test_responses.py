@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_stripe.answer_classes import Effect
-from nexus_stripe.answers import Answer, Receipt, Wording
+from nexus_stripe.answers import Receipt, StripeAnswer, Wording
 from nexus_stripe.exchange import HttpExchange, answer_of
 from stripe_reporter.stripe.responses import TABLE, Next, markdown, response_to
 
 ANSWERS = st.builds(
-    Answer,
+    StripeAnswer,
     receipt=st.sampled_from(Receipt),
     status=st.one_of(st.none(), st.integers(100, 599)),
     type=st.sampled_from([None, "invalid_request_error", "idempotency_error", "api_error"]),
@@ -30,7 +30,7 @@ def refusal(
     type_: str = "invalid_request_error",
     code: str | None = None,
     headers: dict[str, str] | None = None,
-) -> Answer:
+) -> StripeAnswer:
     """Return what a refusal of Stripe's becomes."""
     error: dict[str, str] = {"message": message, "type": type_} | ({"code": code} if code else {})
     named = {"Request-Id": "req_1", **(headers or {})}
@@ -41,7 +41,7 @@ def refusal(
 @pytest.mark.parametrize(
     ("answer", "name"),
     [
-        (Answer(Receipt.ANSWERED, status=200), "accepted"),
+        (StripeAnswer(Receipt.ANSWERED, status=200), "accepted"),
         (refusal(400, "An event already exists with identifier r-1."), "duplicate"),
         (refusal(400, code="duplicate_meter_event"), "duplicate"),
         (refusal(400, "No such customer: 'cus_1'", code="resource_missing"), "no_such_customer"),
@@ -65,25 +65,25 @@ def refusal(
         (refusal(404, "Unrecognized request URL"), "no_endpoint"),
         (refusal(500, type_="api_error"), "server_error"),
         (refusal(503, type_="api_error"), "unavailable"),
-        (Answer(Receipt.UNREADABLE, status=503), "unreadable"),
-        (Answer(Receipt.UNREADABLE, status=400), "unreadable"),
-        (Answer(Receipt.LOST), "lost"),
-        (Answer(Receipt.NEVER_SENT), "never_sent"),
+        (StripeAnswer(Receipt.UNREADABLE, status=503), "unreadable"),
+        (StripeAnswer(Receipt.UNREADABLE, status=400), "unreadable"),
+        (StripeAnswer(Receipt.LOST), "lost"),
+        (StripeAnswer(Receipt.NEVER_SENT), "never_sent"),
     ],
 )
-def test_an_answer_is_found_in_the_table(answer: Answer, name: str) -> None:
+def test_an_answer_is_found_in_the_table(answer: StripeAnswer, name: str) -> None:
     """Each answer that Stripe is known to give has its row."""
     assert response_to(answer).name == name
 
 
 @given(ANSWERS)
-def test_every_answer_has_a_row(answer: Answer) -> None:
+def test_every_answer_has_a_row(answer: StripeAnswer) -> None:
     """Nothing Stripe may ever answer leaves a report without a decision."""
     assert response_to(answer).name in {row.name for row in TABLE}
 
 
 @given(ANSWERS)
-def test_only_an_answer_of_stripe_is_ever_definite(answer: Answer) -> None:
+def test_only_an_answer_of_stripe_is_ever_definite(answer: StripeAnswer) -> None:
     """An answer of a proxy, or none, never means counted or refused."""
     response = response_to(answer)
 
@@ -93,7 +93,7 @@ def test_only_an_answer_of_stripe_is_ever_definite(answer: Answer) -> None:
 
 
 @given(ANSWERS)
-def test_should_retry_false_takes_a_new_key(answer: Answer) -> None:
+def test_should_retry_false_takes_a_new_key(answer: StripeAnswer) -> None:
     """After ``Stripe-Should-Retry: false`` the same key is never used again."""
     if answer.should_retry is False:
         assert not response_to(answer).same_key

@@ -4,10 +4,10 @@ import json
 
 from nexus_contracts.fields import MAX_VALUE
 from nexus_plans import Charge
-from nexus_plans.model_prices import MOST_MICRO_USD
-from nexus_plans.parts import MOST_MARKUP
+from nexus_plans.model_prices import MAX_MICRO_USD
+from nexus_plans.parts import MAX_MARKUP
 from usage_ingest.charging import charged_value, parameter
-from usage_ingest.storage.claims import MOST_EVENTS
+from usage_ingest.storage.claims import MAX_EVENTS
 
 
 def test_charges_by_plan_are_one_parameter() -> None:
@@ -27,6 +27,6 @@ def test_no_charges_are_no_parameter() -> None:
 
 def test_claim_of_the_dearest_runs_has_a_value_that_stripe_takes() -> None:
     """The ledger refuses a higher value, and the claim would fail each time, with all others."""
-    dearest = charged_value(MOST_EVENTS * MOST_MICRO_USD, Charge("micros", MOST_MARKUP))
+    dearest = charged_value(MAX_EVENTS * MAX_MICRO_USD, Charge("micros", MAX_MARKUP))
 
     assert dearest <= MAX_VALUE

@@ -14,7 +14,7 @@ from nexus_plans import NoPrice
 from nexus_plans.reading import read
 from usage_ingest.metering import (
     FUTURE_TOLERANCE,
-    OLDEST_REPORTABLE,
+    MAX_AGE,
     BillingRules,
     BillingState,
     ToolRun,
@@ -141,7 +141,7 @@ def test_billable_run_waits_unless_it_is_35_days_old(age: timedelta) -> None:
     """Stripe refuses older runs, so they are recorded and never sent."""
     state = first_state(NOON - age, {"runs": 1}, NOON)
 
-    assert state is (BillingState.EXPIRED if age >= OLDEST_REPORTABLE else BillingState.WAITING)
+    assert state is (BillingState.EXPIRED if age >= MAX_AGE else BillingState.WAITING)
     assert first_state(NOON - age, {}, NOON) is BillingState.NOT_BILLABLE
 
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from nexus_contracts import UsageRecorded
 from nexus_plans import Charge
 from usage_ingest.recovery.events import Candidate, Claim, Differences, assign_events
-from usage_ingest.recovery.reports import Account, ReportRow, ReportStatus
+from usage_ingest.recovery.reports import CustomerAccount, ReportRow, ReportStatus
 
 RUNS, TOKENS = "tool_call_executed", "tokens_used"
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-ACCOUNT = Account(UUID(int=7), 1)
+ACCOUNT = CustomerAccount(UUID(int=7), 1)
 
 
 def event(second: int, tokens: int = 0, number: int = 0) -> Candidate:

@@ -10,8 +10,8 @@ import pytest
 from nexus_contracts import CallRecord, UsageRecorded
 from usage_ingest.recovery.reports import (
     RANKS,
-    Account,
     Changes,
+    CustomerAccount,
     ReportRow,
     ReportStatus,
     plan_reports,
@@ -21,7 +21,7 @@ AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 USER = UUID(int=9)
 CLAIM = UUID(int=8)
 METER = "tool_call_executed"
-ACCOUNTS = {f"cus_{n}": Account(USER, n) for n in (1, 2, 3)}
+ACCOUNTS = {f"cus_{n}": CustomerAccount(USER, n) for n in (1, 2, 3)}
 
 State = Literal["calling", "unknown", "refused", "accepted"]
 

@@ -9,11 +9,11 @@ from uuid import UUID
 from usage_ingest.reconciliation import Standing, standing_of
 from usage_ingest.statement import (
     DayRows,
+    HourReports,
     HourSum,
     Line,
     Part,
-    Recorded,
-    Reports,
+    RecordedReadings,
     Scope,
     Sums,
     lines,
@@ -41,15 +41,15 @@ def scope(start: datetime = START, end: datetime = START + timedelta(days=1)) ->
     )
 
 
-def reports(state: str, value: int, hour: int = 12, *, unknown: bool = False) -> Reports:
+def reports(state: str, value: int, hour: int = 12, *, unknown: bool = False) -> HourReports:
     """Return reports of an hour."""
     at = START + timedelta(hours=hour)
-    return Reports(ACCOUNT, "cus_1", "runs", at, state, unknown, None, 1, value)
+    return HourReports(ACCOUNT, "cus_1", "runs", at, state, unknown, None, 1, value)
 
 
-def recorded(key: str, value: int, state: str = "reported") -> Recorded:
+def recorded(key: str, value: int, state: str = "reported") -> RecordedReadings:
     """Return readings of a tool."""
-    return Recorded(ACCOUNT, "files", "read", key, state, 1, value)
+    return RecordedReadings(ACCOUNT, "files", "read", key, state, 1, value)
 
 
 def test_the_sums_of_counted_meet_in_any_history() -> None:
@@ -95,7 +95,7 @@ def test_the_sums_of_counted_meet_in_any_history() -> None:
         assert parts["unexplained"] >= 0 >= parts["not_shown"]
 
 
-def claimed(*rows: Recorded, of: int) -> dict[str, float]:
+def claimed(*rows: RecordedReadings, of: int) -> dict[str, float]:
     """Return what reports of a sum consist of."""
     day = DayRows(rows, (), [reports("reported", of)], ())
     return {

@@ -31,7 +31,7 @@ from nexus_contracts.user_created import newest
 from nexus_database import Database
 from nexus_messaging.clock import utc_now
 from nexus_messaging.publisher import Publisher
-from stripe_emulator.account import Account
+from stripe_emulator.account import StripeAccount
 from stripe_emulator.faults import Fault
 from stripe_emulator.running import DEFAULT_KEY, RunningEmulator, running_emulator
 from support.leak_check import leaks, outputs_of, secrets_in, tap
@@ -86,7 +86,7 @@ class Stripe:
     """The local Stripe, which runs in this process."""
 
     url: str
-    account: Account
+    account: StripeAccount
 
     def customers(self, user_id: UUID) -> list[dict[str, Any]]:
         """Return the customers that are marked with a user and not deleted."""

@@ -24,7 +24,7 @@ from nexus_messaging.publisher import Publisher
 from nexus_messaging.topology import CUSTOMER_PROVISIONED_QUEUE, USER_ASSIGNED_QUEUE
 from nexus_service.api_keys import read_api_keys
 from nexus_service.http import serving
-from nexus_service.rate_limit import RateLimit
+from nexus_service.rate_limit import RateLimiter
 from support.vhost import Vhost
 from support.waiting import eventually
 
@@ -50,7 +50,7 @@ async def caller(
     configured = f"{API_KEYS},{entry(ASSIGNING_KEY, 'user.assigned')},{entry(ANY_KEY, '*')}"
     keys: Any = read_api_keys(configured)
     routes = AccountRoutes(
-        Admission(keys, RateLimit(1000.0, 1000.0, lambda: 0.0)),
+        Admission(keys, RateLimiter(1000.0, 1000.0, lambda: 0.0)),
         ProfileReader(database),
         bench.profiles,
         AssignmentStore(database),

@@ -24,7 +24,7 @@ from nexus_messaging.publisher import Publisher
 from nexus_messaging.topology import USER_CREATED_QUEUE
 from nexus_service.api_keys import read_api_keys
 from nexus_service.http import serving
-from nexus_service.rate_limit import RateLimit
+from nexus_service.rate_limit import RateLimiter
 from support.vhost import Vhost
 
 from .conftest import API_KEY, API_KEYS, Bench, user
@@ -77,7 +77,7 @@ async def caller(
     monkeypatch.setattr("customer_provisioner.http_requests.WAIT_SECONDS", 0.3)
     configured = f"{API_KEYS},tools:{sha256(TOOLS_KEY.encode()).hexdigest()}:*:tool.executed"
     keys: Any = read_api_keys(configured)
-    admission = Admission(keys, RateLimit(1.0, 100.0, lambda: 0.0))
+    admission = Admission(keys, RateLimiter(1.0, 100.0, lambda: 0.0))
     customers = CustomerRoutes(admission, ProfileReader(database), lambda: publisher, utc_now)
     (port,) = free_ports(None)
     registry = CollectorRegistry()

@@ -21,7 +21,7 @@ from nexus_messaging.publisher import Publisher
 from nexus_messaging.topology import TOOL_EXECUTED_QUEUE, UNROUTABLE, USER_CREATED_QUEUE
 from nexus_service.api_keys import FULL_BATCH, ApiKey, make_api_key
 from nexus_service.asgi import AsgiServer, serving_asgi
-from nexus_service.rate_limit import RateLimit
+from nexus_service.rate_limit import RateLimiter
 from support.vhost import Vhost, open_vhost
 from usage_ingest.events_api.http import EventsApi, application
 from usage_ingest.events_api.metrics import Metrics
@@ -89,7 +89,7 @@ async def running_api(
 ) -> AsyncIterator[Api]:
     """Run the API with ``publisher``, which is closed at the end."""
     registry = CollectorRegistry()
-    limit = RateLimit(rate, FULL_BATCH, time.monotonic)
+    limit = RateLimiter(rate, FULL_BATCH, time.monotonic)
     api = EventsApi(keys, limit, publisher, Metrics(registry))
     try:
         async with serving_asgi(application(api, []), LOOPBACK, 0) as server:

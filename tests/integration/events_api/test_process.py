@@ -21,7 +21,7 @@ from support.commands import in_a_pipe
 from support.events import user_created
 from support.leak_check import leaks, logs_of, metrics_of
 from support.line import Line
-from support.memory import MOST_WHEN_IDLE, resident_mib
+from support.memory import MAX_WHEN_IDLE, resident_mib
 from support.metrics import sample
 from support.vhost import Vhost
 from support.waiting import eventually
@@ -84,7 +84,7 @@ async def test_it_runs_without_broker_and_database_and_ends_in_order(
     assert broker.port is not None
     async with Line.to(URL(vhost.url("publisher")), port=broker.port):
         await eventually(lambda: status(f"{server.url}/readyz"), lambda found: found == 200)
-        assert resident_mib(server) < MOST_WHEN_IDLE
+        assert resident_mib(server) < MAX_WHEN_IDLE
         assert await post(server.url, body) == 202
         await eventually(lambda: vhost.depth(USER_CREATED_QUEUE), bool)
         published = 'events_api_events_total{type="user.created.v1"}'

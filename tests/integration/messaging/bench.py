@@ -30,7 +30,7 @@ QUEUE = TOOL_EXECUTED_QUEUE
 DEAD_LETTERS = dead_letter_queue(QUEUE)
 PREFETCH = 20
 
-SHORTEST = 0.00001
+MIN_SCALE = 0.00001
 """The scale at which every retry tier waits as little as it can."""
 
 Behaviour = Callable[[Delivery], Awaitable[Outcome]]

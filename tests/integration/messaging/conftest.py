@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from integration.messaging.bench import DEAD_LETTERS, QUEUE, SHORTEST, Bench
+from integration.messaging.bench import DEAD_LETTERS, MIN_SCALE, QUEUE, Bench
 from local_stack.servers import Broker
 from nexus_messaging.topology import TIERS
 from support.vhost import Vhost
@@ -17,7 +17,7 @@ LEFT_BEHIND = (*(tier.name for tier in TIERS), QUEUE, DEAD_LETTERS)
 async def made(broker: Broker, password: str) -> Vhost:
     """Create a vhost with the topology, every tier as short as it can be."""
     vhost = Vhost(broker, f"messaging-{secrets.token_hex(4)}", password)
-    await vhost.create(tier_scale=SHORTEST)
+    await vhost.create(tier_scale=MIN_SCALE)
     return vhost
 
 

@@ -26,7 +26,7 @@ from support.vhost import Vhost, bad_message, message
 from support.waiting import eventually
 
 LIMIT = FloodLimit(0.5, 200)
-MOST = LIMIT.max_dead_letters + 1
+MAX_DEAD_LETTERS = LIMIT.max_dead_letters + 1
 """Dead letters of one stop: the last of them is what shows that it is a flood."""
 
 KEY = "tool.executed.v1"
@@ -106,7 +106,7 @@ async def test_a_flood_stops_the_consumer_and_stays_in_its_queue(bench: Bench) -
         await know(bench, A, B)
         await publish_mixed(bench.vhost, BAD, good)
         why = await stops(bench)
-        waiting = BAD - MOST + 20 + good - int(bench.count("done"))
+        waiting = BAD - MAX_DEAD_LETTERS + 20 + good - int(bench.count("done"))
         await eventually(lambda: bench.vhost.depth(QUEUE), lambda depth: depth == waiting)
         tried, done = len(bench.handled), bench.count("done")
         await bench.vhost.publish(tool_run())
@@ -114,8 +114,8 @@ async def test_a_flood_stops_the_consumer_and_stays_in_its_queue(bench: Bench) -
 
         assert why.endswith("messages were dead-lettered, most of them as invalid")
         assert bench.gauge("consumption_stopped") == 1
-        assert await bench.vhost.depth(DEAD_LETTERS) == MOST
-        assert bench.count("dead_lettered", reason="invalid") == MOST
+        assert await bench.vhost.depth(DEAD_LETTERS) == MAX_DEAD_LETTERS
+        assert bench.count("dead_lettered", reason="invalid") == MAX_DEAD_LETTERS
     assert (len(bench.handled), bench.count("done")) == (tried, done)
     assert done > 20
     assert await bench.vhost.depth(QUEUE) == waiting + 1
@@ -145,58 +145,66 @@ async def test_what_a_flood_stopped_goes_on_when_resumed(bench: Bench) -> None:
 async def test_a_flood_that_goes_on_stops_the_consumer_again(bench: Bench) -> None:
     """Resumed too early, one more window of it is dead-lettered and no more."""
     async with bench.consuming():
-        await publish_mixed(bench.vhost, 3 * MOST)
+        await publish_mixed(bench.vhost, 3 * MAX_DEAD_LETTERS)
         for stop in (1, 2):
             await stops(bench)
-            assert await bench.vhost.depth(DEAD_LETTERS) == stop * MOST
+            assert await bench.vhost.depth(DEAD_LETTERS) == stop * MAX_DEAD_LETTERS
             if stop == 1:
                 bench.resume()
                 await eventually(
-                    lambda: bench.vhost.depth(DEAD_LETTERS), lambda depth: depth > MOST
+                    lambda: bench.vhost.depth(DEAD_LETTERS), lambda depth: depth > MAX_DEAD_LETTERS
                 )
 
-    await eventually(bench.waiting, lambda waiting: waiting == MOST)
+    await eventually(bench.waiting, lambda waiting: waiting == MAX_DEAD_LETTERS)
 
 
 async def test_a_stopped_consumer_starts_anew_with_its_process(bench: Bench) -> None:
     """A restart resumes it, too."""
     async with bench.consuming():
-        await publish_mixed(bench.vhost, MOST + 10)
+        await publish_mixed(bench.vhost, MAX_DEAD_LETTERS + 10)
         await stops(bench)
         await bench.vhost.publish(tool_run())
     async with bench.consuming():
         await bench.all_done(1)
-        await eventually(lambda: bench.vhost.depth(DEAD_LETTERS), lambda depth: depth == MOST + 10)
+        await eventually(
+            lambda: bench.vhost.depth(DEAD_LETTERS), lambda depth: depth == MAX_DEAD_LETTERS + 10
+        )
 
 
 async def test_a_stopped_consumer_stays_stopped_when_its_connection_is_lost(bench: Bench) -> None:
     """A client library that reconnects by itself does not empty the queue after all."""
     async with bench.consuming():
-        await publish_mixed(bench.vhost, 4 * MOST)
+        await publish_mixed(bench.vhost, 4 * MAX_DEAD_LETTERS)
         await stops(bench)
         await close_connections(bench.vhost, 2)
         await bench.vhost.publish(tool_run())
         await eventually(lambda: consumers(bench.vhost), lambda number: number == 0)
-        await eventually(bench.waiting, lambda waiting: waiting == 3 * MOST + 1)
+        await eventually(bench.waiting, lambda waiting: waiting == 3 * MAX_DEAD_LETTERS + 1)
 
-        assert await bench.vhost.depth(DEAD_LETTERS) == MOST
+        assert await bench.vhost.depth(DEAD_LETTERS) == MAX_DEAD_LETTERS
         bench.resume()
-        await eventually(lambda: bench.vhost.depth(DEAD_LETTERS), lambda depth: depth == 2 * MOST)
+        await eventually(
+            lambda: bench.vhost.depth(DEAD_LETTERS), lambda depth: depth == 2 * MAX_DEAD_LETTERS
+        )
 
 
 async def test_dead_letters_moved_while_they_are_still_wrong_stop_nothing(bench: Bench) -> None:
     """They come back with their reasons, and what else is in the queue is handled."""
     async with bench.consuming():
-        await publish_mixed(bench.vhost, MOST - 1)
-        await eventually(lambda: bench.vhost.depth(DEAD_LETTERS), lambda depth: depth == MOST - 1)
+        await publish_mixed(bench.vhost, MAX_DEAD_LETTERS - 1)
+        await eventually(
+            lambda: bench.vhost.depth(DEAD_LETTERS), lambda depth: depth == MAX_DEAD_LETTERS - 1
+        )
         for moved in (1, 2):
             await bench.vhost.move(DEAD_LETTERS, QUEUE)
-            await eventually(lambda: dead_lettered(bench), partial(eq, (1 + moved) * (MOST - 1)))
+            await eventually(
+                lambda: dead_lettered(bench), partial(eq, (1 + moved) * (MAX_DEAD_LETTERS - 1))
+            )
         await bench.vhost.publish(tool_run())
         await bench.all_done(1)
 
     assert await bench.stopped() is None
-    assert await bench.vhost.depth(DEAD_LETTERS) == MOST - 1
+    assert await bench.vhost.depth(DEAD_LETTERS) == MAX_DEAD_LETTERS - 1
 
 
 async def dead_lettered(bench: Bench) -> float:
@@ -235,9 +243,9 @@ async def test_one_bad_publisher_at_half_of_the_traffic_stops_nobody(slow: Bench
         await know(slow, A)
         await publish(slow.vhost, mixed([A], 500))
         await slow.all_done(KNOWN_AFTER + 500)
-        await eventually(lambda: held_back(slow), lambda times: times >= 500 - MOST)
+        await eventually(lambda: held_back(slow), lambda times: times >= 500 - MAX_DEAD_LETTERS)
 
-        assert await slow.vhost.depth(DEAD_LETTERS) == MOST
+        assert await slow.vhost.depth(DEAD_LETTERS) == MAX_DEAD_LETTERS
         assert (slow.gauge("sources_held_back"), slow.gauge("consumption_stopped")) == (1, 0)
         assert str(await slow.stopped()).startswith(f"{QUEUE} holds back dead letters of {A} (")
 
@@ -249,20 +257,20 @@ async def test_unknown_and_unreadable_sources_are_held_back_as_one(slow: Bench, 
     async with slow.consuming():
         await publish(slow.vhost, mixed(sources, 500))
         await slow.all_done(500)
-        await eventually(lambda: held_back(slow), lambda times: times >= 500 - MOST)
+        await eventually(lambda: held_back(slow), lambda times: times >= 500 - MAX_DEAD_LETTERS)
 
-        assert await slow.vhost.depth(DEAD_LETTERS) == MOST
+        assert await slow.vhost.depth(DEAD_LETTERS) == MAX_DEAD_LETTERS
         assert "holds back dead letters of unknown sources (" in str(await slow.stopped())
 
 
 async def test_what_is_held_back_returns_until_it_is_resumed(slow: Bench) -> None:
     """Each time with its counters as they were; resumed, it is dead-lettered after all."""
-    number = MOST + 40
+    number = MAX_DEAD_LETTERS + 40
     async with slow.consuming():
         await know(slow, A)
         await publish(slow.vhost, bad([A], number))
         await eventually(lambda: held_back(slow), lambda times: times >= 3 * 40)
-        assert await slow.vhost.depth(DEAD_LETTERS) == MOST
+        assert await slow.vhost.depth(DEAD_LETTERS) == MAX_DEAD_LETTERS
         slow.resume()
         await eventually(lambda: slow.vhost.depth(DEAD_LETTERS), lambda depth: depth == number)
 
@@ -274,7 +282,7 @@ async def test_what_is_held_back_returns_until_it_is_resumed(slow: Bench) -> Non
 
 async def test_what_is_held_back_passes_once_its_cause_is_mended(slow: Bench) -> None:
     """If the fault was the reader's after all, nobody need do more."""
-    number = MOST + 40
+    number = MAX_DEAD_LETTERS + 40
     async with slow.consuming():
         await know(slow, A)
         await publish(slow.vhost, bad([A], number))
@@ -283,12 +291,12 @@ async def test_what_is_held_back_passes_once_its_cause_is_mended(slow: Bench) ->
         slow.behave = well
 
         await slow.all_done(KNOWN_AFTER + 40)
-    assert await slow.vhost.depth(DEAD_LETTERS) == MOST
+    assert await slow.vhost.depth(DEAD_LETTERS) == MAX_DEAD_LETTERS
 
 
 async def test_a_restart_holds_nothing_back(slow: Bench) -> None:
     """The new process begins with an empty window."""
-    number = MOST + 40
+    number = MAX_DEAD_LETTERS + 40
     async with slow.consuming():
         await publish(slow.vhost, bad([A], number))
         await eventually(lambda: held_back(slow), lambda times: times >= 40)

@@ -7,8 +7,8 @@ import pytest
 
 from integration.messaging.bench import (
     DEAD_LETTERS,
+    MIN_SCALE,
     QUEUE,
-    SHORTEST,
     Bench,
     DownError,
     close_connections,
@@ -71,7 +71,7 @@ async def test_a_consumer_cancelled_by_the_broker_consumes_again(
             await own_vhost.ask("DELETE", "queues/{vhost}/" + QUEUE)
             # RabbitMQ 3.10 may forget to tell of a queue that is there again at once.
             await eventually(bench.consumes, lambda consumes: not consumes)
-            await own_vhost.create(tier_scale=SHORTEST)
+            await own_vhost.create(tier_scale=MIN_SCALE)
             await own_vhost.publish(tool_run())
             await bench.all_done(done)
 
@@ -93,7 +93,7 @@ async def test_a_consumer_that_the_broker_forgot_consumes_again(
         for done in (2, 3):
             await eventually(lambda: idle(bench), bool)
             await own_vhost.ask("DELETE", "queues/{vhost}/" + QUEUE)
-            await own_vhost.create(tier_scale=SHORTEST)
+            await own_vhost.create(tier_scale=MIN_SCALE)
             await own_vhost.publish(tool_run())
             await bench.all_done(done)
 
@@ -116,7 +116,7 @@ async def test_a_connection_lost_while_the_queue_is_missing_is_made_good(
         await own_vhost.ask("DELETE", "queues/{vhost}/" + QUEUE)
         await close_connections(own_vhost)
         await eventually(lambda: reconnected(own_vhost), lambda names: len(names) >= 1)
-        await own_vhost.create(tier_scale=SHORTEST)
+        await own_vhost.create(tier_scale=MIN_SCALE)
         await own_vhost.publish(tool_run())
         await bench.all_done(2)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from integration.messaging.bench import PREFETCH, SHORTEST, Bench
+from integration.messaging.bench import MIN_SCALE, PREFETCH, Bench
 from nexus_messaging.errors import TransientError
 from nexus_messaging.message import Delivery
 from nexus_messaging.retry import Done, Outcome
@@ -38,7 +38,7 @@ async def test_copies_that_an_outage_leaves_unconfirmed_are_logged_together(
             await eventually(lambda: logged(logs), lambda names: names["publisher_lost"] == 1)
             away.set()
             await eventually(lambda: logged(logs), lambda names: names["copies_not_confirmed"] > 0)
-            await own_vhost.create(tier_scale=SHORTEST)
+            await own_vhost.create(tier_scale=MIN_SCALE)
             await eventually(lambda: logged(logs), lambda names: names["copies_confirmed"] > 0)
 
     copies = [each for each in logs if each["event"].startswith("copies_")]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from integration.messaging.bench import PREFETCH, SHORTEST, Bench, close_connections
+from integration.messaging.bench import MIN_SCALE, PREFETCH, Bench, close_connections
 from nexus_messaging.errors import TransientError
 from nexus_messaging.message import Delivery
 from nexus_messaging.retry import Done, Outcome
@@ -48,7 +48,7 @@ async def test_copies_not_confirmed_are_published_until_they_are(bench: Bench, l
     """Each of them: one that was left out would be a message lost."""
     async with bench.consuming():
         await eventually(lambda: unconfirmed(logs), bool)
-        await bench.vhost.create(tier_scale=SHORTEST)
+        await bench.vhost.create(tier_scale=MIN_SCALE)
 
         await eventually(lambda: returned(bench), lambda ids: len(ids) == MESSAGES)
 
@@ -62,7 +62,7 @@ async def test_originals_come_again_when_their_copies_were_not_confirmed(
         before = set(bench.ids()[1:])
         await close_connections(bench.vhost)
         await eventually(bench.consumes, lambda consumes: not consumes)
-        await bench.vhost.create(tier_scale=SHORTEST)
+        await bench.vhost.create(tier_scale=MIN_SCALE)
 
         await eventually(lambda: handled_anew(bench), lambda again: before <= again)
 

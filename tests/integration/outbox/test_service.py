@@ -15,7 +15,7 @@ from metering_chaos.environment import in_thread
 from nexus_messaging.topology import TOOL_EXECUTED_QUEUE, USER_CREATED_QUEUE
 from nexus_outbox.installation import VERSION, sql_file
 from support.commands import in_a_pipe
-from support.memory import MOST_WHEN_IDLE, resident_mib
+from support.memory import MAX_WHEN_IDLE, resident_mib
 from support.metrics import sample
 from support.vhost import Vhost
 from support.waiting import eventually
@@ -104,7 +104,7 @@ async def test_sigterm_finishes_the_round(host: Host, vhost: Vhost, start: Start
 async def test_a_restarted_database_is_used_again(host: Host, vhost: Vhost, start: Start) -> None:
     """Readiness says so meanwhile; afterwards notifications wake the loop again."""
     process = await in_thread(lambda: start(POLL_SECONDS="60"))
-    assert resident_mib(process) < MOST_WHEN_IDLE
+    assert resident_mib(process) < MAX_WHEN_IDLE
 
     host.server.kill()
     assert await eventually(lambda: status(process, "readyz"), lambda code: code == 503) == 503

@@ -29,7 +29,7 @@ RIGHTS = {"configure": "^$", "write": "^events$", "read": "^$"}
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pause half a second at most after a failure."""
-    monkeypatch.setattr(pausing, "LONGEST_PAUSE", 0.5)
+    monkeypatch.setattr(pausing, "MAX_PAUSE", 0.5)
 
 
 async def test_events_reach_their_queues_with_all_properties(start: Start, vhost: Vhost) -> None:

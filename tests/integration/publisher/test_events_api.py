@@ -22,7 +22,7 @@ async def test_every_stored_event_reaches_the_queue(
     start: Start, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The API is killed, the key is wrong, one event is bad, and one type is not the key's."""
-    monkeypatch.setattr(pausing, "LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr(pausing, "MAX_PAUSE", 0.2)
     options = ("--source", "test/hub", "--type", "tool.executed")
     async with running_events_api(vhost, *options) as api:
         wrong = start(transport=HttpTransport(api.url, f"{api.key}x"))

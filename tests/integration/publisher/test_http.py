@@ -26,7 +26,7 @@ Start = Callable[..., Host]
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pause a tenth of a second at most after a failure."""
-    monkeypatch.setattr(pausing, "LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr(pausing, "MAX_PAUSE", 0.1)
 
 
 async def test_events_arrive_as_the_contract_has_them(start: Start, api: EventsApi) -> None:
@@ -141,7 +141,7 @@ async def test_a_forbidden_type_holds_up_no_other(
     start: Start, api: EventsApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The key may not publish users; runs are billed all the same, and the users are kept."""
-    monkeypatch.setattr(pausing, "LONGEST_PAUSE", 600.0)
+    monkeypatch.setattr(pausing, "MAX_PAUSE", 600.0)
     host = start()
 
     def forbid_users(batch: list[dict[str, Any]]) -> web.Response:

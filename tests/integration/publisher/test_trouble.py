@@ -20,7 +20,7 @@ from typing_extensions import override
 from integration.publisher.conftest import RUN, Host
 from local_stack.ports import LOOPBACK, free_ports
 from nexus_publisher import Dropped, DropReason, InMemory, Publisher, Stored, delivery, spool_file
-from nexus_publisher.answers import Answer
+from nexus_publisher.answers import BatchAnswer
 from nexus_publisher.entries import Entry
 from nexus_publisher.http import HttpSender, HttpTransport
 from nexus_publisher.prometheus import PublisherCollector
@@ -260,7 +260,7 @@ async def test_a_defect_delays_deliveries_once(
     assert await host.publisher.aflush(10)
     send = HttpSender.send
 
-    async def fail(_: HttpSender, __: Sequence[Entry]) -> Answer:
+    async def fail(_: HttpSender, __: Sequence[Entry]) -> BatchAnswer:
         monkeypatch.setattr(HttpSender, "send", send)
         raise LookupError("a defect")
 
@@ -341,10 +341,10 @@ async def test_closing_stores_what_the_thread_could_not(
     """The look-up of a host name may hold up the thread for long; the disk is there again."""
     holding, over, send = threading.Event(), threading.Event(), HttpSender.send
 
-    async def look_up(_: HttpSender, __: Sequence[Entry]) -> Answer:
+    async def look_up(_: HttpSender, __: Sequence[Entry]) -> BatchAnswer:
         holding.set()
         over.wait(20)
-        return Answer()
+        return BatchAnswer()
 
     (tmp_path / "spool").write_text("a file in the way")
     host = start()

@@ -44,7 +44,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="session")
-def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+def uncertified(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """Return an authority that certified neither server."""
     return Authority.found(tmp_path_factory.mktemp("tls") / "strange")
 

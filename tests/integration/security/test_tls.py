@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from typing_extensions import override
 from yarl import URL
 
-from integration.messaging.bench import SERVICE, SHORTEST, Bench
+from integration.messaging.bench import MIN_SCALE, SERVICE, Bench
 from integration.security.certificates import Authority
 from integration.security.conftest import TlsBroker
 from integration.security.postgres_tls import tls_in_front_of
@@ -56,7 +56,7 @@ async def vhost(tls_broker: TlsBroker) -> AsyncIterator[TlsVhost]:
     """Return a vhost of the broker with TLS."""
     name, ca = f"secure-{secrets.token_hex(4)}", tls_broker.authority.certificate
     fresh = TlsVhost(tls_broker.node, name, secrets.token_hex(8), tls_broker.port, ca)
-    await fresh.create(tier_scale=SHORTEST)
+    await fresh.create(tier_scale=MIN_SCALE)
     yield fresh
     await fresh.delete()
 
@@ -88,12 +88,12 @@ async def _encryption(vhost: Vhost) -> list[bool]:
     return [each["ssl"] for each in connections if each.get("user") == SERVICE]
 
 
-@pytest.fixture(params=["no authority", "a stranger's", "another host name"])
-def distrusted(request: pytest.FixtureRequest, vhost: TlsVhost, stranger: Authority) -> str:
+@pytest.fixture(params=["no authority", "another authority's", "another host name"])
+def distrusted(request: pytest.FixtureRequest, vhost: TlsVhost, uncertified: Authority) -> str:
     """Return a URL of the same broker with which its certificate does not verify."""
     vhosts = {
         "no authority": replace(vhost, ca=None),
-        "a stranger's": replace(vhost, ca=stranger.certificate),
+        "another authority's": replace(vhost, ca=uncertified.certificate),
         "another host name": replace(vhost, host=UNCERTIFIED),
     }
     return vhosts[request.param].url(SERVICE)
@@ -154,10 +154,10 @@ async def test_encryption_alone_needs_no_certificate(secured: str) -> None:
 
 @pytest.mark.parametrize("mode", ["verify-full", "verify-ca", "require"])
 async def test_database_of_an_unknown_authority_is_refused(
-    secured: str, stranger: Authority, mode: str
+    secured: str, uncertified: Authority, mode: str
 ) -> None:
     """A named authority is required in every mode."""
-    trust = urlencode({"sslmode": mode, "sslrootcert": stranger.certificate})
+    trust = urlencode({"sslmode": mode, "sslrootcert": uncertified.certificate})
 
     with pytest.raises(DatabaseUnavailableError, match="SSLCertVerificationError"):
         await _probe(f"{secured}?{trust}")

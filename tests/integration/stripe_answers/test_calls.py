@@ -11,7 +11,7 @@ import stripe
 
 from local_stack.ports import free_ports
 from nexus_stripe import calls
-from nexus_stripe.answers import Answer, Receipt
+from nexus_stripe.answers import Receipt, StripeAnswer
 from nexus_stripe.bodies import Item, Page, every_item
 from nexus_stripe.calls import StripeHttp, ask, stripe_client
 from stripe_emulator.running import DEFAULT_KEY, RunningEmulator, running_emulator
@@ -29,7 +29,7 @@ async def client(base: str, key: str = KEY) -> AsyncIterator[stripe.StripeClient
     await http.close_async()
 
 
-async def created(base: str, key: str = KEY, name: str = "x") -> Answer:
+async def created(base: str, key: str = KEY, name: str = "x") -> StripeAnswer:
     """Create a customer and return the answer."""
     async with client(base, key) as api:
         answer, _ = await ask(lambda: api.v1.customers.create_async({"name": name}))
@@ -149,7 +149,7 @@ async def test_a_redirect_is_not_followed() -> None:
 
 async def test_a_body_over_the_limit_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """An endless one would fill the memory."""
-    monkeypatch.setattr(calls, "LARGEST_BODY", 1000)
+    monkeypatch.setattr(calls, "MAX_ANSWER_BYTES", 1000)
     async with raw_server(lambda _: response(200, b" " * 100_000, MINE)) as base:
         answer = await created(base)
 

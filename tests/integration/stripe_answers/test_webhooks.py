@@ -22,7 +22,7 @@ from nexus_messaging.errors import PublishError
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.topology import STRIPE_CHANGED_QUEUE
 from nexus_service import request_bodies
-from nexus_stripe.webhooks import MOST_BODY_BYTES, PATH, WebhookMetrics, WebhookRoutes
+from nexus_stripe.webhooks import MAX_WEBHOOK_BYTES, PATH, WebhookMetrics, WebhookRoutes
 from stripe_emulator import DEFAULT_KEY, RunningEmulator, running_emulator
 from stripe_emulator.options import Options
 from support.http_servers import serve_routes
@@ -222,7 +222,7 @@ async def test_a_request_that_stripe_would_not_make_is_refused(
     answers = [
         await served.post("{}", {"Content-Type": "text/plain"}),
         await served.post("{}", {"Content-Encoding": "gzip"}),
-        await served.post(BytesIO(bytes(MOST_BODY_BYTES + 1))),
+        await served.post(BytesIO(bytes(MAX_WEBHOOK_BYTES + 1))),
         await served.post(slow()),
         await served.send({"object": "event"}),
     ]

@@ -22,7 +22,7 @@ from nexus_messaging.topology import (
     dead_letter_queue,
 )
 from nexus_service.app import App
-from stripe_emulator.account import Account
+from stripe_emulator.account import StripeAccount
 from stripe_emulator.faults import Fault
 from stripe_emulator.running import RunningEmulator
 from stripe_reporter.app import assemble
@@ -66,7 +66,7 @@ class Bench:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
     @property
-    def account(self) -> Account:
+    def account(self) -> StripeAccount:
         """The account at the emulated Stripe."""
         return self.emulator.account
 

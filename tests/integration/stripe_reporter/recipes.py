@@ -14,7 +14,7 @@ from integration.stripe_reporter.bench import KEY, METER, Bench
 from metering_chaos.proxies import Proxy
 from nexus_contracts import Event, UsageRecorded
 from nexus_stripe import calls
-from stripe_emulator.answers import Answer
+from stripe_emulator.answers import HttpAnswer
 from stripe_emulator.keys import KeyState
 from stripe_reporter.reports import Report, idempotency_key
 
@@ -118,7 +118,7 @@ async def keys_used_elsewhere(scene: Scene) -> AsyncIterator[None]:
     taken = [idempotency_key(scene.event.data.identifier, n) for n in range(1, 7)]
     for name in taken:
         store.begin(name, "/v1/customers", {}, "req_other", now)
-        store.finish(name, Answer(200, {}))
+        store.finish(name, HttpAnswer(200, {}))
     yield
     for name in taken:
         store.release(name)

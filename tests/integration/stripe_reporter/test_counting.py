@@ -324,7 +324,7 @@ async def test_a_key_without_rights_costs_a_call_in_each_round(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stripe refuses every reading; the journal is followed all the same, faster than it grows."""
-    monkeypatch.setattr("stripe_reporter.storage.summaries.MOST_FOLLOWED", 1)
+    monkeypatch.setattr("stripe_reporter.storage.summaries.MAX_FOLLOWED", 1)
     forbidden = {"kind": "status", "status": 403, "times": None}
     where = {"path_prefix": "/v1/billing/meters/", "method": "GET"}
     bench.account.faults.add(Fault.read({**forbidden, **where}))

@@ -5,7 +5,7 @@ from nexus_messaging.topology import USAGE_RECORDED_QUEUE, dead_letter_queue
 from support.waiting import eventually
 
 WINDOW = 20
-MOST = 11
+MAX_DEAD_LETTERS = 11
 """Dead letters of one stop: more than half of the window."""
 
 
@@ -34,14 +34,16 @@ async def test_an_account_without_any_of_our_customers_stops_the_reporter(bench:
         await eventually(running.app.remarks["consumption"], bool)
         await eventually(
             lambda: bench.vhost.depth(USAGE_RECORDED_QUEUE),
-            lambda depth: depth == 3 * WINDOW - MOST,
+            lambda depth: depth == 3 * WINDOW - MAX_DEAD_LETTERS,
         )
-        assert await bench.vhost.depth(letters) == MOST
+        assert await bench.vhost.depth(letters) == MAX_DEAD_LETTERS
 
         for customer in customers:
             bench.restore_customer(customer)
         running.app.resume()
-        await eventually(lambda: _total(bench, customers), lambda count: count == 3 * WINDOW - MOST)
+        await eventually(
+            lambda: _total(bench, customers), lambda count: count == 3 * WINDOW - MAX_DEAD_LETTERS
+        )
         await bench.revive()
         await eventually(lambda: _total(bench, customers), lambda count: count == 3 * WINDOW)
 

@@ -19,7 +19,7 @@ from nexus_database import Database
 from nexus_messaging.publisher import Publisher
 from nexus_service.app import App
 from nexus_service.settings import ServiceSettings
-from stripe_emulator.account import Account
+from stripe_emulator.account import StripeAccount
 from stripe_emulator.running import running_emulator
 from stripe_reporter.settings import Settings as ReporterSettings
 from stripe_reporter.stripe.api import stripe_api
@@ -42,7 +42,7 @@ class Services:
 
     vhost: Vhost
     ledger: Database
-    account: Account
+    account: StripeAccount
 
     async def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Run a query on the ledger's database."""

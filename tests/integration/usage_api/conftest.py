@@ -21,7 +21,7 @@ from nexus_messaging.clock import utc_now
 from nexus_plans import load
 from nexus_service.api_keys import make_api_key
 from nexus_service.asgi import probe_routes, serving_asgi
-from nexus_service.rate_limit import RateLimit
+from nexus_service.rate_limit import RateLimiter
 from support.databases import opened
 from support.usage_ledger import UsageLedger
 from support.usage_tokens import Signer, write_key_set
@@ -103,7 +103,7 @@ async def running_api(
     write_key_set(key_set, [signer])
     keys = TokenKeys(key_set)
     plans = load(PLANS) if with_plans else None
-    limits = (RateLimit(rate, rate, time.monotonic) for _ in range(2))
+    limits = (RateLimiter(rate, rate, time.monotonic) for _ in range(2))
     callers = Callers((KEYS_ENTRY, PUBLISHING_ENTRY), next(limits), keys, next(limits), now)
     usage_reader = UsageReader(reader, plans)
     probes = probe_routes(registry, health={}, readiness={"database": usage_reader.fault})

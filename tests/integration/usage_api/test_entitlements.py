@@ -99,7 +99,7 @@ async def test_more_waits_than_is_added_up_and_hard_limits_count_as_reached(
     api: Api, ledger: UsageLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """How much is left is not known then, and what is not known allows nothing."""
-    monkeypatch.setattr("usage_ingest.usage_api.storage.MOST_WAITING", 10)
+    monkeypatch.setattr("usage_ingest.usage_api.storage.MAX_WAITING_RUNS", 10)
     few, many = uuid4(), uuid4()
     for user, number in ((few, 9), (many, 11)):
         await ledger.subscribe(user, "pro")

@@ -57,7 +57,7 @@ async def rows(reader: Database, view: str, user: UUID | None, account: UUID | N
 
 @pytest.fixture
 async def users(ledger: UsageLedger) -> tuple[UUID, UUID]:
-    """Return two users, each of whom has something in every view."""
+    """Return two users; each has something in every view."""
     both = uuid4(), uuid4()
     for user in both:
         await ledger.subscribe(user, "pro")

@@ -91,7 +91,7 @@ async def test_what_finds_no_turn_in_time_is_refused_soon(
     urls: tuple[str, str], key_set: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some wait, and their time runs out; the others are refused at once. Pages hold up no gate."""
-    monkeypatch.setattr("usage_ingest.usage_api.turns.MOST_WAITING", 5)
+    monkeypatch.setattr("usage_ingest.usage_api.turns.MAX_WAITING_REQUESTS", 5)
     monkeypatch.setattr("usage_ingest.usage_api.turns.MAX_WAIT_SECONDS", 0.5)
     for limit in ("lock_timeout", "statement_timeout"):
         monkeypatch.setitem(READER_SETTINGS, limit, "60s")

@@ -217,7 +217,7 @@ async def test_too_many_rows_are_refused(
     api: Api, ledger: UsageLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer says what to ask for instead."""
-    monkeypatch.setattr("usage_ingest.usage_api.storage.MOST_ROWS", 2)
+    monkeypatch.setattr("usage_ingest.usage_api.storage.MAX_ROWS", 2)
     user = uuid4()
     for name in "abc":
         await ledger.runs(user, tool=("files", name))

@@ -13,7 +13,7 @@ from usage_ingest.metering import BillingRules
 from usage_ingest.storage.accounts import Accounts
 from usage_ingest.storage.claims import Claims
 from usage_ingest.storage.ledger import Ledger
-from usage_ingest.storage.reports import Answer
+from usage_ingest.storage.reports import ReportAnswer
 
 RULES = BillingRules("tool_call_executed", None, frozenset({"succeeded"}))
 NOW = datetime.now(UTC)
@@ -33,7 +33,7 @@ async def states(database: Database) -> list[str]:
     return list((await database.run(lambda c: c.execute(query))).scalars())
 
 
-def answer(report: UsageRecorded, state: str, *, unknown: bool = False) -> Answer:
+def answer(report: UsageRecorded, state: str, *, unknown: bool = False) -> ReportAnswer:
     """Return the reporter's answer to ``report``."""
     reason = "no_such_customer" if state == "rejected" else None
-    return Answer(report.report_id, state, NOW, reason, unknown)
+    return ReportAnswer(report.report_id, state, NOW, reason, unknown)

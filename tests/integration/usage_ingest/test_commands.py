@@ -22,7 +22,7 @@ from usage_ingest.storage.accounts import Accounts
 from usage_ingest.storage.claims import Claims
 from usage_ingest.storage.ledger import Ledger
 from usage_ingest.storage.reader import LedgerReader
-from usage_ingest.storage.reports import Answer, Reports
+from usage_ingest.storage.reports import ReportAnswer, Reports
 
 RULES = BillingRules("tool_call_executed", None, frozenset({"succeeded"}))
 NOW = datetime.now(UTC)
@@ -43,7 +43,7 @@ async def command(database: Database, *arguments: str, amqp_url: str = "") -> tu
     return shown.code, shown.raw, shown.errors
 
 
-async def forwarded(database: Database) -> tuple[ToolRun, Reports, Answer]:
+async def forwarded(database: Database) -> tuple[ToolRun, Reports, ReportAnswer]:
     """Make a report of one run, forwarded an hour ago; return also an answer to it."""
     run = tool_run(time=NOW - timedelta(hours=2))
     await Accounts(database).apply(provisioned(run.data.user_id, "cus_1").data)
@@ -53,7 +53,7 @@ async def forwarded(database: Database) -> tuple[ToolRun, Reports, Answer]:
     [report] = (await reports.lease(NOW)).reports
     earlier = NOW - timedelta(hours=1, minutes=1)
     await reports.settle_lease(earlier, forwarded=[report.report_id], failed=[])
-    return run, reports, Answer(report.report_id, "reported", NOW, None, ever_unknown=False)
+    return run, reports, ReportAnswer(report.report_id, "reported", NOW, None, ever_unknown=False)
 
 
 async def test_status_shows_counts_and_fails_while_usage_is_late(
@@ -119,8 +119,8 @@ async def test_counts_of_a_large_ledger_are_cut_off_unless_all_are_asked_for(
     for _ in range(3):
         await Ledger(database).record([Entry.of(tool_run(), RULES, NOW)])
     for module in (reader, status):
-        monkeypatch.setattr(module, "MOST_SUMMED", 2)
-    monkeypatch.setattr(reader, "MOST_REPORTED", 1)
+        monkeypatch.setattr(module, "MAX_SUMMED", 2)
+    monkeypatch.setattr(reader, "MAX_REPORTED", 1)
     since = NOW - timedelta(days=1)
 
     cut = await LedgerReader(database).counts(since)

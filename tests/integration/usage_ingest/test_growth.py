@@ -33,7 +33,7 @@ from usage_ingest.storage.counted import LAST_READING, OPEN_NOW
 from usage_ingest.storage.figures import MEASURE
 from usage_ingest.storage.ledger import Ledger
 from usage_ingest.storage.periods import SUMS
-from usage_ingest.storage.reports import TAKE, Answer, Reports
+from usage_ingest.storage.reports import TAKE, ReportAnswer, Reports
 from usage_ingest.storage.totals import FOLD_AMOUNTS, FOLD_USAGE, Totals
 
 RULES = BillingRules("tool_call_executed", None, frozenset({"succeeded"}))
@@ -340,7 +340,7 @@ async def test_batches_take_as_many_statements_at_any_size(database: Database) -
         ]
         sent, unsent = leased[: size + 1], leased[size + 1 :]
         await reports.settle_lease(NOW, forwarded=sent, failed=unsent)
-        answers = [Answer(each, "reported", NOW, None, ever_unknown=False) for each in leased]
+        answers = [ReportAnswer(each, "reported", NOW, None, ever_unknown=False) for each in leased]
         await reports.answer(answers + answers)
         await Accounts(database).sweep(NOW)
         assert claimed.reports == len(leased) == 2 * size

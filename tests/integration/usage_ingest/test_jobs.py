@@ -27,7 +27,7 @@ from usage_ingest.metering import BillingRules
 from usage_ingest.metrics import IngestMetrics
 from usage_ingest.settings import NAME
 from usage_ingest.storage.accounts import Accounts
-from usage_ingest.storage.claims import MOST_EVENTS, Claims
+from usage_ingest.storage.claims import MAX_EVENTS, Claims
 from usage_ingest.storage.ledger import Ledger
 from usage_ingest.storage.reports import Reports
 
@@ -159,12 +159,12 @@ async def test_backlog_beyond_one_claim_is_claimed_without_a_pause(
     await Accounts(database).apply(provisioned(user, "cus_known").data)
     one = Entry.of(tool_run(user, time=now - timedelta(minutes=5)), RULES, now)
     await Ledger(database).record([one])
-    await database.run(lambda c: c.execute(MORE, {"more": MOST_EVENTS}))
+    await database.run(lambda c: c.execute(MORE, {"more": MAX_EVENTS}))
     claim = claim_job(database, every=3600)
     claiming = asyncio.create_task(claim.run())
     try:
         await eventually(
-            lambda: _reports(database), lambda found: sum(found) == MOST_EVENTS + 1, within=20
+            lambda: _reports(database), lambda found: sum(found) == MAX_EVENTS + 1, within=20
         )
     finally:
         claiming.cancel()

@@ -15,7 +15,7 @@ from usage_ingest.metering import BillingRules
 from usage_ingest.storage.accounts import Accounts
 from usage_ingest.storage.claims import Claims
 from usage_ingest.storage.ledger import Ledger
-from usage_ingest.storage.reports import Answer, Reports
+from usage_ingest.storage.reports import ReportAnswer, Reports
 
 RULES = BillingRules("tool_call_executed", None, frozenset({"succeeded"}))
 NOW = datetime.now(UTC)
@@ -94,7 +94,7 @@ async def test_locked_report_is_superseded_later_than_others(database: Database)
     held, other = await leased(database, *users)
     accounts = Accounts(database)
     refusals = [
-        Answer(each, "rejected", NOW, "no_such_customer", ever_unknown=False)
+        ReportAnswer(each, "rejected", NOW, "no_such_customer", ever_unknown=False)
         for each in (held, other)
     ]
     await Reports(database).answer(refusals)

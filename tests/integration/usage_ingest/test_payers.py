@@ -21,7 +21,7 @@ from usage_ingest.storage.accounts import Accounts
 from usage_ingest.storage.claims import Claims
 from usage_ingest.storage.ledger import Ledger
 from usage_ingest.storage.reader import LedgerReader
-from usage_ingest.storage.reports import Answer, Reports
+from usage_ingest.storage.reports import ReportAnswer, Reports
 
 RULES = BillingRules("runs", None, frozenset({"succeeded"}))
 NOW = datetime.now(UTC)
@@ -211,7 +211,7 @@ async def test_refused_report_of_an_old_account_is_not_replaced_by_the_new_one(
     await payers.claim()
     reports = Reports(payers.database)
     [sent] = (await reports.lease(NOW)).reports
-    gone = Answer(sent.report_id, "rejected", NOW, "no_such_customer", ever_unknown=False)
+    gone = ReportAnswer(sent.report_id, "rejected", NOW, "no_such_customer", ever_unknown=False)
     await reports.answer([gone])
 
     await payers.customer(TEAM, "cus_team", generation=2)

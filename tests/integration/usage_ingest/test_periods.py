@@ -16,7 +16,7 @@ from nexus_database import Database
 from support.waiting import eventually
 from usage_ingest.periods import Placement
 from usage_ingest.storage.periods import Periods, placement_of
-from usage_ingest.storage.reports import Answer, Reports
+from usage_ingest.storage.reports import ReportAnswer, Reports
 from usage_ingest.storage.subscriptions import Subscriptions
 
 SECOND: Final = timedelta(seconds=1)
@@ -55,12 +55,12 @@ async def placements(database: Database) -> Mapping[int, str]:
     return {row.value: row.placement for row in await database.run(lambda c: c.execute(query))}
 
 
-async def answer_to(database: Database, value: int, state: str, at: datetime) -> Answer:
+async def answer_to(database: Database, value: int, state: str, at: datetime) -> ReportAnswer:
     """Return an answer to the report with ``value``."""
     query = text("SELECT report_id FROM usage_reports WHERE value = :value")
     found = await database.run(lambda c: c.execute(query, {"value": value}))
     reason = "no_meter" if state == "rejected_later" else None
-    return Answer(found.scalar_one(), state, at, reason, False)
+    return ReportAnswer(found.scalar_one(), state, at, reason, False)
 
 
 async def revision(database: Database) -> int:
@@ -236,7 +236,7 @@ async def test_all_that_was_unknown_is_placed_once_all_subscriptions_were_read(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However much it is: in pages."""
-    monkeypatch.setattr("usage_ingest.storage.periods.MOST_PLACED", 3)
+    monkeypatch.setattr("usage_ingest.storage.periods.MAX_PLACED", 3)
     account = await known(database)
     for value in range(1, 11):
         await report(database, account, "cus_1", value, at=END, answered_at=END)

@@ -8,7 +8,7 @@ import pytest
 from integration.usage_ingest.lost_ledger import LATER, ONE, LostLedger, run
 from nexus_contracts import CallRecord, read_call_record
 from usage_ingest.recovery.storage import Recovery
-from usage_ingest.storage.reports import Answer, Reports
+from usage_ingest.storage.reports import ReportAnswer, Reports
 
 WINDOW = timedelta(seconds=10)
 
@@ -53,7 +53,7 @@ async def test_ever_unknown_is_restored_with_its_report(lost: LostLedger) -> Non
     calls = records(await lost.lose())
     await recovery(lost).restore_reports(calls)
 
-    refusal = Answer(report, "rejected", LATER, "no_such_customer", ever_unknown=False)
+    refusal = ReportAnswer(report, "rejected", LATER, "no_such_customer", ever_unknown=False)
     await Reports(lost.database).answer([refusal])
     await lost.announce(ONE, "cus_two", 2)
 

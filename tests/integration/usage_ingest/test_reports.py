@@ -15,7 +15,7 @@ from support.events import provisioned
 from support.events import report as a_report
 from usage_ingest.jobs import usage_recorded
 from usage_ingest.storage.accounts import Accounts
-from usage_ingest.storage.reports import LEASE, Answer, Reports
+from usage_ingest.storage.reports import LEASE, ReportAnswer, Reports
 
 
 async def test_two_relays_never_lease_the_same_report(database: Database) -> None:
@@ -77,7 +77,7 @@ async def test_answer_to_an_unknown_report_is_returned(database: Database) -> No
     await pending(database, uuid4())
     reports = Reports(database)
     [report] = (await reports.lease(NOW)).reports
-    unknown = Answer(uuid4(), "reported", NOW, None, ever_unknown=False)
+    unknown = ReportAnswer(uuid4(), "reported", NOW, None, ever_unknown=False)
 
     applied = await reports.answer([answer(report, "reported"), unknown])
 

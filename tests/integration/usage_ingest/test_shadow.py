@@ -12,7 +12,7 @@ from support.commands import in_a_pipe
 from support.databases import url_of
 from support.events import provisioned, tool_run
 from usage_ingest.storage.accounts import Accounts
-from usage_ingest.storage.reports import Answer, Reports
+from usage_ingest.storage.reports import ReportAnswer, Reports
 
 MOMENT = MINUTE + timedelta(seconds=5)
 """In the middle of a window."""
@@ -119,7 +119,7 @@ async def test_no_answer_moves_a_shadow_report(database: Database) -> None:
         "SELECT report_id FROM usage_reports WHERE meter = 'runs'"
     )
     answers = [
-        Answer(report_id, state, NOW, reason, ever_unknown=False)
+        ReportAnswer(report_id, state, NOW, reason, ever_unknown=False)
         for state, reason in (("reported", None), ("rejected", "no_such_customer"))
     ]
     applied = await Reports(database).answer(answers)

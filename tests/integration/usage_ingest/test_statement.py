@@ -25,7 +25,7 @@ from usage_ingest.storage.accounts import Accounts
 from usage_ingest.storage.claims import Claims
 from usage_ingest.storage.counted import CountedSums
 from usage_ingest.storage.ledger import Ledger
-from usage_ingest.storage.reports import Answer, Reports
+from usage_ingest.storage.reports import ReportAnswer, Reports
 
 NOW: Final = datetime.now(UTC)
 HOUR: Final = timedelta(hours=1)
@@ -54,7 +54,7 @@ async def answer(database: Database, *states: str) -> None:
     ordered = sorted(taken, key=lambda each: each.occurred_at)
     await reports.answer(
         [
-            Answer(
+            ReportAnswer(
                 each.report_id,
                 state,
                 NOON + 13 * HOUR,

@@ -13,7 +13,7 @@ from usage_ingest.entry import Entry
 from usage_ingest.storage.accounts import Accounts, Swept
 from usage_ingest.storage.claims import Claims
 from usage_ingest.storage.ledger import Ledger
-from usage_ingest.storage.reports import Answer, Reports
+from usage_ingest.storage.reports import ReportAnswer, Reports
 
 GONE = "no_such_customer"
 
@@ -22,7 +22,7 @@ async def refuse(database: Database, reason: str) -> None:
     """Have every pending report refused."""
     reports = Reports(database)
     refused = (await reports.lease(NOW)).reports
-    answers = [Answer(each.report_id, "rejected", NOW, reason, False) for each in refused]
+    answers = [ReportAnswer(each.report_id, "rejected", NOW, reason, False) for each in refused]
     await reports.answer(answers)
 
 

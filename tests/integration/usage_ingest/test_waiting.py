@@ -27,7 +27,7 @@ async def record(database: Database, user: UUID, *ages: timedelta, source: str =
 
 async def test_the_longest_wait_comes_first_with_its_runs_and_sources(database: Database) -> None:
     """Those whose customer is known do not wait; a member's runs wait for the organisation's."""
-    stranger, member, team, known = uuid4(), uuid4(), uuid4(), uuid4()
+    unannounced, member, team, known = uuid4(), uuid4(), uuid4(), uuid4()
     accounts = Accounts(database)
     await accounts.apply(provisioned(known, "cus_known").data)
     await accounts.apply(provisioned(member, "cus_member").data)
@@ -35,15 +35,15 @@ async def test_the_longest_wait_comes_first_with_its_runs_and_sources(database: 
     assigned = UserAssigned(user_id=member, account_id=team, since=since, revision=1)
     await accounts.assign(assigned)
     await record(database, known, timedelta(hours=9))
-    await record(database, stranger, timedelta(minutes=3), timedelta(hours=2), source="edge")
-    await record(database, stranger, timedelta(minutes=4), source="hub")
+    await record(database, unannounced, timedelta(minutes=3), timedelta(hours=2), source="edge")
+    await record(database, unannounced, timedelta(minutes=4), source="hub")
     await record(database, member, timedelta(hours=5))
 
     waiting = await read_waiting(database)
 
     assert [(each.account_id, each.user_id, each.runs, each.sources) for each in waiting] == [
         (team, member, 1, ("hub",)),
-        (stranger, stranger, 3, ("edge", "hub")),
+        (unannounced, unannounced, 3, ("edge", "hub")),
     ]
     assert waiting[1].oldest == NOW - timedelta(hours=2)
     assert waiting[1].newest == NOW - timedelta(minutes=3)

@@ -20,7 +20,7 @@ END_SESSIONS_EVERY_SECONDS: Final = 0.5
 FACTORS: Final = (0.2, 3.0)
 """What an operator multiplies a policy's figure by; the longest wait still ends while settling."""
 
-LEAST_DELIVERY_LIMIT: Final = 15
+MIN_DELIVERY_LIMIT: Final = 15
 """A limit above the ten returns after which a service itself dead-letters a message."""
 
 FOREIGN_POLICY: Final = "foreign"
@@ -67,7 +67,7 @@ async def change_policy(environment: Environment, fault: Fault) -> None:
     definition = before["definition"]
     changed = round(definition[figure] * FACTORS[fault.draw % len(FACTORS)])
     if figure == "delivery-limit":
-        changed = max(changed, LEAST_DELIVERY_LIMIT)
+        changed = max(changed, MIN_DELIVERY_LIMIT)
     after = {**before, "definition": {**definition, figure: changed}}
     try:
         await management.ask(environment.stack, path, method="PUT", body=after)

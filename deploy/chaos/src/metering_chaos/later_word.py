@@ -33,7 +33,7 @@ UPDATE summaries_due SET next_try = clock_timestamp()
  WHERE coalesce(read_at, '-infinity') < $1
    AND next_try > clock_timestamp() + make_interval(mins => $2)
 """
-LONGEST_LEASE_MINUTES: Final = 20
+MAX_LEASE_MINUTES: Final = 20
 UNREAD: Final = "SELECT count(*) FROM summaries_due WHERE coalesce(read_at, '-infinity') < $1"
 
 
@@ -81,7 +81,7 @@ async def pass_a_day(environment: Environment) -> None:
         while unread := await journal.fetchval(UNREAD, began):
             environment.say(f"a day later: {unread} customers and meters are to be read")
             await asyncio.sleep(POLL_SECONDS)
-            await journal.execute(DUE, began, LONGEST_LEASE_MINUTES)
+            await journal.execute(DUE, began, MAX_LEASE_MINUTES)
 
 
 async def rejected_identifiers(environment: Environment) -> frozenset[str]:

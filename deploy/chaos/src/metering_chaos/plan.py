@@ -188,7 +188,7 @@ _FIRST, _LAST = 0.05, 0.97
 # The share after which the tables have outgrown the files that a full disk still allows.
 _TABLES_GROWN = 0.4
 # Seconds.
-_SHORTEST, _LONGEST = 0.5, 6.0
+_MIN_SECONDS, _MAX_SECONDS = 0.5, 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +239,7 @@ def make_plan(seed: int, faults: int, seconds: float, queues: Queues) -> tuple[F
 def _fault(rng: random.Random, at: float, kind: Kind, spec: KindSpec, seconds: float) -> Fault:
     """Draw a fault; one with a least duration begins early enough for its effects to show."""
     target = rng.choice(spec.targets)
-    duration = round(rng.uniform(_SHORTEST, _LONGEST), 2)
+    duration = round(rng.uniform(_MIN_SECONDS, _MAX_SECONDS), 2)
     if kind is Kind.FILL_DISK:
         at = max(at, seconds * _TABLES_GROWN)
     if spec.at_least:

@@ -28,10 +28,10 @@ LOAD_SHARE: Final = 0.58
 """The share of the minutes for load and faults; starting and settling have the rest."""
 
 SETTLE_SHARE: Final = 0.32
-LEAST_SETTLE_SECONDS: Final = 75.0
+MIN_SETTLE_SECONDS: Final = 75.0
 POLL_SECONDS: Final = 2.0
 PROGRESS_SECONDS: Final = 10.0
-MOST_PATIENCE: Final = 3.0
+MAX_PATIENCE: Final = 3.0
 """How many times its patience a run may settle, on a slow machine, as long as it makes progress."""
 
 
@@ -57,7 +57,7 @@ class Parameters:
     @property
     def settle_seconds(self) -> float:
         """How long settling may take without progress."""
-        return max(LEAST_SETTLE_SECONDS, self.minutes * 60 * SETTLE_SHARE)
+        return max(MIN_SETTLE_SECONDS, self.minutes * 60 * SETTLE_SHARE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ class _Patience:
     def __init__(self, seconds: float) -> None:
         self._clock = asyncio.get_running_loop().time
         self._seconds = seconds
-        self._end = self._clock() + seconds * MOST_PATIENCE
+        self._end = self._clock() + seconds * MAX_PATIENCE
         self._least: int | None = None
         self.deadline = self._clock() + seconds
 

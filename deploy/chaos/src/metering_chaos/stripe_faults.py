@@ -8,7 +8,7 @@ import aiohttp
 from metering_chaos.environment import Environment
 from metering_chaos.plan import Fault
 
-MOST_SKEW_SECONDS: Final = 240
+MAX_SKEW_SECONDS: Final = 240
 """Stripe accepts events of up to five minutes ahead."""
 
 
@@ -49,7 +49,7 @@ async def delete_customer(environment: Environment, fault: Fault) -> None:
 
 async def shift_clock(environment: Environment, fault: Fault) -> None:
     """Shift Stripe's clock, forward or back, and restore it after a while."""
-    seconds = fault.draw % (2 * MOST_SKEW_SECONDS + 1) - MOST_SKEW_SECONDS
+    seconds = fault.draw % (2 * MAX_SKEW_SECONDS + 1) - MAX_SKEW_SECONDS
     before = await _calls(environment)
     await environment.stripe.advance_clock(seconds)
     try:

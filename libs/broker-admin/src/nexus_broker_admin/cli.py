@@ -24,7 +24,7 @@ SUCCESS, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
 DRAINABLE = tuple(tier.name for tier in (*TIERS, *RETIRED_TIERS))
 
-LARGEST_SCALE = int(timedelta(milliseconds=2**32 - 1) / TIERS[-1].wait)
+MAX_SCALE = int(timedelta(milliseconds=2**32 - 1) / TIERS[-1].wait)
 """The largest factor on the tiers' waits: the broker's largest ``message-ttl`` is 2^32 - 1 ms."""
 
 _EPILOG = f"""\
@@ -160,8 +160,8 @@ def _scale(text: str) -> float:
         scale = float(text)
     except ValueError:
         scale = 0.0
-    if not 0 < scale <= LARGEST_SCALE:
-        raise argparse.ArgumentTypeError(f"must be a number above 0, {LARGEST_SCALE} at most")
+    if not 0 < scale <= MAX_SCALE:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, {MAX_SCALE} at most")
     return scale
 
 

@@ -15,7 +15,8 @@ from nexus_messaging.addresses import DEFAULT_PORTS, Host, hosts_in, hosts_of, u
 CONNECT_SECONDS: Final = 5
 """The time limit for each address of each host, unless ``connect_timeout`` sets another."""
 
-LONGEST_CONNECT_SECONDS: Final = 60
+MAX_CONNECT_SECONDS: Final = 60
+"""The longest ``connect_timeout``."""
 
 TLS: Final = frozenset(
     {
@@ -152,6 +153,6 @@ def _take_tls(parameters: dict[str, str]) -> dict[str, str]:
 
 
 def _read_seconds(text: str) -> float:
-    if not (re.fullmatch("[0-9]{1,3}", text) and 1 <= int(text) <= LONGEST_CONNECT_SECONDS):
-        raise ValueError(f"connect_timeout: must be 1 to {LONGEST_CONNECT_SECONDS} seconds")
+    if not (re.fullmatch("[0-9]{1,3}", text) and 1 <= int(text) <= MAX_CONNECT_SECONDS):
+        raise ValueError(f"connect_timeout: must be 1 to {MAX_CONNECT_SECONDS} seconds")
     return float(text)

@@ -12,7 +12,7 @@ from typing import Final
 from typing_extensions import override
 
 DEFAULT_PORTS: Final = {"amqp": 5672, "amqps": 5671, "postgres": 5432, "postgresql": 5432}
-LARGEST_PORT: Final = 65535
+MAX_PORT: Final = 65535
 
 _URL: Final = re.compile(
     r"(?P<scheme>[a-z]+)://(?P<login>[^/?#\s]*@)?(?P<hosts>[^/?#@\s]+)(?P<rest>(?:[/?][^#\s]*)?)"
@@ -97,7 +97,7 @@ def _is_host(parts: re.Match[str]) -> bool:
 
 
 def _is_port(text: str | None) -> bool:
-    return not text or 1 <= int(text) <= LARGEST_PORT
+    return not text or 1 <= int(text) <= MAX_PORT
 
 
 def require_scheme(url: str, *schemes: str) -> None:

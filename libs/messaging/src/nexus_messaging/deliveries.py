@@ -28,7 +28,7 @@ from nexus_messaging.frames import (
 )
 from nexus_messaging.received import Received
 
-_SMALLEST_FRAME: Final = FRAME_HEAD.size + 1
+_MIN_FRAME: Final = FRAME_HEAD.size + 1
 _KINDS: Final = frozenset((METHOD, HEADER, BODY, HEARTBEAT))
 
 _DELIVER: Final = struct.pack(">HH", 60, 60)
@@ -134,7 +134,7 @@ class DeliveryReader(asyncio.StreamReaderProtocol):
         passed: list[bytes] = []
         passed_to = position = 0
         try:
-            while len(data) - position >= _SMALLEST_FRAME:
+            while len(data) - position >= _MIN_FRAME:
                 kind, number, size = FRAME_HEAD.unpack_from(data, position)
                 start = position + FRAME_HEAD.size
                 end = start + size
@@ -163,7 +163,7 @@ class DeliveryReader(asyncio.StreamReaderProtocol):
 
     def _keep(self, rest: bytes) -> None:
         """Keep an incomplete frame, and note how many bytes complete it."""
-        self._wanted = _SMALLEST_FRAME
+        self._wanted = _MIN_FRAME
         if len(rest) >= FRAME_HEAD.size:
             kind, _, size = FRAME_HEAD.unpack_from(rest)
             _require_valid(kind, size)

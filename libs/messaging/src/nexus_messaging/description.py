@@ -46,7 +46,7 @@ A lost connection counts as one delivery of every prefetched message, so a small
 dead-letter messages that are not at fault.
 """
 
-SHORTEST_WAIT = timedelta(milliseconds=50)
+MIN_WAIT = timedelta(milliseconds=50)
 """The lower limit of a scaled tier's wait: a shorter one would make retries a busy loop."""
 
 SAFE_DEAD_LETTERING: Final = {
@@ -77,7 +77,7 @@ def metering_topology(
 
     Args:
         vhost: The vhost of all queues and exchanges.
-        tier_scale: Multiplies each tier's wait, down to ``SHORTEST_WAIT``: for demos and tests.
+        tier_scale: Multiplies each tier's wait, down to ``MIN_WAIT``: for demos and tests.
         broker_version: As the broker reports it, for example ``3.10.8``: policies differ.
         present: The names of the broker's queues. A retired tier among them is described, too.
     """
@@ -154,7 +154,7 @@ def _tier_policy(tier: Tier, scale: float) -> Policy:
 
 
 def _tier_settings(tier: Tier, scale: float) -> dict[str, str | int]:
-    wait = max(tier.wait * scale, SHORTEST_WAIT)
+    wait = max(tier.wait * scale, MIN_WAIT)
     return {
         "message-ttl": round(wait.total_seconds() * 1000),
         "dead-letter-exchange": RETRY_RETURN,

@@ -26,10 +26,10 @@ PUBLISH_TIMEOUT: Final = 10.0
 RECONNECT_INTERVAL: Final = 1.0
 """Seconds between attempts to connect."""
 
-MOST_AT_ONCE: Final = 500
+MAX_AT_ONCE: Final = 500
 """Messages in one write, and unconfirmed by one ``publish_all``."""
 
-MOST_BYTES: Final = 1024 * 1024
+MAX_WRITE_BYTES: Final = 1024 * 1024
 """Bytes of bodies in one write, unless one message is larger: a write is a copy of them."""
 
 log = structlog.get_logger()
@@ -179,11 +179,11 @@ class Publisher:
 
 
 def batches(publications: Sequence[Publication]) -> Iterator[Sequence[Publication]]:
-    """Split into parts of at most ``MOST_AT_ONCE``, and ``MOST_BYTES`` if it is more than one."""
+    """Split into parts of ``MAX_AT_ONCE`` and ``MAX_WRITE_BYTES``, or of one larger message."""
     begin = size = 0
     for end, publication in enumerate(publications):
         its_size = len(publication.message.body)
-        if end > begin and (end - begin == MOST_AT_ONCE or size + its_size > MOST_BYTES):
+        if end > begin and (end - begin == MAX_AT_ONCE or size + its_size > MAX_WRITE_BYTES):
             yield publications[begin:end]
             begin, size = end, 0
         size += its_size

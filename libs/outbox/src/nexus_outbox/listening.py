@@ -20,7 +20,8 @@ PROBE_EVERY: Final = 30.0
 PROBE_SECONDS: Final = 5.0
 
 FIRST_PAUSE: Final = 0.5
-LONGEST_PAUSE: Final = 10.0
+MAX_PAUSE: Final = 10.0
+"""Seconds until the session is opened again: the relay looks for rows by itself meanwhile."""
 
 
 class Listener:
@@ -29,7 +30,7 @@ class Listener:
     def __init__(self, connector: Connector, wake: Callable[[], None]) -> None:
         self._connector = connector
         self._wake = wake
-        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        self._backoff = Backoff(FIRST_PAUSE, MAX_PAUSE)
 
     async def run(self) -> None:
         """Listen until cancelled."""

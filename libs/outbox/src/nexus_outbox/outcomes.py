@@ -16,7 +16,7 @@ from nexus_messaging.errors import PublishError, PublishTimeoutError
 from nexus_messaging.topology import OUTSIDE_EVENTS
 
 FIRST_PAUSE: Final = 1.0
-LONGEST_PAUSE: Final = 300.0
+MAX_PAUSE: Final = 300.0
 """Seconds between attempts to publish an event that is refused: permissions, queues or a key may be
 corrected at any time."""
 
@@ -100,7 +100,7 @@ def outcome_of(row: Row, error: PublishError | None, *, answers: bool) -> RowOut
         return Sent(row.id)
     if not answers:
         return Unanswered(row.id)
-    pause = pause_after(row.attempts - 1, FIRST_PAUSE, LONGEST_PAUSE) if row.attempts else 0.0
+    pause = pause_after(row.attempts - 1, FIRST_PAUSE, MAX_PAUSE) if row.attempts else 0.0
     return Refused(row.id, str(error), timedelta(seconds=pause))
 
 

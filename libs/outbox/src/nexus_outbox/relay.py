@@ -38,7 +38,7 @@ ALONE_SECONDS: Final = 20.0
 shorter than the lease."""
 
 FIRST_PAUSE: Final = 1.0
-LONGEST_PAUSE: Final = 30.0
+MAX_PAUSE: Final = 30.0
 """Seconds between rounds while the broker does not answer: in an alarm, each repetition may become
 a duplicate."""
 
@@ -74,7 +74,7 @@ class Relay:
         self._publisher = publisher
         self._metrics = metrics
         self._outage = OutageLog(_log_failure, _log_recovery)
-        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        self._backoff = Backoff(FIRST_PAUSE, MAX_PAUSE)
         self._pause_until = 0.0
         self._draining = False
         self._round = asyncio.Lock()

@@ -10,7 +10,7 @@ from nexus_database.settings import DatabaseSettings
 from nexus_messaging.settings import AmqpUrl
 from nexus_service.settings import ProcessSettings, Token
 
-LONGEST_KEEP_DAYS: Final = 3650
+MAX_KEEP_DAYS: Final = 3650
 
 
 def _api_url(url: str) -> str:
@@ -45,7 +45,7 @@ class TransportSettings(BaseModel):
 class Settings(DatabaseSettings, TransportSettings, ProcessSettings):
     """All settings of the running loop."""
 
-    keep_sent_days: float = Field(14.0, gt=0, le=LONGEST_KEEP_DAYS)
+    keep_sent_days: float = Field(14.0, gt=0, le=MAX_KEEP_DAYS)
     """How long a published event is kept, so that it can be published again after a restore of
     metering: longer than the time between metering's backups."""
     poll_seconds: float = Field(2.0, ge=0.1, le=60)

@@ -20,7 +20,7 @@ MILLION: Final = 1_000_000
 Rate = Annotated[int, Field(ge=0, le=10**12)]
 """Micro-USD per million tokens."""
 
-MOST_MICRO_USD: Final = 4_000_000_000
+MAX_MICRO_USD: Final = 4_000_000_000
 """Of one run, $4,000: more is a mistake of the publisher or the table. A full claim of such runs
 with the highest markup still has at most 15 digits: a claim that fails holds up all others."""
 

@@ -26,7 +26,7 @@ RouteKey = Annotated[
     ),
 ]
 
-MOST_MARKUP: Final = 300
+MAX_MARKUP: Final = 300
 """In per cent."""
 
 Patterns = Annotated[tuple[TextPattern, ...], Field(min_length=1)]
@@ -118,7 +118,7 @@ class Plan(Part):
     """The gated routes that it may run."""
     meters: Mapping[RouteKey, MeterName] = {}
     """The meter that each route counts on. A route without one counts on none: it is included."""
-    markup_percent: Mapping[RouteKey, Annotated[int, Field(ge=0, le=MOST_MARKUP)]] = {}
+    markup_percent: Mapping[RouteKey, Annotated[int, Field(ge=0, le=MAX_MARKUP)]] = {}
     """What is added to a route's readings before they are reported; of a route that counts runs, a
     multiple of 100."""
     unique_tools_meter: MeterName | None = None

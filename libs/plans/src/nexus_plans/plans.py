@@ -9,7 +9,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from nexus_contracts.fields import MeterName, Text
-from nexus_plans.model_prices import MOST_MICRO_USD, Model, NoPrice, Priced, Tokens, cost
+from nexus_plans.model_prices import MAX_MICRO_USD, Model, NoPrice, Priced, Tokens, cost
 from nexus_plans.part import Name, Part
 from nexus_plans.parts import DENY, ROUTE_SIGN, Charge, Limit, Meter, Plan, Route
 from nexus_plans.patterns import ANYTHING, Pattern, compiled
@@ -162,7 +162,7 @@ class Plans(Part):
             return NoPrice("no_price")
         name, of = named
         amount = cost(tokens, price, of.cached_tokens)
-        if amount > MOST_MICRO_USD:
+        if amount > MAX_MICRO_USD:
             return NoPrice("too_much")
         return Priced(amount, name, of.cached_tokens, price)
 

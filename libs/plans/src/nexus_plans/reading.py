@@ -12,12 +12,13 @@ from nexus_contracts.wording import rule
 from nexus_plans.plans import Plans
 from nexus_plans.rules import Fault, Place, faults
 
-MOST_NAMED: Final = 20
+MAX_NAMED: Final = 20
 """Faults in one text at most."""
 
 KEY_TAGS: Final = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 
-MOST_BYTES: Final = 4 * 1024 * 1024
+MAX_FILE_BYTES: Final = 4 * 1024 * 1024
+"""Above any list of models and plans; a parsed file takes many times its size."""
 
 
 class PlansError(Exception):
@@ -34,8 +35,8 @@ def load(path: Path | str) -> Plans:
         data = Path(path).read_bytes()
     except OSError as error:
         raise PlansError(f"{path}: can't be read: {error.strerror}") from None
-    if len(data) > MOST_BYTES:
-        raise PlansError(f"{path}: has more than {MOST_BYTES} bytes")
+    if len(data) > MAX_FILE_BYTES:
+        raise PlansError(f"{path}: has more than {MAX_FILE_BYTES} bytes")
     return read(data, str(path))
 
 
@@ -111,10 +112,10 @@ def _error(name: str, root: yaml.Node, broken: Sequence[Fault]) -> PlansError:
     lines = [
         f"{name}:{_line(root, fault.place)}: {'.'.join(map(str, fault.place)) or 'file'}:"
         f" {fault.rule}"
-        for fault in broken[:MOST_NAMED]
+        for fault in broken[:MAX_NAMED]
     ]
-    if len(broken) > MOST_NAMED:
-        lines.append(f"… and {len(broken) - MOST_NAMED} more")
+    if len(broken) > MAX_NAMED:
+        lines.append(f"… and {len(broken) - MAX_NAMED} more")
     return PlansError("\n".join(lines))
 
 

@@ -13,7 +13,7 @@ from aiormq import exceptions
 from typing_extensions import override
 
 from nexus_contracts import CONTENT_TYPE
-from nexus_publisher.answers import Answer, Failure, Trouble
+from nexus_publisher.answers import BatchAnswer, Failure, Trouble
 from nexus_publisher.entries import Entry
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class AmqpSender:
         self._channel: AbstractChannel | None = None
         self._exchange: AbstractExchange | None = None
 
-    async def send(self, batch: Sequence[Entry]) -> Answer:
+    async def send(self, batch: Sequence[Entry]) -> BatchAnswer:
         """Publish a batch; each event is confirmed or not by itself."""
         try:
             exchange = await _within(CONNECT_SECONDS, self._connected())
@@ -79,14 +79,14 @@ class AmqpSender:
             errors = await _publish_all(exchange, [batch[index] for index in indexes])
         except Exception as error:  # noqa: BLE001 - aiormq raises even a bare Exception
             await self.disconnect()
-            return Answer(failure=_failure(error))
+            return BatchAnswer(failure=_failure(error))
         confirmed = {index for index, error in zip(indexes, errors, strict=True) if error is None}
         failures = [_failure(error) for error in errors if error is not None]
         if failures:
             await self.disconnect()
         # One forbidden or too large message ends the channel, and fails the others with it.
         worst = max(failures, key=lambda failure: failure.trouble.value, default=None)
-        return Answer(frozenset(confirmed), failure=worst)
+        return BatchAnswer(frozenset(confirmed), failure=worst)
 
     async def disconnect(self) -> None:
         """Close the connection without an error, whatever state it is in."""

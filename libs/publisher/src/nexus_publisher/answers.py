@@ -33,7 +33,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class BatchAnswer:
     """What became of each event of a batch, by its index.
 
     ``refused`` has the rules that an event breaks: it will never be accepted. What is neither
@@ -55,7 +55,9 @@ _TEMPORARY: Final = frozenset(
 )
 
 
-def answer_to(status: int, body: object, size: int, *, retry_after: str | None = None) -> Answer:
+def answer_to(
+    status: int, body: object, size: int, *, retry_after: str | None = None
+) -> BatchAnswer:
     """Return what the API's answer to ``size`` events means.
 
     ``body`` is that of a 202 or of ``application/problem+json``, ``None`` if there is no such body.
@@ -63,18 +65,20 @@ def answer_to(status: int, body: object, size: int, *, retry_after: str | None =
     from a gateway: no event is confirmed or dropped because of them.
     """
     if status == HTTPStatus.ACCEPTED and isinstance(body, dict) and body.get("accepted") == size:
-        return Answer(frozenset(range(size)))
+        return BatchAnswer(frozenset(range(size)))
     if status == HTTPStatus.BAD_REQUEST and isinstance(body, dict):
         refused = _refused(body.get("errors"), size)
         if refused:
-            return Answer(refused=refused)
-        return Answer(failure=Failure(Trouble.TOO_LARGE, "the API answers 400"))
+            return BatchAnswer(refused=refused)
+        return BatchAnswer(failure=Failure(Trouble.TOO_LARGE, "the API answers 400"))
     cause = f"the API answers {status}"
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return Answer(failure=Failure(Trouble.TOO_LARGE, cause))
+        return BatchAnswer(failure=Failure(Trouble.TOO_LARGE, cause))
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TEMPORARY:
-        return Answer(failure=Failure(Trouble.OUTAGE, cause, retry_after_seconds(retry_after)))
-    return Answer(failure=Failure(Trouble.CONFIGURATION, cause, retry_after_seconds(retry_after)))
+        return BatchAnswer(failure=Failure(Trouble.OUTAGE, cause, retry_after_seconds(retry_after)))
+    return BatchAnswer(
+        failure=Failure(Trouble.CONFIGURATION, cause, retry_after_seconds(retry_after))
+    )
 
 
 def _refused(errors: object, size: int) -> dict[int, str]:

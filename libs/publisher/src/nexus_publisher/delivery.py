@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
-from nexus_publisher.answers import Answer, Trouble
+from nexus_publisher.answers import BatchAnswer, Trouble
 from nexus_publisher.counters import Counters
 from nexus_publisher.entries import Entry, Store
 from nexus_publisher.lanes import MAX_EVENTS, Lane
@@ -222,7 +222,9 @@ class Delivery:
             self._note_spool(str(error))
             return False
 
-    def _settle(self, store: Store, batch: Sequence[Entry], answer: Answer, lane: Lane) -> bool:
+    def _settle(
+        self, store: Store, batch: Sequence[Entry], answer: BatchAnswer, lane: Lane
+    ) -> bool:
         """Remove what is confirmed or refused; return whether the rest may follow at once."""
         refused = dict(answer.refused)
         failure = answer.failure

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from nexus_contracts import BATCH_CONTENT_TYPE
-from nexus_publisher.answers import Answer, Failure, Trouble, answer_to
+from nexus_publisher.answers import BatchAnswer, Failure, Trouble, answer_to
 from nexus_publisher.entries import Entry
 
 EVENTS_PATH: Final = "/v1/events"
@@ -76,7 +76,7 @@ class HttpSender:
         self._url = url
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": BATCH_CONTENT_TYPE}
 
-    async def send(self, batch: Sequence[Entry]) -> Answer:
+    async def send(self, batch: Sequence[Entry]) -> BatchAnswer:
         """Send a batch in one request; all of it is confirmed, or nothing."""
         body = b"[" + b",".join(entry.body for entry in batch) + b"]"
         try:
@@ -86,7 +86,7 @@ class HttpSender:
                 answer = await _body(response)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             cause = f"the API is not reachable: {type(error).__name__}"
-            return Answer(failure=Failure(Trouble.OUTAGE, cause))
+            return BatchAnswer(failure=Failure(Trouble.OUTAGE, cause))
         retry_after = response.headers.get("Retry-After")
         return answer_to(response.status, answer, len(batch), retry_after=retry_after)
 

@@ -13,7 +13,7 @@ MAX_EVENTS: Final = 500
 """Events of a batch; the API takes 1,000 of them."""
 
 FIRST_PAUSE: Final = 0.5
-LONGEST_PAUSE: Final = 60.0
+MAX_PAUSE: Final = 60.0
 """Seconds. Each pause is a random part of a limit, which doubles from the first to the longest."""
 
 MAX_DOUBLINGS: Final = 64
@@ -46,10 +46,10 @@ class Lane:
         """
         self.failure, self.limit = failure, 1
         if failure.trouble is Trouble.CONFIGURATION:
-            pause = LONGEST_PAUSE * (1 + chance) / 2
+            pause = MAX_PAUSE * (1 + chance) / 2
         else:
             doubled = FIRST_PAUSE * 2.0 ** min(self.failures, MAX_DOUBLINGS)
-            pause = min(doubled, LONGEST_PAUSE) * chance
+            pause = min(doubled, MAX_PAUSE) * chance
         self.failures += 1
         if failure.retry_after is not None:
             pause += failure.retry_after

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 AUDIENCE: Final = "nexus-usage"
 
-LONGEST: Final = timedelta(minutes=15)
+MAX_LIFETIME: Final = timedelta(minutes=15)
 """The usage API takes no longer lifetime: a token can't be withdrawn."""
 
 
@@ -37,7 +37,7 @@ def sign_usage_token(
     Raises:
         ValueError: an argument can't be used; the text repeats none of them.
     """
-    if not timedelta(seconds=1) <= lifetime <= LONGEST:
+    if not timedelta(seconds=1) <= lifetime <= MAX_LIFETIME:
         raise ValueError("lifetime: from a second to 15 minutes")
     if not kid:
         raise ValueError("kid: the name of the key is missing")

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from nexus_publisher.answers import Answer
+from nexus_publisher.answers import BatchAnswer
 from nexus_publisher.entries import Entry
 
 
 class Sender(Protocol):
     """Sends batches on connections that it opens when it needs them, and again when they end."""
 
-    async def send(self, batch: Sequence[Entry]) -> Answer:
+    async def send(self, batch: Sequence[Entry]) -> BatchAnswer:
         """Send a batch and wait, for a limited time, for what becomes of each event."""
 
 

@@ -48,7 +48,7 @@ class ApiKey:
     types: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Refuse a key with which one leaked secret could have a stranger pay for any run."""
+        """Refuse a key with which one leaked secret could have any account pay for any run."""
         if self.may_assign and any(
             t in (ANY, USAGE) or t.startswith(f"{USAGE}.") for t in self.types
         ):

@@ -31,7 +31,7 @@ FAILED: Final = 1
 USAGE: Final = 2
 INTERRUPTED: Final = 130
 
-LONGEST_DURATION: Final = timedelta(days=36_525)
+MAX_DURATION: Final = timedelta(days=36_525)
 """The longest duration in an argument: subtracted from now it is still a valid date."""
 
 EXIT_CODES: Final = """\
@@ -241,7 +241,7 @@ def duration(unit: timedelta) -> Callable[[str], timedelta]:
 
     The parser raises argparse.ArgumentTypeError for anything else.
     """
-    longest = LONGEST_DURATION / unit
+    longest = MAX_DURATION / unit
 
     def read(written: str) -> timedelta:
         try:

@@ -13,8 +13,12 @@ from nexus_messaging.cancellation import stray_cancellation_as_error
 from nexus_messaging.errors import where
 from nexus_service.errors import StoppedError
 
-LONGEST_PAUSE: Final = 30.0
-LONGEST_START_PAUSE: Final = 5.0
+MAX_PAUSE: Final = 30.0
+"""Seconds before a loop that failed is started again, however often it did."""
+
+MAX_START_PAUSE: Final = 5.0
+"""Seconds between attempts to start, while what the service needs is away."""
+
 DRAIN_SHARE: Final = 0.8
 """The share of the grace period for draining; the rest is for handing back and closing."""
 
@@ -61,7 +65,7 @@ async def wait_until_available(
     Raises:
         StoppedError: ``stop`` was set first.
     """
-    backoff = Backoff(0.2, LONGEST_START_PAUSE)
+    backoff = Backoff(0.2, MAX_START_PAUSE)
     while not stop.is_set():
         try:
             return await connect()
@@ -110,7 +114,7 @@ async def _drain(drained: Sequence[Drainable], grace: float) -> None:
 
 async def keep_running(name: str, loop: Loop) -> None:
     """Restart ``loop`` whenever it ends, with a backoff that grows while it keeps failing."""
-    backoff = Backoff(0.5, LONGEST_PAUSE)
+    backoff = Backoff(0.5, MAX_PAUSE)
     while True:
         began = asyncio.get_running_loop().time()
         try:
@@ -118,6 +122,6 @@ async def keep_running(name: str, loop: Loop) -> None:
                 await loop()
         except Exception as error:  # a loop that ended silently would stop billing
             log.warning("loop_failed", loop=name, cause=type(error).__name__, where=where(error))
-        if asyncio.get_running_loop().time() - began > LONGEST_PAUSE:
+        if asyncio.get_running_loop().time() - began > MAX_PAUSE:
             backoff.reset()
         await backoff.wait()

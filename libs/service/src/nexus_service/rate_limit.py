@@ -15,11 +15,11 @@ class _Bucket:
     filled_at: float
 
 
-MOST_BUCKETS: Final = 10_000
+MAX_BUCKETS: Final = 10_000
 """Above so many, those that are full again are dropped: they say no more than a new one."""
 
 
-class RateLimit:
+class RateLimiter:
     """A bucket of ``burst`` tokens for each name, refilled by ``rate`` tokens a second.
 
     The names are those of configured keys, or of users whose tokens were verified.
@@ -30,7 +30,7 @@ class RateLimit:
         self._burst = burst
         self._clock = clock
         self._buckets: dict[str, _Bucket] = {}
-        self._drop_at = MOST_BUCKETS
+        self._drop_at = MAX_BUCKETS
 
     def take(self, name: str, tokens: int) -> int:
         """Take ``tokens``, at most ``burst``, from the bucket of ``name``, all or none.
@@ -55,4 +55,4 @@ class RateLimit:
             name: each for name, each in self._buckets.items() if now - each.filled_at < fills_in
         }
         # So that a crowd of buckets that are all in use is not looked through at each request.
-        self._drop_at = max(MOST_BUCKETS, 2 * len(self._buckets))
+        self._drop_at = max(MAX_BUCKETS, 2 * len(self._buckets))

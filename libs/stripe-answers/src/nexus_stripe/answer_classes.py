@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from nexus_stripe.answers import Answer, Receipt, Wording
+from nexus_stripe.answers import Receipt, StripeAnswer, Wording
 
 
 class Effect(StrEnum):
@@ -57,7 +57,7 @@ class AnswerClass:
     limited: bool | None = None
     replayed: bool | None = None
 
-    def matches(self, answer: Answer) -> bool:
+    def matches(self, answer: StripeAnswer) -> bool:
         """Return whether ``answer`` is of this class."""
         return (
             answer.receipt is self.receipt
@@ -71,7 +71,7 @@ class AnswerClass:
         )
 
 
-def classify(answer: Answer, classes: Iterable[AnswerClass]) -> AnswerClass:
+def classify(answer: StripeAnswer, classes: Iterable[AnswerClass]) -> AnswerClass:
     """Return the first of ``classes`` that matches ``answer``; ``UNFORESEEN`` ends every list."""
     return next(each for each in classes if each.matches(answer))
 

@@ -66,7 +66,7 @@ def names_other_mode(message: str | None) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StripeAnswer:
     """What is known about a call afterwards, without any values.
 
     Attributes:

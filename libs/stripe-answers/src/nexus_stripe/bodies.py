@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 PAGE: Final = 100
 """Objects per page, the most that Stripe allows (https://docs.stripe.com/api/pagination)."""
 
-MOST_PAGES: Final = 100
+MAX_PAGES: Final = 100
 """Pages of one list. A list without an end was not made by Stripe."""
 
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,255}$")]
@@ -61,7 +61,7 @@ async def every_item(
     page_of: type[Page[ItemT]],
     request: Callable[[Any], Awaitable[stripe.StripeObject]],
     *,
-    most_pages: int = MOST_PAGES,
+    most_pages: int = MAX_PAGES,
 ) -> list[ItemT]:
     """Read a list or search to its end.
 

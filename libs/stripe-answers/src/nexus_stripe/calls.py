@@ -10,14 +10,14 @@ import stripe
 from multidict import CIMultiDict
 from typing_extensions import override
 
-from nexus_stripe.answers import Answer
+from nexus_stripe.answers import StripeAnswer
 from nexus_stripe.exchange import HttpExchange, answer_of
 
 CALL_TIMEOUT: Final = 10.0
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds for a whole call, and for its connection alone."""
 
-LARGEST_BODY: Final = 8 * 1024 * 1024
+MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 """Bytes of a body that are read: a page of a hundred objects takes well under one megabyte."""
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ class AnswerTooLargeError(ValueError):
     """A body is larger than any of Stripe's."""
 
 
-async def ask(call: Callable[[], Awaitable[T]]) -> tuple[Answer, T | None]:
+async def ask(call: Callable[[], Awaitable[T]]) -> tuple[StripeAnswer, T | None]:
     """Run ``call`` and return the answer, with the result of ``call`` if the answer is a success.
 
     ``call`` makes its requests through a ``StripeHttp`` and reads the responses. What it raises
@@ -122,7 +122,7 @@ async def _whole(content: aiohttp.StreamReader) -> bytes:
     body = bytearray()
     async for chunk in content.iter_any():
         body += chunk
-        if len(body) > LARGEST_BODY:
+        if len(body) > MAX_ANSWER_BYTES:
             raise AnswerTooLargeError
     return bytes(body)
 

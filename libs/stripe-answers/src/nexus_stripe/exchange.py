@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-from nexus_stripe.answers import Answer, Receipt, names_other_mode, recognise
+from nexus_stripe.answers import Receipt, StripeAnswer, names_other_mode, recognise
 
 _SUCCESS: Final = range(200, 300)
 _UNAUTHORIZED: Final = 401
@@ -36,7 +36,9 @@ class HttpExchange:
     body: bytes | None = None
 
 
-def answer_of(exchange: HttpExchange, *, understood: bool, cause: str | None = None) -> Answer:
+def answer_of(
+    exchange: HttpExchange, *, understood: bool, cause: str | None = None
+) -> StripeAnswer:
     """Return the answer that an exchange amounts to; it never raises.
 
     Args:
@@ -46,10 +48,10 @@ def answer_of(exchange: HttpExchange, *, understood: bool, cause: str | None = N
     """
     if exchange.status is None or exchange.body is None:
         receipt = Receipt.LOST if exchange.written else Receipt.NEVER_SENT
-        return Answer(receipt, cause=cause)
+        return StripeAnswer(receipt, cause=cause)
     headers = {name.lower(): value for name, value in exchange.headers.items()}
     request_id = _matching(_REQUEST_ID, headers.get("request-id"))
-    unreadable = Answer(Receipt.UNREADABLE, status=exchange.status, request_id=request_id)
+    unreadable = StripeAnswer(Receipt.UNREADABLE, status=exchange.status, request_id=request_id)
     if request_id is None and not _is_key_refusal(exchange.status, headers):
         return unreadable
     if exchange.status in _SUCCESS:
@@ -58,7 +60,7 @@ def answer_of(exchange: HttpExchange, *, understood: bool, cause: str | None = N
         error = _error_object(exchange.body)
     if error is None:
         return unreadable
-    return Answer(
+    return StripeAnswer(
         Receipt.ANSWERED,
         status=exchange.status,
         type=error.get("type"),

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr
 
 _SECRET: Final = re.compile(r"whsec_[!-~]+")
-_MOST_SECRETS: Final = 2
+_MAX_SECRETS: Final = 2
 _LIVE: Final = re.compile(r"[a-z]+_live_")
 
 
@@ -19,7 +19,7 @@ def _split(value: object) -> object:
 def _validate(secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
     if not all(_SECRET.fullmatch(secret.get_secret_value()) for secret in secrets):
         raise ValueError("must be the signing secret of an endpoint, which begins with whsec_")
-    if len(secrets) > _MOST_SECRETS:
+    if len(secrets) > _MAX_SECRETS:
         raise ValueError("must be one secret, or two while it is rotated")
     return secrets
 

@@ -27,7 +27,7 @@ from nexus_stripe.webhook_events import read_webhook
 
 PATH: Final = "/webhooks/stripe"
 
-MOST_BODY_BYTES: Final = 1024 * 1024
+MAX_WEBHOOK_BYTES: Final = 1024 * 1024
 """Of a body that is read before its signature can be checked. Events have a few kilobytes."""
 
 _EVENT_IDS: Final = uuid5(NAMESPACE_URL, "https://docs.stripe.com/api/events")
@@ -143,7 +143,7 @@ class WebhookRoutes:
             ProblemError: it is not published.
         """
         try:
-            body = await read_body(request, MOST_BODY_BYTES)
+            body = await read_body(request, MAX_WEBHOOK_BYTES)
         except ProblemError as error:
             raise self._refusal(WebhookOutcome.UNREADABLE, error.problem) from None
         fault = signature_fault(body, request.headers.get("Stripe-Signature"), self._secrets)

@@ -4,7 +4,7 @@ from typing import Any
 
 from stripe_emulator import events, search, summaries
 from stripe_emulator.clock import Clock
-from stripe_emulator.customer_clocks import MOST_CUSTOMERS, MOST_SUBSCRIPTIONS, CustomerClocks
+from stripe_emulator.customer_clocks import MAX_CUSTOMERS, MAX_SUBSCRIPTIONS, CustomerClocks
 from stripe_emulator.customers import Customers
 from stripe_emulator.deliveries import Deliveries
 from stripe_emulator.error_reports import ErrorReports
@@ -28,7 +28,7 @@ from stripe_emulator.subscriptions import Subscriptions
 from stripe_emulator.webhook_endpoints import WebhookEndpoints
 
 
-class Account:
+class StripeAccount:
     """The account behind the API; it lives in memory and knows nothing of HTTP."""
 
     def __init__(self, options: Options | None = None, clock: Clock | None = None) -> None:
@@ -176,8 +176,8 @@ class Account:
         test_clock = params.get("test_clock")
         if test_clock is not None:
             self.customer_clocks.get(test_clock, "test_clock", 400)
-            if len(self.customers.of_clock(test_clock)) >= MOST_CUSTOMERS:
-                raise refused(f"A test clock has at most {MOST_CUSTOMERS} customers.", "test_clock")
+            if len(self.customers.of_clock(test_clock)) >= MAX_CUSTOMERS:
+                raise refused(f"A test clock has at most {MAX_CUSTOMERS} customers.", "test_clock")
         return self.customers.create(params, self.clock.now())
 
     def create_subscription(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -188,8 +188,8 @@ class Account:
         test_clock = self.customers.clock_of(customer)
         if test_clock is not None:
             same = self.subscriptions.listed({"customer": customer})["data"]
-            if len(same) >= MOST_SUBSCRIPTIONS:
-                message = f"A test clock's customer has at most {MOST_SUBSCRIPTIONS} subscriptions."
+            if len(same) >= MAX_SUBSCRIPTIONS:
+                message = f"A test clock's customer has at most {MAX_SUBSCRIPTIONS} subscriptions."
                 raise refused(message, "customer")
         return self.subscriptions.create(params, test_clock)
 

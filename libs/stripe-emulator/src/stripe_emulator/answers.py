@@ -8,7 +8,7 @@ from stripe_emulator.errors import StripeError
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """A JSON body under an HTTP status, with the headers this answer adds."""
 
     status: int
@@ -16,6 +16,6 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, refusal: StripeError) -> "Answer":
+    def of(cls, refusal: StripeError) -> "HttpAnswer":
         """Return the answer of an error."""
         return cls(refusal.status, refusal.body, refusal.headers)

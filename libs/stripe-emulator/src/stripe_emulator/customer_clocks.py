@@ -14,8 +14,8 @@ from stripe_emulator.objects import Objects
 from stripe_emulator.pages import page
 from stripe_emulator.parameters import PAGING, Integer, Parameters, Text
 
-MOST_CUSTOMERS = 3
-MOST_SUBSCRIPTIONS = 3
+MAX_CUSTOMERS = 3
+MAX_SUBSCRIPTIONS = 3
 """Subscriptions of one customer of a clock."""
 
 KEPT_SECONDS = 30 * 24 * 3600

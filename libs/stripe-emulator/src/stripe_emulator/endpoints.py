@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from stripe_emulator.account import Account
+from stripe_emulator.account import StripeAccount
 from stripe_emulator.parameters import Parameters
 
-Effect: TypeAlias = Callable[[Account, str, dict[str, Any]], Mapping[str, Any]]
+Effect: TypeAlias = Callable[[StripeAccount, str, dict[str, Any]], Mapping[str, Any]]
 Row: TypeAlias = tuple[str, str, Parameters, Effect]
 
 

@@ -19,7 +19,7 @@ NO_METER_FOUND: Final = "v1.billing.meter.no_meter_found"
 DELAY = 0.2
 """Between a window's end and its report, in windows: two seconds in Stripe's published examples."""
 
-MOST_SAMPLES = 10
+MAX_SAMPLES = 10
 """Samples that a report names of one code; how many Stripe names is not documented."""
 
 NO_METER: Final = "no_meter"
@@ -138,4 +138,4 @@ def _error_type(code: str, rejections: Sequence[Rejection]) -> dict[str, Any]:
         for each in rejections
         if each.sampled
     ]
-    return {"code": code, "error_count": len(rejections), "sample_errors": samples[:MOST_SAMPLES]}
+    return {"code": code, "error_count": len(rejections), "sample_errors": samples[:MAX_SAMPLES]}

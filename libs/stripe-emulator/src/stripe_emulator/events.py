@@ -10,9 +10,9 @@ from stripe_emulator.meters import Meter
 from stripe_emulator.parameters import Choice, Integer, Parameters, Text, TextMap
 
 UNIQUE_SECONDS = 24 * 3600
-OLDEST_SECONDS = 35 * 24 * 3600
+MAX_AGE_SECONDS = 35 * 24 * 3600
 AHEAD_SECONDS = 5 * 60
-MOST_DIGITS = 15
+MAX_DIGITS = 15
 _VALUE = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 CREATE_EVENT = Parameters(
@@ -122,7 +122,7 @@ class MeterEvents:
 
 def require_timely(timestamp: int, now: float) -> None:
     """Refuse a time more than 35 days in the past or more than 5 minutes ahead."""
-    if timestamp < now - OLDEST_SECONDS:
+    if timestamp < now - MAX_AGE_SECONDS:
         raise refused(
             "The event timestamp cannot be more than 35 days in past. "
             "Please use a timestamp within the past 35 days.",
@@ -171,8 +171,8 @@ def value_of(meter: Meter, payload: dict[str, str]) -> Decimal:
         raise refused(f"The event payload has no value under the key '{meter.value_key}'.", param)
     if len(written) > 100 or not _VALUE.fullmatch(written):  # noqa: PLR2004 - a bound on the work
         raise refused(f"Invalid value in the event payload: {written[:20]}", param)
-    if significant_digits(written) > MOST_DIGITS:
-        message = f"The value in the event payload has more than {MOST_DIGITS} digits."
+    if significant_digits(written) > MAX_DIGITS:
+        message = f"The value in the event payload has more than {MAX_DIGITS} digits."
         raise refused(message, param)
     return Decimal(written)
 

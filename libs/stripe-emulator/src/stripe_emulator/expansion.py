@@ -9,7 +9,7 @@ from typing import Any
 
 from stripe_emulator.errors import StripeError, invalid_parameter
 
-MOST_LEVELS = 4
+MAX_LEVELS = 4
 Retrieve = Callable[[str], Mapping[str, Any]]
 
 
@@ -20,8 +20,8 @@ def require_expandable(paths: list[str], known: frozenset[str]) -> None:
         StripeError: 400.
     """
     for path in paths:
-        if path.count(".") >= MOST_LEVELS:
-            message = f"You cannot expand more than {MOST_LEVELS} levels of a property."
+        if path.count(".") >= MAX_LEVELS:
+            message = f"You cannot expand more than {MAX_LEVELS} levels of a property."
             raise invalid_parameter("expand", message)
         if path not in known:
             raise _not_expandable(path)

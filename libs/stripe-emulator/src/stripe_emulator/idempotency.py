@@ -3,12 +3,12 @@
 import json
 from dataclasses import dataclass
 
-from stripe_emulator.answers import Answer
+from stripe_emulator.answers import HttpAnswer
 from stripe_emulator.errors import invalid_parameter, key_in_use, other_endpoint, other_parameters
 from stripe_emulator.forms import Form
 
 KEPT_SECONDS = 24 * 3600
-LONGEST_KEY = 255
+MAX_KEY_CHARACTERS = 255
 
 
 @dataclass(slots=True)
@@ -17,7 +17,7 @@ class _Kept:
     parameters: str
     began: float
     request_id: str
-    answer: Answer | None = None
+    answer: HttpAnswer | None = None
 
 
 class IdempotencyStore:
@@ -28,7 +28,7 @@ class IdempotencyStore:
 
     def begin(
         self, key: str, endpoint: str, form: Form, request_id: str, now: float
-    ) -> Answer | None:
+    ) -> HttpAnswer | None:
         """Take the key for this request, or return the answer it already has.
 
         Args:
@@ -42,8 +42,8 @@ class IdempotencyStore:
             StripeError: 400 for a key that is too long or was used for another request, 409 while
                 the key's first request is in flight.
         """
-        if len(key) > LONGEST_KEY:
-            message = f"Idempotency-Key must be at most {LONGEST_KEY} characters."
+        if len(key) > MAX_KEY_CHARACTERS:
+            message = f"Idempotency-Key must be at most {MAX_KEY_CHARACTERS} characters."
             raise invalid_parameter("Idempotency-Key", message)
         self._delete_old(now)
         parameters = json.dumps(form, sort_keys=True)
@@ -58,9 +58,9 @@ class IdempotencyStore:
         if kept.answer is None:
             raise key_in_use(key)
         replayed = {"Idempotent-Replayed": "true", "Original-Request": kept.request_id}
-        return Answer(kept.answer.status, kept.answer.body, {**kept.answer.headers, **replayed})
+        return HttpAnswer(kept.answer.status, kept.answer.body, {**kept.answer.headers, **replayed})
 
-    def finish(self, key: str, answer: Answer) -> None:
+    def finish(self, key: str, answer: HttpAnswer) -> None:
         """Keep the answer of the request that took the key."""
         self._kept[key].answer = answer
 

@@ -5,7 +5,7 @@ Plain JSON, no key. A request that can't be read answers 400 with ``{"error": "<
 
 from aiohttp import web
 
-from stripe_emulator.account import Account
+from stripe_emulator.account import StripeAccount
 from stripe_emulator.event_faults import EventFault
 from stripe_emulator.faults import Fault, InvalidFaultError
 from stripe_emulator.inspection_bodies import bad_request, read_object
@@ -15,7 +15,7 @@ from stripe_emulator.options import InvalidOptionError
 DEFAULT_REQUESTS = 100
 
 
-def inspection_routes(account: Account) -> list[web.RouteDef]:
+def inspection_routes(account: StripeAccount) -> list[web.RouteDef]:
     """Return the routes that read and control ``account``."""
     inspection = _Inspection(account)
     return [
@@ -42,7 +42,7 @@ def inspection_routes(account: Account) -> list[web.RouteDef]:
 
 
 class _Inspection:
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: StripeAccount) -> None:
         self._account = account
 
     async def health(self, _: web.Request) -> web.Response:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from stripe_emulator import errors
-from stripe_emulator.account import Account
-from stripe_emulator.answers import Answer
+from stripe_emulator.account import StripeAccount
+from stripe_emulator.answers import HttpAnswer
 from stripe_emulator.api import EVENTS_PATH, find
 from stripe_emulator.endpoints import Endpoint
 from stripe_emulator.errors import StripeError
@@ -51,7 +51,7 @@ class Call:
 class Outcome:
     """The answer to a request, and the fault of its connection, if there is one."""
 
-    answer: Answer
+    answer: HttpAnswer
     fault: Fault | None = None
 
     @property
@@ -72,7 +72,7 @@ class Outcome:
 class Pipeline:
     """Handles the requests to one account."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: StripeAccount) -> None:
         self._account = account
         self._locked: set[tuple[str, str]] = set()
 
@@ -90,7 +90,7 @@ class Pipeline:
         try:
             outcome = await self._admit(call, record)
         except StripeError as refusal:
-            outcome = Outcome(Answer.of(refusal))
+            outcome = Outcome(HttpAnswer.of(refusal))
         record.status = outcome.status
         record.replayed = "Idempotent-Replayed" in outcome.answer.headers
         error = outcome.answer.body.get("error", {})
@@ -122,7 +122,7 @@ class Pipeline:
             if fault is not None:
                 await asyncio.sleep(fault.seconds)
             return Outcome(replay) if fault is None else apply_fault(fault, replay)
-        kept: Answer | None = None
+        kept: HttpAnswer | None = None
         try:
             kept, outcome = await self._execute(call, endpoint, ids, fault)
         finally:
@@ -134,7 +134,7 @@ class Pipeline:
 
     async def _execute(
         self, call: Call, endpoint: Endpoint, ids: dict[str, str], fault: Fault | None
-    ) -> tuple[Answer | None, Outcome]:
+    ) -> tuple[HttpAnswer | None, Outcome]:
         """Return the answer to keep under the idempotency key, if any, and the outcome."""
         params = endpoint.parameters.read(call.form)
         paths = Texts().read(call.form.get("expand", []), "expand")
@@ -142,7 +142,7 @@ class Pipeline:
         with self._exclusive(call, params):
             await self._work(call, fault)
             if fault is not None and fault.when is When.BEFORE and fault.kind != FaultKind.LATENCY:
-                outcome = apply_fault(fault, Answer.of(errors.server_error()))
+                outcome = apply_fault(fault, HttpAnswer.of(errors.server_error()))
                 return (outcome.answer if _kept_error(fault) else None), outcome
             if call.path == EVENTS_PATH:
                 params["idempotency_key"] = call.idempotency_key
@@ -162,15 +162,15 @@ class Pipeline:
 
     def _effect(
         self, endpoint: Endpoint, ids: dict[str, str], params: dict[str, Any], paths: list[str]
-    ) -> tuple[Answer | None, Answer]:
+    ) -> tuple[HttpAnswer | None, HttpAnswer]:
         try:
             id_ = ids.pop("id", "")
             body = endpoint.effect(self._account, id_, params | ids)
             if endpoint.expandable:
                 body = expanded(body, paths, self._account.retrievals())
-            answer = Answer(200, body)
+            answer = HttpAnswer(200, body)
         except StripeError as refusal:
-            answer = Answer.of(refusal)
+            answer = HttpAnswer.of(refusal)
             return (answer if refusal.saved else None), answer
         return answer, answer
 
@@ -192,12 +192,12 @@ class Pipeline:
             self._locked.discard(pair)
 
 
-def apply_fault(fault: Fault, answer: Answer) -> Outcome:
+def apply_fault(fault: Fault, answer: HttpAnswer) -> Outcome:
     """Return the outcome that a fault makes of an answer."""
     if fault.kind in _CONNECTION_FAULTS:
         return Outcome(answer, fault)
     refusal = _refusal(fault)
-    return Outcome(answer if refusal is None else Answer.of(refusal))
+    return Outcome(answer if refusal is None else HttpAnswer.of(refusal))
 
 
 def _refusal(fault: Fault) -> StripeError | None:

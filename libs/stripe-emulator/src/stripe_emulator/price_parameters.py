@@ -18,7 +18,7 @@ from stripe_emulator.parameters import (
     abbreviated,
 )
 
-_MOST_PLACES = 12
+_MAX_PLACES = 12
 _INTERVALS = Choice(("day", "month", "week", "year"))
 _USAGE = Choice(("licensed", "metered"))
 _TAX = Choice(("exclusive", "inclusive", "unspecified"))
@@ -33,7 +33,7 @@ class _Amount:
             number = Decimal(value if isinstance(value, str) else "")
         except InvalidOperation:
             raise _invalid_decimal(param, value) from None
-        if not number.is_finite() or number < 0 or _places(number) > _MOST_PLACES:
+        if not number.is_finite() or number < 0 or _places(number) > _MAX_PLACES:
             raise _invalid_decimal(param, value)
         return f"{number.normalize():f}"
 
@@ -124,5 +124,5 @@ def _places(number: Decimal) -> int:
 
 
 def _invalid_decimal(param: str, value: FormValue) -> StripeError:
-    message = f"Invalid decimal: {abbreviated(value)}; must have at most {_MOST_PLACES} places"
+    message = f"Invalid decimal: {abbreviated(value)}; must have at most {_MAX_PLACES} places"
     return invalid_parameter(param, message, "parameter_invalid_decimal")

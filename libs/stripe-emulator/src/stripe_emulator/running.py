@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from stripe_emulator.account import Account
+from stripe_emulator.account import StripeAccount
 from stripe_emulator.keys import KeyState
 from stripe_emulator.options import Options
 from stripe_emulator.server import application
@@ -36,7 +36,7 @@ class RunningEmulator:
     """Where an emulator listens, and the account it serves."""
 
     url: str
-    account: Account
+    account: StripeAccount
 
 
 @asynccontextmanager
@@ -80,8 +80,8 @@ async def running_emulator(
         await runner.cleanup()
 
 
-def _account(keys: Sequence[str], meters: Sequence[str], options: Options | None) -> Account:
-    account = Account(options)
+def _account(keys: Sequence[str], meters: Sequence[str], options: Options | None) -> StripeAccount:
+    account = StripeAccount(options)
     for key in keys:
         if key.startswith(_LIVE_PREFIXES):
             raise LiveKeyError("this looks like a live key: revoke it, and give a test key instead")

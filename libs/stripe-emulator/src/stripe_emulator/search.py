@@ -35,7 +35,7 @@ _COMPARE: dict[str, Callable[[int, int], bool]] = {
 CUSTOMER_FIELDS = ("email", "name", "phone")
 """What the search of customers can compare, beside their metadata and their creation."""
 
-_SHORTEST_PART = 3
+_MIN_PART_CHARACTERS = 3
 _CURSOR = re.compile(r"page_(?P<start>[0-9]{1,9})")
 _MOMENT = re.compile(r"[0-9]{1,18}")
 
@@ -138,7 +138,7 @@ def _clause(match: re.Match[str], fields: tuple[str, ...]) -> Clause:
             raise _unreadable()
     elif sign not in ":~" or (bare is not None and bare != "null"):
         raise _unreadable()
-    if sign == "~" and (match["key"] is not None or len(wanted or "") < _SHORTEST_PART):
+    if sign == "~" and (match["key"] is not None or len(wanted or "") < _MIN_PART_CHARACTERS):
         raise invalid_parameter("query", "A substring search needs a text field and 3 characters.")
     if bare == "null":
         wanted = None

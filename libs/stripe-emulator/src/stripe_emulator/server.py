@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from stripe_emulator.account import Account
-from stripe_emulator.answers import Answer
+from stripe_emulator.account import StripeAccount
+from stripe_emulator.answers import HttpAnswer
 from stripe_emulator.errors import StripeError, not_utf8, wrong_content_type
 from stripe_emulator.event_log import API_VERSION
 from stripe_emulator.faults import Fault, FaultKind
@@ -24,7 +24,7 @@ _FORM = "application/x-www-form-urlencoded"
 _HTML_503 = b"<html><head><title>503 Service Unavailable</title></head><body></body></html>"
 
 
-def application(account: Account, sender: WebhookSender) -> web.Application:
+def application(account: StripeAccount, sender: WebhookSender) -> web.Application:
     """Build the web application: the API under ``/v1``, the inspection under ``/_emulator``."""
     app = web.Application()
     app.add_routes([*inspection_routes(account), *webhook_routes(account, sender)])
@@ -33,7 +33,7 @@ def application(account: Account, sender: WebhookSender) -> web.Application:
 
 
 class _Handler:
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: StripeAccount) -> None:
         self._pipeline = Pipeline(account)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -41,7 +41,7 @@ class _Handler:
         try:
             outcome = await self._pipeline.handle(await _call(request, request_id))
         except StripeError as unreadable:
-            outcome = Outcome(Answer.of(unreadable))
+            outcome = Outcome(HttpAnswer.of(unreadable))
         headers = _headers(request, request_id, outcome.answer)
         match outcome.wire:
             case FaultKind.RESET:
@@ -87,7 +87,7 @@ async def _form(request: web.Request) -> Form:
     return decode([*request.query.items(), *written])
 
 
-def _headers(request: web.Request, request_id: str, answer: Answer) -> dict[str, str]:
+def _headers(request: web.Request, request_id: str, answer: HttpAnswer) -> dict[str, str]:
     headers = {
         "Content-Type": "application/json",
         "Request-Id": request_id,
@@ -102,7 +102,7 @@ def _headers(request: web.Request, request_id: str, answer: Answer) -> dict[str,
     return {**headers, **answer.headers}
 
 
-def _body(answer: Answer) -> bytes:
+def _body(answer: HttpAnswer) -> bytes:
     return json.dumps(answer.body).encode()
 
 
@@ -118,7 +118,7 @@ def _reset(request: web.Request) -> web.StreamResponse:
 
 
 async def _truncated(
-    request: web.Request, answer: Answer, headers: dict[str, str]
+    request: web.Request, answer: HttpAnswer, headers: dict[str, str]
 ) -> web.StreamResponse:
     body = _body(answer)
     response = web.StreamResponse(status=answer.status, headers=headers)

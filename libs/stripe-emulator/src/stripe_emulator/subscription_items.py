@@ -7,7 +7,7 @@ from stripe_emulator.ids import new_id
 from stripe_emulator.parameters import merged_metadata
 from stripe_emulator.periods import period_at
 from stripe_emulator.prices import Prices
-from stripe_emulator.subscription_parameters import MOST_ITEMS
+from stripe_emulator.subscription_parameters import MAX_ITEMS
 
 
 class SubscriptionItems:
@@ -33,8 +33,8 @@ class SubscriptionItems:
         item |= self._priced(subscription, params["price"], param, now)
         self._set_quantity(item, params.get("quantity"), param)
         subscription["items"].append(item)
-        if len(subscription["items"]) > MOST_ITEMS:
-            raise refused(f"A subscription has at most {MOST_ITEMS} items.", "items")
+        if len(subscription["items"]) > MAX_ITEMS:
+            raise refused(f"A subscription has at most {MAX_ITEMS} items.", "items")
 
     def change(
         self, subscription: dict[str, Any], params: dict[str, Any], param: str, now: int

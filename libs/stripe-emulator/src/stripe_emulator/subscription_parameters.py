@@ -15,7 +15,7 @@ from stripe_emulator.parameters import (
     Text,
 )
 
-MOST_ITEMS = 20
+MAX_ITEMS = 20
 PAYMENT_STATUSES = ("active", "incomplete", "incomplete_expired", "past_due", "paused", "unpaid")
 """The statuses that payments bring at Stripe; the others come by a call or with time."""
 
@@ -59,7 +59,7 @@ CREATE_SUBSCRIPTION = Parameters(
         "customer": Text(),
         "days_until_due": Integer(minimum=0),
         "description": Text(500),
-        "items": Array(Parameters(_ITEM, ("price",)), MOST_ITEMS),
+        "items": Array(Parameters(_ITEM, ("price",)), MAX_ITEMS),
         "metadata": Metadata(),
         "trial_end": _OrWord("now"),
         "trial_period_days": Integer(minimum=1, maximum=730),
@@ -75,7 +75,7 @@ UPDATE_SUBSCRIPTION = Parameters(
         "collection_method": Choice(("charge_automatically", "send_invoice")),
         "days_until_due": Integer(minimum=0),
         "description": Text(500, unsettable=True),
-        "items": Array(Parameters({**_ITEM, "deleted": Boolean(), "id": Text()}), 2 * MOST_ITEMS),
+        "items": Array(Parameters({**_ITEM, "deleted": Boolean(), "id": Text()}), 2 * MAX_ITEMS),
         "metadata": Metadata(),
         "trial_end": _OrWord("now"),
     }

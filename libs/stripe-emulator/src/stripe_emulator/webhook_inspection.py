@@ -4,7 +4,7 @@ from typing import Any
 
 from aiohttp import web
 
-from stripe_emulator.account import Account
+from stripe_emulator.account import StripeAccount
 from stripe_emulator.deliveries import Delivery
 from stripe_emulator.delivery_faults import DeliveryFault
 from stripe_emulator.errors import StripeError
@@ -14,7 +14,7 @@ from stripe_emulator.thin_events import thin_event
 from stripe_emulator.webhook_sender import WebhookSender
 
 
-def webhook_routes(account: Account, sender: WebhookSender) -> list[web.RouteDef]:
+def webhook_routes(account: StripeAccount, sender: WebhookSender) -> list[web.RouteDef]:
     """Return the routes that read and control the webhooks of ``account``."""
     inspection = _WebhookInspection(account, sender)
     return [
@@ -33,7 +33,7 @@ def webhook_routes(account: Account, sender: WebhookSender) -> list[web.RouteDef
 
 
 class _WebhookInspection:
-    def __init__(self, account: Account, sender: WebhookSender) -> None:
+    def __init__(self, account: StripeAccount, sender: WebhookSender) -> None:
         self._account = account
         self._sender = sender
 

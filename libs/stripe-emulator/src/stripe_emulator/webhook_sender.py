@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import aiohttp
 
-from stripe_emulator.account import Account
+from stripe_emulator.account import StripeAccount
 from stripe_emulator.deliveries import Attempt, Delivery
 from stripe_emulator.errors import StripeError
 from stripe_emulator.thin_events import THIN
@@ -21,7 +21,7 @@ _AGENT = "Stripe/1.0 (+https://stripe.com/docs/webhooks)"
 class WebhookSender:
     """Makes the attempts of all deliveries, each in a task, as Stripe waits for none of them."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: StripeAccount) -> None:
         self._account = account
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()

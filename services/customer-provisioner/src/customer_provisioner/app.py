@@ -43,7 +43,7 @@ from nexus_plans import Plans
 from nexus_service.app import App, starting
 from nexus_service.lifecycle import wait_until_available
 from nexus_service.periodic import Periodic
-from nexus_service.rate_limit import RateLimit
+from nexus_service.rate_limit import RateLimiter
 from nexus_stripe.webhook_settings import is_live
 from nexus_stripe.webhooks import WebhookMetrics, WebhookRoutes
 
@@ -56,7 +56,7 @@ SUBSCRIPTION_SWEEP: Final = "sweep subscriptions"
 EVERY: Final = 5.0
 """Seconds between rounds of the relays and of the sweeps."""
 
-LONGEST_ROUND: Final = 600.0
+MAX_ROUND_SECONDS: Final = 600.0
 """Seconds after which a round that has not ended is stuck: all that it waits for has timeouts."""
 
 
@@ -84,7 +84,7 @@ async def serve(settings: Settings) -> None:
 
 def routes_of(settings: Settings, app: App) -> list[web.RouteDef]:
     """Return the routes of the HTTP API."""
-    limit = RateLimit(settings.api_rate_limit, settings.api_burst, time.monotonic)
+    limit = RateLimiter(settings.api_rate_limit, settings.api_burst, time.monotonic)
     admission = Admission(settings.api_keys, limit)
     reader = ProfileReader(app.database)
     customers = CustomerRoutes(admission, reader, lambda: app.publisher, utc_now)
@@ -111,7 +111,7 @@ def routes_of(settings: Settings, app: App) -> list[web.RouteDef]:
 
 def assemble(app: App, calls: StripeCalls, plans: Plans | None, metrics: Metrics) -> None:
     """Register every part of the service; nothing runs yet."""
-    every = partial(app.every, EVERY, errors_stall=False, limit=LONGEST_ROUND)
+    every = partial(app.every, EVERY, errors_stall=False, limit=MAX_ROUND_SECONDS)
 
     def relay(name: str, facts: Announced[Any]) -> Periodic:
         return every(name, Relay(facts, app.publisher, metrics, utc_now).publish_unannounced)

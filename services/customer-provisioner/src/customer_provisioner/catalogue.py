@@ -49,7 +49,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class CatalogueChange:
     """A thing of the file, and what is to be done about it at Stripe."""
 
     kind: str

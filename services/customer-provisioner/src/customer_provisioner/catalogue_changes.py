@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 
-from customer_provisioner.catalogue import REPLACES, Action, Catalogue, Change, Request
+from customer_provisioner.catalogue import REPLACES, Action, Catalogue, CatalogueChange, Request
 from customer_provisioner.price_terms import creation, differences, wanted_terms
 from nexus_plans import PLAN_TYPE, SEATS, Plan, Plans, Price
 from nexus_stripe import meters as rule
 
 
-def meters(plans: Plans, found: Catalogue) -> Iterator[Change]:
+def meters(plans: Plans, found: Catalogue) -> Iterator[CatalogueChange]:
     """Yield what is to be done about each meter. One that counts otherwise is left as it is."""
     for name in plans.meter_names:
         there = found.meters.get(name)
@@ -16,29 +16,29 @@ def meters(plans: Plans, found: Catalogue) -> Iterator[Change]:
         if there is None:
             title = rule.DISPLAY_NAME if described is None else described.display_name
             request = Request("/v1/billing/meters", rule.Meter(name).creation(title))
-            yield Change("meter", name, Action.CREATE, title, request)
+            yield CatalogueChange("meter", name, Action.CREATE, title, request)
         elif wrong := rule.differences(there.meter):
-            yield Change("meter", name, Action.DIFFERS, wrong)
+            yield CatalogueChange("meter", name, Action.DIFFERS, wrong)
         else:
-            yield Change("meter", name, Action.OK)
+            yield CatalogueChange("meter", name, Action.OK)
 
 
-def features(plans: Plans, found: Catalogue) -> Iterator[Change]:
+def features(plans: Plans, found: Catalogue) -> Iterator[CatalogueChange]:
     """Yield what is to be done about each feature of a plan."""
     for name in dict.fromkeys(each for plan in plans.plans.values() for each in plan.features):
         there = found.features.get(name)
         if there is None:
             params = {"lookup_key": name, "name": name}
             request = Request("/v1/entitlements/features", params)
-            yield Change("feature", name, Action.CREATE, request=request)
+            yield CatalogueChange("feature", name, Action.CREATE, request=request)
         elif not there.active:
             request = Request(f"/v1/entitlements/features/{there.id}", {"active": True})
-            yield Change("feature", name, Action.ACTIVATE, request=request)
+            yield CatalogueChange("feature", name, Action.ACTIVATE, request=request)
         else:
-            yield Change("feature", name, Action.OK)
+            yield CatalogueChange("feature", name, Action.OK)
 
 
-def products(plans: Plans, found: Catalogue) -> Iterator[Change]:
+def products(plans: Plans, found: Catalogue) -> Iterator[CatalogueChange]:
     """Yield what is to be done about each product. Its texts and its tax code are left as they are.
 
     Somebody may have edited them at Stripe, and the tax code changes what is paid.
@@ -48,21 +48,21 @@ def products(plans: Plans, found: Catalogue) -> Iterator[Change]:
         texts = product.model_dump(exclude_none=True)
         if there is None:
             request = Request("/v1/products", {"id": id_, **texts})
-            yield Change("product", id_, Action.CREATE, product.name, request)
+            yield CatalogueChange("product", id_, Action.CREATE, product.name, request)
             continue
         if not there.active:
             request = Request(f"/v1/products/{id_}", {"active": True})
-            yield Change("product", id_, Action.ACTIVATE, request=request)
+            yield CatalogueChange("product", id_, Action.ACTIVATE, request=request)
         wrong = [
             f"{name} is {there.texts[name]!r}" for name in texts if there.texts[name] != texts[name]
         ]
         if wrong:
-            yield Change("product", id_, Action.DIFFERS, "; ".join(wrong))
+            yield CatalogueChange("product", id_, Action.DIFFERS, "; ".join(wrong))
         elif there.active:
-            yield Change("product", id_, Action.OK)
+            yield CatalogueChange("product", id_, Action.OK)
 
 
-def product_features(plans: Plans, found: Catalogue) -> Iterator[Change]:
+def product_features(plans: Plans, found: Catalogue) -> Iterator[CatalogueChange]:
     """Yield what is to be done about the features of each product.
 
     A product has the features that all plans with a price of it have: nobody gets more than a plan.
@@ -75,10 +75,10 @@ def product_features(plans: Plans, found: Catalogue) -> Iterator[Change]:
                 feature = found.features.get(name)
                 params = {"entitlement_feature": "" if feature is None else feature.id}
                 request = Request(f"/v1/products/{id_}/features", params)
-                yield Change("product", id_, Action.ATTACH, f"feature {name}", request)
+                yield CatalogueChange("product", id_, Action.ATTACH, f"feature {name}", request)
         if more := sorted(given - set(wanted)):
             detail = f"has features that its plans have not: {', '.join(more)}"
-            yield Change("product", id_, Action.DIFFERS, detail)
+            yield CatalogueChange("product", id_, Action.DIFFERS, detail)
 
 
 def features_by_product(plans: Plans) -> Mapping[str, tuple[str, ...]]:
@@ -97,7 +97,7 @@ def features_by_product(plans: Plans) -> Mapping[str, tuple[str, ...]]:
     }
 
 
-def prices(plans: Plans, found: Catalogue) -> Iterator[Change]:
+def prices(plans: Plans, found: Catalogue) -> Iterator[CatalogueChange]:
     """Yield what is to be done about each price.
 
     One that asks for something else is never edited: a new one takes over its lookup key. Before,
@@ -108,29 +108,29 @@ def prices(plans: Plans, found: Catalogue) -> Iterator[Change]:
             yield from _price(plan, price, found)
 
 
-def _price(plan: Plan, price: Price, found: Catalogue) -> Iterator[Change]:
+def _price(plan: Plan, price: Price, found: Catalogue) -> Iterator[CatalogueChange]:
     key, there = price.lookup_key, found.prices.get(price.lookup_key)
     marks = {PLAN_TYPE: plan.plan_type, **({SEATS: "true"} if price.seats else {})}
     meter = found.meters.get(price.recurring.meter or "")
     meter_id = None if meter is None else meter.id
     if there is None:
         request = Request("/v1/prices", creation(price, meter_id, marks))
-        yield Change("price", key, Action.CREATE, plan.plan_type, request)
+        yield CatalogueChange("price", key, Action.CREATE, plan.plan_type, request)
     elif changed := "; ".join(differences(there.terms, wanted_terms(price))):
         if not marks.items() <= there.metadata.items():
             request = Request(f"/v1/prices/{there.id}", {"metadata": marks})
-            yield Change("price", key, Action.MARK, f"{there.id} with its plan", request)
+            yield CatalogueChange("price", key, Action.MARK, f"{there.id} with its plan", request)
         params = creation(price, meter_id, {**marks, REPLACES: there.id})
         detail = f"{changed}; {there.id} stays for those who have it"
-        yield Change("price", key, Action.REPLACE, detail, Request("/v1/prices", params))
+        yield CatalogueChange("price", key, Action.REPLACE, detail, Request("/v1/prices", params))
     elif not there.active:
         request = Request(f"/v1/prices/{there.id}", {"active": True})
-        yield Change("price", key, Action.ACTIVATE, there.id, request)
+        yield CatalogueChange("price", key, Action.ACTIVATE, there.id, request)
     else:
-        yield Change("price", key, Action.OK)
+        yield CatalogueChange("price", key, Action.OK)
 
 
-def replaced(_plans: Plans, found: Catalogue) -> Iterator[Change]:
+def replaced(_plans: Plans, found: Catalogue) -> Iterator[CatalogueChange]:
     """Yield what is to be done about prices that others have replaced, the oldest first.
 
     The default price of its product gives that place up, too, and one that nobody ever had is
@@ -142,12 +142,12 @@ def replaced(_plans: Plans, found: Catalogue) -> Iterator[Change]:
             if old.is_default and present.terms.product == old.product:
                 request = Request(f"/v1/products/{old.product}", {"default_price": present.id})
                 detail = f"default price {old.id} -> {present.id}"
-                yield Change("product", old.product, Action.MOVE, detail, request)
+                yield CatalogueChange("product", old.product, Action.MOVE, detail, request)
             elif old.is_default and not old.used:
                 detail = f"{old.id} is the default price of {old.product}: choose another there"
-                yield Change("price", key, Action.DIFFERS, detail)
+                yield CatalogueChange("price", key, Action.DIFFERS, detail)
                 continue
             if old.active and not old.used:
                 request = Request(f"/v1/prices/{old.id}", {"active": False})
                 detail = f"{old.id}, which no subscription has had"
-                yield Change("price", key, Action.ARCHIVE, detail, request)
+                yield CatalogueChange("price", key, Action.ARCHIVE, detail, request)

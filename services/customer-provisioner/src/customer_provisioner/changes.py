@@ -14,7 +14,7 @@ follow."""
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class UserChange:
     """One row of ``user_changes``: what ``user.updated`` said of a user.
 
     Each field has the value of the event with the latest time, and that time; both are None if no
@@ -73,7 +73,7 @@ class UpToDate:
 NextStep = Send | NoCustomer | InProgress | UpToDate
 
 
-def merge(stored: Change, update: UserUpdated, time: datetime, now: datetime) -> Change:
+def merge(stored: UserChange, update: UserUpdated, time: datetime, now: datetime) -> UserChange:
     """Return what is known of a user after an ``update`` of this ``time``.
 
     In whatever order updates arrive, the result is the same: for each field the latest counts, and
@@ -94,7 +94,7 @@ def merge(stored: Change, update: UserUpdated, time: datetime, now: datetime) ->
     )
 
 
-def next_step(change: Change, customer_id: str | None, now: datetime) -> NextStep:
+def next_step(change: UserChange, customer_id: str | None, now: datetime) -> NextStep:
     """Decide what follows from ``change`` for a user with this customer."""
     if change.waiting_since is None:
         return UpToDate()

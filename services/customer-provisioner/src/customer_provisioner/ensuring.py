@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, NamedTuple
 
 from customer_provisioner import catalogue_changes
-from customer_provisioner.catalogue import Catalogue, Change
+from customer_provisioner.catalogue import Catalogue, CatalogueChange
 from customer_provisioner.stripe.catalogue import CatalogueApi
 from customer_provisioner.stripe.responses import KeySpentError
 from nexus_messaging.errors import PermanentError
@@ -20,7 +20,7 @@ class NotMadeError(Exception):
 
 class _Part(NamedTuple):
     look: Callable[[CatalogueApi, Plans, Catalogue], Awaitable[Catalogue]]
-    changes: Callable[[Plans, Catalogue], Iterator[Change]]
+    changes: Callable[[Plans, Catalogue], Iterator[CatalogueChange]]
 
 
 PARTS: Final = (
@@ -34,7 +34,7 @@ PARTS: Final = (
 """In the order in which each needs the ids of those before it."""
 
 
-async def ensure(plans: Plans, stripe: CatalogueApi, *, execute: bool) -> list[Change]:
+async def ensure(plans: Plans, stripe: CatalogueApi, *, execute: bool) -> list[CatalogueChange]:
     """Return what the file has, with what was to be done about it at Stripe; do it on ``execute``.
 
     It may stop anywhere and run twice at once: what Stripe shows after a request counts, never its
@@ -46,7 +46,7 @@ async def ensure(plans: Plans, stripe: CatalogueApi, *, execute: bool) -> list[C
         TransientError, CircuitOpenError: Stripe can't be asked now; run it again.
     """
     found = Catalogue()
-    changes: list[Change] = []
+    changes: list[CatalogueChange] = []
     for part in PARTS:
         found = await part.look(stripe, plans, found)
         first = list(part.changes(plans, found))

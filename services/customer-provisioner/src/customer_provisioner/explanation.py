@@ -6,7 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from customer_provisioner.assignments import Assignment, account_at
-from customer_provisioner.changes import Change
+from customer_provisioner.changes import UserChange
 from customer_provisioner.profile import (
     Create,
     HistoryEntry,
@@ -39,7 +39,7 @@ _CALLS: Final = {
 
 
 def explain(
-    profile: Profile, history: Sequence[HistoryEntry], change: Change | None, now: datetime
+    profile: Profile, history: Sequence[HistoryEntry], change: UserChange | None, now: datetime
 ) -> Iterator[str]:
     """Yield the lines: the state, the history, the next step, and what changed."""
     kind = "organisation" if profile.organisation else "user"
@@ -77,7 +77,7 @@ def describe_next_step(profile: Profile, now: datetime) -> str:
             return f"the customer is {_CALLS[type(step)].format(again=again)}: {_when(profile)}"
 
 
-def describe_change(profile: Profile, change: Change) -> str:
+def describe_change(profile: Profile, change: UserChange) -> str:
     """Return whether Stripe has what changed about a user, and what follows."""
     times = {"address": change.email_as_of, "name": change.name_as_of}
     said = ", ".join(f"{name} of {rfc_3339(at)}" for name, at in times.items() if at is not None)

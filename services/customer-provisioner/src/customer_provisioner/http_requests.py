@@ -23,7 +23,7 @@ from nexus_service.problems import (
     Problem,
     ProblemError,
 )
-from nexus_service.rate_limit import RateLimit
+from nexus_service.rate_limit import RateLimiter
 
 WAIT_SECONDS: Final = 5.0
 """How long a caller waits for its customer before the answer is 202."""
@@ -38,7 +38,7 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 class Admission:
     """Admits the holders of API keys, each at its rate."""
 
-    def __init__(self, keys: tuple[ApiKey, ...], limit: RateLimit) -> None:
+    def __init__(self, keys: tuple[ApiKey, ...], limit: RateLimiter) -> None:
         self._keys = keys
         self._limit = limit
 

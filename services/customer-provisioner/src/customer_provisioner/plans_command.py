@@ -4,7 +4,7 @@ import argparse
 
 from prometheus_client import CollectorRegistry
 
-from customer_provisioner.catalogue import Action, Change
+from customer_provisioner.catalogue import Action, CatalogueChange
 from customer_provisioner.circuit import StripeKeyRefusedError
 from customer_provisioner.ensuring import ensure
 from customer_provisioner.metrics import Metrics
@@ -40,7 +40,7 @@ async def ensure_plans(settings: AdminSettings, parsed: argparse.Namespace) -> i
     return FAILED if any(change.action is Action.DIFFERS for change in changes) else SUCCESS
 
 
-def _facts(change: Change, *, executed: bool) -> dict[str, object]:
+def _facts(change: CatalogueChange, *, executed: bool) -> dict[str, object]:
     return {
         "kind": change.kind,
         "name": change.name,
@@ -50,7 +50,7 @@ def _facts(change: Change, *, executed: bool) -> dict[str, object]:
     }
 
 
-def _finding(change: Change) -> Finding:
+def _finding(change: CatalogueChange) -> Finding:
     text = f"{change.action.value}: {change.detail}" if change.detail else change.action.value
     tone = Tone.NOTE if change.due else Tone.GOOD
     if change.action is Action.DIFFERS:
@@ -58,7 +58,7 @@ def _finding(change: Change) -> Finding:
     return Finding(f"{change.kind} {change.name}", text, tone)
 
 
-def _summary(changes: list[Change], *, executed: bool, live: bool) -> str:
+def _summary(changes: list[CatalogueChange], *, executed: bool, live: bool) -> str:
     due = sum(change.due for change in changes)
     mode = "live" if live else "test"
     if not due:

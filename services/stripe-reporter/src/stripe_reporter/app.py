@@ -13,7 +13,7 @@ from nexus_database import DatabaseUnavailableError
 from nexus_messaging.clock import utc_now
 from nexus_messaging.pipeline import Outage
 from nexus_service.app import App, starting
-from nexus_stripe.answers import Answer
+from nexus_stripe.answers import StripeAnswer
 from nexus_stripe.webhooks import WebhookMetrics, WebhookRoutes
 from stripe_reporter.circuit import CircuitBreaker, CircuitOpenError
 from stripe_reporter.handlers import Reporter, router
@@ -36,7 +36,7 @@ SETTLE_SECONDS: Final = 5.0
 """What Stripe said of a call before its answer came waits for the answer."""
 
 COUNT_SECONDS: Final = 10.0
-LONGEST_READING: Final = 600.0
+MAX_READING_SECONDS: Final = 600.0
 """Seconds after which a round of readings that has not ended is stuck, at whatever pace."""
 
 DATABASE_CONNECTIONS: Final = 20
@@ -76,7 +76,7 @@ def assemble(
     journal = Journal(app.database)
     rate_limit = StripeRateLimit(settings.calls_per_second, time.monotonic)
 
-    async def active_meters() -> tuple[Answer, frozenset[str]]:
+    async def active_meters() -> tuple[StripeAnswer, frozenset[str]]:
         began = time.perf_counter()
         answer, found = await stripe.active_meters()
         metrics.called(LIST_METERS, response_to(answer), time.perf_counter() - began)
@@ -116,7 +116,7 @@ def assemble(
         now=now,
     )
     app.every(
-        COUNT_SECONDS, "read sums", counter.read_some, errors_stall=False, limit=LONGEST_READING
+        COUNT_SECONDS, "read sums", counter.read_some, errors_stall=False, limit=MAX_READING_SECONDS
     )
 
     rejecter = Rejecter(

@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from nexus_messaging.backoff import pause_after
-from nexus_stripe.answers import Answer, Receipt
+from nexus_stripe.answers import Receipt, StripeAnswer
 
 FAILURE_THRESHOLD: Final = 5
 """Different reports in a row without an answer of Stripe's that mean an outage. One report alone
@@ -86,7 +86,7 @@ class Circuit:
             self, cause=cause, trial=False, openings=self.openings + 1, probe_from=now + seconds
         )
 
-    def probed(self, answer: Answer, active: frozenset[str]) -> "Circuit":
+    def probed(self, answer: StripeAnswer, active: frozenset[str]) -> "Circuit":
         """Return the circuit after a probe got ``answer``, a list of the ``active`` meters."""
         if self.cause is None or not _is_over(self.cause, answer, active & self.meters):
             return self
@@ -95,7 +95,7 @@ class Circuit:
         )
 
 
-def _is_over(cause: Cause, answer: Answer, found: frozenset[str]) -> bool:
+def _is_over(cause: Cause, answer: StripeAnswer, found: frozenset[str]) -> bool:
     if answer.receipt is not Receipt.ANSWERED or answer.status is None:
         return False
     if answer.status == 403:  # noqa: PLR2004 - forbidden: a key that can't list meters may create events
@@ -114,7 +114,7 @@ class CircuitBreaker:
     def __init__(
         self,
         meters: frozenset[str],
-        probe: Callable[[], Awaitable[tuple[Answer, frozenset[str]]]],
+        probe: Callable[[], Awaitable[tuple[StripeAnswer, frozenset[str]]]],
         *,
         clock: Callable[[], float],
         changed: Callable[[Cause | None], None],

@@ -20,7 +20,7 @@ FENCE: Final = timedelta(hours=23)
 """No call later than this after the first call of unknown outcome began. The hour until 24 is for
 differing clocks and for calls under way."""
 
-OLDEST: Final = timedelta(days=35) - timedelta(minutes=10)
+MAX_AGE: Final = timedelta(days=35) - timedelta(minutes=10)
 """Stripe refuses events more than 35 days old; the minutes are for clocks and calls under way."""
 
 CALL_STARTS_WITHIN: Final = timedelta(seconds=5)
@@ -194,7 +194,7 @@ Decision = Call | NoCall
 
 def decide(report: Report, entry: Entry | None, now: datetime) -> Decision:
     """Decide whether ``report``, whose row in the journal is ``entry``, may be sent at ``now``."""
-    young = now - report.facts.occurred_at < OLDEST
+    young = now - report.facts.occurred_at < MAX_AGE
     if entry is None:
         return Call(report, calling(report, None, now)) if young else TooOld(None)
     if entry.facts != report.facts:

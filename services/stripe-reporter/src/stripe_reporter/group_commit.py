@@ -8,7 +8,7 @@ from typing import Final, Generic, TypeVar
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
-LARGEST: Final = 100
+MAX_GROUP: Final = 100
 """Items of one group."""
 
 
@@ -41,7 +41,7 @@ class GroupCommit(Generic[ItemT, ResultT]):
     async def _run(self) -> None:
         try:
             while self._waiting:
-                size = min(LARGEST, len(self._waiting))
+                size = min(MAX_GROUP, len(self._waiting))
                 await self._commit_group([self._waiting.popleft() for _ in range(size)])
         finally:
             self._running = None

@@ -17,7 +17,7 @@ from nexus_messaging.retry import Done, HandedBack, Outcome
 from nexus_messaging.router import Router
 from nexus_messaging.topology import METER_ERRORS_QUEUE, TIERS, USAGE_RECORDED_QUEUE
 from nexus_service.work import Work
-from nexus_stripe.answers import Answer, Receipt
+from nexus_stripe.answers import Receipt, StripeAnswer
 from stripe_reporter import outcomes
 from stripe_reporter.circuit import CircuitBreaker
 from stripe_reporter.fence import Call, CallInProgress, NoCall, may_start
@@ -47,7 +47,7 @@ log = structlog.get_logger()
 class Stripe(Protocol):
     """Where reports are sent."""
 
-    async def send(self, report: Report, key_n: int) -> Answer:
+    async def send(self, report: Report, key_n: int) -> StripeAnswer:
         """Make one call and return what came back."""
 
 
@@ -142,7 +142,7 @@ class Reporter:
         if may_start(call, self._now()):
             answer = await self._stripe.send(call.report, call.entry.key_n)
         else:
-            answer = Answer(Receipt.NEVER_SENT)
+            answer = StripeAnswer(Receipt.NEVER_SENT)
         response = response_to(answer)
         self._work.note_progress()
         self._metrics.called(SEND, response, time.perf_counter() - began)

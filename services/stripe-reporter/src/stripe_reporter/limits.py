@@ -34,7 +34,7 @@ RECOVERY_SECONDS: Final = 60.0
 ONE_SLOWDOWN_SECONDS: Final = 1.0
 """429s within this time count once: calls under way together are refused together."""
 
-LOWEST_RATE: Final = 1.0
+MIN_RATE: Final = 1.0
 """Calls per second that no number of 429s goes below."""
 
 
@@ -120,7 +120,7 @@ class TokenBucket:
         """Return the bucket at half its rate, after a 429."""
         if self.rate_then < self.ceiling and now - self.since < ONE_SLOWDOWN_SECONDS:
             return self
-        lowest = min(LOWEST_RATE, self.ceiling)
+        lowest = min(MIN_RATE, self.ceiling)
         return replace(self, rate_then=max(lowest, self.rate(now) / 2), since=now)
 
 

@@ -14,12 +14,12 @@ from nexus_messaging.outage_log import OutageLog
 from nexus_messaging.outgoing import OutgoingEvent, send_all
 from nexus_messaging.publisher import Publisher
 from nexus_messaging.reasons import Reason
-from nexus_stripe.answers import Answer
+from nexus_stripe.answers import StripeAnswer
 from stripe_reporter.metrics import ERROR_REPORT, ReporterMetrics
 from stripe_reporter.outcomes import rejected_later
 from stripe_reporter.rejections import ErrorReport, rejections
 from stripe_reporter.reports import attempt_of
-from stripe_reporter.storage.rejections import MOST, Rejections
+from stripe_reporter.storage.rejections import MAX_REJECTIONS, Rejections
 from stripe_reporter.stripe.error_reports import ERRORS_FOUND, NO_METER
 from stripe_reporter.stripe.responses import describe, response_to
 
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 class Stripe(Protocol):
     """Where the events of webhooks are."""
 
-    async def error_report(self, event_id: str) -> tuple[Answer, ErrorReport | None]:
+    async def error_report(self, event_id: str) -> tuple[StripeAnswer, ErrorReport | None]:
         """Return what came back and, if it was a success, what the event says."""
 
 
@@ -140,4 +140,4 @@ class Rejecter:
         if announced:
             await self._stored.announced(announced, self._now())
         self._outage.round(errors)
-        return MOST in (len(verdicts), len(announced))
+        return MAX_REJECTIONS in (len(verdicts), len(announced))

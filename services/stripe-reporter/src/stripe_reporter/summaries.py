@@ -13,7 +13,7 @@ from nexus_contracts import CountedHour, Event, UsageCounted
 from nexus_messaging.errors import TransientError
 from nexus_messaging.outgoing import send
 from nexus_messaging.publisher import Publisher
-from nexus_stripe.answers import Answer
+from nexus_stripe.answers import StripeAnswer
 from stripe_reporter.circuit import CircuitBreaker
 from stripe_reporter.counting import Pair, next_try, pages
 from stripe_reporter.limits import StripeRateLimit
@@ -25,7 +25,7 @@ from stripe_reporter.stripe.responses import NO_CUSTOMER, Response, response_to
 ROUND_SECONDS: Final = 20.0
 """As many pairs as its pace lets it read in so many seconds are one round's."""
 
-LONGEST_ROUND: Final = 60.0
+MAX_ROUND_SECONDS: Final = 60.0
 """Seconds after which a round begins no further pair: some take many calls."""
 
 ANSWER_SECONDS: Final = 2.0
@@ -34,7 +34,7 @@ ANSWER_SECONDS: Final = 2.0
 MAX_READERS: Final = 20
 """Pairs that are read at once at most, at whatever pace."""
 
-MOST_PAGES: Final = 20
+MAX_PAGES: Final = 20
 """Of the journal, that are followed in one round: more than are answered in the longest round."""
 
 KNOWN_FOR: Final = 600.0
@@ -48,10 +48,10 @@ class Stripe(Protocol):
 
     async def hourly_sums(
         self, meter_id: str, customer: str, start: datetime, end: datetime
-    ) -> tuple[Answer, list[CountedHour] | None]:
+    ) -> tuple[StripeAnswer, list[CountedHour] | None]:
         """Return what came back and the hours in which anything was counted."""
 
-    async def meter_ids(self) -> tuple[Answer, Mapping[str, Sequence[str]] | None]:
+    async def meter_ids(self) -> tuple[StripeAnswer, Mapping[str, Sequence[str]] | None]:
         """Return what came back and the ids of the meters, by event name."""
 
 
@@ -91,7 +91,7 @@ class Counter:
             DatabaseUnavailableError: likewise.
         """
         more = True
-        for _ in range(MOST_PAGES):
+        for _ in range(MAX_PAGES):
             more = more and await self._due.follow(self._now())
         self._answers = True
         if self._must_wait():
@@ -140,7 +140,7 @@ class Counter:
 
     async def _read_all(self, pairs: deque[Pair]) -> None:
         """Take ``pairs`` from the left and read them, several at once, until the round is over."""
-        ends = time.monotonic() + LONGEST_ROUND
+        ends = time.monotonic() + MAX_ROUND_SECONDS
 
         async def read() -> None:
             while pairs and not self._must_wait() and time.monotonic() < ends:
@@ -221,7 +221,7 @@ class Counter:
             self._meters, self._listed_at = found, time.monotonic()
         return found is not None
 
-    def _response(self, call: str, answer: Answer, began: float) -> Response:
+    def _response(self, call: str, answer: StripeAnswer, began: float) -> Response:
         """Count a call that began at ``began``, and slow down if Stripe asks for it."""
         response = response_to(answer)
         self._metrics.called(call, response, time.perf_counter() - began)

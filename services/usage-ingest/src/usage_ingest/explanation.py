@@ -46,7 +46,7 @@ LACKED_PRICE: Final = {
     "given_up": "it is too old now, and is billed without the cost of its tokens",
 }
 
-MOST_COUNTED: Final = 10_000
+MAX_COUNTED: Final = 10_000
 """Runs that wait, and claims of which runs may stay, for each time of one account of a user."""
 
 
@@ -168,7 +168,7 @@ def _waiting(each: Assignment) -> Iterator[str]:
 
 
 def _number(runs: int) -> str:
-    return f"{MOST_COUNTED} or more" if runs >= MOST_COUNTED else str(runs)
+    return f"{MAX_COUNTED} or more" if runs >= MAX_COUNTED else str(runs)
 
 
 def sum_of_hour(report_id: UUID, hour: HourAtStripe | None) -> str:

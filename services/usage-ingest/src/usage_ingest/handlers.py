@@ -55,7 +55,7 @@ from usage_ingest.storage.ledger import (
     Result,
 )
 from usage_ingest.storage.periods import Periods
-from usage_ingest.storage.reports import Answer, Applied, Reports
+from usage_ingest.storage.reports import Applied, ReportAnswer, Reports
 from usage_ingest.storage.subscriptions import Subscriptions
 
 PREFETCH: Final = 2000
@@ -295,7 +295,7 @@ async def apply_outcomes(
         DatabaseUnavailableError: nothing was applied.
     """
     read = [_read_answer(delivery) for delivery in batch]
-    answers = [each for each in read if isinstance(each, Answer)]
+    answers = [each for each in read if isinstance(each, ReportAnswer)]
     applied = Applied({}, {}, set())
     if answers:
         with applying.round(RowsBusyError):
@@ -314,9 +314,9 @@ async def apply_outcomes(
     return outcomes
 
 
-def _read_answer(delivery: Delivery) -> Answer | Exception:
+def _read_answer(delivery: Delivery) -> ReportAnswer | Exception:
     try:
         event = read_event(delivery.body, ANSWERS)
     except ContractError as error:
         return error
-    return Answer.of(event.data)
+    return ReportAnswer.of(event.data)

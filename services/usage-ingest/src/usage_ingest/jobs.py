@@ -17,7 +17,7 @@ from nexus_messaging.tracing import WorkSpan, spans_enabled
 from nexus_plans import Plans
 from usage_ingest.metrics import IngestMetrics
 from usage_ingest.storage.accounts import Accounts
-from usage_ingest.storage.claims import MOST_EVENTS, Claimed, Claims
+from usage_ingest.storage.claims import MAX_EVENTS, Claimed, Claims
 from usage_ingest.storage.counted import CountedSums
 from usage_ingest.storage.figures import Figures
 from usage_ingest.storage.late import LateReadings
@@ -56,7 +56,7 @@ async def claim_usage(
         log.info("usage_put_back", events=claimed.put_back)
     if claimed.reports:
         wake_relay()
-    return claimed.taken == MOST_EVENTS
+    return claimed.taken == MAX_EVENTS
 
 
 async def report_late_readings(
@@ -84,7 +84,7 @@ async def report_late_readings(
     _count_reports(claimed, metrics)
     if claimed.reports:
         wake_relay()
-    return pricing.more or claimed.taken == MOST_EVENTS
+    return pricing.more or claimed.taken == MAX_EVENTS
 
 
 def _count_reports(claimed: Claimed, metrics: IngestMetrics) -> None:

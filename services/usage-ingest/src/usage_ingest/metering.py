@@ -13,7 +13,7 @@ from nexus_plans.parts import ROUTE_SIGN
 FUTURE_TOLERANCE: Final = timedelta(minutes=5)
 """Stripe takes meter events up to five minutes ahead of its clock."""
 
-OLDEST_REPORTABLE: Final = timedelta(days=35)
+MAX_AGE: Final = timedelta(days=35)
 """Stripe takes meter events up to 35 days old."""
 
 ToolRun = Event[ToolExecuted]
@@ -99,7 +99,7 @@ def first_state(occurred_at: datetime, read: Mapping[str, int], now: datetime) -
     """Return the state in which an event is recorded if its customer is not known yet."""
     if not read:
         return BillingState.NOT_BILLABLE
-    if now - occurred_at >= OLDEST_REPORTABLE:
+    if now - occurred_at >= MAX_AGE:
         return BillingState.EXPIRED
     return BillingState.WAITING
 

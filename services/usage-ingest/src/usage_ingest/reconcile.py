@@ -14,12 +14,12 @@ from nexus_service.command import FAILED, SUCCESS
 from nexus_service.console import Cell, Row, Tone, rfc_3339, show_json, show_line, show_table
 from usage_ingest.reconciliation import Named, infer, suspects
 from usage_ingest.settings import NAME
-from usage_ingest.storage.counted import last_reading
+from usage_ingest.storage.counted import find_last_reading
 from usage_ingest.storage.differences import DifferenceReader, OpenDifference
 
 TITLES: Final = ("customer", "meter", "hour", "kind", "expected", "counted", "by", "age", "reports")
 
-MOST_SHOWN: Final = 1000
+MAX_SHOWN: Final = 1000
 """Rows of the table; --json and --csv have all."""
 
 MEANINGS: Final[Mapping[Named, str]] = {
@@ -41,7 +41,7 @@ async def reconcile(settings: DatabaseSettings, parsed: argparse.Namespace) -> i
             return await _as_json(found, now, parsed)
         if parsed.csv:
             return await _as_csv(found, now, parsed)
-        last = await last_reading(database)
+        last = await find_last_reading(database)
         return await _as_table(found, last, now, parsed)
 
 
@@ -55,8 +55,8 @@ async def _as_table(
     named: set[Named] = set()
     late = 0
     async for each in found:
-        if len(rows) == MOST_SHOWN:
-            show_line(f"only {MOST_SHOWN} are shown; --json and --csv have all", Tone.NOTE)
+        if len(rows) == MAX_SHOWN:
+            show_line(f"only {MAX_SHOWN} are shown; --json and --csv have all", Tone.NOTE)
             break
         is_late = now - each.first_seen > parsed.older_than
         late += is_late

@@ -15,14 +15,14 @@ from uuid import UUID
 
 from nexus_contracts import UsageCounted
 
-MOST_SUMS: Final = 20_000
+MAX_SUMS: Final = 20_000
 """Different sums that the accepted reports of an hour may have, or those without an answer; beyond
 that nothing is inferred."""
 
-MOST_OPEN: Final = 20
+MAX_OPEN: Final = 20
 """Reports without an answer in one hour; beyond that nothing is inferred, likewise."""
 
-LONGEST_LAG: Final = timedelta(days=1)
+MAX_LAG: Final = timedelta(days=1)
 """Within it Stripe shows what it has accepted: the most that the setting of its lag may be."""
 
 CALLED_FOR: Final = timedelta(days=1)
@@ -80,7 +80,7 @@ class HourReport:
             last_call = self.answered_at
         else:
             last_call = None if self.forwarded_at is None else self.forwarded_at + CALLED_FOR
-        return last_call is not None and last_call + LONGEST_LAG <= as_of
+        return last_call is not None and last_call + MAX_LAG <= as_of
 
 
 class Kind(StrEnum):
@@ -155,7 +155,7 @@ class Named(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class CountedHour:
+class ComparedHour:
     """Stripe's sum of an hour, and whether it may not show yet what it accepted."""
 
     hour: datetime
@@ -189,7 +189,7 @@ class Comparison:
     answer to the reading that showed all that was accepted, of hours that had been seen without.
     """
 
-    hours: tuple[CountedHour, ...]
+    hours: tuple[ComparedHour, ...]
     differences: tuple[Difference, ...]
     lags: tuple[float, ...]
 
@@ -218,7 +218,7 @@ def compare_reading(
         verdict = compare(its, value, reading.as_of, lag)
         lagging = verdict.kind is Kind.LAGGING
         if value or lagging:
-            hours.append(CountedHour(hour, value, lagging))
+            hours.append(ComparedHour(hour, value, lagging))
         if hour in lagged and verdict.kind is Kind.EQUAL and not _any_shadow(its):
             lags.append(_since_the_last_answer(its, reading.as_of))
         if named := _named(verdict, gone=reading.customer_gone, ours=ours):
@@ -278,7 +278,7 @@ def infer(reports: Sequence[HourReport], counted: float, as_of: datetime) -> dic
     unanswered = [each for each in reports if each.standing is Standing.OPEN]
     accepted = _sums(each.value for each in reports if each.standing is Standing.COUNTED)
     unclear = not counted.is_integer() or _any_shadow(reports)
-    if unclear or len(unanswered) > MOST_OPEN or accepted is None:
+    if unclear or len(unanswered) > MAX_OPEN or accepted is None:
         return {}
     inferred = {}
     for report in unanswered:
@@ -316,7 +316,7 @@ def _sums(values: Iterable[int]) -> set[int] | None:
         while left:
             part = min(part, left)
             sums |= {each + part * value for each in sums}
-            if len(sums) > MOST_SUMS:
+            if len(sums) > MAX_SUMS:
                 return None
             left, part = left - part, 2 * part
     return sums

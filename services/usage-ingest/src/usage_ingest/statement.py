@@ -112,7 +112,7 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordedReadings:
     """Readings of a tool with one key; ``key`` is ``None`` for the runs themselves, each once."""
 
     account: UUID
@@ -136,7 +136,7 @@ class Runs:
 
 
 @dataclass(frozen=True, slots=True)
-class Reports:
+class HourReports:
     """Reports of a customer, meter and hour in one state; ``placement`` is of accepted ones."""
 
     account: UUID
@@ -165,9 +165,9 @@ class HourSum:
 class DayRows:
     """All that is known of a day."""
 
-    recorded: Sequence[Recorded]
+    recorded: Sequence[RecordedReadings]
     runs: Sequence[Runs]
-    reports: Sequence[Reports]
+    reports: Sequence[HourReports]
     sums: Sequence[HourSum]
 
 
@@ -181,7 +181,7 @@ def lines(scope: Scope, day: datetime, rows: DayRows) -> Iterator[Line]:
     yield from _counted(day, rows)
 
 
-def _recorded(day: datetime, recorded: Iterable[Recorded]) -> Iterator[Line]:
+def _recorded(day: datetime, recorded: Iterable[RecordedReadings]) -> Iterator[Line]:
     for each in recorded:
         if each.key is not None:
             yield Line(
@@ -248,7 +248,7 @@ def _claimed(scope: Scope, day: datetime, rows: DayRows) -> Iterator[Line]:
             yield Line(Part.CLAIMED, day, meter, state, rest, account=account)
 
 
-def _reported(day: datetime, reports: Iterable[Reports]) -> Iterator[Line]:
+def _reported(day: datetime, reports: Iterable[HourReports]) -> Iterator[Line]:
     values: Counter[tuple[Part, UUID, str, str, str]] = Counter()
     numbers: Counter[tuple[Part, UUID, str, str, str]] = Counter()
     for each in reports:

@@ -11,7 +11,7 @@ from nexus_service.command import FAILED, SUCCESS, USAGE
 from nexus_service.console import show_error
 from usage_ingest.settings import NAME
 from usage_ingest.statement import Sums, lines
-from usage_ingest.statement_forms import AsCsv, AsJson, AsTables, Form
+from usage_ingest.statement_forms import AsCsv, AsJson, AsTables, StatementForm
 from usage_ingest.storage.statement import StatementReader
 
 
@@ -22,7 +22,7 @@ async def show_statement(settings: DatabaseSettings, parsed: argparse.Namespace)
     if span is None:
         show_error(NAME, "statement: --period alone, or --from, and --to after it")
         return USAGE
-    form: Form = AsJson() if parsed.json else AsCsv() if parsed.csv else AsTables(now)
+    form: StatementForm = AsJson() if parsed.json else AsCsv() if parsed.csv else AsTables(now)
     sums, late, paying = Sums(), False, set[UUID | None]()
     url = settings.database_url.get_secret_value()
     async with Database(url, name=f"{NAME} command", only_reads=True) as database:

@@ -16,10 +16,10 @@ from usage_ingest.storage.differences import OpenDifference
 Events = Mapping[str, Sequence[UUID]]
 """Some events of each report, by its identifier."""
 
-MOST_SHOWN: Final = 1000
+MAX_SHOWN: Final = 1000
 """Rows of each table; --json and --csv have all."""
 
-MOST_NAMED: Final = 3
+MAX_NAMED: Final = 3
 """Reports of a difference in its row of the table, those first that could be all of it."""
 
 FORMULA_SIGNS: Final = "=+-@"
@@ -42,7 +42,7 @@ MEANINGS: Final[Mapping[str, str]] = {
 }
 
 
-class Form(Protocol):
+class StatementForm(Protocol):
     """How a statement is written: its heading, its sums in order, its differences, its end."""
 
     def begin(self, scope: Scope) -> None:
@@ -177,7 +177,7 @@ class AsTables:
 
     def difference(self, each: OpenDifference, events: Events, *, late: bool) -> None:
         """Keep a difference for its row."""
-        if len(self._differences) == MOST_SHOWN:
+        if len(self._differences) == MAX_SHOWN:
             self._left_out = True
             return
         named = list(_named(each))
@@ -201,7 +201,7 @@ class AsTables:
         if self._differences:
             show_table(self.DIFFERENCES, self._differences)
         if self._left_out:
-            show_line(f"only {MOST_SHOWN} rows of a table are shown; --csv has all", Tone.NOTE)
+            show_line(f"only {MAX_SHOWN} rows of a table are shown; --csv has all", Tone.NOTE)
         for line in sums.sentences():
             show_line(line)
         for state in sums.states():
@@ -212,7 +212,7 @@ class AsTables:
         show_line(f"{found}{old}", Tone.BAD if late else Tone.GOOD)
 
     def _has_room(self, rows: Mapping[tuple[str, ...], object], place: tuple[str, ...]) -> bool:
-        if place in rows or len(rows) < MOST_SHOWN:
+        if place in rows or len(rows) < MAX_SHOWN:
             return True
         self._left_out = True
         return False
@@ -263,7 +263,7 @@ def _named(each: OpenDifference) -> Iterator[str]:
     """Yield the identifiers of a difference's reports, those first that could be all of it."""
     suspected = set(suspects([named.report for named in each.reports], each.difference))
     ordered = sorted(each.reports, key=lambda named: named.report.report_id not in suspected)
-    for named in ordered[:MOST_NAMED]:
+    for named in ordered[:MAX_NAMED]:
         yield named.identifier
 
 

@@ -39,13 +39,13 @@ REFUSED: Final = {"rejected", "rejected_later"}
 FINISHED: Final = ("reported", "shadow")
 """The states of reports that are added up from the newest on."""
 
-MOST_COUNTED: Final = 100_000
+MAX_COUNTED: Final = 100_000
 """More rows of a state than this are shown as this many: by then their age matters more."""
 
-MOST_SUMMED: Final = 5_000
+MAX_SUMMED: Final = 5_000
 """Rows of an unfinished state that are added up by meter: each is read from its table."""
 
-MOST_REPORTED: Final = 20_000
+MAX_REPORTED: Final = 20_000
 """Reported reports, the newest, that are added up unless all are asked for."""
 
 
@@ -53,9 +53,9 @@ MOST_REPORTED: Final = 20_000
 class StateCount:
     """The number of rows of a state and a meter, their sum, and the time of the oldest.
 
-    With ``more``, only some rows of that state were read: the newest ``MOST_REPORTED`` of a
-    finished one, ``MOST_SUMMED`` of an unfinished state, from the oldest on except of the refused.
-    ``total`` is how many rows an unfinished state has, at most ``MOST_COUNTED``.
+    With ``more``, only some rows of that state were read: the newest ``MAX_REPORTED`` of a
+    finished one, ``MAX_SUMMED`` of an unfinished state, from the oldest on except of the refused.
+    ``total`` is how many rows an unfinished state has, at most ``MAX_COUNTED``.
     """
 
     state: str
@@ -69,7 +69,7 @@ class StateCount:
     @classmethod
     def of(cls, row: Mapping[Any, Any], total: int) -> "StateCount":
         """Return the count in a row of an unfinished state that has ``total`` rows."""
-        return cls(**row, total=total, more=total > MOST_SUMMED)
+        return cls(**row, total=total, more=total > MAX_SUMMED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ def findings(
         found.append(_oldest(counts.oldest_unfinished(now), allowed, stopped=stopped))
         for state in FINISHED:
             if any(each.state == state and each.more for each in counts.reports):
-                text = f"only the newest {MOST_REPORTED:,} were added up; with --days all are"
+                text = f"only the newest {MAX_REPORTED:,} were added up; with --days all are"
                 found.append(Finding(state, text, Tone.NOTE))
         if any(each.state == "shadow" for each in counts.reports):
             text = "reported by the way before this one; never sent (REPORTING_LIVE_FROM)"
@@ -180,10 +180,10 @@ def ledger_rows(counts: LedgerCounts, now: datetime, allowed: timedelta) -> Sequ
 def _ledger_row(of: str, each: StateCount, now: datetime, allowed: timedelta) -> Row:
     age, state = now - each.oldest, each.state
     if each.more and each.total is None:
-        state += f", newest {MOST_REPORTED:,}"
+        state += f", newest {MAX_REPORTED:,}"
     elif each.more:
-        reached = "+" if each.total == MOST_COUNTED else ""
-        state += f", {MOST_SUMMED:,} of {each.total:,}{reached}"
+        reached = "+" if each.total == MAX_COUNTED else ""
+        state += f", {MAX_SUMMED:,} of {each.total:,}{reached}"
     shown_age = None if each.state in FINISHED else age
     tone = Tone.BAD if each.state in UNFINISHED and age > allowed else Tone.PLAIN
     cells = (of, state, each.meter, each.number, each.value, shown_age)

@@ -8,7 +8,7 @@ from typing import Final
 from nexus_service.console import Finding, Tone, format_age
 from usage_ingest.periods import Placement
 
-MOST: Final = 5_000
+MAX_SHOWN: Final = 5_000
 """Open differences, and reports outside their period, of which the numbers are shown."""
 
 ON_NO_INVOICE: Final = (Placement.NOT_SUBSCRIBED, Placement.AFTER_FINALISATION)

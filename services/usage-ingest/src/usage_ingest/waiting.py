@@ -10,7 +10,7 @@ from nexus_messaging.clock import utc_now
 from nexus_service.command import FAILED, SUCCESS
 from nexus_service.console import Row, Tone, show_json, show_line, show_table
 from usage_ingest.settings import NAME
-from usage_ingest.storage.waiting import MOST_READ, WaitingUsage, read_waiting
+from usage_ingest.storage.waiting import MAX_READ, WaitingUsage, read_waiting
 
 TITLES: Final = ("account", "user", "runs", "oldest", "newest", "published by")
 
@@ -55,8 +55,8 @@ def _closing(waiting: Sequence[WaitingUsage], most: int) -> list[str]:
     lines = [WHY] if waiting else ["nobody's usage waits for a customer"]
     if len(waiting) > most:
         lines.append(f"and {len(waiting) - most} more; see --most")
-    if runs == MOST_READ:
-        lines.append(f"only the oldest {MOST_READ} runs were looked at")
+    if runs == MAX_READ:
+        lines.append(f"only the oldest {MAX_READ} runs were looked at")
     return lines
 
 

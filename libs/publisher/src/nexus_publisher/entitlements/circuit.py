@@ -10,10 +10,10 @@ FAILURES_TO_OPEN: Final = 3
 """One user whose answer fails must not keep the others from theirs."""
 
 FIRST_PAUSE: Final = 0.25
-LONGEST_PAUSE: Final = 10.0
+MAX_PAUSE: Final = 10.0
 """Seconds. Each pause is at least half of a limit, which doubles from the first to the longest."""
 
-LONGEST_WAIT: Final = 60.0
+MAX_WAIT: Final = 60.0
 """Seconds. A longer ``Retry-After`` is taken for a mistake of a gateway."""
 
 MAX_DOUBLINGS: Final = 16
@@ -53,6 +53,6 @@ class Circuit:
             self.failures = max(self.failures, FAILURES_TO_OPEN)
         if self.opened:
             doublings = min(self.failures - FAILURES_TO_OPEN, MAX_DOUBLINGS)
-            limit = min(FIRST_PAUSE * 2.0**doublings, LONGEST_PAUSE)
-            asked = min(retry_after or 0.0, LONGEST_WAIT)
+            limit = min(FIRST_PAUSE * 2.0**doublings, MAX_PAUSE)
+            asked = min(retry_after or 0.0, MAX_WAIT)
             self.open_until = now + max(limit * (1 + chance) / 2, asked)

@@ -12,13 +12,13 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from customer_provisioner.changes import Change, NextStep, NoCustomer, Send, merge, next_step
+from customer_provisioner.changes import NextStep, NoCustomer, Send, UserChange, merge, next_step
 from customer_provisioner.profile import LEASE, SWEEP_DELAY
 from customer_provisioner.storage.statements import Step
 from nexus_contracts import UserUpdated
 from nexus_database import Database
 
-_COLUMNS: Final = ", ".join(field.name for field in fields(Change))
+_COLUMNS: Final = ", ".join(field.name for field in fields(UserChange))
 
 _INSERT: Final = text("""
 INSERT INTO user_changes (user_id, revision, due_at) VALUES (:user_id, 1, :due_at)
@@ -118,19 +118,19 @@ class ChangeStore:
 
         async def work(connection: AsyncConnection) -> bool:
             await connection.execute(_INSERT, due)
-            stored = Change(*(await connection.execute(_LOCK, due)).one())
+            stored = UserChange(*(await connection.execute(_LOCK, due)).one())
             merged = merge(stored, update, time, now)
             await connection.execute(_KEEP, {**asdict(merged), **due})
             return merged.revision > stored.revision
 
         return await self._database.run(work)
 
-    async def find(self, user_id: UUID) -> Change | None:
+    async def find(self, user_id: UUID) -> UserChange | None:
         """Return what was said of a user, if anything was."""
 
-        async def work(connection: AsyncConnection) -> Change | None:
+        async def work(connection: AsyncConnection) -> UserChange | None:
             row = (await connection.execute(_FIND, {"user_id": user_id})).one_or_none()
-            return None if row is None else Change(*row)
+            return None if row is None else UserChange(*row)
 
         return await self._database.run(work)
 
@@ -148,7 +148,7 @@ class ChangeStore:
             if row is None:
                 return None
             customer_id = await connection.scalar(_CUSTOMER, of_user)
-            step = next_step(Change(*row), customer_id, now)
+            step = next_step(UserChange(*row), customer_id, now)
             if isinstance(step, Send):
                 await connection.execute(_CLAIM, {**of_user, "lease_end": now + LEASE})
             elif isinstance(step, NoCustomer):

@@ -11,7 +11,7 @@ import stripe
 from customer_provisioner.catalogue import (
     REPLACES,
     Catalogue,
-    Change,
+    CatalogueChange,
     FoundFeature,
     FoundMeter,
     FoundOld,
@@ -29,7 +29,7 @@ from nexus_stripe.meter_bodies import list_active_meters
 WAITS: Final = (0.2, 0.5, 1.0, 2.0)
 """Seconds before a call that may succeed later is made again, under the same idempotency key."""
 
-MOST_LOOKUP_KEYS: Final = 10
+MAX_LOOKUP_KEYS: Final = 10
 """In one list of prices (https://docs.stripe.com/api/prices/list)."""
 
 T = TypeVar("T")
@@ -75,8 +75,8 @@ class CatalogueApi:
         event_names = {each.id: name for name, each in found.meters.items()}
         keys = [price.lookup_key for plan in plans.plans.values() for price in plan.prices]
         prices: dict[str, FoundPrice] = {}
-        for start in range(0, len(keys), MOST_LOOKUP_KEYS):
-            for each in await self._prices(keys[start : start + MOST_LOOKUP_KEYS]):
+        for start in range(0, len(keys), MAX_LOOKUP_KEYS):
+            for each in await self._prices(keys[start : start + MAX_LOOKUP_KEYS]):
                 prices[each.lookup_key or ""] = each.found(event_names)
         return replace(found, prices=prices)
 
@@ -85,7 +85,7 @@ class CatalogueApi:
         replaced = {key: await self._before(price) for key, price in found.prices.items()}
         return replace(found, replaced=replaced)
 
-    async def make(self, change: Change, number: int) -> None:
+    async def make(self, change: CatalogueChange, number: int) -> None:
         """Make a change; ``number`` is that of the idempotency key."""
         request = change.request
         if request is None:

@@ -28,7 +28,7 @@ from nexus_stripe.answer_classes import (
     AnswerClass,
     classify,
 )
-from nexus_stripe.answers import Answer
+from nexus_stripe.answers import StripeAnswer
 
 
 class KeySpentError(TransientError):
@@ -92,7 +92,7 @@ not make is never a refusal: it says nothing about the user.
 """
 
 
-def response_of(answer: Answer) -> tuple[AnswerClass, Exception | None]:
+def response_of(answer: StripeAnswer) -> tuple[AnswerClass, Exception | None]:
     """Return the class of ``answer`` and the error that follows from it, None for success.
 
     The error's text holds names of faults and no value, see ``Answer.describe``.

@@ -21,7 +21,7 @@ PRODUCT_SECONDS: Final = 300.0
 METER_SECONDS: Final = 86_400.0
 """The same for a meter's event name, which never changes at Stripe."""
 
-MOST_REMEMBERED: Final = 1_000
+MAX_REMEMBERED: Final = 1_000
 """Products, or meters, that are remembered, so that memory is bounded."""
 
 T = TypeVar("T")
@@ -172,7 +172,7 @@ class _Memory(Generic[T]):
         """Remember what was said of an id; return it."""
         self._said.pop(key, None)
         self._said[key] = (time.monotonic(), said)
-        if len(self._said) > MOST_REMEMBERED:
+        if len(self._said) > MAX_REMEMBERED:
             del self._said[next(iter(self._said))]
         return said
 

@@ -66,7 +66,7 @@ UPDATE late_rejections r SET announced_at = :now
  WHERE r.identifier = n.identifier AND r.key_n = n.key_n
 """)
 
-MOST: Final = 500
+MAX_REJECTIONS: Final = 500
 """Rejections of one round."""
 
 
@@ -109,7 +109,7 @@ class Rejections:
         return len(new.all())
 
     async def judge(self, now: datetime) -> Sequence[Verdict]:
-        """Mark the reports whose acceptance rests on a rejected attempt, up to ``MOST``.
+        """Mark the reports whose acceptance rests on a rejected attempt, up to ``MAX_REJECTIONS``.
 
         Returns:
             What each rejection of an accepted report meant. Those of other reports stay open.
@@ -119,7 +119,7 @@ class Rejections:
         """
 
         async def work(connection: AsyncConnection) -> Sequence[Verdict]:
-            values = {"oldest": now - READ_FOR, "most": MOST}
+            values = {"oldest": now - READ_FOR, "most": MAX_REJECTIONS}
             rows = (await connection.execute(_JUDGED, values)).all()
             judged = [
                 (row, verdict)
@@ -149,12 +149,12 @@ class Rejections:
         return await self._database.run(work)
 
     async def unannounced(self) -> Sequence[Unannounced]:
-        """Return marked reports that have not been announced, up to ``MOST``.
+        """Return marked reports that have not been announced, up to ``MAX_REJECTIONS``.
 
         Raises:
             DatabaseUnavailableError: they can't be read.
         """
-        rows = await self._database.run(lambda c: c.execute(_UNANNOUNCED, {"most": MOST}))
+        rows = await self._database.run(lambda c: c.execute(_UNANNOUNCED, {"most": MAX_REJECTIONS}))
         return [Unannounced(**row._mapping) for row in rows]  # noqa: SLF001 - public
 
     async def announced(self, done: Sequence[Unannounced], now: datetime) -> None:

@@ -18,7 +18,7 @@ from stripe_reporter.counting import (
     next_reading,
 )
 
-MOST_FOLLOWED: Final = 5000
+MAX_FOLLOWED: Final = 5000
 """Rows of the journal that are followed at once."""
 
 COMMITTED_AFTER: Final = timedelta(minutes=1)
@@ -152,7 +152,7 @@ class Summaries:
             values = {
                 **place,
                 "until": now - COMMITTED_AFTER,
-                "most": MOST_FOLLOWED,
+                "most": MAX_FOLLOWED,
                 "read_after": self._lag + COMMITTED_AFTER,
                 "read_again": READ_AGAIN,
             }
@@ -161,7 +161,7 @@ class Summaries:
                 return False
             reached = {"answered_at": last.answered_at, "identifier": last.identifier}
             await connection.execute(_MOVE, reached)
-            return bool(last.number == MOST_FOLLOWED)
+            return bool(last.number == MAX_FOLLOWED)
 
         return await self._database.run(work)
 

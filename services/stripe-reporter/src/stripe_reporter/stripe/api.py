@@ -11,7 +11,7 @@ from stripe.params.billing import MeterEventCreateParams
 from nexus_contracts import CountedHour
 from nexus_messaging.tracing import NO_ATTRIBUTES, Attributes, call_span
 from nexus_stripe.answer_classes import Effect
-from nexus_stripe.answers import Answer
+from nexus_stripe.answers import StripeAnswer
 from nexus_stripe.bodies import Body, Page, every_item, read
 from nexus_stripe.calls import StripeHttp, ask, stripe_client
 from nexus_stripe.meter_bodies import MeterBody, list_active_meters, list_meters
@@ -56,7 +56,7 @@ class StripeApi:
         """Close the connections."""
         await self._http.close_async()
 
-    async def send(self, report: Report, key_n: int) -> Answer:
+    async def send(self, report: Report, key_n: int) -> StripeAnswer:
         """Create the meter event of ``report`` and return what came back, never raising."""
         wanted = report.request()
         params: MeterEventCreateParams = {
@@ -79,7 +79,7 @@ class StripeApi:
         answer, _ = await self._call("POST", METER_EVENTS, create, {_IDENTIFIER: report.identifier})
         return answer
 
-    async def active_meters(self) -> tuple[Answer, list[Meter]]:
+    async def active_meters(self) -> tuple[StripeAnswer, list[Meter]]:
         """Return what came back and all active meters of the account."""
 
         async def listed() -> list[Meter]:
@@ -88,7 +88,7 @@ class StripeApi:
         answer, found = await self._call("GET", METERS, listed)
         return answer, found or []
 
-    async def error_report(self, event_id: str) -> tuple[Answer, ErrorReport | None]:
+    async def error_report(self, event_id: str) -> tuple[StripeAnswer, ErrorReport | None]:
         """Return what came back and what an event says of a meter's errors."""
 
         async def fetched() -> ErrorReport:
@@ -100,7 +100,7 @@ class StripeApi:
 
     async def hourly_sums(
         self, meter_id: str, customer: str, start: datetime, end: datetime
-    ) -> tuple[Answer, list[CountedHour] | None]:
+    ) -> tuple[StripeAnswer, list[CountedHour] | None]:
         """Return what came back and the hours in which Stripe has counted anything."""
 
         async def listed() -> list[CountedHour]:
@@ -120,7 +120,7 @@ class StripeApi:
 
         return await self._call("GET", SUMMARIES, listed)
 
-    async def meter_ids(self) -> tuple[Answer, dict[str, list[str]] | None]:
+    async def meter_ids(self) -> tuple[StripeAnswer, dict[str, list[str]] | None]:
         """Return what came back and the ids of all meters, by event name.
 
         The name of an archived meter may be given to another one.
@@ -136,7 +136,7 @@ class StripeApi:
 
         return await self._call("GET", METERS, listed)
 
-    async def create_meter(self, meter: Meter, display_name: str) -> Answer:
+    async def create_meter(self, meter: Meter, display_name: str) -> StripeAnswer:
         """Create a meter and return what came back."""
         params: Any = meter.creation(display_name)
 
@@ -152,7 +152,7 @@ class StripeApi:
         path: str,
         call: Callable[[], Awaitable[ResultT]],
         attributes: Attributes = NO_ATTRIBUTES,
-    ) -> tuple[Answer, ResultT | None]:
+    ) -> tuple[StripeAnswer, ResultT | None]:
         with call_span(method, path, self._base, attributes) as span:
             answer, result = await ask(call)
             response = response_to(answer)

@@ -7,18 +7,18 @@ from typing import Final
 
 from nexus_service.checking import Check
 from nexus_stripe.answer_classes import FORBIDDEN, Effect
-from nexus_stripe.answers import Answer
+from nexus_stripe.answers import StripeAnswer
 from nexus_stripe.meters import DISPLAY_NAME, Meter, active_meter, differences
 from stripe_reporter.settings import StripeSettings
 from stripe_reporter.stripe.api import StripeApi, stripe_api
 from stripe_reporter.stripe.responses import describe, response_to
 
-MOST_SKEW: Final = 60.0
+MAX_SKEW_SECONDS: Final = 60.0
 """Seconds between our clock and Stripe's. Events more than five minutes ahead are refused."""
 
 ANY_HOUR: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
-Listing = tuple[Answer, list[Meter]]
+Listing = tuple[StripeAnswer, list[Meter]]
 
 
 class StripeChecks:
@@ -64,16 +64,18 @@ def rights(settings: StripeSettings) -> dict[str, Check]:
     Each asks for what is not there: a key with the right gets a 404.
     """
 
-    async def sums(stripe: StripeApi) -> Answer:
+    async def sums(stripe: StripeApi) -> StripeAnswer:
         until = ANY_HOUR + timedelta(hours=1)
         answer, _ = await stripe.hourly_sums("mtr_check", "cus_check", ANY_HOUR, until)
         return answer
 
-    async def events(stripe: StripeApi) -> Answer:
+    async def events(stripe: StripeApi) -> StripeAnswer:
         answer, _ = await stripe.error_report("evt_check")
         return answer
 
-    def right(name: str, without: str, ask: Callable[[StripeApi], Awaitable[Answer]]) -> Check:
+    def right(
+        name: str, without: str, ask: Callable[[StripeApi], Awaitable[StripeAnswer]]
+    ) -> Check:
         async def check() -> str | None:
             async with stripe_api(settings) as stripe:
                 return right_missing(await ask(stripe), name, without)
@@ -90,7 +92,7 @@ def rights(settings: StripeSettings) -> dict[str, Check]:
     }
 
 
-def right_missing(answer: Answer, name: str, without: str) -> str | None:
+def right_missing(answer: StripeAnswer, name: str, without: str) -> str | None:
     """Return what an answer to a request for what is not there says of a right of the key."""
     if response_to(answer).to is FORBIDDEN:
         return f"the key lacks the right to {name}: {without}"
@@ -135,9 +137,11 @@ def skew(stripe: float | None, ours: float) -> str | None:
     """Return how far our clock is from Stripe's if that is too far; both in unix seconds."""
     if stripe is None:
         return "Stripe did not say its time"
-    return f"{ours - stripe:+.0f} s from Stripe's" if abs(ours - stripe) > MOST_SKEW else None
+    return (
+        f"{ours - stripe:+.0f} s from Stripe's" if abs(ours - stripe) > MAX_SKEW_SECONDS else None
+    )
 
 
-def call_fault(answer: Answer) -> str | None:
+def call_fault(answer: StripeAnswer) -> str | None:
     """Return what ``answer`` says is wrong, or None after a success."""
     return None if response_to(answer).effect is Effect.APPLIED else describe(answer)

@@ -29,7 +29,7 @@ from nexus_stripe.answer_classes import (
     AnswerClass,
     Effect,
 )
-from nexus_stripe.answers import Answer, Receipt, Wording
+from nexus_stripe.answers import Receipt, StripeAnswer, Wording
 from stripe_reporter.circuit import Cause
 
 
@@ -125,7 +125,7 @@ fails without it; run `make docs`.
 """
 
 
-def response_to(answer: Answer) -> Response:
+def response_to(answer: StripeAnswer) -> Response:
     """Return the row for ``answer``.
 
     ``Stripe-Should-Retry: false`` says that the same key will never get another answer
@@ -137,7 +137,7 @@ def response_to(answer: Answer) -> Response:
     return response
 
 
-def describe(answer: Answer) -> str:
+def describe(answer: StripeAnswer) -> str:
     """Return for people what came back: no values, only names for kinds of faults."""
     text = f"Stripe: {response_to(answer).to.text}"
     foreign = answer.status if answer.receipt is Receipt.UNREADABLE else None

@@ -12,7 +12,7 @@ from nexus_messaging.publisher import Publisher
 from nexus_service.asgi import probe_routes, serving_asgi
 from nexus_service.checks import publishing_checks
 from nexus_service.lifecycle import run_until, stop_on_signal
-from nexus_service.rate_limit import RateLimit
+from nexus_service.rate_limit import RateLimiter
 from usage_ingest.events_api.http import EventsApi, application
 from usage_ingest.events_api.metrics import Metrics
 from usage_ingest.events_api.settings import Settings
@@ -37,7 +37,7 @@ async def serve(settings: Settings) -> None:
         async def broker_fault() -> str | None:
             return None if publisher.connected else "not connected for publishing"
 
-        limit = RateLimit(settings.api_rate_limit, settings.api_burst, time.monotonic)
+        limit = RateLimiter(settings.api_rate_limit, settings.api_burst, time.monotonic)
         api = EventsApi(settings.api_keys, limit, publisher, Metrics(registry))
         probes = probe_routes(registry, health={}, readiness={"broker": broker_fault})
         server = await stack.enter_async_context(

@@ -22,7 +22,7 @@ from nexus_messaging.topology import EVENTS
 from nexus_service.api_keys import ApiKey, key_of
 from nexus_service.asgi import problem_response
 from nexus_service.problems import RETRY_AFTER, UNAUTHORIZED, Code, Problem, ProblemError
-from nexus_service.rate_limit import RateLimit
+from nexus_service.rate_limit import RateLimiter
 from usage_ingest.events_api.bodies import Bodies
 from usage_ingest.events_api.metrics import CONFIRMED, DISCONNECTED, Metrics
 from usage_ingest.events_api.reading import (
@@ -62,7 +62,7 @@ class EventsApi:
     def __init__(
         self,
         keys: tuple[ApiKey, ...],
-        limit: RateLimit,
+        limit: RateLimiter,
         publisher: EventPublisher,
         metrics: Metrics,
     ) -> None:

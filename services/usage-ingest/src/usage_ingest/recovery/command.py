@@ -25,8 +25,8 @@ from usage_ingest.recovery.storage import ClaimedEvents, Recovery, RestoredRepor
 from usage_ingest.settings import AdoptSettings
 from usage_ingest.storage.late import LateReadings
 
-MOST_REPORTS: Final = 500
-MOST_EVENTS: Final = 10_000
+MAX_REPORTS: Final = 500
+MAX_EVENTS: Final = 10_000
 """Of one batch, unless a single report has more."""
 
 NAMED: Final = 10
@@ -188,7 +188,7 @@ def _batches(records: Iterable[CallRecord]) -> Iterator[list[CallRecord]]:
     for number, record in enumerate(records, 1):
         batch.append(record)
         events += record.report.event_count
-        if len(batch) >= MOST_REPORTS or events >= MOST_EVENTS:
+        if len(batch) >= MAX_REPORTS or events >= MAX_EVENTS:
             yield batch
             batch, events = [], 0
         if number % PROGRESS_EVERY == 0:

@@ -30,7 +30,7 @@ Slot = tuple[UUID, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class CustomerAccount:
     """The account of a customer at Stripe, and the customer's generation."""
 
     account_id: UUID
@@ -70,7 +70,7 @@ class ReportRow:
 
     report: UsageRecorded
     claim_id: UUID
-    account: Account
+    account: CustomerAccount
     status: ReportStatus
 
     @property
@@ -114,7 +114,9 @@ class Changes:
 
 
 def plan_reports(
-    records: Sequence[CallRecord], ledger: Sequence[ReportRow], accounts: Mapping[str, Account]
+    records: Sequence[CallRecord],
+    ledger: Sequence[ReportRow],
+    accounts: Mapping[str, CustomerAccount],
 ) -> Changes:
     """Plan the changes to the ledger's reports.
 
@@ -145,7 +147,7 @@ def _update(changes: Changes, row: ReportRow, record: CallRecord) -> None:
         changes.standing[row.slot] = updated
 
 
-def _insert(changes: Changes, record: CallRecord, accounts: Mapping[str, Account]) -> None:
+def _insert(changes: Changes, record: CallRecord, accounts: Mapping[str, CustomerAccount]) -> None:
     account = accounts.get(record.report.stripe_customer_id)
     if account is None:
         changes.unknown_customers.append(record)

@@ -7,7 +7,7 @@ from sqlalchemy import Row, text
 from nexus_plans.parts import ROUTE_SIGN
 from usage_ingest.columns import Column, names, rows, selected
 from usage_ingest.payers import assigned_at
-from usage_ingest.recovery.reports import Account, ReportRow, ReportStatus
+from usage_ingest.recovery.reports import CustomerAccount, ReportRow, ReportStatus
 from usage_ingest.storage.reports import stored_report
 
 ADVISORY_LOCK: Final = 7_203_512
@@ -161,5 +161,5 @@ def report_row(row: Row[Any]) -> ReportRow:
     status = ReportStatus(
         row.state, row.forwarded_at, row.answered_at, row.reason, row.ever_unknown
     )
-    account = Account(row.user_id, row.generation)
+    account = CustomerAccount(row.user_id, row.generation)
     return ReportRow(stored_report(row._asdict()), row.claim_id, account, status)

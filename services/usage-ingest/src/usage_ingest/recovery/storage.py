@@ -24,7 +24,7 @@ from usage_ingest.recovery.events import (
     assign_events,
 )
 from usage_ingest.recovery.first_uses import restore_first_uses
-from usage_ingest.recovery.reports import Account, Changes, ReportRow, plan_reports
+from usage_ingest.recovery.reports import Changes, CustomerAccount, ReportRow, plan_reports
 from usage_ingest.recovery.statements import (
     ACCOUNTS,
     ADVISORY_LOCK,
@@ -280,9 +280,11 @@ async def _plan(connection: AsyncConnection, records: Sequence[CallRecord]) -> t
     return plan_reports(list(latest.values()), ledger, accounts), len(latest) - len(lost)
 
 
-async def _accounts(connection: AsyncConnection, customers: Iterable[str]) -> dict[str, Account]:
+async def _accounts(
+    connection: AsyncConnection, customers: Iterable[str]
+) -> dict[str, CustomerAccount]:
     found = await connection.execute(ACCOUNTS, {"customers": sorted(customers)})
-    return {row.stripe_customer_id: Account(row.user_id, row.generation) for row in found}
+    return {row.stripe_customer_id: CustomerAccount(row.user_id, row.generation) for row in found}
 
 
 async def _candidates(

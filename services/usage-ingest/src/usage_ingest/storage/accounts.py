@@ -11,14 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from nexus_contracts import CustomerProvisioned, UserAssigned
 from nexus_database import Database
 from usage_ingest.columns import NEW_ID
-from usage_ingest.metering import OLDEST_REPORTABLE
+from usage_ingest.metering import MAX_AGE
 from usage_ingest.payers import times_of
 
-MOST_SWEPT: Final = 10_000
+MAX_SWEPT: Final = 10_000
 """Events, or reports, of one transaction. Millions may wait for one user, and one statement for all
 of them would not end within its time limit."""
 
-MOST_ACCOUNTS: Final = 2_000
+MAX_ACCOUNTS: Final = 2_000
 """Accounts, and assignments, that one sweep looks at: as many accounts as an upgrade leaves take
 some tens of sweeps."""
 
@@ -192,7 +192,7 @@ class Accounts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def apply(self, provisioned: CustomerProvisioned, *, most: int = MOST_SWEPT) -> bool:
+    async def apply(self, provisioned: CustomerProvisioned, *, most: int = MAX_SWEPT) -> bool:
         """Store an account's customer and make up to ``most`` events that waited for it due.
 
         The sweep releases the others. Return whether the customer's generation is a newer one; if
@@ -213,7 +213,7 @@ class Accounts:
 
         return await self._database.run(work)
 
-    async def assign(self, assigned: UserAssigned, *, most: int = MOST_SWEPT) -> bool:
+    async def assign(self, assigned: UserAssigned, *, most: int = MAX_SWEPT) -> bool:
         """Store an assignment and make up to ``most`` events due that waited for another account.
 
         The sweep releases the others. An event that is due, and whose account has no customer now,
@@ -234,7 +234,7 @@ class Accounts:
         return await self._database.run(work)
 
     async def sweep(
-        self, now: datetime, *, most: int = MOST_SWEPT, most_accounts: int = MOST_ACCOUNTS
+        self, now: datetime, *, most: int = MAX_SWEPT, most_accounts: int = MAX_ACCOUNTS
     ) -> Swept:
         """Release, expire and supersede up to ``most`` of what no other transaction moves on.
 
@@ -248,7 +248,7 @@ class Accounts:
         Raises:
             DatabaseUnavailableError: nothing was moved.
         """
-        oldest = {"oldest": now - OLDEST_REPORTABLE, "most": most}
+        oldest = {"oldest": now - MAX_AGE, "most": most}
         accounts = {"accounts": most_accounts}
 
         async def work(connection: AsyncConnection) -> Swept:

@@ -19,7 +19,7 @@ from usage_ingest.payers import assigned_at
 from usage_ingest.storage.first_uses import report_first_uses
 from usage_ingest.windows import closed_before
 
-MOST_EVENTS: Final = 50_000
+MAX_EVENTS: Final = 50_000
 """Of one claim, which takes a second or less. Each full claim reports one window in two parts."""
 
 
@@ -242,7 +242,7 @@ class Claims:
         self._live_from = live_from
 
     async def claim(
-        self, now: datetime, *, most: int = MOST_EVENTS, traceparent: str | None = None
+        self, now: datetime, *, most: int = MAX_EVENTS, traceparent: str | None = None
     ) -> Claimed:
         """Claim up to ``most`` due events whose window has closed at ``now``.
 
@@ -256,7 +256,7 @@ class Claims:
         return await self._claim(CLAIM, now, most, traceparent, self._unique_meters)
 
     async def claim_late(
-        self, now: datetime, *, most: int = MOST_EVENTS, traceparent: str | None = None
+        self, now: datetime, *, most: int = MAX_EVENTS, traceparent: str | None = None
     ) -> Claimed:
         """Claim up to ``most`` readings that came later than their runs, likewise.
 

@@ -166,7 +166,7 @@ class CountedSums:
 
     async def last_reading(self) -> datetime | None:
         """Return when Stripe's sums were read last, if ever. Raises what ``apply`` raises."""
-        return await last_reading(self._database)
+        return await find_last_reading(self._database)
 
     async def open_differences(self, now: datetime) -> Sequence[OpenDifferences]:
         """Return the differences that are open, by kind.
@@ -181,7 +181,7 @@ class CountedSums:
         ]
 
 
-async def last_reading(database: Database) -> datetime | None:
+async def find_last_reading(database: Database) -> datetime | None:
     """Return when Stripe's sums were read last, if ever.
 
     Raises:

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_database import Database
-from usage_ingest.status import MOST_COUNTED
+from usage_ingest.status import MAX_COUNTED
 
 MEASURE: Final = text("""
 SELECT 'events' AS of, 'waiting' AS state,
@@ -83,5 +83,5 @@ class Figures:
 
 async def figures(connection: AsyncConnection) -> list[Figure]:
     """Return the figures of all unfinished states, as a transaction sees them."""
-    rows = await connection.execute(MEASURE, {"most": MOST_COUNTED})
+    rows = await connection.execute(MEASURE, {"most": MAX_COUNTED})
     return [Figure(row.of, row.state, row.number, row.oldest) for row in rows]

@@ -16,13 +16,13 @@ from nexus_database import Database
 from nexus_plans import Plans, Priced, Tokens
 from usage_ingest.columns import Column, arrays, names, rows, selected
 from usage_ingest.entry import Entry
-from usage_ingest.metering import OLDEST_REPORTABLE, BillingState
+from usage_ingest.metering import MAX_AGE, BillingState
 from usage_ingest.prices import PRICES, price_id, price_row
 
-MOST_PRICED: Final = 1000
+MAX_PRICED: Final = 1000
 """Runs that are priced, or given up, in one transaction."""
 
-MOST_MODELS: Final = 1000
+MAX_MODELS: Final = 1000
 """Models without a price that are looked up at once; publishers choose their names."""
 
 INSERT_PRICES: Final = text(f"""
@@ -175,7 +175,7 @@ class LateReadings:
         self._database = database
         self._plans = plans
 
-    async def price(self, now: datetime, *, most: int = MOST_PRICED) -> LatePricing:
+    async def price(self, now: datetime, *, most: int = MAX_PRICED) -> LatePricing:
         """Price up to ``most`` runs by the table as it is, and give up up to ``most``.
 
         Raises:
@@ -183,10 +183,10 @@ class LateReadings:
         """
 
         async def work(connection: AsyncConnection) -> LatePricing:
-            oldest = {"oldest": now - OLDEST_REPORTABLE, "most": most}
+            oldest = {"oldest": now - MAX_AGE, "most": most}
             expired = (await connection.execute(EXPIRE, oldest)).rowcount
             given_up = (await connection.execute(GIVE_UP, oldest)).rowcount
-            models = (await connection.execute(MODELS, {"most": MOST_MODELS})).scalars()
+            models = (await connection.execute(MODELS, {"most": MAX_MODELS})).scalars()
             begins = {model: self._plans.priced_from(model) for model in models}
             known = {model: begin for model, begin in begins.items() if begin is not None}
             if not known:

@@ -16,7 +16,7 @@ from usage_ingest.columns import Column, arrays, names, rows, selected
 from usage_ingest.periods import Placement, place
 from usage_ingest.plan_history import runs
 
-MOST_PLACED: Final = 5000
+MAX_PLACED: Final = 5000
 """Reports of one round."""
 
 PLACED_AFTER: Final = timedelta(minutes=1)
@@ -189,12 +189,12 @@ class Periods:
             RowsBusyError: another process places reports.
             DatabaseUnavailableError: none was placed.
         """
-        values = {"until": now - PLACED_AFTER, "most": MOST_PLACED}
+        values = {"until": now - PLACED_AFTER, "most": MAX_PLACED}
 
         async def work(connection: AsyncConnection) -> tuple[Mapping[Placement, int], bool]:
             await connection.execute(LOCK, {"key": LOCKED})
             found = (await connection.execute(TAKE, values)).all()
-            return await self._store(connection, found), len(found) == MOST_PLACED
+            return await self._store(connection, found), len(found) == MAX_PLACED
 
         return await self._database.run(work)
 
@@ -221,13 +221,13 @@ class Periods:
         await self._queue(QUEUE_UNKNOWN, {})
 
     async def _queue(self, statement: TextClause, of: Mapping[str, Any]) -> None:
-        values = {**of, "after": FIRST_ID, "most": MOST_PLACED}
+        values = {**of, "after": FIRST_ID, "most": MAX_PLACED}
 
         async def page(connection: AsyncConnection) -> Row[Any] | None:
             await connection.execute(LOCK, {"key": LOCKED})
             return (await connection.execute(statement, values)).one_or_none()
 
-        while (last := await self._database.run(page)) is not None and last.number == MOST_PLACED:
+        while (last := await self._database.run(page)) is not None and last.number == MAX_PLACED:
             values["after"] = last.report_id
 
     async def sums(self, since: datetime) -> Sequence[PlacementSum]:
@@ -236,7 +236,7 @@ class Periods:
         Raises:
             DatabaseUnavailableError: the database can't be used.
         """
-        values = {"since": since, "most": MOST_PLACED}
+        values = {"since": since, "most": MAX_PLACED}
         found = await self._database.run(lambda c: c.execute(SUMS, values))
         return [PlacementSum(Placement(row.placement), row.number, row.value) for row in found]
 

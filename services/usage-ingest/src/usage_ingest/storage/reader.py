@@ -11,16 +11,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_contracts import UsageRecorded
 from nexus_database import Database
-from usage_ingest.explanation import MOST_COUNTED, Assignment, EventHistory
+from usage_ingest.explanation import MAX_COUNTED, Assignment, EventHistory
 from usage_ingest.payers import assigned_at
 from usage_ingest.periods import Placement
-from usage_ingest.status import MOST_REPORTED, MOST_SUMMED, LedgerCounts, StateCount
+from usage_ingest.status import MAX_REPORTED, MAX_SUMMED, LedgerCounts, StateCount
 from usage_ingest.storage.counted import LAST_READING, OPEN_NOW
 from usage_ingest.storage.differences import DifferenceReader
 from usage_ingest.storage.figures import figures
 from usage_ingest.storage.periods import SUMS, placement_of
 from usage_ingest.storage.reports import InvalidReportError, recorded_report
-from usage_ingest.stripes_word import MOST, DifferenceCount, PlacementCount, StripesWord
+from usage_ingest.stripes_word import MAX_SHOWN, DifferenceCount, PlacementCount, StripesWord
 from usage_ingest.windows import whole_hour
 
 # Most events have the same readings: grouped first, they are taken apart once.
@@ -201,7 +201,7 @@ class LedgerReader:
         Raises:
             DatabaseUnavailableError: the database can't be used.
         """
-        newest_only = None if all_reported else MOST_REPORTED
+        newest_only = None if all_reported else MAX_REPORTED
 
         async def rows(
             connection: AsyncConnection, query: TextClause, **values: object
@@ -212,12 +212,12 @@ class LedgerReader:
             totals = {
                 (figure.of, figure.state): figure.number for figure in await figures(connection)
             }
-            events = await rows(connection, EVENTS, most=MOST_SUMMED)
-            unfinished = await rows(connection, REPORTS, most=MOST_SUMMED)
+            events = await rows(connection, EVENTS, most=MAX_SUMMED)
+            unfinished = await rows(connection, REPORTS, most=MAX_SUMMED)
             reported = await rows(connection, REPORTED, since=since, most=newest_only)
             shadow = await rows(connection, SHADOW, since=since, most=newest_only)
-            differences = await rows(connection, OPEN_NOW, most=MOST)
-            placed = await rows(connection, SUMS, since=since, most=MOST)
+            differences = await rows(connection, OPEN_NOW, most=MAX_SHOWN)
+            placed = await rows(connection, SUMS, since=since, most=MAX_SHOWN)
             return LedgerCounts(
                 since,
                 tuple(StateCount.of(row, totals["events", row["state"]]) for row in events),
@@ -272,12 +272,12 @@ class LedgerReader:
     async def assignments(self, user_id: UUID) -> Sequence[Assignment]:
         """Return a user's assignments by their time, first the one to their own account.
 
-        Of each at most ``MOST_COUNTED`` waiting runs are counted, and those of as many claims.
+        Of each at most ``MAX_COUNTED`` waiting runs are counted, and those of as many claims.
 
         Raises:
             DatabaseUnavailableError: the database can't be used.
         """
-        values = {"user_id": user_id, "most": MOST_COUNTED}
+        values = {"user_id": user_id, "most": MAX_COUNTED}
         found = await self._database.run(lambda c: c.execute(ASSIGNMENTS, values))
         by_revision: dict[tuple[datetime | None, int], Assignment] = {}
         for row in found:

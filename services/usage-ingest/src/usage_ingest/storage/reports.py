@@ -116,7 +116,7 @@ class Leased:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ReportAnswer:
     """The reporter's answer to one report."""
 
     report_id: UUID
@@ -126,7 +126,7 @@ class Answer:
     ever_unknown: bool
 
     @classmethod
-    def of(cls, outcome: UsageReported | UsageRejected | UsageRejectedLater) -> "Answer":
+    def of(cls, outcome: UsageReported | UsageRejected | UsageRejectedLater) -> "ReportAnswer":
         """Read an outcome event."""
         match outcome:
             case UsageReported(ever_unknown=unknown):
@@ -208,7 +208,7 @@ class Reports:
 
         await self._database.run(work)
 
-    async def answer(self, answers: Sequence[Answer]) -> Applied:
+    async def answer(self, answers: Sequence[ReportAnswer]) -> Applied:
         """Apply the reporter's answers and return what they changed.
 
         The rows are locked in the order of their ids first: otherwise two batches with reports in

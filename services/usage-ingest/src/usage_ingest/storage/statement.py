@@ -18,16 +18,16 @@ from usage_ingest.reconciliation import Difference, Named, Number
 from usage_ingest.statement import (
     HOUR,
     DayRows,
+    HourReports,
     HourSum,
     Period,
-    Recorded,
-    Reports,
+    RecordedReadings,
     Runs,
     Scope,
 )
 from usage_ingest.storage.differences import DifferenceReader, OpenDifference
 
-MOST_EVENTS: Final = 5
+MAX_EVENTS: Final = 5
 """Events of a report that are named."""
 
 PAYERS: Final = text(f"""
@@ -249,7 +249,7 @@ class StatementReader:
             async def rows(query: TextClause, **others: object) -> Sequence[Row[Any]]:
                 return (await connection.execute(query, values | others)).all()
 
-            recorded = [Recorded(**row._asdict()) for row in await rows(RECORDED)]
+            recorded = [RecordedReadings(**row._asdict()) for row in await rows(RECORDED)]
             runs = [Runs(**row._asdict()) for row in await rows(RUNS)]
             paying: Collection[UUID] = scope.accounts
             if scope.user:
@@ -258,7 +258,10 @@ class StatementReader:
             return DayRows(
                 recorded,
                 runs,
-                [Reports(**row._asdict()) for row in await rows(REPORTS, accounts=list(paying))],
+                [
+                    HourReports(**row._asdict())
+                    for row in await rows(REPORTS, accounts=list(paying))
+                ],
                 [_sum(row) for row in await rows(SUMS, customers=customers)],
             )
 
@@ -280,7 +283,7 @@ class StatementReader:
 
     async def _events(self, of: OpenDifference) -> Mapping[str, Sequence[UUID]]:
         reports = [named.report.report_id for named in of.reports]
-        values = {"reports": reports, "most": MOST_EVENTS}
+        values = {"reports": reports, "most": MAX_EVENTS}
         found = await self._database.run(lambda c: c.execute(EVENTS, values))
         events: dict[str, list[UUID]] = {}
         for row in found:

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from nexus_database import WAIT_FOR_LOCKS, Database
 from usage_ingest.thresholds import touched
 
-MOST_FOLDED: Final = 50_000
+MAX_FOLDED: Final = 50_000
 """Elements of one transaction. More at a time are merged into fewer rows, up to the number of
 users and tools; and it must end long before the time limit of a statement."""
 
@@ -155,7 +155,7 @@ UNLIMITED: Final = text("SET LOCAL statement_timeout = 0")
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class FoldProgress:
     """Up to which time a part is folded; ``None`` until totals of an older ledger were rebuilt."""
 
     part: str
@@ -179,7 +179,7 @@ class Totals:
         self._database = database
         self._announced = sorted(announced_meters)
 
-    async def fold(self, *, most: int = MOST_FOLDED) -> bool:
+    async def fold(self, *, most: int = MAX_FOLDED) -> bool:
         """Fold up to ``most`` elements of each part; return whether there may be more.
 
         Any number of processes may call it: a part that another one folds is left out.
@@ -198,14 +198,14 @@ class Totals:
         more = [await self._database.run(usage), await self._database.run(amounts)]
         return any(more)
 
-    async def progress(self) -> list[Progress]:
+    async def progress(self) -> list[FoldProgress]:
         """Return up to which time each part is folded.
 
         Raises:
             DatabaseUnavailableError: the database can't be used.
         """
         found = await self._database.run(lambda connection: connection.execute(READ_PROGRESS))
-        return [Progress(row.part, row.as_of, row.now) for row in found]
+        return [FoldProgress(row.part, row.as_of, row.now) for row in found]
 
     async def compare(self, part: str, show: Callable[[Difference], None]) -> int:
         """Call ``show`` with each difference of the totals from a scan; return their number.

@@ -11,10 +11,11 @@ from sqlalchemy import text
 from nexus_database import Database
 from usage_ingest.payers import assigned_at
 
-MOST_READ: Final = 100_000
+MAX_READ: Final = 100_000
 """Waiting runs, the oldest, that are looked at."""
 
-MOST_SOURCES: Final = 5
+MAX_SOURCES: Final = 5
+"""Sources of one user that are named."""
 
 WAITING: Final = text(f"""
 WITH oldest AS MATERIALIZED (
@@ -23,7 +24,7 @@ WITH oldest AS MATERIALIZED (
 )
 SELECT coalesce(assigned.account_id, e.user_id) AS account_id, e.user_id, count(*) AS runs,
        min(e.occurred_at) AS oldest, max(e.occurred_at) AS newest,
-       (array_agg(DISTINCT e.source))[1:{MOST_SOURCES}] AS sources
+       (array_agg(DISTINCT e.source))[1:{MAX_SOURCES}] AS sources
   FROM oldest e
   {assigned_at("e")}
  GROUP BY 1, 2 ORDER BY oldest, 1, 2
@@ -43,12 +44,12 @@ class WaitingUsage:
 
 
 async def read_waiting(database: Database) -> Sequence[WaitingUsage]:
-    """Return who waits, the longest first; of at most ``MOST_READ`` runs.
+    """Return who waits, the longest first; of at most ``MAX_READ`` runs.
 
     Raises:
         DatabaseUnavailableError: the database can't be used.
     """
-    found = await database.run(lambda c: c.execute(WAITING, {"most": MOST_READ}))
+    found = await database.run(lambda c: c.execute(WAITING, {"most": MAX_READ}))
     return [
         WaitingUsage(
             row.account_id, row.user_id, row.runs, row.oldest, row.newest, tuple(row.sources)

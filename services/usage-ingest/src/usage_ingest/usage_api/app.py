@@ -14,7 +14,7 @@ from nexus_service.asgi import probe_routes, serving_asgi
 from nexus_service.checking import Checks
 from nexus_service.errors import StartError
 from nexus_service.lifecycle import run_until, stop_on_signal
-from nexus_service.rate_limit import RateLimit
+from nexus_service.rate_limit import RateLimiter
 from usage_ingest.usage_api.headers import component_files
 from usage_ingest.usage_api.http import (
     ENTITLEMENTS_AT_ONCE,
@@ -64,9 +64,9 @@ async def serve(settings: Settings) -> None:
         rate = settings.usage_rate_limit
         callers = Callers(
             settings.api_keys,
-            RateLimit(settings.api_rate_limit, settings.api_burst, time.monotonic),
+            RateLimiter(settings.api_rate_limit, settings.api_burst, time.monotonic),
             token_keys,
-            RateLimit(rate, rate * USER_BURST, time.monotonic),
+            RateLimiter(rate, rate * USER_BURST, time.monotonic),
             utc_now,
         )
         app = application(

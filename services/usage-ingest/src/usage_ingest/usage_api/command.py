@@ -14,7 +14,7 @@ from usage_ingest.settings import NAME
 from usage_ingest.usage_api.encoding import as_json
 from usage_ingest.usage_api.reading import By, Scope, UsageQuery, whole_spans
 from usage_ingest.usage_api.settings import PlansSettings
-from usage_ingest.usage_api.storage import MOST_ROWS, Answer, TooManyRowsError, UsageReader
+from usage_ingest.usage_api.storage import MAX_ROWS, ApiAnswer, TooManyRowsError, UsageReader
 from usage_ingest.usage_api.usage import REFUSED
 
 LIMITS: Final = ("limit", "meter", "used", "of", "when reached")
@@ -38,7 +38,7 @@ async def show_usage(settings: PlansSettings, parsed: argparse.Namespace) -> int
         try:
             used = await reader.usage(UsageQuery(scope, start, end, By.DAY))
         except TooManyRowsError:
-            show_error(NAME, f"more than {MOST_ROWS} rows: show fewer days")
+            show_error(NAME, f"more than {MAX_ROWS} rows: show fewer days")
             return FAILED
     entitlements, usage = _read(allowed) if allowed else None, _read(used)
     if parsed.json:
@@ -55,7 +55,7 @@ async def show_usage(settings: PlansSettings, parsed: argparse.Namespace) -> int
     return SUCCESS
 
 
-def _read(answer: Answer) -> dict[str, Any]:
+def _read(answer: ApiAnswer) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(answer.content)
     return content | {"as_of": answer.as_of}
 

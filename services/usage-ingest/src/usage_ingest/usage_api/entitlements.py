@@ -34,7 +34,7 @@ class Period:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class KnownAccount:
     """What the ledger knows of a user and of an account, at a ``moment``.
 
     ``subscriptions`` have not ended; those whose period began last come first. ``readable`` says
@@ -71,7 +71,7 @@ class Used:
     complete: bool
 
 
-def entitlements(plans: Plans, account: Account, used: Used) -> dict[str, Any]:
+def entitlements(plans: Plans, account: KnownAccount, used: Used) -> dict[str, Any]:
     """Return the answer, without ``as_of``.
 
     Args:
@@ -100,7 +100,7 @@ def entitlements(plans: Plans, account: Account, used: Used) -> dict[str, Any]:
     }
 
 
-def limited_meters(plans: Plans, account: Account) -> list[str]:
+def limited_meters(plans: Plans, account: KnownAccount) -> list[str]:
     """Return the meters whose amounts the answer needs."""
     plan = plans.plan(account.plan_type, known=account.known)
     if plan is None or not account.readable:
@@ -108,7 +108,9 @@ def limited_meters(plans: Plans, account: Account) -> list[str]:
     return sorted({each.meter for each in plan.limits})
 
 
-def _limits(plans: Plans, plan: Plan, account: Account, used: Used) -> Iterable[dict[str, Any]]:
+def _limits(
+    plans: Plans, plan: Plan, account: KnownAccount, used: Used
+) -> Iterable[dict[str, Any]]:
     period = account.period
     for limit in plan.limits:
         amount = used.amounts.get(limit.meter, 0)

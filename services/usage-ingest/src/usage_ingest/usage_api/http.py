@@ -21,12 +21,12 @@ from nexus_plans import Plans
 from nexus_service.api_keys import ApiKey, key_of
 from nexus_service.asgi import problem_response
 from nexus_service.problems import RETRY_AFTER, UNAUTHORIZED, Code, Problem, ProblemError
-from nexus_service.rate_limit import RateLimit
+from nexus_service.rate_limit import RateLimiter
 from usage_ingest.usage_api.encoding import as_json
 from usage_ingest.usage_api.headers import WithHeaders
 from usage_ingest.usage_api.metrics import ENTITLEMENTS, NOT_MODIFIED, OK, USAGE, Metrics
 from usage_ingest.usage_api.reading import entitlements_scope, usage_query
-from usage_ingest.usage_api.storage import MOST_ROWS, Answer, TooManyRowsError, UsageReader
+from usage_ingest.usage_api.storage import MAX_ROWS, ApiAnswer, TooManyRowsError, UsageReader
 from usage_ingest.usage_api.tokens import TokenKeys, TokenUser, verify
 from usage_ingest.usage_api.turns import NoTurnError, Turns
 
@@ -49,7 +49,7 @@ CORS_MAX_AGE: Final = 600
 
 NO_PLANS: Final = Problem(Code.NOT_FOUND, "there are no plans: PLANS_FILE is not set")
 TOO_MANY_ROWS: Final = Problem(
-    Code.TOO_LARGE, f"more than {MOST_ROWS:,} rows: ask for a shorter span, or by day"
+    Code.TOO_LARGE, f"more than {MAX_ROWS:,} rows: ask for a shorter span, or by day"
 )
 OVERLOADED: Final = Problem(Code.OVERLOADED, "the answer took too long", retry_after=RETRY_AFTER)
 BUSY: Final = Problem(
@@ -64,9 +64,9 @@ class Callers:
     """Who may ask: services by their keys, users by their tokens, each within a rate."""
 
     keys: tuple[ApiKey, ...]
-    key_limit: RateLimit
+    key_limit: RateLimiter
     token_keys: TokenKeys | None
-    user_limit: RateLimit
+    user_limit: RateLimiter
     now: Callable[[], datetime]
 
     def of(self, authorization: str | None) -> Caller:
@@ -105,7 +105,7 @@ class UsageApi:
     async def entitlements(self, request: Request) -> Response:
         """Answer what a user may do."""
 
-        async def work(caller: Caller) -> Answer:
+        async def work(caller: Caller) -> ApiAnswer:
             scope = entitlements_scope(caller, request.path_params["user_id"])
             if self._plans is None:
                 raise ProblemError(NO_PLANS)
@@ -116,14 +116,14 @@ class UsageApi:
     async def usage(self, request: Request) -> Response:
         """Answer what a user has used."""
 
-        async def work(caller: Caller) -> Answer:
+        async def work(caller: Caller) -> ApiAnswer:
             query = usage_query(caller, request.query_params, self._callers.now())
             return await self._reader.usage(query)
 
         return await self._answer(USAGE, request, work)
 
     async def _answer(
-        self, route: str, request: Request, work: Callable[[Caller], Awaitable[Answer]]
+        self, route: str, request: Request, work: Callable[[Caller], Awaitable[ApiAnswer]]
     ) -> Response:
         """Answer a request, whatever it is, and count the answer."""
         began, counted = time.perf_counter(), str(Code.INTERNAL_ERROR)
@@ -139,7 +139,7 @@ class UsageApi:
             self._metrics.answered(route, counted, time.perf_counter() - began)
 
     async def _read(
-        self, route: str, request: Request, work: Callable[[Caller], Awaitable[Answer]]
+        self, route: str, request: Request, work: Callable[[Caller], Awaitable[ApiAnswer]]
     ) -> "_Tagged":
         """Do the ``work`` of a request for whoever sends it.
 
@@ -169,7 +169,7 @@ class _Tagged:
     etag: str
 
     @classmethod
-    def of(cls, answer: Answer) -> Self:
+    def of(cls, answer: ApiAnswer) -> Self:
         digest = sha256(answer.content.encode()).hexdigest()[:32]
         body = f'{answer.content[:-1]},"as_of":{as_json(answer.as_of)}}}'
         return cls(body.encode(), f'W/"{digest}"')

@@ -18,7 +18,7 @@ from nexus_plans import Charge, Plans
 from usage_ingest.charging import charge_of, charged_value
 from usage_ingest.usage_api.encoding import as_json
 from usage_ingest.usage_api.entitlements import (
-    Account,
+    KnownAccount,
     Period,
     Subscription,
     Used,
@@ -35,10 +35,10 @@ from usage_ingest.usage_api.usage import (
     meters,
 )
 
-MOST_ROWS: Final = 20_000
+MAX_ROWS: Final = 20_000
 """Rows of recorded usage in one answer: a month by hour, of a user with 25 tools in each hour."""
 
-MOST_WAITING: Final = 20_000
+MAX_WAITING_RUNS: Final = 20_000
 """Waiting runs that are added up, so that an answer takes little time. An account without a
 customer may have any number of them: with more, each of its hard limits counts as reached."""
 
@@ -112,11 +112,11 @@ class StandbyBehindError(DatabaseUnavailableError):
 
 
 class TooManyRowsError(Exception):
-    """An answer would have more than ``MOST_ROWS`` rows."""
+    """An answer would have more than ``MAX_ROWS`` rows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ApiAnswer:
     """What is answered, an object in JSON, and up to when the ledger is in it."""
 
     content: str
@@ -130,14 +130,14 @@ class UsageReader:
         self._database = database
         self._plans = plans
 
-    async def entitlements(self, scope: Scope, plans: Plans) -> Answer:
+    async def entitlements(self, scope: Scope, plans: Plans) -> ApiAnswer:
         """Return what the user may do.
 
         Raises:
             DatabaseUnavailableError: the database can't be used, or the totals are not complete.
         """
 
-        async def work(connection: AsyncConnection) -> Answer:
+        async def work(connection: AsyncConnection) -> ApiAnswer:
             account = await _ask(connection, scope)
             used = Used({}, complete=True)
             if limited := limited_meters(plans, account):
@@ -149,14 +149,14 @@ class UsageReader:
                     meters=limited,
                     start=period.start,
                     end=period.end,
-                    most=MOST_WAITING,
+                    most=MAX_WAITING_RUNS,
                 )
                 used = self._used(account, rows)
-            return Answer(as_json(entitlements(plans, account, used)), account.moment)
+            return ApiAnswer(as_json(entitlements(plans, account, used)), account.moment)
 
         return await self._database.run(work, in_transaction=False)
 
-    async def usage(self, query: UsageQuery) -> Answer:
+    async def usage(self, query: UsageQuery) -> ApiAnswer:
         """Return what the user has used, and what became of their account's amounts.
 
         Raises:
@@ -164,11 +164,11 @@ class UsageReader:
             DatabaseUnavailableError: the database can't be used, or the totals are not complete.
         """
 
-        async def work(connection: AsyncConnection) -> Answer:
+        async def work(connection: AsyncConnection) -> ApiAnswer:
             account = await _ask(connection, query.scope)
             span = {"start": query.start, "end": query.end, "by": str(query.by)}
-            [recorded] = await _rows(connection, RECORDED, **span, most=MOST_ROWS + 1)
-            if recorded["number"] > MOST_ROWS:
+            [recorded] = await _rows(connection, RECORDED, **span, most=MAX_ROWS + 1)
+            if recorded["number"] > MAX_ROWS:
                 raise TooManyRowsError
             content: dict[str, Any] = {
                 "user_id": account.user_id,
@@ -180,7 +180,7 @@ class UsageReader:
                 "meters": meters(self._plans),
             }
             if account.readable:
-                waiting = await _rows(connection, WAITING, **span, most=MOST_WAITING)
+                waiting = await _rows(connection, WAITING, **span, most=MAX_WAITING_RUNS)
                 content["amounts"] = amounts(
                     [Amount(**row) for row in await _rows(connection, REPORTED, **span)],
                     [Unfinished(**row) for row in await _rows(connection, UNFINISHED, **span)],
@@ -188,7 +188,7 @@ class UsageReader:
                     self._waiting(account, waiting),
                 )
             rest = as_json(content)[:-1]
-            return Answer(f'{rest},"recorded":{recorded["written"]}}}', account.moment)
+            return ApiAnswer(f'{rest},"recorded":{recorded["written"]}}}', account.moment)
 
         return await self._database.run(work)
 
@@ -200,17 +200,17 @@ class UsageReader:
             return str(error)
         return None
 
-    def _used(self, account: Account, rows: Sequence[RowMapping]) -> Used:
+    def _used(self, account: KnownAccount, rows: Sequence[RowMapping]) -> Used:
         """Return what is reported, and what runs that wait for a customer would come to."""
         amounts = {row["name"]: row["value"] for row in rows if not row["waits"]}
         waiting = {row["name"]: row["value"] for row in rows if row["waits"]}
-        complete = waiting.pop(None) < MOST_WAITING
+        complete = waiting.pop(None) < MAX_WAITING_RUNS
         for key, value in waiting.items():
             if (charge := charge_of(key, self._charges(account))) is not None:
                 amounts[charge.meter] = amounts.get(charge.meter, 0) + charged_value(value, charge)
         return Used(amounts, complete)
 
-    def _waiting(self, account: Account, rows: Sequence[RowMapping]) -> list[Waiting]:
+    def _waiting(self, account: KnownAccount, rows: Sequence[RowMapping]) -> list[Waiting]:
         """Return what runs that wait for a customer would come to by the plan as it is now."""
         return [
             Waiting(row["start"], charge.meter, charged_value(row["value"], charge))
@@ -218,11 +218,11 @@ class UsageReader:
             if (charge := charge_of(row["key"], self._charges(account))) is not None
         ]
 
-    def _charges(self, account: Account) -> Mapping[str, Charge]:
+    def _charges(self, account: KnownAccount) -> Mapping[str, Charge]:
         return self._plans.charge(account.plan_type) if self._plans else {}
 
 
-async def _ask(connection: AsyncConnection, scope: Scope) -> Account:
+async def _ask(connection: AsyncConnection, scope: Scope) -> KnownAccount:
     """Set who asks, and return the account that is asked about.
 
     Raises:
@@ -238,7 +238,7 @@ async def _ask(connection: AsyncConnection, scope: Scope) -> Account:
         raise TotalsIncompleteError
     if row["as_of"] is None:
         raise StandbyBehindError
-    return Account(
+    return KnownAccount(
         user_id=scope.user_id,
         account_id=row["account_id"],
         known=row["known"],

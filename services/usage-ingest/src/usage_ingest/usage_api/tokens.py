@@ -22,7 +22,7 @@ AUDIENCE: Final = "nexus-usage"
 ALGORITHMS: Final = {"Ed25519": "EdDSA", "P-256": "ES256"}
 """By the curve of a key. Others are refused, those with a shared secret above all."""
 
-LONGEST_LIFETIME: Final = 15 * 60
+MAX_LIFETIME_SECONDS: Final = 15 * 60
 """Seconds from `iat` to `exp`: a token can't be withdrawn."""
 
 CLOCK_SKEW: Final = 30
@@ -146,8 +146,8 @@ def verify(token: str, keys: Mapping[str, jwt.PyJWK], now: datetime) -> TokenUse
 
 def _require_time(claims: Mapping[str, Any], now: float) -> None:
     issued, expires = _seconds(claims, "iat"), _seconds(claims, "exp")
-    if not 0 < expires - issued <= LONGEST_LIFETIME:
-        raise _refused(f"its exp is more than {LONGEST_LIFETIME // 60} minutes after its iat")
+    if not 0 < expires - issued <= MAX_LIFETIME_SECONDS:
+        raise _refused(f"its exp is more than {MAX_LIFETIME_SECONDS // 60} minutes after its iat")
     if max(issued, _seconds(claims, "nbf", issued)) > now + CLOCK_SKEW:
         raise _refused("its iat or nbf lies ahead")
     if expires <= now:

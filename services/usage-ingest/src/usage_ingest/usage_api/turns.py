@@ -8,7 +8,7 @@ from typing import Final
 MAX_WAIT_SECONDS: Final = 1.0
 """Who would wait longer is refused: features that ask have chosen what to do without an answer."""
 
-MOST_WAITING: Final = 200
+MAX_WAITING_REQUESTS: Final = 200
 """Requests that wait. At some hundred answers a second, a further one would wait too long: it is
 refused at once, which takes less work than to let its time run out."""
 
@@ -38,7 +38,7 @@ class Turns:
             self._turns.release()
 
     async def _wait(self) -> None:
-        if self._waiting >= MOST_WAITING:
+        if self._waiting >= MAX_WAITING_REQUESTS:
             raise NoTurnError
         self._waiting += 1
         try:
