@@ -45,6 +45,76 @@ def test_the_later_of_several_plans_counts(plans: Plans) -> None:
     assert plans.best([None, "gone"]) is None
 
 
+METERED = """prices:
+      - lookup_key: pro_runs
+        product: pro
+        currency: usd
+        recurring: {interval: month, usage_type: metered, meter: cost_micros}
+        unit_amount: 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "plan_type", "charged"),
+    [
+        pytest.param(
+            "version: 1", "version: 1", None, set(), id="no subscription and a plan without prices"
+        ),
+        pytest.param(
+            "    display_name: Free\n",
+            f"    display_name: Free\n    {METERED}",
+            None,
+            {"cost_micros"},
+            id="a plan that wants a subscription",
+        ),
+        pytest.param(
+            "without_subscription: free",
+            "without_subscription: deny",
+            None,
+            {"cost_micros", "premium_calls"},
+            id="nobody should have run it",
+        ),
+        pytest.param(
+            "version: 1",
+            "version: 1",
+            "pro",
+            {"cost_micros", "premium_calls"},
+            id="prices by hand as well",
+        ),
+        pytest.param("    lookup_keys: [legacy_pro]\n", "", "pro", set(), id="seats alone"),
+        pytest.param(
+            "    lookup_keys: [legacy_pro]\n    prices:\n",
+            f"    {METERED}",
+            "pro",
+            {"cost_micros"},
+            id="a metered price",
+        ),
+        pytest.param(
+            "version: 1",
+            "version: 1",
+            "free",
+            {"cost_micros", "premium_calls"},
+            id="prices by metadata",
+        ),
+        pytest.param(
+            "version: 1",
+            "version: 1",
+            "gone",
+            {"cost_micros", "premium_calls"},
+            id="not in the file",
+        ),
+    ],
+)
+def test_meters_without_a_price_in_the_plan_are_not_charged(
+    edited: Edited, old: str, new: str, plan_type: str | None, charged: set[str]
+) -> None:
+    """What may have a price that the file does not have counts as charged."""
+    plans = edited(old, new)
+
+    meters = ("cost_micros", "premium_calls")
+    assert {each for each in meters if plans.charges_money(plan_type, each)} == charged
+
+
 @pytest.mark.parametrize(
     ("lookup_key", "product", "price", "expected"),
     [

@@ -422,7 +422,7 @@ async def test_explanation_of_a_run_says_who_pays_and_what_was_claimed_before(
     reader = LedgerReader(payers.database)
     printed = []
     for (event_id,) in found:
-        history = await reader.history(event_id, NOW, timedelta(hours=1))
+        history = await reader.history(event_id, NOW, timedelta(hours=1), None)
         assert history is not None
         printed.append(list(explain(history)))
 

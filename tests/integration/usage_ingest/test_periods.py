@@ -13,6 +13,7 @@ from sqlalchemy import text
 from integration.usage_ingest.test_counted import METER, known, report
 from nexus_contracts import SubscriptionChanged, SubscriptionItem, SubscriptionsRead
 from nexus_database import Database
+from nexus_plans.reading import read
 from support.waiting import eventually
 from usage_ingest.periods import Placement
 from usage_ingest.storage.periods import Periods, placement_of
@@ -28,6 +29,28 @@ DAY: Final = timedelta(days=1)
 END: Final = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + 10 * DAY
 START: Final = END - 31 * DAY
 GRACE: Final = HOUR
+
+PLANS: Final = read(
+    f"""
+version: 1
+unknown_users: free
+without_subscription: free
+default_meter: {METER}
+plans:
+  free: {{display_name: Free}}
+  pro:
+    display_name: Pro
+    prices:
+      - lookup_key: pro_runs
+        product: pro
+        currency: usd
+        recurring: {{interval: month, usage_type: metered, meter: {METER}}}
+        unit_amount: 5
+products:
+  pro: {{name: Pro}}
+""".encode(),
+    "plans.yaml",
+)
 
 
 async def subscribe(database: Database, account: UUID, **fields: Any) -> None:
@@ -46,7 +69,7 @@ async def subscribe(database: Database, account: UUID, **fields: Any) -> None:
     }
     change = SubscriptionChanged(**{**described, **fields})
     await Subscriptions(database, best=min).apply(change)
-    await Periods(database, grace=GRACE).place_again(change)
+    await Periods(database, grace=GRACE, plans=None).place_again(change)
 
 
 async def placements(database: Database) -> Mapping[int, str]:
@@ -71,7 +94,7 @@ async def revision(database: Database) -> int:
 
 async def place(database: Database, until: datetime = END + 10 * DAY) -> Mapping[Placement, int]:
     """Place what was accepted, and return how many are where."""
-    placed, more = await Periods(database, grace=GRACE).place(until)
+    placed, more = await Periods(database, grace=GRACE, plans=None).place(until)
     assert not more
     return placed
 
@@ -127,7 +150,7 @@ async def test_nobody_is_said_to_lack_a_subscription_before_all_were_read(
     """Unknown until then; a reading that began before the customer was made says nothing."""
     account = await known(database)
     await report(database, account, "cus_1", 1, at=END, answered_at=END)
-    periods = Periods(database, grace=GRACE)
+    periods = Periods(database, grace=GRACE, plans=None)
 
     assert await place(database) == {Placement.UNKNOWN: 1}
     now = datetime.now(UTC)
@@ -150,8 +173,23 @@ async def test_a_subscription_to_another_meter_bills_nothing(database: Database)
     await report(database, account, "cus_1", 7, at=END - HOUR, answered_at=END - MINUTE)
 
     assert await place(database) == {Placement.NOT_SUBSCRIBED: 1}
-    [total] = await Periods(database, grace=GRACE).sums(START)
+    [total] = await Periods(database, grace=GRACE, plans=None).sums(START)
     assert (total.placement, total.number, total.value) == (Placement.NOT_SUBSCRIBED, 1, 7)
+
+
+async def test_usage_that_the_plan_does_not_charge_raises_no_alarm(database: Database) -> None:
+    """Until a subscription becomes known that was running when it was used."""
+    account = await known(database)
+    await report(database, account, "cus_1", 7, at=END - HOUR, answered_at=END - MINUTE)
+    periods = Periods(database, grace=GRACE, plans=PLANS)
+    await periods.keep_read(SubscriptionsRead(began_at=END, ended_at=END))
+    assert await periods.place(END + DAY) == ({Placement.NOT_CHARGED: 1}, False)
+
+    items = [SubscriptionItem(price_id="price_1", product_id="prod_1", quantity=3)]
+    await subscribe(database, account, plan_type="pro", items=items)
+
+    assert await periods.place(END + DAY) == ({Placement.NOT_SUBSCRIBED: 1}, False)
+    assert await placements(database) == {7: "not_subscribed"}
 
 
 async def test_a_report_is_placed_before_its_answer_as_if_it_came_now(database: Database) -> None:
@@ -163,7 +201,9 @@ async def test_a_report_is_placed_before_its_answer_as_if_it_came_now(database: 
     report_id = (await database.run(lambda c: c.execute(query))).scalar_one()
 
     for now, placement in ((END - MINUTE, "in_period"), (END + DAY, "after_finalisation")):
-        found = await database.run(partial(placement_of, report_id=report_id, now=now, grace=GRACE))
+        found = await database.run(
+            partial(placement_of, report_id=report_id, now=now, grace=GRACE, plans=None)
+        )
         assert found == placement
 
 
@@ -240,7 +280,7 @@ async def test_all_that_was_unknown_is_placed_once_all_subscriptions_were_read(
     account = await known(database)
     for value in range(1, 11):
         await report(database, account, "cus_1", value, at=END, answered_at=END)
-    periods = Periods(database, grace=GRACE)
+    periods = Periods(database, grace=GRACE, plans=None)
     while (await periods.place(END + 10 * DAY))[1]:
         pass
 
@@ -260,7 +300,7 @@ async def test_a_change_while_reports_are_placed_is_not_missed(
     account = await known(database)
     await subscribe(database, account, status="canceled", ended_at=START)
     await report(database, account, "cus_1", 1, at=END - HOUR, answered_at=END - MINUTE)
-    periods = Periods(database, grace=GRACE)
+    periods = Periods(database, grace=GRACE, plans=None)
     stored, may_commit = asyncio.Event(), asyncio.Event()
     store = periods._store
 

@@ -207,7 +207,7 @@ async def test_explain_says_by_what_price_and_when(ledger: PricedLedger) -> None
     reader = LedgerReader(ledger.database)
 
     async def explained(run: ToolRun) -> str:
-        history = await reader.history(run.id, NOW, timedelta(hours=1))
+        history = await reader.history(run.id, NOW, timedelta(hours=1), None)
         assert history is not None
         return "\n".join(explain(history))
 

@@ -158,8 +158,8 @@ _LATER_WORD = Section(
         Panel(
             "Reports by placement",
             "Reports that Stripe accepted, a minute later: in_period and in_grace are on their"
-            " invoice. after_finalisation and not_subscribed are on none. unknown: the account's"
-            " subscriptions were not read yet.",
+            " invoice. after_finalisation and not_subscribed are on none; not_charged is on none by"
+            " its account's plan. unknown: the account's subscriptions were not read yet.",
             "short",
             (
                 Query(

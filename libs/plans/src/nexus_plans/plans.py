@@ -68,6 +68,24 @@ class Plans(Part):
         instead = self.without_subscription if known else self.unknown_users
         return None if instead == DENY else self.plans[instead]
 
+    def charges_money(self, plan_type: str | None, meter: str) -> bool:
+        """Whether usage on ``meter`` should be on an invoice, by an account's plan.
+
+        A plan with prices in the file has no others, unless it names more by their lookup keys. One
+        with neither may be priced at Stripe by metadata: that can't be known here, and it should.
+        An account without a subscription has no such price.
+
+        Args:
+            plan_type: The plan of its running subscription, if there is one.
+            meter: A meter's event name.
+        """
+        plan = self.plan(None, known=True) if plan_type is None else self.plans.get(plan_type)
+        if plan is None or plan.lookup_keys:
+            return True
+        if plan.prices:
+            return any(price.recurring.meter == meter for price in plan.prices)
+        return plan_type is not None
+
     def best(self, plan_types: Iterable[str | None]) -> str | None:
         """Return the last in the file of some plans; ``None`` if the file has none of them."""
         named = set(plan_types)

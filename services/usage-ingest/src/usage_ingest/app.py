@@ -117,7 +117,7 @@ def assemble(app: App, settings: Settings) -> None:
         announcer = Announcer(thresholds, app.publisher, plans, metrics, now=utc_now)
         app.every(FOLD_EVERY, "announce", announcer.announce)
     counted = CountedSums(app.database, lag=timedelta(seconds=settings.stripe_summary_lag_seconds))
-    periods = Periods(app.database, grace=settings.invoice_grace)
+    periods = Periods(app.database, grace=settings.invoice_grace, plans=plans)
     app.every(PLACE_EVERY, "place", partial(place_reports, periods, metrics, now=utc_now))
     measuring = partial(measure, Figures(app.database), totals, counted, metrics, now=utc_now)
     app.every(MEASURE_EVERY, "measure", measuring)

@@ -128,7 +128,9 @@ def _facts(counts: LedgerCounts | None, depths: Depths | None, now: datetime) ->
 async def explain_event(settings: ExplainSettings, parsed: argparse.Namespace) -> int:
     """Show every step of one event; fail if it is not in the ledger."""
     async with ledger_reader(settings) as reader:
-        history = await reader.history(parsed.event_id, utc_now(), settings.invoice_grace)
+        history = await reader.history(
+            parsed.event_id, utc_now(), settings.invoice_grace, settings.plans_file
+        )
     if history is None:
         show_error(
             NAME,

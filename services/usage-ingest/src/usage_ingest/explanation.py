@@ -35,6 +35,7 @@ PLACEMENTS: Final = {
     Placement.IN_GRACE: "after its billing period, and before the invoice is final",
     Placement.AFTER_FINALISATION: "the invoice of its billing period was final: it is on none",
     Placement.NOT_SUBSCRIBED: "its customer has no subscription with that meter: on no invoice",
+    Placement.NOT_CHARGED: "its account's plan has no price for that meter: on no invoice",
     Placement.UNKNOWN: (
         "its account's subscriptions were not read yet; customer-provisioner reads all once a day"
     ),

@@ -20,20 +20,30 @@ class Placement(StrEnum):
     """The invoice that it belongs to was final."""
     NOT_SUBSCRIBED = "not_subscribed"
     """Its customer has no subscription with that meter: it is on no invoice at all."""
+    NOT_CHARGED = "not_charged"
+    """Likewise, and the plan of its account has no price for that meter."""
     UNKNOWN = "unknown"
     """The account's subscriptions were not read yet."""
 
 
 def place(
-    answered_at: datetime, ends_at: datetime | None, grace: timedelta, *, known: bool
+    answered_at: datetime,
+    ends_at: datetime | None,
+    grace: timedelta,
+    *,
+    known: bool,
+    charged: bool,
 ) -> Placement:
     """Place a report that Stripe accepted at ``answered_at``.
 
     ``ends_at`` is the end of the period that its usage lies in, ``None`` if there is none.
-    ``known``: the account's subscriptions were read since the account has a customer.
+    ``known``: the account's subscriptions were read since the account has a customer. ``charged``:
+    its plan has a price for the meter, or may have one.
     """
     if ends_at is None:
-        return Placement.NOT_SUBSCRIBED if known else Placement.UNKNOWN
+        if not known:
+            return Placement.UNKNOWN
+        return Placement.NOT_SUBSCRIBED if charged else Placement.NOT_CHARGED
     if answered_at < ends_at:
         return Placement.IN_PERIOD
     return Placement.IN_GRACE if answered_at < ends_at + grace else Placement.AFTER_FINALISATION

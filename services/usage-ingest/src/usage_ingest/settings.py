@@ -147,6 +147,8 @@ class StatusSettings(DatabaseSettings):
 class ExplainSettings(InvoiceSettings, DatabaseSettings):
     """The settings of `explain`."""
 
+    plans_file: PlansFile = None
+
 
 class ReplaySettings(DatabaseSettings, BrokerSettings):
     """The settings of `replay`."""

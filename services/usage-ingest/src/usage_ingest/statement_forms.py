@@ -38,6 +38,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "unanswered": "counted, as it seems, of reports that Stripe has not answered",
     "unexplained": "the sums do not meet, for no reason that the ledger knows",
     "not_subscribed": "accepted, but the customer has no subscription with that meter",
+    "not_charged": "accepted, and the account's plan has no price for that meter",
     "after_finalisation": "accepted after the invoice of its period was final",
 }
 

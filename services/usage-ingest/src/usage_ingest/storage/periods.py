@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_contracts import SubscriptionChanged, SubscriptionsRead
 from nexus_database import Database
+from nexus_plans import Plans
 from usage_ingest.columns import Column, arrays, names, rows, selected
 from usage_ingest.periods import Placement, place
 from usage_ingest.plan_history import runs
@@ -53,10 +54,13 @@ _PERIOD: Final = """
         WHERE s.account_id = r.account_id AND r.meter = ANY(p.meters)
           AND p.period_start <= r.occurred_at AND p.period_end > r.occurred_at) period ON true
 """
-_KNOWN: Final = """
+_ACCOUNT: Final = """
        EXISTS (SELECT FROM account_subscriptions s WHERE s.account_id = r.account_id)
        OR EXISTS (SELECT FROM subscriptions_read s JOIN billing_accounts a
-                      ON a.user_id = r.account_id AND a.updated_at <= s.began_at) AS known
+                      ON a.user_id = r.account_id AND a.updated_at <= s.began_at) AS known,
+       (SELECT plan_type FROM account_plans p
+         WHERE p.account_id = r.account_id AND p.since <= r.occurred_at
+         ORDER BY p.since DESC LIMIT 1) AS plan_type
 """
 
 TAKE: Final = text(f"""
@@ -71,7 +75,7 @@ WITH due AS MATERIALIZED (
            u.answered_at
       FROM due d JOIN usage_reports u USING (report_id)
 )
-SELECT r.*, period.ends_at, {_KNOWN},
+SELECT r.*, period.ends_at, {_ACCOUNT},
        (SELECT placement FROM report_placements p WHERE p.report_id = r.report_id) AS before
   FROM r {_PERIOD}
 """)  # noqa: S608 - of this module's constants
@@ -93,7 +97,7 @@ SELECT report_id, (SELECT count(*) FROM page) AS number FROM page ORDER BY repor
 
 QUEUE_UNKNOWN: Final = _queue("placement = 'unknown'")
 QUEUE_ACCOUNT: Final = _queue(
-    "placement IN ('not_subscribed', 'unknown') AND account_id = :account_id"
+    "placement IN ('not_subscribed', 'not_charged', 'unknown') AND account_id = :account_id"
 )
 
 # Usage after a subscription's end may have been placed in the period that it would have had.
@@ -136,7 +140,7 @@ SELECT placement, count(*) AS number, coalesce(sum(value), 0)::bigint AS value
 """)
 
 OF_REPORT: Final = text(f"""
-SELECT r.answered_at, period.ends_at, {_KNOWN}
+SELECT r.meter, r.answered_at, period.ends_at, {_ACCOUNT}
   FROM (SELECT user_id AS account_id, meter, occurred_at, answered_at FROM usage_reports
          WHERE report_id = :report_id) r
   {_PERIOD}
@@ -166,11 +170,15 @@ class PlacementSum:
 
 
 class Periods:
-    """Places accepted reports by their accounts' billing periods; ``grace`` is Stripe's setting."""
+    """Places accepted reports by their accounts' billing periods and ``plans``.
 
-    def __init__(self, database: Database, *, grace: timedelta) -> None:
+    ``grace`` is Stripe's setting.
+    """
+
+    def __init__(self, database: Database, *, grace: timedelta, plans: Plans | None) -> None:
         self._database = database
         self._grace = grace
+        self._plans = plans
 
     async def keep_read(self, read: SubscriptionsRead) -> None:
         """Store that every subscription was read.
@@ -248,7 +256,7 @@ class Periods:
         for row in found:
             if row.state != "reported":
                 continue
-            where = place(row.answered_at, row.ends_at, self._grace, known=row.known)
+            where = _placement(row, row.answered_at, self._grace, self._plans)
             if not row.again or where != (row.before or Placement.IN_PERIOD):
                 counts[where] += 1
             if where != Placement.IN_PERIOD:
@@ -273,8 +281,19 @@ class Periods:
 
 
 async def placement_of(
-    connection: AsyncConnection, report_id: UUID, now: datetime, grace: timedelta
+    connection: AsyncConnection,
+    report_id: UUID,
+    now: datetime,
+    grace: timedelta,
+    plans: Plans | None,
 ) -> Placement:
     """Return where a report of the ledger ended up, or would if it was accepted ``now``."""
     row = (await connection.execute(OF_REPORT, {"report_id": report_id})).one()
-    return place(row.answered_at or now, row.ends_at, grace, known=row.known)
+    return _placement(row, row.answered_at or now, grace, plans)
+
+
+def _placement(
+    row: Row[Any], answered_at: datetime, grace: timedelta, plans: Plans | None
+) -> Placement:
+    charged = plans is None or plans.charges_money(row.plan_type, row.meter)
+    return place(answered_at, row.ends_at, grace, known=row.known, charged=charged)

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_contracts import UsageRecorded
 from nexus_database import Database
+from nexus_plans import Plans
 from usage_ingest.explanation import MAX_COUNTED, Assignment, EventHistory
 from usage_ingest.payers import assigned_at
 from usage_ingest.periods import Placement
@@ -239,10 +240,13 @@ class LedgerReader:
 
         return await self._database.run(work)
 
-    async def history(self, event_id: UUID, now: datetime, grace: timedelta) -> EventHistory | None:
+    async def history(
+        self, event_id: UUID, now: datetime, grace: timedelta, plans: Plans | None
+    ) -> EventHistory | None:
         """Return an event and its reports, or ``None`` if it is not in the ledger.
 
-        ``grace`` is how long Stripe takes usage after the end of its billing period.
+        ``grace`` is how long Stripe takes usage after the end of its billing period; ``plans`` say
+        what is charged.
 
         Raises:
             DatabaseUnavailableError: the database can't be used.
@@ -263,7 +267,7 @@ class LedgerReader:
         ]
         placements = [
             await self._database.run(
-                partial(placement_of, report_id=row["report_id"], now=now, grace=grace)
+                partial(placement_of, report_id=row["report_id"], now=now, grace=grace, plans=plans)
             )
             for row in rows
         ]

@@ -28,13 +28,14 @@ CREATE TABLE report_placements (
     occurred_at timestamptz NOT NULL,
     answered_at timestamptz NOT NULL,
     placement   text NOT NULL
-        CHECK (placement IN ('in_grace', 'after_finalisation', 'not_subscribed', 'unknown'))
+        CHECK (placement IN (
+            'in_grace', 'after_finalisation', 'not_subscribed', 'not_charged', 'unknown'))
 )
 """,
     # Those that later news of subscriptions may place elsewhere.
     """
 CREATE INDEX report_placements_open ON report_placements (account_id, report_id)
- WHERE placement IN ('not_subscribed', 'unknown')
+ WHERE placement IN ('not_subscribed', 'not_charged', 'unknown')
 """,
     "CREATE INDEX report_placements_answered ON report_placements (answered_at)",
     # Reports to be placed, or placed `again`. They are queued as the ledger gets their answers: it
