@@ -1,13 +1,16 @@
 """Does reading Stripe's own sums cost reports their pace? The reporter works off a backlog.
 
 In turns it has nothing to read, and as many customers as it can read at its pace meanwhile. Compare
-the reports per second and the processor time of one run of this program alone.
+the reports per second and the processor time of one run of this program alone. At last it has
+nothing but sums to read, which says what a reading costs.
 """
 
 import argparse
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
+from operator import le
 from pathlib import Path
 from typing import Final
 
@@ -35,7 +38,11 @@ INSERT INTO summaries_due (stripe_customer_id, meter, active_at, wanted_at, next
 SELECT unnest(ARRAY[{{}}]), '{METER}', now(), now(), now() - interval '1 hour'
 """
 WARM_SHARE: Final = 0.1
-"""Of the reports are answered before it is measured."""
+"""Of the reports are answered, or of the customers read, before it is measured."""
+
+READERS_ONLY: Final = {"STRIPE_READS_PER_SECOND": "50"}
+CUSTOMERS_ALONE: Final = 800
+"""Customers whose sums are read while there are no reports, and how fast."""
 
 
 async def measure(servers: Servers, count: int, seconds: float, *, reading: bool) -> Cost:
@@ -55,8 +62,7 @@ async def measure(servers: Servers, count: int, seconds: float, *, reading: bool
             platform.vhost, examples, count, exchange=INTERNAL, queue=USAGE_RECORDED_QUEUE
         )
         if reading:
-            names = ", ".join(f"'{customer}'" for customer in customers)
-            await platform.rows(MODULE, f"{DUE.format(names)} RETURNING 1")
+            await _due(platform, customers)
         platform.start(SERVICE)
         early = await _moment(platform, servers, int(count * WARM_SHARE), seconds)
         read_before = await platform.vhost.depth(USAGE_COUNTED_QUEUE)
@@ -64,6 +70,33 @@ async def measure(servers: Servers, count: int, seconds: float, *, reading: bool
         read = await platform.vhost.depth(USAGE_COUNTED_QUEUE) - read_before
         say(f"{read} readings in {late.time - early.time:.1f} s")
     return Cost.between(early, late)
+
+
+async def measure_readings(servers: Servers, seconds: float) -> Cost:
+    """Return what a reading costs while there are no reports.
+
+    Raises:
+        AssertionError: not all was read in time.
+    """
+    logs = Path(tempfile.mkdtemp(dir=servers.directory))
+    settings = SETTINGS | READERS_ONLY
+    async with standalone_platform(
+        servers.broker, servers.postgres, logs, settings, [MODULE]
+    ) as platform:
+        platform.start_stripe()
+        await _due(platform, await platform.customers(CUSTOMERS_ALONE))
+        platform.start(SERVICE)
+        moments = []
+        for number in (int(CUSTOMERS_ALONE * WARM_SHARE), CUSTOMERS_ALONE):
+            depth = partial(platform.vhost.depth, USAGE_COUNTED_QUEUE)
+            read = await eventually(depth, partial(le, number), within=seconds, every=0.2)
+            moments.append(_now(platform, servers, read))
+    return Cost.between(*moments)
+
+
+async def _due(platform: Platform, customers: Sequence[str]) -> None:
+    names = ", ".join(f"'{customer}'" for customer in customers)
+    await platform.rows(MODULE, f"{DUE.format(names)} RETURNING 1")
 
 
 async def _moment(platform: Platform, servers: Servers, number: int, seconds: float) -> Moment:
@@ -75,9 +108,13 @@ async def _moment(platform: Platform, servers: Servers, number: int, seconds: fl
         reached = await eventually(
             counted, lambda found: found >= number, within=seconds, every=0.2
         )
-    roots = platform.services[SERVICE].pid
-    assert roots is not None
-    return Moment.now(reached, {"reporter": [roots], **servers.parts})
+    return _now(platform, servers, reached)
+
+
+def _now(platform: Platform, servers: Servers, number: int) -> Moment:
+    root = platform.services[SERVICE].pid
+    assert root is not None
+    return Moment.now(number, {"reporter": [root], **servers.parts})
 
 
 def rows(costs: Mapping[str, list[Cost]]) -> list[list[str]]:
@@ -99,7 +136,7 @@ def rows(costs: Mapping[str, list[Cost]]) -> list[list[str]]:
 
 
 async def main(options: argparse.Namespace) -> None:
-    """Measure both in turns, and print a table."""
+    """Measure both in turns, then readings alone, and print tables."""
     costs: dict[str, list[Cost]] = {"nothing": [], f"{READS_PER_SECOND} a second": []}
     with durable_servers() as servers:
         for turn in range(options.rounds):
@@ -108,9 +145,12 @@ async def main(options: argparse.Namespace) -> None:
                 cost = await measure(servers, options.count, options.seconds, reading=reading)
                 its.append(cost)
                 say(f"round {turn + 1}, {name}: {cost.rate:,.0f}/s, {cost.micros['reporter']:.0f}")
+        alone = await measure_readings(servers, options.seconds)
     print(f"reading_cost: median of {options.rounds}, load average {load_average()}\n")
     parts = [f"{part} µs" for part in next(iter(costs.values()))[0].micros]
     print(table(["read", "reports/s", "ratio", *parts, "reporter's ratio"], rows(costs)), end="")
+    micros = [f"{value:,.0f}" for value in alone.micros.values()]
+    print(f"\n{table(['readings/s alone', *parts], [[f'{alone.rate:.0f}', *micros]])}", end="")
 
 
 if __name__ == "__main__":
