@@ -13,6 +13,7 @@ from support.events import provisioned
 from usage_ingest.reconciliation import Named
 from usage_ingest.storage.accounts import Accounts
 from usage_ingest.storage.counted import CountedSums
+from usage_ingest.storage.differences import DifferenceReader
 
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR: Final = timedelta(hours=1)
@@ -90,9 +91,9 @@ async def test_a_sum_that_lacks_a_report_is_a_difference_until_it_is_there(
     await report(database, account, "cus_1", 3)
 
     first = await sums.apply(reading("cus_1", (NOON, 5.0), as_of=NOON + 2 * HOUR))
+    repeated = await sums.apply(reading("cus_1", (NOON, 5.0), as_of=NOON + 2 * HOUR))
     again = await sums.apply(reading("cus_1", (NOON, 5.0), as_of=NOON + 3 * HOUR))
-    assert first is not None
-    assert again is not None
+    assert repeated.opened == ()
     assert [each.named for each in first.opened] == [Named.LOWER]
     assert again.opened == ()
     assert await differences(database) == [("lower", 8, 5.0, True)]
@@ -100,20 +101,83 @@ async def test_a_sum_that_lacks_a_report_is_a_difference_until_it_is_there(
     assert (open_one.named, open_one.number, open_one.age) == (Named.LOWER, 1, 7200.0)
 
     mended = await sums.apply(reading("cus_1", (NOON, 8.0), as_of=NOON + 5 * HOUR))
-    assert mended is not None
     assert (mended.opened, mended.closed) == ((), 1)
     assert await differences(database) == [("lower", 8, 5.0, False)]
     assert await sums.open_differences(NOON + 5 * HOUR) == []
 
+    await sums.apply(reading("cus_1", (NOON, 7.0), as_of=NOON + 6 * HOUR))
+    [back] = await sums.open_differences(NOON + 7 * HOUR)
+    assert back.age == 3600.0
+    assert await differences(database) == [("lower", 8, 7.0, True)]
 
-async def test_an_older_reading_changes_nothing(database: Database) -> None:
+
+async def test_an_older_reading_of_the_same_hours_changes_nothing(database: Database) -> None:
     """Messages overtake each other, and a dead letter may be moved days later."""
     sums, account = CountedSums(database, lag=HOUR), await known(database)
     await report(database, account, "cus_1", 5)
-    await sums.apply(reading("cus_1", (NOON, 5.0), as_of=NOON + 3 * HOUR))
+    await report(database, account, "cus_1", 3, at=NOON + HOUR)
+    newer = reading("cus_1", (NOON, 5.0), (NOON + HOUR, 2.0), as_of=NOON + 4 * HOUR)
+    await sums.apply(newer)
 
-    assert await sums.apply(reading("cus_1", as_of=NOON + 2 * HOUR)) is None
-    assert await differences(database) == []
+    for hours in ((), ((NOON, 5.0), (NOON + HOUR, 3.0)), ((NOON, 9.0),)):
+        older = await sums.apply(reading("cus_1", *hours, as_of=NOON + 3 * HOUR))
+        assert (older.opened, older.closed, older.lags) == ((), 0, ())
+
+    assert await differences(database) == [("lower", 3, 2.0, True)]
+    assert await sums.last_reading() == newer.as_of
+
+
+async def test_an_older_reading_of_other_hours_is_compared(database: Database) -> None:
+    """The next reading no longer goes back so far: nothing else would find what is lost there."""
+    sums, account = CountedSums(database, lag=HOUR), await known(database)
+    before = NOON - 20 * HOUR
+    await report(database, account, "cus_1", 5, at=before)
+    await sums.apply(reading("cus_1", as_of=NOON + 3 * HOUR))
+    page = reading("cus_1", as_of=NOON + 2 * HOUR).model_copy(
+        update={"start": NOON - 24 * HOUR, "end": NOON - 12 * HOUR}
+    )
+
+    overtaken = await sums.apply(page)
+
+    assert [each.hour for each in overtaken.opened] == [before]
+
+
+async def test_reports_of_one_hour_are_added_up_by_when_they_were_answered(
+    database: Database,
+) -> None:
+    """What must be shown is told from what may be; an answer of exactly the lag must be."""
+    sums, account = CountedSums(database, lag=HOUR), await known(database)
+    as_of = NOON + 5 * HOUR
+    second = timedelta(seconds=1)
+    for value, before in ((5, 2 * HOUR), (7, HOUR), (3, HOUR - second), (2, second)):
+        await report(database, account, "cus_1", value, answered_at=as_of - before)
+    await report(database, account, "cus_1", 100, state="forwarded")
+
+    for value, by in ((11.0, [-1]), (12.0, []), (117.0, []), (118.0, [1])):
+        compared = await sums.apply(reading("cus_1", (NOON, value), as_of=as_of))
+        assert [each.by for each in compared.opened] == by
+
+
+async def test_an_hour_that_was_not_read_since_its_report_came_says_nothing_of_it(
+    database: Database,
+) -> None:
+    """Each hour has the time of its own reading, not that of the customer's last one."""
+    sums, account = CountedSums(database, lag=HOUR), await known(database)
+    await report(database, account, "cus_1", 5)
+    read_at = NOON + 2 * HOUR
+    await sums.apply(reading("cus_1", as_of=read_at))
+    await report(database, account, "cus_1", 3, at=NOON + HOUR)
+    others = reading("cus_1", as_of=NOON + 90 * HOUR).model_copy(
+        update={"start": NOON + 12 * HOUR, "end": NOON + 24 * HOUR}
+    )
+    await sums.apply(others)
+
+    reader = DifferenceReader(database)
+    read = await reader.hour("cus_1", METER, NOON)
+    assert read is not None
+    assert (read.as_of, read.counted) == (read_at, 0.0)
+    assert read.difference is not None
+    assert await reader.hour("cus_1", METER, NOON + HOUR) is None
 
 
 async def test_what_stripe_shows_late_is_no_difference(database: Database) -> None:
@@ -124,8 +188,6 @@ async def test_what_stripe_shows_late_is_no_difference(database: Database) -> No
     early = await sums.apply(reading("cus_1", as_of=NOON + timedelta(minutes=10)))
     late = await sums.apply(reading("cus_1", (NOON, 5.0), as_of=NOON + timedelta(minutes=30)))
 
-    assert early is not None
-    assert late is not None
     assert (early.opened, early.lags, late.lags) == ((), (), (1800.0,))
     assert await differences(database) == []
 

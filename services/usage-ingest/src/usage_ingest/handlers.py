@@ -266,18 +266,17 @@ async def compare_counted(
         DatabaseUnavailableError: nothing was stored.
     """
     compared = await counted.apply(event.data)
-    if compared is not None:
-        metrics.compared(compared)
-        for each in compared.opened:
-            log.warning(
-                "difference_found",
-                customer=event.data.stripe_customer_id,
-                meter=event.data.meter,
-                hour=each.hour.isoformat(),
-                kind=each.named.value,
-                expected=each.expected,
-                counted=each.counted,
-            )
+    metrics.compared(compared)
+    for each in compared.opened:
+        log.warning(
+            "difference_found",
+            customer=event.data.stripe_customer_id,
+            meter=event.data.meter,
+            hour=each.hour.isoformat(),
+            kind=each.named.value,
+            expected=each.expected,
+            counted=each.counted,
+        )
     return Done()
 
 

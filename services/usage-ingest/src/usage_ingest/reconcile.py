@@ -12,7 +12,7 @@ from nexus_database.settings import DatabaseSettings
 from nexus_messaging.clock import utc_now
 from nexus_service.command import FAILED, SUCCESS
 from nexus_service.console import Cell, Row, Tone, rfc_3339, show_json, show_line, show_table
-from usage_ingest.reconciliation import Named, infer, suspects
+from usage_ingest.reconciliation import Named, as_number, infer, suspects
 from usage_ingest.settings import NAME
 from usage_ingest.storage.counted import find_last_reading
 from usage_ingest.storage.differences import DifferenceReader, OpenDifference
@@ -143,4 +143,5 @@ def _cells(each: OpenDifference, now: datetime) -> tuple[Cell, ...]:
 
 
 def _shown(value: float) -> int | str:
-    return int(value) if float(value).is_integer() else str(value)
+    number = as_number(value)
+    return number if isinstance(number, int) else str(number)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 from nexus_contracts import UsageCounted
@@ -31,6 +31,14 @@ call, which follows at once. One that waited for long in stripe-reporter's queue
 
 Number = int | float
 """Stripe's sums are floats; a whole one is taken for a whole number."""
+
+MAX_WHOLE: Final = 2.0**63
+"""From here on a float stays one: no sum of reports is as large, and digits would be invented."""
+
+
+def as_number(value: float) -> Number:
+    """Return a sum as a whole number, if it is one."""
+    return int(value) if float(value).is_integer() and abs(value) < MAX_WHOLE else value
 
 
 class Standing(StrEnum):
@@ -83,6 +91,31 @@ class HourReport:
         return last_call is not None and last_call + MAX_LAG <= as_of
 
 
+@dataclass(frozen=True, slots=True)
+class ReportSum:
+    """Reports of one standing, added up; the latest was answered at ``answered_at``."""
+
+    value: int
+    standing: Standing
+    answered_at: datetime | None
+
+
+class Portion(Protocol):
+    """A report, or a sum of reports, as a comparison takes it."""
+
+    @property
+    def value(self) -> int:
+        """What it adds to Stripe's sum, if Stripe counts it."""
+
+    @property
+    def standing(self) -> Standing:
+        """What the ledger knows of it at Stripe."""
+
+    @property
+    def answered_at(self) -> datetime | None:
+        """When it was answered last."""
+
+
 class Kind(StrEnum):
     """How Stripe's sum compares with the ledger's."""
 
@@ -116,9 +149,7 @@ class Verdict:
         return self.counted - self.at_most if self.kind is Kind.HIGHER else 0
 
 
-def compare(
-    reports: Iterable[HourReport], counted: float, as_of: datetime, lag: timedelta
-) -> Verdict:
+def compare(reports: Iterable[Portion], counted: float, as_of: datetime, lag: timedelta) -> Verdict:
     """Compare an hour's reports with what Stripe had counted when it was read at ``as_of``.
 
     What was accepted less than ``lag`` before may or may not be shown, and a report without an
@@ -140,7 +171,7 @@ def compare(
         kind = Kind.HIGHER
     else:
         kind = Kind.LAGGING if counted < float(sure + lately) else Kind.EQUAL
-    return Verdict(kind, int(counted) if counted.is_integer() else counted, sure, at_most)
+    return Verdict(kind, as_number(counted), sure, at_most)
 
 
 class Named(StrEnum):
@@ -176,7 +207,7 @@ class Difference:
     @property
     def by(self) -> Number:
         """How much Stripe has too much, or, below 0, too little."""
-        counted = int(self.counted) if self.counted.is_integer() else self.counted
+        counted = as_number(self.counted)
         least = self.expected if counted < self.expected else self.at_most
         return counted - least
 
@@ -185,8 +216,9 @@ class Difference:
 class Comparison:
     """What a reading says of its hours.
 
-    ``hours`` are those in which there is anything to keep. ``lags`` are the seconds from the last
-    answer to the reading that showed all that was accepted, of hours that had been seen without.
+    ``hours`` are those in which Stripe has counted anything, or the ledger has reports. ``lags``
+    are the seconds from the last answer to the reading that showed all that was accepted, of hours
+    that had been seen without.
     """
 
     hours: tuple[ComparedHour, ...]
@@ -196,9 +228,10 @@ class Comparison:
 
 def compare_reading(
     reading: UsageCounted,
-    reports: Mapping[datetime, Sequence[HourReport]],
+    reports: Mapping[datetime, Sequence[Portion]],
     *,
     lagged: Collection[datetime],
+    read_since: Collection[datetime] = (),
     ours: bool,
     lag: timedelta,
 ) -> Comparison:
@@ -208,16 +241,17 @@ def compare_reading(
         reading: What Stripe had counted; an hour that it does not list has nothing.
         reports: By hour, all reports of its customer and meter.
         lagged: The hours that an earlier reading saw without all that was accepted.
+        read_since: The hours that a reading which began later has: this one says nothing of them.
         ours: Whether the ledger has an account with this customer.
         lag: How long Stripe may take to show what it accepted.
     """
     counted = {each.start: each.value for each in reading.hours}
     hours, differences, lags = [], [], []
-    for hour in sorted(reports.keys() | counted.keys()):
+    for hour in sorted((reports.keys() | counted.keys()).difference(read_since)):
         its, value = reports.get(hour, ()), counted.get(hour, 0.0)
         verdict = compare(its, value, reading.as_of, lag)
         lagging = verdict.kind is Kind.LAGGING
-        if value or lagging:
+        if value or its:
             hours.append(ComparedHour(hour, value, lagging))
         if hour in lagged and verdict.kind is Kind.EQUAL and not _any_shadow(its):
             lags.append(_since_the_last_answer(its, reading.as_of))
@@ -234,11 +268,11 @@ def _named(verdict: Verdict, *, gone: bool, ours: bool) -> Named | None:
     return {Kind.LOWER: Named.LOWER, Kind.HIGHER: Named.HIGHER}.get(verdict.kind)
 
 
-def _any_shadow(reports: Iterable[HourReport]) -> bool:
+def _any_shadow(reports: Iterable[Portion]) -> bool:
     return any(each.standing is Standing.SHADOW for each in reports)
 
 
-def _since_the_last_answer(reports: Sequence[HourReport], as_of: datetime) -> float:
+def _since_the_last_answer(reports: Sequence[Portion], as_of: datetime) -> float:
     answered = [each.answered_at for each in reports if each.answered_at is not None]
     return max(0.0, (as_of - max(answered, default=as_of)).total_seconds())
 

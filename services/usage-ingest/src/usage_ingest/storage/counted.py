@@ -11,38 +11,49 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from nexus_contracts import UsageCounted
 from nexus_database import Database
 from usage_ingest.columns import Column, arrays, names, rows, selected
-from usage_ingest.reconciliation import Difference, HourReport, Named, compare_reading
+from usage_ingest.reconciliation import (
+    Difference,
+    Named,
+    ReportSum,
+    compare_reading,
+    standing_of,
+)
 
 HOUR: Final = timedelta(hours=1)
 
-# It also keeps other readings of the pair waiting until this one is stored. All pages of a reading
-# are of one time.
-NEWER: Final = text("""
+# It also keeps other readings of the pair waiting until this one is stored.
+PAIR: Final = text("""
 INSERT INTO counted_pairs AS p (stripe_customer_id, meter, as_of)
 VALUES (:stripe_customer_id, :meter, :as_of)
-ON CONFLICT (stripe_customer_id, meter) DO UPDATE SET as_of = excluded.as_of
- WHERE p.as_of <= excluded.as_of
-RETURNING as_of
+ON CONFLICT (stripe_customer_id, meter) DO UPDATE SET as_of = greatest(p.as_of, excluded.as_of)
 """)
 
 ACCOUNTS: Final = text("""
 SELECT account_id FROM account_customers WHERE stripe_customer_id = :stripe_customer_id
 """)
 
-# Each hour and account is looked up in the index of hours.
+# Each hour and account is looked up in the index of hours. An hour may have thousands of reports:
+# those are added up of which a comparison says the same.
 REPORTS: Final = text("""
-SELECT date_bin('1 hour', occurred_at, timestamptz 'epoch') AS hour, report_id, value, state,
-       CASE WHEN state = 'shadow' THEN created_at ELSE answered_at END AS answered_at, ever_unknown
-  FROM usage_reports
- WHERE date_bin('1 hour', occurred_at, timestamptz 'epoch') = ANY(CAST(:hours AS timestamptz[]))
-   AND user_id = ANY(CAST(:accounts AS uuid[]))
-   AND stripe_customer_id = :stripe_customer_id AND meter = :meter
+SELECT hour, state, ever_unknown, max(answered_at) AS answered_at, sum(value) AS value
+  FROM (SELECT date_bin('1 hour', occurred_at, timestamptz 'epoch') AS hour, state, ever_unknown,
+               value, CASE WHEN state = 'shadow' THEN created_at ELSE answered_at END AS answered_at
+          FROM usage_reports
+         WHERE date_bin('1 hour', occurred_at, timestamptz 'epoch')
+               = ANY(CAST(:hours AS timestamptz[]))
+           AND user_id = ANY(CAST(:accounts AS uuid[]))
+           AND stripe_customer_id = :stripe_customer_id AND meter = :meter) r
+ GROUP BY hour, state, ever_unknown, answered_at > :shown_by
 """)
 
-LAGGING: Final = text("""
-SELECT hour FROM counted_hours
- WHERE stripe_customer_id = :stripe_customer_id AND meter = :meter
-   AND hour >= :start AND hour < :end AND lagging
+BEFORE: Final = text("""
+SELECT h.hour, h.lagging, h.as_of, d.hour IS NOT NULL AS differs
+  FROM counted_hours h
+  LEFT JOIN differences d
+         ON (d.stripe_customer_id, d.meter, d.hour) = (h.stripe_customer_id, h.meter, h.hour)
+        AND d.closed_at IS NULL
+ WHERE h.stripe_customer_id = :stripe_customer_id AND h.meter = :meter
+   AND h.hour >= :start AND h.hour < :end
 """)
 
 HOURS: Final = (
@@ -54,6 +65,7 @@ FORGET: Final = text("""
 DELETE FROM counted_hours
  WHERE stripe_customer_id = :stripe_customer_id AND meter = :meter
    AND hour >= :start AND hour < :end AND hour <> ALL(CAST(:hour AS timestamptz[]))
+   AND as_of <= :as_of
 """)
 KEEP: Final = text(f"""
 INSERT INTO counted_hours (stripe_customer_id, meter, as_of, {names(HOURS)})
@@ -73,21 +85,18 @@ CLOSE: Final = text("""
 UPDATE differences SET closed_at = :as_of
  WHERE stripe_customer_id = :stripe_customer_id AND meter = :meter
    AND hour >= :start AND hour < :end AND hour <> ALL(CAST(:hour AS timestamptz[]))
-   AND closed_at IS NULL
+   AND closed_at IS NULL AND last_seen <= :as_of
 RETURNING hour
 """)
 OPEN: Final = text(f"""
-WITH kept AS (
-    INSERT INTO differences AS d (
-        stripe_customer_id, meter, first_seen, last_seen, {names(DIFFERENCES)})
-    SELECT :stripe_customer_id, :meter, :as_of, :as_of, {selected(DIFFERENCES)}
-      FROM {rows(DIFFERENCES)}
-    ON CONFLICT (stripe_customer_id, meter, hour) DO UPDATE
-       SET kind = excluded.kind, expected = excluded.expected, at_most = excluded.at_most,
-           counted = excluded.counted, last_seen = excluded.last_seen, closed_at = NULL,
-           first_seen = CASE WHEN d.closed_at IS NULL THEN d.first_seen ELSE :as_of END
-    RETURNING d.hour, d.first_seen)
-SELECT hour FROM kept WHERE first_seen = :as_of
+INSERT INTO differences AS d (
+    stripe_customer_id, meter, first_seen, last_seen, {names(DIFFERENCES)})
+SELECT :stripe_customer_id, :meter, :as_of, :as_of, {selected(DIFFERENCES)}
+  FROM {rows(DIFFERENCES)}
+ON CONFLICT (stripe_customer_id, meter, hour) DO UPDATE
+   SET kind = excluded.kind, expected = excluded.expected, at_most = excluded.at_most,
+       counted = excluded.counted, last_seen = excluded.last_seen, closed_at = NULL,
+       first_seen = CASE WHEN d.closed_at IS NULL THEN d.first_seen ELSE :as_of END
 """)  # noqa: S608 - likewise
 
 
@@ -126,8 +135,8 @@ class CountedSums:
         self._database = database
         self._lag = lag
 
-    async def apply(self, reading: UsageCounted) -> Compared | None:
-        """Store a reading and compare its hours; return ``None`` for one that is outdated.
+    async def apply(self, reading: UsageCounted) -> Compared:
+        """Store a reading and compare its hours, but for those that were read since.
 
         Raises:
             RowsBusyError: another reading of the same customer and meter is being stored.
@@ -137,27 +146,30 @@ class CountedSums:
         span = pair | {"start": reading.start, "end": reading.end}
         when = {"as_of": reading.as_of}
 
-        async def work(connection: AsyncConnection) -> Compared | None:
-            if (await connection.execute(NEWER, pair | when)).first() is None:
-                return None
+        async def work(connection: AsyncConnection) -> Compared:
+            await connection.execute(PAIR, pair | when)
+            before = (await connection.execute(BEFORE, span)).all()
             accounts = (await connection.execute(ACCOUNTS, pair)).scalars().all()
             looked_up = pair | {"accounts": accounts, "hours": _hours(reading)}
+            looked_up["shown_by"] = reading.as_of - self._lag
             comparison = compare_reading(
                 reading,
                 _by_hour(await connection.execute(REPORTS, looked_up)),
-                lagged=(await connection.execute(LAGGING, span)).scalars().all(),
+                lagged={row.hour for row in before if row.lagging},
+                read_since={row.hour for row in before if row.as_of > reading.as_of},
                 ours=bool(accounts),
                 lag=self._lag,
             )
             kept = arrays(HOURS, comparison.hours)
-            await connection.execute(FORGET, span | {"hour": kept["hour"]})
+            await connection.execute(FORGET, span | when | {"hour": kept["hour"]})
             await connection.execute(KEEP, pair | when | kept)
 
             different = arrays(DIFFERENCES, comparison.differences)
             closed = await connection.execute(CLOSE, span | when | {"hour": different["hour"]})
-            opened = (await connection.execute(OPEN, pair | when | different)).scalars().all()
+            await connection.execute(OPEN, pair | when | different)
+            known = {row.hour for row in before if row.differs}
             return Compared(
-                tuple(each for each in comparison.differences if each.hour in opened),
+                tuple(each for each in comparison.differences if each.hour not in known),
                 len(closed.all()),
                 comparison.lags,
             )
@@ -197,9 +209,10 @@ def _hours(reading: UsageCounted) -> list[datetime]:
     return [reading.start + place * HOUR for place in range(number)]
 
 
-def _by_hour(reports: Iterable[Row[Any]]) -> dict[datetime, list[HourReport]]:
-    found: dict[datetime, list[HourReport]] = {}
-    for row in reports:
-        report = HourReport(row.report_id, row.value, row.state, row.answered_at, row.ever_unknown)
-        found.setdefault(row.hour, []).append(report)
+def _by_hour(sums: Iterable[Row[Any]]) -> dict[datetime, list[ReportSum]]:
+    found: dict[datetime, list[ReportSum]] = {}
+    for row in sums:
+        standing = standing_of(row.state, ever_unknown=row.ever_unknown)
+        added_up = ReportSum(int(row.value), standing, row.answered_at)
+        found.setdefault(row.hour, []).append(added_up)
     return found

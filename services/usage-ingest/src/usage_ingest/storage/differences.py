@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import Row, text
@@ -43,15 +44,12 @@ SELECT r.report_id, r.identifier, r.value, r.state, r.ever_unknown, r.reason, r.
 """)
 
 SUM: Final = text("""
-SELECT p.as_of, coalesce(h.value, 0) AS counted, coalesce(h.lagging, false) AS lagging,
-       d.kind, d.expected, d.at_most
-  FROM counted_pairs p
-  LEFT JOIN counted_hours h
-         ON (h.stripe_customer_id, h.meter, h.hour) = (p.stripe_customer_id, p.meter, :hour)
+SELECT h.as_of, h.value AS counted, h.lagging, d.kind, d.expected, d.at_most
+  FROM counted_hours h
   LEFT JOIN differences d
-         ON (d.stripe_customer_id, d.meter, d.hour) = (p.stripe_customer_id, p.meter, :hour)
+         ON (d.stripe_customer_id, d.meter, d.hour) = (h.stripe_customer_id, h.meter, h.hour)
         AND d.closed_at IS NULL
- WHERE p.stripe_customer_id = :stripe_customer_id AND p.meter = :meter
+ WHERE h.stripe_customer_id = :stripe_customer_id AND h.meter = :meter AND h.hour = :hour
 """)
 
 
@@ -102,33 +100,31 @@ class DifferenceReader:
             "most": PAGE,
         }
 
-        async def page(connection: AsyncConnection) -> Sequence[OpenDifference]:
-            rows = await connection.execute(DIFFERENCES, wanted | place)
-            return [
-                OpenDifference(
+        async def page(connection: AsyncConnection) -> Sequence[Row[Any]]:
+            return (await connection.execute(DIFFERENCES, wanted | place)).all()
+
+        while found := await self._database.run(page):
+            for row in found:
+                # One by one: an hour may have thousands of reports.
+                reports = await self._database.run(partial(_reports, of=row._asdict()))
+                yield OpenDifference(
                     row.stripe_customer_id,
                     row.meter,
                     _difference(row),
                     row.first_seen,
                     row.last_seen,
-                    await _reports(connection, row._asdict()),
+                    reports,
                 )
-                for row in rows.all()
-            ]
-
-        while found := await self._database.run(page):
-            for each in found:
-                yield each
             last = found[-1]
             place = {
                 "first_seen": last.first_seen,
-                "last_customer": last.customer,
+                "last_customer": last.stripe_customer_id,
                 "last_meter": last.meter,
-                "last_hour": last.difference.hour,
+                "last_hour": last.hour,
             }
 
     async def hour(self, customer: str, meter: str, hour: datetime) -> HourAtStripe | None:
-        """Return Stripe's sum of an hour, ``None`` if it was never read.
+        """Return Stripe's sum of an hour, ``None`` if it was not read since it has reports.
 
         Raises:
             DatabaseUnavailableError: the database can't be used.

@@ -42,7 +42,7 @@ SELECT stripe_customer_id, user_id FROM billing_accounts
  UNION
 SELECT stripe_customer_id, user_id FROM usage_reports
 """,
-    # The time of the last reading of a customer and meter, and how far back it went.
+    # The time of the last reading of a customer and meter.
     """
 CREATE TABLE counted_pairs (
     stripe_customer_id text NOT NULL,
@@ -52,7 +52,7 @@ CREATE TABLE counted_pairs (
 )
 """,
     "CREATE INDEX counted_pairs_as_of ON counted_pairs (as_of)",
-    # Hours in which Stripe has counted anything, or does not show yet what it accepted.
+    # Hours that were read, if Stripe has counted anything in them or the ledger has reports.
     """
 CREATE TABLE counted_hours (
     stripe_customer_id text NOT NULL,
