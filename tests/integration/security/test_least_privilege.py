@@ -44,6 +44,7 @@ CHANGEABLE = {
         "folded_amounts": "account_id hour meter value",
         "folded_usage": "billable_runs hour runs server_id tokens tool_name user_id",
         "late_readings": "billing_state claim_id",
+        "placements_due": "queued_at",
         "report_placements": "account_id answered_at meter occurred_at placement report_id value",
         "subscription_periods": "meters period_end",
         "subscription_plans": "plan_type since subscription_id",

@@ -144,6 +144,27 @@ async def test_a_subscription_that_ends_that_day_leaves_the_rest_on_no_invoice(
     assert await placements(database) == {2: "not_subscribed"}
 
 
+async def test_a_subscription_of_an_earlier_customer_bills_nothing_of_the_next_one(
+    database: Database,
+) -> None:
+    """An account was given another customer, which has no subscription yet."""
+    account = await known(database)
+    await subscribe(database, account)
+    await known(database, 2, account)
+    await report(database, account, "cus_1", 1, at=END - HOUR, answered_at=END - MINUTE)
+    await report(database, account, "cus_2", 2, at=END - HOUR, answered_at=END - MINUTE)
+    began = datetime.now(UTC) + MINUTE
+    read = SubscriptionsRead(began_at=began, ended_at=began)
+    await Periods(database, grace=GRACE).keep_read(read)
+
+    await place(database)
+    assert await placements(database) == {2: "not_subscribed"}
+
+    await subscribe(database, account, subscription_id="sub_2", stripe_customer_id="cus_2")
+    await place(database)
+    assert await placements(database) == {}
+
+
 async def test_nobody_is_said_to_lack_a_subscription_before_all_were_read(
     database: Database,
 ) -> None:
@@ -249,6 +270,21 @@ async def test_a_report_that_is_rejected_later_is_no_longer_placed(database: Dat
     await Reports(database).answer([await answer_to(database, 1, "rejected_later", END)])
 
     assert await place(database) == {}
+    assert await placements(database) == {}
+
+
+async def test_a_rejection_while_its_report_is_placed_is_not_missed(database: Database) -> None:
+    """It is queued already, and the round can't see what is not committed."""
+    account = await known(database)
+    await report(database, account, "cus_1", 1, at=END, state="pending")
+    await Reports(database).answer([await answer_to(database, 1, "reported", END)])
+    reject = text("UPDATE usage_reports SET state = 'rejected_later', reason = 'no_meter'")
+
+    async with database.engine.begin() as rejecting:
+        await rejecting.execute(reject)
+        await place(database)
+    await place(database)
+
     assert await placements(database) == {}
 
 

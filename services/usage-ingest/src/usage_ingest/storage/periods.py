@@ -51,11 +51,14 @@ _PERIOD: Final = """
                         WHERE subscription_id = s.subscription_id), period_start, meters
                  FROM subscription_periods WHERE subscription_id = s.subscription_id
                 ORDER BY period_start LIMIT 1)) p
-        WHERE s.account_id = r.account_id AND r.meter = ANY(p.meters)
+        WHERE s.account_id = r.account_id AND s.stripe_customer_id = r.stripe_customer_id
+          AND r.meter = ANY(p.meters)
           AND p.period_start <= r.occurred_at AND p.period_end > r.occurred_at) period ON true
 """
 _ACCOUNT: Final = """
-       EXISTS (SELECT FROM account_subscriptions s WHERE s.account_id = r.account_id)
+       EXISTS (SELECT FROM account_subscriptions s
+                WHERE s.account_id = r.account_id
+                  AND s.stripe_customer_id = r.stripe_customer_id)
        OR EXISTS (SELECT FROM subscriptions_read s JOIN billing_accounts a
                       ON a.user_id = r.account_id AND a.updated_at <= s.began_at) AS known,
        (SELECT plan_type FROM account_plans p
@@ -63,16 +66,17 @@ _ACCOUNT: Final = """
          ORDER BY p.since DESC LIMIT 1) AS plan_type
 """
 
+# What is locked is queued again by an answer that is not committed: this statement can't read it.
 TAKE: Final = text(f"""
 WITH due AS MATERIALIZED (
     DELETE FROM placements_due
      WHERE report_id = ANY(ARRAY(
            SELECT report_id FROM placements_due WHERE queued_at < :until
-            ORDER BY queued_at LIMIT :most))
+            ORDER BY queued_at LIMIT :most FOR UPDATE SKIP LOCKED))
     RETURNING report_id, again
 ), r AS MATERIALIZED (
-    SELECT d.again, u.report_id, u.state, u.user_id AS account_id, u.meter, u.value, u.occurred_at,
-           u.answered_at
+    SELECT d.again, u.report_id, u.state, u.user_id AS account_id, u.stripe_customer_id, u.meter,
+           u.value, u.occurred_at, u.answered_at
       FROM due d JOIN usage_reports u USING (report_id)
 )
 SELECT r.*, period.ends_at, {_ACCOUNT},
@@ -141,8 +145,8 @@ SELECT placement, count(*) AS number, coalesce(sum(value), 0)::bigint AS value
 
 OF_REPORT: Final = text(f"""
 SELECT r.meter, r.answered_at, period.ends_at, {_ACCOUNT}
-  FROM (SELECT user_id AS account_id, meter, occurred_at, answered_at FROM usage_reports
-         WHERE report_id = :report_id) r
+  FROM (SELECT user_id AS account_id, stripe_customer_id, meter, occurred_at, answered_at
+          FROM usage_reports WHERE report_id = :report_id) r
   {_PERIOD}
 """)  # noqa: S608 - of this module's constants
 

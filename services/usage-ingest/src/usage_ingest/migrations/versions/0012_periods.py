@@ -49,10 +49,12 @@ CREATE TABLE placements_due (
 )
 """,
     "CREATE INDEX placements_due_queued ON placements_due (queued_at)",
+    # The row of one that is queued already is locked: placed now, it would be placed without this.
     """
 CREATE FUNCTION queue_placement() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO placements_due (report_id) VALUES (NEW.report_id) ON CONFLICT DO NOTHING;
+    INSERT INTO placements_due (report_id) VALUES (NEW.report_id)
+    ON CONFLICT (report_id) DO UPDATE SET queued_at = excluded.queued_at;
     RETURN NULL;
 END
 $$
@@ -79,7 +81,7 @@ CREATE INDEX subscription_periods_end ON subscription_periods (period_end)
 """,
     "GRANT SELECT, INSERT, UPDATE ON subscriptions_read TO usage_ingest",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON report_placements TO usage_ingest",
-    "GRANT SELECT, INSERT, DELETE ON placements_due TO usage_ingest",
+    "GRANT SELECT, INSERT, UPDATE (queued_at), DELETE ON placements_due TO usage_ingest",
 )
 
 DOWN = (
