@@ -21,7 +21,10 @@ from usage_ingest.statement import (
 
 START: Final = datetime(2026, 3, 1, tzinfo=UTC)
 ACCOUNT: Final = UUID(int=1)
-STATES: Final = ("pending", "forwarded", "rejected", "reported", "rejected_later", "superseded")
+STATES: Final = (
+    *("pending", "forwarded", "rejected", "reported", "rejected_later", "superseded"),
+    "shadow",
+)
 
 
 def scope(start: datetime = START, end: datetime = START + timedelta(days=1)) -> Scope:
@@ -93,6 +96,32 @@ def test_the_sums_of_counted_meet_in_any_history() -> None:
         assert counted == accepted + sum(parts.values())
         assert 0 <= parts["unanswered"] <= unanswered
         assert parts["unexplained"] >= 0 >= parts["not_shown"]
+        assert parts["shadow"] == sum(each.value for each in its if each.state == "shadow")
+
+
+def test_shadow_usage_that_the_way_before_reported_is_explained() -> None:
+    """Stripe counted it, and nothing else: the statement of a team that moves over is no fault."""
+    noon = START + timedelta(hours=12)
+    its = [reports("shadow", 5), reports("reported", 3)]
+    found = lines(scope(), START, DayRows((), (), its, [HourSum("cus_1", "runs", noon, 8.0, 0)]))
+
+    parts = {line.state: line.value for line in found if line.part is Part.COUNTED}
+
+    assert parts == {"counted": 8, "shadow": 5}
+
+
+def test_sums_that_somebody_else_made_huge_are_added_up() -> None:
+    """Stripe's floats reach 1e308; a fraction beside them is no fault of the statement."""
+    read = [
+        HourSum("cus_1", "runs", START + timedelta(hours=hour), value, 0)
+        for hour, value in enumerate((1e308, 1e308, 0.5, -5.0))
+    ]
+    sums = Sums()
+    for line in lines(scope(), START, DayRows((), (), (), read)):
+        sums.add(line)
+
+    [sentence] = sums.sentences()
+    assert sentence.startswith("runs: counted by Stripe inf")
 
 
 def claimed(*rows: RecordedReadings, of: int) -> dict[str, float]:

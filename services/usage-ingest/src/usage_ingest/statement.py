@@ -5,7 +5,8 @@ reading that was claimed, so it is known what became of it. *Reports* and what S
 are known by meter alone. They meet in two sums, of each day and meter:
 
 - reports = the claimed readings on that meter + what plans made of others (routes, markups);
-- counted = reported + differences - not shown yet + counted without an answer + unexplained.
+- counted = reported + shadow + differences - not shown yet + counted without an answer
+  + unexplained.
 """
 
 from collections import Counter
@@ -17,7 +18,7 @@ from typing import Final
 from uuid import UUID
 
 from usage_ingest.charging import is_route
-from usage_ingest.reconciliation import Number, Standing, standing_of
+from usage_ingest.reconciliation import Number, Standing, as_number, standing_of
 
 DAY: Final = timedelta(days=1)
 HOUR: Final = timedelta(hours=1)
@@ -268,6 +269,7 @@ class _Hour:
     """An hour's reports by what is known of them at Stripe, and Stripe's sum."""
 
     accepted: int = 0
+    shadow: int = 0
     unanswered: int = 0
     counted: Number = 0
     differs_by: Number = 0
@@ -275,8 +277,9 @@ class _Hour:
     def parts(self) -> Iterator[tuple[str, Number]]:
         """Yield what makes Stripe's sum up, beside what was reported."""
         yield "counted", self.counted
+        yield "shadow", self.shadow
         yield "differences", self.differs_by
-        rest = self.counted - self.accepted - self.differs_by
+        rest = self.counted - self.accepted - self.shadow - self.differs_by
         answerless = min(max(rest, 0), self.unanswered)
         yield "not_shown", min(rest, 0)
         yield "unanswered", answerless
@@ -289,10 +292,11 @@ def _counted(day: datetime, rows: DayRows) -> Iterator[Line]:
         hour = hours.setdefault((report.customer, report.meter, report.hour), _Hour())
         standing = standing_of(report.state, ever_unknown=report.ever_unknown)
         hour.accepted += report.value if standing is Standing.COUNTED else 0
+        hour.shadow += report.value if standing is Standing.SHADOW else 0
         hour.unanswered += report.value if standing is Standing.OPEN else 0
     for each in rows.sums:
         hour = hours.setdefault((each.customer, each.meter, each.hour), _Hour())
-        hour.counted = int(each.counted) if each.counted.is_integer() else each.counted
+        hour.counted = as_number(each.counted)
         hour.differs_by = each.differs_by
     values: dict[tuple[str, str, str], Number] = {}
     for (customer, meter, _), hour in sorted(hours.items(), key=lambda each: each[0]):
@@ -372,4 +376,4 @@ def listed(values: Mapping[str, Number]) -> str:
 
 def shown(value: Number) -> str:
     """Return an amount in digits, without a fraction if it has none."""
-    return str(int(value)) if float(value).is_integer() else str(value)
+    return str(as_number(value))

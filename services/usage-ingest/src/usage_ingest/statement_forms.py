@@ -33,6 +33,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "no_meter": "the account's plan charges them on no meter",
     "claimed": "by the plan they are in several reports, which differ in their states",
     "by_plan": "what plans made of routes, with their markup",
+    "shadow": "never sent (REPORTING_LIVE_FROM): the way before this one reported them",
     "differences": "Stripe's sums are not what they should be; listed above, with their reports",
     "not_shown": "accepted since Stripe's sums were read, or Stripe does not show it yet",
     "unanswered": "counted, as it seems, of reports that Stripe has not answered",
