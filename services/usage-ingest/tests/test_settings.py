@@ -65,6 +65,13 @@ def test_moment_without_an_offset_is_refused(value: str) -> None:
         load(Settings, {**NEEDED, "REPORTING_LIVE_FROM": value})
 
 
+@pytest.mark.parametrize("value", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:00:00-14:00"])
+def test_moment_outside_of_all_times_is_refused(value: str) -> None:
+    """No database has it: each claim would fail."""
+    with pytest.raises(SettingsError, match=r"REPORTING_LIVE_FROM: .*a time from 1970 on"):
+        load(Settings, {**NEEDED, "REPORTING_LIVE_FROM": value})
+
+
 def test_moment_is_read_with_its_offset() -> None:
     """Empty is none: all usage is reported."""
     given = load(Settings, {**NEEDED, "REPORTING_LIVE_FROM": "2026-11-30T12:00:00+01:00"})

@@ -149,8 +149,8 @@ async def test_reports_of_one_hour_are_added_up_by_when_they_were_answered(
     sums, account = CountedSums(database, lag=HOUR), await known(database)
     as_of = NOON + 5 * HOUR
     second = timedelta(seconds=1)
-    for value, before in ((5, 2 * HOUR), (7, HOUR), (3, HOUR - second), (2, second)):
-        await report(database, account, "cus_1", value, answered_at=as_of - before)
+    for number, before in ((5, 2 * HOUR), (7, HOUR), (3, HOUR - second), (2, second)):
+        await report(database, account, "cus_1", number, answered_at=as_of - before)
     await report(database, account, "cus_1", 100, state="forwarded")
 
     for value, by in ((11.0, [-1]), (12.0, []), (117.0, []), (118.0, [1])):

@@ -434,6 +434,8 @@ async def test_a_customer_of_nobody_has_what_stripe_counted(database: Database) 
     "arguments",
     [
         ("cus_1", "--period", "2026-13"),
+        ("cus_1", "--period", "9999-12"),
+        ("cus_1", "--from", "2026-11-01T00:00:60Z"),
         ("cus_1", "--from", "2026-11-02", "--to", "2026-11-01"),
         ("cus_1", "--from", "2026-11-01T10:30:00Z"),
         ("cus_1", "--to", "2026-11-01"),

@@ -109,8 +109,8 @@ def _payer(written: str) -> UUID | str:
 def _month(written: str) -> tuple[datetime, datetime]:
     """Read a month, and return its begin and end."""
     try:
-        begin = datetime.strptime(written, "%Y-%m").replace(tzinfo=UTC)
-    except ValueError:
+        begin = moment(f"{written}-01T00:00:00Z")
+    except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError("a month is wanted: 2026-11") from None
     return begin, (begin + timedelta(days=31)).replace(day=1)
 

@@ -1,5 +1,6 @@
 """The settings of usage-ingest and of its commands."""
 
+from argparse import ArgumentTypeError
 from datetime import datetime, timedelta
 from typing import Annotated, Final, Literal, Self
 
@@ -19,6 +20,7 @@ from nexus_database.settings import DatabaseSettings
 from nexus_messaging.settings import AmqpUrl, BrokerSettings
 from nexus_plans import Plans, PlansError, load
 from nexus_plans.parts import ROUTE_SIGN
+from nexus_service.command import moment
 from nexus_service.settings import ServiceSettings
 from usage_ingest.metering import BillingRules
 from usage_ingest.windows import DEFAULT_SECONDS, window_seconds
@@ -49,12 +51,9 @@ def _moment(value: object) -> object:
     if not value:
         return None
     try:
-        read = datetime.fromisoformat(value)
-    except ValueError:
-        read = None
-    if read is None or read.tzinfo is None:
-        raise ValueError("a time with its offset is wanted: 2030-01-01T00:00:00Z")
-    return read
+        return moment(value)
+    except ArgumentTypeError as error:
+        raise ValueError(str(error)) from None
 
 
 PlansFile = Annotated[Plans | None, BeforeValidator(_load)]

@@ -150,8 +150,11 @@ class CountedSums:
             await connection.execute(PAIR, pair | when)
             before = (await connection.execute(BEFORE, span)).all()
             accounts = (await connection.execute(ACCOUNTS, pair)).scalars().all()
-            looked_up = pair | {"accounts": accounts, "hours": _hours(reading)}
-            looked_up["shown_by"] = reading.as_of - self._lag
+            looked_up = pair | {
+                "accounts": accounts,
+                "hours": _hours(reading),
+                "shown_by": reading.as_of - self._lag,
+            }
             comparison = compare_reading(
                 reading,
                 _by_hour(await connection.execute(REPORTS, looked_up)),
