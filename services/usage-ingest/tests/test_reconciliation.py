@@ -56,6 +56,9 @@ def report(
         ([report(1, 5)], 4.5, Kind.LOWER, 0.5),
         # Beyond 2^53 Stripe's float can't say more.
         ([report(1, 2**53), report(2, 1)], float(2**53), Kind.EQUAL, 0),
+        ([report(1, 2**53), report(2, 3)], float(2**53 + 4), Kind.EQUAL, 0),
+        # Somebody else's.
+        ([report(1, 5)], -1.0, Kind.LOWER, 6),
     ],
 )
 def test_a_sum_is_compared_with_what_may_be_there(
@@ -117,6 +120,8 @@ def test_thousands_of_small_reports_are_explained_at_once() -> None:
 
     assert set(inferred.values()) == {True}
     assert len(inferred) == 20
+    more = [*accepted, *unknown, report(20_000, 5, "forwarded")]
+    assert infer(more, counted + 5, NOON + LATER) == {}
 
 
 @pytest.mark.parametrize(

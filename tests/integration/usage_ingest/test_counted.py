@@ -17,6 +17,7 @@ from usage_ingest.storage.differences import DifferenceReader
 
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR: Final = timedelta(hours=1)
+MINUTE: Final = timedelta(minutes=1)
 METER: Final = "tool_calls"
 
 INSERT: Final = text("""
@@ -185,10 +186,15 @@ async def test_what_stripe_shows_late_is_no_difference(database: Database) -> No
     sums, account = CountedSums(database, lag=HOUR), await known(database)
     await report(database, account, "cus_1", 5)
 
-    early = await sums.apply(reading("cus_1", as_of=NOON + timedelta(minutes=10)))
-    late = await sums.apply(reading("cus_1", (NOON, 5.0), as_of=NOON + timedelta(minutes=30)))
+    await report(database, account, "cus_1", 3, answered_at=NOON - 2 * HOUR)
 
-    assert (early.opened, early.lags, late.lags) == ((), (), (1800.0,))
+    read = [
+        await sums.apply(reading("cus_1", (NOON, value), as_of=NOON + minutes * MINUTE))
+        for minutes, value in ((10, 3.0), (20, 7.0), (30, 8.0), (40, 8.0))
+    ]
+
+    assert [each.opened for each in read] == [(), (), (), ()]
+    assert [each.lags for each in read] == [(), (), (1800.0,), ()]
     assert await differences(database) == []
 
 

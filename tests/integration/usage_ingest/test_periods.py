@@ -113,18 +113,26 @@ async def test_usage_around_a_periods_end_is_placed_by_when_it_came(database: Da
             (last, END + SECOND),
             (last, END + 59 * MINUTE),
             (last, END + 2 * HOUR),
-            (END + SECOND, END + 2 * HOUR),
+            (END, END + 2 * HOUR),
+            (START, END - HOUR),
+            (START - SECOND, END - HOUR),
         ],
         start=1,
     ):
         await report(database, account, "cus_1", value, at=occurred, answered_at=answered)
 
     assert await place(database) == {
-        Placement.IN_PERIOD: 2,
+        Placement.IN_PERIOD: 3,
         Placement.IN_GRACE: 2,
         Placement.AFTER_FINALISATION: 1,
+        Placement.NOT_SUBSCRIBED: 1,
     }
-    assert await placements(database) == {2: "in_grace", 3: "in_grace", 4: "after_finalisation"}
+    assert await placements(database) == {
+        2: "in_grace",
+        3: "in_grace",
+        4: "after_finalisation",
+        7: "not_subscribed",
+    }
     assert await place(database) == {}
 
 
@@ -138,10 +146,32 @@ async def test_a_subscription_that_ends_that_day_leaves_the_rest_on_no_invoice(
     await subscribe(database, account, revision=2, status="canceled", ended_at=ended)
     await report(database, account, "cus_1", 1, at=ended - HOUR, answered_at=ended - MINUTE)
     await report(database, account, "cus_1", 2, at=ended + HOUR, answered_at=ended + 2 * HOUR)
+    await report(database, account, "cus_1", 3, at=ended, answered_at=ended + 2 * HOUR)
 
     await place(database)
 
-    assert await placements(database) == {2: "not_subscribed"}
+    assert await placements(database) == {2: "not_subscribed", 3: "not_subscribed"}
+
+
+async def test_usage_of_two_subscriptions_is_placed_by_the_later_end(database: Database) -> None:
+    """Either invoice has it: the one that is still open decides."""
+    account = await known(database)
+    await subscribe(database, account)
+    await subscribe(database, account, subscription_id="sub_2", period_end=END + DAY)
+    await report(database, account, "cus_1", 1, at=END - HOUR, answered_at=END + 5 * HOUR)
+
+    assert await place(database) == {Placement.IN_PERIOD: 1}
+
+
+async def test_a_report_is_placed_a_minute_after_its_answer_and_once(database: Database) -> None:
+    """The news of its period may come after it."""
+    account = await known(database)
+    await report(database, account, "cus_1", 1, at=END, answered_at=END)
+    periods, now = Periods(database, grace=GRACE), datetime.now(UTC)
+
+    assert await periods.place(now) == ({}, False)
+    assert await periods.place(now + 2 * MINUTE) == ({Placement.UNKNOWN: 1}, False)
+    assert await periods.place(now + 4 * MINUTE) == ({}, False)
 
 
 async def test_a_subscription_of_an_earlier_customer_bills_nothing_of_the_next_one(
@@ -186,6 +216,35 @@ async def test_nobody_is_said_to_lack_a_subscription_before_all_were_read(
     assert await placements(database) == {}
 
 
+async def test_news_of_a_subscription_place_what_was_unknown_and_count_only_what_is_new(
+    database: Database,
+) -> None:
+    """A complete reading is not waited for; placed again, the rest is where it was."""
+    account = await known(database)
+    await report(database, account, "cus_1", 1, at=END - HOUR, answered_at=END - HOUR)
+    await report(database, account, "cus_1", 2, at=START - HOUR, answered_at=END - HOUR)
+    assert await place(database) == {Placement.UNKNOWN: 2}
+
+    await subscribe(database, account)
+    assert await place(database) == {Placement.IN_PERIOD: 1, Placement.NOT_SUBSCRIBED: 1}
+    await subscribe(database, account, revision=2)
+    assert await place(database) == {}
+    assert await placements(database) == {2: "not_subscribed"}
+
+
+async def test_an_older_reading_of_all_subscriptions_undoes_no_newer_one(
+    database: Database,
+) -> None:
+    """They come in any order, and one may be moved from a dead letter queue."""
+    account = await known(database)
+    periods, now = Periods(database, grace=GRACE), datetime.now(UTC)
+    for began in (now + MINUTE, now - DAY):
+        await periods.keep_read(SubscriptionsRead(began_at=began, ended_at=began))
+    await report(database, account, "cus_1", 1, at=END, answered_at=END)
+
+    assert await place(database) == {Placement.NOT_SUBSCRIBED: 1}
+
+
 async def test_a_subscription_to_another_meter_bills_nothing(database: Database) -> None:
     """The loudest case: usage that Stripe takes and no invoice has."""
     account = await known(database)
@@ -196,6 +255,7 @@ async def test_a_subscription_to_another_meter_bills_nothing(database: Database)
     assert await place(database) == {Placement.NOT_SUBSCRIBED: 1}
     [total] = await Periods(database, grace=GRACE, plans=None).sums(START)
     assert (total.placement, total.number, total.value) == (Placement.NOT_SUBSCRIBED, 1, 7)
+    assert await Periods(database, grace=GRACE).sums(END) == []
 
 
 async def test_usage_that_the_plan_does_not_charge_raises_no_alarm(database: Database) -> None:
@@ -226,6 +286,10 @@ async def test_a_report_is_placed_before_its_answer_as_if_it_came_now(database: 
             partial(placement_of, report_id=report_id, now=now, grace=GRACE, plans=None)
         )
         assert found == placement
+
+    await Reports(database).answer([await answer_to(database, 7, "reported", END - MINUTE)])
+    of = partial(placement_of, report_id=report_id, now=END + DAY, grace=GRACE)
+    assert await database.run(of) == "in_period"
 
 
 async def test_an_older_subscription_had_periods_before_the_first_that_is_known(

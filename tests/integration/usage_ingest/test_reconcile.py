@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from datetime import timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 from sqlalchemy import text
@@ -22,7 +22,8 @@ async def lost_five(database: Database) -> None:
     await report(database, account, "cus_1", 5)
     await report(database, account, "cus_1", 3)
     await report(database, account, "cus_1", 7, state="forwarded")
-    await CountedSums(database, lag=HOUR).apply(reading("cus_1", (NOON, 3.0), as_of=AS_OF))
+    for as_of in (NOON + 2 * HOUR, AS_OF):
+        await CountedSums(database, lag=HOUR).apply(reading("cus_1", (NOON, 3.0), as_of=as_of))
 
 
 async def test_a_difference_is_shown_with_what_may_be_why(database: Database) -> None:
@@ -48,6 +49,7 @@ async def test_the_forms_of_the_list_say_the_same(database: Database) -> None:
     _, table, _ = await command(database, "reconcile")
     _, written, _ = await command(database, "reconcile", "--csv")
     [row] = csv.DictReader(io.StringIO(written))
+    assert int(row["age"]) > 0
 
     assert "lower: Stripe shows less than it had accepted" in table
     assert (row["customer"], row["meter"], row["by"]) == ("cus_1", METER, "-5")
@@ -58,14 +60,15 @@ async def test_the_forms_of_the_list_say_the_same(database: Database) -> None:
 
 
 async def test_only_an_old_difference_fails(database: Database) -> None:
-    """What was found today may be gone tomorrow."""
+    """What was found today may be gone tomorrow; what today's reading confirms is old."""
     await lost_five(database)
-    days = str(int(timedelta(days=36500).total_seconds()))
+    today = reading("cus_1", (NOON, 3.0), as_of=datetime.now(UTC))
+    await CountedSums(database, lag=HOUR).apply(today)
 
-    code, shown, _ = await command(database, "reconcile", "--older-than", days)
-
-    assert code == 0
-    assert "1 differences" in shown
+    for days, code in ((36_500, 0), (2, 1)):
+        allowed = ("--older-than", str(days * 86_400))
+        for form in ((), ("--json",), ("--csv",)):
+            assert (await command(database, "reconcile", *form, *allowed))[0] == code
 
 
 async def test_before_the_first_reading_it_says_so(database: Database) -> None:
@@ -91,6 +94,10 @@ async def test_more_differences_than_a_page_are_all_listed(database: Database) -
 
     assert len({each["customer"] for each in listed}) == len(listed) == 1203
     assert listed == sorted(listed, key=lambda each: each["first_seen"])
+
+    _, table, _ = await command(database, "reconcile")
+    assert table.count("cus_") == 1000
+    assert "only 1000 are shown" in table
 
 
 async def test_sums_of_any_size_and_sign_are_shown(database: Database) -> None:
