@@ -167,7 +167,7 @@ async def test_a_report_is_placed_a_minute_after_its_answer_and_once(database: D
     """The news of its period may come after it."""
     account = await known(database)
     await report(database, account, "cus_1", 1, at=END, answered_at=END)
-    periods, now = Periods(database, grace=GRACE), datetime.now(UTC)
+    periods, now = Periods(database, grace=GRACE, plans=None), datetime.now(UTC)
 
     assert await periods.place(now) == ({}, False)
     assert await periods.place(now + 2 * MINUTE) == ({Placement.UNKNOWN: 1}, False)
@@ -185,7 +185,7 @@ async def test_a_subscription_of_an_earlier_customer_bills_nothing_of_the_next_o
     await report(database, account, "cus_2", 2, at=END - HOUR, answered_at=END - MINUTE)
     began = datetime.now(UTC) + MINUTE
     read = SubscriptionsRead(began_at=began, ended_at=began)
-    await Periods(database, grace=GRACE).keep_read(read)
+    await Periods(database, grace=GRACE, plans=None).keep_read(read)
 
     await place(database)
     assert await placements(database) == {2: "not_subscribed"}
@@ -237,7 +237,7 @@ async def test_an_older_reading_of_all_subscriptions_undoes_no_newer_one(
 ) -> None:
     """They come in any order, and one may be moved from a dead letter queue."""
     account = await known(database)
-    periods, now = Periods(database, grace=GRACE), datetime.now(UTC)
+    periods, now = Periods(database, grace=GRACE, plans=None), datetime.now(UTC)
     for began in (now + MINUTE, now - DAY):
         await periods.keep_read(SubscriptionsRead(began_at=began, ended_at=began))
     await report(database, account, "cus_1", 1, at=END, answered_at=END)
@@ -255,7 +255,7 @@ async def test_a_subscription_to_another_meter_bills_nothing(database: Database)
     assert await place(database) == {Placement.NOT_SUBSCRIBED: 1}
     [total] = await Periods(database, grace=GRACE, plans=None).sums(START)
     assert (total.placement, total.number, total.value) == (Placement.NOT_SUBSCRIBED, 1, 7)
-    assert await Periods(database, grace=GRACE).sums(END) == []
+    assert await Periods(database, grace=GRACE, plans=None).sums(END) == []
 
 
 async def test_usage_that_the_plan_does_not_charge_raises_no_alarm(database: Database) -> None:
@@ -288,7 +288,7 @@ async def test_a_report_is_placed_before_its_answer_as_if_it_came_now(database: 
         assert found == placement
 
     await Reports(database).answer([await answer_to(database, 7, "reported", END - MINUTE)])
-    of = partial(placement_of, report_id=report_id, now=END + DAY, grace=GRACE)
+    of = partial(placement_of, report_id=report_id, now=END + DAY, grace=GRACE, plans=None)
     assert await database.run(of) == "in_period"
 
 
