@@ -26,11 +26,13 @@ def hour(
     difference: Difference | None = None,
     *,
     lagging: bool = False,
+    settlement: str | None = None,
     after: int = 48,
 ) -> HourAtStripe:
     """Return an hour with two reports as Stripe shows it."""
     reports = tuple(NamedReport("nexus:r", None, each) for each in (REPORTED, UNKNOWN))
-    return HourAtStripe(NOON + timedelta(hours=after), counted, lagging, difference, reports)
+    as_of = NOON + timedelta(hours=after)
+    return HourAtStripe(as_of, counted, lagging, difference, settlement, reports)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +42,7 @@ def hour(
         (REPORTED, hour(5.0), "is 5, as read 2026-03-03T12:00:00Z, as expected"),
         (REPORTED, hour(0.0, lagging=True), "does not show yet all that it accepted"),
         (REPORTED, hour(3.0, LOWER), "2 too little (lower; see usage-ingest reconcile)"),
+        (REPORTED, hour(3.0, LOWER, settlement="CN-12"), "2 too little (lower), settled: CN-12"),
         (UNKNOWN, hour(8.0), "it seems that Stripe had it (an inference), as expected"),
         (UNKNOWN, hour(5.0), "it seems that Stripe did not show it (an inference), as expected"),
         (UNKNOWN, hour(5.0, after=47), "as read 2026-03-03T11:00:00Z, as expected"),

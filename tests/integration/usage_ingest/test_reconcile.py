@@ -71,6 +71,38 @@ async def test_only_an_old_difference_fails(database: Database) -> None:
             assert (await command(database, "reconcile", *form, *allowed))[0] == code
 
 
+async def test_a_settled_difference_hides_no_other_until_it_changes(database: Database) -> None:
+    """It is in no figure, list or exit code, unless it is asked for."""
+    await lost_five(database)
+    sums, place = CountedSums(database, lag=HOUR), ("cus_1", METER, NOON.isoformat())
+    code, said, _ = await command(database, "settle", *place, "--note", "credit note CN-12")
+    assert (code, said.strip()) == (0, "settled: it counts as open again if it changes")
+
+    same = await sums.apply(reading("cus_1", (NOON, 3.0), as_of=AS_OF + HOUR))
+    assert same.opened == ()
+    assert await sums.open_differences(AS_OF) == []
+    for form in ((), ("--json",)):
+        code, shown, _ = await command(database, "reconcile", *form)
+        assert (code, "lower" in shown) == (0, False)
+    code, shown, _ = await command(database, "reconcile", "--settled", "--csv")
+    [row] = csv.DictReader(io.StringIO(shown))
+    assert (code, row["kind"], row["settlement"]) == (0, "lower", "credit note CN-12")
+    assert "lower, settled" in (await command(database, "reconcile", "--settled"))[1]
+
+    other = await sums.apply(reading("cus_1", (NOON, 2.0), as_of=AS_OF + 2 * HOUR))
+    repeated = await sums.apply(reading("cus_1", (NOON, 2.0), as_of=AS_OF + 3 * HOUR))
+    assert ([each.by for each in other.opened], repeated.opened) == ([-6], ())
+    [found] = await sums.open_differences(AS_OF + 3 * HOUR)
+    assert (found.number, found.age) == (1, 3600.0)
+    assert (await command(database, "reconcile"))[0] == 1
+
+    await sums.apply(reading("cus_1", (NOON, 8.0), as_of=AS_OF + 4 * HOUR))
+    code, _, error = await command(database, "settle", *place, "--note", "too late")
+    assert (code, "no difference is open there" in error) == (1, True)
+    await sums.apply(reading("cus_1", (NOON, 3.0), as_of=AS_OF + 5 * HOUR))
+    assert [each.number for each in await sums.open_differences(AS_OF)] == [1]
+
+
 async def test_before_the_first_reading_it_says_so(database: Database) -> None:
     """Nothing was compared, which is not the same as no difference."""
     code, shown, _ = await command(database, "reconcile")

@@ -73,7 +73,7 @@ async def test_what_another_way_did_not_report_is_a_difference(database: Databas
     shown = [
         each
         async for each in DifferenceReader(database).open_ones(
-            customer=None, meter=None, since=None
+            customer=None, meter=None, since=None, settled=False
         )
     ]
     assert [[named.report.state for named in each.reports] for each in shown] == [["shadow"]]

@@ -202,6 +202,28 @@ async def test_a_difference_is_named_with_its_reports_and_their_events(database:
     assert str(lost.id) in table
 
 
+async def test_a_settled_difference_is_listed_and_fails_nothing(database: Database) -> None:
+    """The sums meet by it, as before."""
+    _, _, bob = await used(database)
+    lost = tool_run(bob, time=START + 20 * HOUR)
+    await record(database, lost)
+    await answer(database, "reported")
+    await count(database, "cus_team", (NOON, 2.0), (NOON + DAY, 1.0))
+    hour = (START + 20 * HOUR).isoformat()
+    assert (await command(database, "settle", "cus_team", METER, hour, "--note", "=CN-12"))[0] == 0
+
+    late, found = await statement(database, "cus_team", "--older-than", "60")
+    _, written, _ = await command(database, "statement", "cus_team", *SPAN, "--csv")
+    _, table, _ = await command(database, "statement", "cus_team", *SPAN)
+
+    [difference] = [each for each in found if each["part"] == "difference"]
+    assert (late, difference["settlement"]) == (0, "=CN-12")
+    assert f"{METER}: counted by Stripe 3 = reported 4 - differences 1" in found[-1]["sums"]
+    [row] = [row for row in csv.DictReader(io.StringIO(written)) if row["part"] == "difference"]
+    assert row["settlement"] == "'=CN-12"
+    assert "lower, settled" in table
+
+
 async def test_the_forms_have_the_same_sums(database: Database) -> None:
     """CSV has each line of JSON as a row; the table has a row for a day and tool."""
     await used(database)

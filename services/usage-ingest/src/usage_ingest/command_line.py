@@ -59,6 +59,7 @@ def _reconcile_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--customer", metavar="CUS", help="only this customer at Stripe, cus_…")
     parser.add_argument("--meter", metavar="NAME", help="only this meter, by its event name")
     parser.add_argument("--since", type=moment, metavar="TIME", help="only hours from TIME on")
+    parser.add_argument("--settled", action="store_true", help="with those that were settled")
     parser.add_argument(
         "--older-than",
         type=duration(timedelta(seconds=1)),
@@ -69,6 +70,25 @@ def _reconcile_arguments(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="a line of JSON for each, with reports")
     form.add_argument("--csv", action="store_true", help="comma-separated values, ages in seconds")
+
+
+def _settle_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("customer", metavar="CUSTOMER", help="at Stripe, cus_…")
+    parser.add_argument("meter", metavar="METER", help="its event name")
+    parser.add_argument("hour", type=_hour, metavar="HOUR", help="as `reconcile` lists it")
+    parser.add_argument(
+        "--note",
+        required=True,
+        type=_note,
+        metavar="TEXT",
+        help="how, such as the invoice or credit note; no personal data",
+    )
+
+
+def _note(written: str) -> str:
+    if not written.strip() or len(written) > MAX_NOTE or not written.isprintable():
+        raise argparse.ArgumentTypeError(f"a line of up to {MAX_NOTE} characters is wanted")
+    return written
 
 
 def _statement_arguments(parser: argparse.ArgumentParser) -> None:
@@ -207,6 +227,9 @@ def _seekable(written: str) -> TextIO:
         raise argparse.ArgumentTypeError(f"{written} is not in UTF-8") from None
 
 
+MAX_NOTE: Final = 200
+"""Characters of a note on a settled difference: it is shown in one line."""
+
 COMMANDS: Final = (
     Command(
         "status",
@@ -244,6 +267,15 @@ COMMANDS: Final = (
         "usage_ingest.reconcile:reconcile",
         _reconcile_arguments,
         ("{}", "{} --meter tool_calls --csv", "{} --customer cus_… --json | jq .reports"),
+    ),
+    Command(
+        "settle",
+        "note that a difference was settled with finance: alert, status and reconcile leave it out"
+        " until it changes; nothing changes at Stripe",
+        DatabaseSettings,
+        "usage_ingest.reconcile:settle_difference",
+        _settle_arguments,
+        ('{} cus_… tool_calls 2026-11-03T14:00:00Z --note "credit note CN-12"',),
     ),
     Command(
         "statement",

@@ -186,6 +186,8 @@ def sum_of_hour(report_id: UUID, hour: HourAtStripe | None) -> str:
     if hour.difference is None:
         return f"{shown}, as expected"
     amount = f"{abs(hour.difference.by):g} too {'little' if hour.difference.by < 0 else 'much'}"
+    if hour.settlement is not None:
+        return f"{shown}, {amount} ({hour.difference.named}), settled: {hour.settlement}"
     return f"{shown}, {amount} ({hour.difference.named}; see usage-ingest reconcile)"
 
 

@@ -1,4 +1,4 @@
-"""The command `reconcile`: where Stripe's own sums differ from the ledger, and what may be why."""
+"""The commands `reconcile` and `settle`: where Stripe's own sums differ from the ledger."""
 
 import argparse
 import csv
@@ -11,11 +11,20 @@ from nexus_database import Database
 from nexus_database.settings import DatabaseSettings
 from nexus_messaging.clock import utc_now
 from nexus_service.command import FAILED, SUCCESS
-from nexus_service.console import Cell, Row, Tone, rfc_3339, show_json, show_line, show_table
+from nexus_service.console import (
+    Cell,
+    Row,
+    Tone,
+    rfc_3339,
+    show_error,
+    show_json,
+    show_line,
+    show_table,
+)
 from usage_ingest.reconciliation import Named, as_number, infer, suspects
 from usage_ingest.settings import NAME
 from usage_ingest.storage.counted import find_last_reading
-from usage_ingest.storage.differences import DifferenceReader, OpenDifference
+from usage_ingest.storage.differences import DifferenceReader, OpenDifference, settle
 
 TITLES: Final = ("customer", "meter", "hour", "kind", "expected", "counted", "by", "age", "reports")
 
@@ -36,13 +45,30 @@ async def reconcile(settings: DatabaseSettings, parsed: argparse.Namespace) -> i
     url = settings.database_url.get_secret_value()
     async with Database(url, name=f"{NAME} command") as database:
         reader = DifferenceReader(database)
-        found = reader.open_ones(customer=parsed.customer, meter=parsed.meter, since=parsed.since)
+        found = reader.open_ones(
+            customer=parsed.customer,
+            meter=parsed.meter,
+            since=parsed.since,
+            settled=parsed.settled,
+        )
         if parsed.json:
             return await _as_json(found, now, parsed)
         if parsed.csv:
             return await _as_csv(found, now, parsed)
         last = await find_last_reading(database)
         return await _as_table(found, last, now, parsed)
+
+
+async def settle_difference(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
+    """Note that a difference is settled; fail if there is none."""
+    url = settings.database_url.get_secret_value()
+    async with Database(url, name=f"{NAME} command") as database:
+        place = (parsed.customer, parsed.meter, parsed.hour)
+        if not await settle(database, *place, parsed.note):
+            show_error(NAME, "no difference is open there: usage-ingest reconcile lists them")
+            return FAILED
+    show_line("settled: it counts as open again if it changes")
+    return SUCCESS
 
 
 async def _as_table(
@@ -58,10 +84,11 @@ async def _as_table(
         if len(rows) == MAX_SHOWN:
             show_line(f"only {MAX_SHOWN} are shown; --json and --csv have all", Tone.NOTE)
             break
-        is_late = now - each.first_seen > parsed.older_than
+        is_late = each.is_late(now, parsed.older_than)
         late += is_late
         named.add(each.difference.named)
-        rows.append(Row(_cells(each, now), Tone.BAD if is_late else Tone.NOTE))
+        cells = _cells(each, now, kind_of(each))
+        rows.append(Row(cells, Tone.BAD if is_late else Tone.NOTE))
     if rows:
         show_table(TITLES, rows)
     for kind in sorted(named):
@@ -77,7 +104,7 @@ async def _as_json(
 ) -> int:
     late = False
     async for each in found:
-        late |= now - each.first_seen > parsed.older_than
+        late |= each.is_late(now, parsed.older_than)
         show_json(facts(each))
     return FAILED if late else SUCCESS
 
@@ -86,10 +113,10 @@ async def _as_csv(
     found: AsyncIterator[OpenDifference], now: datetime, parsed: argparse.Namespace
 ) -> int:
     late, written = False, csv.writer(sys.stdout)
-    written.writerow(TITLES)
+    written.writerow((*TITLES, "settlement"))
     async for each in found:
-        late |= now - each.first_seen > parsed.older_than
-        cells = _cells(each, now)
+        late |= each.is_late(now, parsed.older_than)
+        cells = (*_cells(each, now, each.difference.named.value), each.settlement)
         written.writerow(
             int(cell.total_seconds()) if isinstance(cell, timedelta) else cell for cell in cells
         )
@@ -112,6 +139,7 @@ def facts(each: OpenDifference) -> dict[str, object]:
         "by": each.difference.by,
         "first_seen": each.first_seen,
         "last_seen": each.last_seen,
+        "settlement": each.settlement,
         "reports": [
             {
                 "report_id": str(named.report.report_id),
@@ -127,19 +155,25 @@ def facts(each: OpenDifference) -> dict[str, object]:
     }
 
 
-def _cells(each: OpenDifference, now: datetime) -> tuple[Cell, ...]:
+def _cells(each: OpenDifference, now: datetime, kind: str) -> tuple[Cell, ...]:
     difference = each.difference
     return (
         each.customer,
         each.meter,
         rfc_3339(difference.hour),
-        difference.named.value,
+        kind,
         difference.expected,
         _shown(difference.counted),
         _shown(difference.by),
         now - each.first_seen,
         len(each.reports),
     )
+
+
+def kind_of(each: OpenDifference) -> str:
+    """Return its kind, and whether a person has settled it."""
+    settled = "" if each.settlement is None else ", settled"
+    return f"{each.difference.named.value}{settled}"
 
 
 def _shown(value: float) -> int | str:

@@ -260,6 +260,26 @@ def compare_reading(
     return Comparison(tuple(hours), tuple(differences), tuple(lags))
 
 
+def opened(
+    differences: Iterable[Difference],
+    *,
+    known: Mapping[datetime, Difference],
+    settled: Collection[datetime],
+) -> tuple[Difference, ...]:
+    """Return the differences that nobody knows yet: a settled one is another once it changes.
+
+    Args:
+        differences: What a reading has found.
+        known: The differences that were open before, by hour.
+        settled: The hours of those that a person has settled.
+    """
+    return tuple(
+        each
+        for each in differences
+        if each.hour not in known or (each.hour in settled and known[each.hour] != each)
+    )
+
+
 def _named(verdict: Verdict, *, gone: bool, ours: bool) -> Named | None:
     if gone:
         return Named.GONE if verdict.kind is Kind.LOWER else None
@@ -288,12 +308,16 @@ class NamedReport:
 
 @dataclass(frozen=True, slots=True)
 class HourAtStripe:
-    """Stripe's sum of an hour as it was read; ``difference`` if it is not what is expected."""
+    """Stripe's sum of an hour as it was read; ``difference`` if it is not what is expected.
+
+    ``settlement`` is what a person noted who settled the difference.
+    """
 
     as_of: datetime
     counted: float
     lagging: bool
     difference: Difference | None
+    settlement: str | None
     reports: tuple[NamedReport, ...]
 
 

@@ -35,7 +35,7 @@ async def show_statement(settings: DatabaseSettings, parsed: argparse.Namespace)
                 paying.add(line.account)
                 form.line(line)
         async for each, events in reader.differences(scope, scope.customers_of(paying)):
-            is_late = now - each.first_seen > parsed.older_than
+            is_late = each.is_late(now, parsed.older_than)
             late |= is_late
             form.difference(each, events, late=is_late)
     late |= sums.late(now, parsed.older_than)

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 from nexus_service.console import Row, Tone, rfc_3339, show_json, show_line, show_table
-from usage_ingest.reconcile import facts
+from usage_ingest.reconcile import facts, kind_of
 from usage_ingest.reconciliation import Number, suspects
 from usage_ingest.statement import Line, Part, Scope, Sums, listed, shown
 from usage_ingest.storage.differences import OpenDifference
@@ -100,6 +100,7 @@ class AsCsv:
         "value",
         "reports",
         "events",
+        "settlement",
     )
 
     def __init__(self) -> None:
@@ -128,6 +129,7 @@ class AsCsv:
                 "value": each.difference.by,
                 "reports": " ".join(named.identifier for named in each.reports),
                 "events": " ".join(str(event) for some in events.values() for event in some),
+                "settlement": _as_text(each.settlement),
             }
         )
 
@@ -188,7 +190,7 @@ class AsTables:
             rfc_3339(each.difference.hour),
             each.customer,
             each.meter,
-            each.difference.named.value,
+            kind_of(each),
             shown(each.difference.by),
             self._now - each.first_seen,
             _some(named, len(each.reports)),

@@ -16,6 +16,7 @@ from usage_ingest.reconciliation import (
     Named,
     ReportSum,
     compare_reading,
+    opened,
     standing_of,
 )
 
@@ -47,7 +48,7 @@ SELECT hour, state, ever_unknown, max(answered_at) AS answered_at, sum(value) AS
 """)
 
 BEFORE: Final = text("""
-SELECT h.hour, h.lagging, h.as_of, d.hour IS NOT NULL AS differs
+SELECT h.hour, h.lagging, h.as_of, d.kind, d.expected, d.at_most, d.counted, d.settled_at
   FROM counted_hours h
   LEFT JOIN differences d
          ON (d.stripe_customer_id, d.meter, d.hour) = (h.stripe_customer_id, h.meter, h.hour)
@@ -96,14 +97,17 @@ SELECT :stripe_customer_id, :meter, :as_of, :as_of, {selected(DIFFERENCES)}
 ON CONFLICT (stripe_customer_id, meter, hour) DO UPDATE
    SET kind = excluded.kind, expected = excluded.expected, at_most = excluded.at_most,
        counted = excluded.counted, last_seen = excluded.last_seen, closed_at = NULL,
-       first_seen = CASE WHEN d.closed_at IS NULL THEN d.first_seen ELSE :as_of END
+       first_seen = CASE WHEN d.hour = ANY(:opened) THEN :as_of ELSE d.first_seen END,
+       settled_at = CASE WHEN d.hour = ANY(:opened) THEN NULL ELSE d.settled_at END,
+       settlement = CASE WHEN d.hour = ANY(:opened) THEN NULL ELSE d.settlement END
 """)  # noqa: S608 - likewise
 
 
 OPEN_NOW: Final = text("""
 SELECT kind, count(*) AS number, min(first_seen) AS oldest
   FROM (SELECT kind, first_seen FROM differences
-         WHERE closed_at IS NULL ORDER BY first_seen LIMIT CAST(:most AS bigint)) d
+         WHERE closed_at IS NULL AND settled_at IS NULL
+         ORDER BY first_seen LIMIT CAST(:most AS bigint)) d
  GROUP BY kind ORDER BY oldest, kind
 """)
 
@@ -169,13 +173,14 @@ class CountedSums:
 
             different = arrays(DIFFERENCES, comparison.differences)
             closed = await connection.execute(CLOSE, span | when | {"hour": different["hour"]})
-            await connection.execute(OPEN, pair | when | different)
-            known = {row.hour for row in before if row.differs}
-            return Compared(
-                tuple(each for each in comparison.differences if each.hour not in known),
-                len(closed.all()),
-                comparison.lags,
+            found = opened(
+                comparison.differences,
+                known={row.hour: difference_of(row) for row in before if row.kind is not None},
+                settled={row.hour for row in before if row.settled_at is not None},
             )
+            hours = {"opened": [each.hour for each in found]}
+            await connection.execute(OPEN, pair | when | different | hours)
+            return Compared(found, len(closed.all()), comparison.lags)
 
         return await self._database.run(work)
 
@@ -210,6 +215,11 @@ async def find_last_reading(database: Database) -> datetime | None:
 def _hours(reading: UsageCounted) -> list[datetime]:
     number = int((reading.end - reading.start) / HOUR)
     return [reading.start + place * HOUR for place in range(number)]
+
+
+def difference_of(row: Row[Any]) -> Difference:
+    """Return the difference that a row of ``differences`` stores."""
+    return Difference(row.hour, Named(row.kind), row.expected, row.at_most, row.counted)
 
 
 def _by_hour(sums: Iterable[Row[Any]]) -> dict[datetime, list[ReportSum]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from usage_ingest.reconciliation import (
     Named,
     NamedReport,
 )
+from usage_ingest.storage.counted import difference_of
 
 PAGE: Final = 500
 
@@ -27,6 +28,7 @@ SELECT * FROM differences
    AND (CAST(:meter AS text) IS NULL OR meter = :meter)
    AND (CAST(:since AS timestamptz) IS NULL OR hour >= :since)
    AND (CAST(:until AS timestamptz) IS NULL OR hour < :until)
+   AND (:settled OR settled_at IS NULL)
    AND (first_seen, stripe_customer_id, meter, hour)
        > (:first_seen, :last_customer, :last_meter, :last_hour)
  ORDER BY first_seen, stripe_customer_id, meter, hour LIMIT :most
@@ -44,7 +46,7 @@ SELECT r.report_id, r.identifier, r.value, r.state, r.ever_unknown, r.reason, r.
 """)
 
 SUM: Final = text("""
-SELECT h.as_of, h.value AS counted, h.lagging, d.kind, d.expected, d.at_most
+SELECT h.as_of, h.value AS counted, h.lagging, d.kind, d.expected, d.at_most, d.settlement
   FROM counted_hours h
   LEFT JOIN differences d
          ON (d.stripe_customer_id, d.meter, d.hour) = (h.stripe_customer_id, h.meter, h.hour)
@@ -52,10 +54,20 @@ SELECT h.as_of, h.value AS counted, h.lagging, d.kind, d.expected, d.at_most
  WHERE h.stripe_customer_id = :stripe_customer_id AND h.meter = :meter AND h.hour = :hour
 """)
 
+SETTLE: Final = text("""
+UPDATE differences SET settled_at = now(), settlement = :settlement
+ WHERE stripe_customer_id = :stripe_customer_id AND meter = :meter AND hour = :hour
+   AND closed_at IS NULL
+RETURNING hour
+""")
+
 
 @dataclass(frozen=True, slots=True)
 class OpenDifference:
-    """A difference, whose it is, since when it is known, and the reports of its hour."""
+    """A difference, whose it is, since when it is known, and the reports of its hour.
+
+    ``settlement`` is what a person noted who settled it, as it is now.
+    """
 
     customer: str
     meter: str
@@ -63,6 +75,31 @@ class OpenDifference:
     first_seen: datetime
     last_seen: datetime
     reports: tuple[NamedReport, ...]
+    settlement: str | None
+
+    def is_late(self, now: datetime, allowed: timedelta) -> bool:
+        """Whether it has been known for longer than ``allowed``, and nobody has settled it."""
+        return self.settlement is None and now - self.first_seen > allowed
+
+
+async def settle(
+    database: Database, customer: str, meter: str, hour: datetime, settlement: str
+) -> bool:
+    """Note of an open difference that it is settled; return whether there is one.
+
+    It counts as settled as long as it does not change.
+
+    Raises:
+        DatabaseUnavailableError: nothing was noted.
+    """
+    values = {
+        "stripe_customer_id": customer,
+        "meter": meter,
+        "hour": hour,
+        "settlement": settlement,
+    }
+    found = await database.run(lambda c: c.execute(SETTLE, values))
+    return found.first() is not None
 
 
 class DifferenceReader:
@@ -78,9 +115,11 @@ class DifferenceReader:
         meter: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        settled: bool,
     ) -> AsyncIterator[OpenDifference]:
         """Yield the open differences, those first that are known for the longest.
 
+        If ``settled``, with those that a person has settled.
         ``since`` and ``until`` bound their hours; the last one begins before ``until``.
 
         Raises:
@@ -97,6 +136,7 @@ class DifferenceReader:
             "meter": meter,
             "since": since,
             "until": until,
+            "settled": settled,
             "most": PAGE,
         }
 
@@ -110,10 +150,11 @@ class DifferenceReader:
                 yield OpenDifference(
                     row.stripe_customer_id,
                     row.meter,
-                    _difference(row),
+                    difference_of(row),
                     row.first_seen,
                     row.last_seen,
                     reports,
+                    row.settlement,
                 )
             last = found[-1]
             place = {
@@ -140,7 +181,9 @@ class DifferenceReader:
                 kind = Named(row.kind)
                 difference = Difference(hour, kind, row.expected, row.at_most, row.counted)
             reports = await _reports(connection, of)
-            return HourAtStripe(row.as_of, row.counted, row.lagging, difference, reports)
+            return HourAtStripe(
+                row.as_of, row.counted, row.lagging, difference, row.settlement, reports
+            )
 
         return await self._database.run(work)
 
@@ -163,7 +206,3 @@ async def _reports(connection: AsyncConnection, of: Mapping[str, Any]) -> tuple[
         )
         for row in rows
     )
-
-
-def _difference(row: Row[Any]) -> Difference:
-    return Difference(row.hour, Named(row.kind), row.expected, row.at_most, row.counted)

@@ -270,14 +270,16 @@ class StatementReader:
     async def differences(
         self, scope: Scope, customers: Collection[str]
     ) -> AsyncIterator[tuple[OpenDifference, Mapping[str, Sequence[UUID]]]]:
-        """Yield each open difference, with some events of each report, by its identifier.
+        """Yield each open or settled difference, with some events of each report.
+
+        The events are by the report's identifier.
 
         Raises:
             DatabaseUnavailableError: the database can't be used.
         """
         for customer in sorted(customers):
             async for each in self._differences.open_ones(
-                customer=customer, since=scope.start, until=scope.end
+                customer=customer, since=scope.start, until=scope.end, settled=True
             ):
                 yield each, await self._events(each)
 

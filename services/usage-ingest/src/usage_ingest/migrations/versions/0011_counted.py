@@ -65,6 +65,7 @@ CREATE TABLE counted_hours (
 )
 """,
     # A difference that a later reading does not find is closed, and opened again if it comes back.
+    # One that a person has settled stays open, and is opened anew if it changes.
     """
 CREATE TABLE differences (
     stripe_customer_id text NOT NULL,
@@ -77,7 +78,10 @@ CREATE TABLE differences (
     first_seen         timestamptz NOT NULL,
     last_seen          timestamptz NOT NULL,
     closed_at          timestamptz,
-    PRIMARY KEY (stripe_customer_id, meter, hour)
+    settled_at         timestamptz,
+    settlement         text,
+    PRIMARY KEY (stripe_customer_id, meter, hour),
+    CHECK ((settled_at IS NULL) = (settlement IS NULL))
 )
 """,
     "CREATE INDEX differences_open ON differences (first_seen) WHERE closed_at IS NULL",
