@@ -91,7 +91,7 @@ class Stack:
         self.emulator = factory.emulator(emulator, zip(SERVICES, ports, strict=False))
         self.services: Mapping[str, ServerProcess] = {
             name: factory.service(
-                name, plan, port, self.addresses_of(name, plan), self.emulator.url
+                name, plan, port, self.addresses_of(name, plan), self.emulator_url
             )
             for (name, plan), port in zip(processes(options.processes), ports, strict=True)
         }
