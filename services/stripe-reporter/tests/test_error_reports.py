@@ -65,6 +65,17 @@ def test_an_older_form_names_the_key_otherwise() -> None:
     assert ErrorReportBody.model_validate_json(written).report().samples[0].key == "nexus:r:1"
 
 
+@pytest.mark.parametrize("request_", ["null", "{}", '{"identifier": null}'])
+def test_a_sample_without_a_key_hides_no_other(request_: str) -> None:
+    """Another sender may send no idempotency key; our request stands beside it."""
+    ours = '{"error_message": "no", "request": {"identifier": "nexus:r:1"}}'
+    written = _json(EVENT).replace(ours, f'{{"request": {request_}}}, {ours}')
+
+    samples = ErrorReportBody.model_validate_json(written).report().samples
+
+    assert samples == (Sample("", CODE), Sample("nexus:r:1", CODE))
+
+
 def test_a_code_that_no_event_of_ours_can_carry_is_refused() -> None:
     """Stored, it would keep every later rejection from being announced."""
     written = _json(EVENT).replace(CODE, "two\\nlines")

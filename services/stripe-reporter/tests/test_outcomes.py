@@ -8,6 +8,7 @@ import pytest
 
 from nexus_messaging.errors import PermanentError, TransientError
 from nexus_messaging.reasons import Reason
+from nexus_stripe.answers import Receipt, StripeAnswer
 from stripe_reporter.circuit import Cause, CircuitOpenError
 from stripe_reporter.fence import (
     AlreadyCounted,
@@ -25,6 +26,7 @@ from stripe_reporter.outcomes import (
     Conclusion,
     UnexpectedAnswerError,
     conclude,
+    not_fetched,
     rejected,
     reported,
 )
@@ -106,3 +108,30 @@ def test_outcome_published_twice_is_one_event() -> None:
 
     assert first.body() == reported(REPORT, at=AT, ever_unknown=False).body()
     assert len({event.id for event in (first, *refusals)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        # Stripe has no such event, refuses to return it, or wrote it in another form.
+        (StripeAnswer(Receipt.ANSWERED, status=404, request_id="req_1"), PermanentError),
+        (StripeAnswer(Receipt.ANSWERED, status=400, request_id="req_1"), UnexpectedAnswerError),
+        (StripeAnswer(Receipt.UNREADABLE, status=200, request_id="req_1"), UnexpectedAnswerError),
+        # A gateway's answer, whatever it says.
+        (StripeAnswer(Receipt.UNREADABLE, status=200), TransientError),
+        (StripeAnswer(Receipt.UNREADABLE, status=400), TransientError),
+        (StripeAnswer(Receipt.UNREADABLE, status=404), TransientError),
+        # An outage, a key without the right, a limit.
+        (StripeAnswer(Receipt.LOST), TransientError),
+        (StripeAnswer(Receipt.UNREADABLE, status=500, request_id="req_1"), TransientError),
+        (StripeAnswer(Receipt.ANSWERED, status=500, request_id="req_1"), TransientError),
+        (StripeAnswer(Receipt.ANSWERED, status=401), TransientError),
+        (StripeAnswer(Receipt.ANSWERED, status=403, request_id="req_1"), TransientError),
+        (StripeAnswer(Receipt.ANSWERED, status=429, request_id="req_1"), TransientError),
+    ],
+)
+def test_an_event_that_stripe_will_not_give_is_dead_lettered(
+    answer: StripeAnswer, kind: type[Exception]
+) -> None:
+    """What time mends waits without end; the rest is shown to a person."""
+    assert type(not_fetched(answer)) is kind

@@ -42,6 +42,7 @@ def answered(*names: str) -> Entry:
         ("3b241101-e2bb-4255-8caf-4136c566a962", None),
         ("nexus:r1:", None),
         (":1", None),
+        ("", None),
         ("order:0", None),
         ("nexus:r1:01", None),
         ("nexus\x00r1:1", None),

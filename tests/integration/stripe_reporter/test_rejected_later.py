@@ -1,16 +1,20 @@
 """Stripe accepts a report, and says later that it does not count it."""
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import uuid4
 
+import pytest
 import stripe as sdk
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from sqlalchemy import text
 
-from integration.stripe_reporter.bench import METER, Bench
+from integration.stripe_reporter.bench import METER, Bench, Running
 from nexus_contracts import (
     Event,
     MeterErrorsFound,
@@ -24,11 +28,14 @@ from nexus_messaging.topology import INTERNAL, METER_ERRORS_QUEUE, USAGE_OUTCOME
 from stripe_emulator.event_faults import EventFault
 from stripe_emulator.faults import Fault
 from stripe_reporter.app import routes_of
+from stripe_reporter.rejections import Rejection
+from stripe_reporter.storage.rejections import Rejections
 from stripe_reporter.storage.summaries import Summaries
 from support.waiting import eventually
 
 SECRET: Final = "whsec_of_the_tests"
 CODE: Final = "meter_event_invalid_value"
+EVENTS_PATH: Final = {"path_prefix": "/v2/core/events/", "method": "GET"}
 OUTCOMES: Final[list[type[UsageReported | UsageRejected | UsageRejectedLater]]] = [
     UsageReported,
     UsageRejected,
@@ -76,6 +83,31 @@ async def later(bench: Bench, event: Event[UsageRecorded]) -> str | None:
     """Return why Stripe does not count a report after all, as the journal has it."""
     row = await bench.row(event)
     return None if row["rejected_later"] is None else str(row["rejected_later"])
+
+
+@asynccontextmanager
+async def may_not_write(bench: Bench) -> AsyncIterator[None]:
+    """Have the broker refuse whatever the reporter publishes while the context lasts."""
+    path = "permissions/{vhost}/stripe-reporter"
+    rights = await bench.vhost.ask("GET", path)
+    await bench.vhost.ask("PUT", path, {**rights, "write": "^$"})
+    try:
+        yield
+    finally:
+        await bench.vhost.ask("PUT", path, rights)
+
+
+async def publish_failures(bench: Bench) -> float:
+    """Count what the broker did not confirm."""
+    name, labels = "stripe_reporter_publishes_failed_total", {"cause": "other"}
+    return bench.registry.get_sample_value(name, labels) or 0.0
+
+
+async def round_of(bench: Bench, running: Running) -> float:
+    """Have rejections announced; return for how many seconds one has not been, as measured."""
+    running.app.wake("settle rejections")
+    running.app.wake("measure")
+    return bench.registry.get_sample_value("stripe_reporter_oldest_rejection_seconds") or 0.0
 
 
 async def test_a_sample_rejects_its_report_and_the_ledger_is_told(bench: Bench) -> None:
@@ -221,8 +253,7 @@ async def test_what_cannot_be_fetched_is_fetched_later_while_reports_go_on(bench
     event = bench.report(bench.customer(), 5)
     reject_later(bench)
     forbidden = {"kind": "status", "status": 403, "times": 2}
-    path = {"path_prefix": "/v2/core/events/", "method": "GET"}
-    bench.account.faults.add(Fault.read({**forbidden, **path}))
+    bench.account.faults.add(Fault.read({**forbidden, **EVENTS_PATH}))
 
     async with bench.reporting() as running:
         await bench.send(event)
@@ -232,6 +263,82 @@ async def test_what_cannot_be_fetched_is_fetched_later_while_reports_go_on(bench
         assert running.circuit.cause is None
 
     assert await later(bench, event) == CODE
+
+
+@pytest.mark.parametrize("status", [400, 404])
+async def test_a_gateways_refusal_loses_no_error_report(bench: Bench, status: int) -> None:
+    """Only Stripe itself knows that an event is gone."""
+    event = bench.report(bench.customer(), 5)
+    reject_later(bench)
+    gateway = {"kind": "foreign", "status": status, "body": "<html></html>", "times": 2}
+    bench.account.faults.add(Fault.read({**gateway, **EVENTS_PATH}))
+
+    async with bench.reporting():
+        await bench.send(event)
+        await bench.outcomes(1)
+        await hear(bench, *error_reports(bench))
+        await outcomes(bench, 2)
+
+    assert await later(bench, event) == CODE
+
+
+async def test_an_answer_that_is_another_event_rejects_nothing(bench: Bench) -> None:
+    """Fetched again, the event names what Stripe really does not count."""
+    rejected, counted = bench.report(bench.customer(), 5), bench.report(bench.customer(), 3)
+    reject_later(bench, customer=rejected.data.stripe_customer_id)
+
+    async with bench.reporting():
+        await bench.send(rejected, counted)
+        await bench.outcomes(2)
+        [found] = error_reports(bench)
+        body = json.dumps(bench.account.event_log.get(found.event_id) | {"id": "evt_another"})
+        body = body.replace(rejected.data.identifier, counted.data.identifier)
+        another = {"kind": "foreign", "status": 200, "body": body, "request_id": True}
+        bench.account.faults.add(Fault.read({**another, **EVENTS_PATH}))
+        await hear(bench, found)
+        await outcomes(bench, 3)
+
+    assert (await later(bench, rejected), await later(bench, counted)) == (CODE, None)
+
+
+async def test_what_the_broker_does_not_confirm_is_announced_later(bench: Bench) -> None:
+    """The ledger takes the report for counted meanwhile, and a metric says for how long."""
+    event = bench.report(bench.customer(), 5)
+
+    async with bench.reporting() as running, bench.database() as database:
+        await bench.send(event)
+        await bench.outcomes(1)
+        async with may_not_write(bench):
+            rejection = Rejection(event.data.identifier, 1, CODE)
+            await Rejections(database).keep([rejection], bench.now())
+            running.app.wake("settle rejections")
+            await eventually(lambda: publish_failures(bench), bool)
+            bench.pass_time(timedelta(hours=1))
+            waiting = await eventually(partial(round_of, bench, running), bool)
+        await eventually(partial(round_of, bench, running), lambda seconds: seconds == 0)
+        kinds = await outcomes(bench, 2)
+
+    assert kinds[-1] == "usage.rejected_later.v1"
+    assert 3600 <= waiting < 4000
+
+
+async def test_more_rejections_than_a_round_takes_are_all_announced(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once: the next interval is long away, and samples may come by the thousand."""
+    for module in ("rejecting", "storage.rejections"):
+        monkeypatch.setattr(f"stripe_reporter.{module}.MAX_REJECTIONS", 2)
+    monkeypatch.setattr("stripe_reporter.app.SETTLE_SECONDS", 600)
+    events = [bench.report(bench.customer(), 5) for _ in range(5)]
+    reject_later(bench)
+
+    async with bench.reporting():
+        await bench.send(*events)
+        await bench.outcomes(5)
+        await hear(bench, *error_reports(bench))
+        kinds = await outcomes(bench, 10)
+
+    assert kinds[5:] == ["usage.rejected_later.v1"] * 5
 
 
 async def test_the_endpoint_takes_what_stripe_signed(bench: Bench) -> None:

@@ -152,6 +152,13 @@ _LATER_WORD = Section(
             "reportsrejectedlater",
         ),
         Panel(
+            "Rejections not announced",
+            "How long Stripe's oldest rejection has been known without the ledger being informed.",
+            "s",
+            (Query("max(stripe_reporter_oldest_rejection_seconds)", "oldest"),),
+            "rejectionsnotannounced",
+        ),
+        Panel(
             "Sums read by outcome",
             "Readings of Stripe's own sums, one for each customer and meter. not_read is tried"
             " again later: Stripe refused the key, limited the rate, or did not answer."

@@ -119,8 +119,9 @@ def assemble(
         COUNT_SECONDS, "read sums", counter.read_some, errors_stall=False, limit=MAX_READING_SECONDS
     )
 
+    rejections = Rejections(app.database)
     rejecter = Rejecter(
-        Rejections(app.database),
+        rejections,
         stripe,
         counter,
         app.publisher,
@@ -136,6 +137,10 @@ def assemble(
 
     outage = Outage((CircuitOpenError, DatabaseUnavailableError), probe)
     app.consume(router, outage, reporter=reporter, rejecter=rejecter)
-    app.every(MEASURE_SECONDS, "measure", lambda: measure_once(journal, summaries, metrics, now()))
+    app.every(
+        MEASURE_SECONDS,
+        "measure",
+        lambda: measure_once(journal, rejections, summaries, metrics, now()),
+    )
     app.remarks["stripe"] = circuit.remark
     return circuit

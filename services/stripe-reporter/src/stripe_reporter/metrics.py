@@ -96,6 +96,12 @@ class ReporterMetrics:
             ["verdict"],
             registry=registry,
         )
+        # How long a rejection has been known whose report is accepted, and the ledger unaware.
+        self._unannounced = Gauge(
+            "stripe_reporter_oldest_rejection_seconds",
+            "Oldest rejection that is not announced",
+            registry=registry,
+        )
         # Readings of a customer's and meter's sums at Stripe.
         self._readings = Counter(
             "stripe_reporter_sums_read", "Readings of Stripe's sums", ["outcome"], registry=registry
@@ -166,6 +172,10 @@ class ReporterMetrics:
     def judged(self, verdict: Verdict) -> None:
         """Count an attempt that Stripe does not count by what it means for its report."""
         self._later.labels(verdict.value).inc()
+
+    def unannounced_for(self, seconds: float) -> None:
+        """Show for how many seconds the oldest rejection has not been announced to the ledger."""
+        self._unannounced.set(seconds)
 
     def read_sums(self, outcome: str) -> None:
         """Count a reading by one of ``READINGS``."""

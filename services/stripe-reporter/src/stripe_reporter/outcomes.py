@@ -5,6 +5,7 @@ Pure: values in, values out.
 
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 from typing import Final
 from uuid import UUID, uuid5
 
@@ -12,6 +13,7 @@ from nexus_contracts import Event, UsageRejected, UsageRejectedLater, UsageRepor
 from nexus_messaging.errors import PermanentError, TransientError
 from nexus_messaging.reasons import Reason
 from nexus_messaging.topology import TIERS
+from nexus_stripe.answers import Receipt, StripeAnswer
 from stripe_reporter.circuit import Cause, CircuitOpenError
 from stripe_reporter.fence import (
     AlreadyCounted,
@@ -25,7 +27,7 @@ from stripe_reporter.fence import (
     TooOld,
 )
 from stripe_reporter.reports import Report
-from stripe_reporter.stripe.responses import Next, Response
+from stripe_reporter.stripe.responses import Next, Response, describe, response_to
 
 SOURCE: Final = "stripe-reporter"
 
@@ -161,3 +163,18 @@ def rejected_later(
     """Return the event that says Stripe gave the report back; repeated, it is the same event."""
     data = UsageRejectedLater(report_id=report_id, identifier=identifier, at=at, code=code)
     return Event.of(data, source=SOURCE, id=uuid5(report_id, UsageRejectedLater.TYPE), time=at)
+
+
+def not_fetched(answer: StripeAnswer) -> Exception:
+    """Return what has a webhook's message retried or dead-lettered, since no event could be read.
+
+    A gateway's answer says nothing of the event. What Stripe itself refuses, or writes in another
+    form, ends as a dead letter: retried without end it would wait where nobody sees it.
+    """
+    text = describe(answer)
+    if answer.receipt is Receipt.ANSWERED and answer.status == HTTPStatus.NOT_FOUND:
+        return PermanentError(Reason.REFUSED_BY_STRIPE, text)
+    other_form = answer.status == HTTPStatus.OK and answer.request_id is not None
+    if other_form or response_to(answer).next is Next.REJECT:
+        return UnexpectedAnswerError(text)
+    return TransientError(text)

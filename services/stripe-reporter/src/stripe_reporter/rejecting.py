@@ -9,25 +9,20 @@ from typing import Final, Protocol
 import structlog
 
 from nexus_contracts import MeterErrorsFound
-from nexus_messaging.errors import PermanentError, TransientError
 from nexus_messaging.outage_log import OutageLog
 from nexus_messaging.outgoing import OutgoingEvent, send_all
 from nexus_messaging.publisher import Publisher
-from nexus_messaging.reasons import Reason
 from nexus_stripe.answers import StripeAnswer
 from stripe_reporter.metrics import ERROR_REPORT, ReporterMetrics
-from stripe_reporter.outcomes import rejected_later
+from stripe_reporter.outcomes import not_fetched, rejected_later
 from stripe_reporter.rejections import ErrorReport, rejections
 from stripe_reporter.reports import attempt_of
 from stripe_reporter.storage.rejections import MAX_REJECTIONS, Rejections
 from stripe_reporter.stripe.error_reports import ERRORS_FOUND, NO_METER
-from stripe_reporter.stripe.responses import describe, response_to
+from stripe_reporter.stripe.responses import response_to
 
 WEBHOOKS: Final = (ERRORS_FOUND, NO_METER)
 """The types of Stripe's events that are heard."""
-
-NO_SUCH_EVENT: Final = (400, 404)
-"""Stripe keeps events for 30 days."""
 
 log = structlog.get_logger()
 
@@ -88,6 +83,7 @@ class Rejecter:
             PermanentError: Stripe has no such event, which it keeps for 30 days, or it can't be
                 stored.
             TransientError: it, or the list of meters, can't be fetched now.
+            UnexpectedAnswerError: Stripe refuses to return it, or it has another form.
             DatabaseUnavailableError: nothing was kept.
         """
         if found.event_type not in WEBHOOKS:
@@ -97,9 +93,7 @@ class Rejecter:
         self._metrics.called(ERROR_REPORT, response_to(answer), time.perf_counter() - began)
         if report is None:
             # No circuit is opened: a key without the right to read events must not stop reports.
-            if answer.status in NO_SUCH_EVENT:
-                raise PermanentError(Reason.REFUSED_BY_STRIPE, describe(answer))
-            raise TransientError(describe(answer))
+            raise not_fetched(answer)
 
         named = list(rejections(report.samples))
         new = await self._stored.keep(named, self._now())

@@ -113,15 +113,19 @@ SELECT * FROM meter_calls
  ORDER BY started_at, identifier LIMIT :most
 """)
 
-# Of reports that were called before: what a person, or Stripe, said of them since.
+# Of reports that were called before: what a person, or Stripe, said of them since, or what was
+# announced since. What Stripe said may have waited for the broker for long.
 _SETTLED_SINCE: Final = text("""
 WITH late AS MATERIALIZED (
     SELECT identifier FROM meter_calls WHERE answered_at >= :since AND started_at < :before
      UNION
     SELECT identifier FROM meter_calls WHERE rejected_later_at >= :since AND started_at < :before
+     UNION
+    SELECT identifier FROM late_rejections WHERE announced_at >= :since
 )
 SELECT m.* FROM late JOIN meter_calls m USING (identifier)
  WHERE (started_at, identifier) > (:started_at, :identifier)
+   AND started_at < :before
  ORDER BY started_at, identifier LIMIT :most
 """)
 

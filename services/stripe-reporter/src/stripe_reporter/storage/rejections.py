@@ -66,6 +66,14 @@ UPDATE late_rejections r SET announced_at = :now
  WHERE r.identifier = n.identifier AND r.key_n = n.key_n
 """)
 
+# Since when it could be judged and announced. Uses the index of those that are open.
+_OLDEST_WAITING: Final = text("""
+SELECT min(greatest(r.heard_at, m.answered_at))
+  FROM late_rejections r JOIN meter_calls m USING (identifier)
+ WHERE (r.verdict IS NULL OR (r.verdict = 'rejected' AND r.announced_at IS NULL))
+   AND r.heard_at > :oldest AND m.state = 'accepted'
+""")
+
 MAX_REJECTIONS: Final = 500
 """Rejections of one round."""
 
@@ -169,3 +177,14 @@ class Rejections:
             "now": now,
         }
         await self._database.run(lambda c: c.execute(_ANNOUNCED, values))
+
+    async def oldest_waiting(self, now: datetime) -> datetime | None:
+        """Return since when the oldest rejection waits that could be announced, if there is one.
+
+        Raises:
+            DatabaseUnavailableError: it can't be read.
+        """
+        values = {"oldest": now - READ_FOR}
+        found = await self._database.run(lambda c: c.execute(_OLDEST_WAITING, values))
+        since: datetime | None = found.scalar_one()
+        return since

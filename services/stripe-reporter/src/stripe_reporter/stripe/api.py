@@ -94,7 +94,10 @@ class StripeApi:
         async def fetched() -> ErrorReport:
             path = f"{EVENTS}/{event_id}"
             response = await self._client.raw_request_async("get", path)
-            return read(ErrorReportBody, response).report()
+            report = read(ErrorReportBody, response).report()
+            if report.event_id != event_id:
+                raise ValueError("the answer is another event")
+            return report
 
         return await self._call("GET", f"{EVENTS}/{{event}}", fetched)
 

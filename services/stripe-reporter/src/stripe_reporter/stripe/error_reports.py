@@ -16,12 +16,20 @@ NO_METER: Final = "v1.billing.meter.no_meter_found"
 
 
 class _Request(Body):
-    identifier: str = Field(validation_alias=AliasChoices("identifier", "idempotency_key"))
-    """The idempotency key of the request, as documented; an older example names it so."""
+    identifier: str | None = Field(
+        None, validation_alias=AliasChoices("identifier", "idempotency_key")
+    )
+    """The idempotency key of the request, as documented; an older example names it so. Whether
+    Stripe makes one up for another sender's request that has none is not documented."""
 
 
 class _SampleError(Body):
-    request: _Request
+    request: _Request | None = None
+
+    @property
+    def key(self) -> str:
+        """Return the idempotency key, empty if it names none: then it is no request of ours."""
+        return (self.request and self.request.identifier) or ""
 
 
 class _ErrorType(Body):
@@ -64,7 +72,7 @@ class ErrorReportBody(Body):
             end=self.data.validation_end,
             errors=self.data.reason.error_count,
             samples=tuple(
-                Sample(sample.request.identifier, kind.code)
+                Sample(sample.key, kind.code)
                 for kind in self.data.reason.error_types
                 for sample in kind.sample_errors
             ),
