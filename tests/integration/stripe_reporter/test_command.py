@@ -11,7 +11,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from integration.stripe_reporter.bench import KEY, METER, Bench, add_meters
@@ -42,6 +42,10 @@ UPDATE meter_calls
        rejected_later_at = :marked_at,
        rejected_later = CASE WHEN CAST(:marked_at AS timestamptz) IS NOT NULL THEN 'no_meter' END
  WHERE identifier = :id
+""")
+ANNOUNCE: Final = text("""
+INSERT INTO late_rejections (identifier, key_n, code, heard_at, verdict, announced_at)
+VALUES (:id, 1, 'no_meter', :heard_at, 'rejected', :announced_at)
 """)
 
 
@@ -269,35 +273,45 @@ async def test_a_report_that_was_rejected_since_is_listed_however_old_its_call(
 
 async def test_what_was_said_since_of_earlier_calls_is_listed(bench: Bench) -> None:
     """A restored ledger has the report as it was when the backup was made."""
-    rejected, settled, old = events = [bench.report("cus_1", claim_id=uuid4()) for _ in range(3)]
     now = datetime.now(UTC)
     since, began = now - timedelta(hours=1), now - timedelta(days=3)
-    calls = [
-        Call(report, calling(report, None, began))
-        for report in (Report.of(event.data) for event in events)
-    ]
+    # When each was called, answered, rejected, and its rejection announced.
+    said = (
+        (began, began, now, now),
+        (began, now, None, None),
+        (began, began, began, now),  # the broker was away in between
+        (now, now, now, now),
+        (began, began, began, began),
+    )
+    events = [bench.report("cus_1", claim_id=uuid4()) for _ in said]
     async with bench.database() as database:
-        await database.run(partial(insert_calls, calls=calls))
-        for event, answered, marked in (
-            (rejected, began, now),
-            (settled, now, None),
-            (old, began, began),
-        ):
-            said = {"id": event.data.identifier, "answered_at": answered, "marked_at": marked}
-            await database.run(partial(_say, said=said))
+        for event, (called, answered, marked, announced) in zip(events, said, strict=True):
+            report = Report.of(event.data)
+            call = Call(report, calling(report, None, called))
+            await database.run(partial(insert_calls, calls=[call]))
+            values = {"id": report.identifier, "answered_at": answered, "marked_at": marked}
+            await database.run(partial(_say, statement=SAY, values=values))
+            values = {"id": report.identifier, "heard_at": marked, "announced_at": announced}
+            if marked is not None:
+                await database.run(partial(_say, statement=ANNOUNCE, values=values))
 
     code, printed = await run(bench, "journal", "--since", since.isoformat())
 
     assert code == 0
-    assert {
-        each.report.report_id: each.rejected_later
+    found = [
+        (each.report.report_id, each.rejected_later)
         for each in listed(printed)
         if isinstance(each, CallRecord)
-    } == {rejected.data.report_id: "no_meter", settled.data.report_id: None}
+    ]
+    marks = ("no_meter", None, "no_meter", "no_meter")
+    expected = zip((event.data.report_id for event in events[:4]), marks, strict=True)
+    assert sorted(found) == sorted(expected)
 
 
-async def _say(connection: AsyncConnection, said: Mapping[str, Any]) -> None:
-    await connection.execute(SAY, said)
+async def _say(
+    connection: AsyncConnection, statement: TextClause, values: Mapping[str, Any]
+) -> None:
+    await connection.execute(statement, values)
 
 
 async def test_reports_without_their_claim_are_counted_and_fail_the_command(bench: Bench) -> None:

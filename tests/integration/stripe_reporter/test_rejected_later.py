@@ -1,8 +1,7 @@
 """Stripe accepts a report, and says later that it does not count it."""
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
@@ -24,6 +23,9 @@ from nexus_contracts import (
     UsageReported,
     read_event,
 )
+from nexus_messaging.errors import PublishError, PublishTimeoutError
+from nexus_messaging.outgoing import OutgoingEvent
+from nexus_messaging.publisher import Publisher
 from nexus_messaging.topology import INTERNAL, METER_ERRORS_QUEUE, USAGE_OUTCOMES_QUEUE
 from stripe_emulator.event_faults import EventFault
 from stripe_emulator.faults import Fault
@@ -83,24 +85,6 @@ async def later(bench: Bench, event: Event[UsageRecorded]) -> str | None:
     """Return why Stripe does not count a report after all, as the journal has it."""
     row = await bench.row(event)
     return None if row["rejected_later"] is None else str(row["rejected_later"])
-
-
-@asynccontextmanager
-async def may_not_write(bench: Bench) -> AsyncIterator[None]:
-    """Have the broker refuse whatever the reporter publishes while the context lasts."""
-    path = "permissions/{vhost}/stripe-reporter"
-    rights = await bench.vhost.ask("GET", path)
-    await bench.vhost.ask("PUT", path, {**rights, "write": "^$"})
-    try:
-        yield
-    finally:
-        await bench.vhost.ask("PUT", path, rights)
-
-
-async def publish_failures(bench: Bench) -> float:
-    """Count what the broker did not confirm."""
-    name, labels = "stripe_reporter_publishes_failed_total", {"cause": "other"}
-    return bench.registry.get_sample_value(name, labels) or 0.0
 
 
 async def round_of(bench: Bench, running: Running) -> float:
@@ -301,21 +285,30 @@ async def test_an_answer_that_is_another_event_rejects_nothing(bench: Bench) -> 
     assert (await later(bench, rejected), await later(bench, counted)) == (CODE, None)
 
 
-async def test_what_the_broker_does_not_confirm_is_announced_later(bench: Bench) -> None:
+async def test_what_the_broker_does_not_confirm_is_announced_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The ledger takes the report for counted meanwhile, and a metric says for how long."""
     event = bench.report(bench.customer(), 5)
+    rejection = Rejection(event.data.identifier, 1, CODE)
+    tried: list[OutgoingEvent] = []
+
+    async def unconfirmed(
+        _publisher: Publisher, sendings: Sequence[OutgoingEvent]
+    ) -> list[PublishError | None]:
+        tried.extend(sendings)
+        return [PublishTimeoutError("no confirm") for _ in sendings]
 
     async with bench.reporting() as running, bench.database() as database:
         await bench.send(event)
         await bench.outcomes(1)
-        async with may_not_write(bench):
-            rejection = Rejection(event.data.identifier, 1, CODE)
+        with monkeypatch.context() as broker:
+            broker.setattr("stripe_reporter.rejecting.send_all", unconfirmed)
             await Rejections(database).keep([rejection], bench.now())
-            running.app.wake("settle rejections")
-            await eventually(lambda: publish_failures(bench), bool)
+            await eventually(partial(round_of, bench, running), lambda _: len(tried) > 1)
             bench.pass_time(timedelta(hours=1))
-            waiting = await eventually(partial(round_of, bench, running), bool)
-        await eventually(partial(round_of, bench, running), lambda seconds: seconds == 0)
+            waiting = await eventually(partial(round_of, bench, running), lambda age: age > 60)
+        await eventually(partial(round_of, bench, running), lambda age: age == 0)
         kinds = await outcomes(bench, 2)
 
     assert kinds[-1] == "usage.rejected_later.v1"
