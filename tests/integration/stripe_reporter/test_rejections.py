@@ -18,6 +18,7 @@ from stripe_reporter.reports import Facts, Report
 from stripe_reporter.storage.journal import Journal, insert_calls
 from stripe_reporter.storage.rejections import Rejections, Unannounced
 from stripe_reporter.stripe.responses import TABLE
+from support.pages import runbook_statement
 
 NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
 MINUTE: Final = timedelta(minutes=1)
@@ -192,3 +193,18 @@ async def test_an_attempt_that_no_row_can_hold_is_dead_lettered(database: Databa
 
     with pytest.raises(PermanentError, match="SQLSTATE"):
         await rejections.keep([Rejection("r-1", 0, "no_meter")], NOW)
+
+
+async def test_the_runbook_finds_rejections_whose_answer_a_restored_journal_lacks(
+    database: Database,
+) -> None:
+    """The ledger has them as reported, so they are never called again, and never judged."""
+    await reported(database, "r-answer-lost", "lost")
+    await reported(database, "r-accepted", "accepted")
+    named = [Rejection(f"r-{name}", 1, "no_meter") for name in ("answer-lost", "accepted", "gone")]
+    await Rejections(database).keep(named, NOW)
+
+    statement = text(runbook_statement("SELECT identifier, key_n, code, heard_at FROM late_rej"))
+    found = await database.run(lambda c: c.execute(statement))
+
+    assert {row.identifier for row in found} == {"r-answer-lost", "r-gone"}
