@@ -145,6 +145,16 @@ def test_operators_commands_run_with_the_settings_of_the_stack(directory: Path) 
     assert "is not in the ledger" in unknown.stdout
 
 
+def test_stripes_sums_are_compared_within_minutes(directory: Path) -> None:
+    """Reading and comparing wait for the same time, which is no hour as at the real Stripe."""
+    commands = running(directory).commands
+    services = ("usage-ingest", "stripe-reporter")
+    lags = {commands[service].get("STRIPE_SUMMARY_LAG_SECONDS") for service in services}
+
+    assert len(lags) == 1
+    assert int(lags.pop() or 3600) < 60
+
+
 async def test_one_dead_letter_is_there_to_practise_on(directory: Path) -> None:
     """usage-ingest dead-lettered it, and its headers name the queue to move it to."""
     record = running(directory)
