@@ -140,7 +140,7 @@ async def test_commands_of_the_page_do_what_it_says(platform: Platform, tmp_path
 
     event_id = await billed_run(platform, ADA, 1)
     reader.settings |= {"USER_ID": str(BEN), "ACCOUNT_ID": str(ACME), "EVENT_ID": str(event_id)}
-    assert "counted by Stripe" in await reader.run("usage-ingest explain")
+    assert "accepted by Stripe" in await reader.run("usage-ingest explain")
     reader.settings["STRIPE_ADMIN_KEY"] = platform.stripe_key
     assert "changes made" in await reader.run("customer-provisioner plans ensure")
     del reader.settings["STRIPE_ADMIN_KEY"]

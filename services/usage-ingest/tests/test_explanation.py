@@ -36,6 +36,28 @@ def test_a_route_is_told_from_a_meter() -> None:
     assert after == "  a route (@) is on the meter that the plan of its account has for it, if any"
 
 
+def test_an_accepted_report_is_not_called_counted() -> None:
+    """Stripe's sum, in a line of its own, says whether it is."""
+    lines = lines_of({"tool_call_executed": 1}, "tool_call_executed")
+
+    assert "  reported: accepted by Stripe (2026-11-30T12:00:00Z)" in lines
+    assert "  invoice: in_period, it comes in its billing period" in lines
+    assert not [each for each in lines if "counted" in each]
+
+
+def test_what_stripe_rejected_later_is_said_to_be_on_no_invoice() -> None:
+    """The reader learns that time does not mend it."""
+    rejected = {"state": "rejected_later", "reason": "archived_meter"}
+    row = {**report(0, "tool_call_executed"), **rejected}
+    history = EventHistory(
+        event({"tool_call_executed": 1}), (row,), (None,), (Placement.IN_PERIOD,)
+    )
+
+    (line,) = [each for each in explain(history) if "rejected_later" in each]
+
+    assert "archived_meter; it is on no invoice, and nothing sends it again" in line
+
+
 def lines_of(readings: Mapping[str, int], *meters: str) -> list[str]:
     """Return the lines on an event with these readings, in a claim with reports on ``meters``."""
     reports = tuple(report(number, meter) for number, meter in enumerate(meters))

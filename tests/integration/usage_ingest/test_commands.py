@@ -171,7 +171,7 @@ async def test_explain_shows_each_step_or_why_a_run_is_not_billed(
 
     assert billed[0] == 0
     assert "1 on tool_call_executed" in billed[1]
-    assert "counted by Stripe" in billed[1]
+    assert "accepted by Stripe" in billed[1]
     assert "details" not in billed[1]
     assert "model large, 9 cached tokens; nothing is billed by them" in waiting[1]
     assert "not_billable" in unbilled[1]

@@ -21,7 +21,7 @@ NEXT: Final = {
 REPORT_STATES: Final = {
     "pending": "not forwarded yet",
     "forwarded": "forwarded; stripe-reporter has not answered",
-    "reported": "counted by Stripe",
+    "reported": "accepted by Stripe",
     "superseded": "refused for a deleted customer; another report took over",
     "shadow": "never sent (REPORTING_LIVE_FROM): reported by the way before this one",
 }
@@ -112,7 +112,7 @@ def _reports(history: EventHistory) -> Iterator[str]:
         )
         yield f"  {report['state']}: {_state_of(report)}"
         if report["state"] not in ON_NO_INVOICE:
-            yield f"  {placement}: {PLACEMENTS[placement]}"
+            yield f"  invoice: {placement}, {PLACEMENTS[placement]}"
         if report["state"] != "superseded":
             yield f"  {sum_of_hour(report['report_id'], hour)}"
 
@@ -222,7 +222,10 @@ def _state_of(report: Mapping[str, Any]) -> str:
     if report["state"] == "rejected":
         state = f"refused as {report['reason']}; its dead letter says more"
     elif report["state"] == "rejected_later":
-        state = f"accepted, but not counted, as Stripe said later: {report['reason']}"
+        state = (
+            f"accepted, but not counted, as Stripe said later: {report['reason']}; it is on no"
+            " invoice, and nothing sends it again"
+        )
     else:
         state = REPORT_STATES[report["state"]]
     moment = report["answered_at"] or report["forwarded_at"]
