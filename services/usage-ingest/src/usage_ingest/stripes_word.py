@@ -26,11 +26,10 @@ class DifferenceCount:
 
 @dataclass(frozen=True, slots=True)
 class PlacementCount:
-    """How many accepted reports ended up in one place outside their period, and their sum."""
+    """How many accepted reports, of all meters, ended up in one place outside their period."""
 
     placement: Placement
     number: int
-    value: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ def word_findings(word: StripesWord, now: datetime) -> Iterator[Finding]:
     placed = {each.placement: each for each in word.placements}
     lost = [placed[each] for each in ON_NO_INVOICE if each in placed]
     if lost:
-        text = ", ".join(f"{each.number} {each.placement} with {each.value}" for each in lost)
+        text = ", ".join(f"{each.number} {each.placement}" for each in lost)
         text = f"on none: reports {text}: docs/runbook.md#usageonnoinvoice"
         yield Finding("invoices", text, Tone.NOTE)
     if unknown := placed.get(Placement.UNKNOWN):

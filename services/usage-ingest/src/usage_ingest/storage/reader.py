@@ -231,8 +231,7 @@ class LedgerReader:
                 StripesWord(
                     tuple(DifferenceCount(**row) for row in differences),
                     tuple(
-                        PlacementCount(Placement(row["placement"]), row["number"], row["value"])
-                        for row in placed
+                        PlacementCount(Placement(row["placement"]), row["number"]) for row in placed
                     ),
                     (await connection.execute(LAST_READING)).scalar_one(),
                 ),
