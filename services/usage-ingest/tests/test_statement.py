@@ -41,6 +41,7 @@ def scope(start: datetime = START, end: datetime = START + timedelta(days=1)) ->
         totals_complete=True,
         periods=(),
         read_at={},
+        is_known=True,
     )
 
 

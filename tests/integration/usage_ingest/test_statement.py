@@ -452,24 +452,58 @@ async def test_a_customer_of_nobody_has_what_stripe_counted(database: Database) 
     assert "the ledger has no account with this customer" in table
 
 
+async def test_an_invoice_that_is_not_known_yet_is_not_called_none(database: Database) -> None:
+    """The subscriptions of a new customer are read within a day."""
+    user = uuid4()
+    await Accounts(database).apply(provisioned(user, "cus_1").data)
+    await record(database, at(12, user))
+    await answer(database, "reported")
+    await UsageLedger(database).execute(
+        "INSERT INTO report_placements SELECT report_id, user_id, meter, value, occurred_at,"
+        " answered_at, 'unknown' FROM usage_reports"
+    )
+
+    _, table, _ = await command(database, "statement", "cus_1", *SPAN)
+
+    assert f"{METER}: on which invoice is not known yet: 1" in table
+    assert "on no invoice" not in table
+
+
+async def test_an_id_of_nobody_is_an_error_and_no_empty_statement(database: Database) -> None:
+    """A mistyped id must not look like a customer without a difference."""
+    account, ada, _ = await team(database)
+
+    for of, said in (
+        ("cus_nobody", "the ledger has no account with the customer cus_nobody"),
+        (str(uuid4()), "the ledger has no user"),
+        (str(account), "an account's is that of its customer, cus_team"),
+    ):
+        code, shown, errors = await command(database, "statement", of, *SPAN, "--csv")
+        assert (code, shown) == (1, "")
+        assert said in errors
+    code, _ = await statement(database, ada)
+    assert code == 0
+
+
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "said"),
     [
-        ("cus_1", "--period", "2026-13"),
-        ("cus_1", "--period", "9999-12"),
-        ("cus_1", "--from", "2026-11-01T00:00:60Z"),
-        ("cus_1", "--from", "2026-11-02", "--to", "2026-11-01"),
-        ("cus_1", "--from", "2026-11-01T10:30:00Z"),
-        ("cus_1", "--to", "2026-11-01"),
-        ("cus_1", "--period", "2026-11", "--from", "2026-11-01"),
-        ("ada",),
+        (("cus_1", "--period", "2026-13"), "a month is wanted"),
+        (("cus_1", "--period", "9999-12"), "a month is wanted"),
+        (("cus_1", "--from", "2026-11-01T00:00:60Z"), "a time with its offset is wanted"),
+        (("cus_1", "--period", "2126-11"), "2126-11-01T00:00:00Z has not come yet"),
+        (("cus_1", "--from", "2026-11-02", "--to", "2026-11-01"), "--to must be after --from"),
+        (("cus_1", "--from", "2026-11-01T10:30:00Z"), "a whole hour of UTC is wanted"),
+        (("cus_1", "--to", "2026-11-01"), "--to needs --from"),
+        (("cus_1", "--period", "2026-11", "--from", "2026-11-01"), "either --period or --from"),
+        (("ada",), "the UUID of a user, or a customer's id"),
     ],
 )
 async def test_a_span_that_makes_no_sense_is_refused(
-    database: Database, arguments: Sequence[str]
+    database: Database, arguments: Sequence[str], said: str
 ) -> None:
-    """Wrong usage, before anything is read."""
+    """Wrong usage, before anything is read; the text names what is wrong."""
     code, shown, errors = await command(database, "statement", *arguments)
 
     assert (code, shown) == (2, "")
-    assert errors
+    assert said in errors

@@ -96,13 +96,21 @@ def _statement_arguments(parser: argparse.ArgumentParser) -> None:
         "of", type=_payer, metavar="USER|CUSTOMER", help="a user's id, or a customer's, cus_…"
     )
     parser.add_argument(
-        "--period", type=_month, metavar="MONTH", help="a month of UTC, 2026-11; else the present"
+        "--period", type=_month, metavar="MONTH", help="a month of UTC, 2026-11 (this one)"
     )
     parser.add_argument(
-        "--from", dest="start", type=_hour, metavar="TIME", help="a day or a whole hour of UTC"
+        "--from",
+        dest="start",
+        type=_hour,
+        metavar="TIME",
+        help="a day or a whole hour of UTC: 2026-11-03 or 2026-11-03T14:00:00Z",
     )
     parser.add_argument(
-        "--to", dest="end", type=_hour, metavar="TIME", help="likewise, itself not included"
+        "--to",
+        dest="end",
+        type=_hour,
+        metavar="TIME",
+        help="likewise, itself not included; without it, the end of this hour",
     )
     parser.add_argument(
         "--older-than",
@@ -123,7 +131,9 @@ def _payer(written: str) -> UUID | str:
     try:
         return UUID(written)
     except ValueError:
-        raise argparse.ArgumentTypeError("the UUID of a user or a customer's cus_…") from None
+        raise argparse.ArgumentTypeError(
+            "the UUID of a user, or a customer's id, cus_…, is wanted"
+        ) from None
 
 
 def _month(written: str) -> tuple[datetime, datetime]:

@@ -39,7 +39,7 @@ class Part(StrEnum):
     COUNTED = "counted"
     """Stripe's sum, `counted`, and what makes it up beside what was reported."""
     INVOICE = "invoice"
-    """Reports that Stripe accepted and that are not in their period's invoice, or came late."""
+    """Reports that Stripe accepted after their period, that are on no invoice, or `unknown`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Scope:
     ``customers`` whose each customer at Stripe is. ``shared`` accounts pay for others than the
     user. ``finds_all``: no other account has ever paid for the users. Without ``totals_complete``
     runs that are in no report are not known. ``read_at``: when Stripe's sums of a customer and
-    meter were read last.
+    meter were read last. ``is_known``: the ledger has anything of the user or customer.
     """
 
     user: UUID | None
@@ -94,6 +94,7 @@ class Scope:
     totals_complete: bool
     periods: tuple[Period, ...]
     read_at: Mapping[tuple[str, str], datetime]
+    is_known: bool
 
     def days(self) -> Iterator[tuple[datetime, datetime]]:
         """Yield each day's begin and end; the first and last may be parts of days."""
@@ -170,6 +171,14 @@ class DayRows:
     runs: Sequence[Runs]
     reports: Sequence[HourReports]
     sums: Sequence[HourSum]
+
+
+def unknown(scope: Scope) -> str:
+    """Say that the ledger has nothing of a user or customer: nothing used would look the same."""
+    if scope.user is None:
+        return f"the ledger has no account with the customer {next(iter(scope.customers))}"
+    account = f"; an account's is that of its customer, {', '.join(sorted(scope.customers))}"
+    return f"the ledger has no user {scope.user}{account if scope.customers else ''}"
 
 
 def lines(scope: Scope, day: datetime, rows: DayRows) -> Iterator[Line]:
@@ -350,8 +359,12 @@ class Sums:
             total = shown(counted.pop("counted", 0))
             made_of = listed({"reported": reported.get("reported", 0)} | counted)
             yield f"{meter}: counted by Stripe {total} = {made_of}"
-        if invoice := self._of(meter, Part.INVOICE):
-            yield f"{meter}: of what Stripe accepted, not in its period: {listed(invoice)}"
+        invoice = self._of(meter, Part.INVOICE)
+        unknown_yet = invoice.pop("unknown", 0)
+        if invoice:
+            yield f"{meter}: accepted after its period, or on no invoice: {listed(invoice)}"
+        if unknown_yet:
+            yield f"{meter}: on which invoice is not known yet: {shown(unknown_yet)}"
 
     def _of(self, meter: str, part: Part) -> dict[str, Number]:
         return {

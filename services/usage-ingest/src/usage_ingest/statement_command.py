@@ -8,9 +8,9 @@ from nexus_database import Database
 from nexus_database.settings import DatabaseSettings
 from nexus_messaging.clock import utc_now
 from nexus_service.command import FAILED, SUCCESS, USAGE
-from nexus_service.console import show_error
+from nexus_service.console import rfc_3339, show_error
 from usage_ingest.settings import NAME
-from usage_ingest.statement import Sums, lines
+from usage_ingest.statement import Sums, lines, unknown
 from usage_ingest.statement_forms import AsCsv, AsJson, AsTables, StatementForm
 from usage_ingest.storage.statement import StatementReader
 
@@ -19,8 +19,8 @@ async def show_statement(settings: DatabaseSettings, parsed: argparse.Namespace)
     """Show what was recorded, reported and counted; fail if anything is unexplained too long."""
     now = utc_now()
     span = _span(parsed, now)
-    if span is None:
-        show_error(NAME, "statement: --period alone, or --from, and --to after it")
+    if isinstance(span, str):
+        show_error(NAME, f"statement: {span}")
         return USAGE
     form: StatementForm = AsJson() if parsed.json else AsCsv() if parsed.csv else AsTables(now)
     sums, late, paying = Sums(), False, set[UUID | None]()
@@ -28,6 +28,9 @@ async def show_statement(settings: DatabaseSettings, parsed: argparse.Namespace)
     async with Database(url, name=f"{NAME} command", only_reads=True) as database:
         reader = StatementReader(database)
         scope = await reader.scope(parsed.of, *span)
+        if not scope.is_known:
+            show_error(NAME, f"statement: {unknown(scope)}")
+            return FAILED
         form.begin(scope)
         for start, end in scope.days():
             for line in lines(scope, start, await reader.day(scope, start, end)):
@@ -43,14 +46,22 @@ async def show_statement(settings: DatabaseSettings, parsed: argparse.Namespace)
     return FAILED if late else SUCCESS
 
 
-def _span(parsed: argparse.Namespace, now: datetime) -> tuple[datetime, datetime] | None:
-    """Return the begin and end that are asked for, ``None`` if they make no sense."""
-    if parsed.start is None and parsed.end is None:
-        begin = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-        present = begin, (begin + timedelta(days=31)).replace(day=1)
-        month: tuple[datetime, datetime] = parsed.period or present
-        return month
-    if parsed.period is not None or parsed.start is None:
-        return None
-    end = parsed.end or now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
-    return (parsed.start, end) if parsed.start < end else None
+def _span(parsed: argparse.Namespace, now: datetime) -> tuple[datetime, datetime] | str:
+    """Return the begin and end that are asked for, or what is wrong with them."""
+    if parsed.period is not None:
+        if parsed.start is not None or parsed.end is not None:
+            return "give either --period or --from with --to"
+        start, end = parsed.period
+    elif parsed.start is None:
+        if parsed.end is not None:
+            return "--to needs --from"
+        start = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        end = (start + timedelta(days=31)).replace(day=1)
+    else:
+        start = parsed.start
+        end = parsed.end or now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    if start > now:
+        return f"{rfc_3339(start)} has not come yet"
+    if start >= end:
+        return f"--to must be after --from, {rfc_3339(start)}"
+    return start, end

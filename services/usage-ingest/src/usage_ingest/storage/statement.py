@@ -62,6 +62,14 @@ SELECT stripe_customer_id, meter, as_of FROM counted_pairs
  WHERE stripe_customer_id = ANY(CAST(:customers AS text[])) ORDER BY 1, 2
 """)
 
+# An account that pays for others has no runs of its own, but for its time as a user's.
+KNOWN: Final = text("""
+SELECT EXISTS (SELECT FROM hourly_usage WHERE user_id = :user)
+    OR EXISTS (SELECT FROM account_assignments WHERE user_id = :user)
+    OR EXISTS (SELECT FROM billing_accounts WHERE user_id = :user)
+       AND NOT EXISTS (SELECT FROM account_assignments WHERE account_id = :user)
+""")
+
 TOTALS_COMPLETE: Final = text("SELECT bool_and(as_of IS NOT NULL) FROM totals_progress")
 
 # What became of a reading is the state of the claim's report on its meter; of a route, that of all
@@ -209,6 +217,11 @@ class StatementReader:
             for row in await connection.execute(CUSTOMERS, values):
                 customers[row.stripe_customer_id] = row.account_id
             read = await connection.execute(READ_AT, {"customers": list(customers)})
+            read_at = {(row.stripe_customer_id, row.meter): row.as_of for row in read}
+            is_complete = (await connection.execute(TOTALS_COMPLETE)).scalar_one()
+            is_known = bool(accounts or read_at)
+            if user and is_complete:
+                is_known = (await connection.execute(KNOWN, {"user": user})).scalar_one()
             return Scope(
                 user,
                 start,
@@ -218,12 +231,13 @@ class StatementReader:
                 customers,
                 _shared(user, accounts, assigned),
                 finds_all=bool(user) or not assigned,
-                totals_complete=(await connection.execute(TOTALS_COMPLETE)).scalar_one(),
+                totals_complete=is_complete,
                 periods=tuple(
                     Period(row.account_id, row.subscription_id, row.period_start, row.period_end)
                     for row in await connection.execute(PERIODS, values)
                 ),
-                read_at={(row.stripe_customer_id, row.meter): row.as_of for row in read},
+                read_at=read_at,
+                is_known=is_known,
             )
 
         return await self._database.run(work)
