@@ -110,6 +110,21 @@ async def test_before_the_first_reading_it_says_so(database: Database) -> None:
     assert (code, shown.strip()) == (0, "no difference is open; Stripe's sums were not read yet")
 
 
+async def test_a_filter_says_when_its_own_sums_were_read(database: Database) -> None:
+    """A customer whose sums were never read has no difference, and no answer either."""
+    await lost_five(database)
+
+    for arguments, of in (
+        (("--customer", "cus_2"), "of cus_2"),
+        (("--customer", "cus_1", "--meter", "other"), "of cus_1 on other"),
+    ):
+        _, shown, _ = await command(database, "reconcile", *arguments)
+        last = f"no difference is open; Stripe's sums {of} were not read yet"
+        assert shown.splitlines()[-1] == last
+    _, shown, _ = await command(database, "reconcile", "--customer", "cus_1")
+    assert f"Stripe's sums of cus_1 were read last at {AS_OF:%Y-%m-%dT%H:%M:%SZ}" in shown
+
+
 async def test_more_differences_than_a_page_are_all_listed(database: Database) -> None:
     """In the order of their age, each once."""
     insert = text("""

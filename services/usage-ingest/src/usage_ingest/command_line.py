@@ -58,7 +58,9 @@ def _payers_arguments(parser: argparse.ArgumentParser) -> None:
 def _reconcile_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--customer", metavar="CUS", help="only this customer at Stripe, cus_…")
     parser.add_argument("--meter", metavar="NAME", help="only this meter, by its event name")
-    parser.add_argument("--since", type=moment, metavar="TIME", help="only hours from TIME on")
+    parser.add_argument(
+        "--since", type=moment, metavar="TIME", help="only hours from TIME on, 2026-11-03T14:00:00Z"
+    )
     parser.add_argument("--settled", action="store_true", help="with those that were settled")
     parser.add_argument(
         "--older-than",

@@ -55,7 +55,7 @@ async def reconcile(settings: DatabaseSettings, parsed: argparse.Namespace) -> i
             return await _as_json(found, now, parsed)
         if parsed.csv:
             return await _as_csv(found, now, parsed)
-        last = await find_last_reading(database)
+        last = await find_last_reading(database, customer=parsed.customer, meter=parsed.meter)
         return await _as_table(found, last, now, parsed)
 
 
@@ -93,9 +93,11 @@ async def _as_table(
         show_table(TITLES, rows)
     for kind in sorted(named):
         show_line(f"{kind}: {MEANINGS[kind]}")
+    of = f" of {parsed.customer}" if parsed.customer else ""
+    on = f" on {parsed.meter}" if parsed.meter else ""
     when = "were not read yet" if last is None else f"were read last at {rfc_3339(last)}"
     number = f"{len(rows)} differences" if rows else "no difference is open"
-    show_line(f"{number}; Stripe's sums {when}", Tone.BAD if late else Tone.GOOD)
+    show_line(f"{number}; Stripe's sums{of}{on} {when}", Tone.BAD if late else Tone.GOOD)
     return FAILED if late else SUCCESS
 
 

@@ -113,6 +113,12 @@ SELECT kind, count(*) AS number, min(first_seen) AS oldest
 
 LAST_READING: Final = text("SELECT max(as_of) FROM counted_pairs")
 
+LAST_READING_OF: Final = text("""
+SELECT max(as_of) FROM counted_pairs
+ WHERE (CAST(:customer AS text) IS NULL OR stripe_customer_id = :customer)
+   AND (CAST(:meter AS text) IS NULL OR meter = :meter)
+""")
+
 
 @dataclass(frozen=True, slots=True)
 class Compared:
@@ -201,13 +207,16 @@ class CountedSums:
         ]
 
 
-async def find_last_reading(database: Database) -> datetime | None:
-    """Return when Stripe's sums were read last, if ever.
+async def find_last_reading(
+    database: Database, *, customer: str | None = None, meter: str | None = None
+) -> datetime | None:
+    """Return when Stripe's sums, all or those of a ``customer`` or ``meter``, were read last.
 
     Raises:
         DatabaseUnavailableError: the database can't be used.
     """
-    found = await database.run(lambda c: c.execute(LAST_READING))
+    of = {"customer": customer, "meter": meter}
+    found = await database.run(lambda c: c.execute(LAST_READING_OF, of))
     last: datetime | None = found.scalar_one()
     return last
 
