@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID, uuid4
 
-from integration.usage_ingest.test_commands import command
+from integration.usage_ingest.test_commands import command, settings_of
 from nexus_contracts import UserAssigned
 from nexus_database import Database
+from support.commands import in_a_pipe
 from support.events import provisioned, tool_run
 from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingRules
@@ -63,3 +64,14 @@ async def test_the_command_fails_if_somebody_waits_too_long(database: Database) 
     assert allowed[0] == 0
     [waiting] = json.loads(allowed[1])["waiting"]
     assert (waiting["user_id"], waiting["runs"], waiting["sources"]) == (str(user), 1, ["hub"])
+
+
+async def test_the_command_and_the_alert_allow_the_same_wait(database: Database) -> None:
+    """A setting raises it for both, and an argument for one call."""
+    await record(database, uuid4(), timedelta(hours=2))
+    settings = settings_of(database) | {"WAITING_ALLOWED_SECONDS": "86400"}
+
+    allowed = await in_a_pipe("usage_ingest", "waiting", **settings)
+    at_once = await in_a_pipe("usage_ingest", "waiting", "--late-after", "0", **settings)
+
+    assert (allowed.code, at_once.code) == (0, 1)

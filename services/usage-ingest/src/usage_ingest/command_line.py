@@ -25,6 +25,7 @@ from usage_ingest.settings import (
     ReplaySettings,
     Settings,
     StatusSettings,
+    WaitingSettings,
 )
 from usage_ingest.usage_api.settings import PlansSettings
 from usage_ingest.usage_api.settings import Settings as UsageApiSettings
@@ -162,9 +163,8 @@ def _waiting_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--late-after",
         type=duration(timedelta(seconds=1)),
-        default=timedelta(seconds=3600),
         metavar="SECONDS",
-        help="how long usage may wait for a customer (3600)",
+        help="how long usage may wait for a customer (WAITING_ALLOWED_SECONDS)",
     )
     parser.add_argument("--most", type=int, default=50, metavar="N", help="rows of the table (50)")
 
@@ -305,7 +305,7 @@ COMMANDS: Final = (
     Command(
         "waiting",
         "show whose usage waits for a Stripe customer, the longest first; exit 1 if it is too long",
-        DatabaseSettings,
+        WaitingSettings,
         "usage_ingest.waiting:show_waiting",
         _waiting_arguments,
         ("{}", "{} --late-after 86400 --json"),

@@ -86,7 +86,23 @@ class LiveFromSettings(BaseModel):
     sums. Empty: all usage is reported. The same for every process, and for `adopt`."""
 
 
-class Settings(Meters, InvoiceSettings, LiveFromSettings, ServiceSettings):
+class WaitingAllowedSettings(BaseModel):
+    """How long usage may wait for a customer."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    waiting_allowed_seconds: Annotated[int, Field(ge=0)] = 3600
+    """How long usage may wait for a customer before the alert UsageWithoutCustomer fires, and
+    `usage-ingest waiting` fails. Raise it where users are announced later than that after their
+    first run."""
+
+    @property
+    def waiting_allowed(self) -> timedelta:
+        """The same as a span of time."""
+        return timedelta(seconds=self.waiting_allowed_seconds)
+
+
+class Settings(Meters, InvoiceSettings, LiveFromSettings, WaitingAllowedSettings, ServiceSettings):
     """Windows, meters and what is billed; lists are comma-separated."""
 
     stripe_meter_dimensions: Annotated[tuple[Dimension, ...], BeforeValidator(_split)] = ()
@@ -106,9 +122,6 @@ class Settings(Meters, InvoiceSettings, LiveFromSettings, ServiceSettings):
     """How long Stripe may take to show in its sums what it has accepted: what they lack after it is
     a difference. Stripe names no limit: `usage_ingest_stripe_lag_seconds` shows what was seen. Set
     it in stripe-reporter, too."""
-    waiting_allowed_seconds: Annotated[int, Field(ge=0)] = 3600
-    """How long usage may wait for a customer before the alert UsageWithoutCustomer fires. Raise it
-    where users are announced later than that after their first run."""
     reporting_paused: bool = False
     """`1`: record usage and apply answers, but report and announce nothing; for a restore."""
 
@@ -147,6 +160,10 @@ class ExplainSettings(InvoiceSettings, DatabaseSettings):
     """The settings of `explain`."""
 
     plans_file: PlansFile = None
+
+
+class WaitingSettings(WaitingAllowedSettings, DatabaseSettings):
+    """The settings of `waiting`."""
 
 
 class ReplaySettings(DatabaseSettings, BrokerSettings):

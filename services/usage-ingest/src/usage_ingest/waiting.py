@@ -2,14 +2,14 @@
 
 import argparse
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Final
 
 from nexus_database import Database
-from nexus_database.settings import DatabaseSettings
 from nexus_messaging.clock import utc_now
 from nexus_service.command import FAILED, SUCCESS
 from nexus_service.console import Row, Tone, show_json, show_line, show_table
-from usage_ingest.settings import NAME
+from usage_ingest.settings import NAME, WaitingSettings
 from usage_ingest.storage.waiting import MAX_READ, WaitingUsage, read_waiting
 
 TITLES: Final = ("account", "user", "runs", "oldest", "newest", "published by")
@@ -20,12 +20,14 @@ WHY: Final = (
 )
 
 
-async def show_waiting(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
+async def show_waiting(settings: WaitingSettings, parsed: argparse.Namespace) -> int:
     """Show whose usage waits, the longest first; fail if any waits for longer than allowed."""
     now = utc_now()
+    given: timedelta | None = parsed.late_after
+    allowed = settings.waiting_allowed if given is None else given
     async with Database(settings.database_url.get_secret_value(), name=f"{NAME} command") as opened:
         waiting = await read_waiting(opened)
-    late = [each for each in waiting if now - each.oldest > parsed.late_after]
+    late = [each for each in waiting if now - each.oldest > allowed]
     if parsed.json:
         show_json({"waiting": [_facts(each) for each in waiting], "late": len(late)})
         return FAILED if late else SUCCESS
