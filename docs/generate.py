@@ -120,7 +120,8 @@ real databases: `tests/model` while it drives ledger, claims, relay, journal and
 and customer-provisioner's tests with messages in any order. A move is one transaction's.
 
 Not drawn is `usage-ingest adopt`, which runs while the service stands still after a backup was
-put back: it brings events and reports to where the journal says they had been before.
+put back: it brings events and reports to where the journal says they had been before. In the
+journal's table `rejected_later` is a column of its own, Stripe's code: `state` stays `accepted`.
 """
 
 
