@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from nexus_contracts.stripe_changed import StripeChangedV1
+from nexus_contracts.stripe_changed import StripeChangedV1, StripeEventType, StripeObjectId
 
 
 class MeterErrorsFoundV1(StripeChangedV1):
@@ -12,6 +12,11 @@ class MeterErrorsFoundV1(StripeChangedV1):
     """
 
     TYPE: ClassVar[str] = "meter.errors_found.v1"
+
+    event_type: StripeEventType
+    """Its type, such as `v1.billing.meter.error_report_triggered`."""
+    object_id: StripeObjectId
+    """The meter, or the event itself where there is none."""
 
 
 MeterErrorsFound = MeterErrorsFoundV1
