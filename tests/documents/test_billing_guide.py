@@ -156,6 +156,7 @@ async def test_commands_of_the_page_do_what_it_says(platform: Platform, tmp_path
     reader.settings["USER_ID"] = str(ADA)
     assert f"{ADA} provisioned {customer}" in await reader.run("customer-provisioner find")
     assert "no difference is open" in await reader.run("usage-ingest reconcile")
+    assert f"user {ADA}: " in await reader.run("usage-ingest statement")
     assert "nobody's usage waits" in await reader.run("usage-ingest waiting")
     link = UserCreatedV2(user_id=CEM, stripe_customer_id="cus_unknown")
     created = Event.of(link, source="test/app", id=uuid4(), time=datetime.now(UTC))
