@@ -1,5 +1,6 @@
 """One Stripe account: all its state, and what its endpoints do with it."""
 
+from decimal import Decimal
 from typing import Any
 
 from stripe_emulator import events, search, summaries
@@ -15,6 +16,7 @@ from stripe_emulator.faults import Faults
 from stripe_emulator.features import Features, summary
 from stripe_emulator.idempotency import IdempotencyStore
 from stripe_emulator.ids import new_id
+from stripe_emulator.invoices import Invoices
 from stripe_emulator.keys import ApiKeys
 from stripe_emulator.later_validation import LaterValidation
 from stripe_emulator.limits import RateLimits
@@ -47,8 +49,14 @@ class StripeAccount:
         self.prices = Prices(self.products, self.meters, record)
         self.features = Features(self.products)
         self.customer_clocks = CustomerClocks(self.clock, record)
+        self.invoices = Invoices(
+            self.prices,
+            self._used,
+            self.customer_clocks.now,
+            lambda: self.options.invoice_grace_seconds,
+        )
         self.subscriptions = Subscriptions(
-            self.prices, self.customer_clocks.now, self._subscription_changed
+            self.prices, self.customer_clocks.now, self.invoices.bill, self._subscription_changed
         )
         self.webhook_endpoints = WebhookEndpoints()
         self.deliveries = Deliveries(self.webhook_endpoints, self.clock, lambda: self.options)
@@ -64,6 +72,7 @@ class StripeAccount:
         """Make what time has brought by itself since the last look at the clock."""
         moved = self.customer_clocks.move()
         self.subscriptions.settle()
+        self.invoices.settle()
         self.customer_clocks.finish(moved)
         self.later_validation.reports.settle()
 
@@ -134,6 +143,12 @@ class StripeAccount:
         visible = [e for e in self.events.of(meter.id, customer) if e.received <= settled]
         return summaries.list_summaries(meter, customer, visible, params)
 
+    def _used(self, meter_id: str, customer: str, period: tuple[int, int]) -> Decimal:
+        """Return what a meter has counted by now of a customer's usage in a period."""
+        events_ = self.events.of(meter_id, customer)
+        inside = [each for each in events_ if period[0] <= each.timestamp < period[1]]
+        return summaries.aggregate(self.meters.get(meter_id), inside)
+
     def search_customers(self, params: dict[str, Any]) -> dict[str, Any]:
         """Search the customers as they were when the index was last brought up to date."""
         query = search.parse(params["query"])
@@ -203,6 +218,7 @@ class StripeAccount:
         for customer in self.customers.of_clock(id_):
             self.delete_customer(customer)
         self.subscriptions.forget_clock(id_)
+        self.invoices.forget_clock(id_)
         return self.customer_clocks.delete(id_)
 
     def delete_customer(self, id_: str) -> dict[str, Any]:

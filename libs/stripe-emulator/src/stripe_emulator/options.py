@@ -3,6 +3,9 @@
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+LONGEST_GRACE_SECONDS = 72 * 3600
+"""How long an invoice can be a draft at Stripe after its period."""
+
 
 class InvalidOptionError(ValueError):
     """An option that does not exist, or a value of the wrong kind for it."""
@@ -21,6 +24,8 @@ class Options:
         error_report_seconds: How long the window of an error report is (10 at Stripe).
         unknown_customers_later: Accept the event of an unknown or deleted customer, and reject it
             in an error report instead: reports of Stripe's users differ on it.
+        invoice_grace_seconds: How long an invoice is a draft after its period (an hour at Stripe,
+            72 hours at most).
         search_lag_seconds: How far behind the customer search is.
         rate_limits: Whether the limits below are enforced.
         basic_per_second: Calls per second for everything together (25 in a Stripe sandbox).
@@ -35,6 +40,7 @@ class Options:
     summary_delay_seconds: float = 0.0
     error_report_seconds: float = 10.0
     unknown_customers_later: bool = False
+    invoice_grace_seconds: float = 3600.0
     search_lag_seconds: float = 0.0
     rate_limits: bool = False
     basic_per_second: float = 25.0
@@ -56,6 +62,8 @@ class Options:
                 raise InvalidOptionError(f"{name} must be true or false")
             if kinds[name] is float and not _is_number(value):
                 raise InvalidOptionError(f"{name} must be a number and not negative")
+            if name == "invoice_grace_seconds" and value > LONGEST_GRACE_SECONDS:
+                raise InvalidOptionError(f"{name} must be at most {LONGEST_GRACE_SECONDS}")
         return replace(self, **changes)
 
     def view(self) -> dict[str, Any]:

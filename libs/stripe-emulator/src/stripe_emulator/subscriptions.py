@@ -24,6 +24,9 @@ Now = Callable[[str | None], float]
 Changed = Callable[[str, dict[str, Any], dict[str, Any] | None], None]
 """Gets the kind of change, the subscription and what it was before."""
 
+Bill = Callable[[dict[str, Any], list[dict[str, Any]], int, str], str | None]
+"""Makes an invoice of items whose period ends, at a time and for a reason; returns its id if so."""
+
 
 class Subscriptions:
     """All subscriptions of the account; answers show the prices of their items as they are now.
@@ -31,10 +34,11 @@ class Subscriptions:
     ``settle`` makes what time has brought: a trial or a period ends, or the subscription does.
     """
 
-    def __init__(self, prices: Prices, now: Now, changed: Changed) -> None:
+    def __init__(self, prices: Prices, now: Now, bill: Bill, changed: Changed) -> None:
         self._prices = prices
         self._items = SubscriptionItems(prices)
         self._now = now
+        self._bill = bill
         self._changed = changed
         self._kept = Objects("subscription")
         self._due: dict[str | None, float] = {}
@@ -79,18 +83,20 @@ class Subscriptions:
         self._set_cancellation(subscription, params, now)
         return self._keep("updated", subscription, before)
 
-    def cancel(self, id_: str) -> dict[str, Any]:
-        """End a subscription now."""
+    def cancel(self, id_: str, *, invoice_now: bool = False) -> dict[str, Any]:
+        """End a subscription now; what was used in the period is billed with ``invoice_now``."""
         before = self._kept.get(id_)
         if before["status"] in _ENDED:
             raise no_such("subscription", id_)
-        return self._end(before, self._time_of(before))
+        return self._end(
+            before, self._time_of(before), "subscription_update" if invoice_now else None
+        )
 
     def cancel_all_of(self, customer: str) -> None:
         """End all subscriptions of a customer, as the customer's deletion does."""
         for one in self._kept.newest_first():
             if one["customer"] == customer and one["status"] not in _ENDED:
-                self._end(one, self._time_of(one))
+                self._end(one, self._time_of(one), None)
 
     def set_status(self, id_: str, status: str) -> dict[str, Any]:
         """Set the status that payments would bring, such as ``past_due``."""
@@ -196,10 +202,12 @@ class Subscriptions:
 
     def _pass(self, before: dict[str, Any], moment: int) -> None:
         if before["cancel_at"] is not None and before["cancel_at"] <= moment:
-            self._end(before, moment)
+            self._end(before, moment, "subscription_cycle")
             return
         items = [dict(item) for item in before["items"]]
         subscription = {**before, "items": items}
+        over = [item for item in before["items"] if item["current_period_end"] <= moment]
+        self._invoice(subscription, over, moment, "subscription_cycle")
         if before["status"] == "trialing" and before["trial_end"] <= moment:
             subscription["status"] = "active"
         for item in items:
@@ -207,10 +215,21 @@ class Subscriptions:
                 item.update(self._items.period(subscription, item["price"], moment))
         self._keep("updated", subscription, before)
 
-    def _end(self, before: dict[str, Any], moment: int) -> dict[str, Any]:
+    def _end(self, before: dict[str, Any], moment: int, billed: str | None) -> dict[str, Any]:
+        """End a subscription, and bill its last period if there is a reason to."""
         canceled_at = before["canceled_at"] or moment
-        ended = {"status": "canceled", "canceled_at": canceled_at, "ended_at": moment}
-        return self._keep("deleted", {**before, **ended}, before)
+        ended = {**before, "status": "canceled", "canceled_at": canceled_at, "ended_at": moment}
+        if billed is not None:
+            self._invoice(ended, before["items"], moment, billed)
+        return self._keep("deleted", ended, before)
+
+    def _invoice(
+        self, subscription: dict[str, Any], items: list[dict[str, Any]], moment: int, reason: str
+    ) -> None:
+        """Bill items whose period ends; a trial is free."""
+        if subscription["trial_end"] is None or subscription["trial_end"] < moment:
+            made = self._bill(subscription, items, moment, reason)
+            subscription["latest_invoice"] = made or subscription["latest_invoice"]
 
     def _keep(
         self, kind: str, subscription: dict[str, Any], before: dict[str, Any] | None
@@ -235,6 +254,7 @@ class Subscriptions:
             item.update(self._items.period(subscription, item["price"], now))
 
     def _anchor(self, subscription: dict[str, Any], now: int) -> None:
+        self._invoice(subscription, subscription["items"], now, "subscription_update")
         subscription["billing_cycle_anchor"] = now
         for item in subscription["items"]:
             item.update(self._items.period(subscription, item["price"], now))

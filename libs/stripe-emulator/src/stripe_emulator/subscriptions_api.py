@@ -1,9 +1,10 @@
-"""The endpoints of subscriptions, their items and what customers are entitled to by them."""
+"""The endpoints of subscriptions, their items, their invoices and what they entitle to."""
 
 from typing import Final
 
 from stripe_emulator.endpoints import Endpoint, resource
 from stripe_emulator.features import LIST_ENTITLEMENTS
+from stripe_emulator.invoices import LIST_INVOICES, LIST_LINES
 from stripe_emulator.parameters import NOTHING
 from stripe_emulator.subscription_parameters import (
     CANCEL_SUBSCRIPTION,
@@ -18,6 +19,7 @@ from stripe_emulator.subscription_parameters import (
 
 _SUBSCRIPTIONS, _SUBSCRIPTION = "/v1/subscriptions", "/v1/subscriptions/{id}"
 _ITEMS, _ITEM = "/v1/subscription_items", "/v1/subscription_items/{id}"
+_INVOICES, _INVOICE = "/v1/invoices", "/v1/invoices/{id}"
 
 SUBSCRIPTIONS: Final[tuple[Endpoint, ...]] = (
     *resource(
@@ -26,7 +28,12 @@ SUBSCRIPTIONS: Final[tuple[Endpoint, ...]] = (
         ("GET", _SUBSCRIPTIONS, LIST_SUBSCRIPTIONS, lambda a, _, p: a.subscriptions.listed(p)),
         ("GET", _SUBSCRIPTION, NOTHING, lambda a, i, _: a.subscriptions.get(i)),
         ("POST", _SUBSCRIPTION, UPDATE_SUBSCRIPTION, lambda a, i, p: a.subscriptions.update(i, p)),
-        ("DELETE", _SUBSCRIPTION, CANCEL_SUBSCRIPTION, lambda a, i, _: a.subscriptions.cancel(i)),
+        (
+            "DELETE",
+            _SUBSCRIPTION,
+            CANCEL_SUBSCRIPTION,
+            lambda a, i, p: a.subscriptions.cancel(i, invoice_now=p.get("invoice_now", False)),
+        ),
         expandable=("customer", "items.data.price.product", "items.data.price.tiers"),
     ),
     *resource(
@@ -37,6 +44,12 @@ SUBSCRIPTIONS: Final[tuple[Endpoint, ...]] = (
         ("POST", _ITEM, UPDATE_ITEM, lambda a, i, p: a.subscriptions.update_item(i, p)),
         ("DELETE", _ITEM, DELETE_ITEM, lambda a, i, _: a.subscriptions.delete_item(i)),
         expandable=("price.product", "price.tiers"),
+    ),
+    *resource(
+        "invoice",
+        ("GET", _INVOICES, LIST_INVOICES, lambda a, _, p: a.invoices.listed(p)),
+        ("GET", _INVOICE, NOTHING, lambda a, i, _: a.invoices.get(i)),
+        ("GET", f"{_INVOICE}/lines", LIST_LINES, lambda a, i, p: a.invoices.lines(i, p)),
     ),
     *resource(
         "entitlements",
