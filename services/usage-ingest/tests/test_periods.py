@@ -28,13 +28,13 @@ def test_usage_of_a_period_is_on_its_invoice_until_that_is_final(
     answered_at: datetime, placement: Placement
 ) -> None:
     """An hour after the period's end by default."""
-    assert place(answered_at, APRIL, HOUR, known=True, charged=True) is placement
+    assert place(answered_at, APRIL, HOUR, known=True, charged=True, early=False) is placement
 
 
 def test_usage_without_a_period_is_on_no_invoice() -> None:
     """However early it came; before the subscriptions were read nobody can say so."""
-    assert place(MARCH, None, HOUR, known=True, charged=True) is Placement.NOT_SUBSCRIBED
-    assert place(MARCH, None, HOUR, known=False, charged=False) is Placement.UNKNOWN
+    assert place(MARCH, None, HOUR, known=True, charged=True, early=False) is Placement.NOT_SUBSCRIBED
+    assert place(MARCH, None, HOUR, known=False, charged=False, early=False) is Placement.UNKNOWN
 
 
 def test_a_grace_that_is_too_short_is_noted_with_what_to_set() -> None:

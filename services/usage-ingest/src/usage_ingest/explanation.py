@@ -36,6 +36,9 @@ PLACEMENTS: Final = {
     Placement.AFTER_FINALISATION: "the invoice of its billing period was final: it is on none",
     Placement.NOT_SUBSCRIBED: "its customer has no subscription with that meter: on no invoice",
     Placement.NOT_CHARGED: "its account's plan has no price for that meter: on no invoice",
+    Placement.ENDED_EARLY: (
+        "its subscription was canceled at once: on an invoice only if one was asked for"
+    ),
     Placement.UNKNOWN: (
         "its account's subscriptions were not read yet; customer-provisioner reads all once a day"
     ),

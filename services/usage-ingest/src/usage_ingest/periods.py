@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from math import ceil
 
+from nexus_contracts import SubscriptionChanged
+
 
 class Placement(StrEnum):
     """Where an accepted report ended up."""
@@ -22,6 +24,8 @@ class Placement(StrEnum):
     """Its customer has no subscription with that meter: it is on no invoice at all."""
     NOT_CHARGED = "not_charged"
     """Likewise, and the plan of its account has no price for that meter."""
+    ENDED_EARLY = "ended_early"
+    """Its subscription was canceled at once: it is on an invoice only if one was asked for."""
     UNKNOWN = "unknown"
     """The account's subscriptions were not read yet."""
 
@@ -33,20 +37,36 @@ def place(
     *,
     known: bool,
     charged: bool,
+    early: bool,
 ) -> Placement:
     """Place a report that Stripe accepted at ``answered_at``.
 
     ``ends_at`` is the end of the period that its usage lies in, ``None`` if there is none.
     ``known``: the account's subscriptions were read since the account has a customer. ``charged``:
-    its plan has a price for the meter, or may have one.
+    its plan has a price for the meter, or may have one. ``early``: the period ended as
+    ``ended_early`` says.
     """
     if ends_at is None:
         if not known:
             return Placement.UNKNOWN
         return Placement.NOT_SUBSCRIBED if charged else Placement.NOT_CHARGED
-    if answered_at < ends_at:
-        return Placement.IN_PERIOD
-    return Placement.IN_GRACE if answered_at < ends_at + grace else Placement.AFTER_FINALISATION
+    if answered_at >= ends_at + grace:
+        return Placement.AFTER_FINALISATION
+    if early:
+        return Placement.ENDED_EARLY
+    return Placement.IN_PERIOD if answered_at < ends_at else Placement.IN_GRACE
+
+
+def ended_early(change: SubscriptionChanged) -> bool:
+    """Whether a subscription was canceled at once, within its period and not at a set time.
+
+    Stripe then bills the usage of that period only to who asks for it: `invoice_now` is false by
+    default (https://docs.stripe.com/api/subscriptions/cancel), and what was asked for is not shown.
+    """
+    ended, end = change.ended_at, change.period_end
+    if ended is None or end is None or ended >= end:
+        return False
+    return change.cancel_at is None or ended < change.cancel_at
 
 
 def grace_note(

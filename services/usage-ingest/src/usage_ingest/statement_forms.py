@@ -45,6 +45,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "not_subscribed": "accepted, but the customer has no subscription with that meter",
     "not_charged": "accepted, and the account's plan has no price for that meter",
     "after_finalisation": "accepted after the invoice of its period was final",
+    "ended_early": "the subscription was canceled at once: billed only if that was asked for",
 }
 
 

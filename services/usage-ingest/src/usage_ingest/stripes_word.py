@@ -11,7 +11,11 @@ from usage_ingest.periods import Placement
 MAX_SHOWN: Final = 5_000
 """Open differences, and reports outside their period, of which the numbers are shown."""
 
-ON_NO_INVOICE: Final = (Placement.NOT_SUBSCRIBED, Placement.AFTER_FINALISATION)
+ON_NO_INVOICE: Final = (
+    Placement.NOT_SUBSCRIBED,
+    Placement.AFTER_FINALISATION,
+    Placement.ENDED_EARLY,
+)
 """The loudest first."""
 
 

@@ -14,7 +14,7 @@ from nexus_contracts import SubscriptionChanged, SubscriptionsRead
 from nexus_database import Database
 from nexus_plans import Plans
 from usage_ingest.columns import Column, arrays, names, rows, selected
-from usage_ingest.periods import Placement, place
+from usage_ingest.periods import Placement, ended_early, place
 from usage_ingest.plan_history import runs
 
 MAX_PLACED: Final = 5000
@@ -41,14 +41,14 @@ ON CONFLICT (single) DO UPDATE SET began_at = excluded.began_at
 # one period.
 _PERIOD: Final = """
   LEFT JOIN LATERAL (
-       SELECT max(p.period_end) AS ends_at
+       SELECT max(p.period_end) AS ends_at, bool_and(p.ended_early) AS early
          FROM account_subscriptions s
          CROSS JOIN LATERAL (
-              SELECT period_start, period_end, meters FROM subscription_periods
+              SELECT period_start, period_end, meters, ended_early FROM subscription_periods
                WHERE subscription_id = s.subscription_id
                UNION ALL
               (SELECT (SELECT min(since) FROM subscription_plans
-                        WHERE subscription_id = s.subscription_id), period_start, meters
+                        WHERE subscription_id = s.subscription_id), period_start, meters, false
                  FROM subscription_periods WHERE subscription_id = s.subscription_id
                 ORDER BY period_start LIMIT 1)) p
         WHERE s.account_id = r.account_id AND s.stripe_customer_id = r.stripe_customer_id
@@ -79,7 +79,7 @@ WITH due AS MATERIALIZED (
            u.value, u.occurred_at, u.answered_at
       FROM due d JOIN usage_reports u USING (report_id)
 )
-SELECT r.*, period.ends_at, {_ACCOUNT},
+SELECT r.*, period.ends_at, period.early, {_ACCOUNT},
        (SELECT placement FROM report_placements p WHERE p.report_id = r.report_id) AS before
   FROM r {_PERIOD}
 """)  # noqa: S608 - of this module's constants
@@ -104,7 +104,8 @@ QUEUE_ACCOUNT: Final = _queue(
     "placement IN ('not_subscribed', 'not_charged', 'unknown') AND account_id = :account_id"
 )
 
-# Usage after a subscription's end may have been placed in the period that it would have had.
+# Usage after a subscription's end may have been placed in the period that it would have had, and
+# usage of a period that ended early was placed in that.
 QUEUE_ENDED: Final = text("""
 INSERT INTO placements_due (report_id, again)
 SELECT r.report_id, true
@@ -144,7 +145,7 @@ SELECT placement, count(*) AS number, coalesce(sum(value), 0)::bigint AS value
 """)
 
 OF_REPORT: Final = text(f"""
-SELECT r.meter, r.answered_at, period.ends_at, {_ACCOUNT}
+SELECT r.meter, r.answered_at, period.ends_at, period.early, {_ACCOUNT}
   FROM (SELECT user_id AS account_id, stripe_customer_id, meter, occurred_at, answered_at
           FROM usage_reports WHERE report_id = :report_id) r
   {_PERIOD}
@@ -220,7 +221,8 @@ class Periods:
         account = {"account_id": change.account_id}
         await self._queue(QUEUE_ACCOUNT, account)
         if not runs(change):
-            ended = account | {"ended": change.ended_at or change.as_of}
+            since = change.period_start if ended_early(change) else change.ended_at
+            ended = account | {"ended": since or change.as_of}
             await self._database.run(lambda c: c.execute(QUEUE_ENDED, ended))
 
     async def place_unknown(self) -> None:
@@ -300,4 +302,6 @@ def _placement(
     row: Row[Any], answered_at: datetime, grace: timedelta, plans: Plans | None
 ) -> Placement:
     charged = plans is None or plans.charges_money(row.plan_type, row.meter)
-    return place(answered_at, row.ends_at, grace, known=row.known, charged=charged)
+    return place(
+        answered_at, row.ends_at, grace, known=row.known, charged=charged, early=row.early
+    )

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from nexus_contracts import SubscriptionChanged
 from nexus_database import Database
 from usage_ingest.columns import Column, arrays, names, rows, selected
+from usage_ingest.periods import ended_early
 from usage_ingest.plan_history import Best, PlanSince, account_history, after_change, runs
 from usage_ingest.thresholds import touched
 
@@ -81,6 +82,12 @@ VALUES (:subscription_id, :period_start, :period_end, CAST(:meters AS text[]))
 ON CONFLICT (subscription_id, period_start) DO UPDATE
    SET period_end = excluded.period_end, meters = excluded.meters
 """)
+# Heard of after its end, a subscription had its last period all the same.
+STORE_LAST_PERIOD: Final = text("""
+INSERT INTO subscription_periods (subscription_id, period_start, period_end, meters, ended_early)
+VALUES (:subscription_id, :period_start, :period_end, CAST(:meters AS text[]), :ended_early)
+ON CONFLICT (subscription_id, period_start) DO UPDATE SET ended_early = excluded.ended_early
+""")
 
 # With another plan the account has other limits, which it may have passed already.
 TOUCH: Final = text(
@@ -143,13 +150,15 @@ async def _store_period(connection: AsyncConnection, change: SubscriptionChanged
     """Keep the period that the subscription is in, or end it when it no longer runs."""
     begins, ends = change.period_start, change.period_end
     running = runs(change) and begins is not None and ends is not None and begins < ends
-    of = {"subscription_id": change.subscription_id}
+    meters = sorted({item.meter for item in change.items if item.meter is not None})
+    of = {"subscription_id": change.subscription_id, "period_start": begins, "meters": meters}
     time = begins if running else change.ended_at or change.as_of
     await connection.execute(END_PERIODS, {**of, "time": time})
     if running:
-        meters = sorted({item.meter for item in change.items if item.meter is not None})
-        period = {**of, "period_start": begins, "period_end": ends, "meters": meters}
-        await connection.execute(STORE_PERIOD, period)
+        await connection.execute(STORE_PERIOD, {**of, "period_end": ends})
+    elif change.status == "canceled" and begins is not None and begins < time:
+        last = {**of, "period_end": time, "ended_early": ended_early(change)}
+        await connection.execute(STORE_LAST_PERIOD, last)
 
 
 def _row(change: SubscriptionChanged) -> dict[str, Any]:

@@ -28,10 +28,11 @@ CREATE TABLE report_placements (
     occurred_at timestamptz NOT NULL,
     answered_at timestamptz NOT NULL,
     placement   text NOT NULL
-        CHECK (placement IN (
-            'in_grace', 'after_finalisation', 'not_subscribed', 'not_charged', 'unknown'))
+        CHECK (placement IN ('in_grace', 'after_finalisation', 'not_subscribed', 'not_charged',
+                             'ended_early', 'unknown'))
 )
 """,
+    "ALTER TABLE subscription_periods ADD COLUMN ended_early boolean NOT NULL DEFAULT false",
     # Those that later news of subscriptions may place elsewhere.
     """
 CREATE INDEX report_placements_open ON report_placements (account_id, report_id)
@@ -92,6 +93,7 @@ DOWN = (
     "DROP FUNCTION queue_placement",
     "DROP TABLE placements_due",
     "DROP TABLE report_placements",
+    "ALTER TABLE subscription_periods DROP COLUMN ended_early",
     "DROP TABLE subscriptions_read",
 )
 
