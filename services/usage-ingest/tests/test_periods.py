@@ -2,10 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 import pytest
 
-from usage_ingest.periods import Placement, grace_note, place
+from nexus_contracts import SubscriptionChanged
+from usage_ingest.periods import Placement, ended_early, grace_note, place
 
 MARCH: Final = datetime(2026, 3, 1, tzinfo=UTC)
 APRIL: Final = datetime(2026, 4, 1, tzinfo=UTC)
@@ -29,6 +31,54 @@ def test_usage_of_a_period_is_on_its_invoice_until_that_is_final(
 ) -> None:
     """An hour after the period's end by default."""
     assert place(answered_at, APRIL, HOUR, known=True, charged=True, early=False) is placement
+
+
+@pytest.mark.parametrize(
+    ("answered_at", "placement"),
+    [
+        (APRIL - SECOND, Placement.ENDED_EARLY),
+        (APRIL + timedelta(minutes=59), Placement.ENDED_EARLY),
+        (APRIL + HOUR, Placement.AFTER_FINALISATION),
+    ],
+)
+def test_usage_of_a_period_that_ended_early_is_in_doubt(
+    answered_at: datetime, placement: Placement
+) -> None:
+    """Unless it came when no invoice could have had it."""
+    assert place(answered_at, APRIL, HOUR, known=True, early=True) is placement
+
+
+@pytest.mark.parametrize(
+    ("ended_at", "cancel_at", "early"),
+    [
+        (None, None, False),
+        (APRIL, None, False),
+        (APRIL, APRIL, False),
+        (APRIL - HOUR, None, True),
+        (APRIL - HOUR, APRIL - HOUR, False),
+        (APRIL - HOUR, APRIL, True),
+    ],
+)
+def test_a_subscription_that_is_canceled_at_once_ends_early(
+    ended_at: datetime | None, cancel_at: datetime | None, *, early: bool
+) -> None:
+    """Not one that ends with its period, or when it was to."""
+    change = SubscriptionChanged(
+        subscription_id="sub_1",
+        account_id=UUID(int=1),
+        stripe_customer_id="cus_1",
+        revision=1,
+        status="active" if ended_at is None else "canceled",
+        items=[],
+        period_start=MARCH,
+        period_end=APRIL,
+        cancel_at=cancel_at,
+        ended_at=ended_at,
+        plan_since=MARCH,
+        as_of=APRIL,
+    )
+
+    assert ended_early(change) is early
 
 
 def test_usage_without_a_period_is_on_no_invoice() -> None:

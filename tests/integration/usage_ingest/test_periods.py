@@ -195,6 +195,38 @@ async def test_a_subscription_of_an_earlier_customer_bills_nothing_of_the_next_o
     assert await placements(database) == {}
 
 
+async def test_usage_of_a_period_that_is_cut_off_is_in_doubt(database: Database) -> None:
+    """Stripe bills it only if the one who canceled asked for it, which it shows nobody."""
+    account = await known(database)
+    now = datetime.now(UTC)
+    period = {"period_start": now - 10 * DAY, "period_end": now + 10 * DAY}
+    await subscribe(database, account, **period)
+    for value, before in ((1, 9 * DAY), (2, 3 * HOUR), (4, HOUR)):
+        await report(database, account, "cus_1", value, at=now - before, answered_at=now - before)
+    assert await place(database) == {Placement.IN_PERIOD: 3}
+
+    ended = {"status": "canceled", "ended_at": now - 2 * HOUR}
+    for number in (2, 3):
+        await subscribe(database, account, revision=number, **period, **ended)
+        await place(database)
+
+    assert await placements(database) == {1: "ended_early", 2: "ended_early", 4: "not_subscribed"}
+
+
+async def test_a_subscription_that_is_heard_of_after_its_end_had_its_last_period(
+    database: Database,
+) -> None:
+    """Its webhooks were lost."""
+    account = await known(database)
+    await report(database, account, "cus_1", 1, at=END - HOUR, answered_at=END + MINUTE)
+    await report(database, account, "cus_1", 2, at=END + HOUR, answered_at=END + 2 * HOUR)
+
+    await subscribe(database, account, status="canceled", cancel_at=END, ended_at=END)
+
+    await place(database)
+    assert await placements(database) == {1: "in_grace", 2: "not_subscribed"}
+
+
 async def test_nobody_is_said_to_lack_a_subscription_before_all_were_read(
     database: Database,
 ) -> None:

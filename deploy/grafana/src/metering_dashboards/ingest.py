@@ -159,7 +159,8 @@ _LATER_WORD = Section(
             "Reports by placement",
             "Reports that Stripe accepted, a minute later: in_period and in_grace are on their"
             " invoice. after_finalisation and not_subscribed are on none; not_charged is on none by"
-            " its account's plan. unknown: the account's subscriptions were not read yet.",
+            " its account's plan. ended_early: the subscription was canceled at once, and it is in"
+            " doubt. unknown: the account's subscriptions were not read yet.",
             "short",
             (
                 Query(
