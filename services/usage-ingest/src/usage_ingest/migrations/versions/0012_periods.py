@@ -80,6 +80,7 @@ CREATE INDEX subscription_periods_start ON subscription_periods (period_start)
 -- squawk-ignore require-concurrent-index-creation
 CREATE INDEX subscription_periods_end ON subscription_periods (period_end)
 """,
+    "GRANT UPDATE (ended_early) ON subscription_periods TO usage_ingest",
     "GRANT SELECT, INSERT, UPDATE ON subscriptions_read TO usage_ingest",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON report_placements TO usage_ingest",
     "GRANT SELECT, INSERT, UPDATE (queued_at), DELETE ON placements_due TO usage_ingest",
