@@ -46,7 +46,7 @@ CHANGEABLE = {
         "late_readings": "billing_state claim_id",
         "placements_due": "queued_at",
         "report_placements": "account_id answered_at meter occurred_at placement report_id value",
-        "subscription_periods": "meters period_end",
+        "subscription_periods": "ended_early meters period_end",
         "subscription_plans": "plan_type since subscription_id",
         "subscriptions_read": "began_at single",
         "totals_progress": "as_of part",
