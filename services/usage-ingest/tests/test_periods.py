@@ -1,6 +1,7 @@
 """Which invoice a report is on, if any."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -83,8 +84,9 @@ def test_a_subscription_that_is_canceled_at_once_ends_early(
 
 def test_usage_without_a_period_is_on_no_invoice() -> None:
     """However early it came; before the subscriptions were read nobody can say so."""
-    assert place(MARCH, None, HOUR, known=True, charged=True, early=False) is Placement.NOT_SUBSCRIBED
-    assert place(MARCH, None, HOUR, known=False, charged=False, early=False) is Placement.UNKNOWN
+    nowhere = partial(place, MARCH, None, HOUR, early=False)
+    assert nowhere(known=True, charged=True) is Placement.NOT_SUBSCRIBED
+    assert nowhere(known=False, charged=False) is Placement.UNKNOWN
 
 
 def test_a_grace_that_is_too_short_is_noted_with_what_to_set() -> None:

@@ -25,7 +25,7 @@ from usage_ingest.storage.accounts import Accounts
 from usage_ingest.storage.claims import Claims
 from usage_ingest.storage.ledger import Ledger
 from usage_ingest.storage.periods import Periods
-from usage_ingest.storage.reports import Answer, Reports
+from usage_ingest.storage.reports import ReportAnswer, Reports
 from usage_ingest.storage.subscriptions import Subscriptions
 
 RUNS: Final = "runs"
@@ -77,7 +77,7 @@ class Account:
         self._v1 = sdk.v1
         self._subscriptions = subscriptions
         self._database = database
-        self._periods = Periods(database, grace=HOUR)
+        self._periods = Periods(database, grace=HOUR, plans=None)
         self._known: Subscription | None = None
         self._clock = self._customer = self._subscription = ""
 
@@ -138,7 +138,7 @@ class Account:
                 }
             )
         ids: list[UUID] = [report.report_id for report in leased]
-        answers = [Answer(id_, "reported", self.now, None, False) for id_ in ids]
+        answers = [ReportAnswer(id_, "reported", self.now, None, False) for id_ in ids]
         await Reports(self._database).answer(answers)
 
     async def placed(self, meter: str) -> Mapping[Placement, list[tuple[datetime, int]]]:

@@ -302,6 +302,4 @@ def _placement(
     row: Row[Any], answered_at: datetime, grace: timedelta, plans: Plans | None
 ) -> Placement:
     charged = plans is None or plans.charges_money(row.plan_type, row.meter)
-    return place(
-        answered_at, row.ends_at, grace, known=row.known, charged=charged, early=row.early
-    )
+    return place(answered_at, row.ends_at, grace, known=row.known, charged=charged, early=row.early)
