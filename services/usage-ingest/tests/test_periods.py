@@ -46,7 +46,7 @@ def test_usage_of_a_period_that_ended_early_is_in_doubt(
     answered_at: datetime, placement: Placement
 ) -> None:
     """Unless it came when no invoice could have had it."""
-    assert place(answered_at, APRIL, HOUR, known=True, early=True) is placement
+    assert place(answered_at, APRIL, HOUR, known=True, charged=True, early=True) is placement
 
 
 @pytest.mark.parametrize(
