@@ -143,7 +143,8 @@ async def test_a_subscription_that_ends_that_day_leaves_the_rest_on_no_invoice(
     account = await known(database)
     await subscribe(database, account)
     ended = END - DAY
-    await subscribe(database, account, revision=2, status="canceled", ended_at=ended)
+    canceled = {"status": "canceled", "ended_at": ended, "cancel_at": ended}
+    await subscribe(database, account, revision=2, **canceled)
     await report(database, account, "cus_1", 1, at=ended - HOUR, answered_at=ended - MINUTE)
     await report(database, account, "cus_1", 2, at=ended + HOUR, answered_at=ended + 2 * HOUR)
     await report(database, account, "cus_1", 3, at=ended, answered_at=ended + 2 * HOUR)
@@ -397,8 +398,9 @@ async def test_usage_after_an_end_that_is_heard_of_late_is_on_no_invoice(
         )
     assert await place(database) == {Placement.IN_PERIOD: 2}
 
-    ended = {"status": "canceled", "ended_at": now - 2 * HOUR}
-    await subscribe(database, account, revision=2, period_start=now - 10 * DAY, **ended)
+    ended = now - 2 * HOUR
+    canceled = {"status": "canceled", "ended_at": ended, "cancel_at": ended}
+    await subscribe(database, account, revision=2, period_start=now - 10 * DAY, **canceled)
 
     assert await place(database) == {Placement.NOT_SUBSCRIBED: 1}
     assert await placements(database) == {2: "not_subscribed"}

@@ -47,7 +47,7 @@ async def advance(
         await clocks.advance_async(test_clock.id, {"frozen_time": moment})
 
         async def is_ready() -> bool:
-            return (await clocks.retrieve_async(test_clock.id)).status == "ready"
+            return bool((await clocks.retrieve_async(test_clock.id)).status == "ready")
 
         await eventually(is_ready)
 
@@ -69,7 +69,7 @@ async def use(
 
         async def is_counted() -> bool:
             listed = await client.v1.billing.meters.event_summaries.list_async(meter.id, window)
-            return sum(each.aggregated_value for each in listed.data) == counted
+            return bool(sum(each.aggregated_value for each in listed.data) == counted)
 
         await eventually(is_counted)
 

@@ -152,12 +152,12 @@ async def _store_period(connection: AsyncConnection, change: SubscriptionChanged
     running = runs(change) and begins is not None and ends is not None and begins < ends
     meters = sorted({item.meter for item in change.items if item.meter is not None})
     of = {"subscription_id": change.subscription_id, "period_start": begins, "meters": meters}
-    time = begins if running else change.ended_at or change.as_of
-    await connection.execute(END_PERIODS, {**of, "time": time})
+    ended = change.ended_at or change.as_of
+    await connection.execute(END_PERIODS, {**of, "time": begins if running else ended})
     if running:
         await connection.execute(STORE_PERIOD, {**of, "period_end": ends})
-    elif change.status == "canceled" and begins is not None and begins < time:
-        last = {**of, "period_end": time, "ended_early": ended_early(change)}
+    elif change.status == "canceled" and begins is not None and begins < ended:
+        last = {**of, "period_end": ended, "ended_early": ended_early(change)}
         await connection.execute(STORE_LAST_PERIOD, last)
 
 
