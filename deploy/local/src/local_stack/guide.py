@@ -29,6 +29,7 @@ COMMANDS = (
     "usage-ingest explain EVENT_ID",
     "usage-ingest usage USER_ID",
     "usage-ingest status",
+    "usage-ingest reconcile",
     "customer-provisioner find EMAIL",
 )
 """What operators ask first."""
