@@ -212,6 +212,22 @@ async def test_hours_are_read_again_once_the_place_in_the_journal_is_set_back(
     assert values == [[], [5.0]]
 
 
+async def test_sums_are_read_at_once_by_the_runbooks_statement(bench: Bench) -> None:
+    """An operator who has settled something need not wait for the next day's reading."""
+    now = bench.now()
+    async with bench.database() as database:
+        summaries = Summaries(database, lag=HOUR)
+        for customer in ("cus_1", "cus_2"):
+            await answered(database, customer, now - 3 * HOUR)
+        first = await read_all(summaries, now)
+        later = await read_all(summaries, now + HOUR)
+        wanted = runbook_statement("UPDATE summaries_due").replace("…", "cus_1")
+        await database.run(lambda c: c.execute(text(wanted)))
+        at_once = await read_all(summaries, now + HOUR)
+
+    assert (first, later, at_once) == ({"cus_1": 1, "cus_2": 1}, {}, {"cus_1": 1})
+
+
 async def test_a_customer_who_is_always_active_costs_one_call_a_reading(bench: Bench) -> None:
     """And a few more for as long as usage of long ago was answered lately."""
     calls: list[int] = []

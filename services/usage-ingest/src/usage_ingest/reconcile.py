@@ -32,8 +32,8 @@ MAX_SHOWN: Final = 1000
 """Rows of the table; --json and --csv have all."""
 
 MEANINGS: Final[Mapping[Named, str]] = {
-    Named.LOWER: "Stripe shows less than it had accepted",
-    Named.HIGHER: "Stripe shows more than all that was sent",
+    Named.LOWER: "Stripe shows less than it had accepted, or than shadow reports come to",
+    Named.HIGHER: "Stripe shows more than all that was sent, and shadow reports",
     Named.GONE: "Stripe has deleted the customer: nothing of it is invoiced",
     Named.FOREIGN: "the ledger knows no such customer",
 }
