@@ -109,6 +109,9 @@ An answer is Stripe's if it carries Stripe's `Request-Id` and, being no success,
 object; a 401 for an unknown key has `WWW-Authenticate: Bearer realm="Stripe"` instead of the id.
 Once a call's outcome was unknown, a refusal says nothing about it: instead of `usage.rejected`
 there is a dead letter `outcome_unknown`.
+
+These are Stripe's first words. It may reject later what it has accepted, or not count it:
+[Stripe's later word](operations.md#stripes-later-word).
 """
 
 STATES: Final = """\
