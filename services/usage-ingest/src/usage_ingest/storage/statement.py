@@ -64,10 +64,10 @@ SELECT stripe_customer_id, meter, as_of FROM counted_pairs
 
 # An account that pays for others has no runs of its own, but for its time as a user's.
 KNOWN: Final = text("""
-SELECT EXISTS (SELECT FROM hourly_usage WHERE user_id = :user)
-    OR EXISTS (SELECT FROM account_assignments WHERE user_id = :user)
+SELECT EXISTS (SELECT FROM account_assignments WHERE user_id = :user)
     OR EXISTS (SELECT FROM billing_accounts WHERE user_id = :user)
        AND NOT EXISTS (SELECT FROM account_assignments WHERE account_id = :user)
+    OR EXISTS (SELECT FROM hourly_usage WHERE user_id = :user)
 """)
 
 TOTALS_COMPLETE: Final = text("SELECT bool_and(as_of IS NOT NULL) FROM totals_progress")
