@@ -28,8 +28,8 @@ SERVICE: Final = "usage_ingest"
 SAMPLED: Final = Path(__file__).parent / "peers" / "sampled.py"
 RECORDED: Final = "SELECT count(*) FROM usage_events"
 POLL_SECONDS: Final = 0.1
-TOLD_SECONDS: Final = 10.0
-"""How long the profiler may take to tell its samples."""
+SAMPLES_SECONDS: Final = 10.0
+"""How long the profiler may take to write its samples."""
 
 
 class TooSlowError(Exception):
@@ -77,7 +77,7 @@ async def main(count: int, seconds: float) -> None:
             process.send_signal(signal.SIGUSR2)
             late = Moment.now(await reach(ledger, count * 9 // 10, deadline), parts)
             process.send_signal(signal.SIGUSR2)
-            async with asyncio.timeout(TOLD_SECONDS):
+            async with asyncio.timeout(SAMPLES_SECONDS):
                 samples: dict[str, int] = json.loads(await process.stdout.readline())
         finally:
             process.terminate()

@@ -169,7 +169,7 @@ def _table(name: str, kind: type[BaseModel], known: frozenset[str]) -> Iterator[
     yield "|---|---|---|"
     for field, info in kind.model_fields.items():
         if field not in known:
-            yield f"| `{field.upper()}` | {_default(info)} | {_told(kind, field, info)} |"
+            yield f"| `{field.upper()}` | {_default(info)} | {_meaning(kind, field, info)} |"
     yield ""
 
 
@@ -182,7 +182,7 @@ def _default(info: FieldInfo) -> str:
     return f"`{value}`"
 
 
-def _told(kind: type[BaseModel], field: str, info: FieldInfo) -> str:
+def _meaning(kind: type[BaseModel], field: str, info: FieldInfo) -> str:
     if info.description is None:
         raise LookupError(f"{kind.__module__}.{kind.__qualname__}.{field} has no docstring")
     kinds = (info.annotation, *get_args(info.annotation))

@@ -28,7 +28,7 @@ from nexus_messaging.topology import TOOL_EXECUTED_QUEUE
 PREFETCH: Final = 2000
 MAX_BATCH: Final = 500
 COUNTED_AT_ONCE: Final = 100
-"""How many acked messages :func:`ack_only` tells the benchmark at once."""
+"""How many acked messages :func:`ack_only` reports to the benchmark at once."""
 
 INSERT: Final = text("""
 INSERT INTO usage_events (event_id, source, schema_version, digest, user_id, server_id, tool_name,

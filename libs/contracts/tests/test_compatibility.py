@@ -166,7 +166,7 @@ BREAKS: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("kind", BREAKS)
-def test_break_is_told_with_field_rule_and_release(kind: str) -> None:
+def test_break_is_named_with_field_rule_and_release(kind: str) -> None:
     """Whoever made the change reads which field of which contract broke which rule."""
     change, sentence = BREAKS[kind]
 

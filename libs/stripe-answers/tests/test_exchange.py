@@ -50,7 +50,7 @@ def test_a_refusal_is_read_without_its_message() -> None:
 
 
 @pytest.mark.parametrize("mode", ["live", "test"])
-def test_an_object_of_the_other_mode_is_told_from_a_missing_one(mode: str) -> None:
+def test_an_object_of_the_other_mode_is_not_a_missing_one(mode: str) -> None:
     """Only the message says so; what the refusal is about stays the same."""
     message = f"No such customer: 'cus_9'; a similar object exists in {mode} mode, but a … key was"
     answer = answered(404, {"error": {**REFUSAL, "message": message}})

@@ -28,7 +28,7 @@ def test_the_only_report_of_a_claim_needs_no_such_line() -> None:
     assert not [each for each in lines if each.startswith("claimed with other runs")]
 
 
-def test_a_route_is_told_from_a_meter() -> None:
+def test_a_route_is_no_meter() -> None:
     """Stripe has no meter of such a name."""
     lines = lines_of({"@premium": 1}, "premium_tool_calls")
 

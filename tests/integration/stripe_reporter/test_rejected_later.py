@@ -94,7 +94,7 @@ async def round_of(bench: Bench, running: Running) -> float:
     return bench.registry.get_sample_value("stripe_reporter_oldest_rejection_seconds") or 0.0
 
 
-async def test_a_sample_rejects_its_report_and_the_ledger_is_told(bench: Bench) -> None:
+async def test_a_sample_rejects_its_report_and_it_is_announced(bench: Bench) -> None:
     """Reported, then rejected later; a neighbour that Stripe counts stays as it is."""
     rejected, counted = bench.report(bench.customer(), 5), bench.report(bench.customer(), 3)
     reject_later(bench, customer=rejected.data.stripe_customer_id)

@@ -213,7 +213,7 @@ async def test_reports_to_an_earlier_customer_of_the_account_are_compared_with_i
     assert await differences(database) == []
 
 
-async def test_usage_of_a_stranger_and_of_a_deleted_customer_is_named(database: Database) -> None:
+async def test_usage_of_an_unknown_and_of_a_deleted_customer_is_named(database: Database) -> None:
     """The ledger has no such customer; or Stripe has none any more."""
     sums, account = CountedSums(database, lag=HOUR), await known(database)
     await report(database, account, "cus_1", 5)
