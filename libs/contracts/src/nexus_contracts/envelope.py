@@ -25,6 +25,7 @@ from nexus_contracts.wording import BrokenRule, broken_rules
 CONTENT_TYPE: Final = "application/cloudevents+json"
 BATCH_CONTENT_TYPE: Final = "application/cloudevents-batch+json"
 MAX_BODY_BYTES: Final = 256 * 1024
+"""Of one event. The broker takes messages twice as large, so that one too long is dead-lettered."""
 
 _SOURCE: Final[TypeAdapter[str]] = TypeAdapter(Text)
 _LEFT_OUT: Final = "_left_out"

@@ -32,6 +32,7 @@ T = TypeVar("T")
 DRIVER: Final = "postgresql+asyncpg"
 
 MAX_ATTEMPTS: Final = 5
+"""At one transaction, after errors that its repetition mends, such as a deadlock."""
 
 MAX_SESSION_AGE: Final = 600
 """Seconds after which a session is replaced, so that no bad session state lasts longer."""

@@ -11,6 +11,7 @@ from nexus_messaging.settings import AmqpUrl
 from nexus_service.settings import ProcessSettings, Token
 
 MAX_KEEP_DAYS: Final = 3650
+"""Ten years: so many days before now are a valid date."""
 
 
 def _api_url(url: str) -> str:

@@ -49,6 +49,7 @@ MAX_RETRY_AFTER: Final = 3600.0
 """Seconds. A longer wait is taken for a mistake of a gateway."""
 
 MAX_RULE_CHARACTERS: Final = 500
+"""Of the rules that one event breaks, which are logged and counted with it."""
 
 _TEMPORARY: Final = frozenset(
     {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}

@@ -21,6 +21,7 @@ from nexus_publisher.threadless_loop import ThreadlessLoop
 from nexus_publisher.transport import Sender, Transport
 
 MAX_BATCH_BYTES: Final = 1024 * 1024
+"""Bytes of events in one request; the API takes eight times as many."""
 
 GATHER_SECONDS: Final = 0.1
 """How long events gather for a batch after the first of them."""

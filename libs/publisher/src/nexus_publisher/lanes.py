@@ -17,6 +17,8 @@ MAX_PAUSE: Final = 60.0
 """Seconds. Each pause is a random part of a limit, which doubles from the first to the longest."""
 
 MAX_DOUBLINGS: Final = 64
+"""No pause is worth more of them, and a float holds 1,023."""
+
 GROWTH: Final = 8
 
 

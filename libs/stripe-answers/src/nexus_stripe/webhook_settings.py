@@ -7,6 +7,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Sec
 
 _SECRET: Final = re.compile(r"whsec_[!-~]+")
 _MAX_SECRETS: Final = 2
+"""An endpoint's, and its next one while it is rotated."""
+
 _LIVE: Final = re.compile(r"[a-z]+_live_")
 
 

@@ -15,6 +15,8 @@ from stripe_emulator.pages import page
 from stripe_emulator.parameters import PAGING, Integer, Parameters, Text
 
 MAX_CUSTOMERS = 3
+"""Customers of one clock."""
+
 MAX_SUBSCRIPTIONS = 3
 """Subscriptions of one customer of a clock."""
 

@@ -17,6 +17,7 @@ MAX_WAIT: Final = 60.0
 """Seconds. A longer ``Retry-After`` is taken for a mistake of a gateway."""
 
 MAX_DOUBLINGS: Final = 16
+"""No pause is worth more of them, and a float holds 1,023."""
 
 
 @dataclass(slots=True)

@@ -28,7 +28,11 @@ LOST_SECONDS: Final = 2 * ANSWER_SECONDS
 """After this a request is given up, whatever holds up its thread, such as a look-up of a name."""
 
 MAX_CONNECTIONS: Final = 16
+"""To the usage API; further requests wait for one."""
+
 MAX_ANSWER_BYTES: Final = 64 * 1024
+"""An answer about one user has a few kilobytes; a proxy's error page may have any number."""
+
 CHUNK_BYTES: Final = 16 * 1024
 STOP_SECONDS: Final = 0.5
 

@@ -26,8 +26,10 @@ from usage_ingest.settings import AdoptSettings
 from usage_ingest.storage.late import LateReadings
 
 MAX_REPORTS: Final = 500
+"""Reports of one batch."""
+
 MAX_EVENTS: Final = 10_000
-"""Of one batch, unless a single report has more."""
+"""Events of one batch, unless a single report has more."""
 
 NAMED: Final = 10
 """How many customers, reports or lines are named; the others are only counted."""
