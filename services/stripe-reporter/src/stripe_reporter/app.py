@@ -27,7 +27,7 @@ from stripe_reporter.storage.rejections import Rejections
 from stripe_reporter.storage.summaries import Summaries
 from stripe_reporter.stripe.api import StripeApi, stripe_api
 from stripe_reporter.stripe.responses import response_to
-from stripe_reporter.summaries import Counter
+from stripe_reporter.summaries import SumReader
 
 MEASURE_SECONDS: Final = 10.0
 
@@ -35,7 +35,9 @@ SETTLE: Final = "settle rejections"
 SETTLE_SECONDS: Final = 5.0
 """What Stripe said of a call before its answer came waits for the answer."""
 
-COUNT_SECONDS: Final = 10.0
+READ_SECONDS: Final = 10.0
+"""Between rounds of readings, while nothing is due."""
+
 MAX_READING_SECONDS: Final = 600.0
 """Seconds after which a round of readings that has not ended is stuck, at whatever pace."""
 
@@ -106,7 +108,7 @@ def assemble(
 
     lag = timedelta(seconds=settings.stripe_summary_lag_seconds)
     summaries = Summaries(app.database, lag=lag)
-    counter = Counter(
+    sums = SumReader(
         summaries,
         stripe,
         app.publisher,
@@ -116,14 +118,14 @@ def assemble(
         now=now,
     )
     app.every(
-        COUNT_SECONDS, "read sums", counter.read_some, errors_stall=False, limit=MAX_READING_SECONDS
+        READ_SECONDS, "read sums", sums.read_some, errors_stall=False, limit=MAX_READING_SECONDS
     )
 
     rejections = Rejections(app.database)
     rejecter = Rejecter(
         rejections,
         stripe,
-        counter,
+        sums,
         app.publisher,
         metrics,
         wake=partial(app.wake, SETTLE),

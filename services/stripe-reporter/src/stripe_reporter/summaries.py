@@ -55,7 +55,7 @@ class Stripe(Protocol):
         """Return what came back and the ids of the meters, by event name."""
 
 
-class Counter:
+class SumReader:
     """Reads what Stripe has counted, of whoever is due, and publishes it.
 
     Reports come first: it has a pace of its own, and does nothing while the circuit is open.
