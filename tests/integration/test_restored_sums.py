@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import text
 
-from integration.usage_ingest.test_counted import METER, known, report
+from integration.usage_ingest.sums import METER, known, report
 from nexus_database import Database
 from stripe_reporter.rejections import Rejection
 from stripe_reporter.storage.rejections import Rejections

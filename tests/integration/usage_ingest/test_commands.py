@@ -7,12 +7,11 @@ from uuid import uuid4
 
 import pytest
 
+from integration.usage_ingest.command import command, settings_of
 from nexus_database import Database
 from nexus_messaging.topology import USAGE_RECORDED_QUEUE
 from support.commands import in_a_pipe, on_a_terminal
-from support.databases import url_of
 from support.events import provisioned, second_version, tool_run
-from support.leak_check import leaks, secrets_in
 from support.vhost import Vhost
 from usage_ingest import status
 from usage_ingest.entry import Entry
@@ -26,21 +25,6 @@ from usage_ingest.storage.reports import ReportAnswer, Reports
 
 RULES = BillingRules("tool_call_executed", None, frozenset({"succeeded"}))
 NOW = datetime.now(UTC)
-
-
-def settings_of(database: Database, amqp_url: str = "") -> dict[str, str]:
-    """Return the settings of the commands."""
-    url = url_of(database)
-    return {"DATABASE_URL": url, "AMQP_URL": amqp_url}
-
-
-async def command(database: Database, *arguments: str, amqp_url: str = "") -> tuple[int, str, str]:
-    """Run `usage-ingest` in a pipe and return its exit code, output and errors."""
-    settings = settings_of(database, amqp_url)
-    shown = await in_a_pipe("usage_ingest", *arguments, **settings)
-    assert leaks({"output": shown.raw + shown.errors}, secrets_in(settings)) == []
-    assert not shown.coloured
-    return shown.code, shown.raw, shown.errors
 
 
 async def forwarded(database: Database) -> tuple[ToolRun, Reports, ReportAnswer]:

@@ -5,30 +5,22 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
-from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 
-from integration.usage_ingest.test_counted import METER, known, report
-from nexus_contracts import SubscriptionChanged, SubscriptionItem, SubscriptionsRead
+from integration.usage_ingest.subscribed import DAY, END, GRACE, START, subscribe
+from integration.usage_ingest.sums import HOUR, METER, known, report
+from nexus_contracts import SubscriptionItem, SubscriptionsRead
 from nexus_database import Database
 from nexus_plans.reading import read
 from support.waiting import eventually
 from usage_ingest.periods import Placement
 from usage_ingest.storage.periods import Periods, placement_of
 from usage_ingest.storage.reports import ReportAnswer, Reports
-from usage_ingest.storage.subscriptions import Subscriptions
 
 SECOND: Final = timedelta(seconds=1)
 MINUTE: Final = timedelta(minutes=1)
-HOUR: Final = timedelta(hours=1)
-DAY: Final = timedelta(days=1)
-
-# Accepted after the migration, which places nothing that is older.
-END: Final = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + 10 * DAY
-START: Final = END - 31 * DAY
-GRACE: Final = HOUR
 
 PLANS: Final = read(
     f"""
@@ -51,25 +43,6 @@ products:
 """.encode(),
     "plans.yaml",
 )
-
-
-async def subscribe(database: Database, account: UUID, **fields: Any) -> None:
-    """Let an account's subscription of the month become known."""
-    described = {
-        "subscription_id": "sub_1",
-        "account_id": account,
-        "stripe_customer_id": "cus_1",
-        "revision": 1,
-        "status": "active",
-        "items": [SubscriptionItem(price_id="price_1", product_id="prod_1", meter=METER)],
-        "period_start": START,
-        "period_end": END,
-        "plan_since": START,
-        "as_of": START,
-    }
-    change = SubscriptionChanged(**{**described, **fields})
-    await Subscriptions(database, best=min).apply(change)
-    await Periods(database, grace=GRACE, plans=None).place_again(change)
 
 
 async def placements(database: Database) -> Mapping[int, str]:

@@ -8,8 +8,8 @@ from typing import Final
 
 from sqlalchemy import text
 
-from integration.usage_ingest.test_commands import command
-from integration.usage_ingest.test_counted import HOUR, METER, NOON, known, reading, report
+from integration.usage_ingest.command import command
+from integration.usage_ingest.sums import HOUR, METER, NOON, known, reading, report
 from nexus_database import Database
 from usage_ingest.storage.counted import CountedSums
 

@@ -11,10 +11,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from integration.usage_ingest.command import command
 from integration.usage_ingest.priced import USER, WITH_NEW, PricedLedger
-from integration.usage_ingest.test_commands import command
-from integration.usage_ingest.test_counted import report
-from integration.usage_ingest.test_periods import subscribe
+from integration.usage_ingest.subscribed import subscribe
+from integration.usage_ingest.sums import report
 from nexus_contracts import CountedHour, UsageCounted, UserAssigned
 from nexus_database import Database
 from support.events import provisioned, tool_run

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID, uuid4
 
-from integration.usage_ingest.test_commands import command, settings_of
+from integration.usage_ingest.command import command, settings_of
 from nexus_contracts import UserAssigned
 from nexus_database import Database
 from support.commands import in_a_pipe
