@@ -9,7 +9,8 @@ from typing import Final
 from uuid import UUID
 
 from nexus_contracts import CountedHour, UsageCounted
-from usage_ingest.reconciliation import Difference, HourReport, Named, compare_reading, infer
+from usage_ingest.inference import infer
+from usage_ingest.reconciliation import Difference, HourReport, Named, compare_reading
 
 HISTORIES: Final = 10_000
 HOUR: Final = timedelta(hours=1)

@@ -8,8 +8,9 @@ from uuid import UUID
 
 from nexus_service.console import rfc_3339
 from usage_ingest.charging import is_route
+from usage_ingest.inference import infer
 from usage_ingest.periods import Placement
-from usage_ingest.reconciliation import HourAtStripe, infer
+from usage_ingest.reconciliation import HourAtStripe
 
 NEXT: Final = {
     "waiting": "its account has no Stripe customer yet; it is reported once there is one",

@@ -21,7 +21,8 @@ from nexus_service.console import (
     show_line,
     show_table,
 )
-from usage_ingest.reconciliation import Named, as_number, infer, suspects
+from usage_ingest.inference import infer, suspects
+from usage_ingest.reconciliation import Named, as_number
 from usage_ingest.settings import NAME
 from usage_ingest.storage.counted import find_last_reading
 from usage_ingest.storage.differences import DifferenceReader, OpenDifference, settle

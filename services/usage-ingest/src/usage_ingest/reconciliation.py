@@ -1,11 +1,10 @@
-"""Whether Stripe's own sum of an hour is what the ledger expects, and what that says. Pure.
+"""Whether Stripe's own sum of an hour is what the ledger expects. Pure.
 
 A report belongs to the hour of its ``occurred_at``, as at Stripe. Stripe shows what it has counted
 some time after it accepted it, and names no limit for that
 (https://docs.stripe.com/api/billing/meter-event-summary): ``lag`` is how long is waited.
 """
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,13 +13,6 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from nexus_contracts import UsageCounted
-
-MAX_SUMS: Final = 20_000
-"""Different sums that the accepted reports of an hour may have, or those without an answer; beyond
-that nothing is inferred."""
-
-MAX_OPEN: Final = 20
-"""Reports without an answer in one hour; beyond that nothing is inferred, likewise."""
 
 MAX_LAG: Final = timedelta(days=1)
 """Within it Stripe shows what it has accepted: the most that the setting of its lag may be."""
@@ -132,21 +124,13 @@ class Kind(StrEnum):
 class Verdict:
     """How Stripe's sum ``counted`` of an hour compares with its reports.
 
-    ``expected`` is the sum of what Stripe must show by now; up to ``at_most`` may be there. ``by``
-    is the difference, above 0 if there is one.
+    ``expected`` is the sum of what Stripe must show by now; up to ``at_most`` may be there.
     """
 
     kind: Kind
     counted: Number
     expected: int
     at_most: int
-
-    @property
-    def by(self) -> Number:
-        """The difference, without a sign."""
-        if self.kind is Kind.LOWER:
-            return self.expected - self.counted
-        return self.counted - self.at_most if self.kind is Kind.HIGHER else 0
 
 
 def compare(reports: Iterable[Portion], counted: float, as_of: datetime, lag: timedelta) -> Verdict:
@@ -319,62 +303,3 @@ class HourAtStripe:
     difference: Difference | None
     settlement: str | None
     reports: tuple[NamedReport, ...]
-
-
-def infer(reports: Sequence[HourReport], counted: float, as_of: datetime) -> dict[UUID, bool]:
-    """Infer which reports without an answer Stripe has, from its sum of their hour at ``as_of``.
-
-    Stripe may also lack what it had accepted: 5 that were lost and 5 of an unknown report make the
-    sum that the 5 alone would make, and then nothing is said. Nor is a report missing that Stripe
-    may have accepted and not shown yet. Nor is anything in an hour with shadow reports: of their
-    usage Stripe may have any part.
-
-    Returns:
-        By report, whether Stripe has it: only of those for which every explanation of the sum says
-        the same. It rests on nobody else sending usage for this customer and meter.
-    """
-    unanswered = [each for each in reports if each.standing is Standing.OPEN]
-    accepted = _sums(each.value for each in reports if each.standing is Standing.COUNTED)
-    unclear = not counted.is_integer() or _any_shadow(reports)
-    if unclear or len(unanswered) > MAX_OPEN or accepted is None:
-        return {}
-    inferred = {}
-    for report in unanswered:
-        others = _sums(each.value for each in unanswered if each is not report)
-        if others is None:
-            return {}
-        without = any(counted - each in accepted for each in others)
-        with_it = any(counted - report.value - each in accepted for each in others)
-        if without != with_it and (with_it or report.is_shown(as_of)):
-            inferred[report.report_id] = with_it
-    return inferred
-
-
-def suspects(reports: Sequence[HourReport], difference: Difference) -> list[UUID]:
-    """Return the reports each of which could be the whole difference.
-
-    Of too little, what Stripe had accepted and may have lost, or the way before this one has not
-    reported; of too much, what it had refused, and may be there. They are guesses: others may
-    explain it as well.
-    """
-    suspected = {Standing.COUNTED, Standing.SHADOW} if difference.by < 0 else {Standing.NEVER}
-    return [
-        each.report_id
-        for each in reports
-        if each.value == abs(difference.by) and each.standing in suspected
-    ]
-
-
-def _sums(values: Iterable[int]) -> set[int] | None:
-    """Return every sum of some of ``values``; None if there are too many."""
-    sums = {0}
-    for value, number in Counter(values).items():
-        # As many as `number` are some of 1, 2, 4 and so on of them, and the rest.
-        left, part = number, 1
-        while left:
-            part = min(part, left)
-            sums |= {each + part * value for each in sums}
-            if len(sums) > MAX_SUMS:
-                return None
-            left, part = left - part, 2 * part
-    return sums

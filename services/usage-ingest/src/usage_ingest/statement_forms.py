@@ -8,8 +8,9 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 from nexus_service.console import Row, Tone, rfc_3339, show_json, show_line, show_table
+from usage_ingest.inference import suspects
 from usage_ingest.reconcile import facts, kind_of
-from usage_ingest.reconciliation import Number, suspects
+from usage_ingest.reconciliation import Number
 from usage_ingest.statement import Line, Part, Scope, Sums, listed, shown
 from usage_ingest.storage.differences import OpenDifference
 
