@@ -17,6 +17,7 @@ from nexus_plans.reading import read
 from support.waiting import eventually
 from usage_ingest.periods import Placement
 from usage_ingest.storage.periods import Periods, placement_of
+from usage_ingest.storage.reader import LedgerReader
 from usage_ingest.storage.reports import ReportAnswer, Reports
 
 SECOND: Final = timedelta(seconds=1)
@@ -259,9 +260,9 @@ async def test_a_subscription_to_another_meter_bills_nothing(database: Database)
     await report(database, account, "cus_1", 7, at=END - HOUR, answered_at=END - MINUTE)
 
     assert await place(database) == {Placement.NOT_SUBSCRIBED: 1}
-    [total] = await Periods(database, grace=GRACE, plans=None).sums(START)
-    assert (total.placement, total.number, total.value) == (Placement.NOT_SUBSCRIBED, 1, 7)
-    assert await Periods(database, grace=GRACE, plans=None).sums(END) == []
+    assert await placements(database) == {7: "not_subscribed"}
+    shown = [(await LedgerReader(database).counts(since)).stripe for since in (START, END)]
+    assert [[each.number for each in word.placements] for word in shown] == [[1], []]
 
 
 async def test_usage_that_the_plan_does_not_charge_raises_no_alarm(database: Database) -> None:

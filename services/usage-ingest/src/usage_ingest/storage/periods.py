@@ -165,15 +165,6 @@ class Placed:
     placement: str
 
 
-@dataclass(frozen=True, slots=True)
-class PlacementSum:
-    """How many reports ended up somewhere, and their sum."""
-
-    placement: Placement
-    number: int
-    value: int
-
-
 class Periods:
     """Places accepted reports by their accounts' billing periods and ``plans``.
 
@@ -243,16 +234,6 @@ class Periods:
 
         while (last := await self._database.run(page)) is not None and last.number == MAX_PLACED:
             values["after"] = last.report_id
-
-    async def sums(self, since: datetime) -> Sequence[PlacementSum]:
-        """Return what did not come in its period, of the reports accepted ``since``.
-
-        Raises:
-            DatabaseUnavailableError: the database can't be used.
-        """
-        values = {"since": since, "most": MAX_PLACED}
-        found = await self._database.run(lambda c: c.execute(SUMS, values))
-        return [PlacementSum(Placement(row.placement), row.number, row.value) for row in found]
 
     async def _store(
         self, connection: AsyncConnection, found: Sequence[Row[Any]]
