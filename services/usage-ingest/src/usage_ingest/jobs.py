@@ -254,7 +254,7 @@ async def measure(
             metrics.report_figures(figure.state, figure.number, figure.age(moment))
     for each in await totals.progress():
         metrics.totals_are_of(each.part, each.age)
-    metrics.differences(await counted.open_differences(moment))
+    metrics.differences(await counted.open_differences(), moment)
     last = await counted.last_reading()
     metrics.counted_last(0.0 if last is None else max(0.0, (moment - last).total_seconds()))
     metrics.measured()

@@ -16,7 +16,8 @@ from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingState
 from usage_ingest.periods import Placement
 from usage_ingest.reconciliation import Named
-from usage_ingest.storage.counted import Compared, OpenDifferences
+from usage_ingest.storage.counted import Compared
+from usage_ingest.stripes_word import DifferenceCount
 
 REPORT_STEPS: Final = (
     "created",
@@ -271,13 +272,14 @@ class IngestMetrics:
         for seconds in compared.lags:
             self._stripe_lag.observe(seconds)
 
-    def differences(self, open_ones: Iterable[OpenDifferences]) -> None:
+    def differences(self, open_ones: Iterable[DifferenceCount], now: datetime) -> None:
         """Show the differences that are open, and how old the oldest of each kind is."""
-        found = {each.named: each for each in open_ones}
-        for named in Named:
-            each = found.get(named)
-            self._differences_now.labels(named.value).set(each.number if each else 0)
-            self._oldest_difference.labels(named.value).set(each.age if each else 0.0)
+        found = {each.kind: each for each in open_ones}
+        for kind in Named:
+            each = found.get(kind)
+            age = (now - each.oldest).total_seconds() if each else 0.0
+            self._differences_now.labels(kind.value).set(each.number if each else 0)
+            self._oldest_difference.labels(kind.value).set(age)
 
     def waiting_is_allowed_for(self, seconds: int) -> None:
         """Show how long usage may wait for a customer."""

@@ -19,6 +19,7 @@ from usage_ingest.reconciliation import (
     opened,
     standing_of,
 )
+from usage_ingest.stripes_word import DifferenceCount
 
 HOUR: Final = timedelta(hours=1)
 
@@ -129,15 +130,6 @@ class Compared:
     lags: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class OpenDifferences:
-    """How many differences of a kind are open, and the seconds since the oldest was first seen."""
-
-    named: Named
-    number: int
-    age: float
-
-
 class CountedSums:
     """Stores what Stripe has counted, and the differences; ``lag`` is how long Stripe may take."""
 
@@ -194,17 +186,14 @@ class CountedSums:
         """Return when Stripe's sums were read last, if ever. Raises what ``apply`` raises."""
         return await find_last_reading(self._database)
 
-    async def open_differences(self, now: datetime) -> Sequence[OpenDifferences]:
+    async def open_differences(self) -> Sequence[DifferenceCount]:
         """Return the differences that are open, by kind.
 
         Raises:
             DatabaseUnavailableError: the database can't be used.
         """
         found = await self._database.run(lambda c: c.execute(OPEN_NOW, {"most": None}))
-        return [
-            OpenDifferences(Named(row.kind), row.number, (now - row.oldest).total_seconds())
-            for row in found
-        ]
+        return [DifferenceCount(**row._asdict()) for row in found]
 
 
 async def find_last_reading(
