@@ -328,7 +328,7 @@ class System:
             event = rejected_later(each.report_id, each.identifier, each.code, each.at)
             self.outcomes.append((self.seen.key_of(each.report_id), event.data))
         if unannounced:
-            await stored.announced(unannounced, self.now)
+            await stored.mark_announced(unannounced, self.now)
 
     def _in_doubt(self, key: Key) -> bool:
         calls, bill = self.reference.journal.get(key), self.reference.reports[key]

@@ -72,7 +72,7 @@ class AmqpSender:
     async def send(self, batch: Sequence[Entry]) -> BatchAnswer:
         """Publish a batch; each event is confirmed or not by itself."""
         try:
-            exchange = await _within(CONNECT_SECONDS, self._connected())
+            exchange = await _within(CONNECT_SECONDS, self._connect())
             # aiormq matches a returned message by its id: one id is in flight only once.
             first = {entry.event_id: index for index, entry in reversed(list(enumerate(batch)))}
             indexes = sorted(first.values())
@@ -96,7 +96,7 @@ class AmqpSender:
             with suppress(Exception):
                 await _within(CLOSE_SECONDS, connection.close())
 
-    async def _connected(self) -> AbstractExchange:
+    async def _connect(self) -> AbstractExchange:
         if self._exchange is None or self._channel is None or self._channel.is_closed:
             await self.disconnect()
             url = self._urls[self._attempts % len(self._urls)]

@@ -132,6 +132,6 @@ class Rejecter:
         errors = await send_all(self._publisher, sendings)
         announced = [each for each, error in zip(unannounced, errors, strict=True) if error is None]
         if announced:
-            await self._stored.announced(announced, self._now())
+            await self._stored.mark_announced(announced, self._now())
         self._outage.round(errors)
         return MAX_REJECTIONS in (len(verdicts), len(announced))

@@ -73,7 +73,7 @@ class ProfileWriter:
             if (await connection.execute(sql.INSERT, row)).first() is not None:
                 await _record(connection, user.user_id, 1, Step.KEPT, link_to, now)
                 return KeepResult.NEW
-            profile = await _locked(connection, user.user_id)
+            profile = await _lock(connection, user.user_id)
             if organisation and not profile.organisation:
                 return KeepResult.OTHER_KIND
             if _may_link(profile, link_to):
@@ -104,7 +104,7 @@ class ProfileWriter:
         end = now + LEASE
 
         async def work(connection: AsyncConnection) -> NextStep:
-            profile = await _locked(connection, user_id)
+            profile = await _lock(connection, user_id)
             step = next_step(profile, now)
             match step:
                 case Create(attempt):
@@ -129,7 +129,7 @@ class ProfileWriter:
         values = {"customer_id": customer_id, "traceparent": span_traceparent()}
 
         async def work(connection: AsyncConnection) -> StoreResult:
-            profile = await _locked(connection, attempt.user_id)
+            profile = await _lock(connection, attempt.user_id)
             if profile.stripe_customer_id == customer_id:
                 return StoreResult.ALREADY_STORED
             if profile.stripe_customer_id or profile.generation != attempt.generation:
@@ -200,7 +200,7 @@ class ProfileWriter:
         """Record that a user with a customer was to be linked to another."""
 
         async def work(connection: AsyncConnection) -> None:
-            generation = (await _locked(connection, user_id)).generation
+            generation = (await _lock(connection, user_id)).generation
             step = Step.LINK_REFUSED
             await _record(connection, user_id, generation, step, customer_id, now)
 
@@ -292,7 +292,7 @@ async def _correct_address(connection: AsyncConnection, user_id: UUID, now: date
     return await _change(connection, sql.CORRECT_ADDRESS, attempt, now, step, **values)
 
 
-async def _locked(connection: AsyncConnection, user_id: UUID) -> Profile:
+async def _lock(connection: AsyncConnection, user_id: UUID) -> Profile:
     return profile_from((await connection.execute(sql.LOCK, {"user_id": user_id})).one())
 
 

@@ -117,11 +117,11 @@ class CatalogueApi:
         return [each.entitlement_feature.lookup_key for each in listed]
 
     async def _products(self, ids: list[str]) -> "list[_Product]":
-        async def listed() -> list[_Product]:
+        async def list_all() -> list[_Product]:
             params: Any = {"ids": ids, "limit": PAGE}
             return read(Page[_Product], await self._v1.products.list_async(params)).data
 
-        return await self._call("products", listed)
+        return await self._call("products", list_all)
 
     async def _prices(self, keys: list[str]) -> "list[_Price]":
         async def page(cursor: Any) -> stripe.StripeObject:

@@ -54,10 +54,10 @@ class SubscriptionApi:
         if after is not None:
             params["starting_after"] = after
 
-        async def listed() -> Page[_Subscription]:
+        async def list_page() -> Page[_Subscription]:
             return read(Page[_Subscription], await self._v1.subscriptions.list_async(params))
 
-        page = await self._calls.call("subscriptions", "list", listed)
+        page = await self._calls.call("subscriptions", "list", list_page)
         fetched = [await self._complete(each) for each in page.data]
         return fetched, page.data[-1].id if page.has_more else None
 
@@ -68,10 +68,10 @@ class SubscriptionApi:
             params: Any = {"customer": customer_id, "status": "all", **cursor}
             return await self._v1.subscriptions.list_async(params)
 
-        async def listed() -> list[Item]:
+        async def list_all() -> list[Item]:
             return await every_item(Page[Item], page)
 
-        return [each.id for each in await self._calls.call("subscriptions", customer_id, listed)]
+        return [each.id for each in await self._calls.call("subscriptions", customer_id, list_all)]
 
     async def missing_rights(self) -> list[str]:
         """Return the rights that the key lacks for these calls, each tried once."""
@@ -110,10 +110,10 @@ class SubscriptionApi:
             params: Any = {"subscription": subscription_id, **cursor}
             return await self._v1.subscription_items.list_async(params)
 
-        async def listed() -> list[_SubscriptionItem]:
+        async def list_all() -> list[_SubscriptionItem]:
             return await every_item(Page[_SubscriptionItem], page)
 
-        return await self._calls.call("items", subscription_id, listed)
+        return await self._calls.call("items", subscription_id, list_all)
 
     async def _item(self, item: "_SubscriptionItem") -> FetchedItem:
         price = item.price

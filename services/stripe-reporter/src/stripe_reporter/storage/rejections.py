@@ -165,7 +165,7 @@ class Rejections:
         rows = await self._database.run(lambda c: c.execute(_UNANNOUNCED, {"most": MAX_REJECTIONS}))
         return [Unannounced(**row._mapping) for row in rows]  # noqa: SLF001 - public
 
-    async def announced(self, done: Sequence[Unannounced], now: datetime) -> None:
+    async def mark_announced(self, done: Sequence[Unannounced], now: datetime) -> None:
         """Store that the broker has confirmed the announcements of ``done``.
 
         Raises:

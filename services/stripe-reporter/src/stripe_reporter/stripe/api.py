@@ -82,16 +82,16 @@ class StripeApi:
     async def active_meters(self) -> tuple[StripeAnswer, list[Meter]]:
         """Return what came back and all active meters of the account."""
 
-        async def listed() -> list[Meter]:
+        async def list_all() -> list[Meter]:
             return [each.meter() for each in await list_active_meters(self._client)]
 
-        answer, found = await self._call("GET", METERS, listed)
+        answer, found = await self._call("GET", METERS, list_all)
         return answer, found or []
 
     async def error_report(self, event_id: str) -> tuple[StripeAnswer, ErrorReport | None]:
         """Return what came back and what an event says of a meter's errors."""
 
-        async def fetched() -> ErrorReport:
+        async def fetch() -> ErrorReport:
             path = f"{EVENTS}/{event_id}"
             response = await self._client.raw_request_async("get", path)
             report = read(ErrorReportBody, response).report()
@@ -99,14 +99,14 @@ class StripeApi:
                 raise ValueError("the answer is another event")
             return report
 
-        return await self._call("GET", f"{EVENTS}/{{event}}", fetched)
+        return await self._call("GET", f"{EVENTS}/{{event}}", fetch)
 
     async def hourly_sums(
         self, meter_id: str, customer: str, start: datetime, end: datetime
     ) -> tuple[StripeAnswer, list[CountedHour] | None]:
         """Return what came back and the hours in which Stripe has counted anything."""
 
-        async def listed() -> list[CountedHour]:
+        async def list_all() -> list[CountedHour]:
             async def page(cursor: Any) -> stripe.StripeObject:
                 params: Any = {
                     "customer": customer,
@@ -121,7 +121,7 @@ class StripeApi:
 
             return hours_of(await every_item(Page[SummaryBody], page), start, end)
 
-        return await self._call("GET", SUMMARIES, listed)
+        return await self._call("GET", SUMMARIES, list_all)
 
     async def meter_ids(self) -> tuple[StripeAnswer, dict[str, list[str]] | None]:
         """Return what came back and the ids of all meters, by event name.
@@ -129,7 +129,7 @@ class StripeApi:
         The name of an archived meter may be given to another one.
         """
 
-        async def listed() -> dict[str, list[str]]:
+        async def list_all() -> dict[str, list[str]]:
             found = await list_meters(self._client, "inactive")
             found += await list_meters(self._client, "active")
             ids: dict[str, list[str]] = {}
@@ -137,7 +137,7 @@ class StripeApi:
                 ids.setdefault(each.event_name, []).append(each.id)
             return ids
 
-        return await self._call("GET", METERS, listed)
+        return await self._call("GET", METERS, list_all)
 
     async def create_meter(self, meter: Meter, display_name: str) -> StripeAnswer:
         """Create a meter and return what came back."""
