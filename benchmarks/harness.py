@@ -176,7 +176,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def say(line: str) -> None:
-    """Tell the progress, on stderr."""
+    """Show the progress, on stderr."""
     print(line, file=sys.stderr, flush=True)
 
 

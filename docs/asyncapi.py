@@ -24,7 +24,7 @@ ABOUT: Final = """\
 Tool runs become meter events at Stripe. Publishers send to the exchange `events`, this project's
 services to `internal`; each event reaches one queue with one consumer. A message that can never
 succeed goes to the queue's `.dlq` with its reason. An event of the exchange `notices` reaches the
-queues that are bound to it, if there are any. docs/events.md tells the same for reading."""
+queues that are bound to it, if there are any. docs/events.md has the same for reading."""
 
 DEAD_LETTER: Final = {
     "nexus-reason": "Why it can't succeed: " + ", ".join(Reason) + ".",

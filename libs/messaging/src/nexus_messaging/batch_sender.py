@@ -1,4 +1,4 @@
-"""Publishes what a relay has read, and tells what the broker has confirmed of it."""
+"""Publishes what a relay has read, and returns what the broker has confirmed of it."""
 
 from collections.abc import Sequence
 from typing import TypeVar

@@ -50,7 +50,7 @@ class Plans(Part):
 
     @override
     def model_post_init(self, context: Any, /) -> None:
-        """Tell each plan its name."""
+        """Give each plan its name."""
         for name, plan in self.plans.items():
             plan._plan_type = name  # noqa: SLF001 - a part of this file learns its own key
 

@@ -45,7 +45,7 @@ class Sums(Protocol):
 
 
 class Rejecter:
-    """Hears what Stripe does not count, marks the reports, and tells the ledger.
+    """Hears what Stripe does not count, marks the reports, and announces them to the ledger.
 
     A webhook only makes known that there is an event, which is fetched: it may be old, late or a
     repetition, and each of its samples is kept once. Each step is repeated until it is done.
