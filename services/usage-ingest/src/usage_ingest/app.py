@@ -56,6 +56,7 @@ FOLD_EVERY: Final = 5.0
 longer it is, the more runs of the same user and tool become one update."""
 
 PLACE_EVERY: Final = 10.0
+"""Seconds. A report is placed a minute after its answer at the earliest."""
 
 MEASURE_EVERY: Final = 10.0
 """Seconds. A scrape shows the figures as they are and queries nothing."""
