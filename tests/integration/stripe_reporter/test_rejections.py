@@ -66,7 +66,7 @@ async def test_the_first_code_of_an_attempt_stays_and_is_announced_once(
     assert await rejections.keep([second], NOW + MINUTE) == 0
     assert await rejections.judge(NOW) == [Verdict.REJECTED]
     [found] = await rejections.unannounced()
-    await rejections.announced([found], NOW)
+    await rejections.mark_announced([found], NOW)
     assert await rejections.keep([second], NOW + MINUTE) == 0
 
     assert found == Unannounced("r-1", 1, report.facts.report_id, "no_meter", NOW)
@@ -95,7 +95,7 @@ async def test_a_report_of_two_rejected_attempts_has_one_mark(
     assert {(each.report_id, each.code, each.at) for each in found} == {
         (report.facts.report_id, "no_meter", NOW)
     }
-    await rejections.announced(found[:1], NOW)
+    await rejections.mark_announced(found[:1], NOW)
     assert await rejections.unannounced() == found[1:]
 
 
@@ -171,7 +171,7 @@ async def test_what_was_heard_first_is_judged_and_announced_first(
         judged.append(set(await marks(database)))
     while found := await rejections.unannounced():
         announced += [each.identifier for each in found]
-        await rejections.announced(found, NOW)
+        await rejections.mark_announced(found, NOW)
 
     assert judged == [{"r-3"}, {"r-3", "r-2"}, {"r-3", "r-2", "r-1"}]
     assert announced == ["r-3", "r-2", "r-1"]
