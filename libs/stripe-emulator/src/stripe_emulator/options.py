@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-LONGEST_GRACE_SECONDS = 72 * 3600
+MAX_GRACE_SECONDS = 72 * 3600
 """How long an invoice can be a draft at Stripe after its period."""
 
 
@@ -62,8 +62,8 @@ class Options:
                 raise InvalidOptionError(f"{name} must be true or false")
             if kinds[name] is float and not _is_number(value):
                 raise InvalidOptionError(f"{name} must be a number and not negative")
-            if name == "invoice_grace_seconds" and value > LONGEST_GRACE_SECONDS:
-                raise InvalidOptionError(f"{name} must be at most {LONGEST_GRACE_SECONDS}")
+            if name == "invoice_grace_seconds" and value > MAX_GRACE_SECONDS:
+                raise InvalidOptionError(f"{name} must be at most {MAX_GRACE_SECONDS}")
         return replace(self, **changes)
 
     def view(self) -> dict[str, Any]:
