@@ -7,17 +7,9 @@ from typing import Final
 from uuid import UUID
 
 from usage_ingest.reconciliation import Standing, standing_of
-from usage_ingest.statement import (
-    DayRows,
-    HourReports,
-    HourSum,
-    Line,
-    Part,
-    RecordedReadings,
-    Scope,
-    Sums,
-    lines,
-)
+from usage_ingest.statement.lines import Line, Part, lines
+from usage_ingest.statement.rows import DayRows, HourReports, HourSum, RecordedReadings, Scope
+from usage_ingest.statement.sums import Sums
 
 START: Final = datetime(2026, 3, 1, tzinfo=UTC)
 ACCOUNT: Final = UUID(int=1)

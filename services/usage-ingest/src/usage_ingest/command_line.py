@@ -294,7 +294,7 @@ COMMANDS: Final = (
         "show what a user or customer used, by day, tool and meter: recorded, reported, counted by"
         " Stripe, and every difference; exit 1 if anything is unexplained for a day",
         DatabaseSettings,
-        "usage_ingest.statement_command:show_statement",
+        "usage_ingest.statement.command:show_statement",
         _statement_arguments,
         (
             "{} cus_… --period 2026-11",

@@ -30,7 +30,7 @@ from usage_ingest.storage.differences import DifferenceReader, OpenDifference, s
 TITLES: Final = ("customer", "meter", "hour", "kind", "expected", "counted", "by", "age", "reports")
 
 MAX_SHOWN: Final = 1000
-"""Rows of the table; --json and --csv have all."""
+"""Rows of a table; --json and --csv have all."""
 
 MEANINGS: Final[Mapping[Named, str]] = {
     Named.LOWER: "Stripe shows less than it had accepted, or than shadow reports come to",

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from nexus_database import Database
 from usage_ingest.payers import assigned_at, times_of
 from usage_ingest.reconciliation import Difference, Named, Number
-from usage_ingest.statement import (
+from usage_ingest.statement.rows import (
     HOUR,
     DayRows,
     HourReports,

@@ -10,8 +10,11 @@ from nexus_messaging.clock import utc_now
 from nexus_service.command import FAILED, SUCCESS, USAGE
 from nexus_service.console import rfc_3339, show_error
 from usage_ingest.settings import NAME
-from usage_ingest.statement import Sums, lines, unknown
-from usage_ingest.statement_forms import AsCsv, AsJson, AsTables, StatementForm
+from usage_ingest.statement.forms import AsCsv, AsJson, StatementForm
+from usage_ingest.statement.lines import lines
+from usage_ingest.statement.rows import Scope
+from usage_ingest.statement.sums import Sums
+from usage_ingest.statement.tables import AsTables
 from usage_ingest.storage.statement import StatementReader
 
 
@@ -29,7 +32,7 @@ async def show_statement(settings: DatabaseSettings, parsed: argparse.Namespace)
         reader = StatementReader(database)
         scope = await reader.scope(parsed.of, *span)
         if not scope.is_known:
-            show_error(NAME, f"statement: {unknown(scope)}")
+            show_error(NAME, f"statement: {_unknown(scope)}")
             return FAILED
         form.begin(scope)
         for start, end in scope.days():
@@ -65,3 +68,11 @@ def _span(parsed: argparse.Namespace, now: datetime) -> tuple[datetime, datetime
     if start >= end:
         return f"--to must be after --from, {rfc_3339(start)}"
     return start, end
+
+
+def _unknown(scope: Scope) -> str:
+    """Say that the ledger has nothing of a user or customer: nothing used would look the same."""
+    if scope.user is None:
+        return f"the ledger has no account with the customer {next(iter(scope.customers))}"
+    account = f"; an account's is that of its customer, {', '.join(sorted(scope.customers))}"
+    return f"the ledger has no user {scope.user}{account if scope.customers else ''}"

@@ -1,29 +1,20 @@
-"""How a statement is written: tables for people, lines of JSON, comma-separated values."""
+"""A statement as tables, for people."""
 
-import csv
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Protocol
-from uuid import UUID
+from typing import Final
 
-from nexus_service.console import Row, Tone, rfc_3339, show_json, show_line, show_table
+from nexus_service.console import Row, Tone, rfc_3339, show_line, show_table
 from usage_ingest.inference import suspects
-from usage_ingest.reconcile import facts, kind_of
+from usage_ingest.reconcile import MAX_SHOWN, kind_of
 from usage_ingest.reconciliation import Number
-from usage_ingest.statement import Line, Part, Scope, Sums, listed, shown
+from usage_ingest.statement.lines import Line, Part
+from usage_ingest.statement.rows import Events, Scope
+from usage_ingest.statement.sums import Sums, as_sum, digits
 from usage_ingest.storage.differences import OpenDifference
-
-Events = Mapping[str, Sequence[UUID]]
-"""Some events of each report, by its identifier."""
-
-MAX_SHOWN: Final = 1000
-"""Rows of each table; --json and --csv have all."""
 
 MAX_NAMED: Final = 3
 """Reports of a difference in its row of the table, those first that could be all of it."""
-
-FORMULA_SIGNS: Final = "=+-@"
 
 HEADING: Final = (
     "recorded: by day, server, tool and reading, and what became of its reports; reported and"
@@ -48,100 +39,6 @@ MEANINGS: Final[Mapping[str, str]] = {
     "after_finalisation": "accepted after the invoice of its period was final",
     "ended_early": "the subscription was canceled at once: billed only if that was asked for",
 }
-
-
-class StatementForm(Protocol):
-    """How a statement is written: its heading, its sums in order, its differences, its end."""
-
-    def begin(self, scope: Scope) -> None:
-        """Write whose statement it is."""
-
-    def line(self, line: Line) -> None:
-        """Write a sum of a day."""
-
-    def difference(self, each: OpenDifference, events: Events, *, late: bool) -> None:
-        """Write a difference of an hour."""
-
-    def end(self, sums: Sums, *, late: bool) -> None:
-        """Write how the sums meet."""
-
-
-class AsJson:
-    """A line for what it is a statement of, for each sum, for each difference, and for its end."""
-
-    def begin(self, scope: Scope) -> None:
-        """Write whose statement it is."""
-        show_json({"part": "statement"} | _heading(scope))
-
-    def line(self, line: Line) -> None:
-        """Write a sum of a day."""
-        show_json(_fields(line))
-
-    def difference(self, each: OpenDifference, events: Events, *, late: bool) -> None:
-        """Write a difference, as `reconcile` does, with some events of each report."""
-        named = {
-            identifier: [str(event) for event in of_report]
-            for identifier, of_report in events.items()
-        }
-        show_json({"part": "difference"} | facts(each) | {"events": named, "late": late})
-
-    def end(self, sums: Sums, *, late: bool) -> None:
-        """Write how the sums meet."""
-        show_json({"part": "end", "sums": list(sums.sentences()), "late": late})
-
-
-class AsCsv:
-    """All sums and differences as rows of one table, for a spreadsheet."""
-
-    COLUMNS: Final = (
-        "part",
-        "start",
-        "account",
-        "customer",
-        "server",
-        "tool",
-        "meter",
-        "state",
-        "number",
-        "value",
-        "reports",
-        "events",
-        "settlement",
-    )
-
-    def __init__(self) -> None:
-        self._rows = csv.DictWriter(sys.stdout, self.COLUMNS, restval="")
-
-    def begin(self, scope: Scope) -> None:  # noqa: ARG002 - a table has one form of row
-        """Write the titles."""
-        self._rows.writeheader()
-
-    def line(self, line: Line) -> None:
-        """Write a sum of a day."""
-        texts = {"server": line.server, "tool": line.tool, "meter": line.meter}
-        cells = {name: _as_text(each) for name, each in texts.items()}
-        self._rows.writerow(_fields(line) | cells | {"start": rfc_3339(line.day)})
-
-    def difference(self, each: OpenDifference, events: Events, *, late: bool) -> None:  # noqa: ARG002
-        """Write a difference of an hour."""
-        self._rows.writerow(
-            {
-                "part": "difference",
-                "start": rfc_3339(each.difference.hour),
-                "customer": each.customer,
-                "meter": _as_text(each.meter),
-                "state": each.difference.named.value,
-                "number": len(each.reports),
-                "value": each.difference.by,
-                "reports": " ".join(named.identifier for named in each.reports),
-                "events": " ".join(str(event) for some in events.values() for event in some),
-                "settlement": _as_text(each.settlement),
-            }
-        )
-
-    def end(self, sums: Sums, *, late: bool) -> None:
-        """Write nothing: a spreadsheet adds up."""
-
 
 States = dict[str, Number]
 
@@ -197,7 +94,7 @@ class AsTables:
             each.customer,
             each.meter,
             kind_of(each),
-            shown(each.difference.by),
+            digits(each.difference.by),
             self._now - each.first_seen,
             _some(named, len(each.reports)),
             _some(first, len(first)),
@@ -230,9 +127,9 @@ class AsTables:
     def _recorded_rows(self) -> Iterator[Row]:
         for (*place, payer), (numbers, states) in self._recorded.items():
             total = sum(states.values())
-            became = listed(states) if total else ", ".join(states)
+            became = as_sum(states) if total else ", ".join(states)
             tone = Tone.PLAIN if states.keys() <= {"reported", "not_billable"} else Tone.NOTE
-            yield Row((*place, numbers[0], shown(total), became, payer), tone)
+            yield Row((*place, numbers[0], digits(total), became, payer), tone)
 
     def _meter_rows(self) -> Iterator[Row]:
         for place, (reported, counted) in self._meters.items():
@@ -240,9 +137,9 @@ class AsTables:
             beside = {state: value for state, value in counted.items() if state != "counted"}
             sure = not beside and reported.keys() <= {"reported"}
             tone = Tone.BAD if "unexplained" in beside else Tone.PLAIN if sure else Tone.NOTE
-            shown_sum = shown(counted.get("counted", 0))
+            shown_sum = digits(counted.get("counted", 0))
             yield Row(
-                (*place, shown(total), listed(reported), shown_sum, listed(beside)),
+                (*place, digits(total), as_sum(reported), shown_sum, as_sum(beside)),
                 tone,
             )
 
@@ -264,11 +161,6 @@ def _notes(scope: Scope) -> Iterator[str]:
         yield "Stripe's sums were never read"
 
 
-def _as_text(name: str | None) -> str | None:
-    """Return a name as a cell that no spreadsheet takes for a formula: publishers choose names."""
-    return f"'{name}" if name and name[0] in FORMULA_SIGNS else name
-
-
 def _named(each: OpenDifference) -> Iterator[str]:
     """Yield the identifiers of a difference's reports, those first that could be all of it."""
     suspected = set(suspects([named.report for named in each.reports], each.difference))
@@ -280,43 +172,3 @@ def _named(each: OpenDifference) -> Iterator[str]:
 def _some(named: Sequence[str], number: int) -> str:
     more = number - len(named)
     return " ".join(named) + (f" and {more} more" if more else "")
-
-
-def _heading(scope: Scope) -> dict[str, object]:
-    return {
-        "user": None if scope.user is None else str(scope.user),
-        "from": scope.start,
-        "to": scope.end,
-        "accounts": [str(each) for each in scope.accounts],
-        "customers": list(scope.customers),
-        "shared_accounts": sorted(str(each) for each in scope.shared),
-        "totals_complete": scope.totals_complete,
-        "stripe_periods": [
-            {
-                "account": str(each.account),
-                "subscription": each.subscription,
-                "from": each.start,
-                "to": each.end,
-            }
-            for each in scope.periods
-        ],
-        "sums_read": [
-            {"customer": customer, "meter": meter, "as_of": as_of}
-            for (customer, meter), as_of in scope.read_at.items()
-        ],
-    }
-
-
-def _fields(line: Line) -> dict[str, Any]:
-    return {
-        "part": line.part.value,
-        "start": line.day,
-        "account": None if line.account is None else str(line.account),
-        "customer": line.customer,
-        "server": line.server,
-        "tool": line.tool,
-        "meter": line.meter,
-        "state": line.state,
-        "number": line.number,
-        "value": line.value,
-    }
