@@ -4,19 +4,21 @@ A part is imported by the command that needs it, so this module imports settings
 """
 
 import argparse
-import shutil
-import sys
-from datetime import UTC, datetime, timedelta
-from io import TextIOWrapper
-from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO, Final, TextIO
+from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
 import nexus_database
 from nexus_database.settings import DatabaseSettings
 from nexus_service.command import Command, Server, Service, duration, moment, positive
 from nexus_service.key_command import MAKE_API_KEY
+from usage_ingest.arguments import (
+    hour,
+    month,
+    one_line,
+    readable_twice,
+    user_or_customer,
+)
 from usage_ingest.events_api.settings import Settings as EventsApiSettings
 from usage_ingest.settings import (
     NAME,
@@ -78,40 +80,37 @@ def _reconcile_arguments(parser: argparse.ArgumentParser) -> None:
 def _settle_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("customer", metavar="CUSTOMER", help="at Stripe, cus_…")
     parser.add_argument("meter", metavar="METER", help="its event name")
-    parser.add_argument("hour", type=_hour, metavar="HOUR", help="as `reconcile` lists it")
+    parser.add_argument("hour", type=hour, metavar="HOUR", help="as `reconcile` lists it")
     parser.add_argument(
         "--note",
         required=True,
-        type=_note,
+        type=one_line,
         metavar="TEXT",
         help="how, such as the invoice or credit note; no personal data",
     )
 
 
-def _note(written: str) -> str:
-    if not written.strip() or len(written) > MAX_NOTE or not written.isprintable():
-        raise argparse.ArgumentTypeError(f"a line of up to {MAX_NOTE} characters is wanted")
-    return written
-
-
 def _statement_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "of", type=_payer, metavar="USER|CUSTOMER", help="a user's id, or a customer's, cus_…"
+        "of",
+        type=user_or_customer,
+        metavar="USER|CUSTOMER",
+        help="a user's id, or a customer's, cus_…",
     )
     parser.add_argument(
-        "--period", type=_month, metavar="MONTH", help="a month of UTC, 2026-11 (this one)"
+        "--period", type=month, metavar="MONTH", help="a month of UTC, 2026-11 (this one)"
     )
     parser.add_argument(
         "--from",
         dest="start",
-        type=_hour,
+        type=hour,
         metavar="TIME",
         help="a day or a whole hour of UTC: 2026-11-03 or 2026-11-03T14:00:00Z",
     )
     parser.add_argument(
         "--to",
         dest="end",
-        type=_hour,
+        type=hour,
         metavar="TIME",
         help="likewise, itself not included; without it, the end of this hour",
     )
@@ -125,37 +124,6 @@ def _statement_arguments(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="a line of JSON for each sum")
     form.add_argument("--csv", action="store_true", help="the same as comma-separated values")
-
-
-def _payer(written: str) -> UUID | str:
-    """Read a user's id or a customer's."""
-    if written.startswith("cus_"):
-        return written
-    try:
-        return UUID(written)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            "the UUID of a user, or a customer's id, cus_…, is wanted"
-        ) from None
-
-
-def _month(written: str) -> tuple[datetime, datetime]:
-    """Read a month, and return its begin and end."""
-    try:
-        begin = moment(f"{written}-01T00:00:00Z")
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError("a month is wanted: 2026-11") from None
-    return begin, (begin + timedelta(days=31)).replace(day=1)
-
-
-def _hour(written: str) -> datetime:
-    """Read a day's begin, or a whole hour, since Stripe's sums are of hours."""
-    read = moment(f"{written}T00:00:00Z" if "T" not in written else written).astimezone(UTC)
-    if read != read.replace(minute=0, second=0, microsecond=0):
-        raise argparse.ArgumentTypeError(
-            "a whole hour of UTC is wanted: Stripe's sums are of hours"
-        )
-    return read
 
 
 def _waiting_arguments(parser: argparse.ArgumentParser) -> None:
@@ -207,7 +175,7 @@ def _totals_arguments(parser: argparse.ArgumentParser) -> None:
 def _adopt_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
-        type=_seekable,
+        type=readable_twice,
         help="the output of `stripe-reporter journal`; - for standard input",
     )
     parser.add_argument("--execute", action="store_true", help="change the ledger; else only count")
@@ -217,30 +185,6 @@ def _adopt_arguments(parser: argparse.ArgumentParser) -> None:
         help="claim no events yet: whose they are is known once customers were announced again",
     )
 
-
-def _seekable(written: str) -> TextIO:
-    """Open the list, or a copy of standard input on disk, so that it can be read twice."""
-    try:
-        if written != "-":
-            raw: IO[bytes] = Path(written).open("rb")  # noqa: SIM115 - read by the command
-        elif sys.stdin is None:
-            raise argparse.ArgumentTypeError("standard input is closed: name a file")
-        else:
-            raw = TemporaryFile()  # noqa: SIM115 - likewise; gone with the process
-            shutil.copyfileobj(sys.stdin.buffer, raw)
-            raw.seek(0)
-        raw.readline().decode()
-        raw.seek(0)
-        # A line that is not in UTF-8 is counted as one that can't be used.
-        return TextIOWrapper(raw, encoding="utf-8-sig", errors="replace")
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{written} can't be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise argparse.ArgumentTypeError(f"{written} is not in UTF-8") from None
-
-
-MAX_NOTE: Final = 200
-"""Characters of a note on a settled difference: it is shown in one line."""
 
 COMMANDS: Final = (
     Command(
