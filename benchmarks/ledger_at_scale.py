@@ -46,18 +46,9 @@ from usage_ingest.storage.accounts import (
 from usage_ingest.storage.claims import Claims
 from usage_ingest.storage.figures import MEASURE
 from usage_ingest.storage.ledger import Ledger
-from usage_ingest.storage.reader import (
-    BEGINNING,
-    CLAIM,
-    EVENT,
-    EVENTS,
-    FIRST_ID,
-    NEWEST,
-    REPORTED,
-    REPORTS,
-    UNANSWERED,
-)
+from usage_ingest.storage.reader import BEGINNING, CLAIM, EVENT, FIRST_ID, UNANSWERED
 from usage_ingest.storage.reports import ReportAnswer, Reports
+from usage_ingest.storage.status import EVENTS, NEWEST, REPORTED, REPORTS
 
 TIME_ORDERED: Final = 7
 

@@ -30,17 +30,9 @@ from usage_ingest.storage.claims import Claims
 from usage_ingest.storage.counted import CountedSums
 from usage_ingest.storage.figures import MEASURE, Figures
 from usage_ingest.storage.ledger import Ledger
-from usage_ingest.storage.reader import (
-    BEGINNING,
-    CLAIM,
-    EVENTS,
-    FIRST_ID,
-    REPORTED,
-    REPORTS,
-    UNANSWERED,
-    UNANSWERED_NUMBER,
-)
+from usage_ingest.storage.reader import BEGINNING, CLAIM, FIRST_ID, UNANSWERED, UNANSWERED_NUMBER
 from usage_ingest.storage.reports import Reports
+from usage_ingest.storage.status import EVENTS, REPORTED, REPORTS
 from usage_ingest.storage.totals import Totals
 
 NOW = datetime.now(UTC)

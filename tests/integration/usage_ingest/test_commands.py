@@ -16,12 +16,13 @@ from support.vhost import Vhost
 from usage_ingest import status
 from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingRules, ToolRun
-from usage_ingest.storage import reader
+from usage_ingest.storage import status as stored_status
 from usage_ingest.storage.accounts import Accounts
 from usage_ingest.storage.claims import Claims
 from usage_ingest.storage.ledger import Ledger
 from usage_ingest.storage.reader import LedgerReader
 from usage_ingest.storage.reports import ReportAnswer, Reports
+from usage_ingest.storage.status import StatusReader
 
 RULES = BillingRules("tool_call_executed", None, frozenset({"succeeded"}))
 NOW = datetime.now(UTC)
@@ -102,13 +103,13 @@ async def test_counts_of_a_large_ledger_are_cut_off_unless_all_are_asked_for(
         await reports.answer([answer])
     for _ in range(3):
         await Ledger(database).record([Entry.of(tool_run(), RULES, NOW)])
-    for module in (reader, status):
+    for module in (stored_status, status):
         monkeypatch.setattr(module, "MAX_SUMMED", 2)
-    monkeypatch.setattr(reader, "MAX_REPORTED", 1)
+    monkeypatch.setattr(stored_status, "MAX_REPORTED", 1)
     since = NOW - timedelta(days=1)
 
-    cut = await LedgerReader(database).counts(since)
-    exact = await LedgerReader(database).counts(since, all_reported=True)
+    cut = await StatusReader(database).counts(since)
+    exact = await StatusReader(database).counts(since, all_reported=True)
 
     [waiting], [newest], [all_of_them] = cut.events, cut.reports, exact.reports
     assert (waiting.number, waiting.total, waiting.more) == (2, 3, True)

@@ -18,7 +18,7 @@ from nexus_database import Database
 from support.events import provisioned, second_version, tool_run
 from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingRules
-from usage_ingest.storage import claims, reader
+from usage_ingest.storage import claims, reader, status
 from usage_ingest.storage.accounts import (
     EXPIRE,
     MARK_ACCOUNTS,
@@ -135,10 +135,10 @@ QUERIES: dict[str, tuple[TextClause, dict[str, Any]]] = {
     "supersede": (SUPERSEDE, OLDEST),
     "claim": (claims.CLAIM, CLAIMING),
     "lease": (TAKE, {"now": NOW, "until": NOW, "most": 500}),
-    "status: events": (reader.EVENTS, {"most": 100}),
-    "status: reports": (reader.REPORTS, {"most": 100}),
-    "status: reported": (reader.REPORTED, {"since": NOW - timedelta(days=9), "most": 500}),
-    "status: newest": (reader.NEWEST, {}),
+    "status: events": (status.EVENTS, {"most": 100}),
+    "status: reports": (status.REPORTS, {"most": 100}),
+    "status: reported": (status.REPORTED, {"since": NOW - timedelta(days=9), "most": 500}),
+    "status: newest": (status.NEWEST, {}),
     "status: differences": (OPEN_NOW, {"most": 100}),
     "status: placements": (SUMS, {"since": NOW - timedelta(days=9), "most": 500}),
     "status: last reading": (LAST_READING, {}),

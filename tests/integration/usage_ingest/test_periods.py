@@ -17,8 +17,8 @@ from nexus_plans.reading import read
 from support.waiting import eventually
 from usage_ingest.periods import Placement
 from usage_ingest.storage.periods import Periods, placement_of
-from usage_ingest.storage.reader import LedgerReader
 from usage_ingest.storage.reports import ReportAnswer, Reports
+from usage_ingest.storage.status import StatusReader
 
 SECOND: Final = timedelta(seconds=1)
 MINUTE: Final = timedelta(minutes=1)
@@ -261,7 +261,7 @@ async def test_a_subscription_to_another_meter_bills_nothing(database: Database)
 
     assert await place(database) == {Placement.NOT_SUBSCRIBED: 1}
     assert await placements(database) == {7: "not_subscribed"}
-    shown = [(await LedgerReader(database).counts(since)).stripe for since in (START, END)]
+    shown = [(await StatusReader(database).counts(since)).stripe for since in (START, END)]
     assert [[each.number for each in word.placements] for word in shown] == [[1], []]
 
 

@@ -42,6 +42,7 @@ from usage_ingest.status import (
     queue_rows,
 )
 from usage_ingest.storage.reader import LedgerReader
+from usage_ingest.storage.status import StatusReader
 
 FAULTS: Final = (
     MigrationError,
@@ -54,11 +55,11 @@ FAULTS: Final = (
 
 
 @asynccontextmanager
-async def ledger_reader(settings: DatabaseSettings) -> AsyncIterator[LedgerReader]:
-    """Open the ledger for reading, for the time of a command."""
+async def open_ledger(settings: DatabaseSettings) -> AsyncIterator[Database]:
+    """Open the ledger for the time of a command."""
     url = settings.database_url.get_secret_value()
     async with Database(url, name=f"{NAME} command") as database:
-        yield LedgerReader(database)
+        yield database
 
 
 async def show_status(settings: StatusSettings, parsed: argparse.Namespace) -> int:
@@ -88,8 +89,8 @@ async def _counts(
     """Query the ledger; if it does not answer, the broker is queried all the same."""
     since = now - (days or timedelta(days=1))
     try:
-        async with ledger_reader(settings) as reader:
-            return await reader.counts(since, all_reported=days is not None), []
+        async with open_ledger(settings) as ledger:
+            return await StatusReader(ledger).counts(since, all_reported=days is not None), []
     except DatabaseUnavailableError as error:
         show_error(NAME, str(error))
         return None, [Finding("ledger", str(error), Tone.BAD)]
@@ -127,8 +128,8 @@ def _facts(counts: LedgerCounts | None, depths: Depths | None, now: datetime) ->
 
 async def explain_event(settings: ExplainSettings, parsed: argparse.Namespace) -> int:
     """Show every step of one event; fail if it is not in the ledger."""
-    async with ledger_reader(settings) as reader:
-        history = await reader.history(
+    async with open_ledger(settings) as ledger:
+        history = await LedgerReader(ledger).history(
             parsed.event_id, utc_now(), settings.invoice_grace, settings.plans_file
         )
     if history is None:
@@ -145,7 +146,7 @@ async def explain_event(settings: ExplainSettings, parsed: argparse.Namespace) -
 
 async def show_payers(settings: DatabaseSettings, parsed: argparse.Namespace) -> int:
     """Show whose account pays for a user's runs, and what stays with another one."""
-    async with ledger_reader(settings) as reader:
-        assignments = await reader.assignments(parsed.user_id)
+    async with open_ledger(settings) as ledger:
+        assignments = await LedgerReader(ledger).assignments(parsed.user_id)
     show_lines(explain_payers(parsed.user_id, assignments))
     return SUCCESS

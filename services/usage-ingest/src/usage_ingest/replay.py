@@ -9,9 +9,10 @@ from nexus_messaging.outgoing import send
 from nexus_messaging.publisher import Publisher
 from nexus_service.command import FAILED, SUCCESS
 from nexus_service.console import Tone, show_error, show_line, steps
-from usage_ingest.commands import ledger_reader
+from usage_ingest.commands import open_ledger
 from usage_ingest.jobs import usage_recorded
 from usage_ingest.settings import NAME, ReplaySettings
+from usage_ingest.storage.reader import LedgerReader
 from usage_ingest.storage.reports import InvalidReportError
 
 
@@ -19,7 +20,7 @@ async def replay_reports(settings: ReplaySettings, parsed: argparse.Namespace) -
     """Forward again what was forwarded longer ago than an age and never answered."""
     before = utc_now() - parsed.older_than
     async with AsyncExitStack() as stack:
-        reader = await stack.enter_async_context(ledger_reader(settings))
+        reader = LedgerReader(await stack.enter_async_context(open_ledger(settings)))
         number = await reader.unanswered_number(before)
         if not parsed.execute:
             show_line(f"{number} reports would be forwarded again; nothing was: add --execute")
