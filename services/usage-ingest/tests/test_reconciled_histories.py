@@ -10,7 +10,7 @@ from uuid import UUID
 
 from nexus_contracts import CountedHour, UsageCounted
 from usage_ingest.inference import infer
-from usage_ingest.reconciliation import Difference, HourReport, Named, compare_reading
+from usage_ingest.reconciliation import Difference, DifferenceKind, HourReport, compare_reading
 
 HISTORIES: Final = 10_000
 HOUR: Final = timedelta(hours=1)
@@ -178,10 +178,10 @@ def test_each_net_difference_is_said_and_none_besides() -> None:
             hour: by for hour, by in net.items() if by
         }
         for each in found.values():
-            assert each.named is (Named.LOWER if each.by < 0 else Named.HIGHER)
-        seen |= {each.named for each in found.values()}
+            assert each.kind is (DifferenceKind.LOWER if each.by < 0 else DifferenceKind.HIGHER)
+        seen |= {each.kind for each in found.values()}
 
-    assert seen == {Named.LOWER, Named.HIGHER}
+    assert seen == {DifferenceKind.LOWER, DifferenceKind.HIGHER}
 
 
 def test_until_all_is_known_a_difference_is_what_nothing_else_can_explain() -> None:
@@ -270,11 +270,11 @@ def test_a_deleted_or_foreign_customer_is_named_as_one() -> None:
             assert {hour: -each.by for hour, each in found.items()} == {
                 hour: value for hour, value in taken.items() if value
             }
-            assert {each.named for each in found.values()} <= {Named.GONE}
+            assert {each.kind for each in found.values()} <= {DifferenceKind.GONE}
 
             foreign = differences(page, [], SETTLED, ours=False)
             assert foreign.keys() == {each.start for each in page.hours}
-            assert {each.named for each in foreign.values()} <= {Named.FOREIGN}
+            assert {each.kind for each in foreign.values()} <= {DifferenceKind.FOREIGN}
 
 
 def test_no_report_is_named_wrongly() -> None:

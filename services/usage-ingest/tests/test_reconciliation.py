@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from usage_ingest.inference import infer, suspects
-from usage_ingest.reconciliation import Difference, HourReport, Kind, Named, compare
+from usage_ingest.reconciliation import Difference, DifferenceKind, HourReport, Kind, compare
 
 LAG: Final = timedelta(hours=1)
 LATER: Final = timedelta(days=3)
@@ -80,8 +80,8 @@ def test_shadow_report_can_explain_what_is_lacking() -> None:
     """The way before this one has not reported it; of too much it explains nothing."""
     reports = [report(1, 5, "shadow"), report(2, 3)]
 
-    assert suspects(reports, Difference(NOON, Named.LOWER, 8, 8, 3.0)) == [UUID(int=1)]
-    assert suspects(reports, Difference(NOON, Named.HIGHER, 8, 8, 13.0)) == []
+    assert suspects(reports, Difference(NOON, DifferenceKind.LOWER, 8, 8, 3.0)) == [UUID(int=1)]
+    assert suspects(reports, Difference(NOON, DifferenceKind.HIGHER, 8, 8, 13.0)) == []
 
 
 def test_a_lost_five_and_a_counted_five_name_nobody() -> None:

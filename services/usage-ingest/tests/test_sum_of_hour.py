@@ -9,16 +9,16 @@ import pytest
 from usage_ingest.explanation import sum_of_hour
 from usage_ingest.reconciliation import (
     Difference,
+    DifferenceKind,
     HourAtStripe,
     HourReport,
-    Named,
     NamedReport,
 )
 
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 REPORTED: Final = HourReport(UUID(int=1), 5, "reported", NOON)
 UNKNOWN: Final = HourReport(UUID(int=2), 3, "forwarded", forwarded_at=NOON)
-LOWER: Final = Difference(NOON, Named.LOWER, 5, 8, 3.0)
+LOWER: Final = Difference(NOON, DifferenceKind.LOWER, 5, 8, 3.0)
 
 
 def hour(

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from integration.usage_ingest.sums import HOUR, METER, NOON, known, reading, report
 from nexus_database import Database
-from usage_ingest.reconciliation import Named
+from usage_ingest.reconciliation import DifferenceKind
 from usage_ingest.storage.counted import CountedSums
 from usage_ingest.storage.differences import DifferenceReader
 from usage_ingest.stripes_word import DifferenceCount
@@ -34,10 +34,12 @@ async def test_a_sum_that_lacks_a_report_is_a_difference_until_it_is_there(
     repeated = await sums.apply(reading("cus_1", (NOON, 5.0), as_of=NOON + 2 * HOUR))
     again = await sums.apply(reading("cus_1", (NOON, 5.0), as_of=NOON + 3 * HOUR))
     assert repeated.opened == ()
-    assert [each.named for each in first.opened] == [Named.LOWER]
+    assert [each.kind for each in first.opened] == [DifferenceKind.LOWER]
     assert again.opened == ()
     assert await differences(database) == [("lower", 8, 5.0, True)]
-    assert await sums.open_differences() == [DifferenceCount(Named.LOWER, 1, NOON + 2 * HOUR)]
+    assert await sums.open_differences() == [
+        DifferenceCount(DifferenceKind.LOWER, 1, NOON + 2 * HOUR)
+    ]
 
     mended = await sums.apply(reading("cus_1", (NOON, 8.0), as_of=NOON + 5 * HOUR))
     assert (mended.opened, mended.closed) == ((), 1)
@@ -45,7 +47,9 @@ async def test_a_sum_that_lacks_a_report_is_a_difference_until_it_is_there(
     assert await sums.open_differences() == []
 
     await sums.apply(reading("cus_1", (NOON, 7.0), as_of=NOON + 6 * HOUR))
-    assert await sums.open_differences() == [DifferenceCount(Named.LOWER, 1, NOON + 6 * HOUR)]
+    assert await sums.open_differences() == [
+        DifferenceCount(DifferenceKind.LOWER, 1, NOON + 6 * HOUR)
+    ]
     assert await differences(database) == [("lower", 8, 7.0, True)]
 
 

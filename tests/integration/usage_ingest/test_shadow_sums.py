@@ -15,7 +15,7 @@ from nexus_database import Database
 from stripe_reporter.counting import Pair
 from stripe_reporter.storage.summaries import Summaries
 from support.events import tool_run
-from usage_ingest.reconciliation import Named
+from usage_ingest.reconciliation import DifferenceKind
 from usage_ingest.storage.counted import CountedSums
 from usage_ingest.storage.differences import DifferenceReader
 from usage_ingest.windows import whole_hour
@@ -69,7 +69,7 @@ async def test_what_another_way_did_not_report_is_a_difference(database: Databas
     later = await sums.apply(read.model_copy(update={"as_of": NOW + 2 * HOUR}))
 
     assert soon.opened == ()
-    assert [(each.named, each.by) for each in later.opened] == [(Named.LOWER, -1)]
+    assert [(each.kind, each.by) for each in later.opened] == [(DifferenceKind.LOWER, -1)]
     shown = [
         each
         async for each in DifferenceReader(database).open_ones(

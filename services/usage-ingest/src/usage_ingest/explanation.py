@@ -191,8 +191,8 @@ def sum_of_hour(report_id: UUID, hour: HourAtStripe | None) -> str:
         return f"{shown}, as expected"
     amount = f"{abs(hour.difference.by):g} too {'little' if hour.difference.by < 0 else 'much'}"
     if hour.settlement is not None:
-        return f"{shown}, {amount} ({hour.difference.named}), settled: {hour.settlement}"
-    return f"{shown}, {amount} ({hour.difference.named}; see usage-ingest reconcile)"
+        return f"{shown}, {amount} ({hour.difference.kind}), settled: {hour.settlement}"
+    return f"{shown}, {amount} ({hour.difference.kind}; see usage-ingest reconcile)"
 
 
 def _details(event: Mapping[str, Any]) -> str:

@@ -273,7 +273,7 @@ async def compare_counted(
             customer=event.data.stripe_customer_id,
             meter=event.data.meter,
             hour=each.hour.isoformat(),
-            kind=each.named.value,
+            kind=each.kind.value,
             expected=each.expected,
             counted=each.counted,
         )

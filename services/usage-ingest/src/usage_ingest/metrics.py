@@ -15,7 +15,7 @@ from nexus_plans import NoPrice
 from usage_ingest.entry import Entry
 from usage_ingest.metering import BillingState
 from usage_ingest.periods import Placement
-from usage_ingest.reconciliation import Named
+from usage_ingest.reconciliation import DifferenceKind
 from usage_ingest.storage.counted import Compared
 from usage_ingest.stripes_word import DifferenceCount
 
@@ -191,8 +191,8 @@ class IngestMetrics:
         _touch(self._oldest_report, UNFINISHED_REPORTS[:2])
         for placement in Placement:
             self._placed.labels(placement.value)
-        for named in Named:
-            self._differences_found.labels(named.value)
+        for kind in DifferenceKind:
+            self._differences_found.labels(kind.value)
         for value in (self._recorded_value, self._reported_value):
             _touch(value, meters)
 
@@ -267,7 +267,7 @@ class IngestMetrics:
     def compared(self, compared: Compared) -> None:
         """Count what a reading of Stripe's sums changed."""
         for difference in compared.opened:
-            self._differences_found.labels(difference.named.value).inc()
+            self._differences_found.labels(difference.kind.value).inc()
         self._differences_closed.inc(compared.closed)
         for seconds in compared.lags:
             self._stripe_lag.observe(seconds)
@@ -275,7 +275,7 @@ class IngestMetrics:
     def differences(self, open_ones: Iterable[DifferenceCount], now: datetime) -> None:
         """Show the differences that are open, and how old the oldest of each kind is."""
         found = {each.kind: each for each in open_ones}
-        for kind in Named:
+        for kind in DifferenceKind:
             each = found.get(kind)
             age = (now - each.oldest).total_seconds() if each else 0.0
             self._differences_now.labels(kind.value).set(each.number if each else 0)

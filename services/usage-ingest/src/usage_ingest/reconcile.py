@@ -22,7 +22,7 @@ from nexus_service.console import (
     show_table,
 )
 from usage_ingest.inference import infer, suspects
-from usage_ingest.reconciliation import Named, as_number
+from usage_ingest.reconciliation import DifferenceKind, as_number
 from usage_ingest.settings import NAME
 from usage_ingest.storage.counted import find_last_reading
 from usage_ingest.storage.differences import DifferenceReader, OpenDifference, settle
@@ -32,11 +32,11 @@ TITLES: Final = ("customer", "meter", "hour", "kind", "expected", "counted", "by
 MAX_SHOWN: Final = 1000
 """Rows of a table; --json and --csv have all."""
 
-MEANINGS: Final[Mapping[Named, str]] = {
-    Named.LOWER: "Stripe shows less than it had accepted, or than shadow reports come to",
-    Named.HIGHER: "Stripe shows more than all that was sent, and shadow reports",
-    Named.GONE: "Stripe has deleted the customer: nothing of it is invoiced",
-    Named.FOREIGN: "the ledger knows no such customer",
+MEANINGS: Final[Mapping[DifferenceKind, str]] = {
+    DifferenceKind.LOWER: "Stripe shows less than it had accepted, or than shadow reports come to",
+    DifferenceKind.HIGHER: "Stripe shows more than all that was sent, and shadow reports",
+    DifferenceKind.GONE: "Stripe has deleted the customer: nothing of it is invoiced",
+    DifferenceKind.FOREIGN: "the ledger knows no such customer",
 }
 
 
@@ -79,7 +79,7 @@ async def _as_table(
     parsed: argparse.Namespace,
 ) -> int:
     rows: list[Row] = []
-    named: set[Named] = set()
+    kinds: set[DifferenceKind] = set()
     late = 0
     async for each in found:
         if len(rows) == MAX_SHOWN:
@@ -87,12 +87,12 @@ async def _as_table(
             break
         is_late = each.is_late(now, parsed.older_than)
         late += is_late
-        named.add(each.difference.named)
+        kinds.add(each.difference.kind)
         cells = _cells(each, now, kind_of(each))
         rows.append(Row(cells, Tone.BAD if is_late else Tone.NOTE))
     if rows:
         show_table(TITLES, rows)
-    for kind in sorted(named):
+    for kind in sorted(kinds):
         show_line(f"{kind}: {MEANINGS[kind]}")
     of = f" of {parsed.customer}" if parsed.customer else ""
     on = f" on {parsed.meter}" if parsed.meter else ""
@@ -119,7 +119,7 @@ async def _as_csv(
     written.writerow((*TITLES, "settlement"))
     async for each in found:
         late |= each.is_late(now, parsed.older_than)
-        cells = (*_cells(each, now, each.difference.named.value), each.settlement)
+        cells = (*_cells(each, now, each.difference.kind.value), each.settlement)
         written.writerow(
             int(cell.total_seconds()) if isinstance(cell, timedelta) else cell for cell in cells
         )
@@ -135,7 +135,7 @@ def facts(each: OpenDifference) -> dict[str, object]:
         "customer": each.customer,
         "meter": each.meter,
         "hour": each.difference.hour,
-        "kind": each.difference.named.value,
+        "kind": each.difference.kind.value,
         "expected": each.difference.expected,
         "at_most": each.difference.at_most,
         "counted": each.difference.counted,
@@ -176,7 +176,7 @@ def _cells(each: OpenDifference, now: datetime, kind: str) -> tuple[Cell, ...]:
 def kind_of(each: OpenDifference) -> str:
     """Return its kind, and whether a person has settled it."""
     settled = "" if each.settlement is None else ", settled"
-    return f"{each.difference.named.value}{settled}"
+    return f"{each.difference.kind.value}{settled}"
 
 
 def _shown(value: float) -> int | str:

@@ -158,7 +158,7 @@ def compare(reports: Iterable[Portion], counted: float, as_of: datetime, lag: ti
     return Verdict(kind, as_number(counted), sure, at_most)
 
 
-class Named(StrEnum):
+class DifferenceKind(StrEnum):
     """What a difference is, as it is stored and shown."""
 
     LOWER = "lower"
@@ -183,7 +183,7 @@ class Difference:
     """An hour in which Stripe's sum is not what the ledger expects, as in ``Verdict``."""
 
     hour: datetime
-    named: Named
+    kind: DifferenceKind
     expected: int
     at_most: int
     counted: float
@@ -239,8 +239,8 @@ def compare_reading(
             hours.append(ComparedHour(hour, value, lagging))
         if hour in lagged and verdict.kind is Kind.EQUAL and not _any_shadow(its):
             lags.append(_since_the_last_answer(its, reading.as_of))
-        if named := _named(verdict, gone=reading.customer_gone, ours=ours):
-            differences.append(Difference(hour, named, verdict.expected, verdict.at_most, value))
+        if kind := _kind_of(verdict, gone=reading.customer_gone, ours=ours):
+            differences.append(Difference(hour, kind, verdict.expected, verdict.at_most, value))
     return Comparison(tuple(hours), tuple(differences), tuple(lags))
 
 
@@ -264,12 +264,12 @@ def opened(
     )
 
 
-def _named(verdict: Verdict, *, gone: bool, ours: bool) -> Named | None:
+def _kind_of(verdict: Verdict, *, gone: bool, ours: bool) -> DifferenceKind | None:
     if gone:
-        return Named.GONE if verdict.kind is Kind.LOWER else None
+        return DifferenceKind.GONE if verdict.kind is Kind.LOWER else None
     if not ours:
-        return Named.FOREIGN if verdict.counted else None
-    return {Kind.LOWER: Named.LOWER, Kind.HIGHER: Named.HIGHER}.get(verdict.kind)
+        return DifferenceKind.FOREIGN if verdict.counted else None
+    return {Kind.LOWER: DifferenceKind.LOWER, Kind.HIGHER: DifferenceKind.HIGHER}.get(verdict.kind)
 
 
 def _any_shadow(reports: Iterable[Portion]) -> bool:

@@ -94,7 +94,7 @@ class AsCsv:
                 "start": rfc_3339(each.difference.hour),
                 "customer": each.customer,
                 "meter": _as_text(each.meter),
-                "state": each.difference.named.value,
+                "state": each.difference.kind.value,
                 "number": len(each.reports),
                 "value": each.difference.by,
                 "reports": " ".join(named.identifier for named in each.reports),

@@ -13,7 +13,7 @@ from nexus_database import Database
 from usage_ingest.columns import Column, arrays, names, rows, selected
 from usage_ingest.reconciliation import (
     Difference,
-    Named,
+    DifferenceKind,
     ReportSum,
     compare_reading,
     opened,
@@ -78,7 +78,7 @@ ON CONFLICT (stripe_customer_id, meter, hour) DO UPDATE
 
 DIFFERENCES: Final = (
     Column("hour", "timestamptz", "hour"),
-    Column("kind", "text", "named"),
+    Column("kind", "text", "kind"),
     Column("expected", "bigint", "expected"),
     Column("at_most", "bigint", "at_most"),
     Column("counted", "double precision", "counted"),
@@ -217,7 +217,7 @@ def _hours(reading: UsageCounted) -> list[datetime]:
 
 def difference_of(row: Row[Any]) -> Difference:
     """Return the difference that a row of ``differences`` stores."""
-    return Difference(row.hour, Named(row.kind), row.expected, row.at_most, row.counted)
+    return Difference(row.hour, DifferenceKind(row.kind), row.expected, row.at_most, row.counted)
 
 
 def _by_hour(sums: Iterable[Row[Any]]) -> dict[datetime, list[ReportSum]]:

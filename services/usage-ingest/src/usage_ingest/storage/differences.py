@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from nexus_database import Database
 from usage_ingest.reconciliation import (
     Difference,
+    DifferenceKind,
     HourAtStripe,
     HourReport,
-    Named,
     NamedReport,
 )
 from usage_ingest.storage.counted import difference_of
@@ -178,7 +178,7 @@ class DifferenceReader:
                 return None
             difference = None
             if row.kind is not None:
-                kind = Named(row.kind)
+                kind = DifferenceKind(row.kind)
                 difference = Difference(hour, kind, row.expected, row.at_most, row.counted)
             reports = await _reports(connection, of)
             return HourAtStripe(

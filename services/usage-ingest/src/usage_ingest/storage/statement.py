@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nexus_database import Database
 from usage_ingest.payers import assigned_at, times_of
-from usage_ingest.reconciliation import Difference, Named, Number
+from usage_ingest.reconciliation import Difference, DifferenceKind, Number
 from usage_ingest.statement.rows import (
     HOUR,
     DayRows,
@@ -320,6 +320,8 @@ def _shared(
 def _sum(row: Row[Any]) -> HourSum:
     differs_by: Number = 0
     if row.kind is not None:
-        found = Difference(row.hour, Named(row.kind), row.expected, row.at_most, row.differed)
+        found = Difference(
+            row.hour, DifferenceKind(row.kind), row.expected, row.at_most, row.differed
+        )
         differs_by = found.by
     return HourSum(row.stripe_customer_id, row.meter, row.hour, row.counted, differs_by)
