@@ -156,6 +156,35 @@ async def test_items_are_billed_when_their_own_period_ends(
     ]
 
 
+async def test_a_price_that_an_item_gets_later_is_billed_from_then_on(
+    sdk: Any, month: Month, price: str
+) -> None:
+    """What was used before has the price before."""
+    made = await month.subscribe(price)
+    await month.use(1, MAY_1)
+    await month.advance(MAY_1 + 10 * DAY)
+    item, dearer = made["items"].data[0].id, await metered_price(sdk, "month")
+    await sdk.v1.subscription_items.update_async(item, {"price": dearer})
+    await month.use(2, MAY_1 + 10 * DAY)
+
+    await month.advance(JUNE_1)
+
+    assert await month.billed() == [(MAY_1 + 10 * DAY, JUNE_1, 2)]
+
+
+async def test_a_refused_change_bills_nothing(sdk: Any, month: Month, price: str) -> None:
+    """Though it would have begun a new period."""
+    made = await month.subscribe(price)
+    await month.advance(MAY_1 + 10 * DAY)
+
+    with pytest.raises(stripe.InvalidRequestError, match="in the future"):
+        await sdk.v1.subscriptions.update_async(
+            made.id, {"billing_cycle_anchor": "now", "cancel_at": MAY_1}
+        )
+
+    assert await month.billed() == []
+
+
 async def test_a_trial_and_what_has_no_metered_price_make_no_invoice(
     sdk: Any, month: Month, price: str
 ) -> None:

@@ -131,6 +131,6 @@ class Invoices:
 
 
 def _period(item: Mapping[str, Any], moment: int) -> tuple[int, int]:
-    """Return the part of an item's period until ``moment``, from its creation on."""
-    start = max(item["current_period_start"], item["created"])
+    """Return the part of an item's period until ``moment`` in which it had its price."""
+    start = max(item["current_period_start"], item["priced_at"])
     return start, min(item["current_period_end"], moment)

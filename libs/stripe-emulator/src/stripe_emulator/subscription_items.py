@@ -11,7 +11,10 @@ from stripe_emulator.subscription_parameters import MAX_ITEMS
 
 
 class SubscriptionItems:
-    """Changes the items of a subscription that is being written; an item has its price's id."""
+    """Changes the items of a subscription that is being written.
+
+    An item has its price's id, and since when it has that price (``priced_at``).
+    """
 
     def __init__(self, prices: Prices) -> None:
         self._prices = prices
@@ -73,7 +76,7 @@ class SubscriptionItems:
         subscription["currency"] = subscription["currency"] or price["currency"]
         if price["currency"] != subscription["currency"]:
             raise refused("All prices of a subscription are of one currency.", f"{param}[price]")
-        return {"price": price_id, **self.period(subscription, price_id, now)}
+        return {"price": price_id, "priced_at": now, **self.period(subscription, price_id, now)}
 
     def period(self, subscription: dict[str, Any], price: str, moment: int) -> dict[str, int]:
         """Return the period of a price's item at a moment, a trial being a period."""
@@ -96,5 +99,6 @@ class SubscriptionItems:
             raise refused("A metered price has no quantity.", f"{param}[quantity]")
 
     def view(self, item: dict[str, Any]) -> dict[str, Any]:
-        """Return an item with its price as it is now."""
-        return {**item, "price": self._prices.objects.get(item["price"])}
+        """Return an item with its price as it is now, and not from when on it has that."""
+        shown = {name: value for name, value in item.items() if name != "priced_at"}
+        return {**shown, "price": self._prices.objects.get(item["price"])}

@@ -81,6 +81,8 @@ class Subscriptions:
         if params.get("billing_cycle_anchor") == "now":
             self._anchor(subscription, now)
         self._set_cancellation(subscription, params, now)
+        if params.get("billing_cycle_anchor") == "now":
+            self._invoice(subscription, before["items"], now, "subscription_update")
         return self._keep("updated", subscription, before)
 
     def cancel(self, id_: str, *, invoice_now: bool = False) -> dict[str, Any]:
@@ -254,7 +256,6 @@ class Subscriptions:
             item.update(self._items.period(subscription, item["price"], now))
 
     def _anchor(self, subscription: dict[str, Any], now: int) -> None:
-        self._invoice(subscription, subscription["items"], now, "subscription_update")
         subscription["billing_cycle_anchor"] = now
         for item in subscription["items"]:
             item.update(self._items.period(subscription, item["price"], now))
