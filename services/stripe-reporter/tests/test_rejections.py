@@ -79,6 +79,9 @@ def test_each_attempt_is_named_once() -> None:
         (("server_error", "duplicate"), 1, Verdict.REJECTED),
         (("server_error", "server_error", "duplicate"), 1, Verdict.REJECTED),
         (("server_error", "server_error", "duplicate"), 2, Verdict.REJECTED),
+        # The same key again, of whose call Stripe has kept the meter event and not the answer.
+        (("lost", "duplicate"), 1, Verdict.REJECTED),
+        (("lost", "duplicate"), 2, Verdict.OTHER_ATTEMPT),
         # The same key again: Stripe repeats the answer to the one call.
         (("lost", "accepted"), 1, Verdict.REJECTED),
         # Nothing is accepted yet.

@@ -158,9 +158,11 @@ async def test_what_no_accepted_report_answers_to_is_given_up_after_its_time(
 async def test_what_was_heard_first_is_judged_and_announced_first(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More comes than a round takes; nothing is overtaken for ever."""
+    """More comes than a round takes; nothing is overtaken for ever, or waits for an open call."""
     monkeypatch.setattr("stripe_reporter.storage.rejections.MAX_REJECTIONS", 1)
     rejections = Rejections(database)
+    await reported(database, "r-open", "lost")
+    await rejections.keep([Rejection("r-open", 1, "no_meter")], NOW - 9 * MINUTE)
     for age in (3, 1, 2):
         await reported(database, f"r-{age}", "accepted")
         await rejections.keep([Rejection(f"r-{age}", 1, "no_meter")], NOW - age * MINUTE)

@@ -86,8 +86,6 @@ class Rejecter:
             UnexpectedAnswerError: Stripe refuses to return it, or it has another form.
             DatabaseUnavailableError: nothing was kept.
         """
-        if found.event_type not in WEBHOOKS:
-            return
         began = time.perf_counter()
         answer, report = await self._stripe.error_report(found.event_id)
         self._metrics.called(ERROR_REPORT, response_to(answer), time.perf_counter() - began)
