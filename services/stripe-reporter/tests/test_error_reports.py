@@ -76,12 +76,21 @@ def test_a_sample_without_a_key_hides_no_other(request_: str) -> None:
     assert samples == (Sample("", CODE), Sample("nexus:r:1", CODE))
 
 
-def test_a_code_that_no_event_of_ours_can_carry_is_refused() -> None:
-    """Stored, it would keep every later rejection from being announced."""
-    written = _json(EVENT).replace(CODE, "two\\nlines")
+@pytest.mark.parametrize(
+    ("of_stripe", "of_another"),
+    [
+        (CODE, "two\\nlines"),
+        ('"error_count": 3, "error_types"', '"error_count": -1, "error_types"'),
+        ("error_report_triggered", "reactivated"),
+    ],
+)
+def test_what_no_event_of_ours_can_carry_is_refused(of_stripe: str, of_another: str) -> None:
+    """Such a code, stored, would keep every later rejection from being announced."""
+    written = _json(EVENT)
+    assert of_stripe in written
 
     with pytest.raises(ValidationError):
-        ErrorReportBody.model_validate_json(written)
+        ErrorReportBody.model_validate_json(written.replace(of_stripe, of_another))
 
 
 def _json(event: dict[str, Any]) -> str:

@@ -126,6 +126,16 @@ def test_an_answer_that_comes_late_has_its_own_call_s_key() -> None:
     assert (row.state, row.accepted_key_n) == (State.ACCEPTED, 1)
 
 
+def test_an_acceptance_is_not_changed_by_another_call_s_late_answer() -> None:
+    """A duplicate was answered meanwhile; what is published of it stays the same."""
+    first = calling(REPORT, None, START)
+    second = calling(REPORT, first, START + timedelta(minutes=1))
+    row = second.after(second, response("duplicate"), START + timedelta(minutes=2))
+
+    for name in ("accepted", "duplicate"):
+        assert row.after(first, response(name), START + timedelta(minutes=3)) == row
+
+
 def test_a_report_that_is_given_back_is_never_sent_again() -> None:
     """However it comes back: it is announced once more, and not dead-lettered."""
     row = replace(answered("accepted"), rejected_later="no_meter", rejected_later_at=START)

@@ -277,7 +277,7 @@ async def test_what_was_said_since_of_earlier_calls_is_listed(bench: Bench) -> N
     since, began = now - timedelta(hours=1), now - timedelta(days=3)
     # When each was called, answered, rejected, and its rejection announced.
     said = (
-        (began, began, now, now),
+        (began, began, now, None),  # the reporter is stopped
         (began, now, None, None),
         (began, began, began, now),  # the broker was away in between
         (now, now, now, now),
