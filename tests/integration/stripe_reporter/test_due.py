@@ -106,7 +106,8 @@ async def test_sums_are_due_once_stripe_shows_the_first_of_the_answers(
     await due.follow(NOW + HOUR)
 
     assert await leased(due, DUE - SECOND) == []
-    assert await leased(due, DUE) == ["cus_1"]
+    [pair] = await due.lease(DUE, 10)
+    assert (pair.stripe_customer_id, pair.wanted_at) == ("cus_1", DUE)
     assert await leased(due, DUE + SECOND) == ["cus_2"]
 
 

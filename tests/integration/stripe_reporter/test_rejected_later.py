@@ -108,6 +108,13 @@ async def test_a_sample_rejects_its_report_and_it_is_announced(bench: Bench) -> 
 
     assert kinds[-1] == "usage.rejected_later.v1"
     assert (await later(bench, rejected), await later(bench, counted)) == (CODE, None)
+    figures = {
+        "meter_errors_total": {},
+        "meter_error_samples_total": {"sample": "new"},
+        "late_rejections_total": {"verdict": "rejected"},
+    }
+    for name, labels in figures.items():
+        assert bench.registry.get_sample_value(f"stripe_reporter_{name}", labels) == 1
     assert await bench.state(rejected) == "accepted"
     assert bench.counted(rejected.data.stripe_customer_id) == 0
 
@@ -193,6 +200,24 @@ async def test_the_hours_of_errors_are_read_though_meters_were_not_listed_at_onc
             oldest = (await database.run(lambda c: c.execute(query))).scalar_one()
 
     assert oldest == event.data.occurred_at
+
+
+async def test_the_interval_of_errors_without_samples_is_read(bench: Bench) -> None:
+    """Of all who used the meter from its beginning on: any of them may be among the errors."""
+    reject_later(bench, sampled=0)
+    oldest = text("SELECT min(since) FROM summaries_due")
+
+    async with bench.reporting(), bench.database() as database:
+        await bench.send(bench.report(bench.customer()))
+        await bench.outcomes(1)
+        [found] = error_reports(bench)
+        await Summaries(database, lag=timedelta(hours=1)).follow(bench.now() + timedelta(minutes=2))
+        began = (bench.now() - timedelta(days=9)).replace(microsecond=0)
+        bench.account.event_log.get(found.event_id)["data"]["validation_start"] = began.isoformat()
+        await hear(bench, found)
+        await eventually(
+            lambda: database.run(lambda c: c.scalar(oldest)), lambda since: since == began
+        )
 
 
 async def test_errors_of_others_and_events_that_are_gone_harm_nothing(bench: Bench) -> None:
