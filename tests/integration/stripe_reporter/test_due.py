@@ -195,8 +195,29 @@ async def test_old_usage_is_read_for_a_day_or_two_after_its_answer(
         since.append(pair.since is not None and pair.since == old)
         await answered(database, "cus_1", now)
 
-    assert since[:5] == [True] * 5
+    assert since[:9] == [True] * 9
     assert not since[-1]
+
+
+async def test_an_answer_during_a_reading_has_it_repeated_after_six_hours(
+    database: Database, due: Summaries
+) -> None:
+    """The reading may have missed it; otherwise the next is a day later."""
+    for customer in ("cus_1", "cus_2"):
+        await answered(database, customer)
+    await due.follow(DUE)
+    pairs = await due.lease(DUE, 10)
+    await answered(database, "cus_2", DUE - 2 * COMMITTED_AFTER)
+    await due.follow(DUE)
+    for pair in pairs:
+        await due.finish(pair, DUE)
+
+    assert await due.lease(DUE + READ_AGAIN - SECOND, 10) == []
+    [again] = await due.lease(DUE + READ_AGAIN, 10)
+    assert (again.stripe_customer_id, again.wanted_at) == ("cus_2", DUE + READ_AGAIN)
+    await due.finish(again, DUE + READ_AGAIN)
+    assert await leased(due, DUE + DAY - SECOND) == []
+    assert await leased(due, DUE + DAY) == ["cus_1"]
 
 
 async def test_a_customer_without_answers_is_forgotten_after_36_days(
