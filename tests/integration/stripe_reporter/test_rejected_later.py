@@ -359,32 +359,61 @@ async def test_more_rejections_than_a_round_takes_are_all_announced(
     assert kinds[5:] == ["usage.rejected_later.v1"] * 5
 
 
+def thin_event(id_: str, kind: str, *, livemode: bool = False) -> str:
+    """Return the body of a webhook about a meter."""
+    event = {
+        "id": id_,
+        "object": "v2.core.event",
+        "type": f"v1.billing.meter.{kind}",
+        "livemode": livemode,
+        "created": "2026-03-01T12:00:00Z",
+        "related_object": {"id": "mtr_1", "type": "billing.meter", "url": "/"},
+    }
+    return json.dumps(event)
+
+
 async def test_the_endpoint_takes_what_stripe_signed(bench: Bench) -> None:
-    """A thin event becomes a message of ours; what is forged is refused."""
-    body = json.dumps(
-        {
-            "id": "evt_test_1",
-            "object": "v2.core.event",
-            "type": "v1.billing.meter.error_report_triggered",
-            "livemode": False,
-            "created": "2026-03-01T12:00:00Z",
-            "related_object": {"id": "mtr_1", "type": "billing.meter", "url": "/"},
-        }
-    )
-    signature = sdk.WebhookSignature.generate_signature_header(body, SECRET)
-    forged = signature.replace("v1=", "v1=0")
+    """Both kinds of errors become messages of ours; what is forged or of live mode is refused."""
+    errors = thin_event("evt_1", "error_report_triggered")
+    signature = sdk.WebhookSignature.generate_signature_header(errors, SECRET)
+    requests = [(errors, signature.replace("v1=", "v1=0"), 400), (errors, signature, 200)]
+    for body, status in (
+        (thin_event("evt_2", "no_meter_found"), 200),
+        (thin_event("evt_3", "updated"), 200),
+        (thin_event("evt_4", "no_meter_found", livemode=True), 403),
+    ):
+        signature = sdk.WebhookSignature.generate_signature_header(body, SECRET)
+        requests.append((body, signature, status))
     settings = bench.settings(stripe_webhook_secret=SECRET)
 
     async with bench.reporting() as running:
         served = web.Application()
         served.add_routes(routes_of(settings, running.app))
         async with TestClient(TestServer(served)) as client:
-            for signed, status in ((signature, 200), (forged, 400)):
-                headers = {"Stripe-Signature": signed, "Content-Type": "application/json"}
+            for body, signature, status in requests:
+                headers = {"Stripe-Signature": signature, "Content-Type": "application/json"}
                 answer = await client.post("/webhooks/stripe", data=body, headers=headers)
                 assert answer.status == status
         letters = await eventually(
-            lambda: bench.vhost.dead_letters(METER_ERRORS_QUEUE), lambda found: len(found) == 1
+            lambda: bench.vhost.dead_letters(METER_ERRORS_QUEUE), lambda found: len(found) == 2
         )
 
-    assert read_event(letters[0].body, [MeterErrorsFound]).data.object_id == "mtr_1"
+    found = [read_event(each.body, [MeterErrorsFound]).data for each in letters]
+    assert {each.event_id for each in found} == {"evt_1", "evt_2"}
+    assert {each.object_id for each in found} == {"mtr_1"}
+
+
+async def test_a_reporter_of_live_mode_takes_live_webhooks_alone(bench: Bench) -> None:
+    """The mode is that of its key."""
+    settings = bench.settings(stripe_webhook_secret=SECRET, stripe_secret_key="sk_live_reporter")
+
+    async with bench.reporting() as running:
+        served = web.Application()
+        served.add_routes(routes_of(settings, running.app))
+        async with TestClient(TestServer(served)) as client:
+            for livemode, status in ((False, 403), (True, 200)):
+                body = thin_event("evt_1", "updated", livemode=livemode)
+                signature = sdk.WebhookSignature.generate_signature_header(body, SECRET)
+                headers = {"Stripe-Signature": signature, "Content-Type": "application/json"}
+                answer = await client.post("/webhooks/stripe", data=body, headers=headers)
+                assert answer.status == status
