@@ -33,12 +33,13 @@ async def report(
     at: datetime = NOON,
     state: str = "reported",
     answered_at: datetime = NOON,
+    meter: str = METER,
 ) -> None:
     """Put a report into the ledger."""
     values = {
         "account": account,
         "customer": customer,
-        "meter": METER,
+        "meter": meter,
         "value": value,
         "at": at,
         "state": state,

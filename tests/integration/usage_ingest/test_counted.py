@@ -122,6 +122,50 @@ async def test_an_hour_that_was_not_read_since_its_report_came_says_nothing_of_i
     assert await reader.hour("cus_1", METER, NOON + HOUR) is None
 
 
+async def test_a_later_reading_replaces_what_an_earlier_one_found(database: Database) -> None:
+    """Its sum, its time, the kind of the difference; what is closed is not closed again."""
+    sums, account = CountedSums(database, lag=HOUR), await known(database)
+    reader, others = DifferenceReader(database), NOON + HOUR
+    await report(database, account, "cus_1", 5)
+
+    await sums.apply(reading("cus_1", (NOON, 3.0), (others, 2.0), as_of=NOON + 2 * HOUR))
+    later = NOON + 3 * HOUR
+    changed = await sums.apply(reading("cus_1", (NOON, 9.0), as_of=later))
+    [open_one] = [each async for each in reader.open_ones(customer="cus_1", settled=True)]
+    shown = await reader.hour("cus_1", METER, NOON)
+    assert (changed.opened, changed.closed) == ((), 1)
+    assert (open_one.difference.named, open_one.difference.by) == (Named.HIGHER, 4)
+    assert (open_one.first_seen, open_one.last_seen) == (NOON + 2 * HOUR, later)
+    assert shown is not None
+    assert (shown.counted, shown.as_of) == (9.0, later)
+    assert await reader.hour("cus_1", METER, others) is None
+
+    for hours, closed in ((4, 1), (5, 0)):
+        equal = await sums.apply(reading("cus_1", (NOON, 5.0), as_of=NOON + hours * HOUR))
+        assert equal.closed == closed
+
+
+async def test_sums_of_two_meters_are_apart(database: Database) -> None:
+    """A reading of one changes nothing of the other, in the same hour of the same customer."""
+    sums, account = CountedSums(database, lag=HOUR), await known(database)
+    reader = DifferenceReader(database)
+    await report(database, account, "cus_1", 5)
+    await report(database, account, "cus_1", 7, meter="tokens")
+    first = reading("cus_1", (NOON, 4.0), (NOON + HOUR, 2.0), as_of=NOON + 2 * HOUR)
+
+    await sums.apply(first)
+    others = reading("cus_1", (NOON, 7.0), as_of=NOON + 3 * HOUR)
+    tokens = await sums.apply(others.model_copy(update={"meter": "tokens"}))
+
+    assert (tokens.opened, tokens.closed) == ((), 0)
+    found = [each async for each in reader.open_ones(customer="cus_1", settled=True)]
+    assert [(each.meter, each.difference.by) for each in found] == [(METER, -1), (METER, 2)]
+    assert [[named.report.value for named in each.reports] for each in found] == [[5], []]
+    foreign = await reader.hour("cus_1", METER, NOON + HOUR)
+    assert foreign is not None
+    assert foreign.counted == 2.0
+
+
 async def test_what_stripe_shows_late_is_no_difference(database: Database) -> None:
     """Within the lag nothing is said; how long Stripe took is measured once it shows it."""
     sums, account = CountedSums(database, lag=HOUR), await known(database)

@@ -1,8 +1,10 @@
 """No report straddles the border of a billing period that is known when it is made."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
+
+import pytest
 
 from integration.usage_ingest.priced import MINUTE, NOW, USER, PricedLedger
 from nexus_database import Database
@@ -59,6 +61,21 @@ async def test_every_border_in_a_window_splits_it(database: Database) -> None:
     await ledger.claims().claim(NOW)
 
     assert await reports(ledger) == [("cus_1", -2, 2), ("cus_1", -0.5, 2), ("cus_1", 1, 2)]
+
+
+@pytest.mark.parametrize("period", [(BORDER - MONTH, BORDER), (BORDER, BORDER + MONTH)])
+async def test_last_run_of_a_claim_may_be_the_first_of_its_period(
+    database: Database, period: tuple[datetime, datetime]
+) -> None:
+    """Whether the border is the end of a period or the begin of one."""
+    ledger = PricedLedger(database)
+    await ledger.customer()
+    await ledger.subscribe("team", period=period)
+    await ledger.record(at(-1), at(0))
+
+    await ledger.claims().claim(NOW)
+
+    assert await reports(ledger) == [("cus_1", -1, 1), ("cus_1", 0, 1)]
 
 
 async def test_border_that_becomes_known_later_changes_no_report(database: Database) -> None:
