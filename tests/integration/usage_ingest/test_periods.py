@@ -158,9 +158,15 @@ async def test_a_subscription_of_an_earlier_customer_bills_nothing_of_the_next_o
     await known(database, 2, account)
     await report(database, account, "cus_1", 1, at=END - HOUR, answered_at=END - MINUTE)
     await report(database, account, "cus_2", 2, at=END - HOUR, answered_at=END - MINUTE)
+
+    await place(database)
+    assert await placements(database) == {2: "unknown"}
+
     began = datetime.now(UTC) + MINUTE
     read = SubscriptionsRead(began_at=began, ended_at=began)
-    await Periods(database, grace=GRACE, plans=None).keep_read(read)
+    periods = Periods(database, grace=GRACE, plans=None)
+    await periods.keep_read(read)
+    await periods.place_unknown()
 
     await place(database)
     assert await placements(database) == {2: "not_subscribed"}

@@ -384,14 +384,21 @@ async def test_only_the_hours_of_the_span_are_added_up(database: Database) -> No
     """The end is not in it; a day that is cut is a part of a day."""
     user = uuid4()
     await Accounts(database).apply(provisioned(user, "cus_1").data)
-    for hour in (10.9, 11, 13.99, 14):
+    hours = (10.9, 11, 13.99, 14)
+    for hour in hours:
         await record(database, at(hour, user))
+    await answer(database, *("reported" for _ in hours))
+    for hour in hours:
+        await record(database, at(hour, user), claim=False)
+    await count(database, "cus_1", *((START + n * HOUR, 1.0) for n in (10, 11, 13, 14)))
     span = ("--from", (START + 11 * HOUR).isoformat(), "--to", (START + 14 * HOUR).isoformat())
 
     _, found = await statement(database, "cus_1", span=span)
 
-    assert sums(found, "recorded", "start") == {((START + 11 * HOUR).isoformat(),): 2}
-    assert sums(found, "reported", "start") == {((START + 11 * HOUR).isoformat(),): 2}
+    begin = (START + 11 * HOUR).isoformat()
+    assert sums(found, "recorded", "start", "state") == {(begin, "reported"): 2, (begin, "due"): 2}
+    assert sums(found, "reported", "start") == {(begin,): 2}
+    assert sums(found, "counted", "start", "state") == {(begin, "counted"): 2}
 
 
 async def test_a_month_is_that_of_utc_and_stripes_periods_are_named(database: Database) -> None:
@@ -400,9 +407,13 @@ async def test_a_month_is_that_of_utc_and_stripes_periods_are_named(database: Da
     await Accounts(database).apply(provisioned(user, "cus_1").data)
     await UsageLedger(database).execute(
         "INSERT INTO subscription_periods VALUES"
-        " ('sub_1', '2026-10-14T08:30:00Z', '2026-11-14T08:30:00Z', '{}')"
+        " ('sub_1', '2026-09-01T00:00:00Z', '2026-10-01T00:00:00Z', '{}'),"
+        " ('sub_1', '2026-10-10T00:00:00Z', '2026-10-10T00:00:00Z', '{}'),"
+        " ('sub_1', '2026-10-14T08:30:00Z', '2026-11-14T08:30:00Z', '{}'),"
+        " ('sub_1', '2026-11-01T00:00:00Z', '2026-12-01T00:00:00Z', '{}')"
     )
-    await subscribe(database, user)
+    begin = datetime(2026, 12, 1, tzinfo=UTC)
+    await subscribe(database, user, period_start=begin, period_end=begin + 31 * DAY)
 
     _, found = await statement(database, "cus_1", span=("--period", "2026-10"))
 
@@ -411,7 +422,20 @@ async def test_a_month_is_that_of_utc_and_stripes_periods_are_named(database: Da
         "2026-10-01T00:00:00+00:00",
         "2026-11-01T00:00:00+00:00",
     )
-    assert "2026-10-14T08:30:00+00:00" in [each["from"] for each in heading["stripe_periods"]]
+    periods = [each["from"] for each in heading["stripe_periods"]]
+    assert periods == ["2026-10-14T08:30:00+00:00"]
+
+
+async def test_without_a_span_it_is_the_present_month(database: Database) -> None:
+    """To its end: what is used later in the month is asked for likewise."""
+    _, found = await statement(database, "cus_1", span=())
+
+    begin = datetime.fromisoformat(found[0]["from"])
+    end = datetime.fromisoformat(found[0]["to"])
+    assert begin == begin.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    assert begin <= datetime.now(UTC) < end
+    assert (end - DAY).month == begin.month != end.month
+    assert end.day == 1
 
 
 async def test_what_is_on_no_invoice_is_said(database: Database) -> None:
@@ -428,6 +452,36 @@ async def test_what_is_on_no_invoice_is_said(database: Database) -> None:
     _, found = await statement(database, "cus_1")
 
     assert sums(found, "invoice", "state") == {("after_finalisation",): 1}
+
+    await UsageLedger(database).execute(
+        "UPDATE usage_reports SET state = 'rejected_later', reason = 'no_meter'"
+    )
+    _, later = await statement(database, "cus_1")
+    assert sums(later, "invoice", "state") == {}
+
+
+async def test_a_replaced_report_and_a_closed_difference_leave_no_trace_in_the_sums(
+    database: Database,
+) -> None:
+    """Runs are what the standing report of their claim is; a mended hour is as expected."""
+    user = uuid4()
+    await Accounts(database).apply(provisioned(user, "cus_1").data)
+    await record(database, at(12, user))
+    await answer(database, "reported")
+    await UsageLedger(database).execute(
+        "INSERT INTO usage_reports (report_id, identifier, claim_id, user_id, stripe_customer_id,"
+        " generation, meter, value, dimensions, occurred_at, event_count, state, reason)"
+        " SELECT gen_random_uuid(), 'replaced', claim_id, user_id, 'cus_0', 0, meter, value,"
+        " dimensions, occurred_at, event_count, 'superseded', 'no_such_customer'"
+        " FROM usage_reports"
+    )
+    await count(database, "cus_1")
+    await UsageLedger(database).execute("UPDATE differences SET closed_at = now()")
+
+    _, found = await statement(database, user)
+
+    assert sums(found, "recorded", "state") == {("reported",): 1}
+    assert sums(found, "counted", "state") == {("counted",): 0, ("not_shown",): -1}
 
 
 async def test_a_users_runs_that_no_meter_counts_are_said(database: Database) -> None:
@@ -493,6 +547,7 @@ async def test_an_id_of_nobody_is_an_error_and_no_empty_statement(database: Data
         (("cus_1", "--from", "2026-11-01T00:00:60Z"), "a time with its offset is wanted"),
         (("cus_1", "--period", "2126-11"), "2126-11-01T00:00:00Z has not come yet"),
         (("cus_1", "--from", "2026-11-02", "--to", "2026-11-01"), "--to must be after --from"),
+        (("cus_1", "--from", "2026-11-01", "--to", "2026-11-01"), "--to must be after --from"),
         (("cus_1", "--from", "2026-11-01T10:30:00Z"), "a whole hour of UTC is wanted"),
         (("cus_1", "--to", "2026-11-01"), "--to needs --from"),
         (("cus_1", "--period", "2026-11", "--from", "2026-11-01"), "either --period or --from"),
