@@ -1,9 +1,11 @@
 """What the commands say of Stripe's sums and of the ledger's."""
 
+import asyncio
 import csv
 import io
 import json
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from sqlalchemy import text
@@ -11,7 +13,9 @@ from sqlalchemy import text
 from integration.usage_ingest.command import command
 from integration.usage_ingest.sums import HOUR, METER, NOON, known, reading, report
 from nexus_database import Database
+from support.waiting import eventually
 from usage_ingest.storage.counted import CountedSums
+from usage_ingest.storage.differences import settle
 
 AS_OF: Final = NOON + 48 * HOUR
 
@@ -71,12 +75,32 @@ async def test_only_an_old_difference_fails(database: Database) -> None:
             assert (await command(database, "reconcile", *form, *allowed))[0] == code
 
 
+async def test_settling_waits_for_a_reading_that_is_being_stored(database: Database) -> None:
+    """The reading has looked whether anything is settled: its change would stay hidden."""
+    await lost_five(database)
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    count = partial(database.run, lambda c: c.execute(waiting))
+
+    async with database.engine.begin() as storing:
+        await storing.execute(text("UPDATE counted_pairs SET as_of = now()"))
+        settling = asyncio.create_task(settle(database, "cus_1", METER, NOON, "CN-12"))
+        await eventually(count, lambda found: bool(found.scalar_one()))
+        await storing.execute(text("UPDATE differences SET counted = 2"))
+    settled = await settling
+
+    assert settled is not None
+    assert settled.by == -6
+
+
 async def test_a_settled_difference_hides_no_other_until_it_changes(database: Database) -> None:
     """It is in no figure, list or exit code, unless it is asked for."""
     await lost_five(database)
     sums, place = CountedSums(database, lag=HOUR), ("cus_1", METER, NOON.isoformat())
     code, said, _ = await command(database, "settle", *place, "--note", "credit note CN-12")
-    assert (code, said.strip()) == (0, "settled: it counts as open again if it changes")
+    assert (code, said.strip()) == (
+        0,
+        "settled: lower by -5; it counts as open again if it changes",
+    )
 
     same = await sums.apply(reading("cus_1", (NOON, 3.0), as_of=AS_OF + HOUR))
     assert same.opened == ()

@@ -65,10 +65,12 @@ async def settle_difference(settings: DatabaseSettings, parsed: argparse.Namespa
     url = settings.database_url.get_secret_value()
     async with Database(url, name=f"{NAME} command") as database:
         place = (parsed.customer, parsed.meter, parsed.hour)
-        if not await settle(database, *place, parsed.note):
-            show_error(NAME, "no difference is open there: usage-ingest reconcile lists them")
-            return FAILED
-    show_line("settled: it counts as open again if it changes")
+        settled = await settle(database, *place, parsed.note)
+    if settled is None:
+        show_error(NAME, "no difference is open there: usage-ingest reconcile lists them")
+        return FAILED
+    amount = f"{settled.named} by {_shown(settled.by)}"
+    show_line(f"settled: {amount}; it counts as open again if it changes")
     return SUCCESS
 
 

@@ -54,11 +54,16 @@ SELECT h.as_of, h.value AS counted, h.lagging, d.kind, d.expected, d.at_most, d.
  WHERE h.stripe_customer_id = :stripe_customer_id AND h.meter = :meter AND h.hour = :hour
 """)
 
+# As a reading that is being stored does: it says whether what a person has settled is the same.
+LOCK_PAIR: Final = text("""
+SELECT FROM counted_pairs
+ WHERE stripe_customer_id = :stripe_customer_id AND meter = :meter FOR UPDATE
+""")
 SETTLE: Final = text("""
 UPDATE differences SET settled_at = now(), settlement = :settlement
  WHERE stripe_customer_id = :stripe_customer_id AND meter = :meter AND hour = :hour
    AND closed_at IS NULL
-RETURNING hour
+RETURNING hour, kind, expected, at_most, counted
 """)
 
 
@@ -84,12 +89,13 @@ class OpenDifference:
 
 async def settle(
     database: Database, customer: str, meter: str, hour: datetime, settlement: str
-) -> bool:
-    """Note of an open difference that it is settled; return whether there is one.
+) -> Difference | None:
+    """Note of an open difference that it is settled; return it, or ``None`` if there is none.
 
     It counts as settled as long as it does not change.
 
     Raises:
+        RowsBusyError: a reading of its sums is being stored; nothing was noted.
         DatabaseUnavailableError: nothing was noted.
     """
     values = {
@@ -98,8 +104,13 @@ async def settle(
         "hour": hour,
         "settlement": settlement,
     }
-    found = await database.run(lambda c: c.execute(SETTLE, values))
-    return found.first() is not None
+
+    async def work(connection: AsyncConnection) -> Difference | None:
+        await connection.execute(LOCK_PAIR, values)
+        row = (await connection.execute(SETTLE, values)).first()
+        return None if row is None else difference_of(row)
+
+    return await database.run(work)
 
 
 class DifferenceReader:
