@@ -372,18 +372,37 @@ async def test_usage_after_an_end_that_is_heard_of_late_is_on_no_invoice(
     now = datetime.now(UTC)
     account = await known(database)
     await subscribe(database, account, period_start=now - 10 * DAY)
-    for value, before in ((1, 3 * HOUR), (2, HOUR)):
+    for value, before in ((1, 3 * HOUR), (2, HOUR), (3, 2 * HOUR)):
         await report(
             database, account, "cus_1", value, at=now - before, answered_at=now - before + MINUTE
         )
-    assert await place(database) == {Placement.IN_PERIOD: 2}
+    assert await place(database) == {Placement.IN_PERIOD: 3}
 
     ended = now - 2 * HOUR
     canceled = {"status": "canceled", "ended_at": ended, "cancel_at": ended}
     await subscribe(database, account, revision=2, period_start=now - 10 * DAY, **canceled)
 
-    assert await place(database) == {Placement.NOT_SUBSCRIBED: 1}
-    assert await placements(database) == {2: "not_subscribed"}
+    assert await place(database) == {Placement.NOT_SUBSCRIBED: 2}
+    assert await placements(database) == {2: "not_subscribed", 3: "not_subscribed"}
+
+
+async def test_an_end_that_another_subscription_covers_moves_no_report(
+    database: Database,
+) -> None:
+    """Placed again where it was, a report is not counted again."""
+    now = datetime.now(UTC)
+    account, begin = await known(database), now - 10 * DAY
+    await subscribe(database, account, period_start=begin)
+    await subscribe(database, account, subscription_id="sub_2", period_start=begin)
+    await report(database, account, "cus_1", 1, at=now - HOUR, answered_at=now - HOUR)
+    assert await place(database) == {Placement.IN_PERIOD: 1}
+
+    ended = now - 2 * HOUR
+    canceled = {"status": "canceled", "ended_at": ended, "cancel_at": ended}
+    await subscribe(database, account, revision=2, period_start=begin, **canceled)
+
+    assert await place(database) == {}
+    assert await placements(database) == {}
 
 
 async def test_all_that_was_unknown_is_placed_once_all_subscriptions_were_read(
