@@ -41,6 +41,10 @@ def report(
         ([report(1, 5), report(2, 3, "rejected")], 8, Kind.HIGHER, 3),
         ([report(1, 5), report(2, 3, "rejected_later")], 8, Kind.HIGHER, 3),
         ([report(1, 5), report(2, 3, "superseded")], 8, Kind.HIGHER, 3),
+        # What was rejected lately may be shown still, or was when the sum was read.
+        ([report(1, 5), report(2, 3, "rejected_later", age=0.5)], 8, Kind.EQUAL, 0),
+        ([report(1, 5), report(2, 3, "rejected_later", age=0.5)], 5, Kind.EQUAL, 0),
+        ([report(1, 5), report(2, 3, "rejected_later", age=0.5)], 9, Kind.HIGHER, 1),
         # What another way reported must be there, once it had time for it.
         ([report(1, 5), report(2, 3, "shadow")], 8, Kind.EQUAL, 0),
         ([report(1, 5), report(2, 3, "shadow")], 6, Kind.LOWER, 2),
@@ -91,6 +95,24 @@ def test_a_lost_five_and_a_counted_five_name_nobody() -> None:
     assert infer(reports, 5.0, NOON + LATER) == {}
     assert infer(reports, 10.0, NOON + LATER) == {UUID(int=2): True}
     assert infer(reports, 0.0, NOON + LATER) == {UUID(int=2): False}
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        # An operator may have moved it: it is counted, and its answer on its way.
+        (report(1, 5, "rejected"), {}),
+        # It may have been shown until it was rejected.
+        (report(1, 5, "rejected_later", age=-71), {}),
+        (report(1, 5, "rejected_later", age=-48), {UUID(int=2): True}),
+        (report(1, 5, "superseded"), {UUID(int=2): True}),
+    ],
+)
+def test_what_stripe_refused_before_or_since_may_be_the_sum(
+    other: HourReport, said: dict[UUID, bool]
+) -> None:
+    """Then the sum does not say whether it is this one or the one without an answer."""
+    assert infer([other, report(2, 5, "forwarded")], 5.0, NOON + LATER) == said
 
 
 def test_a_sum_of_too_many_explanations_names_nobody() -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from usage_ingest.reconciliation import Difference, HourReport, Standing
+from usage_ingest.reconciliation import MAX_LAG, Difference, HourReport, Standing
 
 MAX_SUMS: Final = 20_000
 """Different sums that the accepted reports of an hour may have, or those without an answer; beyond
@@ -20,16 +20,17 @@ def infer(reports: Sequence[HourReport], counted: float, as_of: datetime) -> dic
     """Infer which reports without an answer Stripe has, from its sum of their hour at ``as_of``.
 
     Stripe may also lack what it had accepted: 5 that were lost and 5 of an unknown report make the
-    sum that the 5 alone would make, and then nothing is said. Nor is a report missing that Stripe
-    may have accepted and not shown yet. Nor is anything in an hour with shadow reports: of their
-    usage Stripe may have any part.
+    sum that the 5 alone would make, and then nothing is said. It may have a report that it had
+    refused, whose answer is on its way after an operator moved it, and one that it has rejected
+    since. Nor is a report missing that Stripe may have accepted and not shown yet. Nor is anything
+    said in an hour with shadow reports: of their usage Stripe may have any part.
 
     Returns:
         By report, whether Stripe has it: only of those for which every explanation of the sum says
         the same. It rests on nobody else sending usage for this customer and meter.
     """
     unanswered = [each for each in reports if each.standing is Standing.OPEN]
-    accepted = _sums(each.value for each in reports if each.standing is Standing.COUNTED)
+    accepted = _sums(each.value for each in reports if _may_be_shown(each, as_of))
     has_shadow = any(each.standing is Standing.SHADOW for each in reports)
     unclear = has_shadow or not counted.is_integer()
     if unclear or len(unanswered) > MAX_OPEN or accepted is None:
@@ -46,6 +47,14 @@ def infer(reports: Sequence[HourReport], counted: float, as_of: datetime) -> dic
     return inferred
 
 
+def _may_be_shown(report: HourReport, as_of: datetime) -> bool:
+    """Whether a sum may have an answered report, or may have had it when it was read."""
+    if report.standing is Standing.REJECTED:
+        return report.answered_at is None or report.answered_at > as_of - MAX_LAG
+    is_refused = report.state == "rejected" and report.standing is Standing.NEVER
+    return report.standing is Standing.COUNTED or is_refused
+
+
 def suspects(reports: Sequence[HourReport], difference: Difference) -> list[UUID]:
     """Return the reports each of which could be the whole difference.
 
@@ -53,7 +62,8 @@ def suspects(reports: Sequence[HourReport], difference: Difference) -> list[UUID
     reported; of too much, what it had refused, and may be there. They are guesses: others may
     explain it as well.
     """
-    suspected = {Standing.COUNTED, Standing.SHADOW} if difference.by < 0 else {Standing.NEVER}
+    lacking, beyond = {Standing.COUNTED, Standing.SHADOW}, {Standing.REJECTED, Standing.NEVER}
+    suspected = lacking if difference.by < 0 else beyond
     return [
         each.report_id
         for each in reports

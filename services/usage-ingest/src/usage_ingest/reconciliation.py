@@ -42,8 +42,10 @@ class Standing(StrEnum):
     """Stripe may have it: it has not answered, or an answer was lost."""
     SHADOW = "shadow"
     """The way before this one reported its usage, in whatever portions."""
+    REJECTED = "rejected"
+    """Stripe had accepted it, and has said later that it does not count it."""
     NEVER = "never"
-    """Stripe does not count it: refused, rejected later, or superseded."""
+    """Stripe does not count it: refused, or superseded."""
 
 
 def standing_of(state: str, *, ever_unknown: bool) -> Standing:
@@ -52,7 +54,8 @@ def standing_of(state: str, *, ever_unknown: bool) -> Standing:
         return Standing.COUNTED
     if state in {"pending", "forwarded"} or (state == "rejected" and ever_unknown):
         return Standing.OPEN
-    return Standing.SHADOW if state == "shadow" else Standing.NEVER
+    others = {"shadow": Standing.SHADOW, "rejected_later": Standing.REJECTED}
+    return others.get(state, Standing.NEVER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,19 +139,23 @@ class Verdict:
 def compare(reports: Iterable[Portion], counted: float, as_of: datetime, lag: timedelta) -> Verdict:
     """Compare an hour's reports with what Stripe had counted when it was read at ``as_of``.
 
-    What was accepted less than ``lag`` before may or may not be shown, and a report without an
-    answer may or may not be there: within these bounds no difference is claimed.
+    What was accepted less than ``lag`` before may or may not be shown, and so may what Stripe has
+    rejected since then. A report without an answer may or may not be there. Within these bounds no
+    difference is claimed.
     """
-    sure = lately = unanswered = 0
+    sure = lately = possible = 0
     for report in reports:
+        is_late = report.answered_at is not None and report.answered_at > as_of - lag
         if report.standing is Standing.OPEN:
-            unanswered += report.value
+            possible += report.value
+        elif report.standing is Standing.REJECTED:
+            possible += report.value if is_late else 0
         elif report.standing is not Standing.NEVER:
-            if report.answered_at is not None and report.answered_at > as_of - lag:
+            if is_late:
                 lately += report.value
             else:
                 sure += report.value
-    at_most = sure + lately + unanswered
+    at_most = sure + lately + possible
     if counted < float(sure):
         kind = Kind.LOWER
     elif counted > float(at_most):
