@@ -10,12 +10,21 @@ from uuid import UUID
 from hypothesis import strategies as st
 
 from model.delivery import ReportDelivery, answer_of, with_new_key
-from model.system import Fate, System, Work
+from model.later_actions import (
+    compare_sums,
+    give_back,
+    hear,
+    lose,
+    may_be_read,
+    read_sums,
+    report_otherwise,
+    settle_rejections,
+)
+from model.system import START, Fate, System, Work
 from model.transitions import Cause
 from nexus_contracts import TOOL_EXECUTED_VERSIONS, Event
 from nexus_stripe.answer_classes import Effect
 from nexus_stripe.answers import StripeAnswer
-from stripe_reporter.rejections import Rejection
 from stripe_reporter.stripe.responses import TABLE
 from support.events import tool_run
 from usage_ingest.metering import ToolRun
@@ -25,9 +34,6 @@ ACCOUNTS: Final = (*USERS, UUID(int=101))
 """The users' own, and a team's."""
 
 MAX_DELIVERIES: Final = 3
-
-NEVER: Final = 999
-"""The number of a call that no report comes to."""
 
 SECOND: Final = timedelta(seconds=1)
 HOUR: Final = timedelta(hours=1)
@@ -118,6 +124,12 @@ def claim(system: System, data: st.DataObject) -> Work:
     return system.claim(at_once=data.draw(EITHER))
 
 
+def move_moment(system: System, data: st.DataObject) -> Work:
+    """Restart with another moment before which usage is reported in another way, or with none."""
+    since = [system.now - age for age in (*YOUNG, -5 * SECOND, -2 * HOUR)]
+    return system.move_moment(data.draw(st.sampled_from((None, START + 5 * SECOND, *since))))
+
+
 def sweep(system: System, _: st.DataObject) -> Work:
     """Sweep."""
     return system.sweep()
@@ -169,24 +181,6 @@ def settle_by_hand(system: System, data: st.DataObject) -> Work:
     return system.settle_by_hand(data.draw(st.sampled_from(system.in_doubt())))
 
 
-def give_back(system: System, data: st.DataObject) -> Work:
-    """Let Stripe find that it does not count what it had accepted."""
-    by_id = sorted(system.may_be_given_back(), key=lambda each: each.facts.occurred_at)
-    return system.give_back(data.draw(st.sampled_from(by_id)))
-
-
-def hear(system: System, data: st.DataObject) -> Work:
-    """Hear of attempts that Stripe does not count, repeated or not, and of one that never was."""
-    samples = data.draw(st.lists(st.sampled_from(system.samples()), max_size=3))
-    never = [Rejection(each.identifier, NEVER, each.code) for each in samples[:1]]
-    return system.hear([*samples, *never])
-
-
-def settle_rejections(system: System, _: st.DataObject) -> Work:
-    """Mark the reports that Stripe does not count."""
-    return system.settle_rejections()
-
-
 def wait(system: System, data: st.DataObject) -> Work:
     """Let seconds pass."""
     return system.wait(data.draw(st.sampled_from(SHORT)))
@@ -216,6 +210,7 @@ ACTIONS: Final = {
         Action(record_while_assigning, 1, {Cause.RECORDED, Cause.ASSIGNED}),
         Action(claim_while_assigning, 1, {Cause.CLAIMED, Cause.ASSIGNED}),
         Action(claim, 2, {Cause.CLAIMED}),
+        Action(move_moment, 1),
         Action(sweep, 2, {Cause.SWEPT}),
         Action(lease, 2, possible=lambda system: system.reference.reports),
         Action(publish, 3, {Cause.FORWARDED}, lambda system: system.leases),
@@ -226,6 +221,10 @@ ACTIONS: Final = {
         Action(give_back, 1, possible=System.may_be_given_back),
         Action(hear, 2, possible=System.samples),
         Action(settle_rejections, 2, {Cause.LATER}, lambda system: system.heard),
+        Action(lose, 1, possible=System.may_be_given_back),
+        Action(report_otherwise, 2, possible=may_be_read),
+        Action(read_sums, 3, possible=may_be_read),
+        Action(compare_sums, 3, possible=lambda system: system.readings),
         Action(settle_by_hand, 2, {Cause.SETTLED}, lambda system: system.in_doubt()),
     )
 }

@@ -35,6 +35,7 @@ class CheckedRun:
         self.system.seen = after
         self.made |= checks.by_the_table(after, self._causes)
         checks.as_predicted(after, self.system.reference)
+        checks.sums_as_predicted(after, self.system.sums)
         checks.nothing_forgotten(before, after)
         checks.money(after, self.system.stripe)
         self.intact = True

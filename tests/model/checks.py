@@ -9,7 +9,8 @@ from typing import Any, Final
 from sqlalchemy import Row
 
 from model.environment import Seen
-from model.reference import MAX_AGE, SLACK, Bill, Calls, Reference, Stripe
+from model.reference import MAX_AGE, SLACK, Bill, Calls, Hour, Reference, Stripe
+from model.sums import Found, Sums
 from model.transitions import TABLES, Cause, Move
 
 UNSENDABLE: Final = {"no_such_customer", "timestamp_too_old"}
@@ -26,6 +27,17 @@ def as_predicted(seen: Seen, reference: Reference) -> None:
     }
     assert {key: _bill(row) for key, row in seen.reports.items()} == reference.reports
     assert {key: _calls(row) for key, row in seen.calls.items()} == reference.journal
+
+
+def sums_as_predicted(seen: Seen, sums: Sums) -> None:
+    """Check that the sums that were read and the open differences are those of the reference."""
+    assert {hour: (row.value, row.lagging, row.as_of) for hour, row in seen.hours.items()} == (
+        sums.hours
+    )
+    assert {
+        hour: Found(row.kind, row.expected, row.at_most, row.counted, row.first_seen)
+        for hour, row in seen.differences.items()
+    } == sums.differences
 
 
 def by_the_table(seen: Seen, causes: AbstractSet[Cause]) -> set[Move]:
@@ -56,7 +68,8 @@ def money(seen: Seen, stripe: Stripe) -> None:
     """Check that nothing is counted twice, and that ledger and journal agree with Stripe.
 
     Every report that is not superseded is the sum of its claim's events. Reports that Stripe
-    counted are reported, accepted, or known to be unknown. Reported ones were counted.
+    counted are reported, accepted, or known to be unknown. Reported ones were counted. Shadow
+    reports were never sent.
     """
     counted = Counter(report.identifier for report in stripe.counted)
     assert set(counted.values()) <= {1}
@@ -71,7 +84,10 @@ def money(seen: Seen, stripe: Stripe) -> None:
         call = seen.calls.get(key)
         is_open = call is not None and (call.state == "calling" or call.first_unknown_at)
         accepted = call is not None and call.state == "accepted"
-        given_back = row.identifier in stripe.given_back
+        given_back = row.identifier in stripe.given_back or row.identifier in stripe.lost
+        if row.state == "shadow":
+            assert row.identifier not in stripe.seen
+            assert call is None
         if row.identifier in counted:
             assert row.state not in {"superseded", "rejected_later"}
             assert accepted or is_open
@@ -89,11 +105,12 @@ def all_settled(seen: Seen, reference: Reference, stripe: Stripe, now: datetime)
         )
     for key, row in seen.reports.items():
         refused = row.state == "rejected" and row.reason in UNSENDABLE
-        settled = row.state in {"reported", "rejected_later", "superseded"} or refused
+        final = {"reported", "rejected_later", "superseded", "shadow"}
+        settled = row.state in final or refused
         assert settled or _beyond_help(row, reference.verdict(key, now), now)
     counted = {report.identifier for report in stripe.counted}
     reported = {row.identifier for row in seen.reports.values() if row.state == "reported"}
-    assert reported == counted
+    assert counted <= reported <= counted | stripe.lost
     billed = {key: row for key, row in seen.reports.items() if row.identifier in counted}
     sums = _sums((row.stripe_customer_id, row.meter, row.value) for row in billed.values())
     calls = [each.facts for each in stripe.counted]
@@ -103,6 +120,39 @@ def all_settled(seen: Seen, reference: Reference, stripe: Stripe, now: datetime)
         for (claim, _, _), row in billed.items()
         for each in claim
     )
+
+
+def differences_are_exact(seen: Seen, reference: Reference, stripe: Stripe) -> None:
+    """Check that each net difference by customer, meter and hour is open, and none besides.
+
+    Everything was settled and shown before it was read. An unknown outcome, though Stripe refused
+    the report in the end, hides as much of what others reported.
+    """
+    reports, sums = reference.hours(), stripe.sums()
+    expected: dict[Hour, tuple[str, float]] = {}
+    for hour in {*reports, *sums}:
+        bills = reports.get(hour, [])
+        due = sum(each.value for each in bills if each.state in {"reported", "shadow"})
+        net = sums[hour] - due
+        hidden = sum(each.value for each in bills if _is_open(each))
+        if hour[0] in stripe.deleted:
+            kind = "gone"
+        elif hour[0] not in reference.customers:
+            kind = "foreign"
+        else:
+            kind, net = ("lower", net) if net < 0 else ("higher", max(0, net - hidden))
+        if net:
+            expected[hour] = (kind, net)
+    assert {hour: (row.kind, _by(row)) for hour, row in seen.differences.items()} == expected
+
+
+def _is_open(bill: Bill) -> bool:
+    return bill.state == "forwarded" or (bill.state == "rejected" and bill.ever_unknown)
+
+
+def _by(row: Row[Any]) -> float:
+    by: float = row.counted - (row.expected if row.counted < row.expected else row.at_most)
+    return by
 
 
 def _beyond_help(row: Row[Any], verdict: str, now: datetime) -> bool:
@@ -137,6 +187,8 @@ def _bill(row: Row[Any]) -> Bill:
         row.leased_until,
         row.reason,
         row.ever_unknown,
+        row.answered_at,
+        row.created_at,
     )
 
 

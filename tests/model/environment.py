@@ -1,24 +1,27 @@
 """The real parts on real databases, and their observation: every row and every move."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from prometheus_client import CollectorRegistry
-from sqlalchemy import Row, delete, select, table, text
+from sqlalchemy import Row, TextClause, delete, select, table, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from typing_extensions import override
 
-from model.reference import WINDOW, Key
+from model.reference import WINDOW, Hour, Key
+from model.sums import LAG
 from model.transitions import MARK, TABLES
 from nexus_database import Database
 from stripe_reporter.metrics import ReporterMetrics
 from stripe_reporter.storage.rejections import Rejections
 from usage_ingest.storage.accounts import Accounts
 from usage_ingest.storage.claims import Claims
+from usage_ingest.storage.counted import CountedSums
+from usage_ingest.storage.differences import DifferenceReader
 from usage_ingest.storage.ledger import Ledger
 from usage_ingest.storage.reports import Reports
 
@@ -71,6 +74,10 @@ def audit(tables: tuple[str, ...]) -> str:
 
 MOVES: Final = text("SELECT * FROM moves WHERE number > :last")
 
+DATED: Final = text("""
+UPDATE usage_reports SET created_at = :now WHERE report_id <> ALL(CAST(:known AS uuid[]))
+""")
+
 SETTLED: Final = text("""
 UPDATE meter_calls SET state = :state, answered_at = :at, answer = 'by_hand', reason = :reason
  WHERE identifier = :identifier
@@ -79,12 +86,17 @@ UPDATE meter_calls SET state = :state, answered_at = :at, answer = 'by_hand', re
 
 @dataclass(frozen=True)
 class Seen:
-    """Every row; a report and its row in the journal by what the report is for."""
+    """Every row; a report and its row in the journal by what the report is for.
+
+    ``hours`` are Stripe's sums as they were read, ``differences`` those that are open.
+    """
 
     events: Mapping[UUID, Row[Any]]
     details: Mapping[UUID, Row[Any]]
     reports: Mapping[Key, Row[Any]]
     calls: Mapping[Key, Row[Any]]
+    hours: Mapping[Hour, Row[Any]]
+    differences: Mapping[Hour, Row[Any]]
     moves: set[tuple[str, str, str]]
 
     def key_of(self, report_id: UUID) -> Key:
@@ -132,10 +144,16 @@ class IngestParts:
     """usage-ingest's side of a database."""
 
     def __init__(self, database: Database) -> None:
+        self._database = database
         self.ledger = Ledger(database)
-        self.claims = Claims(database, window=WINDOW, dimensions=["server_id"])
         self.reports = Reports(database)
         self.accounts = Accounts(database)
+        self.sums = CountedSums(database, lag=LAG)
+        self.reader = DifferenceReader(database)
+
+    def claims(self, live_from: datetime | None) -> Claims:
+        """Return the claims of a process with that setting."""
+        return Claims(self._database, window=WINDOW, dimensions=["server_id"], live_from=live_from)
 
 
 class Watcher:
@@ -153,6 +171,11 @@ class Watcher:
             for each in self._tables:
                 await connection.execute(delete(each))
         await self.look()
+
+    async def run(self, statement: TextClause, values: Mapping[str, Any]) -> None:
+        """Run a statement that the services' roles may not."""
+        async with self._engine.connect() as connection:
+            await connection.execute(statement, values)
 
     async def look(self) -> tuple[list[Sequence[Row[Any]]], set[tuple[str, str, str]]]:
         """Return the rows of each table, and the moves since the last look."""
@@ -187,7 +210,11 @@ class Environment:
             "usage_events",
             "usage_details",
             "usage_reports",
+            "counted_hours",
+            "differences",
+            "counted_pairs",
             "billing_accounts",
+            "account_customers",
             "account_assignments",
         )
         self._journal_watcher = Watcher(watchers[1], "meter_calls", "late_rejections")
@@ -196,9 +223,9 @@ class Environment:
         self.rejections = Rejections(self.journal)
         self.metrics = ReporterMetrics(CollectorRegistry())
 
-    def claims_before(self, moment: datetime) -> Claims:
-        """Return claims that make shadow reports of usage before ``moment``."""
-        return Claims(self._ingest, window=WINDOW, dimensions=["server_id"], live_from=moment)
+    async def date(self, known: Collection[UUID], now: datetime) -> None:
+        """Let all reports but the ``known`` ones be made ``now``; the database has a real clock."""
+        await self._ledger_watcher.run(DATED, {"known": list(known), "now": now})
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` on the environment's event loop, together with its open tasks."""
@@ -218,7 +245,8 @@ class Environment:
 
     async def look(self) -> Seen:
         """Read every row, and the moves since the last look."""
-        (events, details, reports, *_), moved = await self._ledger_watcher.look()
+        tables, moved = await self._ledger_watcher.look()
+        events, details, reports, hours, differences, *_ = tables
         (calls, _), called = await self._journal_watcher.look()
         claims: dict[UUID, set[UUID]] = {}
         for event in events:
@@ -233,6 +261,12 @@ class Environment:
             {row.event_id: row for row in details},
             {keys[row.report_id]: row for row in reports},
             {keys[row.report_id]: row for row in calls},
+            {(row.stripe_customer_id, row.meter, row.hour): row for row in hours},
+            {
+                (row.stripe_customer_id, row.meter, row.hour): row
+                for row in differences
+                if row.closed_at is None
+            },
             moved | called,
         )
 

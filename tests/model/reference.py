@@ -4,6 +4,7 @@ Its numbers are those of the documents, written once more rather than imported. 
 locks nor batches nor SQL; a report is identified by what it is for.
 """
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,14 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Key = tuple[frozenset[UUID], str, int]
 """A report: its events, its meter, the generation of its customer."""
+
+Hour = tuple[str, str, datetime]
+"""A customer, a meter and an hour."""
+
+
+def hour_of(moment: datetime) -> datetime:
+    """Return the hour in which Stripe counts usage of a moment."""
+    return moment.replace(minute=0, second=0, microsecond=0)
 
 
 @dataclass
@@ -57,6 +66,8 @@ class Bill:
     leased_until: datetime | None = None
     reason: str | None = None
     ever_unknown: bool = False
+    answered_at: datetime | None = None
+    made_at: datetime = EPOCH
 
 
 @dataclass
@@ -86,8 +97,10 @@ class Calls:
 class Stripe:
     """Stripe: it counts an identifier once within the time for which it remembers it.
 
-    ``counted_by`` is the number of the key whose call made the meter event, by identifier.
-    ``given_back`` are those of them that it does not count after all.
+    ``seen`` is when it accepted an identifier. ``counted_by`` is the number of the key whose call
+    made the meter event, by identifier. ``given_back`` are those of them that it does not count
+    after all, ``lost`` those of which it says nothing. ``others`` is what others than this system
+    report, by customer, meter and hour.
     """
 
     counted: list[Report] = field(default_factory=list)
@@ -95,6 +108,24 @@ class Stripe:
     deleted: set[str] = field(default_factory=set)
     counted_by: dict[str, int] = field(default_factory=dict)
     given_back: dict[str, int] = field(default_factory=dict)
+    lost: set[str] = field(default_factory=set)
+    others: Counter[Hour] = field(default_factory=Counter)
+
+    def lose(self, report: Report) -> None:
+        """Count ``report`` no more, and never say so."""
+        self.counted.remove(report)
+        self.counted_by.pop(report.identifier)
+        self.lost.add(report.identifier)
+
+    def sums(self, hidden: Collection[Report] = ()) -> Counter[Hour]:
+        """Return what it shows if it does not show yet what is ``hidden``."""
+        found = self.others.copy()
+        for each in self.counted:
+            if each not in hidden:
+                facts = each.facts
+                hour = (facts.stripe_customer_id, facts.meter, hour_of(facts.occurred_at))
+                found[hour] += facts.value
+        return Counter({hour: n for hour, n in found.items() if hour[0] not in self.deleted})
 
     def give_back(self, report: Report) -> None:
         """Count ``report`` no more; its identifier stays known."""
@@ -104,6 +135,7 @@ class Stripe:
     def send_by_hand(self, report: Report, now: datetime) -> None:
         """Receive what a person sends for ``report``, with an identifier of its own."""
         self.seen.pop(report.identifier, None)
+        self.lost.discard(report.identifier)
         self.receive(report, now, 0)
         self.counted_by.pop(report.identifier, None)
 
@@ -126,8 +158,12 @@ class Reference:
     """All expected rows, and the effect of each piece of work on them.
 
     ``assignments``: by user, from when on which account pays, with a number that rises.
+    ``customers``: all that an account ever had. ``live_from``: usage of before is reported in
+    another way.
     """
 
+    live_from: datetime | None = None
+    customers: set[str] = field(default_factory=set)
     accounts: dict[UUID, tuple[int, str]] = field(default_factory=dict)
     events: dict[UUID, Usage] = field(default_factory=dict)
     reports: dict[Key, Bill] = field(default_factory=dict)
@@ -163,6 +199,7 @@ class Reference:
     def provision(self, account: UUID, generation: int, customer: str) -> None:
         """Keep the customer of the highest generation, and release events that waited for one."""
         self.accounts[account] = max(self.accounts.get(account, (0, "")), (generation, customer))
+        self.customers.add(self.accounts[account][1])
         ever = {u for u, known in self.assignments.items() if account in (a for *_, a in known)}
         self._release({account, *ever})
 
@@ -184,15 +221,16 @@ class Reference:
             old = now - bill.at >= MAX_AGE
             if refused and newest > generation and not bill.ever_unknown and not old:
                 bill.state = "superseded"
-                fresh = Bill(bill.account, customer, bill.value, bill.at)
+                fresh = Bill(bill.account, customer, bill.value, bill.at, made_at=now)
                 self.reports[events, meter, newest] = fresh
 
-    def claim(self, now: datetime, *, shadow: bool = False) -> None:
+    def claim(self, now: datetime) -> None:
         """Sum up the due events of each account, window and server, if the window has closed.
 
-        Those of an account without a customer wait again. ``shadow``: another way reports all.
+        Those of an account without a customer wait again. A window is split at ``live_from``: what
+        comes before it is a shadow report, which stays as it is.
         """
-        claims: dict[tuple[UUID, str, int], set[UUID]] = {}
+        claims: dict[tuple[UUID, str, int, str], set[UUID]] = {}
         open_window = (now - STRAGGLERS - EPOCH) // WINDOW
         claimed = {each for each, usage in self.events.items() if usage.state == "claimed"}
         for event_id, usage in self.events.items():
@@ -201,15 +239,23 @@ class Reference:
                 usage.state = "claimed" if self.has_customer(usage) else "waiting"
             if usage.state == "claimed" and event_id not in claimed:
                 account = self.payer(usage.user, usage.at)
-                claims.setdefault((account, usage.server, window), set()).add(event_id)
-        for (account, _, _), claim in claims.items():
+                state = "shadow" if usage.at < (self.live_from or EPOCH) else "pending"
+                claims.setdefault((account, usage.server, window, state), set()).add(event_id)
+        for (account, _, _, state), claim in claims.items():
             generation, customer = self.accounts[account]
             taken = [self.events[each] for each in claim]
             for meter in {meter for usage in taken for meter in usage.readings}:
                 value = sum(usage.readings.get(meter, 0) for usage in taken)
-                state = "shadow" if shadow else "pending"
-                bill = Bill(account, customer, value, min(usage.at for usage in taken), state)
+                first = min(usage.at for usage in taken)
+                bill = Bill(account, customer, value, first, state, made_at=now)
                 self.reports[frozenset(claim), meter, generation] = bill
+
+    def hours(self) -> dict[Hour, list[Bill]]:
+        """Return the reports of each customer, meter and hour."""
+        found: dict[Hour, list[Bill]] = {}
+        for (_, meter, _), bill in self.reports.items():
+            found.setdefault((bill.customer, meter, hour_of(bill.at)), []).append(bill)
+        return found
 
     def lease(self, now: datetime) -> set[Key]:
         """Lease the pending reports without a current lease, and return them."""
@@ -230,19 +276,21 @@ class Reference:
         elif bill.state == "pending":
             bill.leased_until = None
 
-    def answer(self, key: Key, reason: str | None, *, ever_unknown: bool) -> None:
+    def answer(self, key: Key, reason: str | None, at: datetime, *, ever_unknown: bool) -> None:
         """Apply an answer; it has a reason if the report was refused."""
         bill = self.reports[key]
         if bill.state not in {"reported", "rejected_later", "superseded"}:
             bill.state, bill.reason = ("rejected" if reason else "reported"), reason
             bill.ever_unknown |= ever_unknown
+            bill.answered_at = at
 
-    def answer_later(self, key: Key, code: str, *, ever_unknown: bool) -> None:
+    def answer_later(self, key: Key, code: str, at: datetime, *, ever_unknown: bool) -> None:
         """Apply that Stripe does not count a report after all."""
         bill = self.reports[key]
         if bill.state not in {"rejected_later", "superseded"}:
             bill.state, bill.reason = "rejected_later", code
             bill.ever_unknown |= ever_unknown
+            bill.answered_at = at
 
     def verdict(self, key: Key, now: datetime) -> str:
         """Return ``called`` if a report may be sent, else why not."""

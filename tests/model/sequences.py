@@ -122,7 +122,9 @@ def reported_in_another_way(steps: StepSequence) -> None:
     steps.step(steps.system.provision(USER, 1), Cause.PROVISIONED)
     steps.record(tool_run(USER, time=START))
     steps.step(steps.system.wait(11 * SECOND))
-    steps.step(steps.system.claim_shadow(), Cause.CLAIMED)
+    steps.step(steps.system.move_moment(steps.system.now))
+    steps.step(steps.system.claim(at_once=True), Cause.CLAIMED)
+    steps.step(steps.system.move_moment(None))
     steps.step(steps.system.lease(at_once=True))
     steps.sweep()
     assert not steps.system.leases

@@ -1,6 +1,8 @@
 """The state machine: one action after the other, with every invariant checked after each."""
 
 from collections.abc import Iterable
+from datetime import datetime
+from itertools import groupby
 from typing import Final
 
 from hypothesis import strategies as st
@@ -8,13 +10,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from typing_extensions import override
 
 from model import checks
-from model.actions import ACTIONS, SECOND, USERS, fresh
+from model.actions import ACTIONS, HOUR, SECOND, USERS, fresh
 from model.checked_run import ANY, CheckedRun
 from model.delivery import Outcome, answer_of
 from model.environment import Environment
+from model.later_actions import may_be_read
 from model.reference import Key
-from model.system import Fate
+from model.system import START, Fate
 from nexus_contracts import UsageRejectedLater
+
+MOMENTS: Final = (None, None, START + 5 * SECOND, START + 2 * HOUR)
+"""`REPORTING_LIVE_FROM` at first: none, within a window, and later than what is at hand."""
 
 ROUNDS: Final = 8
 """Rounds until everything has settled; each brings a report one step further or more."""
@@ -35,9 +41,13 @@ class BillingMachine(RuleBasedStateMachine):
         self.run = CheckedRun(environment)
         self.system = self.run.system
 
-    @initialize(data=st.data(), users=st.integers(0, 2))
-    def begin(self, data: st.DataObject, users: int) -> None:
-        """Begin with forwarded reports, some of deleted customers, so that examples get further."""
+    @initialize(data=st.data(), users=st.integers(0, 2), live_from=st.sampled_from(MOMENTS))
+    def begin(self, data: st.DataObject, users: int, live_from: datetime | None) -> None:
+        """Begin with reports, some forwarded and some of deleted customers: examples get further.
+
+        Before the moment ``live_from``, if there is one, another way reports all usage.
+        """
+        self.run.do(ANY, self.system.move_moment(live_from))
         for user in USERS[:users]:
             self.run.do(ANY, self.system.provision(user, 1))
             self.run.do(ANY, self.system.record([fresh(self.system, data, user)]))
@@ -72,6 +82,8 @@ class BillingMachine(RuleBasedStateMachine):
                 self._settle()
                 system = self.system
                 checks.all_settled(system.seen, system.reference, system.stripe, system.now)
+                self._read_all()
+                checks.differences_are_exact(system.seen, system.reference, system.stripe)
         finally:
             for delivery in list(self.system.deliveries):
                 self.system.environment.run(self.system.crash(delivery))
@@ -92,6 +104,19 @@ class BillingMachine(RuleBasedStateMachine):
                 break
             for key in open_ones:
                 self._deliver_well(key)
+        self.run.check()
+
+    def _read_all(self) -> None:
+        """Read all sums of a day later, when all is shown, each hour by itself or with others."""
+        system = self.system
+        self.run.do(ANY, system.wait(24 * HOUR))
+        for _, hours in groupby(may_be_read(system), lambda hour: hour[:2]):
+            [*left] = hours
+            while left:
+                page = [hour for hour in left if hour[2] - left[0][2] < 2 * HOUR]
+                self.run.do(ANY, system.read_sums(page, ()))
+                self.run.do(ANY, system.compare_sums(system.readings[-1]))
+                left = left[len(page) :]
         self.run.check()
 
     def _forward(self) -> None:

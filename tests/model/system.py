@@ -1,6 +1,6 @@
 """The system under test beside its model: each piece of work is done by both."""
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -8,12 +8,14 @@ from uuid import UUID
 
 from model.delivery import Outcome, ReportDelivery
 from model.environment import Environment, Seen
-from model.reference import Key, Reference, Stripe, Usage
+from model.reference import Hour, Key, Reference, Stripe, Usage
+from model.sums import Reading, Sums, read
 from nexus_contracts import (
     CustomerProvisioned,
     UsageRecorded,
     UsageRejected,
     UsageRejectedLater,
+    UsageReported,
     UserAssigned,
 )
 from nexus_stripe.answers import StripeAnswer
@@ -84,7 +86,8 @@ class System:
     """The real parts, the reference, Stripe, and the messages between them.
 
     ``sent`` holds all events, ``messages`` all published reports, ``outcomes`` all published
-    outcomes, ``heard`` the identifiers of what Stripe has said that it does not count.
+    outcomes, ``readings`` all published readings of Stripe's sums, ``heard`` the identifiers of
+    what Stripe has said that it does not count.
     """
 
     def __init__(self, environment: Environment) -> None:
@@ -93,12 +96,14 @@ class System:
         self.now = START
         self.reference = Reference()
         self.stripe = Stripe()
-        self.seen = Seen({}, {}, {}, {}, set())
+        self.sums = Sums()
+        self.seen = Seen({}, {}, {}, {}, {}, {}, set())
         self.sent: list[ToolRun] = []
         self.leases: list[list[UsageRecorded]] = []
         self.messages: dict[Key, UsageRecorded] = {}
         self.deliveries: list[ReportDelivery] = []
         self.outcomes: list[tuple[Key, Outcome]] = []
+        self.readings: list[Reading] = []
         self.heard: set[str] = set()
 
     async def record(self, batch: Sequence[ToolRun]) -> None:
@@ -140,10 +145,10 @@ class System:
 
     async def claim_while_assigning(self, user: UUID, since: datetime, account: UUID) -> None:
         """Claim in a transaction that doesn't see the assignment yet."""
-        claiming = self.environment.slow.claims.claim(self.now)
+        claiming = self.environment.slow.claims(self.reference.live_from).claim(self.now)
         await self.environment.held.during(claiming, self._assigned(user, since, account))
         due = [key for key, each in self.reference.events.items() if each.state == "due"]
-        self.reference.claim(self.now)
+        await self._claimed()
         put_back = [key for key in due if self.reference.events[key].state == "waiting"]
         self.reference.assign(user, since, account)
         for key in put_back:
@@ -186,22 +191,30 @@ class System:
         """Sweep."""
         await self.environment.parts.accounts.sweep(self.now)
         self.reference.sweep(self.now)
+        await self._date()
 
     async def claim(self, *, at_once: bool) -> None:
         """Claim; with ``at_once``, a concurrent claimer finds nothing left."""
-        claims = self.environment.parts.claims
+        claims = self.environment.parts.claims(self.reference.live_from)
         if at_once:
-            first = self.environment.slow.claims.claim(self.now)
+            first = self.environment.slow.claims(self.reference.live_from).claim(self.now)
             _, second = await self.environment.held.during(first, claims.claim(self.now))
             assert second.events == 0
         else:
             await claims.claim(self.now)
-        self.reference.claim(self.now)
+        await self._claimed()
 
-    async def claim_shadow(self) -> None:
-        """Claim while another way reports all usage of up to now."""
-        await self.environment.claims_before(self.now).claim(self.now)
-        self.reference.claim(self.now, shadow=True)
+    async def _claimed(self) -> None:
+        self.reference.claim(self.now)
+        await self._date()
+
+    async def _date(self) -> None:
+        known = [row.report_id for row in self.seen.reports.values()]
+        await self.environment.date(known, self.now)
+
+    async def move_moment(self, live_from: datetime | None) -> None:
+        """Restart with another moment before which usage is reported in another way."""
+        self.reference.live_from = live_from
 
     async def lease(self, *, at_once: bool) -> None:
         """Lease pending reports; with ``at_once``, a concurrent process finds nothing left."""
@@ -249,15 +262,17 @@ class System:
         by_time = sorted(batch, key=lambda each: each[1].at)
         for key in {key for key, _ in batch}:
             said = [outcome for each, outcome in by_time if each == key]
-            later = [each.code for each in said if isinstance(each, UsageRejectedLater)]
+            later = [each for each in said if isinstance(each, UsageRejectedLater)]
             its = [each for each in said if not isinstance(each, UsageRejectedLater)]
             unknown = any(each.ever_unknown for each in its)
             if later:
-                self.reference.answer_later(key, later[0], ever_unknown=unknown)
+                last = later[-1]
+                self.reference.answer_later(key, last.code, last.at, ever_unknown=unknown)
                 continue
             refused = [each for each in its if isinstance(each, UsageRejected)]
-            reason = refused[-1].reason if refused == its else None
-            self.reference.answer(key, reason, ever_unknown=unknown)
+            counted = [each for each in its if isinstance(each, UsageReported)]
+            reason = None if counted else refused[-1].reason
+            self.reference.answer(key, reason, (counted or refused)[-1].at, ever_unknown=unknown)
 
     async def deliver(self, key: Key, *, reaches: bool, calls: bool) -> None:
         """Deliver a report to a reporter, until the delivery halts before its call or in it."""
@@ -303,6 +318,32 @@ class System:
     async def give_back(self, report: Report) -> None:
         """Let Stripe find that it does not count a report."""
         self.stripe.give_back(report)
+
+    async def lose(self, report: Report) -> None:
+        """Let Stripe lose a report, and say nothing of it."""
+        self.stripe.lose(report)
+
+    async def report_otherwise(self, hour: Hour, value: int) -> None:
+        """Let somebody else report usage."""
+        self.stripe.others[hour] += value
+
+    async def read_sums(self, of: Sequence[Hour], hidden: Collection[Report]) -> None:
+        """Read the sums of some hours of a customer and meter, in which ``hidden`` is not shown."""
+        now = self._tick()
+        self.readings.append(read(self.stripe, of, hidden, now))
+
+    async def compare_sums(self, reading: Reading) -> None:
+        """Apply a reading, late or again or not, and check what is inferred from it."""
+        parts, known = self.environment.parts, set(self.sums.differences)
+        compared = await parts.sums.apply(reading.content)
+        self.sums.apply(reading, self.reference)
+        found = set(self.sums.differences)
+        assert {each.hour for each in compared.opened} == {hour for *_, hour in found - known}
+        assert compared.closed == len(known - found)
+        pair = (reading.content.stripe_customer_id, reading.content.meter)
+        for hour in self.reference.hours():
+            if hour[:2] == pair:
+                self.sums.check_inferred(hour, await parts.reader.hour(*hour), self.stripe)
 
     def samples(self) -> list[Rejection]:
         """Return the attempts that Stripe may name: what it gave back, and by which key it came."""
