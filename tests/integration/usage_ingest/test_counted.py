@@ -134,7 +134,7 @@ async def test_a_later_reading_replaces_what_an_earlier_one_found(database: Data
     [open_one] = [each async for each in reader.open_ones(customer="cus_1", settled=True)]
     shown = await reader.hour("cus_1", METER, NOON)
     assert (changed.opened, changed.closed) == ((), 1)
-    assert (open_one.difference.named, open_one.difference.by) == (Named.HIGHER, 4)
+    assert (open_one.difference.kind, open_one.difference.by) == (DifferenceKind.HIGHER, 4)
     assert (open_one.first_seen, open_one.last_seen) == (NOON + 2 * HOUR, later)
     assert shown is not None
     assert (shown.counted, shown.as_of) == (9.0, later)

@@ -69,7 +69,7 @@ async def settle_difference(settings: DatabaseSettings, parsed: argparse.Namespa
     if settled is None:
         show_error(NAME, "no difference is open there: usage-ingest reconcile lists them")
         return FAILED
-    amount = f"{settled.named} by {_shown(settled.by)}"
+    amount = f"{settled.kind} by {_shown(settled.by)}"
     show_line(f"settled: {amount}; it counts as open again if it changes")
     return SUCCESS
 
