@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from sqlalchemy import text
 
-from integration.stripe_reporter.bench import METER, Bench, Running
+from integration.stripe_reporter.bench import METER, Bench, Running, add_meters
 from nexus_contracts import (
     Event,
     MeterErrorsFound,
@@ -203,21 +203,26 @@ async def test_the_hours_of_errors_are_read_though_meters_were_not_listed_at_onc
 
 
 async def test_the_interval_of_errors_without_samples_is_read(bench: Bench) -> None:
-    """Of all who used the meter from its beginning on: any of them may be among the errors."""
-    reject_later(bench, sampled=0)
-    oldest = text("SELECT min(since) FROM summaries_due")
+    """Of all who used that meter since: any of them may be among the errors."""
+    add_meters(bench, 1)
+    rejected = bench.report(bench.customer())
+    reject_later(bench, sampled=0, customer=rejected.data.stripe_customer_id)
+    query = text("SELECT meter FROM summaries_due WHERE since = :began")
 
     async with bench.reporting(), bench.database() as database:
-        await bench.send(bench.report(bench.customer()))
-        await bench.outcomes(1)
+        await bench.send(rejected, bench.report(bench.customer(), meter="other_0"))
+        await bench.outcomes(2)
         [found] = error_reports(bench)
         await Summaries(database, lag=timedelta(hours=1)).follow(bench.now() + timedelta(minutes=2))
         began = (bench.now() - timedelta(days=9)).replace(microsecond=0)
         bench.account.event_log.get(found.event_id)["data"]["validation_start"] = began.isoformat()
         await hear(bench, found)
-        await eventually(
-            lambda: database.run(lambda c: c.scalar(oldest)), lambda since: since == began
-        )
+
+        async def meters() -> list[str]:
+            rows = await database.run(lambda c: c.execute(query, {"began": began}))
+            return [row.meter for row in rows]
+
+        assert await eventually(meters, bool) == [METER]
 
 
 async def test_errors_of_others_and_events_that_are_gone_harm_nothing(bench: Bench) -> None:
