@@ -428,7 +428,10 @@ async def test_a_month_is_that_of_utc_and_stripes_periods_are_named(database: Da
 
 async def test_without_a_span_it_is_the_present_month(database: Database) -> None:
     """To its end: what is used later in the month is asked for likewise."""
-    _, found = await statement(database, "cus_1", span=())
+    user = uuid4()
+    await Accounts(database).apply(provisioned(user, "cus_1").data)
+
+    _, found = await statement(database, user, span=())
 
     begin = datetime.fromisoformat(found[0]["from"])
     end = datetime.fromisoformat(found[0]["to"])
