@@ -40,7 +40,7 @@ CHANGEABLE = {
         "counted_hours": "as_of hour lagging meter stripe_customer_id value",
         "counted_pairs": "as_of meter stripe_customer_id",
         "differences": "at_most closed_at counted expected first_seen hour kind last_seen meter"
-        " stripe_customer_id",
+        " settled_at settlement stripe_customer_id",
         "folded_amounts": "account_id hour meter value",
         "folded_usage": "billable_runs hour runs server_id tokens tool_name user_id",
         "late_readings": "billing_state claim_id",

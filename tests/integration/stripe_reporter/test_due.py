@@ -220,6 +220,22 @@ async def test_an_answer_during_a_reading_has_it_repeated_after_six_hours(
     assert await leased(due, DUE + DAY) == ["cus_1"]
 
 
+async def test_old_usage_that_is_answered_during_a_reading_is_read(
+    database: Database, due: Summaries
+) -> None:
+    """Another process follows the journal after a day of backlog, while this one reads."""
+    lately = NOW - 3 * DAY
+    await answered(database, "cus_1", lately)
+    await due.follow(NOW)
+    [pair] = await due.lease(NOW, 10)
+    await answered(database, "cus_1", lately + SECOND, age=20 * DAY)
+    await due.follow(NOW)
+    await due.finish(pair, NOW)
+
+    [again] = await due.lease(NOW + READ_AGAIN, 10)
+    assert again.since == lately + SECOND - 20 * DAY
+
+
 async def test_a_customer_without_answers_is_forgotten_after_36_days(
     database: Database, due: Summaries
 ) -> None:

@@ -82,7 +82,7 @@ UPDATE summaries_due SET next_try = :until
 RETURNING stripe_customer_id, meter, least(since, since_before) AS since, active_at, wanted_at
 """)
 
-# What was answered during the reading, or less than a day before it, is read once more.
+# What was answered less than a day before the reading is read once more.
 _READ: Final = text("""
 UPDATE summaries_due
    SET read_at = :now,
@@ -91,16 +91,23 @@ UPDATE summaries_due
                            ELSE since_before END,
        since = CASE WHEN renewed_at < :settled_before THEN NULL ELSE since END,
        renewed_at = CASE WHEN renewed_at < :settled_before THEN :now ELSE renewed_at END,
-       wanted_at = CASE WHEN active_at = :active_at THEN CAST(:due_at AS timestamptz)
-                        ELSE :soon END,
-       next_try = CASE WHEN active_at = :active_at THEN CAST(:due_at AS timestamptz)
-                       ELSE :soon END
+       wanted_at = :due_at, next_try = :due_at
+ WHERE stripe_customer_id = :stripe_customer_id AND meter = :meter
+   AND active_at = :active_at AND least(since, since_before) IS NOT DISTINCT FROM :since
+RETURNING meter
+""")
+
+# The reading may lack what was answered during it, and the hour of that.
+_READ_AGAIN: Final = text("""
+UPDATE summaries_due SET read_at = :now, wanted_at = :soon, next_try = :soon
  WHERE stripe_customer_id = :stripe_customer_id AND meter = :meter
 """)
 
 _DROP: Final = text("""
 DELETE FROM summaries_due
- WHERE stripe_customer_id = :stripe_customer_id AND meter = :meter AND active_at = :active_at
+ WHERE stripe_customer_id = :stripe_customer_id AND meter = :meter
+   AND active_at = :active_at AND least(since, since_before) IS NOT DISTINCT FROM :since
+RETURNING meter
 """)
 
 _POSTPONE: Final = text("""
@@ -181,18 +188,23 @@ class Summaries:
         Raises:
             DatabaseUnavailableError: it will be read again.
         """
-        due_at = next_reading(pair, now, self._lag)
         its = {
             "stripe_customer_id": pair.stripe_customer_id,
             "meter": pair.meter,
             "active_at": pair.active_at,
+            "since": pair.since,
+            "now": now,
+            "due_at": next_reading(pair, now, self._lag),
+            "soon": now + READ_AGAIN,
+            "settled_before": now - SETTLED_AFTER,
         }
-        if due_at is None:
-            await self._database.run(lambda c: c.execute(_DROP, its))
-        else:
-            values = its | {"now": now, "due_at": due_at, "soon": now + READ_AGAIN}
-            values["settled_before"] = now - SETTLED_AFTER
-            await self._database.run(lambda c: c.execute(_READ, values))
+
+        async def work(connection: AsyncConnection) -> None:
+            as_read = _DROP if its["due_at"] is None else _READ
+            if (await connection.execute(as_read, its)).first() is None:
+                await connection.execute(_READ_AGAIN, its)
+
+        await self._database.run(work)
 
     async def postpone(self, pair: Pair, until: datetime) -> None:
         """Leave ``pair`` for later.
