@@ -235,7 +235,7 @@ def fresh(system: System, data: st.DataObject, user: UUID) -> ToolRun:
     event = tool_run(
         user,
         event_id=UUID(int=len(system.sent)),
-        time=system.now - data.draw(st.sampled_from(AGES)),
+        time=data.draw(st.sampled_from(_times(system))),
         server_id=data.draw(st.sampled_from(("one", "two"))),
         status=data.draw(st.sampled_from(("succeeded", "succeeded", "succeeded", "failed"))),
         token_count=data.draw(st.sampled_from((None, 0, 7))),
@@ -243,6 +243,13 @@ def fresh(system: System, data: st.DataObject, user: UUID) -> ToolRun:
     )
     system.sent.append(event)
     return event
+
+
+def _times(system: System) -> list[datetime]:
+    """Return the times of runs: of several ages, and about the moment of going live."""
+    moment = system.reference.live_from or system.now
+    about = [each for each in (moment - SECOND, moment) if each <= system.now]
+    return [*(system.now - age for age in AGES), *about, *about, *about]
 
 
 def _event(system: System, data: st.DataObject) -> ToolRun:

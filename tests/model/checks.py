@@ -146,6 +146,11 @@ def differences_are_exact(seen: Seen, reference: Reference, stripe: Stripe) -> N
     assert {hour: (row.kind, _by(row)) for hour, row in seen.differences.items()} == expected
 
 
+def lacking(seen: Seen) -> dict[Hour, int]:
+    """Return what Stripe has too little of by the open differences, of customers that it has."""
+    return {hour: -int(_by(row)) for hour, row in seen.differences.items() if row.kind == "lower"}
+
+
 def _is_open(bill: Bill) -> bool:
     return bill.state == "forwarded" or (bill.state == "rejected" and bill.ever_unknown)
 

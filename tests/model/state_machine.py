@@ -84,6 +84,11 @@ class BillingMachine(RuleBasedStateMachine):
                 checks.all_settled(system.seen, system.reference, system.stripe, system.now)
                 self._read_all()
                 checks.differences_are_exact(system.seen, system.reference, system.stripe)
+                for hour, lacking in checks.lacking(system.seen).items():
+                    self.run.do(ANY, system.report_otherwise(hour, lacking))
+                self._read_all()
+                assert not checks.lacking(system.seen)
+                checks.differences_are_exact(system.seen, system.reference, system.stripe)
         finally:
             for delivery in list(self.system.deliveries):
                 self.system.environment.run(self.system.crash(delivery))
