@@ -190,3 +190,14 @@ async def test_connection_without_answer_gets_none_afterwards_either(
     assert await _new_connection_works(proxy)
     assert await _no_answer(unanswered)
     unanswered[1].transport.abort()
+
+
+async def test_connections_that_reach_the_server_are_counted(
+    proxy: Proxy, connection: Connection
+) -> None:
+    """Faults of a proxy that nobody connects through have no effect."""
+    assert proxy.reached == 1
+    await proxy.close()
+    with pytest.raises(OSError, match="refused"):
+        await _connect(proxy)
+    assert proxy.reached == 1

@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID, uuid4
 
+import pytest
+
 from integration.usage_ingest.command import command, settings_of
 from nexus_contracts import UserAssigned
 from nexus_database import Database
@@ -75,3 +77,11 @@ async def test_the_command_and_the_alert_allow_the_same_wait(database: Database)
     at_once = await in_a_pipe("usage_ingest", "waiting", "--late-after", "0", **settings)
 
     assert (allowed.code, at_once.code) == (0, 1)
+
+
+@pytest.mark.parametrize("most", ["0", "-1", "1.5", "many"])
+async def test_number_of_rows_is_at_least_one(database: Database, most: str) -> None:
+    """`--most -1` left out the last row."""
+    code, _, error = await command(database, "waiting", f"--most={most}")
+
+    assert (code, "no whole number above 0" in error) == (2, True)

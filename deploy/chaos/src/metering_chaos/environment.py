@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,6 +133,11 @@ class Environment:
         route = f"{process}>{server}"
         proxies = (proxy for name, proxy in self.proxies.items() if _route(name) == route)
         return frozenset(port for proxy in proxies for port in proxy.upstream_ports)
+
+    def unused_routes(self) -> Sequence[str]:
+        """Return the routes that no connection has taken: their faults had no effect."""
+        used = {_route(name) for name, proxy in self.proxies.items() if proxy.reached}
+        return sorted({_route(name) for name in self.proxies} - used)
 
     @asynccontextmanager
     async def database(

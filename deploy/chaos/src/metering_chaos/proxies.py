@@ -42,9 +42,10 @@ class Proxy:
     """A proxy on ``port`` of the loopback interface; ``upstream`` may be set later.
 
     ``bytes_per_second`` limits each connection and direction by itself; ``None`` is no limit.
-    ``slowed_bytes`` counts what passed under a limit, ``unanswered`` the connections that were
-    accepted and got no answer. Bytes to a client that contain ``cut_at`` are not passed, once:
-    their connection is reset instead, or with ``silent_at`` passes nothing any more.
+    ``reached`` counts the connections that reached the server, ``slowed_bytes`` what passed under a
+    limit, ``unanswered`` the connections that were accepted and got no answer. Bytes to a client
+    that contain ``cut_at`` are not passed, once: their connection is reset instead, or with
+    ``silent_at`` passes nothing any more.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Proxy:
     bytes_per_second: float | None = None
     cut_at: bytes | None = None
     silent_at: bytes | None = None
+    reached: int = 0
     slowed_bytes: int = 0
     unanswered: int = 0
     _answering: bool = True
@@ -172,6 +174,7 @@ class Proxy:
         from_server, to_server = await asyncio.open_connection(
             self.upstream.host, self.upstream.port
         )
+        self.reached += 1
         connection = _Connection(writer, to_server)
         self._connections.add(connection)
         pumps = [

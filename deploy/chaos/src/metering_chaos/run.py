@@ -121,7 +121,11 @@ async def run_chaos(parameters: Parameters, directory: Path, say: Say) -> Outcom
             verdict=verdict,
             events=len(set(evidence.confirmed)),
             faults=injector.completed,
-            unexpected=(*environment.unexpected, *injector.failed),
+            unexpected=(
+                *environment.unexpected,
+                *injector.failed,
+                *(f"nothing passed the proxy of {each}" for each in environment.unused_routes()),
+            ),
             observed=environment.observed,
             to_move=dead_letters_to_move(evidence),
         )

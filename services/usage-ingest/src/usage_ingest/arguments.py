@@ -16,6 +16,17 @@ MAX_NOTE: Final = 200
 """Characters of a note on a settled difference: it is shown in one line."""
 
 
+def rows(written: str) -> int:
+    """Read a number of rows, at least one.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    if not (written.isascii() and written.isdigit() and int(written)):
+        raise argparse.ArgumentTypeError(f"{written!r} is no whole number above 0")
+    return int(written)
+
+
 def user_or_customer(written: str) -> UUID | str:
     """Read a user's id, or a customer's at Stripe.
 

@@ -17,6 +17,7 @@ from usage_ingest.arguments import (
     month,
     one_line,
     readable_twice,
+    rows,
     user_or_customer,
 )
 from usage_ingest.events_api.settings import Settings as EventsApiSettings
@@ -134,7 +135,7 @@ def _waiting_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long usage may wait for a customer (WAITING_ALLOWED_SECONDS)",
     )
-    parser.add_argument("--most", type=int, default=50, metavar="N", help="rows of the table (50)")
+    parser.add_argument("--most", type=rows, default=50, metavar="N", help="rows of the table (50)")
 
 
 def _usage_arguments(parser: argparse.ArgumentParser) -> None:
