@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,10 +134,12 @@ class Environment:
         proxies = (proxy for name, proxy in self.proxies.items() if _route(name) == route)
         return frozenset(port for proxy in proxies for port in proxy.upstream_ports)
 
-    def unused_routes(self) -> Sequence[str]:
-        """Return the routes that no connection has taken: their faults had no effect."""
-        used = {_route(name) for name, proxy in self.proxies.items() if proxy.reached}
-        return sorted({_route(name) for name in self.proxies} - used)
+    def passed_bytes(self) -> Counter[str]:
+        """Count what has passed the proxies, by route."""
+        passed = Counter({_route(name): 0 for name in self.proxies})
+        for name, proxy in self.proxies.items():
+            passed[_route(name)] += proxy.passed_bytes
+        return passed
 
     @asynccontextmanager
     async def database(

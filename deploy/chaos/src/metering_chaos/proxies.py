@@ -42,10 +42,10 @@ class Proxy:
     """A proxy on ``port`` of the loopback interface; ``upstream`` may be set later.
 
     ``bytes_per_second`` limits each connection and direction by itself; ``None`` is no limit.
-    ``reached`` counts the connections that reached the server, ``slowed_bytes`` what passed under a
-    limit, ``unanswered`` the connections that were accepted and got no answer. Bytes to a client
-    that contain ``cut_at`` are not passed, once: their connection is reset instead, or with
-    ``silent_at`` passes nothing any more.
+    ``passed_bytes`` counts what passed, ``slowed_bytes`` what came under a limit, ``unanswered``
+    the connections that were accepted and got no answer. Bytes to a client that contain ``cut_at``
+    are not passed, once: their connection is reset instead, or with ``silent_at`` passes nothing
+    any more.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Proxy:
     bytes_per_second: float | None = None
     cut_at: bytes | None = None
     silent_at: bytes | None = None
-    reached: int = 0
+    passed_bytes: int = 0
     slowed_bytes: int = 0
     unanswered: int = 0
     _answering: bool = True
@@ -174,7 +174,6 @@ class Proxy:
         from_server, to_server = await asyncio.open_connection(
             self.upstream.host, self.upstream.port
         )
-        self.reached += 1
         connection = _Connection(writer, to_server)
         self._connections.add(connection)
         pumps = [
@@ -214,6 +213,7 @@ class Proxy:
                 if not connection.blackholed:
                     writer.write(data)
                     await writer.drain()
+                    self.passed_bytes += len(data)
             if not connection.blackholed:
                 await asyncio.wait_for(_pass_end(writer), timeout=_DRAIN_SECONDS)
 

@@ -96,6 +96,7 @@ async def run_chaos(parameters: Parameters, directory: Path, say: Say) -> Outcom
         publisher = LoadPublisher(environment.stack.amqp_url("publisher"), load)
         injector = FaultInjector(environment, publisher)
         plan = make_plan(seed, parameters.faults, seconds, environment.queues)
+        passed_before = environment.passed_bytes()
         publishing = asyncio.create_task(publisher.run())
         async with _cancelled_at_end(
             publishing,
@@ -116,6 +117,8 @@ async def run_chaos(parameters: Parameters, directory: Path, say: Say) -> Outcom
                 )
                 _observe_later_word(environment, evidence)
             await verify_totals(environment)
+        passed = environment.passed_bytes() - passed_before
+        unused = [route for route in passed_before if not passed[route]]
         environment.observed["readings later than their runs"] = len(evidence.late_readings)
         return Outcome(
             verdict=verdict,
@@ -124,7 +127,10 @@ async def run_chaos(parameters: Parameters, directory: Path, say: Say) -> Outcom
             unexpected=(
                 *environment.unexpected,
                 *injector.failed,
-                *(f"nothing passed the proxy of {each}" for each in environment.unused_routes()),
+                *(
+                    f"nothing passed the proxy of {each}: its faults had no effect"
+                    for each in unused
+                ),
             ),
             observed=environment.observed,
             to_move=dead_letters_to_move(evidence),
