@@ -175,7 +175,7 @@ async def test_explain_shows_the_trace_of_an_event(services: Services) -> None:
     with recorded_spans():
         await services.vhost.publish(run)
         reader = LedgerReader(services.ledger)
-        of_run = partial(reader.history, run.id, datetime.now(UTC), timedelta(hours=1))
+        of_run = partial(reader.history, run.id, datetime.now(UTC), timedelta(hours=1), None)
         history = await eventually(of_run, bool)
 
     assert history is not None
