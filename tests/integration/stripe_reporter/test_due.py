@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from nexus_database import Database
-from stripe_reporter.counting import DAY, HEAD_START, HOUR, READ_AGAIN, READ_FOR, Pair
+from stripe_reporter.counting import DAY, HEAD_START, HOUR, READ_AGAIN, READ_FOR, Pair, pages
 from stripe_reporter.storage.summaries import COMMITTED_AFTER, LEASE, Summaries
 
 NOW: Final = datetime.now(UTC).replace(microsecond=0)
@@ -234,6 +234,25 @@ async def test_old_usage_that_is_answered_during_a_reading_is_read(
 
     [again] = await due.lease(NOW + READ_AGAIN, 10)
     assert again.since == lately + SECOND - 20 * DAY
+
+
+async def test_answers_during_every_reading_do_not_have_all_hours_read_for_ever(
+    database: Database, due: Summaries
+) -> None:
+    """Another process follows the journal meanwhile, of a customer who is always active."""
+    start = NOW - 20 * DAY
+    await answered(database, "cus_1", start)
+    calls = []
+    for quarter in range(1, 40):
+        now = start + quarter * READ_AGAIN
+        await due.follow(now)
+        [pair] = await due.lease(now, 10)
+        calls.append(len(list(pages(pair, now))))
+        await answered(database, "cus_1", now - COMMITTED_AFTER)
+        await due.follow(now + SECOND)
+        await due.finish(pair, now)
+
+    assert set(calls) == {1}
 
 
 async def test_a_customer_without_answers_is_forgotten_after_36_days(

@@ -82,7 +82,8 @@ UPDATE summaries_due SET next_try = :until
 RETURNING stripe_customer_id, meter, least(since, since_before) AS since, active_at, wanted_at
 """)
 
-# What was answered less than a day before the reading is read once more.
+# What was answered less than a day before the reading is read once more; what was answered during
+# it, after six hours. An older hour that was noted meanwhile stays: this reading lacks it.
 _READ: Final = text("""
 UPDATE summaries_due
    SET read_at = :now,
@@ -91,13 +92,14 @@ UPDATE summaries_due
                            ELSE since_before END,
        since = CASE WHEN renewed_at < :settled_before THEN NULL ELSE since END,
        renewed_at = CASE WHEN renewed_at < :settled_before THEN :now ELSE renewed_at END,
-       wanted_at = :due_at, next_try = :due_at
+       wanted_at = CASE WHEN active_at = :active_at THEN CAST(:due_at AS timestamptz)
+                        ELSE :soon END,
+       next_try = CASE WHEN active_at = :active_at THEN CAST(:due_at AS timestamptz)
+                       ELSE :soon END
  WHERE stripe_customer_id = :stripe_customer_id AND meter = :meter
-   AND active_at = :active_at AND least(since, since_before) IS NOT DISTINCT FROM :since
+   AND least(since, since_before) IS NOT DISTINCT FROM :since
 RETURNING meter
 """)
-
-# The reading may lack what was answered during it, and the hour of that.
 _READ_AGAIN: Final = text("""
 UPDATE summaries_due SET read_at = :now, wanted_at = :soon, next_try = :soon
  WHERE stripe_customer_id = :stripe_customer_id AND meter = :meter
