@@ -103,6 +103,13 @@ METERED = """prices:
             {"cost_micros", "premium_calls"},
             id="not in the file",
         ),
+        pytest.param(
+            "    display_name: Free\n",
+            f"    display_name: Free\n    {METERED}",
+            "gone",
+            {"cost_micros", "premium_calls"},
+            id="not in the file, and prices of those without a subscription",
+        ),
     ],
 )
 def test_meters_without_a_price_in_the_plan_are_not_charged(

@@ -1,5 +1,6 @@
 """Stripe's sums against the ledger's: what a difference is, and what may be said of a report."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -7,7 +8,14 @@ from uuid import UUID
 import pytest
 
 from usage_ingest.inference import infer, suspects
-from usage_ingest.reconciliation import Difference, DifferenceKind, HourReport, Kind, compare
+from usage_ingest.reconciliation import (
+    Difference,
+    DifferenceKind,
+    HourReport,
+    Kind,
+    compare,
+    opened,
+)
 
 LAG: Final = timedelta(hours=1)
 LATER: Final = timedelta(days=3)
@@ -162,3 +170,30 @@ def test_a_report_that_stripe_may_not_show_yet_is_not_missing(
 
     assert infer(reports, 100.0, as_of) == said
     assert infer(reports, 107.0, as_of) == {UUID(int=2): True}
+
+
+LOWER: Final = Difference(NOON, DifferenceKind.LOWER, 8, 8, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("known", "is_settled", "is_opened"),
+    [
+        pytest.param(None, False, True, id="new, or closed before"),
+        pytest.param(LOWER, False, False, id="open and the same"),
+        pytest.param(replace(LOWER, counted=2.0), False, False, id="open and another sum"),
+        pytest.param(LOWER, True, False, id="settled and the same"),
+        pytest.param(replace(LOWER, counted=2.0), True, True, id="settled and another sum"),
+        pytest.param(replace(LOWER, expected=9, at_most=9), True, True, id="other reports"),
+        pytest.param(replace(LOWER, kind=DifferenceKind.GONE), True, True, id="another kind"),
+    ],
+)
+def test_a_difference_is_opened_if_nobody_knows_it_or_settled_another(
+    known: Difference | None, *, is_settled: bool, is_opened: bool
+) -> None:
+    """An open one keeps its age, however it changes; a settled one is loud once it changes."""
+    others = {} if known is None else {NOON: known}
+    settled = {NOON} if is_settled else set()
+
+    found = opened([LOWER], known=others, settled=settled)
+
+    assert found == ((LOWER,) if is_opened else ())
