@@ -134,6 +134,7 @@ async def test_readings_that_wait_for_their_turn_are_put_back_once_stripe_is_awa
     """Whether a report found that, or the first reading: the others spend no try."""
 
     async def answer(_customer: str) -> StripeAnswer:
+        await asyncio.sleep(0)  # the others have begun, and wait for their turn
         if by_reports:
             bench.circuit.note(Cause.KEY, "r-1", "runs")
         return NOT_FOUND if by_reports else KEY_REFUSED

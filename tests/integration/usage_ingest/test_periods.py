@@ -45,6 +45,29 @@ products:
     "plans.yaml",
 )
 
+FLAT: Final = read(
+    b"""
+version: 1
+unknown_users: free
+without_subscription: free
+default_meter: other
+plans:
+  free:
+    display_name: Free
+    prices:
+      - lookup_key: flat
+        product: free
+        currency: usd
+        recurring: {interval: month}
+        unit_amount: 0
+  pro: {display_name: Pro}
+products:
+  free: {name: Free}
+""",
+    "plans.yaml",
+)
+"""The first plan has no price for the meter; the second may have one at Stripe."""
+
 
 async def placements(database: Database) -> Mapping[int, str]:
     """Return where each report is that did not come in its period, by its value."""
@@ -192,6 +215,37 @@ async def test_usage_of_a_period_that_is_cut_off_is_in_doubt(database: Database)
         await place(database)
 
     assert await placements(database) == {1: "ended_early", 2: "ended_early", 4: "not_subscribed"}
+
+
+async def test_usage_that_another_subscription_bills_is_in_no_doubt(database: Database) -> None:
+    """One of two was canceled at once: the other has the meter, too."""
+    account, now = await known(database), datetime.now(UTC)
+    period = {"period_start": now - 10 * DAY, "period_end": now + 10 * DAY}
+    for subscription in ("sub_1", "sub_2"):
+        await subscribe(database, account, subscription_id=subscription, **period)
+    await report(database, account, "cus_1", 1, at=now - 3 * HOUR, answered_at=now - 3 * HOUR)
+
+    ended = {"status": "canceled", "ended_at": now - 2 * HOUR}
+    await subscribe(database, account, revision=2, **period, **ended)
+
+    assert await place(database) == {Placement.IN_PERIOD: 1}
+
+
+async def test_usage_is_charged_by_the_plan_of_its_time(database: Database) -> None:
+    """The account has had another one before, and since."""
+    account = await known(database)
+    items = [SubscriptionItem(price_id="price_1", product_id="prod_1", quantity=3)]
+    plans = (("free", START), ("pro", START + DAY), ("free", START + 2 * DAY))
+    for number, (plan, since) in enumerate(plans, start=1):
+        changed = {"plan_type": plan, "plan_since": since, "as_of": since}
+        await subscribe(database, account, revision=number, items=items, **changed)
+        for value, at in ((number, since), (10 * number, since + HOUR)):
+            await report(database, account, "cus_1", value, at=at, answered_at=END - HOUR)
+
+    await Periods(database, grace=GRACE, plans=FLAT).place(END)
+
+    free, pro = "not_charged", "not_subscribed"
+    assert await placements(database) == {1: free, 2: pro, 3: free, 10: free, 20: pro, 30: free}
 
 
 async def test_a_subscription_that_is_heard_of_after_its_end_had_its_last_period(
