@@ -273,6 +273,25 @@ async def test_a_customer_without_answers_is_forgotten_after_36_days(
     assert await leased(due, last + 2 * DAY) == ["cus_2"]
 
 
+async def test_no_customer_is_forgotten_whose_old_usage_is_followed_meanwhile(
+    database: Database, due: Summaries
+) -> None:
+    """An operator has set the place in the journal back, during the last reading."""
+    await answered(database, "cus_1")
+    await due.follow(DUE)
+    last = NOW + READ_FOR
+    [pair] = await due.lease(last, 10)
+    await answered(database, "cus_1", NOW - SECOND, age=20 * DAY)
+    await database.run(lambda c: c.execute(SET_BACK, {"at": NOW - DAY}))
+    await due.follow(last)
+
+    await due.finish(pair, last)
+
+    assert await due.lease(last + READ_AGAIN - SECOND, 10) == []
+    [again] = await due.lease(last + READ_AGAIN, 10)
+    assert again.since == NOW - SECOND - 20 * DAY
+
+
 async def test_an_error_report_has_only_those_read_whom_it_may_concern(
     database: Database, due: Summaries
 ) -> None:

@@ -146,6 +146,26 @@ async def test_readings_that_wait_for_their_turn_are_put_back_once_stripe_is_awa
     assert await bench.due_at(NOW) == CUSTOMERS[1:]
 
 
+async def test_an_answer_to_another_reading_begins_no_further_one(bench: Bench) -> None:
+    """Stripe has refused the key meanwhile; what it said of one customer takes nothing back."""
+    both, refused = asyncio.Event(), asyncio.Event()
+
+    async def answer(customer: str) -> StripeAnswer:
+        if customer == "cus_1":
+            await both.wait()
+            refused.set()
+            return KEY_REFUSED
+        both.set()
+        await refused.wait()
+        return NOT_FOUND
+
+    stripe = Stripe(answer)
+    await bench.reader(stripe, rate=20).read_some()
+
+    assert stripe.asked == ["cus_1", "cus_2"]
+    assert await bench.due_at(NOW) == CUSTOMERS[2:]
+
+
 async def test_a_reader_that_is_stopped_waits_for_no_answer(bench: Bench) -> None:
     """A shutdown takes no longer than Stripe does; whoever comes next reads them all."""
     stripe = Stripe(never)
