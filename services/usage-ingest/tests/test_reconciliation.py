@@ -182,6 +182,8 @@ LOWER: Final = Difference(NOON, DifferenceKind.LOWER, 8, 8, 3.0)
         pytest.param(LOWER, False, False, id="open and the same"),
         pytest.param(replace(LOWER, counted=2.0), False, False, id="open and another sum"),
         pytest.param(LOWER, True, False, id="settled and the same"),
+        pytest.param(replace(LOWER, at_most=10), True, False, id="settled, a report on its way"),
+        pytest.param(replace(LOWER, expected=10, counted=5.0), True, False, id="it is shown"),
         pytest.param(replace(LOWER, counted=2.0), True, True, id="settled and another sum"),
         pytest.param(replace(LOWER, expected=9, at_most=9), True, True, id="other reports"),
         pytest.param(replace(LOWER, kind=DifferenceKind.GONE), True, True, id="another kind"),
@@ -190,7 +192,7 @@ LOWER: Final = Difference(NOON, DifferenceKind.LOWER, 8, 8, 3.0)
 def test_a_difference_is_opened_if_nobody_knows_it_or_settled_another(
     known: Difference | None, *, is_settled: bool, is_opened: bool
 ) -> None:
-    """An open one keeps its age, however it changes; a settled one is loud once it changes."""
+    """An open one keeps its age, however it changes; a settled one is loud once its amount does."""
     others = {} if known is None else {NOON: known}
     settled = {NOON} if is_settled else set()
 

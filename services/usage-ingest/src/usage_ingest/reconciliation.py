@@ -257,7 +257,10 @@ def opened(
     known: Mapping[datetime, Difference],
     settled: Collection[datetime],
 ) -> tuple[Difference, ...]:
-    """Return the differences that nobody knows yet: a settled one is another once it changes.
+    """Return the differences that nobody knows yet.
+
+    A settled one is another once its kind or amount changes. It is the same if only a report in its
+    hour was answered since.
 
     Args:
         differences: What a reading has found.
@@ -267,8 +270,13 @@ def opened(
     return tuple(
         each
         for each in differences
-        if each.hour not in known or (each.hour in settled and known[each.hour] != each)
+        if each.hour not in known
+        or (each.hour in settled and _amount(known[each.hour]) != _amount(each))
     )
+
+
+def _amount(difference: Difference) -> tuple[DifferenceKind, Number]:
+    return difference.kind, difference.by
 
 
 def _kind_of(verdict: Verdict, *, gone: bool, ours: bool) -> DifferenceKind | None:
