@@ -189,6 +189,7 @@ def test_reports_on_no_invoice_are_noted() -> None:
         Placement.AFTER_FINALISATION: PlacementCount(Placement.AFTER_FINALISATION, 2),
         Placement.IN_GRACE: PlacementCount(Placement.IN_GRACE, 9),
         Placement.NOT_SUBSCRIBED: PlacementCount(Placement.NOT_SUBSCRIBED, 10),
+        Placement.ENDED_EARLY: PlacementCount(Placement.ENDED_EARLY, 3),
         Placement.UNKNOWN: PlacementCount(Placement.UNKNOWN, 4),
     }
 
@@ -199,7 +200,7 @@ def test_reports_on_no_invoice_are_noted() -> None:
     every = noted(*placements)
     assert every["invoices"].tone is Tone.NOTE
     assert every["invoices"].text.startswith(
-        "on none: reports 10 not_subscribed, 2 after_finalisation: "
+        "on none, or in doubt: reports 10 not_subscribed, 2 after_finalisation, 3 ended_early: "
     )
     assert every["subscriptions"].text.startswith("not known of 4 reports")
     assert noted(Placement.IN_GRACE).keys().isdisjoint({"invoices", "subscriptions"})

@@ -11,12 +11,8 @@ from usage_ingest.periods import Placement
 MAX_SHOWN: Final = 5_000
 """Open differences, and reports outside their period, of which the numbers are shown."""
 
-ON_NO_INVOICE: Final = (
-    Placement.NOT_SUBSCRIBED,
-    Placement.AFTER_FINALISATION,
-    Placement.ENDED_EARLY,
-)
-"""The loudest first."""
+ALERTED: Final = (Placement.NOT_SUBSCRIBED, Placement.AFTER_FINALISATION, Placement.ENDED_EARLY)
+"""The placements of the alert UsageOnNoInvoice, the loudest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +45,7 @@ class StripesWord:
 
 
 def word_findings(word: StripesWord, now: datetime) -> Iterator[Finding]:
-    """Yield what Stripe's sums say, and what is on no invoice.
+    """Yield what Stripe's sums say, and what is on no invoice or in doubt.
 
     Nothing of it keeps usage from Stripe, so none is a fault; `reconcile` and alerts have a limit.
     """
@@ -58,10 +54,10 @@ def word_findings(word: StripesWord, now: datetime) -> Iterator[Finding]:
     else:
         yield _sums(word, f"read {format_age(now - word.sums_read_at)} ago", now)
     placed = {each.placement: each for each in word.placements}
-    lost = [placed[each] for each in ON_NO_INVOICE if each in placed]
-    if lost:
-        text = ", ".join(f"{each.number} {each.placement}" for each in lost)
-        text = f"on none: reports {text}: docs/runbook.md#usageonnoinvoice"
+    alerted = [placed[each] for each in ALERTED if each in placed]
+    if alerted:
+        text = ", ".join(f"{each.number} {each.placement}" for each in alerted)
+        text = f"on none, or in doubt: reports {text}: docs/runbook.md#usageonnoinvoice"
         yield Finding("invoices", text, Tone.NOTE)
     if unknown := placed.get(Placement.UNKNOWN):
         text = f"not known of {unknown.number} reports: subscriptions were not read yet"

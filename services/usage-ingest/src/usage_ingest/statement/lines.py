@@ -28,7 +28,7 @@ class Part(StrEnum):
     COUNTED = "counted"
     """Stripe's sum, `counted`, and what makes it up beside what was reported."""
     INVOICE = "invoice"
-    """Reports that Stripe accepted after their period, that are on no invoice, or `unknown`."""
+    """Reports that Stripe accepted, by placement, but for those that came in their period."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class Sums:
         invoice = self._of(meter, Part.INVOICE)
         unknown_yet = invoice.pop("unknown", 0)
         if invoice:
-            yield f"{meter}: accepted after its period, or on no invoice: {as_sum(invoice)}"
+            yield f"{meter}: after its period, on no invoice or in doubt: {as_sum(invoice)}"
         if unknown_yet:
             yield f"{meter}: on which invoice is not known yet: {digits(unknown_yet)}"
 
