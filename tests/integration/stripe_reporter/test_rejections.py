@@ -153,6 +153,7 @@ async def test_what_no_accepted_report_answers_to_is_given_up_after_its_time(
     assert await rejections.oldest_waiting(NOW + READ_FOR) is None
     assert await rejections.oldest_waiting(at + MINUTE) == at
     assert await rejections.judge(NOW + READ_FOR - MINUTE) == [Verdict.REJECTED]
+    assert await rejections.oldest_waiting(NOW + 2 * READ_FOR) == at  # until it is announced
 
 
 async def test_what_was_heard_first_is_judged_and_announced_first(

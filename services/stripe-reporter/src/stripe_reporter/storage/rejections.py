@@ -66,12 +66,13 @@ UPDATE late_rejections r SET announced_at = :now
  WHERE r.identifier = n.identifier AND r.key_n = n.key_n
 """)
 
-# Since when it could be judged and announced. Uses the index of those that are open.
+# Since when it could be judged and announced. What is judged is announced however old it is. Uses
+# the index of those that are open.
 _OLDEST_WAITING: Final = text("""
 SELECT min(greatest(r.heard_at, m.answered_at))
   FROM late_rejections r JOIN meter_calls m USING (identifier)
  WHERE (r.verdict IS NULL OR (r.verdict = 'rejected' AND r.announced_at IS NULL))
-   AND r.heard_at > :oldest AND m.state = 'accepted'
+   AND (r.verdict IS NOT NULL OR r.heard_at > :oldest) AND m.state = 'accepted'
 """)
 
 MAX_REJECTIONS: Final = 500
