@@ -96,7 +96,7 @@ async def test_a_settled_difference_hides_no_other_until_it_changes(database: Da
     """It is in no figure, list or exit code, unless it is asked for."""
     await lost_five(database)
     sums, place = CountedSums(database, lag=HOUR), ("cus_1", METER, NOON.isoformat())
-    code, said, _ = await command(database, "settle", *place, "--note", "credit note CN-12")
+    code, said, _ = await command(database, "settle", *place, "--note", "-5, by CN-12")
     assert (code, said.strip()) == (
         0,
         "settled: lower by -5; it counts as open again if it changes",
@@ -110,7 +110,7 @@ async def test_a_settled_difference_hides_no_other_until_it_changes(database: Da
         assert (code, "lower" in shown) == (0, False)
     code, shown, _ = await command(database, "reconcile", "--settled", "--csv")
     [row] = csv.DictReader(io.StringIO(shown))
-    assert (code, row["kind"], row["settlement"]) == (0, "lower", "credit note CN-12")
+    assert (code, row["kind"], row["settlement"]) == (0, "lower", "'-5, by CN-12")  # no formula
     assert "lower, settled" in (await command(database, "reconcile", "--settled"))[1]
 
     other = await sums.apply(reading("cus_1", (NOON, 2.0), as_of=AS_OF + 2 * HOUR))

@@ -29,6 +29,8 @@ from usage_ingest.storage.differences import DifferenceReader, OpenDifference, s
 
 TITLES: Final = ("customer", "meter", "hour", "kind", "expected", "counted", "by", "age", "reports")
 
+FORMULA_SIGNS: Final = "=+-@"
+
 MAX_SHOWN: Final = 1000
 """Rows of a table; --json and --csv have all."""
 
@@ -121,7 +123,7 @@ async def _as_csv(
     written.writerow((*TITLES, "settlement"))
     async for each in found:
         late |= each.is_late(now, parsed.older_than)
-        cells = (*_cells(each, now, each.difference.kind.value), each.settlement)
+        cells = (*_cells(each, now, each.difference.kind.value), as_text(each.settlement))
         written.writerow(
             int(cell.total_seconds()) if isinstance(cell, timedelta) else cell for cell in cells
         )
@@ -179,6 +181,11 @@ def kind_of(each: OpenDifference) -> str:
     """Return its kind, and whether a person has settled it."""
     settled = "" if each.settlement is None else ", settled"
     return f"{each.difference.kind.value}{settled}"
+
+
+def as_text(written: str | None) -> str | None:
+    """Return a cell of CSV that no spreadsheet takes for a formula: others have written it."""
+    return f"'{written}" if written and written[0] in FORMULA_SIGNS else written
 
 
 def _shown(value: float) -> int | str:

@@ -5,13 +5,11 @@ import sys
 from typing import Any, Final, Protocol
 
 from nexus_service.console import rfc_3339, show_json
-from usage_ingest.reconcile import facts
+from usage_ingest.reconcile import as_text, facts
 from usage_ingest.statement.lines import Line
 from usage_ingest.statement.rows import Events, Scope
 from usage_ingest.statement.sums import Sums
 from usage_ingest.storage.differences import OpenDifference
-
-FORMULA_SIGNS: Final = "=+-@"
 
 
 class StatementForm(Protocol):
@@ -83,7 +81,7 @@ class AsCsv:
     def line(self, line: Line) -> None:
         """Write a sum of a day."""
         texts = {"server": line.server, "tool": line.tool, "meter": line.meter}
-        cells = {name: _as_text(each) for name, each in texts.items()}
+        cells = {name: as_text(each) for name, each in texts.items()}
         self._rows.writerow(_fields(line) | cells | {"start": rfc_3339(line.day)})
 
     def difference(self, each: OpenDifference, events: Events, *, late: bool) -> None:  # noqa: ARG002
@@ -93,23 +91,18 @@ class AsCsv:
                 "part": "difference",
                 "start": rfc_3339(each.difference.hour),
                 "customer": each.customer,
-                "meter": _as_text(each.meter),
+                "meter": as_text(each.meter),
                 "state": each.difference.kind.value,
                 "number": len(each.reports),
                 "value": each.difference.by,
                 "reports": " ".join(named.identifier for named in each.reports),
                 "events": " ".join(str(event) for some in events.values() for event in some),
-                "settlement": _as_text(each.settlement),
+                "settlement": as_text(each.settlement),
             }
         )
 
     def end(self, sums: Sums, *, late: bool) -> None:
         """Write nothing: a spreadsheet adds up."""
-
-
-def _as_text(name: str | None) -> str | None:
-    """Return a name as a cell that no spreadsheet takes for a formula: publishers choose names."""
-    return f"'{name}" if name and name[0] in FORMULA_SIGNS else name
 
 
 def _heading(scope: Scope) -> dict[str, object]:
