@@ -114,6 +114,7 @@ class Rejecter:
         """Mark the reports of one batch of rejections, and announce marked ones.
 
         Raises:
+            RowsBusyError: which sums are due is being changed; nothing was announced.
             DatabaseUnavailableError: what was announced will be announced again.
         """
         verdicts = await self._stored.judge(self._now())
