@@ -32,7 +32,7 @@ from usage_ingest.storage.claims import Claims
 from usage_ingest.storage.counted import LAST_READING, OPEN_NOW
 from usage_ingest.storage.figures import MEASURE
 from usage_ingest.storage.ledger import Ledger
-from usage_ingest.storage.periods import SUMS
+from usage_ingest.storage.periods import NUMBERS
 from usage_ingest.storage.reports import TAKE, ReportAnswer, Reports
 from usage_ingest.storage.totals import FOLD_AMOUNTS, FOLD_USAGE, Totals
 
@@ -140,7 +140,7 @@ QUERIES: dict[str, tuple[TextClause, dict[str, Any]]] = {
     "status: reported": (status.REPORTED, {"since": NOW - timedelta(days=9), "most": 500}),
     "status: newest": (status.NEWEST, {}),
     "status: differences": (OPEN_NOW, {"most": 100}),
-    "status: placements": (SUMS, {"since": NOW - timedelta(days=9), "most": 500}),
+    "status: placements": (NUMBERS, {"since": NOW - timedelta(days=9), "most": 500}),
     "status: last reading": (LAST_READING, {}),
     "explain: event": (reader.EVENT, {"event_id": UUID(int=1)}),
     "explain: reports": (

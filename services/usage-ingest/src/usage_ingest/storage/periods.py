@@ -137,9 +137,9 @@ FORGET: Final = text(
     "DELETE FROM report_placements WHERE report_id = ANY(CAST(:report_id AS uuid[]))"
 )
 
-SUMS: Final = text("""
-SELECT placement, count(*) AS number, coalesce(sum(value), 0)::bigint AS value
-  FROM (SELECT placement, value FROM report_placements
+NUMBERS: Final = text("""
+SELECT placement, count(*) AS number
+  FROM (SELECT placement FROM report_placements
          WHERE answered_at >= :since ORDER BY answered_at DESC LIMIT :most) p
  GROUP BY placement ORDER BY placement
 """)

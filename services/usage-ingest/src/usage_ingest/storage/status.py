@@ -12,7 +12,7 @@ from usage_ingest.periods import Placement
 from usage_ingest.status import MAX_REPORTED, MAX_SUMMED, LedgerCounts, StateCount
 from usage_ingest.storage.counted import LAST_READING, OPEN_NOW
 from usage_ingest.storage.figures import figures
-from usage_ingest.storage.periods import SUMS
+from usage_ingest.storage.periods import NUMBERS
 from usage_ingest.stripes_word import MAX_SHOWN, DifferenceCount, PlacementCount, StripesWord
 
 # Most events have the same readings: grouped first, they are taken apart once.
@@ -116,7 +116,7 @@ class StatusReader:
             reported = await rows(connection, REPORTED, since=since, most=newest_only)
             shadow = await rows(connection, SHADOW, since=since, most=newest_only)
             differences = await rows(connection, OPEN_NOW, most=MAX_SHOWN)
-            placed = await rows(connection, SUMS, since=since, most=MAX_SHOWN)
+            placed = await rows(connection, NUMBERS, since=since, most=MAX_SHOWN)
             return LedgerCounts(
                 since,
                 tuple(StateCount.of(row, totals["events", row["state"]]) for row in events),
