@@ -124,7 +124,9 @@ WITH taken AS MATERIALIZED (
                            END AS begins
                       FROM taken t) t
              GROUP BY account_id, plan, alone, bucket, begins, shadow, dimensions) g
-      LEFT JOIN billing_accounts a ON a.user_id = g.account_id
+      LEFT JOIN LATERAL (
+           SELECT user_id, stripe_customer_id, generation FROM billing_accounts
+            WHERE user_id = g.account_id OFFSET 0) a ON true
 ), marked AS (
     UPDATE {of.table} {of.row}
        SET billing_state = CASE WHEN p.claim_id IS NULL THEN '{put_back}' ELSE 'claimed' END,

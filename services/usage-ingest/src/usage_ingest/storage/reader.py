@@ -72,8 +72,10 @@ SELECT t.account_id, nullif(t.since, '-infinity') AS since, t.revision,
                   AND r.user_id <> t.account_id AND r.state <> 'superseded'
                   AND r.occurred_at BETWEEN t.since - interval '1 minute' AND t.created_at
                 LIMIT :most) c
-         JOIN usage_events e USING (claim_id)
-        WHERE e.user_id = :user_id AND e.occurred_at >= t.since AND e.occurred_at < t.until
+        CROSS JOIN LATERAL (
+              SELECT FROM usage_events e
+               WHERE e.claim_id = c.claim_id AND e.user_id = :user_id
+                 AND e.occurred_at >= t.since AND e.occurred_at < t.until OFFSET 0) e
         GROUP BY 1) stay ON true
  ORDER BY t.since, t.revision, stay.account_id
 """)
