@@ -79,7 +79,7 @@ async def test_the_first_code_of_an_attempt_stays_and_is_announced_once(
 async def test_a_report_of_two_rejected_attempts_has_one_mark(
     database: Database, *, together: bool
 ) -> None:
-    """The first that was heard of: what the ledger has been told never changes its meaning."""
+    """The first that was heard of: what was announced to the ledger never changes its meaning."""
     rejections = Rejections(database)
     report = await reported(database, "r-1", "server_error", "duplicate")
     heard = ((Rejection("r-1", 2, "no_meter"), NOW), (Rejection("r-1", 1, "other"), NOW + MINUTE))

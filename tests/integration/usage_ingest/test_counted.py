@@ -87,7 +87,7 @@ async def test_an_older_reading_of_other_hours_is_compared(database: Database) -
 async def test_reports_of_one_hour_are_added_up_by_when_they_were_answered(
     database: Database,
 ) -> None:
-    """What must be shown is told from what may be; an answer of exactly the lag must be."""
+    """What must be shown and what may be are two things; an answer of exactly the lag must be."""
     sums, account = CountedSums(database, lag=HOUR), await known(database)
     as_of = NOON + 5 * HOUR
     second = timedelta(seconds=1)
