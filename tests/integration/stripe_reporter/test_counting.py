@@ -88,7 +88,7 @@ async def test_what_was_reported_is_read_after_stripes_lag(bench: Bench) -> None
         expected[hour_of(event)] = expected.get(hour_of(event), 0.0) + event.data.value
     assert found == expected
     assert reading.start <= hour_of(old)
-    assert reading.end == whole_hour(bench.now()) + HOUR
+    assert reading.end == whole_hour(reading.as_of) + HOUR
     assert not reading.customer_gone
 
 
